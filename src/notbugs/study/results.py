@@ -1,0 +1,132 @@
+"""`results.json`: its types, and the JSON schema made from them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Proportion(_Model):
+    """A share of `n` images with its 95 % Wilson score interval."""
+
+    value: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    n: int = Field(ge=1)
+
+
+class Spread(_Model):
+    """How a quantity is distributed over the images of a set."""
+
+    mean: float
+    median: float
+    p95: float = Field(description="95th percentile")
+    max: float
+
+
+class AttackUsed(_Model):
+    """The attack behind a robust accuracy. Radii and steps are in pixel units, pixels in [0, 1]."""
+
+    name: Literal["pgd"] = "pgd"
+    norm: Literal["l2", "linf"]
+    eps: float = Field(ge=0)
+    steps: int = Field(ge=1)
+    step_size: float = Field(gt=0)
+    restarts: int = Field(ge=1, description="runs from different starts; the first starts at the image itself")
+
+
+class Row(_Model):
+    """One measured accuracy with its 95 % Wilson interval."""
+
+    train_set: TrainSet
+    training: Literal["standard", "adversarial"]
+    classifier: str = Field(description="the stage that trained it: standard, independent, robust, D_R, ...")
+    architecture: str
+    test_set: str = Field(description="'test' (untouched) or 'heldout' (taken out of the training images)")
+    attack: AttackUsed | None = Field(description="null: clean accuracy")
+    accuracy: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    n: int = Field(ge=1)
+    seed: int
+
+
+class SetProperties(_Model):
+    """One constructed set with its measured properties.
+
+    "Success" is always the share of images that a classifier gives the label the set trains with.
+    """
+
+    name: TrainSet
+    folder: str
+    kind: Literal["matched", "relabelled"]
+    source: str = Field(description="the classifier it was built with: standard or robust")
+    targets: Literal["any", "other", "next"] | None = Field(description="null for matched sets")
+    n: int
+    settings: dict[str, Any] = Field(description="threat and schedule of the search, in pixel units")
+    kept_label: Proportion = Field(description="images whose label is the label of the image it started from")
+    success_source: Proportion
+    success_source_changed: Proportion | None = Field(
+        description="success_source among images whose label differs from the label of their start"
+    )
+    success_independent: Proportion = Field(description="on an independently trained standard classifier")
+    success_8bit: Proportion = Field(description="on the source, after rounding to 8 bits")
+    success_augmented: Proportion = Field(description="on the source, under the training augmentation")
+    l2: Spread = Field(description="l2 distance to the start image")
+    linf: Spread = Field(description="largest pixel change")
+    matching_loss: Spread | None = Field(
+        description="||g(x) - g(target)|| / ||g(target)|| at the end; null for relabelled sets"
+    )
+    distance_to_target: Spread | None = Field(
+        description="||x - target|| / ||start - target||: 1 untouched, 0 when the target image is reproduced"
+    )
+    seconds: float = Field(description="time to build")
+
+
+class Stage(_Model):
+    """One finished stage and how long it took."""
+
+    name: str
+    seconds: float
+
+
+class StudyInfo(_Model):
+    """Where the numbers come from."""
+
+    name: str
+    created: str = Field(description="ISO 8601, UTC")
+    recipe: dict[str, Any] = Field(description="as resolved: every setting, defaults included")
+    command: str = Field(description="repeats the study")
+    data: dict[str, Any] = Field(
+        description="name, variant, classes, shape (channel, height, width), train, test (numbers of images), fingerprint"
+    )
+    architecture: dict[str, Any] = Field(description="name, parameters, features, feature_rank, input_dimension")
+    seeds: list[int]
+    versions: dict[str, str]
+    device: str
+    threads: int
+    stages: list[Stage]
+    classifiers: dict[str, str] = Field(description="sha256 of every checkpoint, by name")
+
+
+class Results(_Model):
+    """The whole of `results.json`."""
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    study: StudyInfo
+    rows: list[Row]
+    sets: list[SetProperties]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of `results.json`, as committed in `results.schema.json`."""
+    return Results.model_json_schema(by_alias=True)
