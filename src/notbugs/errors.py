@@ -20,9 +20,7 @@ def must(name: str, rule: str, got: Any, remedy: str = "") -> InputError:
     return InputError(f"The '{name}' must {rule}. Got {got!r} instead.{' ' + remedy if remedy else ''}")
 
 
-def check_number(
-    name: str, value: float, *, low: float = 0.0, open_low: bool = False, infinite: bool = False
-) -> float:
+def check_number(name: str, value: float, *, low: float = 0.0, open_low: bool = False, infinite: bool = False) -> float:
     """Return `value` if it is a number at or above `low` (above, if `open_low`), else raise `InputError`."""
     rule = f"be a number {'above' if open_low else 'at or above'} {low:g}"
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):

@@ -6,40 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from notbugs.measure import AttackUsed, Proportion, Spread
+
 TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Proportion(_Model):
-    """A share of `n` images with its 95 % Wilson score interval."""
-
-    value: float = Field(ge=0, le=1)
-    low: float = Field(ge=0, le=1)
-    high: float = Field(ge=0, le=1)
-    n: int = Field(ge=1)
-
-
-class Spread(_Model):
-    """How a quantity is distributed over the images of a set."""
-
-    mean: float
-    median: float
-    p95: float = Field(description="95th percentile")
-    max: float
-
-
-class AttackUsed(_Model):
-    """The attack behind a robust accuracy. Radii and steps are in pixel units, pixels in [0, 1]."""
-
-    name: Literal["pgd"] = "pgd"
-    norm: Literal["l2", "linf"]
-    eps: float = Field(ge=0)
-    steps: int = Field(ge=1)
-    step_size: float = Field(gt=0)
-    restarts: int = Field(ge=1, description="runs from different starts; the first starts at the image itself")
 
 
 class Row(_Model):
@@ -105,7 +78,7 @@ class StudyInfo(_Model):
     recipe: dict[str, Any] = Field(description="as resolved: every setting, defaults included")
     command: str = Field(description="repeats the study")
     data: dict[str, Any] = Field(
-        description="name, variant, classes, shape (channel, height, width), train, test (numbers of images), fingerprint"
+        description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
     )
     architecture: dict[str, Any] = Field(description="name, parameters, features, feature_rank, input_dimension")
     seeds: list[int]

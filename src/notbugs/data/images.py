@@ -1,0 +1,174 @@
+"""Labelled images in memory, and a data set of a training and a test split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from notbugs.errors import InputError, must
+from notbugs.seeds import generator
+from notbugs.shapes import Batch, Labels
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with labels.
+
+    Attributes
+    ----------
+    pixels : Tensor
+        Shape (image, channel, height, width); uint8 in 0..255, or floating point in [0, 1].
+    labels : Tensor
+        Shape (image,), int64.
+
+    Raises
+    ------
+    InputError
+        If shapes or types do not fit, or pixels are outside [0, 1] or not finite.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.pixels.dim() != 4 or len(self.pixels) == 0:
+            raise must("images", "have shape (image, channel, height, width), at least one image", self.pixels.shape)
+        if self.labels.shape != self.pixels.shape[:1] or self.labels.dtype != torch.int64:
+            rule = f"be int64 of shape ({len(self.pixels)},), one for each image"
+            raise must("labels", rule, f"{self.labels.dtype}, {tuple(self.labels.shape)}")
+        if self.pixels.dtype != torch.uint8:
+            _check_range(self.pixels)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channel, height, width)."""
+        return tuple(self.pixels.shape[1:])  # pyrefly: ignore
+
+    def batch(self, index: Tensor | slice) -> tuple[Batch, Labels]:
+        """Float images in [0, 1] and labels at `index`."""
+        pixels = self.pixels[index]
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float().div_(255)
+        return pixels, self.labels[index]
+
+    def subset(self, index: Tensor | slice) -> Images:
+        """The images at `index`, in that order."""
+        return Images(self.pixels[index], self.labels[index])
+
+    def sample(self, count: int | None, seed: int, purpose: str) -> Images:
+        """`count` images at random, in their order; all of them if there are no more or `count` is None."""
+        if count is None or count >= len(self):
+            return self
+        return self.subset(torch.randperm(len(self), generator=generator(seed, purpose))[:count].sort().values)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: what every reader returns.
+
+    Raises
+    ------
+    InputError
+        If labels are out of range, there are fewer than two classes, a class has no training image, or the splits
+        have images of different shapes.
+    """
+
+    name: str
+    train: Images
+    test: Images
+    classes: tuple[str, ...]
+    variant: str = ""
+    test_name: str = "test"
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise must("data", "have at least two classes", self.classes)
+        if self.train.shape != self.test.shape:
+            raise must("test images", f"have the training images' shape {self.train.shape}", self.test.shape)
+        for split, images in (("training", self.train), ("test", self.test)):
+            low, high = int(images.labels.min()), int(images.labels.max())
+            if low < 0 or high >= len(self.classes):
+                rule = f"be between 0 and {len(self.classes) - 1}, as there are {len(self.classes)} classes"
+                raise must(f"{split} labels", rule, low if low < 0 else high)
+        counts = torch.bincount(self.train.labels, minlength=len(self.classes))
+        empty = [self.classes[index] for index in (counts == 0).nonzero().flatten().tolist()]
+        if empty:
+            raise InputError(
+                f"Every class must have a training image; {', '.join(empty[:5])} has none. "
+                "Remove the class from the data, or take more training images."
+            )
+
+    @property
+    def title(self) -> str:
+        """Name with its variant: `CIFAR-10 (JPEG copy)`."""
+        return f"{self.name} ({self.variant})" if self.variant else self.name
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over shapes, pixels, labels and class names of both splits."""
+        digest = hashlib.sha256(repr((self.classes, self.train.pixels.shape, self.test.pixels.shape)).encode())
+        for images in (self.train, self.test):
+            for tensor in (images.pixels, images.labels):
+                digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def channel_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of every channel over the training pixels, in [0, 1] units."""
+        scale = 255 if self.train.pixels.dtype == torch.uint8 else 1
+        planes = self.train.pixels.transpose(0, 1).flatten(1)
+        moments = [(plane.double().mean() / scale, plane.double().std() / scale) for plane in planes]
+        return [float(mean) for mean, _ in moments], [max(float(std), 1e-3) for _, std in moments]
+
+    def take(self, train: int | None, test: int | None, seed: int) -> Data:
+        """A random subset of both splits."""
+        return replace(
+            self,
+            train=self.train.sample(train, seed, "train subset"),
+            test=self.test.sample(test, seed, "test subset"),
+        )
+
+    def hold_out(self, share: float, seed: int) -> Data:
+        """The training split alone, divided: `share` of it takes the place of the test split.
+
+        For choosing settings without touching the test images.
+
+        Raises
+        ------
+        InputError
+            If `share` is not strictly between 0 and 1, or leaves a class without training images.
+        """
+        if not 0 < share < 1:
+            raise must("share", "be strictly between 0 and 1", share)
+        order = torch.randperm(len(self.train), generator=generator(seed, "held out"))
+        count = max(1, round(share * len(self.train)))
+        held, kept = order[:count].sort().values, order[count:].sort().values
+        return replace(self, train=self.train.subset(kept), test=self.train.subset(held), test_name="heldout")
+
+
+def round_to_8_bits(images: Batch) -> Batch:
+    """The images as an 8-bit file would give them back: rounded to the nearest of 256 levels."""
+    return images.mul(255).round().div(255)
+
+
+def class_names(count: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """`names`, or the numbers from 0 where there are none."""
+    return tuple(names) if names else tuple(map(str, range(count)))
+
+
+def _check_range(pixels: Tensor) -> None:
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (pixels.is_floating_point() and low >= 0 and high <= 1):  # NaN fails both comparisons
+        remedy = "Divide by 255, or undo the normalisation: it belongs to the classifier."
+        raise must(
+            "images",
+            "be floating point in [0, 1], or uint8",
+            f"{pixels.dtype} in [{low:g}, {high:g}]",
+            remedy,
+        )

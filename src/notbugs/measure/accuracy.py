@@ -1,0 +1,144 @@
+"""Clean and robust accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from notbugs.classifier import Classifier
+from notbugs.data import Images
+from notbugs.errors import check_count
+from notbugs.measure.statistics import Proportion
+from notbugs.progress import Progress, silent
+from notbugs.search import Schedule, pgd
+from notbugs.seeds import generator
+from notbugs.threat import Threat, threat
+
+
+class AttackUsed(BaseModel):
+    """The attack behind a robust accuracy. Radii and steps are in pixel units, pixels in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["pgd"] = "pgd"
+    norm: Literal["l2", "linf"]
+    eps: float = Field(ge=0)
+    steps: int = Field(ge=1)
+    step_size: float = Field(ge=0)
+    restarts: int = Field(ge=1, description="runs from different starts; the first starts at the image itself")
+
+    @property
+    def threat(self) -> Threat:
+        """The threat model."""
+        return threat(self.norm, self.eps)
+
+
+class Accuracy(BaseModel):
+    """One accuracy: clean where `attack` is None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attack: AttackUsed | None
+    share: Proportion
+
+    def __str__(self) -> str:
+        under = f"{self.attack.norm} {self.attack.eps:g}" if self.attack else "clean"
+        return f"{under}: {self.share.value:.1%} [{self.share.low:.1%}, {self.share.high:.1%}], n={self.share.n}"
+
+
+def evaluate(
+    classifier: Classifier,
+    images: Images,
+    *,
+    norm: Literal["l2", "linf"] = "l2",
+    radii: Sequence[float] = (),
+    steps: int = 20,
+    restarts: int = 1,
+    seed: int = 0,
+    batch: int = 250,
+    progress: Progress = silent,
+) -> list[Accuracy]:
+    """Clean accuracy, then robust accuracy at every radius, in rising order.
+
+    An image counts as robust at a radius if it is classified correctly and PGD, over all restarts, found no
+    misclassified image within that radius or a smaller one of the list: what is valid at a small radius is valid at
+    a large one. So accuracy never rises with the radius. The search runs in the classifier's precision; what it found
+    is judged in fp32.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Measured in evaluation mode.
+    images : Images
+        With their true labels.
+    norm, radii : str, sequence of float
+        Threat models, in pixel units.
+    steps, restarts : int
+        Of PGD, with step size 2.5 eps / steps. The first run starts at the image, the others at random in the ball.
+    seed : int
+        Of the random starts.
+
+    Raises
+    ------
+    InputError
+        If a radius is negative or not a number, or a count is below 1.
+    """
+    check_count("steps", steps)
+    check_count("restarts", restarts)
+    threats = [threat(norm, eps) for eps in sorted(set(radii))]
+    schedule = Schedule(steps)
+    alive = predictions(classifier, images, batch=batch) == images.labels
+    found = [Accuracy(attack=None, share=Proportion.of(alive))]
+    for number, ball in enumerate(threats):
+        for restart in range(restarts):
+            draw = generator(seed, "restart", norm, ball.eps, restart) if restart else None
+            index = alive.nonzero().flatten()
+            alive[index] = _survivors(classifier, images, index, ball, schedule, draw, batch)
+            progress(number * restarts + restart + 1, len(threats) * restarts)
+        length = schedule.first_length(ball)
+        attack = AttackUsed(norm=norm, eps=ball.eps, steps=steps, step_size=length, restarts=restarts)
+        found.append(Accuracy(attack=attack, share=Proportion.of(alive)))
+    return found
+
+
+def _survivors(
+    classifier: Classifier,
+    images: Images,
+    index: Tensor,
+    ball: Threat,
+    schedule: Schedule,
+    draw: torch.Generator | None,
+    batch: int,
+) -> Tensor:
+    """For the images at `index`: whether one run of PGD left them correctly classified."""
+    # Starts are drawn for every image of the split, so that they do not depend on who is still alive.
+    starts = None if draw is None else ball.start(images.batch(slice(None))[0], draw)
+    alive = torch.empty(len(index), dtype=torch.bool)
+    for first in range(0, len(index), batch):
+        part = index[first : first + batch]
+        inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
+        start = None if starts is None else inputs + starts[part].to(inputs)
+        found = pgd(classifier, inputs, labels, ball, schedule, start=start)
+        with torch.no_grad(), classifier.evaluating("fp32"):
+            alive[first : first + batch] = (classifier(found.images).argmax(1) == labels).cpu()
+    return alive
+
+
+def predictions(
+    classifier: Classifier,
+    images: Images,
+    *,
+    batch: int = 500,
+    change: Callable[[Tensor], Tensor] = lambda images: images,
+) -> Tensor:
+    """The predicted class of every image, shape (n,), in fp32, after an optional `change` of the images."""
+    found = []
+    with torch.no_grad(), classifier.evaluating("fp32"):
+        for first in range(0, len(images), batch):
+            inputs, _ = images.batch(slice(first, first + batch))
+            found.append(classifier(change(inputs).to(classifier.device)).argmax(1).cpu())
+    return torch.cat(found)

@@ -1,0 +1,70 @@
+"""Proportions with intervals, and how a quantity is spread."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from notbugs.errors import InputError
+
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+class Proportion(BaseModel):
+    """A share of `n` images with its 95 % Wilson score interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    n: int = Field(ge=1)
+
+    @classmethod
+    def of(cls, hits: Tensor) -> Proportion:
+        """The share of true values in a boolean tensor of shape (n,)."""
+        return wilson(int(hits.sum()), hits.numel())
+
+
+class Spread(BaseModel):
+    """How a quantity is distributed over the images of a set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    median: float
+    p95: float = Field(description="95th percentile")
+    max: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Spread:
+        """Summarise a tensor of shape (n,)."""
+        values = values.double()
+        ordered = values.sort().values  # torch.quantile takes at most 16 million values
+        last = len(ordered) - 1
+        return cls(
+            mean=float(values.mean()),
+            median=float((ordered[last // 2] + ordered[(last + 1) // 2]) / 2),
+            p95=float(ordered[math.ceil(0.95 * last)]),
+            max=float(ordered[last]),
+        )
+
+
+def wilson(hits: int, n: int) -> Proportion:
+    """`hits` of `n` with the 95 % Wilson score interval (Wilson 1927, equation 3).
+
+    Raises
+    ------
+    InputError
+        If `n` is below 1, or `hits` is not between 0 and `n`.
+    """
+    if n < 1 or not 0 <= hits <= n:
+        raise InputError(f"The 'hits' must be between 0 and 'n', and 'n' at least 1. Got {hits} of {n} instead.")
+    share, square = hits / n, Z95**2 / n
+    centre = (share + square / 2) / (1 + square)
+    half = Z95 / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
+    low = 0.0 if hits == 0 else max(0.0, centre - half)
+    high = 1.0 if hits == n else min(1.0, centre + half)
+    return Proportion(value=share, low=low, high=high, n=n)

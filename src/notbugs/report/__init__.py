@@ -1,0 +1,46 @@
+"""The report: one offline HTML page, made from the files of a study without running a model."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from notbugs.errors import InputError
+
+_EXTRA = {"jinja2": "jinja2", "altair": "altair", "vl_convert": "vl-convert-python", "PIL": "pillow"}
+
+
+def require_extra() -> None:
+    """Check that the libraries of the page are installed, before any work that ends in a report.
+
+    Raises
+    ------
+    InputError
+        If one is missing; the message names it and the command that installs it.
+    """
+    missing = [package for module, package in _EXTRA.items() if find_spec(module) is None]
+    if missing:
+        raise InputError(f"The report needs {', '.join(missing)}. Install it with: pip install 'notbugs[report]'")
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into the folder of a study and return its path.
+
+    Reads `results.json` and, where there is one, `gallery.safetensors`. Takes seconds and runs no model. The page
+    appears whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If a library of the page is missing, or a file of the study is missing or malformed.
+    """
+    require_extra()
+    from notbugs.files import write_text
+    from notbugs.report.page import render
+    from notbugs.report.reading import read_gallery, read_results
+
+    results = read_results(folder / "results.json")
+    page = render(results, read_gallery(folder / "gallery.safetensors"))
+    path = folder / "report.html"
+    write_text(path, page)
+    return path

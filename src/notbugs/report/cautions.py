@@ -1,0 +1,72 @@
+"""What a reader must know before trusting the findings of a run; nothing where there is nothing to say."""
+
+from __future__ import annotations
+
+from notbugs.report.claims import compare
+from notbugs.report.lineup import Lineup
+from notbugs.report.wording import NORMS, percent, quoted
+from notbugs.study.results import Results, SetProperties
+
+FEW_IMAGES = 1000
+LOW_SUCCESS = 0.9
+NEAR_TARGET = 0.3
+
+
+def cautions(results: Results, lineup: Lineup) -> list[str]:
+    """One sentence for everything in the results that limits what they show."""
+    found = [*_of_measurement(lineup), *_of_classifiers(lineup)]
+    for properties in results.sets:
+        found += _of_set(properties)
+    return found
+
+
+def _of_measurement(lineup: Lineup) -> list[str]:
+    found = []
+    if lineup.test_set != "test":
+        found.append("Accuracies are on images held out of the training split, not on the test set.")
+    if lineup.norm not in (None, "l2"):
+        found.append("The paper measured robust accuracy under l2 only; this run did not measure it.")
+    rows = [row for m in lineup.members for row in (m.clean, *m.robust.values()) if row]
+    fewest = min((row.n for row in rows), default=FEW_IMAGES)
+    if fewest < FEW_IMAGES:
+        widest = max((row for row in rows if row.n == fewest), key=lambda row: row.high - row.low)
+        found.append(
+            f"There are only {fewest} test images: an interval is up to {percent(widest.high - widest.low)} points "
+            "wide, and small differences cannot be seen."
+        )
+    return found
+
+
+def _of_classifiers(lineup: Lineup) -> list[str]:
+    robust, standard = lineup.get("D", "adversarial"), lineup.get("D")
+    radius = lineup.radius
+    if not robust or not standard or radius not in robust.robust or radius not in standard.robust:
+        return []
+    a, b = robust.robust[radius], standard.robust[radius]
+    if compare(a, b) == "higher":
+        return []
+    return [
+        f"The robust classifier cannot be shown to be more robust than the standard one at "
+        f"{NORMS.get(lineup.norm or '', '')} radius {radius:g} ({quoted(a)} against {quoted(b)}), so D_R may not "
+        "hold more robust features than D."
+    ]
+
+
+def _of_set(properties: SetProperties) -> list[str]:
+    found = []
+    name, success = properties.name, properties.success_source_changed or properties.success_source
+    if success.value < LOW_SUCCESS:
+        found.append(
+            f"{name}: the search reached the label it trains with for only {quoted(success)} of the images"
+            f"{' whose label changed' if properties.success_source_changed else ''}; the others teach a label that "
+            "the source does not see."
+        )
+    if compare(properties.success_8bit, properties.success_source) == "lower":
+        found.append(f"{name}: success on the source falls to {quoted(properties.success_8bit)} in 8-bit files.")
+    distance = properties.distance_to_target
+    if distance and distance.median < NEAR_TARGET:
+        found.append(
+            f"{name} nearly reproduces its target images: the median image keeps only {percent(distance.median)} % "
+            f"of the distance between start and target, so {name} is close to D itself."
+        )
+    return found

@@ -1,0 +1,219 @@
+"""The figures: Altair specifications, rendered to static SVG that follows the page's light or dark theme.
+
+The colours are those of Okabe and Ito, told apart without colour vision; every series also has its own shape. Text in
+a figure is ours or a number, never a user's.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import altair as alt
+import vl_convert
+from markupsafe import Markup
+
+from notbugs.report import paper
+from notbugs.report.lineup import Lineup, Member
+from notbugs.report.wording import NORMS, percent
+
+INK, MUTED, GRID, PAGE = "#1b1b1a", "#5f5e5a", "#deddd8", "#fffffe"
+CLEAN, ROBUST = "#7fbde3", "#c64b00"
+SERIES: dict[tuple[str, str], tuple[str, str, str, list[int]]] = {  # label, colour, shape, dashes
+    ("D", "standard"): ("D, standard", "#3a3a38", "circle", []),
+    ("D", "adversarial"): ("D, adversarial", "#0072b2", "square", []),
+    ("D_R", "standard"): ("D_R", "#009e73", "triangle-up", []),
+    ("D_NR", "standard"): ("D_NR", "#d55e00", "diamond", []),
+    ("D_rand", "standard"): ("D_rand", "#b97a00", "triangle-up", []),
+    ("D_rand_other", "standard"): ("D_rand_other", "#c0508f", "diamond", []),
+    ("D_det", "standard"): ("D_det", "#3f93c9", "square", []),
+}
+TWIN = ("D, standard (twin)", "#8a8984", "cross", [4, 3])
+EXPERIMENTS = (("D", "D_R", "D_NR"), ("D", "D_rand", "D_rand_other", "D_det"))
+
+_COLOURS = [INK, MUTED, GRID, PAGE, CLEAN, ROBUST, TWIN[1], *(colour for _, colour, _, _ in SERIES.values())]
+_BARS = {
+    ("D", "standard"): "D|standard|training",
+    ("D", "adversarial"): "D|adversarial|training",
+    ("D_R", "standard"): "D_R|standard|training",
+    ("D_NR", "standard"): "D_NR|standard|training",
+}
+
+
+def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None:
+    """Bars of clean accuracy, and of robust accuracy at the main radius, with the paper's values marked.
+
+    Widths and heights are in CSS pixels at scale one. None where there is nothing to show.
+    """
+    rows = [row for member in _BARS for row in _bar_rows(lineup, member)]
+    if not rows or lineup.radius is None:
+        return None
+    robust = f"robust accuracy, {NORMS[lineup.norm or 'l2']} radius {lineup.radius:g}"
+    for row in rows:
+        row["kind"] = "clean accuracy" if row["kind"] == "clean" else robust
+    kinds = ["clean accuracy", robust]
+    groups = [label for label in _BARS.values() if any(row["group"] == label for row in rows)]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("group:N", sort=groups, title=None, scale=alt.Scale(paddingInner=0.22, paddingOuter=0.08)).axis(
+            labelAngle=0, labelExpr="split(datum.label, '|')", ticks=False, labelPadding=8, labelLineHeight=14
+        ),
+        xOffset=alt.XOffset("kind:N", sort=kinds),
+    )
+    y = _percent_axis("accuracy (%)", top=108)
+    bars = base.mark_bar(cornerRadiusEnd=2).encode(
+        y=y, color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[CLEAN, ROBUST]), legend=_legend(width))
+    )
+    whiskers = base.mark_rule(color=INK, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
+    reference = base.mark_point(filled=True, fill=PAGE, stroke=INK, strokeWidth=1.5, size=70, opacity=1).encode(
+        y="paper:Q",
+        shape=alt.Shape(
+            "source:N",
+            scale=alt.Scale(range=["diamond"]),
+            legend=_legend(width, symbolFillColor=PAGE, symbolStrokeColor=INK),
+        ),
+    )
+    values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
+    chart = alt.layer(bars, whiskers, reference, values).resolve_legend(color="independent", shape="independent")
+    return _svg(chart.properties(width=width, height=height), f"bars{width}", _bar_text(rows))
+
+
+def against_radius(lineup: Lineup, experiment: int, *, width: int = 300, height: int = 270) -> Markup | None:
+    """Accuracy against radius for the classifiers of experiment 1 or 2; None where there are no radii."""
+    members = [m for m in lineup.members if m.train_set in EXPERIMENTS[experiment - 1] and m.robust]
+    if experiment == 2:
+        members = [m for m in members if (m.training, m.name) != ("adversarial", "robust")]
+        members = [m for m in members if m.name != "independent"]
+    if len({m.train_set for m in members}) < 2:
+        return None
+    series = [(_style(member), _points(member)) for member in members]
+    rows = [{"series": style[0], **point} for style, points in series for point in points]
+    labels = [style[0] for style, _ in series]
+    colour = alt.Color(
+        "series:N", scale=alt.Scale(domain=labels, range=[style[1] for style, _ in series]), legend=None
+    )
+    x = alt.X("radius:Q", title=f"{NORMS[lineup.norm or 'l2']} radius, pixels in [0, 1]").axis(
+        values=[0, *lineup.radii], format="~g", grid=False, labelOverlap="greedy"
+    )
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
+    band = base.mark_area(opacity=0.16).encode(y=_percent_axis("accuracy (%)", field="low"), y2="high:Q")
+    dashes = alt.StrokeDash(
+        "series:N", scale=alt.Scale(domain=labels, range=[style[3] or [1, 0] for style, _ in series]), legend=None
+    )
+    line = base.mark_line(strokeWidth=2).encode(y="accuracy:Q", strokeDash=dashes)
+    shapes = alt.Shape(
+        "series:N", scale=alt.Scale(domain=labels, range=[style[2] for style, _ in series]), legend=None
+    )
+    points = base.mark_point(filled=True, size=55, opacity=1).encode(y="accuracy:Q", shape=shapes)
+    chart = alt.layer(band, line, points, *_end_labels(series, lineup.radii[-1], height))
+    text = f"Lines of accuracy against radius, experiment {experiment}. " + " ".join(
+        f"{style[0]}: " + ", ".join(f"{p['accuracy']:.1f} at {p['radius']:g}" for p in points) + "."
+        for style, points in series
+    )
+    return _svg(chart.properties(width=width, height=height), f"radius{experiment}", text)
+
+
+def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
+    found, reference = lineup.get(*member), paper.TABLE_7[member]
+    if not found or lineup.radius is None:
+        return []
+    measured = (("clean", found.clean, reference.clean), ("robust", found.robust.get(lineup.radius), reference.robust))
+    return [
+        {
+            "group": _BARS[member],
+            "kind": kind,
+            "accuracy": 100 * row.accuracy,
+            "low": 100 * row.low,
+            "high": 100 * row.high,
+            "paper": 100 * theirs,
+            "source": f"the paper ({paper.SETTING})",
+            "top": 100 * max(row.high, theirs + 0.015 if theirs + 0.04 > row.high else 0),
+            "shown": percent(row.accuracy),
+        }
+        for kind, row, theirs in measured
+        if row
+    ]
+
+
+def _bar_text(rows: list[dict[str, Any]]) -> str:
+    parts = [
+        f"{row['group'].split('|')[0]}, {row['group'].split('|')[1]} training: {row['kind']} {row['shown']} %, "
+        f"paper {row['paper']:.1f} %"
+        for row in rows
+    ]
+    return f"Bars. {'; '.join(parts)}."
+
+
+def _style(member: Member) -> tuple[str, str, str, list[int]]:
+    return TWIN if member.name == "independent" else SERIES[member.train_set, member.training]
+
+
+def _points(member: Member) -> list[dict[str, float]]:
+    rows = [(0.0, member.clean), *sorted(member.robust.items())]
+    return [
+        {"radius": radius, "accuracy": 100 * row.accuracy, "low": 100 * row.low, "high": 100 * row.high}
+        for radius, row in rows
+        if row
+    ]
+
+
+def _end_labels(series: list[Any], last: float, height: int) -> list[alt.Chart]:
+    """A name at the end of every line, pushed apart where ends lie together, with a thin lead to its line."""
+    step = 100 * 15 / height
+    ends = sorted(((points[-1]["accuracy"], style) for style, points in series), key=lambda end: end[0])
+    floor, rows, leads = 0.0, [], []
+    for value, (label, colour, _, _) in ends:
+        place = max(value, floor)
+        floor = place + step
+        rows.append({"label": label, "at": place, "x": last * 1.1, "series": label})
+        leads += [{"series": label, "x": last * 1.025, "y": value}, {"series": label, "x": last * 1.085, "y": place}]
+    overflow = max(0.0, floor - step - 100)
+    for row in rows:
+        row["at"] -= overflow
+    for lead in leads[1::2]:
+        lead["y"] -= overflow
+    text = alt.Chart(alt.Data(values=rows)).mark_text(align="left", fontSize=12, color=INK, clip=False)
+    lead = alt.Chart(alt.Data(values=leads)).mark_line(strokeWidth=0.8, color=MUTED)
+    return [
+        lead.encode(x="x:Q", y="y:Q", detail="series:N"),
+        text.encode(x="x:Q", y="at:Q", text="label:N"),
+    ]
+
+
+def _percent_axis(title: str, *, field: str = "accuracy", top: float = 100) -> alt.Y:
+    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(domain=[0, top], nice=False)).axis(
+        values=[0, 20, 40, 60, 80, 100], ticks=False
+    )
+
+
+def _legend(width: int, **symbol: Any) -> alt.Legend:
+    columns = 1 if width < 500 else 2
+    return alt.Legend(orient="top", title=None, columns=columns, labelLimit=0, symbolSize=90, offset=10, **symbol)
+
+
+def _svg(chart: alt.LayerChart, name: str, text: str) -> Markup:
+    """Render `chart`, with `text` for those who do not see it; `name` keeps its ids apart from other figures'."""
+    configured = chart.configure(background="transparent", font="system-ui, sans-serif", aria=False).configure_view(stroke=None)
+    configured = configured.configure_axis(
+        labelColor=MUTED, titleColor=MUTED, gridColor=GRID, domainColor=GRID, tickColor=GRID,
+        labelFontSize=12, titleFontSize=12, titleFontWeight="normal", titlePadding=8,
+    ).configure_legend(labelColor=INK, labelFontSize=12)  # fmt: skip
+    svg = vl_convert.vegalite_to_svg(configured.to_json(), allowed_base_urls=[])
+    for colour in dict.fromkeys(_COLOURS):
+        svg = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', svg, flags=re.IGNORECASE)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _subscript, svg)
+    svg = re.sub(r'\sfont-family="[^"]*"', "", svg)
+    head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
+    found = head.search(svg)
+    if not found:
+        raise RuntimeError("vl-convert returned an SVG without a size")
+    opening = Markup('<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}">').format(
+        text, found[1], found[2], found[1]
+    )
+    return Markup(opening + Markup(head.sub("", svg, count=1)))  # noqa: S704  (our own drawing)
+
+
+def _subscript(found: re.Match[str]) -> str:
+    other = ", other" if found[2] else ""
+    return f'>D<tspan dy="0.25em" font-size="82%">{found[1][2:]}{other}</tspan><'

@@ -1,0 +1,80 @@
+"""The classifiers of a study, each with the accuracies that the figures and the sentences speak about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from notbugs.study.results import Results, Row
+
+ORDER = ("D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One classifier: its clean accuracy, and its robust accuracy by radius in one norm."""
+
+    name: str
+    train_set: str
+    training: str
+    clean: Row | None
+    robust: dict[float, Row]
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """All classifiers of one seed.
+
+    Attributes
+    ----------
+    norm : str or None
+        The norm that figures show: l2 where it was measured.
+    radii : tuple of float
+        Every radius measured in that norm, rising, in pixel units.
+    """
+
+    members: tuple[Member, ...]
+    norm: str | None
+    radii: tuple[float, ...]
+    test_set: str
+    seed: int
+
+    @property
+    def radius(self) -> float | None:
+        """The main radius: the smallest that was measured, as Figure 2b shows the smaller of the paper's two."""
+        return self.radii[0] if self.radii else None
+
+    def get(self, train_set: str, training: str = "standard") -> Member | None:
+        """The classifier trained that way on that set; for standard training on D, not its independent twin."""
+        found = (m for m in self.members if (m.train_set, m.training) == (train_set, training))
+        return min(found, key=lambda member: member.name == "independent", default=None)
+
+
+def line_up(results: Results) -> Lineup:
+    """Gather the rows of the first seed: on the test images, or on held-out ones where there is nothing else.
+
+    Where several attacks have the same radius, the one that leaves the lowest accuracy counts.
+    """
+    rows = results.rows
+    test_set = "test" if any(row.test_set == "test" for row in rows) or not rows else rows[0].test_set
+    seeds = {row.seed for row in rows}
+    seed = next((seed for seed in results.study.seeds if seed in seeds), min(seeds, default=0))
+    rows = [row for row in rows if row.test_set == test_set and row.seed == seed]
+    norms = {row.attack.norm for row in rows if row.attack}
+    norm = "l2" if "l2" in norms else min(norms, default=None)
+    names = dict.fromkeys(row.classifier for row in rows)
+    members = [_member([row for row in rows if row.classifier == name], norm) for name in names]
+    members.sort(key=lambda m: (ORDER.index(m.train_set), m.training == "adversarial", m.name == "independent"))
+    radii = sorted({radius for member in members for radius in member.robust})
+    return Lineup(tuple(members), norm, tuple(radii), test_set, seed)
+
+
+def _member(rows: list[Row], norm: str | None) -> Member:
+    clean = next((row for row in rows if row.attack is None), None)
+    robust: dict[float, Row] = {}
+    for row in rows:
+        if row.attack is None or row.attack.norm != norm or row.attack.eps == 0:
+            continue
+        radius = row.attack.eps
+        if radius not in robust or row.accuracy < robust[radius].accuracy:
+            robust[radius] = row
+    return Member(rows[0].classifier, rows[0].train_set, rows[0].training, clean, robust)

@@ -1,0 +1,49 @@
+"""Reference values of "Adversarial Examples Are Not Bugs, They Are Features" (arXiv 1905.02175 v4), with sources.
+
+Accuracies are shares in [0, 1]. They stand beside the numbers of a run, never in place of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TITLE = "Adversarial Examples Are Not Bugs, They Are Features"
+LINK = "https://arxiv.org/abs/1905.02175"
+SETTING = "CIFAR-10, ResNet-50"
+RADIUS = 0.25  # l2, of Figure 2b
+
+Member = tuple[str, str]  # training set, training
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Clean accuracy, and robust accuracy at l2 radius 0.25 and 0.5."""
+
+    clean: float
+    robust: float
+    robust_wide: float
+
+
+TABLE_7: dict[Member, Accuracies] = {
+    ("D", "standard"): Accuracies(0.9525, 0.0449, 0.0),
+    ("D", "adversarial"): Accuracies(0.9083, 0.8248, 0.7090),
+    ("D_R", "standard"): Accuracies(0.8540, 0.4820, 0.2185),
+    ("D_NR", "standard"): Accuracies(0.8768, 0.0082, 0.0),
+}
+"""Table 7, with D_R and D_NR started from images."""
+
+FIGURE_2B_D_R = Accuracies(0.8410, 0.4827, 0.2940)
+"""The D_R bar of Figure 2b: equal to the row of Table 7 that starts from noise."""
+
+TABLE_1 = {"D": 0.953, "D_rand": 0.633, "D_det": 0.437}
+"""Table 1, CIFAR-10: clean accuracy. D_rand has targets `any`; the paper has no D_rand with targets `other`."""
+
+BIBTEX = """\
+@inproceedings{ilyas2019adversarial,
+  title     = {Adversarial Examples Are Not Bugs, They Are Features},
+  author    = {Ilyas, Andrew and Santurkar, Shibani and Tsipras, Dimitris and Engstrom, Logan
+               and Tran, Brandon and Madry, Aleksander},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {32},
+  year      = {2019}
+}"""

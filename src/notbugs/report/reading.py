@@ -1,0 +1,70 @@
+"""The files of a study that the page is made from, checked as they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from notbugs.errors import InputError
+from notbugs.study.results import Results
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def read_results(path: Path) -> Results:
+    """Read `results.json`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not a results file of this version of notbugs.
+    """
+    try:
+        return Results.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise InputError(f"There is no {path}. Give the folder of a finished study.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(
+            f"{path} is not a results file that this version of notbugs reads: {where}: {first['msg']}. "
+            "Give the command of the study again."
+        ) from error
+
+
+def read_gallery(path: Path) -> Arrays | None:
+    """Read `gallery.safetensors`: a sample of training images and their version in every constructed set.
+
+    Returns None where there is no such file. Images have shape (image, channel, height, width) and lie in [0, 1]; row
+    i of every array belongs to the same training image.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or its arrays do not fit together.
+    """
+    if not path.is_file():
+        return None
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise _unreadable(path, str(error)) from error
+    if "D" not in arrays or "D.labels" not in arrays:
+        raise _unreadable(path, "it has no images of D")
+    count, channels = arrays["D"].shape[0], arrays["D"].shape[1] if arrays["D"].ndim == 4 else 0
+    if channels not in (1, 3):
+        raise _unreadable(path, f"images of shape {arrays['D'].shape} are neither grey nor RGB")
+    for name, array in arrays.items():
+        expected = (count,) if name.endswith("labels") else arrays["D"].shape
+        if array.shape != expected:
+            raise _unreadable(path, f"{name} has shape {array.shape}, not {expected}")
+    return arrays
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is not a gallery that notbugs can show: {why}. Delete it and run the study again.")

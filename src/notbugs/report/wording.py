@@ -1,0 +1,60 @@
+"""How numbers and names are written, everywhere on the page."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from markupsafe import Markup, escape
+
+from notbugs.study.results import Proportion, Row
+
+NORMS = {"l2": "l2", "linf": "l-inf"}
+_NAMES = re.compile(r"\bD_(R|NR|rand|det)(_other)?\b")
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as a percentage with one decimal, without the sign: 0.9 is `90.0`."""
+    return f"{100 * share:.1f}"
+
+
+def quoted(measured: Row | Proportion) -> str:
+    """A proportion in a sentence, with its 95 % interval: `90.0 % (86.5 to 92.7)`."""
+    value = measured.accuracy if isinstance(measured, Row) else measured.value
+    return f"{percent(value)}\u00a0% ({percent(measured.low)} to {percent(measured.high)})"
+
+
+def number(value: float) -> str:
+    """A number for a table: whole ones with separated thousands, others with four significant digits."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a reader: `0.4 s`, `12 s`, `3 min 5 s`, `1 h 2 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def date(created: str) -> str:
+    """An ISO 8601 time as a date: `4 March 2026`; anything else as it is."""
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def sets(text: str) -> Markup:
+    """Escape `text` and set the names of constructed sets as the paper does: `D_NR` with a subscript."""
+    return Markup(_NAMES.sub(_subscript, str(escape(text))))  # noqa: S704  (escaped just before)
+
+
+def _subscript(found: re.Match[str]) -> str:
+    other = ", other" if found[2] else ""
+    return f"<span class=set>D<sub>{found[1]}{other}</sub></span>"

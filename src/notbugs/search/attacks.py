@@ -1,0 +1,103 @@
+"""Searches by their names in the field: a few lines each around the one loop."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from notbugs.classifier import Classifier
+from notbugs.search.loop import Found, Schedule, search
+from notbugs.search.objectives import away_from, matching, towards
+from notbugs.shapes import Batch, Labels
+from notbugs.threat import L2, Threat
+
+PAPER_MATCHING = Schedule(steps=1000, step_size=0.1)
+"""The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5)."""
+
+FAST_MATCHING = Schedule(steps=100, step_size=0.5, momentum=0.9, decay="linear")
+"""Heavy-ball momentum and a step that falls to 0: the paper's matching loss in a tenth of its gradients."""
+
+
+def pgd(
+    classifier: Classifier,
+    images: Batch,
+    labels: Labels,
+    threat: Threat,
+    schedule: Schedule = Schedule(20),  # noqa: B008  frozen
+    *,
+    start: Batch | None = None,
+) -> Found:
+    """Untargeted projected gradient descent: leave `labels` (Madry et al. 2018).
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Attacked in evaluation mode; its modes are restored.
+    images, labels : Tensor
+        In [0, 1], shape (batch, channel, height, width); int64, shape (batch,).
+    threat : Threat
+        For instance `L2(0.5)`, in pixel units.
+    schedule : Schedule
+        Number and length of the steps.
+    start : Tensor, optional
+        Images to start from; `images` by default, as in the paper.
+
+    Returns
+    -------
+    Found
+        `score` is the margin: negative where the attack succeeded.
+    """
+    with classifier.evaluating():
+        return search(away_from(classifier, labels), images, threat, schedule, start=start)
+
+
+def targeted_pgd(
+    classifier: Classifier,
+    images: Batch,
+    targets: Labels,
+    threat: Threat,
+    schedule: Schedule = Schedule(100),  # noqa: B008  frozen
+    *,
+    start: Batch | None = None,
+) -> Found:
+    """Targeted projected gradient descent: reach `targets` (the paper, section 3.2 and Table 6).
+
+    Parameters as in `pgd`, with the class to reach for every image in place of its label. `score` is the
+    cross-entropy of the target.
+    """
+    with classifier.evaluating():
+        return search(towards(classifier, targets), images, threat, schedule, start=start)
+
+
+def match_features(
+    classifier: Classifier,
+    start: Batch,
+    target: Batch,
+    schedule: Schedule = FAST_MATCHING,
+    *,
+    threat: Threat = L2(math.inf),  # noqa: B008  frozen
+) -> Found:
+    """Move `start` until its features equal those of `target` (the paper, section 3.1 and equation 6).
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Whose penultimate features are matched.
+    start, target : Tensor
+        Images in [0, 1], shape (batch, channel, height, width).
+    schedule : Schedule
+        `PAPER_MATCHING` is the paper's.
+    threat : Threat
+        A bound around `start`; free by default, as in the paper.
+
+    Returns
+    -------
+    Found
+        `loss` is ||g(x) - g(target)|| / ||g(target)||.
+    """
+
+    with classifier.evaluating():
+        with torch.no_grad():
+            features = classifier.features(target)
+        return search(matching(classifier, features), start, threat, schedule)

@@ -1,0 +1,6 @@
+"""Training, standard and adversarial."""
+
+from notbugs.training.loop import learning_rate, train
+from notbugs.training.settings import Adversary, Training
+
+__all__ = ["Adversary", "Training", "learning_rate", "train"]

@@ -1,0 +1,144 @@
+"""Standard and adversarial training, resumable bit for bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from notbugs.classifier import Classifier
+from notbugs.data import Images
+from notbugs.errors import InputError
+from notbugs.files import read_tensors, write_tensors
+from notbugs.progress import Progress, silent
+from notbugs.search import pgd
+from notbugs.seeds import generator
+from notbugs.training.settings import Training
+
+CHECKPOINT_SECONDS = 15.0
+
+
+def train(
+    classifier: Classifier,
+    images: Images,
+    settings: Training | None = None,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+) -> Classifier:
+    """Train `classifier` in place, and return it in evaluation mode.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Freshly initialised.
+    images : Images
+        The training images.
+    settings : Training, optional
+        Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
+        section 2: the search starts at the clean image and sees the classifier in evaluation mode.
+    seed : int
+        Order and augmentation of the images follow from it.
+    checkpoint : Path, optional
+        A file from which an interrupted run goes on, at the last epoch it finished, to the same bits. It is removed
+        at the end.
+    progress : Progress
+        Told after every batch.
+
+    Raises
+    ------
+    InputError
+        If the loss stops being finite, or the checkpoint belongs to another run.
+    """
+    settings = settings or Training()
+    optimizer = torch.optim.SGD(
+        classifier.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+    )
+    first = _resume(checkpoint, classifier, optimizer) if checkpoint and checkpoint.exists() else 0
+    batches = -(-len(images) // settings.batch)
+    saved = time.monotonic()
+    for epoch in range(first, settings.epochs):
+        loss = _epoch(classifier, optimizer, images, settings, epoch, seed, progress)
+        if not torch.isfinite(loss):
+            raise InputError(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
+        if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS and epoch + 1 < settings.epochs:
+            _save(checkpoint, classifier, optimizer, epoch + 1)
+            saved = time.monotonic()
+        progress((epoch + 1) * batches, settings.epochs * batches, f"loss {float(loss):.3f}")
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return classifier.eval()
+
+
+def _epoch(
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    settings: Training,
+    epoch: int,
+    seed: int,
+    progress: Progress,
+) -> Tensor:
+    """One pass; the mean loss, not yet waited for."""
+    draw = generator(seed, "epoch", epoch)
+    batches = list(_batches(len(images), settings.batch, draw))
+    total = torch.zeros((), device=classifier.device)
+    classifier.train()
+    for number, index in enumerate(batches):
+        step = epoch * len(batches) + number
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(settings, step, settings.epochs * len(batches))
+        inputs, labels = (tensor.to(classifier.device, non_blocking=True) for tensor in images.batch(index))
+        inputs = settings.augmentation(inputs, draw)
+        if adversary := settings.adversary:
+            inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
+        loss = cross_entropy(classifier(inputs), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+        progress(step + 1, settings.epochs * len(batches))
+    return total / len(batches)
+
+
+def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[Tensor]:
+    """Random order; a last batch of one image, which batch norm cannot take, joins the one before it."""
+    order = torch.randperm(count, generator=draw)
+    cuts = list(range(size, count, size))
+    if cuts and count - cuts[-1] == 1:
+        cuts.pop()
+    return iter(torch.tensor_split(order, cuts))
+
+
+def learning_rate(settings: Training, step: int, steps: int) -> float:
+    """The learning rate of step number `step` of `steps`: a straight rise, then a straight fall to 0."""
+    rise = max(settings.warmup * steps, 1)
+    return settings.lr * min((step + 1) / rise, (steps - step) / max(steps - rise, 1), 1.0)
+
+
+def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in classifier.state_dict().items()}
+    for name, parameter in classifier.named_parameters():
+        tensors[f"velocity.{name}"] = optimizer.state[parameter]["momentum_buffer"]
+    write_tensors(path, tensors | {"epoch": torch.tensor(epoch)})
+
+
+def _resume(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> int:
+    tensors = read_tensors(path)
+    model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    try:
+        classifier.load_state_dict(model)
+        for name, parameter in classifier.named_parameters():
+            optimizer.state[parameter]["momentum_buffer"] = tensors[f"velocity.{name}"].to(parameter)
+    except (RuntimeError, KeyError) as error:
+        raise InputError(f"The checkpoint {path} belongs to another classifier. Delete it to start again.") from error
+    return int(tensors["epoch"])

@@ -1,0 +1,60 @@
+"""What a training run is made of; these models are also sections of a recipe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from notbugs.data import Augmentation
+from notbugs.search import Schedule
+from notbugs.threat import Threat, threat
+
+
+class Adversary(BaseModel):
+    """The search of adversarial training. Radius and step in pixel units, pixels in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    norm: Literal["l2", "linf"] = "l2"
+    eps: float = Field(0.5, ge=0, allow_inf_nan=False, description="Radius of the ball.")
+    steps: int = Field(7, ge=1, description="Gradient steps on every batch.")
+    step_size: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Length of a step; 2.5 eps / steps if not given."
+    )
+
+    @property
+    def threat(self) -> Threat:
+        """The threat model."""
+        return threat(self.norm, self.eps)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The steps of the search."""
+        return Schedule(self.steps, self.step_size)
+
+
+class Training(BaseModel):
+    """Stochastic gradient descent with Nesterov momentum and a learning rate that rises, then falls to 0."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(20, ge=1, description="Passes over the data.")
+    batch: int = Field(128, ge=2, description="Images in a batch.")
+    lr: float = Field(0.1, gt=0, allow_inf_nan=False, description="Largest learning rate.")
+    warmup: float = Field(0.2, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum.")
+    weight_decay: float = Field(5e-4, ge=0, allow_inf_nan=False, description="Decay of every weight.")
+    shift: int = Field(0, ge=0, description="Augmentation: shift by up to so many pixels.")
+    flip: bool = Field(False, description="Augmentation: mirror images.")
+    adversary: Adversary | None = Field(None, description="Trains adversarially where present.")
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The augmentation of a training batch."""
+        return Augmentation(self.shift, self.flip)
+
+    @property
+    def name(self) -> Literal["standard", "adversarial"]:
+        """`standard`, or `adversarial` where there is an adversary."""
+        return "adversarial" if self.adversary else "standard"
