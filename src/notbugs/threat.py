@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.errors import check_choice, check_number
@@ -58,9 +59,9 @@ def _per_sample(values: PerSample, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
-def l2_norm(images: Batch) -> PerSample:
-    """The l2 norm of every image, safe from underflow and overflow."""
-    flat = images.flatten(1)
+def l2_norm(values: Float[Tensor, "batch ..."]) -> PerSample:
+    """The l2 norm of every sample, safe from underflow and overflow."""
+    flat = values.flatten(1)
     largest = flat.detach().abs().amax(1).clamp_min(torch.finfo(flat.dtype).tiny)
     return (flat / largest[:, None]).norm(dim=1) * largest
 

@@ -171,8 +171,8 @@ def _shard_builder(
             high = min(low + BATCH, last)
             found = run(torch.arange(low, high))
             images.append(found.images.cpu())
-            losses.append(found.loss.cpu())
-            progress(high, count, f"loss {float(found.loss.mean()):.3f}")
+            losses.append(found.score.cpu())
+            progress(high, count, f"loss {float(found.score.mean()):.3f}")
         part = {name: column[first:last] for name, column in columns.items()}
         return {"images": torch.cat(images), "loss": torch.cat(losses), **part}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -110,7 +111,7 @@ class Data:
         """Name with its variant: `CIFAR-10 (JPEG copy)`."""
         return f"{self.name} ({self.variant})" if self.variant else self.name
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over shapes, pixels, labels and class names of both splits."""
         digest = hashlib.sha256(repr((self.classes, self.train.pixels.shape, self.test.pixels.shape)).encode())
@@ -119,6 +120,7 @@ class Data:
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
+    @cached_property
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of every channel over the training pixels, in [0, 1] units."""
         scale = 255 if self.train.pixels.dtype == torch.uint8 else 1

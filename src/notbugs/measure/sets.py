@@ -64,8 +64,8 @@ def measure_set(
     changed = hits["success_source"][~kept]
     found["success_source_changed"] = Proportion.of(changed).model_dump() if len(changed) else None
     found |= {name: Spread.of(values).model_dump() for name, values in _distances(built, originals).items()}
-    if built.is_matched:
-        found["matching_loss"] = Spread.of(built.loss).model_dump()
+    found["matching_loss"] = Spread.of(built.loss).model_dump() if built.is_matched else None
+    found.setdefault("distance_to_target", None)
     progress(len(changes) + 1, len(changes) + 1)
     return found
 

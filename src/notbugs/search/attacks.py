@@ -46,7 +46,7 @@ def pgd(
     Returns
     -------
     Found
-        `score` is the margin: negative where the attack succeeded.
+        `loss` is the log-odds of the label; `score` its margin: negative where the attack succeeded.
     """
     with classifier.evaluating():
         return search(away_from(classifier, labels), images, threat, schedule, start=start)
@@ -64,7 +64,7 @@ def targeted_pgd(
     """Targeted projected gradient descent: reach `targets` (the paper, section 3.2 and Table 6).
 
     Parameters as in `pgd`, with the class to reach for every image in place of its label. `score` is the
-    cross-entropy of the target.
+    cross-entropy of the target, `loss` the negative of its log-odds.
     """
     with classifier.evaluating():
         return search(towards(classifier, targets), images, threat, schedule, start=start)
@@ -94,7 +94,7 @@ def match_features(
     Returns
     -------
     Found
-        `loss` is ||g(x) - g(target)|| / ||g(target)||.
+        `loss` and `score` are ||g(x) - g(target)|| / ||g(target)||.
     """
 
     with classifier.evaluating():

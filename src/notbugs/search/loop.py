@@ -102,6 +102,7 @@ class Found:
     backwards: int
 
 
+@torch.no_grad()
 def search(
     objective: Objective,
     origin: Batch,
@@ -143,18 +144,16 @@ def search(
     velocity = torch.zeros_like(images)
     best = Best(images) if keep == "best" else None
     for length in schedule.lengths(threat):
-        images.requires_grad_(True)
         with torch.enable_grad():
-            loss, score = objective(images)
+            leaf = images.detach().requires_grad_()
+            loss, score = objective(leaf)
             # The sum, never the mean: a sample's gradient must not depend on the size of its batch.
-            (gradient,) = torch.autograd.grad(loss.sum(), images)
-        images = images.detach()
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         if best is not None:
             best.offer(images, loss.detach(), score.detach())
         velocity = velocity.mul_(schedule.momentum).add_(threat.step(gradient), alpha=1 - schedule.momentum)
         images = valid(images - length * velocity)
-    with torch.no_grad():
-        loss, score = objective(images)
+    loss, score = objective(images)
     if best is not None:
         best.offer(images, loss, score)
         images, loss, score = best.images, best.loss, best.score

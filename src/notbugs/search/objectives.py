@@ -1,9 +1,14 @@
-"""Objectives: what a search descends, and how it ranks what it meets."""
+"""Objectives: what a search descends, and how it ranks what it meets.
+
+With p the softmax of the logits, the gradient of the cross-entropy -log p_y is (1 - p_y) times the gradient of
+-log(p_y / (1 - p_y)). Steps have unit length, so the two take the same path; but the first factor vanishes in
+floating point where a classifier is confident, and the search would stand still. So the loss here is the log-odds.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import softplus
 
 from notbugs.classifier import Classifier
 from notbugs.search.loop import Objective
@@ -11,10 +16,15 @@ from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
 from notbugs.threat import l2_norm
 
 
+def log_odds(logits: Logits, labels: Labels) -> PerSample:
+    """log(p_y / (1 - p_y)) of every sample; the cross-entropy is softplus of its negative."""
+    own, others = _split(logits, labels)
+    return own - others.logsumexp(1)
+
+
 def margin(logits: Logits, labels: Labels) -> PerSample:
     """Logit of the label minus the largest other logit: negative exactly where the label is not predicted."""
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    others = logits.scatter(1, labels[:, None], -torch.inf)
+    own, others = _split(logits, labels)
     return own - others.amax(1)
 
 
@@ -23,7 +33,7 @@ def away_from(classifier: Classifier, labels: Labels) -> Objective:
 
     def objective(images: Batch) -> tuple[PerSample, PerSample]:
         logits = classifier(images)
-        return -cross_entropy(logits, labels, reduction="none"), margin(logits.detach(), labels)
+        return log_odds(logits, labels), margin(logits.detach(), labels)
 
     return objective
 
@@ -32,8 +42,8 @@ def towards(classifier: Classifier, targets: Labels) -> Objective:
     """Descend the cross-entropy of `targets` (the paper, section 3.2), and rank by it."""
 
     def objective(images: Batch) -> tuple[PerSample, PerSample]:
-        loss = cross_entropy(classifier(images), targets, reduction="none")
-        return loss, loss.detach()
+        odds = log_odds(classifier(images), targets)
+        return -odds, softplus(-odds.detach())
 
     return objective
 
@@ -47,3 +57,8 @@ def matching(classifier: Classifier, target: Features) -> Objective:
         return loss, loss.detach()
 
     return objective
+
+
+def _split(logits: Logits, labels: Labels) -> tuple[PerSample, Logits]:
+    """The label's logit, and all logits with the label's at minus infinity."""
+    return logits.gather(1, labels[:, None]).squeeze(1), logits.scatter(1, labels[:, None], -torch.inf)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError
@@ -19,6 +19,7 @@ from notbugs.progress import Progress
 from notbugs.study.recipe import Recipe, read_recipe
 
 
+@runtime_checkable
 class Console(Protocol):
     """Where a study tells how far it is."""
 

@@ -30,6 +30,7 @@ class Architecture(_Section):
     name: Literal["cnn"] = Field("cnn", description="Architecture by name.")
     width: int = Field(32, ge=1, description="Channels of the first convolution.")
     features: int = Field(128, ge=1, description="Penultimate features.")
+    stride: int = Field(1, ge=1, description="Of the first convolution.")
 
 
 class Matching(_Section):

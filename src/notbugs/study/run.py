@@ -18,15 +18,14 @@ from notbugs.data import Data
 from notbugs.errors import InputError
 from notbugs.files import only_writer, write_text
 from notbugs.measure import evaluate, feature_rank, measure_set
-from notbugs.models import build
 from notbugs.progress import Progress
-from notbugs.seeds import derive, generator, seeded
+from notbugs.seeds import derive, generator
 from notbugs.study.folder import Console, StudyFolder, check_writable
 from notbugs.study.gallery import write_gallery
 from notbugs.study.plan import ON_ORIGINALS, SETS, ClassifierPlan, SetPlan
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Results, Row, SetProperties, Stage, StudyInfo
-from notbugs.training import Training, train
+from notbugs.training import Training, new_classifier, train
 
 RANK_IMAGES = 16
 
@@ -115,17 +114,14 @@ class _Study:
         return self.folder.load(plan.name, classifier, digest), digest
 
     def fresh(self, name: str) -> Classifier:
-        """A classifier with weights drawn for `name`; its normalisation is the training images'."""
-        mean, std = self.data.channel_statistics()
-        options = self.recipe.architecture.model_dump(exclude={"name"})
-        with seeded(self.recipe.seed, "init", name):
-            network = build(
-                self.recipe.architecture.name,
-                channels=self.data.train.shape[0],
-                classes=len(self.data.classes),
-                **options,
-            )
-        return Classifier(network, mean=mean, std=std, precision=self.recipe.precision).to(self.device)
+        return new_classifier(
+            self.data,
+            self.recipe.architecture.name,
+            seed=derive(self.recipe.seed, "init", name),
+            precision=self.recipe.precision,
+            device=self.device,
+            **self.recipe.architecture.model_dump(exclude={"name"}),
+        )
 
     def evaluated(self, plan: ClassifierPlan, classifier: Classifier) -> list[Row]:
         asked, training = self.recipe.evaluation, getattr(self.recipe, plan.section).name

@@ -1,6 +1,7 @@
 """Training, standard and adversarial."""
 
 from notbugs.training.loop import learning_rate, train
+from notbugs.training.new import new_classifier
 from notbugs.training.settings import Adversary, Training
 
-__all__ = ["Adversary", "Training", "learning_rate", "train"]
+__all__ = ["Adversary", "Training", "learning_rate", "new_classifier", "train"]
