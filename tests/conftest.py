@@ -9,7 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two test workers 
 
 from jaxtyping import install_import_hook
 
-with install_import_hook("notbugs", "beartype.beartype"):
+import tests.typecheck  # noqa: F401  the hook finds it by name
+
+with install_import_hook("notbugs", "tests.typecheck.checker"):
     import notbugs.cli  # noqa: F401
 
 import hypothesis

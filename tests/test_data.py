@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from notbugs.data import Augmentation, Data, Images, load, round_to_8_bits
+from notbugs.data.parquet import CIFAR10_CLASSES
+from notbugs.errors import InputError
+from notbugs.seeds import generator
+
+
+def images(n: int = 20, classes: int = 4) -> Images:
+    return Images(torch.rand(n, 1, 4, 4, generator=generator(0)), torch.arange(n) % classes)
+
+
+def test_digits_are_the_real_ones():
+    data = load("digits")
+    assert (len(data.train), len(data.test), data.train.shape) == (1437, 360, (1, 8, 8))
+    assert data.classes == tuple("0123456789")
+    assert torch.bincount(torch.cat([data.train.labels, data.test.labels])).tolist() == [
+        178, 182, 177, 183, 181, 182, 181, 179, 174, 180,
+    ]  # fmt: skip
+    assert set((data.train.pixels * 16).unique().tolist()) == set(range(17))
+    assert load("digits").fingerprint == data.fingerprint
+
+
+def test_the_fingerprint_sees_every_byte():
+    train = images()
+    prints = {Data("x", train, train, tuple("abcd")).fingerprint, Data("x", train, train, tuple("abce")).fingerprint}
+    changed = train.pixels.clone()
+    changed[3, 0, 1, 1] += 1e-6
+    prints.add(Data("x", Images(changed, train.labels), train, tuple("abcd")).fingerprint)
+    prints.add(Data("x", train, Images(changed, train.labels), tuple("abcd")).fingerprint)
+    assert len(prints) == 4
+
+
+@pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan, math.inf, 255.0])
+def test_pixels_outside_the_box_are_refused(bad):
+    pixels = torch.rand(3, 1, 2, 2)
+    pixels[1, 0, 0, 0] = bad
+    with pytest.raises(InputError, match=r"'images' must be floating point in \[0, 1\], or uint8"):
+        Images(pixels, torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 1, 4], "abc", "'training labels' must be between 0 and 2, as there are 3 classes. Got 4"),
+        ([0, 1, -1], "abc", "'training labels' must be between 0 and 2.*Got -1"),
+        ([0, 0, 0], "a", "'data' must have at least two classes"),
+        ([0, 1, 1], "abc", "Every class must have a training image; c has none"),
+    ],
+)
+def test_labels_are_checked(labels, classes, message):
+    made = Images(torch.rand(3, 1, 2, 2), torch.tensor(labels))
+    with pytest.raises(InputError, match=message):
+        Data("x", made, made, tuple(classes))
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2).long(), torch.zeros(3)])
+def test_labels_must_fit(labels):
+    with pytest.raises(InputError, match="'labels' must be int64 of shape"):
+        Images(torch.rand(3, 1, 2, 2), labels)
+
+
+def test_uint8_comes_out_as_floats():
+    made = Images(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1), torch.arange(3))
+    pixels, labels = made.batch(torch.tensor([2, 1]))
+    assert pixels.flatten().tolist() == pytest.approx([1.0, 0.2])
+    assert labels.tolist() == [2, 1]
+    mean, std = Data("x", made, made, tuple("abc")).channel_statistics
+    assert mean == pytest.approx([0.4])
+    assert std == pytest.approx([torch.tensor([0, 0.2, 1]).std().item()])
+
+
+def test_held_out_images_come_from_the_training_split_and_leave_it():
+    data = Data("x", images(), Images(torch.rand(5, 1, 4, 4), torch.zeros(5).long()), tuple("abcd"))
+    held = data.hold_out(0.25, 0)
+    assert (len(held.train), len(held.test), held.test_name) == (15, 5, "heldout")
+    rows = torch.cat([held.train.pixels, held.test.pixels]).flatten(1)
+    assert {tuple(row) for row in rows.tolist()} == {tuple(row) for row in data.train.pixels.flatten(1).tolist()}
+    with pytest.raises(InputError, match="'share' must be strictly between 0 and 1"):
+        data.hold_out(1.0, 0)
+
+
+def test_subsets_are_reproducible():
+    data = Data("x", images(100), images(50), tuple("abcd"))
+    one, other = data.take(40, 10, 0), data.take(40, 10, 0)
+    assert one.fingerprint == other.fingerprint != data.take(40, 10, 1).fingerprint
+    assert (len(one.train), len(one.test)) == (40, 10)
+    assert data.take(1000, None, 0).fingerprint == data.fingerprint
+
+
+@given(st.integers(0, 2**31))
+def test_rounding_to_8_bits(seed):
+    pixels = torch.rand(2, 1, 3, 3, generator=generator(seed))
+    rounded = round_to_8_bits(pixels)
+    assert (rounded - pixels).abs().max() <= 0.5 / 255 + 1e-7
+    file = (rounded * 255).round().to(torch.uint8).float() / 255
+    torch.testing.assert_close(rounded, file, rtol=0, atol=1e-7)
+
+
+def test_augmentation_shifts_each_image_by_its_own_draw():
+    pixels = torch.zeros(400, 1, 5, 5)
+    pixels[:, :, 2, 2] = 1
+    moved = Augmentation(shift=2)(pixels, generator(0))
+    assert (moved.flatten(1).sum(1) == 1).all()
+    places = moved.flatten(1).argmax(1)
+    assert len(places.unique()) == 25
+    assert torch.equal(moved, Augmentation(shift=2)(pixels, generator(0)))
+    assert torch.equal(Augmentation()(pixels, generator(0)), pixels)
+
+
+def test_augmentation_mirrors_about_half():
+    pixels = torch.zeros(400, 2, 3, 3)
+    pixels[..., 0] = 1
+    flipped = (Augmentation(flip=True)(pixels, generator(0))[:, 0, 0, 2] == 1).sum()
+    assert 150 < flipped < 250
+
+
+# Parquet
+
+
+def encoded(array: np.ndarray, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, kind)
+    return file.getvalue()
+
+
+def write_parquet(folder, *, shape=(32, 32, 3), kind="PNG", names=CIFAR10_CLASSES, column="img", struct=True, n=20):
+    draw = np.random.default_rng(0)
+    arrays = [draw.integers(0, 256, shape, dtype=np.uint8) for _ in range(n)]
+    data = [encoded(array, kind) for array in arrays]
+    labels = [index % len(names) for index in range(n)]
+    info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": list(names)}}}}
+    table = pa.table({column: [{"bytes": item, "path": None} for item in data] if struct else data, "label": labels})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    for split in ("train", "test"):
+        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+    return arrays, labels
+
+
+@pytest.mark.parametrize("struct", [True, False])
+@pytest.mark.parametrize("shape", [(32, 32, 3), (5, 7)])
+def test_parquet_gives_back_the_pixels(tmp_path, shape, struct):
+    arrays, labels = write_parquet(tmp_path, shape=shape, struct=struct)
+    data = load(tmp_path)
+    expected = np.stack([array if array.ndim == 3 else array[..., None] for array in arrays]).transpose(0, 3, 1, 2)
+    assert np.array_equal(data.train.pixels.numpy(), expected)
+    assert data.train.labels.tolist() == labels
+    assert data.classes == CIFAR10_CLASSES
+    assert data.title == ("CIFAR-10" if len(shape) == 3 else tmp_path.name)
+
+
+def test_a_jpeg_copy_of_cifar10_is_named_so(tmp_path):
+    write_parquet(tmp_path, kind="JPEG")
+    assert load(str(tmp_path)).title == "CIFAR-10 (JPEG copy)"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("digitz", r"existing folder. There is no 'digitz'"),
+        ("", "Give it with --data"),
+        (__file__, "is a file: name its folder"),
+    ],
+)
+def test_a_source_that_is_not_there(source, message):
+    with pytest.raises(InputError, match=message):
+        load(source)
+
+
+def test_folders_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="is empty"):
+        load(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match=r"No train\*\.parquet in"):
+        load(tmp_path)
+    write_parquet(tmp_path, column="picture")
+    with pytest.raises(InputError, match="must have a column named img or image. It has picture, label"):
+        load(tmp_path)
+
+
+def test_broken_and_unequal_images_are_named(tmp_path):
+    table = pa.table({"image": [encoded(np.zeros((4, 4), np.uint8)), b"junk"], "label": [0, 1]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"image in row 1 of .*train.parquet cannot be decoded"):
+        load(tmp_path)
+    mixed = [encoded(np.zeros((4, size), np.uint8)) for size in (4, 5)]
+    pq.write_table(pa.table({"image": mixed, "label": [0, 1]}), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="All images must have one shape"):
+        load(tmp_path)

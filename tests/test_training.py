@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from notbugs.errors import InputError
+from notbugs.measure import evaluate
+from notbugs.training import Adversary, Training, learning_rate, new_classifier, train
+from notbugs.training import loop as training_loop
+from tests.conftest import bars
+
+SHORT = Training(epochs=3, batch=16, lr=0.05, shift=1)
+
+
+def fresh(data, seed=0):
+    return new_classifier(data, seed=seed, width=4, features=8, device=torch.device("cpu"), precision="fp32")
+
+
+def same(one, other) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1])
+
+
+@pytest.mark.parametrize("adversary", [None, Adversary(eps=0.3, steps=2)])
+def test_training_learns_and_repeats_to_the_bit(bars_data, adversary):
+    settings = SHORT.model_copy(update={"adversary": adversary})
+    one, other = (train(fresh(bars_data), bars_data.train, settings) for _ in range(2))
+    assert same(one, other)
+    assert not same(one, train(fresh(bars_data), bars_data.train, settings, seed=1))
+    assert evaluate(one, bars_data.test)[0].share.value > 0.95
+    assert not one.training
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(bars_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+    file = tmp_path / "checkpoint.safetensors"
+    whole = train(fresh(bars_data), bars_data.train, SHORT)
+
+    class Killed(Exception):
+        pass
+
+    def kill_in_the_third_epoch(done, total, note=""):
+        if done > 2 * total / 3 + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(fresh(bars_data), bars_data.train, SHORT, checkpoint=file, progress=kill_in_the_third_epoch)
+    seen = []
+    resumed = train(
+        fresh(bars_data, seed=9),  # its weights must come from the checkpoint
+        bars_data.train,
+        SHORT,
+        checkpoint=file,
+        progress=lambda done, total, note="": seen.append(done / total),
+    )
+    assert min(seen) > 2 / 3
+    assert same(whole, resumed)
+    assert not file.exists()
+
+
+def test_a_checkpoint_of_another_classifier_is_refused(bars_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+    file = tmp_path / "checkpoint.safetensors"
+
+    def stop(done, total, note=""):
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(bars_data), bars_data.train, SHORT, checkpoint=file, progress=stop)
+    other = new_classifier(bars_data, width=3, features=8)
+    with pytest.raises(InputError, match="belongs to another classifier"):
+        train(other, bars_data.train, SHORT, checkpoint=file)
+
+
+def test_adversarial_training_is_more_robust_than_standard(bars_data):
+    settings = Training(epochs=8, batch=32, lr=0.05)
+    robust = settings.model_copy(update={"adversary": Adversary(eps=1.0, steps=3)})
+    accuracy = [
+        evaluate(train(fresh(bars_data), bars_data.train, each), bars_data.test, radii=(1.0,))[1].share
+        for each in (settings, robust)
+    ]
+    assert accuracy[1].low > accuracy[0].high
+
+
+def test_the_global_generator_is_left_alone(bars_data):
+    state = torch.get_rng_state()
+    train(fresh(bars_data), bars_data.train, SHORT)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_divergence_is_told_with_the_remedy(bars_data):
+    with pytest.raises(InputError, match=r"diverged in epoch \d.*Lower the 'lr'"):
+        train(fresh(bars_data), bars_data.train, Training(epochs=3, batch=32, lr=1e9))
+
+
+def test_a_last_batch_of_one_joins_its_neighbour(bars_data):
+    sizes = []
+    classifier = fresh(bars_data)
+    classifier.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    train(classifier, bars(65), Training(epochs=1, batch=32))
+    assert sizes == [32, 33]
+
+
+def test_learning_rate_rises_and_falls_to_zero():
+    settings = Training(lr=0.4, warmup=0.25)
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
+    assert max(rates) == pytest.approx(0.4)
+    assert rates.index(max(rates)) == 24
+    assert rates[0] == pytest.approx(0.4 / 25)
+    assert rates[-1] == pytest.approx(0.4 / 75)
+    assert all(learning_rate(Training(epochs=1), step, 1) > 0 for step in range(1))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"lr": 0}, {"lr": float("nan")}, {"batch": 1}, {"epoch": 3}, {"adversary": {"eps": -1}}]
+)
+def test_settings_check_themselves(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Training.model_validate(wrong)
