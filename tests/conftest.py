@@ -49,7 +49,12 @@ def small() -> Classifier:
     """A convolutional classifier with batch norm and dropout, 2x6x6 images, 4 classes."""
     with seeded(2):
         network = nn.Sequential(
-            nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(288, 4)
+            nn.Conv2d(2, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(288, 4),
         )
     return Classifier(network, mean=(0.4, 0.6), std=(0.3, 0.2))
 

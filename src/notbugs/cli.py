@@ -17,6 +17,7 @@ app = App(
     name="notbugs",
     version=__version__,
     help="A laboratory for robust and non-robust features.",
+    default_parameter=Parameter(consume_multiple=True),
 )
 NO_SETTINGS = Recipe()
 

@@ -29,7 +29,7 @@ PAPER_RELABELLING = Schedule(steps=100, step_size=0.1)
 def robustify(
     classifier: Classifier,
     data: Data,
-    folder: Path,
+    folder: str | Path,
     *,
     schedule: Schedule = FAST_MATCHING,
     seed: int = 0,
@@ -71,13 +71,13 @@ def robustify(
 
     request = _request(classifier, data, "feature matching", L2(math.inf), schedule, seed, targets=None)
     columns = {"labels": images.labels, "start": starts, "target": targets}
-    return build(folder, request, len(images), _shard_builder(run, columns, len(images), progress))
+    return build(Path(folder), request, len(images), _shard_builder(run, columns, len(images), progress))
 
 
 def relabel(
     classifier: Classifier,
     data: Data,
-    folder: Path,
+    folder: str | Path,
     *,
     targets: Targets = "any",
     threat: Threat = L2(0.5),  # noqa: B008  frozen
@@ -125,7 +125,7 @@ def relabel(
 
     request = _request(classifier, data, "targeted cross-entropy", threat, schedule, seed, targets=targets)
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
-    return build(folder, request, len(images), _shard_builder(run, columns, len(images), progress))
+    return build(Path(folder), request, len(images), _shard_builder(run, columns, len(images), progress))
 
 
 def fingerprint(classifier: Classifier) -> str:

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from notbugs.__main__ import main
+from notbugs.study import recipe_names
+from tests.test_study import TINY, tiny
+
+
+def flags(values: dict, prefix: str = "--") -> list[str]:
+    """A nested dict as the flags that say the same."""
+    found = []
+    for key, value in values.items():
+        name = prefix + key.replace("_", "-")
+        if isinstance(value, dict):
+            found += flags(value, name + ".")
+        else:
+            found += [name, *map(str, value)] if isinstance(value, list) else [name, str(value)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "digit"], "There is no recipe 'digit'. Did you mean 'digits'?"),
+        (["run", "nothing.toml"], "There is no recipe file nothing.toml"),
+        (["run", "digits", "--data", "nowhere"], "There is no 'nowhere'"),
+        (["run", "cifar10-small"], "Give it with --data"),
+        (["run", "digits", "--relabelling.eps", "-1"], "The 'relabelling.eps' is wrong"),
+        (["run", "digits", "--relabelling.eps", "nan"], "The 'relabelling.eps' is wrong"),
+        (["run", "digits", "--relabelling.eps", "wide"], "wide"),
+        (["run", "digits", "--evaluation.radii", "-0.5"], "'eps' must be a number at or above 0"),
+        (["run", "digits", "--standard.epochs", "0"], "The 'standard.epochs' is wrong"),
+        (["run", "digits", "--standard.epoch", "3"], "Did you mean --standard.epochs?"),
+        (["run", "digits", "--device", "abacus"], "The 'device' must be one that torch has here"),
+        (["run", "digits", "--train-images", "5"], "Every class must have a training image"),
+        (["run"], "RECIPE requires an argument"),
+        (["rum", "digits"], "rum"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2_before_any_work(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("notbugs: ")
+    assert len(printed.err.splitlines()) == 1
+    assert "Traceback" not in printed.err
+    assert not printed.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_data_folder(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert main(["run", "digits", "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
+    assert "is empty" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_is_a_file(capsys, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for out in ("file", "file/below"):
+        assert main(["run", "digits", "--out", str(tmp_path / out)]) == 2
+        assert "is a file" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_is_not_writable(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    assert main(["run", "digits", "--out", str(tmp_path / "out")]) == 2
+    assert "must be writable" in capsys.readouterr().err
+
+
+def test_a_recipe_file_with_a_mistake(capsys, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = [")
+    assert main(["run", str(file)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    file.write_text("epochz = 3")
+    assert main(["run", str(file)]) == 2
+    assert "'epochz'" in capsys.readouterr().err
+
+
+def test_recipes_are_listed(capsys):
+    assert main(["recipes"]) == 0
+    assert capsys.readouterr().out.split() == recipe_names() == ["cifar10-small", "digits"]
+
+
+@pytest.fixture(scope="module")
+def run_by_command(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    folder = tmp_path_factory.mktemp("command") / "digits"
+    command = [sys.executable, "-m", "notbugs", "run", "digits", "--out", str(folder), *flags(TINY)]
+    return folder, subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+def test_the_command_runs_a_study_and_its_last_line_is_the_report(run_by_command):
+    folder, finished = run_by_command
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1] == str(folder / "report.html")
+    assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_flags_override_the_recipe_one_by_one(run_by_command):
+    folder, _ = run_by_command
+    assert (folder / "recipe.toml").read_text() == tiny().toml()
+
+
+def test_a_log_has_no_control_characters(run_by_command):
+    _, finished = run_by_command
+    assert "\x1b" not in finished.stderr
+    assert "\r" not in finished.stderr
+    assert "train robust classifier: done in" in finished.stderr
+
+
+def test_a_recipe_written_by_a_study_repeats_it(run_by_command, tmp_path, capsys):
+    folder, _ = run_by_command
+    assert main(["run", str(folder / "recipe.toml"), "--out", str(folder), "--quiet"]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+
+
+def test_report_again(run_by_command, capsys):
+    folder, _ = run_by_command
+    (folder / "report.html").unlink()
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report.html").exists()

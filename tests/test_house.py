@@ -1,0 +1,98 @@
+"""Rules that hold for the whole tree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "notbugs"
+ROOMS = [
+    *("_version", "errors", "shapes", "seeds", "files", "progress", "threat", "classifier", "models", "data"),
+    *("search", "training", "construct", "measure", "study", "report", "console", "cli", "__main__"),
+]
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "notbugs":
+            parts = (node.module or "").split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found - {"__init__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_one_way(path):
+    if path == SOURCE / "__init__.py":
+        return
+    below = [name for name in imported_rooms(path) if ROOMS.index(name) > ROOMS.index(room(path))]
+    assert not below, f"{room(path)} imports from below: {below}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nothing_forbidden(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imports |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert not imports & {"pickle", "dill", "joblib", "marshal", "shelve"}
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not called & {"eval", "exec", "compile", "__import__"}
+
+
+def test_there_is_one_search_loop():
+    """Gradients with respect to inputs are taken in the loop, and for the rank of the features; nowhere else."""
+    found = {str(path.relative_to(SOURCE)) for path in FILES if "autograd.grad" in path.read_text(encoding="utf-8")}
+    assert found == {"search/loop.py", "measure/rank.py"}
+
+
+def test_the_library_imports_without_its_extras():
+    blocked = ["sklearn", "pyarrow", "PIL", "altair", "vl_convert", "jinja2", "scipy"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import notbugs, notbugs.cli"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def readme(marker: str) -> str:
+    match = re.search(marker + r"(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert match, f"README.md has no {marker!r}"
+    return match[1]
+
+
+def test_the_readmes_python_runs(tmp_path):
+    """As it stands there, with fewer epochs."""
+    code = readme("```python\n")
+    assert code.count("\n") <= 18
+    preamble = (
+        "from notbugs.training import settings\n"
+        "settings.Training.model_fields['epochs'].default = 1\n"
+        "settings.Training.model_rebuild(force=True)\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", preamble + code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert re.findall(r"^(D_\w+)$", finished.stdout, re.MULTILINE) == ["D_R", "D_NR", "D_det"]
+    assert len(re.findall(r"l2 0\.5: \d+\.\d% \[", finished.stdout)) == 3
+
+
+def test_ci_runs_the_readmes_test_command():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    extract = re.search(r"command=\$\((.*)\)\n", script)
+    assert extract
+    printed = subprocess.run(["bash", "-c", extract[1]], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == readme(r"<!-- test command -->\n```sh\n").strip()
+    assert "pytest" in printed.stdout

@@ -1,0 +1,203 @@
+"""The whole chain at toy size, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from notbugs import study
+from notbugs.console import TerminalConsole
+from notbugs.construct import ConstructedSet
+from notbugs.errors import InputError
+from notbugs.files import DiskFull, sha256
+from notbugs.study import Results, chain
+
+TINY = {
+    "train_images": 150,
+    "test_images": 40,
+    "architecture": {"width": 4, "features": 6},
+    **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
+    "matching": {"steps": 5},
+    "relabelling": {"steps": 5},
+    "evaluation": {"steps": 3, "restarts": 1, "radii": [0.5, 0.25]},
+}
+QUIET = TerminalConsole(quiet=True)
+
+
+def tiny(**changes) -> study.Recipe:
+    return study.read_recipe("digits", TINY | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "deep" / "digits"
+    study.run(tiny(), folder, QUIET)
+    return folder
+
+
+def read(folder: Path) -> Results:
+    return Results.model_validate_json((folder / "results.json").read_text())
+
+
+def numbers(folder: Path) -> dict:
+    """Everything in results.json that must not depend on when and how it was run."""
+    found = json.loads((folder / "results.json").read_text())
+    for key in ("created", "stages", "command"):
+        del found["study"][key]
+    for built in found["sets"]:
+        del built["seconds"]
+    return found
+
+
+def test_results_hold_every_classifier_set_and_radius(finished):
+    results = read(finished)
+    sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+    assert [item.name for item in results.sets] == sets
+    expected = [(name, eps) for name in ("standard", "independent", "robust", *sets) for eps in (None, 0.25, 0.5)]
+    assert [(row.classifier, row.attack and row.attack.eps) for row in results.rows] == expected
+    assert {row.train_set for row in results.rows} == {"D", *sets}
+    assert {row.training for row in results.rows if row.classifier == "robust"} == {"adversarial"}
+    assert {row.training for row in results.rows if row.classifier != "robust"} == {"standard"}
+    for row in results.rows:
+        assert row.low <= row.accuracy <= row.high
+        assert (row.n, row.test_set, row.seed) == (40, "test", 0)
+    attack = results.rows[1].attack
+    assert attack is not None
+    assert (attack.norm, attack.steps, attack.restarts) == ("l2", 3, 1)
+    assert attack.step_size == pytest.approx(2.5 * 0.25 / 3)
+
+
+def test_results_carry_their_settings_and_hashes(finished):
+    info = read(finished).study
+    assert info.recipe == tiny().settings()
+    assert info.data["train"] == 150
+    assert info.versions["torch"]
+    assert {stage.name for stage in info.stages} >= {"train-robust", "build-D_det", "evaluate-D_NR", "measure-D_R"}
+    for name, digest in info.classifiers.items():
+        assert sha256(finished / "classifiers" / f"{name}.safetensors") == digest
+    assert info.architecture["features"] == 6
+    assert 0 < info.architecture["feature_rank"]["robust"] <= 6
+
+
+def test_sets_agree_with_their_measured_properties(finished):
+    for item in read(finished).sets:
+        built = ConstructedSet(finished / item.folder)
+        assert len(built) == item.n == 150
+        assert built.manifest["properties"]["success_source"] == item.success_source.model_dump()
+        assert (item.matching_loss is None) == (item.targets is not None)
+
+
+def test_the_schema_is_the_committed_one():
+    committed = Path(study.__file__).with_name("results.schema.json")
+    assert json.loads(committed.read_text()) == study.json_schema()
+
+
+def test_a_finished_study_is_only_read(finished, monkeypatch):
+    def fail(*_, **__):
+        pytest.fail("work was done again")
+
+    for name in ("train", "robustify", "relabel", "evaluate", "measure_set", "feature_rank"):
+        monkeypatch.setattr(chain, name, fail)
+    before = numbers(finished)
+    study.run(tiny(), finished, QUIET)
+    assert numbers(finished) == before
+
+
+def test_the_same_recipe_gives_the_same_numbers_elsewhere(finished, tmp_path):
+    study.run(tiny(), tmp_path, QUIET)
+    assert numbers(tmp_path) == numbers(finished)
+
+
+def test_another_seed_gives_other_classifiers(finished, tmp_path):
+    study.run(tiny(seed=1), tmp_path, QUIET)
+    assert read(tmp_path).study.classifiers["standard"] != read(finished).study.classifiers["standard"]
+
+
+def test_the_two_standard_classifiers_are_independent(finished):
+    classifiers = read(finished).study.classifiers
+    assert classifiers["standard"] != classifiers["independent"]
+
+
+def test_a_changed_recipe_is_refused_with_the_difference(finished):
+    with pytest.raises(InputError, match=r"(?s)other settings.*-steps = 5.*\+steps = 6"):
+        study.run(tiny(matching={"steps": 6}), finished, QUIET)
+
+
+def test_held_out_images_replace_the_test_images(tmp_path):
+    study.run(tiny(heldout=0.2), tmp_path, QUIET)
+    rows = read(tmp_path).rows
+    assert {row.test_set for row in rows} == {"heldout"}
+
+
+def test_a_changed_checkpoint_is_noticed(finished, tmp_path):
+    study.run(tiny(), tmp_path, QUIET)
+    file = tmp_path / "classifiers" / "robust.safetensors"
+    file.write_bytes((tmp_path / "classifiers" / "standard.safetensors").read_bytes())
+    with pytest.raises(
+        InputError, match=r"robust\.safetensors is missing or was changed\. Delete .*train-robust\.json"
+    ):
+        study.run(tiny(), tmp_path, QUIET)
+
+
+def test_a_full_disk_loses_nothing_finished(finished, tmp_path, monkeypatch):
+    real, calls = chain.train, []
+
+    def fill_up(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise DiskFull(28, "No room left")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(chain, "train", fill_up)
+    with pytest.raises(DiskFull):
+        study.run(tiny(), tmp_path, QUIET)
+    stages = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "stages").iterdir()}
+    assert "train-independent.json" in stages
+    monkeypatch.setattr(chain, "train", real)
+    study.run(tiny(), tmp_path, QUIET)
+    assert all((tmp_path / "stages" / name).stat().st_mtime_ns == when for name, when in stages.items())
+    assert numbers(tmp_path) == numbers(finished)
+
+
+def test_kill_9_at_random_moments_ends_in_the_same_bits(finished, tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(tiny().toml())
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLABLE, str(recipe), str(folder)]
+    draw = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(command, start_new_session=True)
+        deadline = time.monotonic() + 60
+        stages = len(list(folder.glob("stages/*.json")))
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(list(folder.glob("stages/*.json"))) >= stages + 3:
+                break
+            time.sleep(0.01)
+        time.sleep(draw.random() / 10)
+        assert process.poll() is None, "the study ended before it was killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (folder / "results.json").exists()
+    subprocess.run(command, check=True, timeout=120)
+    assert numbers(folder) == numbers(finished)
+    for file in finished.glob("sets/*/shard-*"):
+        assert sha256(file) == sha256(folder / file.relative_to(finished))
+
+
+KILLABLE = """
+import sys
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from notbugs import study
+from notbugs.console import TerminalConsole
+study.run(study.read_recipe(sys.argv[1]), Path(sys.argv[2]), TerminalConsole(quiet=True))
+"""
