@@ -22,10 +22,10 @@ from notbugs.measure import measure_set as measure_set
 from notbugs.measure import predictions as predictions
 from notbugs.measure import wilson as wilson
 from notbugs.models import build as build
-from notbugs.search import FAST_MATCHING as FAST_MATCHING
 from notbugs.search import PAPER_MATCHING as PAPER_MATCHING
 from notbugs.search import Found as Found
 from notbugs.search import Schedule as Schedule
+from notbugs.search import fast_matching as fast_matching
 from notbugs.search import match_features as match_features
 from notbugs.search import pgd as pgd
 from notbugs.search import search as search

@@ -36,6 +36,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         with part.open("rb") as file:
             os.fsync(file.fileno())
+        part.chmod(0o644)  # safetensors writes for the owner alone; sets are made to be shared
         part.replace(path)
     except Exception as error:
         part.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from notbugs.construct.plan import Targets, choose_starts, choose_targets
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data
 from notbugs.progress import Progress, silent
-from notbugs.search import FAST_MATCHING, Found, Schedule, match_features, targeted_pgd
+from notbugs.search import Found, Schedule, fast_matching, match_features, targeted_pgd
 from notbugs.threat import L2, Threat
 
 BATCH = 250  # divides the number of images in a shard, so batches are the same after a resume
@@ -31,7 +31,7 @@ def robustify(
     data: Data,
     folder: str | Path,
     *,
-    schedule: Schedule = FAST_MATCHING,
+    schedule: Schedule | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> ConstructedSet:
@@ -49,8 +49,8 @@ def robustify(
         Its training images are targets and starts.
     folder : Path
         Where the set is written; a killed build goes on there.
-    schedule : Schedule
-        Of the search; `PAPER_MATCHING` is the paper's.
+    schedule : Schedule, optional
+        Of the search; `fast_matching` by default. `PAPER_MATCHING` is the paper's.
     seed : int
         Decides which image each search starts from.
     progress : Progress
@@ -62,6 +62,7 @@ def robustify(
         If `folder` holds another set or another process is building there.
     """
     images = data.train
+    schedule = schedule or fast_matching(images.shape)
     starts, targets = choose_starts(len(images), seed), torch.arange(len(images))
 
     def run(index: Tensor) -> Found:

@@ -1,8 +1,8 @@
 """Search over inputs: one loop, and its thin callers."""
 
 from notbugs.search.attacks import (
-    FAST_MATCHING,
     PAPER_MATCHING,
+    fast_matching,
     match_features,
     pgd,
     targeted_pgd,
@@ -10,11 +10,11 @@ from notbugs.search.attacks import (
 from notbugs.search.loop import Found, Objective, Schedule, search
 
 __all__ = [
-    "FAST_MATCHING",
     "PAPER_MATCHING",
     "Found",
     "Objective",
     "Schedule",
+    "fast_matching",
     "match_features",
     "pgd",
     "search",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -15,8 +16,17 @@ from notbugs.threat import L2, Threat
 PAPER_MATCHING = Schedule(steps=1000, step_size=0.1)
 """The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5)."""
 
-FAST_MATCHING = Schedule(steps=100, step_size=0.5, momentum=0.9, decay="linear")
-"""Heavy-ball momentum and a step that falls to 0: the paper's matching loss in a tenth of its gradients."""
+MATCHING_STEP = 0.035
+"""First step of `fast_matching`: root mean square change of a pixel value."""
+
+
+def fast_matching(shape: Sequence[int], steps: int = 100) -> Schedule:
+    """Heavy-ball momentum and a step that falls to 0: the paper's matching loss in about a tenth of its gradients.
+
+    The step grows with the square root of the number of values in an image of `shape`, as distances between images
+    do. A longer one matches better still, but takes the image further from its start than the paper's schedule does.
+    """
+    return Schedule(steps, MATCHING_STEP * math.sqrt(math.prod(shape)), momentum=0.8, decay="linear")
 
 
 def pgd(
@@ -74,7 +84,7 @@ def match_features(
     classifier: Classifier,
     start: Batch,
     target: Batch,
-    schedule: Schedule = FAST_MATCHING,
+    schedule: Schedule | None = None,
     *,
     threat: Threat = L2(math.inf),  # noqa: B008  frozen
 ) -> Found:
@@ -86,8 +96,8 @@ def match_features(
         Whose penultimate features are matched.
     start, target : Tensor
         Images in [0, 1], shape (batch, channel, height, width).
-    schedule : Schedule
-        `PAPER_MATCHING` is the paper's.
+    schedule : Schedule, optional
+        `fast_matching` by default; `PAPER_MATCHING` is the paper's.
     threat : Threat
         A bound around `start`; free by default, as in the paper.
 
@@ -100,4 +110,4 @@ def match_features(
     with classifier.evaluating():
         with torch.no_grad():
             features = classifier.features(target)
-        return search(matching(classifier, features), start, threat, schedule)
+        return search(matching(classifier, features), start, threat, schedule or fast_matching(start.shape[1:]))

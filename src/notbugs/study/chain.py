@@ -163,7 +163,7 @@ class _Study:
 
         def work(progress: Progress) -> float:
             if plan.targets is None:
-                schedule = self.recipe.matching.schedule
+                schedule = self.recipe.matching.schedule(self.data.train.shape)
                 built = robustify(source, self.data, path, schedule=schedule, seed=seed, progress=progress)
             else:
                 asked = self.recipe.relabelling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from notbugs.classifier import Precision
 from notbugs.errors import InputError
-from notbugs.search import Schedule
+from notbugs.search import Schedule, fast_matching
 from notbugs.search.loop import Decay
 from notbugs.threat import Norm, Threat, threat
 from notbugs.training import Training
@@ -37,14 +38,16 @@ class Matching(_Section):
     """The search of feature matching, for D_R and D_NR."""
 
     steps: int = Field(100, ge=1, description="Gradient steps.")
-    step_size: float = Field(0.5, gt=0, allow_inf_nan=False, description="Length of the first step, l2, pixel units.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Heavy-ball momentum.")
+    step_size: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Length of the first step, l2; 0.035 a pixel value if not given."
+    )
+    momentum: float = Field(0.8, ge=0, lt=1, description="Heavy-ball momentum.")
     decay: Decay = Field("linear", description="How the step falls to 0.")
 
-    @property
-    def schedule(self) -> Schedule:
-        """As the search takes it."""
-        return Schedule(**self.model_dump())
+    def schedule(self, shape: Sequence[int]) -> Schedule:
+        """As the search takes it, for images of `shape`."""
+        length = self.step_size or fast_matching(shape).step_size
+        return Schedule(self.steps, length, self.momentum, self.decay)
 
 
 class Relabelling(_Section):
