@@ -93,39 +93,33 @@ def evaluate(
     schedule = Schedule(steps)
     alive = predictions(classifier, images, batch=batch) == images.labels
     found = [Accuracy(attack=None, share=Proportion.of(alive))]
-    for number, ball in enumerate(threats):
+    told = 0
+    for ball in threats:
         for restart in range(restarts):
-            draw = generator(seed, "restart", norm, ball.eps, restart) if restart else None
+            # Starts are drawn for every image of the split, so that they do not depend on who is still alive.
+            draw = generator(seed, "restart", norm, ball.eps, restart)
+            starts = ball.start(images.batch(slice(None))[0], draw) if restart else None
             index = alive.nonzero().flatten()
-            alive[index] = _survivors(classifier, images, index, ball, schedule, draw, batch)
-            progress(number * restarts + restart + 1, len(threats) * restarts)
+            told += len(images) - len(index)  # nothing is left to do for these
+            for part in index.split(batch) if len(index) else ():
+                alive[part] = _survives(classifier, images, part, ball, schedule, starts)
+                told += len(part)
+                progress(told, len(threats) * restarts * len(images))
         length = schedule.first_length(ball)
         attack = AttackUsed(norm=norm, eps=ball.eps, steps=steps, step_size=length, restarts=restarts)
         found.append(Accuracy(attack=attack, share=Proportion.of(alive)))
     return found
 
 
-def _survivors(
-    classifier: Classifier,
-    images: Images,
-    index: Tensor,
-    ball: Threat,
-    schedule: Schedule,
-    draw: torch.Generator | None,
-    batch: int,
+def _survives(
+    classifier: Classifier, images: Images, part: Tensor, ball: Threat, schedule: Schedule, starts: Tensor | None
 ) -> Tensor:
-    """For the images at `index`: whether one run of PGD left them correctly classified."""
-    # Starts are drawn for every image of the split, so that they do not depend on who is still alive.
-    starts = None if draw is None else ball.start(images.batch(slice(None))[0], draw)
-    alive = torch.empty(len(index), dtype=torch.bool)
-    for first in range(0, len(index), batch):
-        part = index[first : first + batch]
-        inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
-        start = None if starts is None else inputs + starts[part].to(inputs)
-        found = pgd(classifier, inputs, labels, ball, schedule, start=start)
-        with torch.no_grad(), classifier.evaluating("fp32"):
-            alive[first : first + batch] = (classifier(found.images).argmax(1) == labels).cpu()
-    return alive
+    """For the images at `part`: whether one run of PGD leaves them correctly classified."""
+    inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
+    start = None if starts is None else inputs + starts[part].to(inputs)
+    found = pgd(classifier, inputs, labels, ball, schedule, start=start)
+    with torch.no_grad(), classifier.evaluating("fp32"):
+        return (classifier(found.images).argmax(1) == labels).cpu()
 
 
 def predictions(

@@ -32,6 +32,20 @@ TWIN = ("D, standard (twin)", "#8a8984", "cross", [4, 3])
 EXPERIMENTS = (("D", "D_R", "D_NR"), ("D", "D_rand", "D_rand_other", "D_det"))
 
 _COLOURS = [INK, MUTED, GRID, PAGE, CLEAN, ROBUST, TWIN[1], *(colour for _, colour, _, _ in SERIES.values())]
+_CONFIG: dict[str, Any] = {
+    "aria": False,
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED, "titleColor": MUTED, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID,
+        "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8,
+    },
+    "legend": {
+        "labelColor": INK, "labelFontSize": 12,
+        "layout": {"top": {"direction": "vertical", "anchor": "start", "margin": 4}},
+    },
+}  # fmt: skip
 _BARS = {
     ("D", "standard"): "D|standard|training",
     ("D", "adversarial"): "D|adversarial|training",
@@ -64,12 +78,12 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
         y=y, color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[CLEAN, ROBUST]), legend=_legend(width))
     )
     whiskers = base.mark_rule(color=INK, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
-    reference = base.mark_point(filled=True, fill=PAGE, stroke=INK, strokeWidth=1.5, size=70, opacity=1).encode(
+    reference = base.mark_point(filled=False, fill=PAGE, stroke=INK, strokeWidth=1.5, size=70, opacity=1).encode(
         y="paper:Q",
         shape=alt.Shape(
             "source:N",
             scale=alt.Scale(range=["diamond"]),
-            legend=_legend(width, symbolFillColor=PAGE, symbolStrokeColor=INK),
+            legend=_legend(width, symbolStrokeWidth=1.5),
         ),
     )
     values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
@@ -91,11 +105,13 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 300, height:
     colour = alt.Color(
         "series:N", scale=alt.Scale(domain=labels, range=[style[1] for style, _ in series]), legend=None
     )
-    x = alt.X("radius:Q", title=f"{NORMS[lineup.norm or 'l2']} radius, pixels in [0, 1]").axis(
-        values=[0, *lineup.radii], format="~g", grid=False, labelOverlap="greedy"
+    last = lineup.radii[-1]
+    scale = alt.Scale(domain=[-0.04 * last, 1.1 * last], nice=False, zero=False)
+    x = alt.X("radius:Q", title=f"{NORMS[lineup.norm or 'l2']} radius, pixels in [0, 1]", scale=scale).axis(
+        values=[0, *lineup.radii], labelExpr="toString(datum.value)", grid=False, labelOverlap="greedy"
     )
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
-    band = base.mark_area(opacity=0.16).encode(y=_percent_axis("accuracy (%)", field="low"), y2="high:Q")
+    band = base.mark_area(opacity=0.16).encode(y=_percent_axis("accuracy (%)", field="low", top=101), y2="high:Q")
     dashes = alt.StrokeDash(
         "series:N", scale=alt.Scale(domain=labels, range=[style[3] or [1, 0] for style, _ in series]), legend=None
     )
@@ -104,7 +120,7 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 300, height:
         "series:N", scale=alt.Scale(domain=labels, range=[style[2] for style, _ in series]), legend=None
     )
     points = base.mark_point(filled=True, size=55, opacity=1).encode(y="accuracy:Q", shape=shapes)
-    chart = alt.layer(band, line, points, *_end_labels(series, lineup.radii[-1], height))
+    chart = alt.layer(band, line, points, *_end_labels(series, last, height, shapes))
     text = f"Lines of accuracy against radius, experiment {experiment}. " + " ".join(
         f"{style[0]}: " + ", ".join(f"{p['accuracy']:.1f} at {p['radius']:g}" for p in points) + "."
         for style, points in series
@@ -137,7 +153,7 @@ def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
 def _bar_text(rows: list[dict[str, Any]]) -> str:
     parts = [
         f"{row['group'].split('|')[0]}, {row['group'].split('|')[1]} training: {row['kind']} {row['shown']} %, "
-        f"paper {row['paper']:.1f} %"
+        f"paper {row['paper']:.4g} %"
         for row in rows
     ]
     return f"Bars. {'; '.join(parts)}."
@@ -156,27 +172,28 @@ def _points(member: Member) -> list[dict[str, float]]:
     ]
 
 
-def _end_labels(series: list[Any], last: float, height: int) -> list[alt.Chart]:
-    """A name at the end of every line, pushed apart where ends lie together, with a thin lead to its line."""
-    step = 100 * 15 / height
-    ends = sorted(((points[-1]["accuracy"], style) for style, points in series), key=lambda end: end[0])
-    floor, rows, leads = 0.0, [], []
-    for value, (label, colour, _, _) in ends:
-        place = max(value, floor)
-        floor = place + step
-        rows.append({"label": label, "at": place, "x": last * 1.1, "series": label})
-        leads += [{"series": label, "x": last * 1.025, "y": value}, {"series": label, "x": last * 1.085, "y": place}]
-    overflow = max(0.0, floor - step - 100)
-    for row in rows:
-        row["at"] -= overflow
-    for lead in leads[1::2]:
-        lead["y"] -= overflow
-    text = alt.Chart(alt.Data(values=rows)).mark_text(align="left", fontSize=12, color=INK, clip=False)
-    lead = alt.Chart(alt.Data(values=leads)).mark_line(strokeWidth=0.8, color=MUTED)
-    return [
-        lead.encode(x="x:Q", y="y:Q", detail="series:N"),
-        text.encode(x="x:Q", y="at:Q", text="label:N"),
+def _end_labels(series: list[Any], last: float, height: int, shapes: alt.Shape) -> list[alt.Chart]:
+    """A symbol and a name at the end of every line, pushed apart where ends lie together, with a lead to the line."""
+    step = 100 * 16 / height
+    ends = sorted(((points[-1]["accuracy"], style[0]) for style, points in series), key=lambda end: end[0])
+    places: list[float] = []
+    for value, _ in ends:
+        places.append(max(value, places[-1] + step if places else 0))
+    places = [place - max(0, places[-1] - 100) for place in places]
+    rows = [
+        {"series": label, "label": label, "accuracy": place, "radius": 1.11 * last, "name": 1.15 * last}
+        for (_, label), place in zip(ends, places, strict=True)
     ]
+    leads = [
+        {"series": label, "radius": across * last, "accuracy": y}
+        for (value, label), place in zip(ends, places, strict=True)
+        for across, y in ((1.03, value), (1.08, place))
+    ]
+    labels = alt.Chart(alt.Data(values=rows)).encode(y="accuracy:Q")
+    symbols = labels.mark_point(filled=True, size=55, opacity=1).encode(x="radius:Q", color="series:N", shape=shapes)
+    names = labels.mark_text(align="left", fontSize=12, color=INK).encode(x="name:Q", text="label:N")
+    lead = alt.Chart(alt.Data(values=leads)).mark_line(strokeWidth=0.8, color=MUTED)
+    return [lead.encode(x="radius:Q", y="accuracy:Q", detail="series:N"), symbols, names]
 
 
 def _percent_axis(title: str, *, field: str = "accuracy", top: float = 100) -> alt.Y:
@@ -192,12 +209,7 @@ def _legend(width: int, **symbol: Any) -> alt.Legend:
 
 def _svg(chart: alt.LayerChart, name: str, text: str) -> Markup:
     """Render `chart`, with `text` for those who do not see it; `name` keeps its ids apart from other figures'."""
-    configured = chart.configure(background="transparent", font="system-ui, sans-serif", aria=False).configure_view(stroke=None)
-    configured = configured.configure_axis(
-        labelColor=MUTED, titleColor=MUTED, gridColor=GRID, domainColor=GRID, tickColor=GRID,
-        labelFontSize=12, titleFontSize=12, titleFontWeight="normal", titlePadding=8,
-    ).configure_legend(labelColor=INK, labelFontSize=12)  # fmt: skip
-    svg = vl_convert.vegalite_to_svg(configured.to_json(), allowed_base_urls=[])
+    svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": _CONFIG}, allowed_base_urls=[])
     for colour in dict.fromkeys(_COLOURS):
         svg = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', svg, flags=re.IGNORECASE)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
@@ -216,4 +228,5 @@ def _svg(chart: alt.LayerChart, name: str, text: str) -> Markup:
 
 def _subscript(found: re.Match[str]) -> str:
     other = ", other" if found[2] else ""
-    return f'>D<tspan dy="0.25em" font-size="82%">{found[1][2:]}{other}</tspan><'
+    lowered = f'<tspan dy="0.25em" font-size="0.8em">{found[1][2:]}{other}</tspan>'
+    return f'>D{lowered}<tspan dy="-0.2em">\u200b</tspan><'

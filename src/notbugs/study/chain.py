@@ -22,7 +22,7 @@ from notbugs.progress import Progress
 from notbugs.seeds import derive, generator
 from notbugs.study.folder import Console, StudyFolder, check_writable
 from notbugs.study.gallery import write_gallery
-from notbugs.study.plan import ON_ORIGINALS, SETS, ClassifierPlan, SetPlan
+from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPlan
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Results, Row, SetProperties, Stage, StudyInfo
 from notbugs.training import Training, new_classifier, train
@@ -56,7 +56,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     device = _device(recipe.device)
     data = _read_data(recipe)
     with only_writer(out):
-        folder = StudyFolder(out, console)
+        folder = StudyFolder(out, console, stages=STAGES)
         info = folder.claim(recipe, _info(recipe, data, device))
         study = _Study(recipe, data, folder, device)
         results = study.run(info)

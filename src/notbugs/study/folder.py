@@ -48,9 +48,11 @@ class StudyFolder:
         If the folder is a file, is not writable, or holds another study.
     """
 
-    def __init__(self, path: Path, console: Console) -> None:
+    def __init__(self, path: Path, console: Console, stages: int) -> None:
         self.path = path
         self.console = console
+        self.count = stages
+        self.number = 0
 
     def claim(self, recipe: Recipe, info: dict[str, Any]) -> dict[str, Any]:
         """Write down what the study is, or check that it is the one already here; return what is on disk.
@@ -75,11 +77,12 @@ class StudyFolder:
 
     def stage(self, name: str, title: str, work: Callable[[Progress], Any]) -> Any:
         """The JSON value of a stage: from disk if it is finished, else from `work`, kept on disk."""
+        self.number += 1
         path = self.path / "stages" / f"{name}.json"
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))["value"]
         began = time.monotonic()
-        with self.console.stage(title) as progress:
+        with self.console.stage(f"{self.number:2}/{self.count} {title}") as progress:
             value = work(progress)
         write_json(path, {"name": name, "seconds": round(time.monotonic() - began, 2), "value": value})
         return value
