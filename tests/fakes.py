@@ -21,7 +21,7 @@ from notbugs.study.results import (
 )
 
 RADII = (0.25, 0.5, 1.0)
-HOSTILE = ('<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'};alert(1)//")
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'};alert(1)//")
 
 # clean and robust accuracies (%) in the order of RADII: a rough trial on the digits
 ACCURACIES: dict[tuple[TrainSet, str, str], tuple[float, ...]] = {
@@ -123,7 +123,7 @@ def study(*, hostile: bool = False) -> StudyInfo:
             "standard": {"epochs": 25, "batch_size": 64, "learning_rate": 0.1, "augment": True, "weight_decay": 5e-4},
             "robust": {"epochs": 25, "norm": "l2", "eps": 1.0, "steps": 7, "step_size": 0.2},
             "measure": {"radii": list(RADII), "steps": 20, "restarts": 2},
-            evil[3]: evil[2],
+            evil[3] if hostile else "seed": evil[2],
         },
         command=f"notbugs run digits --out '{evil[1]}'" if hostile else "notbugs run digits --out runs/digits",
         data={
@@ -136,10 +136,11 @@ def study(*, hostile: bool = False) -> StudyInfo:
             "fingerprint": "b7" * 32,
         },
         architecture={
-            "name": evil[3], "parameters": 35_562, "features": 16, "feature_rank": 15.8, "input_dimension": 64,
+            "name": evil[3], "parameters": 35_562, "features": 16,
+            "feature_rank": {"standard": 15.8, "robust": 14.2}, "input_dimension": 64,
         },
         seeds=[0],
-        versions={"notbugs": "0.1.0", "torch": "2.13.0", "python": "3.11.2", evil[3]: evil[0]},
+        versions={"notbugs": "0.1.0", "torch": "2.13.0", "python": "3.11.2", evil[3] if hostile else "numpy": "2.3.1"},
         device=f"cpu {evil[3]}" if hostile else "cpu",
         threads=2,
         stages=[Stage(name=name, seconds=seconds) for name, seconds in (("standard", 9.41), ("robust", 34.7))],

@@ -47,7 +47,7 @@ def _of_classifiers(lineup: Lineup) -> list[str]:
         return []
     return [
         f"The robust classifier cannot be shown to be more robust than the standard one at "
-        f"{NORMS.get(lineup.norm or '', '')} radius {radius:g} ({quoted(a)} against {quoted(b)}), so D_R may not "
+        f"{NORMS.get(lineup.norm or '', '')} radius {radius:g}, {quoted(a)} against {quoted(b)}, so D_R may not "
         "hold more robust features than D."
     ]
 

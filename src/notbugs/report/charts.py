@@ -28,10 +28,10 @@ SERIES: dict[tuple[str, str], tuple[str, str, str, list[int]]] = {  # label, col
     ("D_rand_other", "standard"): ("D_rand_other", "#c0508f", "diamond", []),
     ("D_det", "standard"): ("D_det", "#3f93c9", "square", []),
 }
-TWIN = ("D, standard (twin)", "#8a8984", "cross", [4, 3])
+INDEPENDENT = ("D, independent", "#8a8984", "cross", [4, 3])
 EXPERIMENTS = (("D", "D_R", "D_NR"), ("D", "D_rand", "D_rand_other", "D_det"))
 
-_COLOURS = [INK, MUTED, GRID, PAGE, CLEAN, ROBUST, TWIN[1], *(colour for _, colour, _, _ in SERIES.values())]
+_COLOURS = [INK, MUTED, GRID, PAGE, CLEAN, ROBUST, INDEPENDENT[1], *(colour for _, colour, _, _ in SERIES.values())]
 _CONFIG: dict[str, Any] = {
     "aria": False,
     "background": "transparent",
@@ -42,7 +42,7 @@ _CONFIG: dict[str, Any] = {
         "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8,
     },
     "legend": {
-        "labelColor": INK, "labelFontSize": 12,
+        "labelColor": INK, "labelFontSize": 12, "columnPadding": 24,
         "layout": {"top": {"direction": "vertical", "anchor": "start", "margin": 4}},
     },
 }  # fmt: skip
@@ -74,7 +74,7 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
         xOffset=alt.XOffset("kind:N", sort=kinds),
     )
     y = _percent_axis("accuracy (%)", top=108)
-    bars = base.mark_bar(cornerRadiusEnd=2).encode(
+    bars = base.mark_bar().encode(
         y=y, color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[CLEAN, ROBUST]), legend=_legend(width))
     )
     whiskers = base.mark_rule(color=INK, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
@@ -88,23 +88,20 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
     )
     values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
     chart = alt.layer(bars, whiskers, reference, values).resolve_legend(color="independent", shape="independent")
-    return _svg(chart.properties(width=width, height=height), f"bars{width}", _bar_text(rows))
+    return _svg(chart.properties(width=width, height=height), _bar_text(rows))
 
 
-def against_radius(lineup: Lineup, experiment: int, *, width: int = 300, height: int = 270) -> Markup | None:
+def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height: int = 240) -> Markup | None:
     """Accuracy against radius for the classifiers of experiment 1 or 2; None where there are no radii."""
     members = [m for m in lineup.members if m.train_set in EXPERIMENTS[experiment - 1] and m.robust]
-    if experiment == 2:
-        members = [m for m in members if (m.training, m.name) != ("adversarial", "robust")]
-        members = [m for m in members if m.name != "independent"]
+    if experiment == 2:  # of the classifiers trained on D, only the source
+        members = [m for m in members if m.train_set != "D" or m == lineup.get("D")]
     if len({m.train_set for m in members}) < 2:
         return None
     series = [(_style(member), _points(member)) for member in members]
     rows = [{"series": style[0], **point} for style, points in series for point in points]
     labels = [style[0] for style, _ in series]
-    colour = alt.Color(
-        "series:N", scale=alt.Scale(domain=labels, range=[style[1] for style, _ in series]), legend=None
-    )
+    colour = alt.Color("series:N", scale=alt.Scale(domain=labels, range=[style[1] for style, _ in series]), legend=None)
     last = lineup.radii[-1]
     scale = alt.Scale(domain=[-0.04 * last, 1.1 * last], nice=False, zero=False)
     x = alt.X("radius:Q", title=f"{NORMS[lineup.norm or 'l2']} radius, pixels in [0, 1]", scale=scale).axis(
@@ -116,16 +113,14 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 300, height:
         "series:N", scale=alt.Scale(domain=labels, range=[style[3] or [1, 0] for style, _ in series]), legend=None
     )
     line = base.mark_line(strokeWidth=2).encode(y="accuracy:Q", strokeDash=dashes)
-    shapes = alt.Shape(
-        "series:N", scale=alt.Scale(domain=labels, range=[style[2] for style, _ in series]), legend=None
-    )
+    shapes = alt.Shape("series:N", scale=alt.Scale(domain=labels, range=[style[2] for style, _ in series]), legend=None)
     points = base.mark_point(filled=True, size=55, opacity=1).encode(y="accuracy:Q", shape=shapes)
     chart = alt.layer(band, line, points, *_end_labels(series, last, height, shapes))
     text = f"Lines of accuracy against radius, experiment {experiment}. " + " ".join(
         f"{style[0]}: " + ", ".join(f"{p['accuracy']:.1f} at {p['radius']:g}" for p in points) + "."
         for style, points in series
     )
-    return _svg(chart.properties(width=width, height=height), f"radius{experiment}", text)
+    return _svg(chart.properties(width=width, height=height), text, room=width + 150)
 
 
 def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
@@ -160,7 +155,7 @@ def _bar_text(rows: list[dict[str, Any]]) -> str:
 
 
 def _style(member: Member) -> tuple[str, str, str, list[int]]:
-    return TWIN if member.name == "independent" else SERIES[member.train_set, member.training]
+    return INDEPENDENT if member.name == "independent" else SERIES[member.train_set, member.training]
 
 
 def _points(member: Member) -> list[dict[str, float]]:
@@ -207,23 +202,22 @@ def _legend(width: int, **symbol: Any) -> alt.Legend:
     return alt.Legend(orient="top", title=None, columns=columns, labelLimit=0, symbolSize=90, offset=10, **symbol)
 
 
-def _svg(chart: alt.LayerChart, name: str, text: str) -> Markup:
-    """Render `chart`, with `text` for those who do not see it; `name` keeps its ids apart from other figures'."""
+def _svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
+    """Render `chart`, at least `room` wide, with `text` for those who do not see it."""
     svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": _CONFIG}, allowed_base_urls=[])
     for colour in dict.fromkeys(_COLOURS):
         svg = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', svg, flags=re.IGNORECASE)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
     svg = re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _subscript, svg)
-    svg = re.sub(r'\sfont-family="[^"]*"', "", svg)
+    svg = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", svg)
     head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
     found = head.search(svg)
     if not found:
         raise RuntimeError("vl-convert returned an SVG without a size")
+    width = max(room, float(found[1]))
     opening = Markup('<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}">').format(
-        text, found[1], found[2], found[1]
+        text, width, found[2], width
     )
-    return Markup(opening + Markup(head.sub("", svg, count=1)))  # noqa: S704  (our own drawing)
+    return Markup(opening + Markup(head.sub("", svg, count=1)))
 
 
 def _subscript(found: re.Match[str]) -> str:

@@ -76,9 +76,7 @@ def robust_features(lineup: Lineup) -> Claim | None:
     )
     if ours.clean:
         text += f" The clean accuracy of D_R is {quoted(ours.clean)}."
-    return Claim(
-        "Robust features", text, _verdict([order], wanted="higher"), _elsewhere(lineup, pairs, "D_R", "D")
-    )
+    return Claim("Robust features", text, _verdict([order], wanted="higher"), _elsewhere(lineup, pairs, "D_R", "D"))
 
 
 def non_robust_features(lineup: Lineup, chance: float) -> Claim | None:

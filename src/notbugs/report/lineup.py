@@ -44,7 +44,7 @@ class Lineup:
         return self.radii[0] if self.radii else None
 
     def get(self, train_set: str, training: str = "standard") -> Member | None:
-        """The classifier trained that way on that set; for standard training on D, not its independent twin."""
+        """The classifier trained that way on that set; for standard training on D, not the independent one."""
         found = (m for m in self.members if (m.train_set, m.training) == (train_set, training))
         return min(found, key=lambda member: member.name == "independent", default=None)
 

@@ -1,0 +1,129 @@
+"""The page: everything the templates need, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from notbugs._version import __version__
+from notbugs.report import charts, paper, wording
+from notbugs.report.cautions import cautions
+from notbugs.report.claims import findings
+from notbugs.report.lineup import Lineup, line_up
+from notbugs.report.measures import measures
+from notbugs.report.pictures import sample_grid
+from notbugs.report.reading import Arrays
+from notbugs.study.results import Proportion, Results, Spread
+
+BIBTEX = f"""\
+@software{{notbugs,
+  title   = {{notbugs: a laboratory for robust and non-robust features}},
+  author  = {{{{The notbugs founders}}}},
+  version = {{{__version__}}}
+}}"""
+
+
+def render(results: Results, gallery: Arrays | None) -> str:
+    """The whole page as HTML, without what the run does not have."""
+    lineup = line_up(results)
+    classes = class_names(results.study.data.get("classes"))
+    return _environment().get_template("report.html.j2").render(
+        results=results,
+        study=results.study,
+        lineup=lineup,
+        findings=findings(lineup, results.sets, len(classes)) if classes else [],
+        cautions=cautions(results, lineup),
+        bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],
+        curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],
+        table_1=_table_1(lineup),
+        grid=sample_grid(gallery, classes) if gallery else None,
+        measures=measures(results.sets),
+        settings=_tables(results),
+        paper=paper,
+        bibtex=BIBTEX,
+    )  # fmt: skip
+
+
+def class_names(classes: Any) -> list[str]:
+    """The names of the classes, from their list or their number."""
+    if isinstance(classes, int):
+        return [str(label) for label in range(classes)]
+    return [str(name) for name in classes or []]
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, with dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def shown(value: Any) -> str:
+    """A setting as text."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(shown, value))
+    return str(value)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("notbugs.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "sets": wording.sets,
+        "percent": wording.percent,
+        "number": wording.number,
+        "duration": wording.duration,
+        "date": wording.date,
+        "shown": shown,
+    }
+    environment.tests |= {
+        "proportion": lambda value: isinstance(value, Proportion),
+        "spread": lambda value: isinstance(value, Spread),
+    }
+    return environment
+
+
+def _table_1(lineup: Lineup) -> list[tuple[str, Any, float | None]]:
+    rows = []
+    for name in ("D", "D_rand", "D_rand_other", "D_det"):
+        member = lineup.get(name)
+        if member and member.clean:
+            rows.append((name, member.clean, paper.TABLE_1.get(name)))
+    return rows
+
+
+def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
+    """Everything that made the numbers, as named tables of settings."""
+    study = results.study
+    recipe = {key: value for key, value in study.recipe.items() if not isinstance(value, Mapping)}
+    tables = [("Recipe", recipe)] if recipe else []
+    tables += [(f"Recipe: {key}", flat(value)) for key, value in study.recipe.items() if isinstance(value, Mapping)]
+    tables += [(f"{made.name}: search", flat(made.settings)) for made in results.sets]
+    machine = {"created": study.created, "device": study.device, "threads": study.threads, "seeds": study.seeds}
+    return [
+        *tables,
+        ("Data", flat(study.data)),
+        ("Architecture", flat(study.architecture)),
+        ("Machine and time", machine),
+        ("Versions", dict(study.versions)),
+        ("Stages", {stage.name: wording.duration(stage.seconds) for stage in study.stages}),
+        ("Checkpoints (SHA-256)", dict(study.classifiers)),
+    ]

@@ -1,0 +1,105 @@
+"""The sample grid of Figure 2a: one training image a row, its version in every set a column."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from notbugs.report.reading import Arrays
+
+BUDGET = 2_000_000  # characters of pictures in one page
+SIDE = 96  # CSS pixels of a picture on the page, about
+SAYS = {
+    "D": "the training image",
+    "D_R": "has the robust classifier's features of the training image",
+    "D_NR": "has the standard classifier's features of the training image",
+    "D_rand": "pushed to a class drawn from all",
+    "D_rand_other": "pushed to a class drawn from the others",
+    "D_det": "pushed to the next class",
+}
+MATCHED = ("D_R", "D_NR")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture, the label it trains with, and where it comes from."""
+
+    source: str
+    alt: str
+    label: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Columns as (name, explanation), and rows of cells; `left_out` images did not fit on the page."""
+
+    columns: list[tuple[str, str]]
+    rows: list[list[Cell]]
+    left_out: int
+    side: int
+    pixelated: bool
+
+
+def sample_grid(arrays: Arrays, classes: Sequence[str]) -> Grid:
+    """Draw as many rows of a gallery as fit in `BUDGET`, at least one."""
+    starts = _start_columns(arrays)
+    columns = ["D", *starts, *(name for name in SAYS if name != "D" and name in arrays)]
+    rows: list[list[Cell]] = []
+    spent = 0
+    for index in range(len(arrays["D"])):
+        cells = [_cell(arrays, column, index, classes) for column in columns]
+        spent += sum(len(cell.source) for cell in cells)
+        if rows and spent > BUDGET:
+            break
+        rows.append(cells)
+    width = arrays["D"].shape[3]
+    side = max(1, round(SIDE / width)) * width if width <= SIDE else SIDE
+    headings = [(starts.get(column, column), SAYS.get(column, _START)) for column in columns]
+    return Grid(headings, rows, len(arrays["D"]) - len(rows), side, pixelated=width <= SIDE)
+
+
+def png(image: NDArray[np.generic]) -> str:
+    """An image of shape (channel, height, width) in [0, 1], grey or RGB, as the data URI of a PNG."""
+    pixels = np.rint(np.clip(np.asarray(image, np.float64), 0, 1) * 255).astype(np.uint8)
+    picture = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    file = BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+
+
+_START = "where the search started: another training image"
+
+
+def _start_columns(arrays: Arrays) -> dict[str, str]:
+    """The start images of matched sets, by array name: one column where both sets share them."""
+    starts = {f"{name}.start": f"start of {name}" for name in MATCHED if f"{name}.start" in arrays}
+    if len(starts) == 2 and np.array_equal(arrays["D_R.start"], arrays["D_NR.start"]):
+        return {"D_R.start": "start of D_R and D_NR"}
+    return starts
+
+
+def _cell(arrays: Arrays, column: str, index: int, classes: Sequence[str]) -> Cell:
+    source = png(arrays[column][index])
+    if column.endswith(".start"):
+        label = _name(classes, arrays, f"{column}_labels", index)
+        return Cell(source, f"Start image, an image of {label}", label, "")
+    label = _name(classes, arrays, f"{column}.labels", index)
+    if column == "D":
+        return Cell(source, f"D, an image of {label}", label, "")
+    start = _name(classes, arrays, f"{column}.start_labels", index)
+    alt = f"{column}, trains as {label}, started from an image of {start}"
+    return Cell(source, alt, label, f"from {start}")
+
+
+def _name(classes: Sequence[str], arrays: Arrays, name: str, index: int) -> str:
+    if name not in arrays:
+        return "?"
+    label = int(arrays[name][index])
+    return classes[label] if 0 <= label < len(classes) else str(label)

@@ -1,0 +1,112 @@
+"""The report as chromium shows it: in both themes, three widths, without a network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from notbugs.report import write_report
+from tests import fakes
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        reason = "NO BROWSER: the report was not looked at; install chromium to run these tests"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    paths = {}
+    for name, hostile in (("plain", False), ("hostile", True)):
+        folder = tmp_path_factory.mktemp(name)
+        fakes.write_study(folder, hostile=hostile, channels=3 if hostile else 1)
+        paths[name] = write_report(folder)
+    return paths
+
+
+def opened(browser, path, *, width=1280, scheme="light"):
+    """The page, and everything it complained about or asked for besides itself."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, reduced_motion="reduce"
+    )
+    page, trouble = context.new_page(), []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: trouble.append(request.url) if request.url[:5] not in ("file:", "data:") else 0)
+    page.goto(path.as_uri())
+    return page, trouble
+
+
+@pytest.mark.parametrize("study", ["plain", "hostile"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser, reports, study, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page, trouble = opened(browser, reports[study], scheme=scheme)
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert trouble == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("study", ["plain", "hostile"])
+@pytest.mark.parametrize("width", [360, 1280, 2560])
+def test_no_horizontal_scroll(browser, reports, study, width):
+    page, trouble = opened(browser, reports[study], width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert trouble == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_text_of_figures_is_legible_and_inside(browser, reports, width):
+    page, _ = opened(browser, reports["plain"], width=width)
+    boxes = page.evaluate(
+        """[...document.querySelectorAll('svg.chart')].filter(svg => svg.getBoundingClientRect().width).flatMap(svg =>
+           [...svg.querySelectorAll('text')].map(text => {
+             const size = parseFloat(getComputedStyle(text).fontSize) * svg.getScreenCTM().a
+             const box = text.getBoundingClientRect()
+             return [text.textContent, size, box.left, box.right]
+           }))"""
+    )
+    assert len(boxes) > 30
+    for text, size, left, right in boxes:
+        assert size >= 9.5, f"{text!r} is {size} px high"
+        assert left >= 0, f"{text!r} is cut off"
+        assert right <= width, f"{text!r} is cut off"
+    page.context.close()
+
+
+def test_the_theme_reaches_the_figures(browser, reports):
+    colours = []
+    for scheme in ("light", "dark"):
+        page, _ = opened(browser, reports["plain"], scheme=scheme)
+        colours.append(page.evaluate("getComputedStyle(document.querySelector('svg.chart text')).fill"))
+        page.context.close()
+    assert colours[0] != colours[1]
+
+
+def test_the_skip_link_comes_first(browser, reports):
+    page, _ = opened(browser, reports["plain"])
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#found")
+    page.context.close()
