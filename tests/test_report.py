@@ -153,6 +153,14 @@ def test_the_line_up_takes_first_seed_strongest_attack_and_l2():
     assert found.robust[0.25].accuracy == 0.4
 
 
+@pytest.mark.parametrize(("trained", "main"), [(0.5, 0.25), (1.0, 0.5), (4.0, 1.0), (None, 0.25)])
+def test_the_main_radius_is_half_of_the_training_radius(trained, main):
+    results = study([row("D", 0.5, eps=eps) for eps in (0.25, 0.5, 1.0)])
+    recipe = {"robust": {"adversary": {"eps": trained}}} if trained else {"seed": 0}
+    info = results.study.model_copy(update={"recipe": recipe})
+    assert line_up(results.model_copy(update={"study": info})).radius == main
+
+
 def test_cautions():
     rows = [row("D", 0.9, eps=0.25), row("D", 0.9, eps=0.25, training="adversarial")]
     rows += [row("D_R", 0.9, eps=0.25)]

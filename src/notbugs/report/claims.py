@@ -65,7 +65,7 @@ def findings(lineup: Lineup, sets: list[SetProperties], classes: int) -> list[Cl
 def robust_features(lineup: Lineup) -> Claim | None:
     """Whether standard training is more robust on D_R than on D."""
     ours, base = lineup.get("D_R"), lineup.get("D")
-    pairs = _pairs(ours, base)
+    pairs = _pairs(lineup, ours, base)
     if not ours or not pairs:
         return None
     main, (a, b) = next(iter(pairs.items()))
@@ -87,7 +87,7 @@ def non_robust_features(lineup: Lineup, chance: float) -> Claim | None:
     order = against(chance, ours.clean)
     verdicts = [_verdict([order], wanted="higher")]
     text = f"Standard training on D_NR gives a clean accuracy of {quoted(ours.clean)}, {_chance(order, chance)}"
-    pairs = _pairs(ours, other)
+    pairs = _pairs(lineup, ours, other)
     if pairs:
         radius, (a, b) = next(iter(pairs.items()))
         order = compare(a, b)
@@ -121,11 +121,12 @@ def relabelled_images(lineup: Lineup, sets: list[SetProperties], chance: float) 
     return Claim("Relabelled images", text, verdict, " ".join(notes))
 
 
-def _pairs(ours: Member | None, other: Member | None) -> dict[float, tuple[Row, Row]]:
-    """Robust accuracies of both at every radius that both were measured at, the smallest first."""
+def _pairs(lineup: Lineup, ours: Member | None, other: Member | None) -> dict[float, tuple[Row, Row]]:
+    """Robust accuracies of both at every radius that both were measured at, the main one first."""
     if not ours or not other:
         return {}
-    return {radius: (ours.robust[radius], other.robust[radius]) for radius in sorted(ours.robust.keys() & other.robust)}
+    radii = sorted(ours.robust.keys() & other.robust, key=lambda radius: (radius != lineup.radius, radius))
+    return {radius: (ours.robust[radius], other.robust[radius]) for radius in radii}
 
 
 def _difference(name: str, order: Order) -> str:

@@ -30,18 +30,17 @@ class Lineup:
         The norm that figures show: l2 where it was measured.
     radii : tuple of float
         Every radius measured in that norm, rising, in pixel units.
+    radius : float or None
+        The main one: the measured radius nearest to half of the robust classifier's training radius, as the paper's
+        Figure 2b shows 0.25 for training at 0.5; the smallest where there was no such training.
     """
 
     members: tuple[Member, ...]
     norm: str | None
     radii: tuple[float, ...]
+    radius: float | None
     test_set: str
     seed: int
-
-    @property
-    def radius(self) -> float | None:
-        """The main radius: the smallest that was measured, as Figure 2b shows the smaller of the paper's two."""
-        return self.radii[0] if self.radii else None
 
     def get(self, train_set: str, training: str = "standard") -> Member | None:
         """The classifier trained that way on that set; for standard training on D, not the independent one."""
@@ -65,7 +64,13 @@ def line_up(results: Results) -> Lineup:
     members = [_member([row for row in rows if row.classifier == name], norm) for name in names]
     members.sort(key=lambda m: (ORDER.index(m.train_set), m.training == "adversarial", m.name == "independent"))
     radii = sorted({radius for member in members for radius in member.robust})
-    return Lineup(tuple(members), norm, tuple(radii), test_set, seed)
+    return Lineup(tuple(members), norm, tuple(radii), _main_radius(results, radii), test_set, seed)
+
+
+def _main_radius(results: Results, radii: list[float]) -> float | None:
+    adversary = (results.study.recipe.get("robust") or {}).get("adversary") or {}
+    half = adversary.get("eps", 0) / 2
+    return min(radii, key=lambda radius: abs(radius - half), default=None)
 
 
 def _member(rows: list[Row], norm: str | None) -> Member:
