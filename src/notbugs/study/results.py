@@ -80,9 +80,7 @@ class StudyInfo(_Model):
     data: dict[str, Any] = Field(
         description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
     )
-    architecture: dict[str, Any] = Field(
-        description="name, parameters, features, feature_rank, input_dimension"
-    )
+    architecture: dict[str, Any] = Field(description="name, parameters, features, feature_rank, input_dimension")
     seeds: list[int]
     versions: dict[str, str]
     device: str

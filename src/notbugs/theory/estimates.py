@@ -29,7 +29,7 @@ class Estimate:
         return self.low <= truth <= self.high
 
 
-def share(hits: Shaped[Tensor, "n"]) -> Estimate:
+def share(hits: Shaped[Tensor, " n"]) -> Estimate:
     """The share of true entries, with its Wilson score interval (Wilson 1927)."""
     n = len(hits)
     value = hits.to(torch.float64).mean().item()
@@ -39,7 +39,7 @@ def share(hits: Shaped[Tensor, "n"]) -> Estimate:
     return Estimate(value, max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half)), n)
 
 
-def average(draws: Float[Tensor, "n"]) -> Estimate:
+def average(draws: Float[Tensor, " n"]) -> Estimate:
     """The mean of at least two draws, with its interval from Student's t distribution."""
     n = len(draws)
     if n < 2:

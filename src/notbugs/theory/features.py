@@ -1,8 +1,8 @@
 """The two Gaussians fitted to real features, and their prediction held against what was measured.
 
-Tensors in, tensors out: whoever has a classifier takes its features for a pair of classes, attacks it, and brings
-both here. The theory speaks of perturbations of the features, so a radius in pixels has first to be turned into
-the distance that the features move at that radius.
+Tensors in, tensors out: whoever has a classifier takes its features for a pair of classes, attacks it, and
+brings both here. The theory speaks of perturbations of the features, so a radius in pixels has first to be
+turned into the distance that the features move at that radius.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class FittedPair:
     """
 
     gaussians: TwoGaussians
-    centre: Float[Tensor, "dim"]
+    centre: Float[Tensor, " dim"]
     shrinkage: float
     classes: tuple[int, int]
 
-    def predicted_accuracy(self, radii: ArrayLike) -> Float[Tensor, "radii"]:
+    def predicted_accuracy(self, radii: ArrayLike) -> Float[Tensor, " radii"]:
         """Accuracy that the theory predicts under l2 perturbations of the features by each of `radii`."""
         lengths = as_vector("radii", radii)
         return torch.tensor(
@@ -51,8 +51,8 @@ class FittedPair:
 class Comparison:
     """Predicted and measured robust accuracy at each feature radius, and how far apart they are at most."""
 
-    radii: Float[Tensor, "radii"]
-    predicted: Float[Tensor, "radii"]
+    radii: Float[Tensor, " radii"]
+    predicted: Float[Tensor, " radii"]
     measured: tuple[Estimate, ...]
     largest_difference: float
     inside: int
@@ -60,12 +60,12 @@ class Comparison:
 
 
 def fit(
-    features: ArrayLike, labels: Shaped[Tensor, "n"], pair: tuple[int, int], shrinkage: float | None = None
+    features: ArrayLike, labels: Shaped[Tensor, " n"], pair: tuple[int, int], shrinkage: float | None = None
 ) -> FittedPair:
     """Fit two Gaussians with a common covariance to the features of two classes.
 
-    The two class means give the centre and the mean, the pooled scatter about them the covariance, the class counts
-    the prior. The covariance is (1 - w) S + w (tr S / d) I, with the weight w stated in the result.
+    The two class means give the centre and the mean, the pooled scatter about them the covariance, the class
+    counts the prior. The covariance is (1 - w) S + w (tr S / d) I, with the weight w stated in the result.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ def fit(
     Raises
     ------
     InputError
-        For classes that are equal or absent, features that do not vary or that S leaves singular; with the value.
+        For classes that are equal or absent, features that do not vary or that S leaves singular; with the
+        value.
     """
     rows = as_rows("features", features)
     if tuple(labels.shape) != (len(rows),):
@@ -117,7 +118,8 @@ def compare(fitted: FittedPair, feature_radii: ArrayLike, correct: Shaped[Tensor
     ----------
     fitted : FittedPair
     feature_radii : vector of k numbers
-        How far the features move (l2, for instance the mean over the samples) at each radius that was attacked.
+        How far the features move (l2, for instance the mean over the samples) at each radius that was
+        attacked.
     correct : Tensor, shape (k, n), bool
         Whether each attacked sample of the pair was still classified right, at each radius.
     """

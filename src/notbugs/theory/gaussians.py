@@ -1,4 +1,4 @@
-"""Two Gaussians, y uniform or not on {+1, -1} and x | y ~ N(y mean, covariance): everything about them in closed form.
+"""Two Gaussians, x | y ~ N(y mean, covariance) with y in {+1, -1}: everything about them in closed form.
 
 The setting of Section 4 of the paper. Lengths are in units of the inputs; labels are +1 and -1.
 """
@@ -33,8 +33,8 @@ class TwoGaussians:
     Raises
     ------
     InputError
-        For entries that are not finite, dimensions that do not match, a covariance that is not symmetric or not
-        positive definite, a prior outside (0, 1); with the value.
+        For entries that are not finite, dimensions that do not match, a covariance that is not symmetric or
+        not positive definite, a prior outside (0, 1); with the value.
     """
 
     def __init__(self, mean: ArrayLike, covariance: ArrayLike, prior: float = 0.5) -> None:
@@ -96,7 +96,7 @@ class TwoGaussians:
 
     def sample(
         self, n: int, generator: torch.Generator | None = None
-    ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n"]]:
+    ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
         """Draw `n` inputs and their labels."""
         check_count("n", n)
         positive = torch.rand(n, dtype=torch.float64, generator=generator) < self.prior
@@ -105,7 +105,7 @@ class TwoGaussians:
         noise = (noise * self.eigenvalues.sqrt()) @ self.eigenvectors.mT
         return labels[:, None] * self.mean + noise, labels
 
-    def negative_log_likelihood(self, inputs: ArrayLike, labels: ArrayLike) -> Float[Tensor, "n"]:
+    def negative_log_likelihood(self, inputs: ArrayLike, labels: ArrayLike) -> Float[Tensor, " n"]:
         """l(x; y mean, covariance) in nats, the density of x given its label, for each sample."""
         rows = as_rows("inputs", inputs, self.dim)
         signs = as_signs("labels", labels, len(rows))
@@ -139,20 +139,20 @@ class TwoGaussians:
         classifier: LinearClassifier | None = None,
         generator: torch.Generator | None = None,
     ) -> Estimate:
-        """`error` by simulation: draw, perturb each sample for the worst, predict, count; with Wilson's interval."""
+        """`error` by simulation: draw, perturb each sample for the worst, predict, and count."""
         radius = check_number("radius", radius)
         rule = self._judge(classifier)
         inputs, labels = self.sample(n, generator)
         attacked = inputs + labels[:, None] * rule.worst_step(radius, norm)
-        wrong: Bool[Tensor, "n"] = rule.scores(attacked) * labels <= 0
+        wrong: Bool[Tensor, " n"] = rule.scores(attacked) * labels <= 0
         return share(wrong)
 
     def robust_mle(self, radius: float, norm: Norm = "l2") -> RobustGaussians:
         """Robust maximum likelihood in the population, in closed form (Section 4; Theorem 2, Lemma 4).
 
-        For l2, the paper's relaxed problem, whose budget is the squared radius. For l-inf, which the paper does not
-        treat, the exact problem, when the covariance is diagonal: then each coordinate moves by the radius away
-        from its mean, and the robust variance is s + 2 radius sqrt(2 s / pi) + radius^2.
+        For l2, the paper's relaxed problem, whose budget is the squared radius. For l-inf, which the paper
+        does not treat, the exact problem, when the covariance is diagonal: then each coordinate moves by the
+        radius away from its mean, and the robust variance is s + 2 radius sqrt(2 s / pi) + radius^2.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class TwoGaussians:
 
 
 class RobustGaussians(TwoGaussians):
-    """What robust maximum likelihood learns: two Gaussians again, with the multiplier that ties them to the truth.
+    """What robust maximum likelihood learns: two Gaussians again, and the multiplier that goes with them.
 
     Attributes
     ----------
@@ -193,7 +193,8 @@ class RobustGaussians(TwoGaussians):
     radius : float
         The adversary's radius, the root of the relaxed problem's budget.
     multiplier : float
-        lambda of Theorem 2; infinite at radius 0, nan where the problem has none (l-inf, or learned from samples).
+        lambda of Theorem 2; infinite at radius 0, nan where the problem has none (l-inf, or learned from
+        samples).
     """
 
     def __init__(
@@ -222,10 +223,10 @@ class RobustGaussians(TwoGaussians):
 
     @property
     def certificate(self) -> float:
-        """lambda s_min(S_r) - 1: positive means that the adversary's best map is unique, so the solution is global.
+        """lambda s_min(S_r) - 1; positive means that the adversary's map is unique and the solution global.
 
-        The closed form makes it the positive root of m (1 + m) = 1 / (lambda s), so it holds at every radius, not
-        only in the range that the paper proves.
+        The closed form makes it the positive root of m (1 + m) = 1 / (lambda s), so it holds at every radius,
+        not only in the range that the paper proves.
         """
         added = added_deviation(self.standard.eigenvalues, torch.tensor(self.multiplier, dtype=torch.float64))
         return (self.standard.eigenvalues.sqrt() / added).min().item()

@@ -18,7 +18,7 @@ _SYMMETRY = 1e-10
 _EPSILON = torch.finfo(torch.float64).eps
 
 
-def as_vector(name: str, value: ArrayLike) -> Float[Tensor, "dim"]:
+def as_vector(name: str, value: ArrayLike) -> Float[Tensor, " dim"]:
     """`value` as a finite float64 vector, else `InputError`."""
     vector = torch.as_tensor(value, dtype=torch.float64)
     if vector.ndim != 1 or not len(vector):
@@ -37,7 +37,7 @@ def as_rows(name: str, value: ArrayLike, dim: int | None = None) -> Float[Tensor
     return _finite(name, rows)
 
 
-def as_signs(name: str, value: ArrayLike, n: int) -> Float[Tensor, "n"]:
+def as_signs(name: str, value: ArrayLike, n: int) -> Float[Tensor, " n"]:
     """`value` as `n` labels, each +1 or -1, else `InputError`."""
     signs = torch.as_tensor(value, dtype=torch.float64)
     if tuple(signs.shape) != (n,):
@@ -52,10 +52,11 @@ def as_signs(name: str, value: ArrayLike, n: int) -> Float[Tensor, "n"]:
 
 def as_covariance(
     name: str, value: ArrayLike, dim: int
-) -> tuple[Float[Tensor, "dim dim"], Float[Tensor, "dim"], Float[Tensor, "dim dim"]]:
-    """`value` as a covariance of `dim` dimensions with its eigenvalues (ascending) and eigenvectors (columns).
+) -> tuple[Float[Tensor, "dim dim"], Float[Tensor, " dim"], Float[Tensor, "dim dim"]]:
+    """`value` as a covariance of `dim` dimensions with eigenvalues (ascending) and eigenvectors (columns).
 
-    Symmetric to one part in 10^10 of its largest entry, and positive definite beyond what rounding could fake.
+    Symmetric to one part in 10^10 of its largest entry, and positive definite beyond what rounding could
+    fake.
     """
     matrix = torch.as_tensor(value, dtype=torch.float64)
     if tuple(matrix.shape) != (dim, dim):
@@ -74,7 +75,7 @@ def as_covariance(
     return matrix, eigenvalues, eigenvectors
 
 
-def as_eigenvalues(name: str, value: ArrayLike) -> Float[Tensor, "dim"]:
+def as_eigenvalues(name: str, value: ArrayLike) -> Float[Tensor, " dim"]:
     """`value` as a vector of positive numbers, else `InputError`."""
     vector = as_vector(name, value)
     if vector.min() <= 0:

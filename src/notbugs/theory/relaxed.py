@@ -1,9 +1,9 @@
 """Robust maximum likelihood in closed form: the relaxed problem, in the eigenbasis of the covariance.
 
-The paper's adversary of Section 4 moves each sample by at most the radius. Its relaxation (equations 14 and 20)
-bounds the mean square instead: one linear map M, applied to every residual, with E||M v||^2 = radius^2. Along an
-eigenvector of the covariance with eigenvalue s, write p = sqrt(s) m for the standard deviation that the map adds.
-Lemma 4 is then one quadratic equation for each direction, tied together by the budget:
+The paper's adversary of Section 4 moves each sample by at most the radius. Its relaxation (equations 14 and
+20) bounds the mean square instead: one linear map M, applied to every residual, with E||M v||^2 = radius^2.
+Along an eigenvector of the covariance with eigenvalue s, write p = sqrt(s) m for the standard deviation that
+the map adds. Lemma 4 is then one quadratic equation for each direction, tied together by the budget:
 
     p (sqrt(s) + p) = 1 / lambda,     sum of p^2 = radius^2,     robust eigenvalue = (sqrt(s) + p)^2,
 
@@ -29,18 +29,18 @@ def relaxed_multiplier(
 ) -> Float[Tensor, "*batch"]:
     """The multiplier lambda of the relaxed problem (Appendix E.3, Lemma 4), for any radius >= 0.
 
-    The unknown is q = 4 / (lambda radius^2), in units in which the radius is 1. The budget is increasing in q,
-    with a slope between 1 and 2 on logarithmic axes, and the root lies between 4/d and a number that the
-    largest eigenvalue gives; so Newton's method on those axes, kept inside its bracket by bisection, can neither
-    diverge nor stall. A last Newton step, taken with gradients on, makes the result differentiable.
+    The unknown is q = 4 / (lambda radius^2), in units in which the radius is 1. The budget is increasing in
+    q, with a slope between 1 and 2 on logarithmic axes, and the root lies between 4/d and a number that the
+    largest eigenvalue gives; so Newton's method on those axes, kept inside its bracket by bisection, can
+    neither diverge nor stall. A last Newton step, taken with gradients on, makes the result differentiable.
 
     Parameters
     ----------
     eigenvalues : Tensor, shape (*batch, dim)
         Eigenvalues of the true covariance, positive.
     radius : Tensor, shape (*batch)
-        Root of the expected squared norm of the perturbation, in units of the inputs. The paper's E.3.6 to E.3.8
-        write the budget as eps where eps^2 is meant.
+        Root of the expected squared norm of the perturbation, in units of the inputs. The paper's E.3.6 to
+        E.3.8 write the budget as eps where eps^2 is meant.
 
     Returns
     -------
@@ -67,16 +67,17 @@ def relaxed_eigenvalues(
 def added_deviation(
     eigenvalues: Float[Tensor, "*batch dim"], multiplier: Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch dim"]:
-    """The standard deviation p that the adversary adds along each eigenvector; p / sqrt(s) is its map's gain."""
+    """The standard deviation p added along each eigenvector; the adversary's map has gain p / sqrt(s)."""
     return _added_deviation(4 / multiplier, eigenvalues.sqrt())[0]
 
 
 def multiplier_bounds(
     eigenvalues: Float[Tensor, "*batch dim"], radius: Float[Tensor, "*batch"]
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """The explicit lower and upper bound on lambda that the paper's Theorem 2 rests on (Appendix E.3).
+    """The explicit bounds on lambda, lower and upper, behind the paper's Theorem 2 (Appendix E.3).
 
-    With t = radius^2: (d / tr S_r) (1 + sqrt(d s_min / t)) <= lambda <= (1 + sqrt(d ||S||_F / t)) / s_min(S_r).
+    With t = radius^2: (d / tr S_r) (1 + sqrt(d s_min / t)) <= lambda <= (1 + sqrt(d ||S||_F / t)) /
+    s_min(S_r).
     """
     robust = relaxed_eigenvalues(eigenvalues, relaxed_multiplier(eigenvalues, radius))
     dim, budget = eigenvalues.shape[-1], radius**2

@@ -18,7 +18,7 @@ from notbugs.theory.relaxed import relaxed_eigenvalues, relaxed_multiplier
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Errors of classifiers learned from samples, measured exactly on the true pair, and the population's values.
+    """Errors on the true pair of classifiers learned from samples, beside those of the population's.
 
     `clean`, `robust` and `cosine` hold one estimate for each of `sizes`, over repeated draws of the sample.
     """
@@ -55,7 +55,7 @@ def learning_curve(
     repeats: int = 32,
     generator: torch.Generator | None = None,
 ) -> LearningCurve:
-    """Learn from samples of each size, `repeats` times, and judge each classifier on the true pair in closed form.
+    """Learn from samples of each size, `repeats` times, and judge each classifier on the true pair.
 
     Parameters
     ----------

@@ -20,8 +20,9 @@ from notbugs.theory.inputs import ArrayLike, as_eigenvalues
 def theorem1_gap(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, ""]:
     """Theorem 1: how much the penalised adversary raises the standard solution's loss.
 
-    sum_i (C s_i / (C s_i - 1))^2 - d, for the quadratic (x - mean)^T S^-1 (x - mean) without the factor 1/2 and
-    the squared penalty C ||delta||^2, which is not itself counted. The gap in negative log-likelihood is half of it.
+    sum_i (C s_i / (C s_i - 1))^2 - d, for the quadratic (x - mean)^T S^-1 (x - mean) without the factor 1/2
+    and the squared penalty C ||delta||^2, which is not itself counted. The gap in negative log-likelihood is
+    half of it.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def theorem1_gap(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, ""]:
     return (scaled / (scaled - 1)).square().sum() - len(variances)
 
 
-def theorem1_gradient(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, "dim"]:
+def theorem1_gradient(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, " dim"]:
     """Derivative of `theorem1_gap` in each eigenvalue, -2 C^2 s / (C s - 1)^3.
 
     One-to-one in s: with the trace held, it is level only where all eigenvalues are equal. So isotropy is the
@@ -69,11 +70,11 @@ def theorem1_simulation(
     return average(pair.whiten(attacked).square().sum(-1) - pair.whiten(residuals).square().sum(-1))
 
 
-def theorem2_slope(pair: TwoGaussians, radius: float) -> Float[Tensor, "dim"]:
-    """d sqrt(robust eigenvalue) / d radius, for each eigenvalue in ascending order (implicit in Theorem 2's budget).
+def theorem2_slope(pair: TwoGaussians, radius: float) -> Float[Tensor, " dim"]:
+    """d sqrt(robust eigenvalue) / d radius, ascending eigenvalues (implicit in Theorem 2's budget).
 
-    With r = sqrt(s) + p: dp / d(1/lambda) = 1 / (2 p + sqrt(s)), and the budget gives d(1/lambda) / d radius. All
-    slopes are positive: every direction widens as the radius grows, the narrowest fastest.
+    With r = sqrt(s) + p: dp / d(1/lambda) = 1 / (2 p + sqrt(s)), and the budget gives d(1/lambda) / d radius.
+    All slopes are positive: every direction widens as the radius grows, the narrowest fastest.
     """
     deviation = pair.eigenvalues.sqrt()
     if check_number("radius", radius) == 0:
@@ -86,8 +87,9 @@ def theorem2_slope(pair: TwoGaussians, radius: float) -> Float[Tensor, "dim"]:
 def exact_isotropic(variance: float, dim: int, radius: float) -> float:
     """The exact problem's robust variance for covariance `variance` I, in closed form, any dimension.
 
-    Each sample moves straight away from the mean: E (||v|| + radius)^2 / d. The relaxed problem has sqrt(d) where
-    this has E chi_d, 1/(4d) less: the two agree as the dimension grows, and in one dimension differ by sqrt(2/pi).
+    Each sample moves straight away from the mean: E (||v|| + radius)^2 / d. The relaxed problem has sqrt(d)
+    where this has E chi_d, 1/(4d) less: the two agree as the dimension grows, and in one dimension differ by
+    sqrt(2/pi).
     """
     check_number("variance", variance, open_low=True)
     check_count("dim", dim)
@@ -96,12 +98,12 @@ def exact_isotropic(variance: float, dim: int, radius: float) -> float:
 
 
 def worst_cosine(condition: float) -> float:
-    """Theorem 3, Lemma 8: the least cosine between S^-1 mean and mean, over all means: 2 sqrt(kappa) / (1 + kappa)."""
+    """Theorem 3, Lemma 8: the least cosine of S^-1 mean with the mean, 2 sqrt(kappa) / (1 + kappa)."""
     return 2 * math.sqrt(check_number("condition", condition, low=1.0)) / (1 + condition)
 
 
-def worst_mean(pair: TwoGaussians) -> Float[Tensor, "dim"]:
-    """A mean of length 1 at which `worst_cosine` is reached: the corner of the ellipse's widest and narrowest axis."""
+def worst_mean(pair: TwoGaussians) -> Float[Tensor, " dim"]:
+    """A mean of length 1 that reaches `worst_cosine`: the sum of the widest and the narrowest semi-axis."""
     deviation, axes = pair.eigenvalues.sqrt(), pair.eigenvectors
     mean = deviation[-1] * axes[:, -1] + (deviation[0] * axes[:, 0] if pair.dim > 1 else 0)
     return mean / mean.norm()

@@ -1,8 +1,8 @@
 """Robust maximum likelihood by optimisation: the exact problem on samples, and adversarial training.
 
-Two roads that do not use the closed form, to hold against it. `minimise_exact` takes a fixed sample and minimises
-the paper's robust loss, with one trust-region adversary a sample, by a quasi-Newton method. `adversarial_training`
-draws fresh samples at each step, attacks them, and takes a stochastic gradient step.
+Two roads that do not use the closed form, to hold against it. `minimise_exact` takes a fixed sample and
+minimises the paper's robust loss, with one trust-region adversary a sample, by a quasi-Newton method.
+`adversarial_training` draws fresh samples at each step, attacks them, and takes a stochastic gradient step.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def robust_loss(
 def minimise_exact(inputs: ArrayLike, labels: ArrayLike, radius: float, steps: int = 100) -> RobustGaussians:
     """Robust maximum likelihood on a sample, with the norm of every single perturbation bounded by `radius`.
 
-    L-BFGS on the mean and a Cholesky factor of the precision, started at the closed form of the relaxed problem
-    for the sample's own moments and preconditioned by it; the loss is convex in the natural parameters (Lemma 3).
+    L-BFGS on the mean and a Cholesky factor of the precision, started at the closed form of the relaxed
+    problem for the sample's own moments and preconditioned by it; the loss is convex in the natural
+    parameters (Lemma 3).
 
     Parameters
     ----------
@@ -106,19 +107,19 @@ def adversarial_training(
 ) -> Trained:
     """Adversarial training by stochastic gradient descent with the exact inner maximiser.
 
-    Every step draws fresh samples, attacks them under the current parameters, and follows the gradient of their
-    negative log-likelihood in the geometry of the Fisher information: for a Gaussian, that natural gradient moves
-    the first and second moment straight towards those of the attacked samples. Steps fall as 1/sqrt(k), and the
-    second half of the path is averaged. All repeats run at once, independently.
+    Every step draws fresh samples, attacks them under the current parameters, and follows the gradient of
+    their negative log-likelihood in the geometry of the Fisher information: for a Gaussian, that natural
+    gradient moves the first and second moment straight towards those of the attacked samples. Steps fall as
+    1/sqrt(k), and the second half of the path is averaged. All repeats run at once, independently.
 
     Parameters
     ----------
     adversary : {"sample", "map"}
-        "sample" bounds each perturbation by the radius, as the paper's problem does; "map" applies the one best
-        linear map whose mean squared perturbation is radius^2, as its relaxation does.
+        "sample" bounds each perturbation by the radius, as the paper's problem does; "map" applies the one
+        best linear map whose mean squared perturbation is radius^2, as its relaxation does.
     first_step : float
-        Step size at the start. The adversary's answer is steep where the radius is much larger than the smallest
-        standard deviation; a step above (that deviation / radius) may then oscillate.
+        Step size at the start. The adversary's answer is steep where the radius is much larger than the
+        smallest standard deviation; a step above (that deviation / radius) may then oscillate.
     """
     radius = check_number("radius", radius)
     check_choice("adversary", adversary, ("sample", "map"))

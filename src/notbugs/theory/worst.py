@@ -1,10 +1,11 @@
 """The strongest adversary of a Gaussian, exactly: a trust-region problem for each sample, solved in a batch.
 
-Maximise (v + delta)^T S^-1 (v + delta) over ||delta||_2 <= radius (Section 4; Lemma 1). The objective is convex, so
-the maximum lies on the sphere; in the eigenbasis of S, delta_i = a_i v_i / (eta + b_i), where a_i = s_min / s_i is
-the precision relative to the largest, b_i = 1 - a_i, and eta >= 0 is the multiplier's distance above its pole,
-lambda = (1 + eta) / s_min. The secular equation ||delta|| = radius has one root; its left side inverted is concave
-and rising in eta, so Newton's method from a lower bound climbs to the root and never passes it.
+Maximise (v + delta)^T S^-1 (v + delta) over ||delta||_2 <= radius (Section 4; Lemma 1). The objective is
+convex, so the maximum lies on the sphere; in the eigenbasis of S, delta_i = a_i v_i / (eta + b_i), where a_i
+= s_min / s_i is the precision relative to the largest, b_i = 1 - a_i, and eta >= 0 is the multiplier's
+distance above its pole, lambda = (1 + eta) / s_min. The secular equation ||delta|| = radius has one root; its
+left side inverted is concave and rising in eta, so Newton's method from a lower bound climbs to the root and
+never passes it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 RADIUS_TOLERANCE = 1e-13
-"""Relative error of ||delta|| at which the secular equation counts as solved (before delta is put on the sphere)."""
+"""Relative error of ||delta|| at which the secular equation counts as solved; delta is then put on it."""
 
 _MAX_STEPS = 100
 
@@ -22,10 +23,10 @@ _MAX_STEPS = 100
 def worst_perturbation(
     residuals: Float[Tensor, "*batch n dim"], covariance: Float[Tensor, "*batch dim dim"], radius: float
 ) -> Float[Tensor, "*batch n dim"]:
-    """The perturbation within the l2 ball that most raises a Gaussian's negative log-likelihood, for each sample.
+    """The perturbation in the l2 ball that most raises a Gaussian's negative log-likelihood, for each sample.
 
-    In the hard case (no component along the least-variance direction, and too little length without one), what
-    is missing is added along that direction; either sign is optimal, and the positive one is taken.
+    In the hard case (no component along the least-variance direction, and too little length without one),
+    what is missing is added along that direction; either sign is optimal, and the positive one is taken.
 
     Parameters
     ----------
@@ -58,10 +59,10 @@ def worst_perturbation(
 def secular_shift(
     coordinates: Float[Tensor, "*batch dim"], variances: Float[Tensor, "*#batch dim"], radius: float
 ) -> Float[Tensor, "*batch"]:
-    """The multiplier's distance above its pole, eta = lambda s_min - 1, that makes ||delta|| equal to `radius`.
+    """The multiplier's distance above its pole, eta = lambda s_min - 1, at which ||delta|| is `radius`.
 
-    Zero in the hard case. `variances` are ascending; given root-mean-square coordinates in place of one sample's,
-    it solves the relaxed adversary's problem (Lemma 2), whose one map is delta_i / v_i.
+    Zero in the hard case. `variances` are ascending; given root-mean-square coordinates in place of one
+    sample's, it solves the relaxed adversary's problem (Lemma 2), whose one map is delta_i / v_i.
     """
     precision, gap = _relative(variances)
     pull = precision * coordinates
