@@ -152,7 +152,7 @@ def panel_svg(panel: dict[str, Any], name: str, describe: str) -> str:
     """One panel of Figure 4; live.js moves the same elements, found by their data-part."""
     mean, learned = panel["mean"], panel.get("learned_mean", panel["mean"])
     parts = [
-        f'<svg class="panel" id="{name}" viewBox="-26 -18 52 36" role="img" aria-label="{escape(describe)}">',
+        f'<svg class="panel" id="{name}" viewBox="-24 -15 48 30" role="img" aria-label="{escape(describe)}">',
         f'<defs><marker id="{name}-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto-start-reverse"><path class="tip" d="M0,0L8,4L0,8z"/></marker></defs>',
         '<g data-part="dots"></g>',
@@ -176,7 +176,7 @@ def panel_svg(panel: dict[str, Any], name: str, describe: str) -> str:
     for part, (x1, y1, x2, y2), tip in (
         ("boundary", (60 * gradient[1], 60 * gradient[0], -60 * gradient[1], -60 * gradient[0]), False),
         ("means", (-mean[0], mean[1], mean[0], -mean[1]), False),
-        ("gradient", (0.0, 0.0, 13 * gradient[0], -13 * gradient[1]), True),
+        ("gradient", (0.0, 0.0, 12 * gradient[0], -12 * gradient[1]), True),
     ):
         end = f' marker-end="url(#{name}-tip)"' if tip else ""
         where = f'x1="{x1:.4f}" y1="{y1:.4f}" x2="{x2:.4f}" y2="{y2:.4f}"'
@@ -198,19 +198,19 @@ def labels(panel: dict[str, Any], learned: Sequence[float]) -> dict[str, tuple[f
     """Where the words of a panel stand: x, y (upwards), text anchor, word."""
     mean, (gx, gy) = panel["mean"], panel["direction"]
     up = (-gy, gx) if gx >= 0 else (gy, -gx)
-    reach = min(23 / max(abs(up[0]), 1e-9), 15.5 / max(abs(up[1]), 1e-9))
+    reach = min(22.5 / max(abs(up[0]), 1e-9), 12.5 / max(abs(up[1]), 1e-9))
     top = 2 * math.sqrt(panel["covariance"][1][1])
     learned_top = 2 * math.sqrt(panel["robust_covariance"][1][1])
-    away = 14.2 if gy >= 0 else 15.2
+    side = "start" if gx > 0.5 else "end" if gx < -0.5 else "middle"
     return {
         "true": (-mean[0], _keep(-mean[1] + top + 0.9), "middle", "true"),
         "learned": (learned[0], _keep(learned[1] + learned_top + 0.9), "middle", "learned"),
         "ball": (mean[0], _keep(mean[1] - max(panel["radius"], 1) - 1.9), "middle", "ball"),
         "boundary": (up[0] * reach, up[1] * reach, "end" if up[0] > 0 else "start", "boundary"),
         "means": (-0.45 * mean[0], -0.45 * mean[1] - 1.9, "middle", "means"),
-        "gradient": (away * gx, away * gy, "middle", "gradient"),
+        "gradient": (13.8 * gx, 13.8 * gy - 0.5, side, "gradient"),
     }
 
 
 def _keep(y: float) -> float:
-    return max(-17.0, min(15.8, y))
+    return max(-14.3, min(13.0, y))

@@ -9,7 +9,7 @@
   const units = {
     radius: (v) => format(v),
     condition: (v) => format(v),
-    angle: (v) => v + "°",
+    angle: (v) => format(v) + "°",
     size: (v) => (v ? v.toLocaleString("en") + " samples" : "whole population"),
   };
 
@@ -17,7 +17,8 @@
     if (!Number.isFinite(v)) return "infinite";
     if (v === 0) return "0";
     const size = Math.abs(v);
-    return size < 1e-3 || size >= 1e5 ? v.toExponential(3) : String(Number(v.toPrecision(4)));
+    const text = size < 1e-4 || size >= 1e5 ? v.toExponential(3) : String(Number(v.toPrecision(4)));
+    return text.replaceAll("-", "−");
   }
 
   // Eigenvalues (larger first) and the angle of the first axis, in radians, of [[a, b], [b, c]].
@@ -140,18 +141,18 @@
     set("ball", { cx: mx, cy: -my, r: p.radius });
     set("boundary", { x1: 60 * gy, y1: 60 * gx, x2: -60 * gy, y2: -60 * gx });
     set("means", { x1: -mx, y1: my, x2: mx, y2: -my });
-    set("gradient", { x2: 13 * gx, y2: -13 * gy });
-    const keep = (y) => Math.max(-17, Math.min(15.8, y));
+    set("gradient", { x2: 12 * gx, y2: -12 * gy });
+    const keep = (y) => Math.max(-14.3, Math.min(13, y));
     const word = (part, x, y, anchor = "middle") => set("label-" + part, { x, y: -y, "text-anchor": anchor });
     const up = gx >= 0 ? [-gy, gx] : [gy, -gx];
-    const reach = Math.min(23 / Math.max(Math.abs(up[0]), 1e-9), 15.5 / Math.max(Math.abs(up[1]), 1e-9));
-    const away = gy >= 0 ? 14.2 : 15.2;
+    const reach = Math.min(22.5 / Math.max(Math.abs(up[0]), 1e-9), 12.5 / Math.max(Math.abs(up[1]), 1e-9));
+    const side = gx > 0.5 ? "start" : gx < -0.5 ? "end" : "middle";
     word("true", -mx, keep(-my + 2 * Math.sqrt(p.narrow) + 0.9));
     word("learned", p.fitted.mean[0], keep(p.fitted.mean[1] + 2 * Math.sqrt(p.covariance[2]) + 0.9));
     word("ball", mx, keep(my - Math.max(p.radius, 1) - 1.9));
     word("boundary", up[0] * reach, up[1] * reach, up[0] > 0 ? "end" : "start");
     word("means", -0.45 * mx, -0.45 * my - 1.9);
-    word("gradient", away * gx, away * gy);
+    word("gradient", 13.8 * gx, 13.8 * gy - 0.5, side);
     const dots = svg.querySelector('[data-part="dots"]');
     dots.replaceChildren(...p.fitted.dots.map(([x, y, sign]) => {
       const dot = document.createElementNS(svg.namespaceURI, "path");
