@@ -22,6 +22,7 @@ BUDGET_TOLERANCE = 1e-12
 """Largest relative error of the budget, sum of p^2 against radius^2, that `relaxed_multiplier` accepts."""
 
 _MAX_STEPS = 200
+_NEGLIGIBLE = 1e-100
 
 
 def relaxed_multiplier(
@@ -45,9 +46,10 @@ def relaxed_multiplier(
     Returns
     -------
     Tensor, shape (*batch)
-        lambda, with the budget met to `BUDGET_TOLERANCE`; infinite where the radius is 0.
+        lambda, with the budget met to `BUDGET_TOLERANCE`; infinite where the radius is 0, or so
+        small (1e-100 of the largest standard deviation) that squares of it would underflow.
     """
-    none = radius == 0
+    none = radius <= _NEGLIGIBLE * eigenvalues.amax(-1).sqrt()
     unit = torch.where(none, torch.ones_like(radius), radius)
     deviations = eigenvalues.sqrt() / unit[..., None]
     with torch.no_grad():

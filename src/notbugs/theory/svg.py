@@ -35,15 +35,11 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round numbers to write on the axis."""
         if self.log:
-            decades = range(
-                math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1
-            )
-            digits = (1,) if len(decades) > 2 else (1, 2, 5)
-            every = max(1, math.ceil(len(decades) / 6))
-            values = [digit * 10.0**power for power in list(decades)[::every] for digit in digits]
-            if len(decades) <= 2 and decades:
-                values += [digit * 10.0 ** (decades[0] - 1) for digit in (2, 5)]
-            return sorted(v for v in values if self.low * 0.999 <= v <= self.high * 1.001)
+            span = math.log10(self.high / self.low)
+            digits = (1,) if span > 3 else (1, 3) if span > 2 else (1, 2, 5)
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            values = [digit * 10.0**power for power in powers for digit in digits]
+            return [value for value in values if self.low * 0.999 <= value <= self.high * 1.001]
         rough = (self.high - self.low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
