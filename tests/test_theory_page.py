@@ -189,7 +189,8 @@ def test_each_slider_by_keyboard(opened):
 
 @pytest.mark.browser
 def test_the_script_draws_what_the_file_holds(opened):
-    positions = """all => all.map(e => [...e.attributes].filter(a => /^(c?[xyr][12xy]?|transform)$/.test(a.name))
+    positions = """all => all.map(e => [...e.attributes]
+        .filter(a => /^(c?[xyr][12xy]?|transform)$/.test(a.name))
         .map(a => [a.name, a.value.match(/-?[\\d.]+(e-?\\d+)?/g).map(Number)]))"""
     parts = "#live-figure [data-part]:not(g)"
     still = opened(java_script_enabled=False)

@@ -82,6 +82,7 @@ def _points(block: Numbers, group: str, x: str, adversary: str | None = None) ->
     sets = []
     for style, curve in enumerate(block["curves"]):
         chosen = [p for p in block["points"] if p[group] == curve[group] and p.get("adversary") == adversary]
-        at = [(p[x], p["value"], p["low"], p["high"]) for p in chosen]
+        aside = 1.15 if adversary == "sample" else 1.0
+        at = [(aside * p[x], p["value"], p["low"], p["high"]) for p in chosen]
         sets.append(Points(f"{group} {curve[group]:g}", at, style, hollow=adversary == "sample"))
     return sets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from notbugs.theory.linear import Norm
 from notbugs.theory.relaxed import relaxed_eigenvalues, relaxed_multiplier
 from notbugs.theory.samples import learning_curve
 from notbugs.theory.theorems import cosines, theorem1_gap, theorem1_simulation, worst_cosine
-from notbugs.theory.training import adversarial_training, minimise_exact
+from notbugs.theory.training import Adversary, adversarial_training, minimise_exact
 
 Numbers = dict[str, Any]
 
@@ -92,9 +92,9 @@ def live_settings() -> Numbers:
     return {
         "radii": [round(radius, 6) for radius in radii],
         "conditions": [round(d * 10**power, 6) for power in (0, 1, 2) for d in _DECADE] + [1000.0],
-        "angles": list(range(-90, 91, 2)),
+        "angles": [float(angle) for angle in range(-90, 91, 2)],
         "sizes": sizes,
-        "start": {"radius": 3.15, "condition": 50.0, "angle": -6, "size": 0},
+        "start": {"radius": 3.15, "condition": 50.0, "angle": -6.0, "size": 0},
         "variance": 10.0,
         "length": 10.0,
     }
@@ -136,7 +136,7 @@ def theorem2(generator: torch.Generator) -> Numbers:
     points = []
     for radius in (0.1, 0.5, 1.0, 2.0, 5.0):
         formula = pair.robust_mle(radius).covariance.diagonal()
-        for adversary in ("map", "sample"):
+        for adversary in get_args(Adversary):
             learned = _train(pair, radius, adversary, generator).diagonal(dim1=-2, dim2=-1)
             for i, eigenvalue in enumerate(variances.tolist()):
                 check = _check(formula[i].item(), average(learned[:, i]))
@@ -213,7 +213,7 @@ def dimension(generator: torch.Generator) -> Numbers:
         variances = torch.tensor([0.25, 4.0], dtype=torch.float64).repeat_interleave(dim // 2)
         pair = TwoGaussians(torch.ones(dim), variances.diag())
         relaxed = pair.robust_mle(math.sqrt(dim)).eigenvalues[0].item()
-        learned = _train(pair, math.sqrt(dim), "sample", generator, steps=200).diagonal(dim1=-2, dim2=-1)
+        learned = _train(pair, math.sqrt(dim), "sample", generator).diagonal(dim1=-2, dim2=-1)
         points.append({"dim": dim, **_check(relaxed, average(learned[:, : dim // 2].mean(-1)))})
     return {"relaxed": points[0]["formula"], "points": points}
 
@@ -253,13 +253,18 @@ def _split(condition: float, trace: float) -> Tensor:
     return torch.tensor([condition, 1.0], dtype=torch.float64) * trace / (condition + 1)
 
 
-def _train(
-    pair: TwoGaussians, radius: float, adversary: Any, generator: torch.Generator, steps: int = 300
-) -> Tensor:
-    """Covariances from eight repeats of adversarial training, with a first step that the radius allows."""
+def _train(pair: TwoGaussians, radius: float, adversary: Adversary, generator: torch.Generator) -> Tensor:
+    """Covariances from eight runs of adversarial training, with as large a first step as the radius allows."""
     first = 0.1 if radius == 0 else min(0.1, pair.eigenvalues[0].sqrt().item() / radius)
     trained = adversarial_training(
-        pair, radius, adversary=adversary, steps=steps, repeats=8, first_step=first, generator=generator
+        pair,
+        radius,
+        adversary=adversary,
+        steps=round(30 / first),
+        batch=1024 if adversary == "map" else 256,
+        first_step=first,
+        repeats=8,
+        generator=generator,
     )
     return trained.covariances
 

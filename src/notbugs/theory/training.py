@@ -20,7 +20,7 @@ from notbugs.theory.gaussians import RobustGaussians, TwoGaussians, maximum_like
 from notbugs.theory.inputs import ArrayLike, as_rows, as_signs
 from notbugs.theory.worst import secular_shift, worst_perturbation
 
-Adversary = Literal["sample", "map"]
+Adversary = Literal["map", "sample"]
 
 
 def robust_loss(
