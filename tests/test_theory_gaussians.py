@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import binomtest, multivariate_normal
 from scipy.stats import t as student
 
@@ -21,21 +20,7 @@ from notbugs.theory import (
     maximum_likelihood,
 )
 from notbugs.theory.estimates import share, student95
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def random_pair(seed: int, dim: int, prior: float = 0.5) -> TwoGaussians:
-    generator = seeded(seed)
-    factor = torch.randn(dim, dim, dtype=torch.float64, generator=generator)
-    mean = torch.randn(dim, dtype=torch.float64, generator=generator)
-    return TwoGaussians(mean, factor @ factor.mT + 0.2 * torch.eye(dim, dtype=torch.float64), prior)
-
-
-dims = st.integers(2, 6)
-seeds = st.integers(0, 10_000)
+from tests.theory_pairs import dims, random_pair, seeded, seeds
 
 
 @given(seeds, dims)
@@ -211,6 +196,6 @@ EYE = [[1.0, 0.0], [0.0, 1.0]]
         (lambda: fit(torch.rand(4, 2), torch.tensor([0, 0, 1]), (0, 1)), r"4 rows. Got \(3,\)"),
     ],
 )
-def test_bad_input_is_named_with_its_value(make, words):
+def test_bad_input_is_named_with_its_value(make, words, unchecked):
     with pytest.raises(InputError, match=words):
         make()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_theory_gaussians import dims, random_pair, seeded, seeds
+from tests.theory_pairs import dims, random_pair, seeded, seeds
 
 from notbugs.errors import InputError
 from notbugs.theory import (

@@ -254,7 +254,7 @@ def _split(condition: float, trace: float) -> Tensor:
 
 
 def _train(pair: TwoGaussians, radius: float, adversary: Adversary, generator: torch.Generator) -> Tensor:
-    """Covariances from eight runs of adversarial training, with as large a first step as the radius allows."""
+    """Covariances from eight runs of adversarial training, its first step as large as the radius allows."""
     first = 0.1 if radius == 0 else min(0.1, pair.eigenvalues[0].sqrt().item() / radius)
     trained = adversarial_training(
         pair,
