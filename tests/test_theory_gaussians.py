@@ -131,9 +131,7 @@ def test_fit_recovers_two_classes_and_predicts_their_vulnerability():
     inputs, labels = pair.sample(50_000, seeded())
     classes = torch.where(labels > 0, 7, 2)
     shifted = inputs + torch.tensor([10.0, -3.0], dtype=torch.float64)
-    fitted = fit(
-        torch.cat([shifted, 99 * torch.ones(4, 2)]), torch.cat([classes, torch.full((4,), 5)]), (7, 2)
-    )
+    fitted = fit(torch.cat([shifted, 99 * torch.ones(4, 2)]), torch.cat([classes, torch.full((4,), 5)]), (7, 2))
     assert fitted.shrinkage < 1e-3
     torch.testing.assert_close(fitted.gaussians.mean, pair.mean, atol=0.03, rtol=0)
     torch.testing.assert_close(fitted.gaussians.covariance, pair.covariance, atol=0.03, rtol=0)
@@ -142,10 +140,7 @@ def test_fit_recovers_two_classes_and_predicts_their_vulnerability():
     rule = pair.classifier
     test, truth = pair.sample(2000, seeded(1))
     correct = torch.stack(
-        [
-            rule.scores(test + truth[:, None] * rule.worst_step(radius)) * truth > 0
-            for radius in radii.tolist()
-        ]
+        [rule.scores(test + truth[:, None] * rule.worst_step(radius)) * truth > 0 for radius in radii.tolist()]
     )
     result = compare(fitted, radii, correct)
     assert result.inside >= 2

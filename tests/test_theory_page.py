@@ -109,9 +109,7 @@ def opened(browser, page):
         tab = context.new_page()
         tab.on("console", lambda message: trouble.append(message.text))
         tab.on("pageerror", lambda error: trouble.append(str(error)))
-        tab.on(
-            "request", lambda request: trouble.append(request.url) if request.url != page.as_uri() else None
-        )
+        tab.on("request", lambda request: trouble.append(request.url) if request.url != page.as_uri() else None)
         tab.goto(page.as_uri())
         return tab
 
@@ -123,9 +121,7 @@ def opened(browser, page):
 
 def shown(tab):
     state = json.loads(tab.locator("#live").get_attribute("data-state"))
-    cells = tab.eval_on_selector_all(
-        "[data-key]", "all => all.map(e => [e.dataset.key, Number(e.dataset.value)])"
-    )
+    cells = tab.eval_on_selector_all("[data-key]", "all => all.map(e => [e.dataset.key, Number(e.dataset.value)])")
     return state, dict(cells)
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.theory_pairs import dims, random_pair, seeded, seeds
 
 from notbugs.theory import (
     TwoGaussians,
@@ -20,6 +19,7 @@ from notbugs.theory import (
     robust_loss,
     worst_perturbation,
 )
+from tests.theory_pairs import dims, random_pair, seeded, seeds
 
 radii = st.floats(0.01, 30.0)
 
@@ -53,16 +53,12 @@ def test_never_diverges_over_twelve_orders_of_magnitude():
     exponents = torch.arange(-12.0, 13.0, dtype=torch.float64)
     conditions = 10.0 ** torch.arange(0.0, 13.0, dtype=torch.float64)
     radius = (10.0**exponents)[:, None].expand(25, 13)
-    variances = torch.stack([1 / conditions, conditions**-0.5, torch.ones_like(conditions)], -1).expand(
-        25, 13, 3
-    )
+    variances = torch.stack([1 / conditions, conditions**-0.5, torch.ones_like(conditions)], -1).expand(25, 13, 3)
     multiplier = relaxed_multiplier(variances, radius)
     assert torch.isfinite(multiplier).all()
     q = 4 / multiplier[..., None]
     added = q / (2 * ((variances + q).sqrt() + variances.sqrt()))
-    torch.testing.assert_close(
-        added.norm(dim=-1) / radius, torch.ones(25, 13, dtype=torch.float64), rtol=1e-12, atol=0
-    )
+    torch.testing.assert_close(added.norm(dim=-1) / radius, torch.ones(25, 13, dtype=torch.float64), rtol=1e-12, atol=0)
     assert (multiplier.diff(dim=0) < 0).all()
     assert diagonal(1e-12, 1.0).robust_mle(1e12).certificate > 0
 
@@ -197,17 +193,13 @@ def test_closed_form_is_differentiable():
     # The envelope theorem: the robust loss rises with the squared radius at half the multiplier.
     loss = 0.5 * learned(variances, radius).log().sum()
     (slope,) = torch.autograd.grad(loss, radius)
-    assert slope.item() / (2 * radius.item()) == pytest.approx(
-        relaxed_multiplier(variances, radius).item() / 2
-    )
+    assert slope.item() / (2 * radius.item()) == pytest.approx(relaxed_multiplier(variances, radius).item() / 2)
 
 
 def test_robust_loss_has_the_gradient_of_danskins_theorem():
     generator = seeded(4)
     residuals = torch.randn(3, 3, dtype=torch.float64, generator=generator)
-    factor = torch.randn(3, 3, dtype=torch.float64, generator=generator) + 2 * torch.eye(
-        3, dtype=torch.float64
-    )
+    factor = torch.randn(3, 3, dtype=torch.float64, generator=generator) + 2 * torch.eye(3, dtype=torch.float64)
     factor.requires_grad_()
     assert torch.autograd.gradcheck(lambda f: robust_loss(residuals, f @ f.mT, 0.5), (factor,), atol=1e-5)
 
@@ -255,11 +247,7 @@ def test_exact_meets_relaxed_in_high_dimension():
 def test_l_inf_closed_form_is_the_exact_solution_for_a_diagonal_covariance():
     pair = diagonal(1.0, 0.2)
     robust = pair.robust_mle(0.5, "linf")
-    noise = (
-        torch.randn(400_000, 2, dtype=torch.float64, generator=seeded()) * pair.covariance.diagonal().sqrt()
-    )
+    noise = torch.randn(400_000, 2, dtype=torch.float64, generator=seeded()) * pair.covariance.diagonal().sqrt()
     attacked = noise + 0.5 * noise.sign()
-    assert robust.covariance.diagonal().tolist() == pytest.approx(
-        attacked.square().mean(0).tolist(), rel=0.01
-    )
+    assert robust.covariance.diagonal().tolist() == pytest.approx(attacked.square().mean(0).tolist(), rel=0.01)
     assert robust.condition < pair.condition

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.theory_pairs import dims, random_pair, seeded, seeds
 
 from notbugs.errors import InputError
 from notbugs.theory import (
@@ -22,6 +21,7 @@ from notbugs.theory import (
     worst_cosine,
     worst_mean,
 )
+from tests.theory_pairs import dims, random_pair, seeded, seeds
 
 
 def test_theorem1_by_hand():

@@ -130,8 +130,7 @@ def theorem2(generator: torch.Generator) -> Numbers:
     multipliers = relaxed_multiplier(variances.expand(81, 3), radii)
     robust = relaxed_eigenvalues(variances.expand(81, 3), multipliers)
     curves = [
-        {"eigenvalue": s, "x": radii.tolist(), "y": robust[:, i].tolist()}
-        for i, s in enumerate(variances.tolist())
+        {"eigenvalue": s, "x": radii.tolist(), "y": robust[:, i].tolist()} for i, s in enumerate(variances.tolist())
     ]
     points = []
     for radius in (0.1, 0.5, 1.0, 2.0, 5.0):
@@ -197,9 +196,7 @@ def three_ways(generator: torch.Generator) -> list[Numbers]:
         for way, problem, covariances in ways:
             wide, narrow = covariances.diagonal(dim1=-2, dim2=-1).unbind(-1)
             spread = (
-                {}
-                if len(wide) < 2
-                else {"wide_check": asdict(average(wide)), "narrow_check": asdict(average(narrow))}
+                {} if len(wide) < 2 else {"wide_check": asdict(average(wide)), "narrow_check": asdict(average(narrow))}
             )
             row = {"radius": radius, "way": way, "problem": problem}
             rows.append({**row, "wide": wide.mean().item(), "narrow": narrow.mean().item(), **spread})
@@ -225,12 +222,8 @@ def samples(generator: torch.Generator) -> Numbers:
     radius, sizes = 0.25, [16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
     curves = []
     for training_radius in (0.0, radius):
-        curve = learning_curve(
-            pair, sizes, radius, training_radius=training_radius, repeats=32, generator=generator
-        )
-        curves.append(
-            {"training_radius": training_radius, **asdict(curve), "needed": curve.samples_needed(0.02)}
-        )
+        curve = learning_curve(pair, sizes, radius, training_radius=training_radius, repeats=32, generator=generator)
+        curves.append({"training_radius": training_radius, **asdict(curve), "needed": curve.samples_needed(0.02)})
     return {"dim": 10, "radius": radius, "tolerance": 0.02, "curves": curves}
 
 

@@ -42,9 +42,7 @@ class FittedPair:
     def predicted_accuracy(self, radii: ArrayLike) -> Float[Tensor, " radii"]:
         """Accuracy that the theory predicts under l2 perturbations of the features by each of `radii`."""
         lengths = as_vector("radii", radii)
-        return torch.tensor(
-            [1 - self.gaussians.error(radius) for radius in lengths.tolist()], dtype=torch.float64
-        )
+        return torch.tensor([1 - self.gaussians.error(radius) for radius in lengths.tolist()], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,7 @@ def fit(
     scale = scatter.trace() / rows.shape[1]
     if scale == 0:
         raise must("features", "vary within the two classes", 0.0, "That is their variance.")
-    weight = (
-        _oracle_shrinkage(scatter, len(residuals))
-        if shrinkage is None
-        else check_number("shrinkage", shrinkage)
-    )
+    weight = _oracle_shrinkage(scatter, len(residuals)) if shrinkage is None else check_number("shrinkage", shrinkage)
     if weight > 1:
         raise must("shrinkage", "be at most 1", shrinkage)
     covariance = (1 - weight) * scatter + weight * scale * torch.eye(rows.shape[1], dtype=torch.float64)

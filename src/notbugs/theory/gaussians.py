@@ -39,9 +39,7 @@ class TwoGaussians:
 
     def __init__(self, mean: ArrayLike, covariance: ArrayLike, prior: float = 0.5) -> None:
         self.mean = as_vector("mean", mean)
-        self.covariance, self.eigenvalues, self.eigenvectors = as_covariance(
-            "covariance", covariance, len(self.mean)
-        )
+        self.covariance, self.eigenvalues, self.eigenvectors = as_covariance("covariance", covariance, len(self.mean))
         if not 0 < check_number("prior", prior) < 1:
             raise must("prior", "be between 0 and 1, and neither", prior)
         self.prior = prior
@@ -73,9 +71,7 @@ class TwoGaussians:
     def cosine(self) -> float:
         """Cosine between the classifier's input gradient and the vector between the means (Theorem 3)."""
         if not self.mean.any():
-            raise InputError(
-                "The 'mean' must not be zero: there is no vector between the means, and no boundary."
-            )
+            raise InputError("The 'mean' must not be zero: there is no vector between the means, and no boundary.")
         return torch.cosine_similarity(self.classifier.direction, self.mean, dim=0).item()
 
     def whiten(self, vectors: Float[Tensor, "*n dim"], *, transpose: bool = False) -> Float[Tensor, "*n dim"]:
@@ -112,9 +108,7 @@ class TwoGaussians:
         squares = self.whiten(rows - signs[:, None] * self.mean).square().sum(-1)
         return 0.5 * (squares + self.eigenvalues.log().sum() + self.dim * math.log(2 * math.pi))
 
-    def error(
-        self, radius: float = 0.0, norm: Norm = "l2", classifier: LinearClassifier | None = None
-    ) -> float:
+    def error(self, radius: float = 0.0, norm: Norm = "l2", classifier: LinearClassifier | None = None) -> float:
         """Error under the worst perturbation within `radius`, in closed form; 0 gives the clean error.
 
         A linear classifier w loses radius times the dual norm of w from every margin, which is Gaussian. With
@@ -211,9 +205,7 @@ class RobustGaussians(TwoGaussians):
     @property
     def bounds(self) -> tuple[float, float]:
         """The paper's explicit lower and upper bound on the multiplier; both infinite at radius 0."""
-        lower, upper = multiplier_bounds(
-            self.standard.eigenvalues, torch.tensor(self.radius, dtype=torch.float64)
-        )
+        lower, upper = multiplier_bounds(self.standard.eigenvalues, torch.tensor(self.radius, dtype=torch.float64))
         return lower.item(), upper.item()
 
     @property

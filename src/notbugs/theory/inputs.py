@@ -31,9 +31,7 @@ def as_rows(name: str, value: ArrayLike, dim: int | None = None) -> Float[Tensor
     rows = torch.as_tensor(value, dtype=torch.float64)
     if rows.ndim != 2 or not rows.numel() or dim not in (None, rows.shape[1]):
         columns = "at least one column" if dim is None else f"{dim} columns"
-        raise must(
-            name, f"be a matrix with one row a sample and {columns}", tuple(rows.shape), "That is its shape."
-        )
+        raise must(name, f"be a matrix with one row a sample and {columns}", tuple(rows.shape), "That is its shape.")
     return _finite(name, rows)
 
 
@@ -41,9 +39,7 @@ def as_signs(name: str, value: ArrayLike, n: int) -> Float[Tensor, " n"]:
     """`value` as `n` labels, each +1 or -1, else `InputError`."""
     signs = torch.as_tensor(value, dtype=torch.float64)
     if tuple(signs.shape) != (n,):
-        raise must(
-            name, f"have one entry for each of the {n} samples", tuple(signs.shape), "That is its shape."
-        )
+        raise must(name, f"have one entry for each of the {n} samples", tuple(signs.shape), "That is its shape.")
     wrong = signs[signs.abs() != 1]
     if len(wrong):
         raise must(name, "hold only +1 and -1", wrong[0].item())
@@ -64,9 +60,7 @@ def as_covariance(
     _finite(name, matrix)
     asymmetry = (matrix - matrix.mT).abs().max().item()
     if asymmetry > _SYMMETRY * matrix.abs().max().item():
-        raise must(
-            name, "be symmetric", asymmetry, "That is the largest difference between mirrored entries."
-        )
+        raise must(name, "be symmetric", asymmetry, "That is the largest difference between mirrored entries.")
     matrix = (matrix + matrix.mT) / 2
     eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
     least = eigenvalues[0].item()

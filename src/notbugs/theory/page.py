@@ -140,9 +140,7 @@ def show(value: Any) -> str:
 
 def _verdicts(numbers: Numbers) -> dict[str, str]:
     """How many of the intervals hold the formula, counted."""
-    blocks = {f"theorem{k}": numbers[f"theorem{k}"]["points"] for k in (1, 2, 3)} | {
-        "errors": numbers["errors"]
-    }
+    blocks = {f"theorem{k}": numbers[f"theorem{k}"]["points"] for k in (1, 2, 3)} | {"errors": numbers["errors"]}
     said = {}
     for name, points in blocks.items():
         counted = [p["holds"] for p in points if p.get("adversary") != "sample"]

@@ -104,16 +104,12 @@ class Chart:
             parts.append(f'<path class="grid" d="M{LEFT},{y:.1f}H{right}"/>')
             parts.append(f'<text x="{LEFT - 8}" y="{y + 5:.1f}" text-anchor="end">{value:g}</text>')
         middle = (LEFT + right) / 2
-        parts.append(
-            f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(self.x.label)}</text>'
-        )
+        parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(self.x.label)}</text>')
         turned = f'transform="translate(15 {(TOP + bottom) / 2}) rotate(-90)" text-anchor="middle"'
         return [*parts, f"<text {turned}>{escape(self.y.label)}</text>"]
 
     def _line(self, line: Line) -> str:
-        spots = [
-            self._xy(x, y) for x, y in zip(line.x, line.y, strict=True) if self.y.low <= y <= self.y.high
-        ]
+        spots = [self._xy(x, y) for x, y in zip(line.x, line.y, strict=True) if self.y.low <= y <= self.y.high]
         path = "L".join(f"{x:.1f},{y:.1f}" for x, y in spots)
         return f'<path class="line s{line.style}" d="M{path}"/>'
 
@@ -152,8 +148,7 @@ def panel_svg(panel: dict[str, Any], name: str, describe: str) -> str:
         f'<defs><marker id="{name}-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto-start-reverse"><path class="tip" d="M0,0L8,4L0,8z"/></marker></defs>',
         '<g data-part="dots"></g>',
-        f'<circle class="ball" data-part="ball" cx="{mean[0]:.4f}" cy="{-mean[1]:.4f}" '
-        f'r="{panel["radius"]:.4f}"/>',
+        f'<circle class="ball" data-part="ball" cx="{mean[0]:.4f}" cy="{-mean[1]:.4f}" r="{panel["radius"]:.4f}"/>',
     ]
     for part, centre, covariance in (
         ("true", mean, panel["covariance"]),

@@ -109,9 +109,7 @@ def worst_mean(pair: TwoGaussians) -> Float[Tensor, " dim"]:
     return mean / mean.norm()
 
 
-def cosines(
-    means: Float[Tensor, "n dim"], covariance: Float[Tensor, "*batch dim dim"]
-) -> Float[Tensor, "*batch n"]:
+def cosines(means: Float[Tensor, "n dim"], covariance: Float[Tensor, "*batch dim dim"]) -> Float[Tensor, "*batch n"]:
     """Cosine between each mean and the input gradient that it gives the classifier, S^-1 mean."""
     gradients = torch.linalg.solve(covariance, means.mT).mT
     return torch.cosine_similarity(gradients, means.expand_as(gradients), dim=-1)

@@ -140,9 +140,7 @@ def adversarial_training(
             residuals = residuals + residuals @ _best_map(pair, mean, covariance, radius)
         drift = residuals.mean(-2)
         second = residuals.mT @ residuals / batch
-        covariance = (
-            (1 - size) * covariance + size * second - size**2 * drift[..., :, None] * drift[..., None, :]
-        )
+        covariance = (1 - size) * covariance + size * second - size**2 * drift[..., :, None] * drift[..., None, :]
         mean = mean + size * drift
         if step >= steps // 2:
             mean_sum, covariance_sum = mean_sum + mean, covariance_sum + covariance
