@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
     *("_version", "errors", "shapes", "seeds", "files", "progress", "threat", "classifier", "models", "data"),
-    *("search", "training", "construct", "measure", "study", "report", "console", "cli", "__main__"),
+    *("search", "training", "construct", "measure", "theory", "study", "report", "console", "cli", "__main__"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 

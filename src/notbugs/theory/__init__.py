@@ -1,0 +1,61 @@
+"""The theory laboratory: two Gaussians, where robust features can be computed, and three theorems, checked.
+
+Section 4 and Appendix E of the paper. Depends on torch alone; `docs/theory.md` states each theorem beside its
+check.
+"""
+
+from __future__ import annotations
+
+from notbugs.theory.estimates import Estimate
+from notbugs.theory.features import Comparison, FittedPair, compare, fit
+from notbugs.theory.gaussians import RobustGaussians, TwoGaussians, maximum_likelihood
+from notbugs.theory.linear import LinearClassifier, MetricGap
+from notbugs.theory.page import write_theory_page
+from notbugs.theory.relaxed import multiplier_bounds, relaxed_eigenvalues, relaxed_multiplier
+from notbugs.theory.samples import LearningCurve, learning_curve
+from notbugs.theory.theorems import (
+    cosines,
+    exact_isotropic,
+    theorem1_gap,
+    theorem1_gradient,
+    theorem1_perturbation,
+    theorem1_simulation,
+    theorem2_slope,
+    worst_cosine,
+    worst_mean,
+)
+from notbugs.theory.training import Trained, adversarial_training, minimise_exact, robust_loss
+from notbugs.theory.worst import worst_perturbation
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "FittedPair",
+    "LearningCurve",
+    "LinearClassifier",
+    "MetricGap",
+    "RobustGaussians",
+    "Trained",
+    "TwoGaussians",
+    "adversarial_training",
+    "compare",
+    "cosines",
+    "exact_isotropic",
+    "fit",
+    "learning_curve",
+    "maximum_likelihood",
+    "minimise_exact",
+    "multiplier_bounds",
+    "relaxed_eigenvalues",
+    "relaxed_multiplier",
+    "robust_loss",
+    "theorem1_gap",
+    "theorem1_gradient",
+    "theorem1_perturbation",
+    "theorem1_simulation",
+    "theorem2_slope",
+    "worst_cosine",
+    "worst_mean",
+    "worst_perturbation",
+    "write_theory_page",
+]

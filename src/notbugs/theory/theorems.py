@@ -1,0 +1,122 @@
+"""The three theorems of Section 4 as functions, each beside the simulation that checks it.
+
+Conventions are those under which each statement holds; docs/theory.md says where the paper's text differs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from notbugs.errors import check_count, check_number, must
+from notbugs.theory.estimates import Estimate, average
+from notbugs.theory.gaussians import TwoGaussians
+from notbugs.theory.inputs import ArrayLike, as_eigenvalues
+
+
+def theorem1_gap(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, ""]:
+    """Theorem 1: how much the penalised adversary raises the standard solution's loss.
+
+    sum_i (C s_i / (C s_i - 1))^2 - d, for the quadratic (x - mean)^T S^-1 (x - mean) without the factor 1/2
+    and the squared penalty C ||delta||^2, which is not itself counted. The gap in negative log-likelihood is
+    half of it.
+
+    Parameters
+    ----------
+    eigenvalues : vector of dim numbers
+        Of the covariance, in squared units of the inputs.
+    penalty : float
+        C, above 1 / s_min; at or below, the adversary's problem has no maximum.
+
+    Raises
+    ------
+    InputError
+        For a penalty at or below its bound, with both values.
+    """
+    variances = as_eigenvalues("eigenvalues", eigenvalues)
+    scaled = _check_penalty(penalty, variances) * variances
+    return (scaled / (scaled - 1)).square().sum() - len(variances)
+
+
+def theorem1_gradient(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, " dim"]:
+    """Derivative of `theorem1_gap` in each eigenvalue, -2 C^2 s / (C s - 1)^3.
+
+    One-to-one in s: with the trace held, it is level only where all eigenvalues are equal. So isotropy is the
+    only minimum.
+    """
+    variances = as_eigenvalues("eigenvalues", eigenvalues)
+    scaled = _check_penalty(penalty, variances) * variances
+    return -2 * penalty * scaled / (scaled - 1) ** 3
+
+
+def theorem1_perturbation(
+    pair: TwoGaussians, residuals: Float[Tensor, "n dim"], penalty: float
+) -> Float[Tensor, "n dim"]:
+    """Lemma 1: delta = (C S - I)^-1 v, the penalised adversary's answer to each residual v = x - y mean."""
+    gain = 1 / (_check_penalty(penalty, pair.eigenvalues) * pair.eigenvalues - 1)
+    return ((residuals @ pair.eigenvectors) * gain) @ pair.eigenvectors.mT
+
+
+def theorem1_simulation(
+    pair: TwoGaussians, penalty: float, n: int, generator: torch.Generator | None = None
+) -> Estimate:
+    """`theorem1_gap` by drawing `n` samples, attacking each, and averaging the rise of the quadratic."""
+    inputs, labels = pair.sample(check_count("n", n, low=2), generator)
+    residuals = inputs - labels[:, None] * pair.mean
+    attacked = residuals + theorem1_perturbation(pair, residuals, penalty)
+    return average(pair.whiten(attacked).square().sum(-1) - pair.whiten(residuals).square().sum(-1))
+
+
+def theorem2_slope(pair: TwoGaussians, radius: float) -> Float[Tensor, " dim"]:
+    """d sqrt(robust eigenvalue) / d radius, ascending eigenvalues (implicit in Theorem 2's budget).
+
+    With r = sqrt(s) + p: dp / d(1/lambda) = 1 / (2 p + sqrt(s)), and the budget gives d(1/lambda) / d radius.
+    All slopes are positive: every direction widens as the radius grows, the narrowest fastest.
+    """
+    deviation = pair.eigenvalues.sqrt()
+    if check_number("radius", radius) == 0:
+        return (1 / deviation) / (1 / deviation).norm()
+    added = pair.robust_mle(radius).eigenvalues.sqrt() - deviation
+    rate = 1 / (2 * added + deviation)
+    return rate * radius / (added * rate).sum()
+
+
+def exact_isotropic(variance: float, dim: int, radius: float) -> float:
+    """The exact problem's robust variance for covariance `variance` I, in closed form, any dimension.
+
+    Each sample moves straight away from the mean: E (||v|| + radius)^2 / d. The relaxed problem has sqrt(d)
+    where this has E chi_d, 1/(4d) less: the two agree as the dimension grows, and in one dimension differ by
+    sqrt(2/pi).
+    """
+    check_number("variance", variance, open_low=True)
+    check_count("dim", dim)
+    length = math.sqrt(2) * math.exp(math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2))
+    return variance + (2 * radius * math.sqrt(variance) * length + check_number("radius", radius) ** 2) / dim
+
+
+def worst_cosine(condition: float) -> float:
+    """Theorem 3, Lemma 8: the least cosine of S^-1 mean with the mean, 2 sqrt(kappa) / (1 + kappa)."""
+    return 2 * math.sqrt(check_number("condition", condition, low=1.0)) / (1 + condition)
+
+
+def worst_mean(pair: TwoGaussians) -> Float[Tensor, " dim"]:
+    """A mean of length 1 that reaches `worst_cosine`: the sum of the widest and the narrowest semi-axis."""
+    deviation, axes = pair.eigenvalues.sqrt(), pair.eigenvectors
+    mean = deviation[-1] * axes[:, -1] + (deviation[0] * axes[:, 0] if pair.dim > 1 else 0)
+    return mean / mean.norm()
+
+
+def cosines(means: Float[Tensor, "n dim"], covariance: Float[Tensor, "*batch dim dim"]) -> Float[Tensor, "*batch n"]:
+    """Cosine between each mean and the input gradient that it gives the classifier, S^-1 mean."""
+    gradients = torch.linalg.solve(covariance, means.mT).mT
+    return torch.cosine_similarity(gradients, means.expand_as(gradients), dim=-1)
+
+
+def _check_penalty(penalty: float, variances: Tensor) -> float:
+    bound = 1 / variances.min().item()
+    if not check_number("penalty", penalty) > bound:
+        raise must("penalty", f"be above 1 / (smallest eigenvalue) = {bound:.6g}", penalty)
+    return penalty
