@@ -10,8 +10,10 @@ from cyclopts import App, Parameter
 from notbugs import study
 from notbugs._version import __version__
 from notbugs.console import TerminalConsole
+from notbugs.errors import check_count
 from notbugs.report import require_extra, write_report
 from notbugs.study import Recipe
+from notbugs.theory import write_theory_page
 
 app = App(
     name="notbugs",
@@ -47,7 +49,11 @@ def run(
     require_extra()
     resolved = study.read_recipe(recipe, settings.model_dump(exclude_unset=True))
     folder = out or Path("runs") / resolved.name
-    study.run(resolved, folder, TerminalConsole(quiet=quiet))
+    console = TerminalConsole(quiet=quiet)
+    study.run(resolved, folder, console)
+    if not (folder / "theory.html").exists():
+        with console.stage("the theory, checked"):
+            write_theory_page(folder)
     print(write_report(folder))
 
 
@@ -61,6 +67,23 @@ def report(folder: Path, /) -> None:
         The study's folder.
     """
     print(write_report(folder))
+
+
+@app.command
+def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
+    """Check the paper's three theorems on two Gaussians, and write a page to play with.
+
+    The last line printed is the path of the page; `theory.json` beside it has every number.
+
+    Parameters
+    ----------
+    out
+        The folder to write to.
+    seed
+        Of all simulations.
+    """
+    check_count("seed", seed, low=0)
+    print(write_theory_page(out, seed))
 
 
 @app.command

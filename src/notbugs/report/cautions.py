@@ -55,7 +55,7 @@ def _of_classifiers(lineup: Lineup) -> list[str]:
 def _of_set(properties: SetProperties) -> list[str]:
     found = []
     name, success = properties.name, properties.success_source_changed or properties.success_source
-    if success.value < LOW_SUCCESS:
+    if properties.kind == "relabelled" and success.value < LOW_SUCCESS:
         found.append(
             f"{name}: the search reached the label it trains with for only {quoted(success)} of the images"
             f"{' whose label changed' if properties.success_source_changed else ''}; the others teach a label that "

@@ -137,7 +137,8 @@ def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
             "high": 100 * row.high,
             "paper": 100 * theirs,
             "source": f"the paper ({paper.SETTING})",
-            "top": 100 * max(row.high, theirs + 0.015 if theirs + 0.04 > row.high else 0),
+            # Over the bar, or over the paper's mark where the two would touch.
+            "top": 100 * (theirs + 0.015 if row.high - 0.02 < theirs < row.high + 0.08 else row.high),
             "shown": percent(row.accuracy),
         }
         for kind, row, theirs in measured

@@ -15,16 +15,18 @@ from notbugs._version import __version__
 from notbugs.classifier import Classifier, default_device
 from notbugs.construct import ConstructedSet, relabel, robustify
 from notbugs.data import Data
-from notbugs.errors import InputError
+from notbugs.errors import InputError, must
 from notbugs.files import only_writer, write_text
 from notbugs.measure import evaluate, feature_rank, measure_set
 from notbugs.progress import Progress
+from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
 from notbugs.study.folder import Console, StudyFolder, check_writable
 from notbugs.study.gallery import write_gallery
 from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPlan
 from notbugs.study.recipe import Recipe
-from notbugs.study.results import Results, Row, SetProperties, Stage, StudyInfo
+from notbugs.study.results import Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
+from notbugs.theory import vulnerability
 from notbugs.training import Training, new_classifier, train
 
 RANK_IMAGES = 16
@@ -97,7 +99,7 @@ class _Study:
             stages=[Stage(**stage) for stage in self.folder.stages()],
             classifiers=hashes,
         )
-        return Results(study=study, rows=rows, sets=sets)
+        return Results(study=study, rows=rows, sets=sets, theory=self.theory(classifiers))
 
     def trained(self, plan: ClassifierPlan, images: data_room.Images) -> tuple[Classifier, str]:
         settings: Training = getattr(self.recipe, plan.section)
@@ -231,9 +233,42 @@ class _Study:
             "input_dimension": dimension,
         }
 
+    def theory(self, classifiers: dict[str, Classifier]) -> list[TheoryCheck]:
+        """The two Gaussians of the paper's section 4, fitted to real features and held against the search."""
+        asked, pair = self.recipe.evaluation, self.recipe.pair
+
+        def work(progress: Progress) -> list[dict[str, Any]]:
+            found = []
+            for number, name in enumerate(("standard", "robust"), 1):
+                classifier, schedule = classifiers[name], Schedule(asked.steps)
+                radii = sorted(asked.radii)
+                train, test = self.data.train, self.data.test
+                fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)
+                measured = [
+                    {key: getattr(item, key) for key in ("value", "low", "high", "n")} for item in check.measured
+                ]
+                found.append(
+                    {
+                        "classifier": name,
+                        "pair": [self.data.classes[label] for label in pair],
+                        "norm": asked.norm,
+                        "radii": [0.0, *radii],
+                        "moved": check.radii.tolist(),
+                        "predicted": check.predicted.tolist(),
+                        "measured": measured,
+                        "shrinkage": fitted.shrinkage,
+                    }
+                )
+                progress(number, 2)
+            return found
+
+        return [TheoryCheck(**item) for item in self.folder.stage("theory", "hold the theory against the search", work)]
+
 
 def _read_data(recipe: Recipe) -> Data:
     data = data_room.load(recipe.data)
+    if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
+        raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
     if recipe.heldout:
         data = data.hold_out(recipe.heldout, recipe.seed)
     return data.take(recipe.train_images, recipe.test_images, recipe.seed)

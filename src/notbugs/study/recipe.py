@@ -100,6 +100,7 @@ class Recipe(_Section):
     matching: Matching = Matching()
     relabelling: Relabelling = Relabelling()
     evaluation: Evaluation = Evaluation()
+    pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
 
     def settings(self) -> dict[str, Any]:
         """The recipe as plain values; what is not set is left out."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.threat import Norm
 
 TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
 
@@ -63,6 +64,22 @@ class SetProperties(_Model):
     seconds: float = Field(description="time to build")
 
 
+class TheoryCheck(_Model):
+    """Two Gaussians fitted to the features of two classes, and what they predict against what the search found.
+
+    Radius 0 comes first: images as they are.
+    """
+
+    classifier: str
+    pair: tuple[str, str] = Field(description="names of the two classes")
+    norm: Norm
+    radii: list[float] = Field(description="of the attack on images, pixel units")
+    moved: list[float] = Field(description="how far the search moved the features along the rule, on average")
+    predicted: list[float] = Field(description="accuracy that the theory predicts for that distance")
+    measured: list[Proportion] = Field(description="accuracy of the same linear rule under the attack")
+    shrinkage: float = Field(description="weight of the identity in the fitted covariance")
+
+
 class Stage(_Model):
     """One finished stage and how long it took."""
 
@@ -96,6 +113,7 @@ class Results(_Model):
     study: StudyInfo
     rows: list[Row]
     sets: list[SetProperties]
+    theory: list[TheoryCheck] = []
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

@@ -25,6 +25,7 @@ from notbugs.theory.theorems import (
     worst_mean,
 )
 from notbugs.theory.training import Trained, adversarial_training, minimise_exact, robust_loss
+from notbugs.theory.vulnerability import vulnerability
 from notbugs.theory.worst import worst_perturbation
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "theorem1_perturbation",
     "theorem1_simulation",
     "theorem2_slope",
+    "vulnerability",
     "worst_cosine",
     "worst_mean",
     "worst_perturbation",

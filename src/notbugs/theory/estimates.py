@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from notbugs.errors import must
-
-Z95 = 1.959963984540054
-"""The 97.5 % point of the standard normal distribution."""
+from notbugs.measure.statistics import Z95, wilson
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,9 @@ class Estimate:
 
 
 def share(hits: Shaped[Tensor, " n"]) -> Estimate:
-    """The share of true entries, with its Wilson score interval (Wilson 1927)."""
-    n = len(hits)
-    value = hits.to(torch.float64).mean().item()
-    square = Z95**2 / n
-    centre = (value + square / 2) / (1 + square)
-    half = Z95 / (1 + square) * math.sqrt(value * (1 - value) / n + square / (4 * n))
-    return Estimate(value, max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half)), n)
+    """The share of true entries, with its Wilson score interval."""
+    found = wilson(int(hits.sum()), len(hits))
+    return Estimate(found.value, found.low, found.high, found.n)
 
 
 def average(draws: Float[Tensor, " n"]) -> Estimate:

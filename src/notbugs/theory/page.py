@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from notbugs.errors import InputError
+from notbugs.files import write_json, write_text
 from notbugs.theory.charts import charts
 from notbugs.theory.experiments import Numbers, compute, live_pair, panel
 from notbugs.theory.svg import panel_svg
@@ -66,8 +65,10 @@ def write_theory_page(folder: Path | str, seed: int = 0) -> Path:
     _environment()
     numbers = compute(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "theory.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-    return _write(folder / "theory.html", render(numbers))
+    write_json(folder / "theory.json", numbers)
+    page = folder / "theory.html"
+    write_text(page, render(numbers))
+    return page
 
 
 def render(numbers: Numbers) -> str:
@@ -190,18 +191,3 @@ def _read(name: str) -> str:
 def _hash(text: str) -> str:
     """The Content-Security-Policy source that allows this inline text and no other."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _write(path: Path, text: str) -> Path:
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-    return path
