@@ -22,6 +22,7 @@ def main(study: Path, picture: Path) -> None:
     assert size
     white = f'<rect width="{size[1]}" height="{size[2]}" fill="#ffffff"/>'
     namespace = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    namespace += 'font-family="Arial, Liberation Sans, DejaVu Sans" '
     colours = colours.replace("<svg ", namespace, 1).replace(">", f">{white}", 1)
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_bytes(vl_convert.svg_to_png(colours, scale=2))
