@@ -41,6 +41,9 @@ def flags(values: dict, prefix: str = "--") -> list[str]:
         (["run"], "RECIPE requires an argument"),
         (["rum", "digits"], "rum"),
         (["report", "nowhere"], "nowhere"),
+        (["run", "digits", "--pair", "3", "3"], "'pair' must name two different classes between 0 and 9"),
+        (["theory", "--seed", "-1"], "'seed' must be a whole number at or above 0"),
+        (["theory", "--out", __file__], "must be a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2_before_any_work(arguments, message, capsys, tmp_path, monkeypatch):

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from notbugs import data as data_room
-from notbugs._version import __version__
-from notbugs.classifier import Classifier, default_device
+from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, relabel, robustify
 from notbugs.data import Data
-from notbugs.errors import InputError, must
+from notbugs.errors import must
 from notbugs.files import only_writer, write_text
 from notbugs.measure import evaluate, feature_rank, measure_set
 from notbugs.progress import Progress
@@ -23,6 +20,7 @@ from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
 from notbugs.study.folder import Console, StudyFolder, check_writable
 from notbugs.study.gallery import write_gallery
+from notbugs.study.machine import find_device, surroundings
 from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPlan
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
@@ -55,11 +53,11 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
         If there is no room left; everything finished is kept.
     """
     check_writable(out)
-    device = _device(recipe.device)
+    device = find_device(recipe.device)
     data = _read_data(recipe)
     with only_writer(out):
         folder = StudyFolder(out, console, stages=STAGES)
-        info = folder.claim(recipe, _info(recipe, data, device))
+        info = folder.claim(recipe, surroundings(recipe, data, device))
         study = _Study(recipe, data, folder, device)
         results = study.run(info)
         write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
@@ -272,47 +270,6 @@ def _read_data(recipe: Recipe) -> Data:
     if recipe.heldout:
         data = data.hold_out(recipe.heldout, recipe.seed)
     return data.take(recipe.train_images, recipe.test_images, recipe.seed)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = default_device() if name == "auto" else torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The 'device' must be one that torch has here, or auto. Got {name!r} instead.") from error
-    return device
-
-
-def _info(recipe: Recipe, data: Data, device: torch.device) -> dict[str, Any]:
-    return {
-        "data": {
-            "name": data.name,
-            "variant": data.variant,
-            "source": recipe.data,
-            "classes": list(data.classes),
-            "shape": list(data.train.shape),
-            "train": len(data.train),
-            "test": len(data.test),
-            "fingerprint": data.fingerprint,
-        },
-        "versions": _versions(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_processor()}",
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {"notbugs": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    for name in ("numpy", "safetensors", "pydantic", "altair"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _processor() -> str:
-    return platform.processor() or platform.machine()
 
 
 def _short(item: Any) -> str:

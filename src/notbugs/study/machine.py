@@ -1,0 +1,64 @@
+"""Where and on what a study runs."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from notbugs._version import __version__
+from notbugs.classifier import default_device
+from notbugs.data import Data
+from notbugs.errors import InputError
+from notbugs.study.recipe import Recipe
+
+
+def find_device(name: str) -> torch.device:
+    """The device by its name in torch; `auto` is the accelerator that torch reports, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If torch has no such device here.
+    """
+    try:
+        device = default_device() if name == "auto" else torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The 'device' must be one that torch has here, or auto. Got {name!r} instead.") from error
+    return device
+
+
+def surroundings(recipe: Recipe, data: Data, device: torch.device) -> dict[str, Any]:
+    """The data, versions and machine of a run, as `study.json` keeps them."""
+    return {
+        "data": {
+            "name": data.name,
+            "variant": data.variant,
+            "source": recipe.data,
+            "classes": list(data.classes),
+            "shape": list(data.train.shape),
+            "train": len(data.train),
+            "test": len(data.test),
+            "fingerprint": data.fingerprint,
+        },
+        "versions": _versions(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_processor()}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"notbugs": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    for name in ("numpy", "safetensors", "pydantic", "altair"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    return platform.processor() or platform.machine()
