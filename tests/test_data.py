@@ -191,6 +191,20 @@ def test_folders_that_cannot_be_read(tmp_path):
         load(tmp_path)
 
 
+def test_a_file_that_is_not_parquet(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(InputError, match=r"train\*\.parquet files in .* cannot be read together"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [0, None], [0.5, 1.0]])
+def test_labels_that_are_not_whole_numbers(tmp_path, labels):
+    image = encoded(np.zeros((4, 4), np.uint8))
+    pq.write_table(pa.table({"image": [image, image], "label": labels}), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="'label' must be a column of whole numbers without gaps"):
+        load(tmp_path)
+
+
 def test_broken_and_unequal_images_are_named(tmp_path):
     table = pa.table({"image": [encoded(np.zeros((4, 4), np.uint8)), b"junk"], "label": [0, 1]})
     pq.write_table(table, tmp_path / "train.parquet")

@@ -62,6 +62,14 @@ def test_the_library_imports_without_its_extras():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.parametrize("command", ["ruff check", "ruff format --check", "pyrefly check"])
+def test_the_tree_is_tidy(command):
+    finished = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
 def readme(marker: str) -> str:
     match = re.search(marker + r"(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert match, f"README.md has no {marker!r}"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from notbugs.data.images import Data, Images, class_names
-from notbugs.errors import InputError
+from notbugs.errors import InputError, must
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG"
@@ -46,11 +46,15 @@ def _read_split(folder: Path, split: str) -> tuple[Images, list[str] | None, boo
         raise InputError(
             f"No {split}*.parquet in {folder}. A parquet data folder holds train*.parquet and test*.parquet."
         )
-    tables = [pyarrow.parquet.read_table(file) for file in files]
-    table = pyarrow.concat_tables(tables)
+    try:
+        table = pyarrow.concat_tables([pyarrow.parquet.read_table(file) for file in files])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"The {split}*.parquet files in {folder} cannot be read together ({error}).") from error
     label = _column(table, files[0], "label", "labels", "fine_label")
     image = _column(table, files[0], "img", "image")
     encoded = [value["bytes"] if isinstance(value, dict) else value for value in table[image].to_pylist()]
+    if not pyarrow.types.is_integer(table[label].type) or table[label].null_count:
+        raise must(label, "be a column of whole numbers without gaps", str(table[label].type))
     labels = torch.tensor(table[label].to_pylist(), dtype=torch.int64)
     return Images(_decode(encoded, files[0]), labels), _names(table.schema, label), encoded[0][:3] == _JPEG
 
