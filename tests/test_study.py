@@ -147,6 +147,15 @@ def test_a_changed_checkpoint_is_noticed(finished, tmp_path):
         study.run(tiny(), tmp_path, QUIET)
 
 
+def test_a_damaged_shard_is_mended_by_the_same_command(finished, tmp_path):
+    study.run(tiny(), tmp_path, QUIET)
+    shard = tmp_path / "sets" / "D_NR" / "shard-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-5])
+    study.run(tiny(), tmp_path, QUIET)
+    assert sha256(shard) == sha256(finished / "sets" / "D_NR" / shard.name)
+    assert numbers(tmp_path) == numbers(finished)
+
+
 def test_a_full_disk_loses_nothing_finished(finished, tmp_path, monkeypatch):
     real, calls = chain.train, []
 

@@ -12,7 +12,7 @@ from notbugs import data as data_room
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, relabel, robustify
 from notbugs.data import Data
-from notbugs.errors import must
+from notbugs.errors import InputError, must
 from notbugs.files import only_writer, write_text
 from notbugs.measure import evaluate, feature_rank, measure_set
 from notbugs.progress import Progress
@@ -180,7 +180,12 @@ class _Study:
             return built.manifest["seconds"]
 
         self.folder.stage(f"build-{plan.name}", f"build {plan.name}", work)
-        return ConstructedSet(path)
+        try:
+            return ConstructedSet(path)
+        except InputError:  # a shard was lost or damaged since: only that one is built again
+            with self.folder.console.stage(f"mend {plan.name}") as progress:
+                work(progress)
+            return ConstructedSet(path)
 
     def set_measured(self, plan: SetPlan, built: ConstructedSet, classifiers: dict[str, Classifier]) -> SetProperties:
         def work(progress: Progress) -> dict[str, Any]:
