@@ -7,10 +7,11 @@ from pathlib import Path
 from notbugs.data.augment import Augmentation
 from notbugs.data.digits import digits
 from notbugs.data.images import Data, Images, round_to_8_bits
+from notbugs.data.mapped import Mapped
 from notbugs.data.parquet import parquet_folder
 from notbugs.errors import InputError
 
-__all__ = ["Augmentation", "Data", "Images", "load", "round_to_8_bits"]
+__all__ = ["Augmentation", "Data", "Images", "Mapped", "load", "round_to_8_bits"]
 
 
 def load(source: str | Path) -> Data:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from notbugs.data.mapped import Mapped
 from notbugs.errors import InputError, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
+
+CHUNK_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,9 @@ class Images:
 
     Attributes
     ----------
-    pixels : Tensor
-        Shape (image, channel, height, width); uint8 in 0..255, or floating point in [0, 1].
+    pixels : Tensor or Mapped
+        Shape (image, channel, height, width); uint8 in 0..255, or floating point in [0, 1]. `Mapped` pixels stay on
+        disk until they are asked for; they are not searched for values outside [0, 1].
     labels : Tensor
         Shape (image,), int64.
 
@@ -32,16 +37,16 @@ class Images:
         If shapes or types do not fit, or pixels are outside [0, 1] or not finite.
     """
 
-    pixels: Tensor
+    pixels: Tensor | Mapped
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if self.pixels.dim() != 4 or len(self.pixels) == 0:
+        if len(self.pixels.shape) != 4 or len(self.pixels) == 0:
             raise must("images", "have shape (image, channel, height, width), at least one image", self.pixels.shape)
         if self.labels.shape != self.pixels.shape[:1] or self.labels.dtype != torch.int64:
             rule = f"be int64 of shape ({len(self.pixels)},), one for each image"
             raise must("labels", rule, f"{self.labels.dtype}, {tuple(self.labels.shape)}")
-        if self.pixels.dtype != torch.uint8:
+        if isinstance(self.pixels, Tensor) and self.pixels.dtype != torch.uint8:
             _check_range(self.pixels)
 
     def __len__(self) -> int:
@@ -55,13 +60,19 @@ class Images:
     def batch(self, index: Tensor | slice) -> tuple[Batch, Labels]:
         """Float images in [0, 1] and labels at `index`."""
         pixels = self.pixels[index]
-        if pixels.dtype == torch.uint8:
-            pixels = pixels.float().div_(255)
+        pixels = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
         return pixels, self.labels[index]
+
+    def chunks(self) -> Iterator[Tensor]:
+        """The pixels as they are stored, a few megabytes at a time."""
+        size = max(1, CHUNK_BYTES // (self.pixels.dtype.itemsize * math.prod(self.shape)))
+        for first in range(0, len(self), size):
+            yield self.pixels[first : first + size]
 
     def subset(self, index: Tensor | slice) -> Images:
         """The images at `index`, in that order."""
-        return Images(self.pixels[index], self.labels[index])
+        pixels = self.pixels[index] if isinstance(self.pixels, Tensor) else self.pixels.subset(index)
+        return Images(pixels, self.labels[index])
 
     def sample(self, count: int | None, seed: int, purpose: str) -> Images:
         """`count` images at random, in their order; all of them if there are no more or `count` is None."""
@@ -116,17 +127,21 @@ class Data:
         """SHA-256 over shapes, pixels, labels and class names of both splits."""
         digest = hashlib.sha256(repr((self.classes, self.train.pixels.shape, self.test.pixels.shape)).encode())
         for images in (self.train, self.test):
-            for tensor in (images.pixels, images.labels):
-                digest.update(tensor.contiguous().numpy().data)
+            for part in (*images.chunks(), images.labels):
+                digest.update(part.contiguous().numpy().data)
         return digest.hexdigest()
 
     @cached_property
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of every channel over the training pixels, in [0, 1] units."""
         scale = 255 if self.train.pixels.dtype == torch.uint8 else 1
-        planes = self.train.pixels.transpose(0, 1).flatten(1)
-        moments = [(plane.double().mean() / scale, plane.double().std() / scale) for plane in planes]
-        return [float(mean) for mean, _ in moments], [max(float(std), 1e-3) for _, std in moments]
+        total = square = torch.zeros(self.train.shape[0], dtype=torch.float64)
+        for part in self.train.chunks():
+            planes = part.transpose(0, 1).flatten(1).double() / scale
+            total, square = total + planes.sum(1), square + planes.square().sum(1)
+        mean = total / (count := len(self.train) * self.train.shape[1] * self.train.shape[2])
+        variance = (square - count * mean.square()) / max(count - 1, 1)
+        return mean.tolist(), variance.clamp_min(1e-6).sqrt().tolist()
 
     def take(self, train: int | None, test: int | None, seed: int) -> Data:
         """A random subset of both splits."""

@@ -96,13 +96,11 @@ def evaluate(
     told = 0
     for ball in threats:
         for restart in range(restarts):
-            # Starts are drawn for every image of the split, so that they do not depend on who is still alive.
-            draw = generator(seed, "restart", norm, ball.eps, restart)
-            starts = ball.start(images.batch(slice(None))[0], draw) if restart else None
             index = alive.nonzero().flatten()
             told += len(images) - len(index)  # nothing is left to do for these
             for part in index.split(batch) if len(index) else ():
-                alive[part] = _survives(classifier, images, part, ball, schedule, starts)
+                start = _random_start(images, part, ball, (seed, "restart", restart)) if restart else None
+                alive[part] = _survives(classifier, images, part, ball, schedule, start)
                 told += len(part)
                 progress(told, len(threats) * restarts * len(images))
         length = schedule.first_length(ball)
@@ -111,13 +109,20 @@ def evaluate(
     return found
 
 
+def _random_start(images: Images, part: Tensor, ball: Threat, purpose: tuple[int, str, int]) -> Tensor:
+    """The images at `part`, each moved at random in the ball; an image's start does not depend on the others."""
+    inputs, _ = images.batch(part)
+    seed, *rest = purpose
+    draws = (generator(seed, *rest, ball.norm, ball.eps, number) for number in part.tolist())
+    return torch.cat([one[None] + ball.start(one[None], draw) for one, draw in zip(inputs, draws, strict=True)])
+
+
 def _survives(
-    classifier: Classifier, images: Images, part: Tensor, ball: Threat, schedule: Schedule, starts: Tensor | None
+    classifier: Classifier, images: Images, part: Tensor, ball: Threat, schedule: Schedule, start: Tensor | None
 ) -> Tensor:
     """For the images at `part`: whether one run of PGD leaves them correctly classified."""
     inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
-    start = None if starts is None else inputs + starts[part].to(inputs)
-    found = pgd(classifier, inputs, labels, ball, schedule, start=start)
+    found = pgd(classifier, inputs, labels, ball, schedule, start=None if start is None else start.to(inputs))
     with torch.no_grad(), classifier.evaluating("fp32"):
         return (classifier(found.images).argmax(1) == labels).cpu()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,7 @@ class _Study:
 
     def architecture(self, classifiers: dict[str, Classifier]) -> dict[str, Any]:
         """Its name and size, and the evidence that its features cannot rebuild an image."""
-        count, dimension = min(RANK_IMAGES, len(self.data.train)), self.data.train.pixels[0].numel()
+        count, dimension = min(RANK_IMAGES, len(self.data.train)), math.prod(self.data.train.shape)
         index = torch.randperm(len(self.data.train), generator=generator(self.recipe.seed, "rank"))[:count]
         images, _ = self.data.train.batch(index)
 
