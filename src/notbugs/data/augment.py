@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from notbugs.errors import check_count
@@ -26,18 +27,31 @@ class Augmentation:
 
     def __call__(self, images: Batch, generator: torch.Generator) -> Batch:
         """Augment every image by its own draw."""
+        return self.apply(images, self.draw(len(images), generator))
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """For each of `count` images how far down and right it is cut out, and whether it is mirrored: (count, 3)."""
+        offsets = torch.full((2, count), self.shift)
+        mirrored = torch.zeros(count)
         if self.shift:
-            images = self._shifted(images, generator)
+            offsets = torch.randint(2 * self.shift + 1, (2, count), generator=generator)
         if self.flip:
-            mirrored = torch.rand(len(images), generator=generator) < 0.5
-            images = torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)
+            mirrored = torch.rand(count, generator=generator) < 0.5
+        return torch.stack([*offsets, mirrored.long()], dim=1)
+
+    def apply(self, images: Batch, drawn: Tensor) -> Batch:
+        """The images, each changed as `drawn` says."""
+        drawn = drawn.to(images.device, non_blocking=True)
+        if self.shift:
+            images = self._shifted(images, drawn)
+        if self.flip:
+            images = torch.where(drawn[:, 2].bool()[:, None, None, None], images.flip(3), images)
         return images
 
-    def _shifted(self, images: Batch, generator: torch.Generator) -> Batch:
+    def _shifted(self, images: Batch, drawn: Tensor) -> Batch:
         count, _, height, width = images.shape
-        offsets = torch.randint(2 * self.shift + 1, (2, count), generator=generator).to(images.device)
-        rows = offsets[0, :, None] + torch.arange(height, device=images.device)
-        columns = offsets[1, :, None] + torch.arange(width, device=images.device)
+        rows = drawn[:, :1] + torch.arange(height, device=images.device)
+        columns = drawn[:, 1:2] + torch.arange(width, device=images.device)
         padded = pad(images, [self.shift] * 4).permute(0, 2, 3, 1)
         each = torch.arange(count, device=images.device)[:, None, None]
         return padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError
@@ -18,6 +19,7 @@ from notbugs.progress import Progress, silent
 from notbugs.search import pgd
 from notbugs.seeds import generator
 from notbugs.training.settings import Training
+from notbugs.training.together import part, together
 
 CHECKPOINT_SECONDS = 15.0
 
@@ -32,6 +34,9 @@ def train(
     progress: Progress = silent,
 ) -> Classifier:
     """Train `classifier` in place, and return it in evaluation mode.
+
+    Several workers (see `workers.joined`) train one classifier, each on its part of every batch; all of them return
+    it, and it is the one that a single worker would have trained, but for rounding.
 
     Parameters
     ----------
@@ -66,21 +71,25 @@ def train(
     first = _resume(checkpoint, classifier, optimizer) if checkpoint and checkpoint.exists() else 0
     batches = -(-len(images) // settings.batch)
     saved = time.monotonic()
-    for epoch in range(first, settings.epochs):
-        loss = _epoch(classifier, optimizer, images, settings, epoch, seed, progress)
-        if not torch.isfinite(loss):
-            raise InputError(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
-        if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS and epoch + 1 < settings.epochs:
-            _save(checkpoint, classifier, optimizer, epoch + 1)
-            saved = time.monotonic()
-        progress((epoch + 1) * batches, settings.epochs * batches, f"loss {float(loss):.3f}")
-    if checkpoint:
+    with together(classifier) as shared:
+        for epoch in range(first, settings.epochs):
+            loss = _epoch(classifier, shared, optimizer, images, settings, epoch, seed, progress)
+            if not torch.isfinite(loss):
+                raise InputError(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
+            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and epoch + 1 < settings.epochs
+            if checkpoint and is_due and workers.rank() == 0:
+                _save(checkpoint, classifier, optimizer, epoch + 1)
+                saved = time.monotonic()
+            progress((epoch + 1) * batches, settings.epochs * batches, f"loss {float(loss):.3f}")
+    workers.barrier()  # before the last worker is here, the checkpoint may still be needed
+    if checkpoint and workers.rank() == 0:
         checkpoint.unlink(missing_ok=True)
     return classifier.eval()
 
 
 def _epoch(
     classifier: Classifier,
+    shared: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Images,
     settings: Training,
@@ -88,7 +97,7 @@ def _epoch(
     seed: int,
     progress: Progress,
 ) -> Tensor:
-    """One pass; the mean loss, not yet waited for."""
+    """One pass; the mean loss over this worker's images, not yet waited for."""
     draw = generator(seed, "epoch", epoch)
     batches = list(_batches(len(images), settings.batch, draw))
     total = torch.zeros((), device=classifier.device)
@@ -97,11 +106,14 @@ def _epoch(
         step = epoch * len(batches) + number
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, step, settings.epochs * len(batches))
-        inputs, labels = (tensor.to(classifier.device, non_blocking=True) for tensor in images.batch(index))
-        inputs = settings.augmentation(inputs, draw)
-        if adversary := settings.adversary:
+        changes, mine = settings.augmentation.draw(len(index), draw), part(index)
+        inputs, labels = (tensor.to(classifier.device, non_blocking=True) for tensor in images.batch(index[mine]))
+        inputs = settings.augmentation.apply(inputs, changes[mine])
+        if (adversary := settings.adversary) and len(labels):
             inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
-        loss = cross_entropy(classifier(inputs), labels)
+        # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
+        weight = workers.count() / len(index)
+        loss = cross_entropy(shared(inputs), labels, reduction="sum") * weight
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

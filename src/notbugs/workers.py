@@ -1,0 +1,62 @@
+"""The processes that share the work: one, or those that torchrun started."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+from notbugs.errors import InputError
+
+
+def rank() -> int:
+    """The number of this worker, from 0."""
+    return dist.get_rank() if _together() else 0
+
+
+def count() -> int:
+    """How many workers there are."""
+    return dist.get_world_size() if _together() else 1
+
+
+def barrier() -> None:
+    """Wait until every worker is here."""
+    if _together():
+        dist.barrier()
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Inside the block, the processes that torchrun started are one another's workers; alone, nothing happens.
+
+    Raises
+    ------
+    InputError
+        If there are several processes and accelerate is not installed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    try:
+        from accelerate import PartialState
+    except ImportError:
+        raise InputError("Several processes need accelerate: pip install 'notbugs[scale]'.") from None
+    PartialState(cpu=not _has_accelerator())  # takes each process to its own device
+    yield
+    # Without these three, gloo now and then aborts a process that has finished (pytorch/pytorch#179291).
+    gc.collect()
+    barrier()
+    dist.destroy_process_group()
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()

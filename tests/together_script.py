@@ -1,0 +1,44 @@
+"""Trains a small classifier adversarially, by however many workers there are, and saves what rank 0 has.
+
+Arguments: the file to write, the number of epochs, a checkpoint or "-".
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from notbugs import workers
+from notbugs.data import Data
+from notbugs.files import write_tensors
+from notbugs.training import Adversary, Training, new_classifier, train
+from notbugs.training import loop as training_loop
+from tests.conftest import bars
+
+
+def main(out: str, checkpoint: str) -> None:
+    training_loop.CHECKPOINT_SECONDS = -1.0
+    data = Data("bars", bars(41, 0), bars(10, 1), ("left", "right"))
+    settings = Training(epochs=3, batch=8, lr=0.05, shift=1, flip=True, adversary=Adversary(eps=0.3, steps=2))
+    classifier = new_classifier(data, width=4, features=8, device=torch.device("cpu"), precision="fp32")
+    file = None if checkpoint == "-" else Path(checkpoint)
+
+    def stop_late(done: int, total: int, note: str = "") -> None:
+        if file and not file.with_suffix(".second").exists() and done > 0.9 * total:
+            sys.exit(3)
+
+    train(classifier, data.train, settings, checkpoint=file, progress=stop_late)
+    others = torch.cat([parameter.detach().flatten() for parameter in classifier.parameters()])
+    if workers.count() > 1:
+        torch.distributed.broadcast(others, 0)
+    own = torch.cat([parameter.detach().flatten() for parameter in classifier.parameters()])
+    assert torch.equal(own, others), "the workers ended with different weights"
+    if workers.rank() == 0:
+        write_tensors(Path(out), classifier.state_dict())
+
+
+if __name__ == "__main__":
+    with workers.joined():
+        main(*sys.argv[1:])
