@@ -13,8 +13,19 @@ from torch.nn.functional import cross_entropy, softplus
 
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError
-from notbugs.search import PAPER_MATCHING, Schedule, match_features, pgd, search, targeted_pgd
-from notbugs.search.objectives import away_from, margin
+from notbugs.search import (
+    PAPER_MATCHING,
+    QuasiNewton,
+    Schedule,
+    Shrinking,
+    match_features,
+    minimum_norm,
+    pgd,
+    search,
+    stream,
+    targeted_pgd,
+)
+from notbugs.search.objectives import away_from, margin, matching, smallest
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, l2_norm
 from tests.conftest import random_images
@@ -35,7 +46,23 @@ def _matched(classifier, images, ball):
     return match_features(classifier, images, images.flip(3), SHORT, threat=ball)
 
 
-SEARCHES = {"pgd": _untargeted, "targeted_pgd": _targeted, "match_features": _matched}
+def _quickly_matched(classifier, images, ball):
+    return match_features(classifier, images, images.flip(3), QuasiNewton(5, 0.5, memory=3), threat=ball)
+
+
+def _smallest(classifier, images, ball):
+    goals = torch.arange(len(images)) % 4, images
+    with classifier.evaluating():
+        return search(smallest(classifier, ball, targeted=False), images, goals, ball, Shrinking(5))
+
+
+SEARCHES = {
+    "pgd": _untargeted,
+    "targeted_pgd": _targeted,
+    "match_features": _matched,
+    "match_features_quickly": _quickly_matched,
+    "minimum_norm": _smallest,
+}
 each_search = pytest.mark.parametrize("run", SEARCHES.values(), ids=SEARCHES)
 
 
@@ -123,7 +150,7 @@ def test_counts_its_passes(run, small):
     found = run(small, random_images(2), L2(0.5))
     assert found.backwards == 5
     assert found.forwards == 6
-    assert len(calls) == found.forwards + (run is _matched)  # the target's features, once
+    assert len(calls) == found.forwards + (run in (_matched, _quickly_matched))  # the target's features, once
 
 
 @each_search
@@ -175,7 +202,7 @@ def test_pgd_agrees_with_foolbox(kind, small):
         foolbox.criteria.Misclassification(labels),
         epsilon=ball.eps,
     )
-    ours = search(away_from(small, labels), images, ball, Schedule(10, ball.eps / 5), keep="last").images
+    ours = search(away_from(small), images, (labels,), ball, Schedule(10, ball.eps / 5), keep="last").images
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
     loss = [cross_entropy(small(found), labels).item() for found in (ours, theirs)]
     assert loss[0] == pytest.approx(loss[1], abs=1e-4)
@@ -198,6 +225,117 @@ def test_feature_matching_reaches_the_least_squares_answer_of_a_linear_map():
     assert found.loss.max() < 1e-3
 
 
+def test_quasi_newton_steps_reach_it_in_few_gradients():
+    classifier = linear_features(6)
+    start, target = (0.5 + 0.1 * (random_images(4, (2, 3, 3), seed) - 0.5) for seed in (0, 1))
+    plain = match_features(classifier, start, target, Schedule(25, 0.1, momentum=0.8, decay="linear"))
+    found = match_features(classifier, start, target, QuasiNewton(25, 0.1))
+    assert found.loss.max() < 1e-4 < plain.loss.min()
+    # Like gradient steps, these only move along the row space of the map.
+    matrix = classifier.network[1].weight.detach()
+    way = (target - start).flatten(1)
+    nearest = start.flatten(1) + way @ matrix.T @ torch.linalg.pinv(matrix).T
+    torch.testing.assert_close(found.images.flatten(1), nearest, rtol=0, atol=1e-3)
+
+
+def test_quasi_newton_directions_are_those_of_the_two_loop_recursion():
+    """With the memory of every step, against the textbook's algorithm (Nocedal and Wright, algorithm 7.4)."""
+    draw = generator(0, "two loops")
+    walker = QuasiNewton(9, 1e6, memory=4).walker(L2(math.inf), torch.zeros(1, 1, 3, 4))
+    hessian = torch.randn(12, 12, generator=draw, dtype=torch.float64)
+    hessian = hessian @ hessian.T + torch.eye(12)
+    samples = walker.begin(torch.zeros(1, 1, 3, 4, dtype=torch.float64)) | {"age": torch.zeros(1, dtype=torch.int64)}
+    here, pairs, before = torch.randn(12, generator=draw, dtype=torch.float64), [], None
+    for age in range(9):
+        half_square = 0.5 * here @ hessian @ here
+        loss = (2 * half_square).sqrt()
+        slope = hessian @ here  # of half the squared loss
+        if before is not None:
+            pairs = [*pairs, (here - before[0], slope - before[1])][-4:]
+        samples |= {"images": here.view(1, 1, 3, 4), "age": torch.tensor([age])}
+        samples["base_loss"] = torch.full_like(samples["base_loss"], math.inf)  # every move is taken
+        moved = walker.move(samples, loss[None], (slope / loss).view(1, 1, 3, 4)).flatten()
+        torch.testing.assert_close(moved, here - two_loops(slope, pairs, loss), rtol=1e-7, atol=1e-9)
+        before, here = (here, slope), moved
+
+
+def two_loops(slope, pairs, loss):
+    wanted, shares = slope.clone(), []
+    for move, change in reversed(pairs):
+        shares.append(move @ wanted / (move @ change))
+        wanted = wanted - shares[-1] * change
+    scale = pairs[-1][0] @ pairs[-1][1] / pairs[-1][1].square().sum() if pairs else loss**2 / slope.square().sum() / 2
+    wanted = scale * wanted
+    for (move, change), share in zip(pairs, reversed(shares), strict=True):
+        wanted = wanted + move * (share - change @ wanted / (move @ change))
+    return wanted
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("targeted", [False, True])
+def test_minimum_norm_of_a_linear_classifier_is_its_distance(norm, targeted):
+    classifier, difference = two_classes()
+    images = 0.5 + 0.2 * (random_images(6, (2, 3, 3)) - 0.5)
+    labels = classifier(images).argmax(1)
+    classes = 1 - labels if targeted else labels
+    found = minimum_norm(classifier, images, classes, norm, targeted=targeted)
+    dual = difference.norm() if norm == "l2" else difference.abs().sum()
+    closest = margin(classifier(images), labels) / dual
+    assert (found.loss < 0).all()
+    assert (found.score >= closest).all()
+    torch.testing.assert_close(found.score, closest, rtol=0.02, atol=1e-4)
+    assert (classifier(found.images).argmax(1) == 1 - labels).all()
+
+
+def test_minimum_norm_says_where_it_failed(linear):
+    """A target that wins nowhere in the box is reached by no image."""
+    with torch.no_grad():
+        linear.head.bias[2] = -100
+    images = random_images(3, (1, 3, 3))
+    found = minimum_norm(linear, images, torch.full((3,), 2), targeted=True)
+    assert found.score.isinf().all()
+    assert torch.equal(found.images, images)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 100])
+@pytest.mark.parametrize("steps", [Schedule(13, 0.1), Schedule(13, 0.1, momentum=0.5, decay="linear")], ids=["", "m"])
+def test_a_stream_finds_what_a_search_finds(small, batch, steps):
+    """Samples leave when they are broken; those that are not have the search's result, whoever shared their batch."""
+    images, labels = random_images(11), torch.arange(11) % 4
+    whole = pgd(small, images, labels, L2(0.1), steps)
+    assert 0 < int((whole.score < 0).sum()) < 11
+
+    def waiting():
+        for part in torch.arange(11).split(3):
+            yield part, images[part], (labels[part],), None
+
+    with small.evaluating():
+        left = list(stream(away_from(small), waiting(), L2(0.1), steps, batch=batch))
+    numbers = torch.cat([numbers for numbers, _ in left])
+    assert numbers.sort().values.tolist() == list(range(11))
+    score, found = (torch.cat([getattr(part, name) for _, part in left]) for name in ("score", "images"))
+    assert torch.equal(score < 0, whole.score[numbers] < 0)
+    stays = score >= 0
+    torch.testing.assert_close(found[stays], whole.images[numbers][stays], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(margin(small.eval()(found), labels[numbers]), score, rtol=1e-4, atol=1e-5)
+    assert max(part.backwards for _, part in left) == 13
+    if batch == 1:
+        assert min(part.backwards for _, part in left) <= 5
+
+
+def test_a_stream_of_quasi_newton_searches(small):
+    images, target = random_images(5), random_images(5, seed=1)
+    steps = QuasiNewton(12, 0.5, memory=3)
+    whole = match_features(small, images, target, steps)
+    with small.evaluating(), torch.no_grad():
+        features = small.features(target)
+        parts = torch.tensor([4, 0, 3]), torch.tensor([1, 2])
+        waiting = [(part, images[part], (features[part],), None) for part in parts]
+        left = list(stream(matching(small), waiting, L2(math.inf), steps, batch=2))
+    for numbers, found in left:
+        torch.testing.assert_close(found.loss, whole.loss[numbers], rtol=1e-3, atol=1e-5)
+
+
 def test_with_more_features_than_pixels_matching_reproduces_the_target():
     classifier = linear_features(40)
     start, target = (random_images(4, (2, 3, 3), seed) for seed in (0, 1))
@@ -213,8 +351,8 @@ def test_the_papers_matching_schedule():
 def test_the_best_iterate_is_kept(linear):
     images, labels = random_images(5, (1, 3, 3)), torch.arange(5) % 3
     bouncing = Schedule(9, 0.7)  # longer than the ball is wide
-    best = search(away_from(linear, labels), images, L2(0.3), bouncing)
-    last = search(away_from(linear, labels), images, L2(0.3), bouncing, keep="last")
+    best = search(away_from(linear), images, (labels,), L2(0.3), bouncing)
+    last = search(away_from(linear), images, (labels,), L2(0.3), bouncing, keep="last")
     assert (best.score <= last.score).all()
     torch.testing.assert_close(best.score, margin(linear(best.images), labels))
     torch.testing.assert_close(softplus(-best.loss), cross_entropy(linear(best.images), labels, reduction="none"))

@@ -24,9 +24,12 @@ from notbugs.measure import wilson as wilson
 from notbugs.models import build as build
 from notbugs.search import PAPER_MATCHING as PAPER_MATCHING
 from notbugs.search import Found as Found
+from notbugs.search import QuasiNewton as QuasiNewton
 from notbugs.search import Schedule as Schedule
+from notbugs.search import Shrinking as Shrinking
 from notbugs.search import fast_matching as fast_matching
 from notbugs.search import match_features as match_features
+from notbugs.search import minimum_norm as minimum_norm
 from notbugs.search import pgd as pgd
 from notbugs.search import search as search
 from notbugs.search import targeted_pgd as targeted_pgd

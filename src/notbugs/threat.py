@@ -43,6 +43,14 @@ class Threat(ABC):
         """The norm of every perturbation, shape (batch,), in pixel units."""
 
     @abstractmethod
+    def dual(self, gradient: Batch) -> PerSample:
+        """The dual norm: how much a linear function rises along a step of length 1, shape (batch,)."""
+
+    @abstractmethod
+    def shorten(self, delta: Batch, radius: PerSample) -> Batch:
+        """The nearest perturbation of norm at most `radius`, each sample its own."""
+
+    @abstractmethod
     def project(self, delta: Batch) -> Batch:
         """A valid perturbation for every one that is not; valid ones stay."""
 
@@ -76,12 +84,18 @@ class L2(Threat):
         """The l2 norm of every perturbation, shape (batch,), in pixel units."""
         return l2_norm(delta)
 
-    def project(self, delta: Batch) -> Batch:
-        """Shorten what is longer than `eps`."""
-        if math.isinf(self.eps):
-            return delta
+    def dual(self, gradient: Batch) -> PerSample:
+        """The l2 norm."""
+        return l2_norm(gradient)
+
+    def shorten(self, delta: Batch, radius: PerSample | float) -> Batch:
+        """Scale down what is longer than `radius`."""
         norm = delta.flatten(1).norm(dim=1).clamp_min(torch.finfo(delta.dtype).tiny)
-        return delta * _per_sample((self.eps / norm).clamp_max(1.0), delta)
+        return delta * _per_sample((radius / norm).clamp_max(1.0), delta)
+
+    def project(self, delta: Batch) -> Batch:
+        """Scale down what is longer than `eps`."""
+        return delta if math.isinf(self.eps) else self.shorten(delta, self.eps)
 
     def start(self, images: Batch, generator: torch.Generator) -> Batch:
         """Uniform in the ball: a Gaussian direction, and a radius by the inverse of its distribution."""
@@ -108,6 +122,15 @@ class Linf(Threat):
     def size(self, delta: Batch) -> PerSample:
         """The largest absolute change of every perturbation, shape (batch,), in pixel units."""
         return delta.flatten(1).abs().amax(1)
+
+    def dual(self, gradient: Batch) -> PerSample:
+        """The l1 norm."""
+        return gradient.flatten(1).abs().sum(1)
+
+    def shorten(self, delta: Batch, radius: PerSample) -> Batch:
+        """Clip every pixel's change to `radius`."""
+        limit = _per_sample(radius, delta)
+        return delta.clamp(-limit, limit)
 
     def project(self, delta: Batch) -> Batch:
         """Clip every pixel's change to [-eps, eps]."""

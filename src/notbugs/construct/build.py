@@ -18,7 +18,7 @@ from notbugs.construct.plan import Targets, choose_starts, choose_targets
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data
 from notbugs.progress import Progress, silent
-from notbugs.search import Found, Schedule, fast_matching, match_features, targeted_pgd
+from notbugs.search import Found, Schedule, Steps, fast_matching, match_features, targeted_pgd
 from notbugs.threat import L2, Threat
 
 BATCH = 250  # divides the number of images in a shard, so batches are the same after a resume
@@ -31,7 +31,7 @@ def robustify(
     data: Data,
     folder: str | Path,
     *,
-    schedule: Schedule | None = None,
+    schedule: Steps | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> ConstructedSet:
@@ -82,7 +82,7 @@ def relabel(
     *,
     targets: Targets = "any",
     threat: Threat = L2(0.5),  # noqa: B008  frozen
-    schedule: Schedule = PAPER_RELABELLING,
+    schedule: Steps = PAPER_RELABELLING,
     seed: int = 0,
     progress: Progress = silent,
 ) -> ConstructedSet:
@@ -143,7 +143,7 @@ def _request(
     data: Data,
     objective: str,
     threat: Threat,
-    schedule: Schedule,
+    schedule: Steps,
     seed: int,
     targets: Targets | None,
 ) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _request(
         "objective": objective,
         "targets": targets,
         "threat": {"norm": threat.norm, "eps": threat.eps if math.isfinite(threat.eps) else None},
-        "schedule": asdict(schedule),
+        "schedule": {"kind": type(schedule).__name__, **asdict(schedule)},  # pyrefly: ignore
         "seed": seed,
         "source": fingerprint(classifier),
         "precision": classifier.precision,

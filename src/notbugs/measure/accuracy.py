@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -14,7 +14,8 @@ from notbugs.data import Images
 from notbugs.errors import check_count
 from notbugs.measure.statistics import Proportion
 from notbugs.progress import Progress, silent
-from notbugs.search import Schedule, pgd
+from notbugs.search import Schedule, stream
+from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
 from notbugs.threat import Threat, threat
 
@@ -90,41 +91,64 @@ def evaluate(
     check_count("steps", steps)
     check_count("restarts", restarts)
     threats = [threat(norm, eps) for eps in sorted(set(radii))]
-    schedule = Schedule(steps)
     alive = predictions(classifier, images, batch=batch) == images.labels
     found = [Accuracy(attack=None, share=Proportion.of(alive))]
     told = 0
     for ball in threats:
         for restart in range(restarts):
+            told += int((~alive).sum())  # nothing is left to do for these
+            purpose = (seed, "restart", restart) if restart else None
             index = alive.nonzero().flatten()
-            told += len(images) - len(index)  # nothing is left to do for these
-            for part in index.split(batch) if len(index) else ():
-                start = _random_start(images, part, ball, (seed, "restart", restart)) if restart else None
-                alive[part] = _survives(classifier, images, part, ball, schedule, start)
-                told += len(part)
+            for numbers, is_broken in _attacked(classifier, images, index, ball, steps, batch, purpose):
+                alive[numbers] = ~is_broken
+                told += len(numbers)
                 progress(told, len(threats) * restarts * len(images))
-        length = schedule.first_length(ball)
-        attack = AttackUsed(norm=norm, eps=ball.eps, steps=steps, step_size=length, restarts=restarts)
+        attack = AttackUsed(
+            norm=norm, eps=ball.eps, steps=steps, step_size=Schedule(steps).first_length(ball), restarts=restarts
+        )
         found.append(Accuracy(attack=attack, share=Proportion.of(alive)))
     return found
 
 
-def _random_start(images: Images, part: Tensor, ball: Threat, purpose: tuple[int, str, int]) -> Tensor:
-    """The images at `part`, each moved at random in the ball; an image's start does not depend on the others."""
-    inputs, _ = images.batch(part)
+def _attacked(
+    classifier: Classifier,
+    images: Images,
+    index: Tensor,
+    ball: Threat,
+    steps: int,
+    batch: int,
+    purpose: tuple[int, str, int] | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of the images at `index`, and whether one run of PGD breaks them, judged in fp32.
+
+    An image leaves the search as soon as it is broken in the classifier's precision; if fp32 does not confirm that, it
+    is attacked again in fp32.
+    """
+
+    def waiting(index: Tensor) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor], Tensor | None]]:
+        for part in index.split(batch) if len(index) else ():
+            inputs, labels = images.batch(part)
+            start = _random_start(inputs, part, ball, purpose).to(classifier.device) if purpose else None
+            yield part, inputs.to(classifier.device), (labels.to(classifier.device),), start
+
+    for precision in (classifier.precision, "fp32"):
+        unconfirmed = [index[:0]]
+        with classifier.evaluating(precision):
+            for numbers, found in stream(away_from(classifier), waiting(index), ball, Schedule(steps), batch=batch):
+                numbers, is_claimed = numbers.cpu(), (found.score < 0).cpu()
+                with torch.no_grad(), classifier.evaluating("fp32"):
+                    is_broken = classifier(found.images).argmax(1).cpu() != images.labels[numbers]
+                is_settled = is_broken | ~is_claimed | (precision == "fp32")
+                unconfirmed.append(numbers[~is_settled])
+                yield numbers[is_settled], is_broken[is_settled]
+        index = torch.cat(unconfirmed)
+
+
+def _random_start(inputs: Tensor, numbers: Tensor, ball: Threat, purpose: tuple[int, str, int]) -> Tensor:
+    """The inputs, each moved at random in the ball; an image's start does not depend on the others."""
     seed, *rest = purpose
-    draws = (generator(seed, *rest, ball.norm, ball.eps, number) for number in part.tolist())
+    draws = (generator(seed, *rest, ball.norm, ball.eps, number) for number in numbers.tolist())
     return torch.cat([one[None] + ball.start(one[None], draw) for one, draw in zip(inputs, draws, strict=True)])
-
-
-def _survives(
-    classifier: Classifier, images: Images, part: Tensor, ball: Threat, schedule: Schedule, start: Tensor | None
-) -> Tensor:
-    """For the images at `part`: whether one run of PGD leaves them correctly classified."""
-    inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
-    found = pgd(classifier, inputs, labels, ball, schedule, start=None if start is None else start.to(inputs))
-    with torch.no_grad(), classifier.evaluating("fp32"):
-        return (classifier(found.images).argmax(1) == labels).cpu()
 
 
 def predictions(

@@ -4,19 +4,26 @@ from notbugs.search.attacks import (
     PAPER_MATCHING,
     fast_matching,
     match_features,
+    minimum_norm,
     pgd,
     targeted_pgd,
 )
-from notbugs.search.loop import Found, Objective, Schedule, search
+from notbugs.search.loop import Found, Objective, search, stream
+from notbugs.search.steps import QuasiNewton, Schedule, Shrinking, Steps
 
 __all__ = [
     "PAPER_MATCHING",
     "Found",
     "Objective",
+    "QuasiNewton",
     "Schedule",
+    "Shrinking",
+    "Steps",
     "fast_matching",
     "match_features",
+    "minimum_norm",
     "pgd",
     "search",
+    "stream",
     "targeted_pgd",
 ]

@@ -8,25 +8,26 @@ from collections.abc import Sequence
 import torch
 
 from notbugs.classifier import Classifier
-from notbugs.search.loop import Found, Schedule, search
-from notbugs.search.objectives import away_from, matching, towards
+from notbugs.search.loop import Found, search
+from notbugs.search.objectives import away_from, matching, smallest, towards
+from notbugs.search.steps import QuasiNewton, Schedule, Shrinking, Steps
 from notbugs.shapes import Batch, Labels
-from notbugs.threat import L2, Threat
+from notbugs.threat import L2, Norm, Threat, threat
 
 PAPER_MATCHING = Schedule(steps=1000, step_size=0.1)
 """The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5)."""
 
-MATCHING_STEP = 0.035
-"""First step of `fast_matching`: root mean square change of a pixel value."""
+MATCHING_REACH = 0.035
+"""First trust radius of `fast_matching`: root mean square change of a pixel value."""
 
 
-def fast_matching(shape: Sequence[int], steps: int = 100) -> Schedule:
-    """Heavy-ball momentum and a step that falls to 0: the paper's matching loss in about a tenth of its gradients.
+def fast_matching(shape: Sequence[int], steps: int = 60) -> QuasiNewton:
+    """Quasi-Newton steps: the paper's matching loss in a small part of its gradients (docs/search.md).
 
-    The step grows with the square root of the number of values in an image of `shape`, as distances between images
-    do. A longer one matches better still, but takes the image further from its start than the paper's schedule does.
+    The first trust radius grows with the square root of the number of values in an image of `shape`, as distances
+    between images do.
     """
-    return Schedule(steps, MATCHING_STEP * math.sqrt(math.prod(shape)), momentum=0.8, decay="linear")
+    return QuasiNewton(steps, MATCHING_REACH * math.sqrt(math.prod(shape)))
 
 
 def pgd(
@@ -34,7 +35,7 @@ def pgd(
     images: Batch,
     labels: Labels,
     threat: Threat,
-    schedule: Schedule = Schedule(20),  # noqa: B008  frozen
+    schedule: Steps = Schedule(20),  # noqa: B008  frozen
     *,
     start: Batch | None = None,
 ) -> Found:
@@ -59,7 +60,7 @@ def pgd(
         `loss` is the log-odds of the label; `score` its margin: negative where the attack succeeded.
     """
     with classifier.evaluating():
-        return search(away_from(classifier, labels), images, threat, schedule, start=start)
+        return search(away_from(classifier), images, (labels,), threat, schedule, start=start)
 
 
 def targeted_pgd(
@@ -67,7 +68,7 @@ def targeted_pgd(
     images: Batch,
     targets: Labels,
     threat: Threat,
-    schedule: Schedule = Schedule(100),  # noqa: B008  frozen
+    schedule: Steps = Schedule(100),  # noqa: B008  frozen
     *,
     start: Batch | None = None,
 ) -> Found:
@@ -77,14 +78,14 @@ def targeted_pgd(
     cross-entropy of the target, `loss` the negative of its log-odds.
     """
     with classifier.evaluating():
-        return search(towards(classifier, targets), images, threat, schedule, start=start)
+        return search(towards(classifier), images, (targets,), threat, schedule, start=start)
 
 
 def match_features(
     classifier: Classifier,
     start: Batch,
     target: Batch,
-    schedule: Schedule | None = None,
+    schedule: Steps | None = None,
     *,
     threat: Threat = L2(math.inf),  # noqa: B008  frozen
 ) -> Found:
@@ -110,4 +111,39 @@ def match_features(
     with classifier.evaluating():
         with torch.no_grad():
             features = classifier.features(target)
-        return search(matching(classifier, features), start, threat, schedule or fast_matching(start.shape[1:]))
+        return search(matching(classifier), start, (features,), threat, schedule or fast_matching(start.shape[1:]))
+
+
+def minimum_norm(
+    classifier: Classifier,
+    images: Batch,
+    classes: Labels,
+    norm: Norm = "l2",
+    schedule: Shrinking = Shrinking(100),  # noqa: B008  frozen
+    *,
+    targeted: bool = False,
+) -> Found:
+    """The smallest perturbation with which an image leaves its label, or reaches its target class.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Attacked in evaluation mode; its modes are restored.
+    images, classes : Tensor
+        In [0, 1], shape (batch, channel, height, width); labels to leave, or targets to reach.
+    norm : {"l2", "linf"}
+        Of the perturbation, in pixel units.
+    schedule : Shrinking
+        FMN (Pintor et al. 2021).
+    targeted : bool
+        Whether `classes` are to be reached.
+
+    Returns
+    -------
+    Found
+        `score` is the norm of the perturbation, infinite where the search failed; those images are as they came.
+        `loss` is negative where it succeeded.
+    """
+    free = threat(norm, math.inf)
+    with classifier.evaluating():
+        return search(smallest(classifier, free, targeted=targeted), images, (classes, images), free, schedule)

@@ -1,84 +1,31 @@
 """The one hot loop: first-order search over inputs.
 
-Everything expensive in this library is this loop: PGD, targeted PGD and feature matching differ only in their
-objective, threat model and schedule. It has no randomness, never waits for the device, and touches neither the
-weights nor their gradients.
+Everything expensive in this library is this loop: PGD, targeted PGD, minimum-norm attacks and feature matching differ
+only in their objective, threat model and steps. It has no randomness, never waits for the device, and touches neither
+the weights nor their gradients.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from notbugs.errors import InputError, check_choice, check_count, check_number, must
+from notbugs.errors import InputError, must
+from notbugs.search.steps import Samples, Steps, Walker
 from notbugs.shapes import Batch, PerSample
 from notbugs.threat import Threat
 
-Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From images to (loss, score), each of shape (batch,). The loop descends the loss, and ranks iterates by the score,
-lower first. Each sample's loss must depend on that sample alone."""
+Objective = Callable[..., tuple[Tensor, Tensor]]
+"""From images and goals (labels, or target features) to (loss, score), each of shape (batch,). The loop descends the
+loss, and ranks iterates by the score, lower first. Each sample's loss must depend on that sample alone."""
 
-Decay = Literal["constant", "linear", "cosine"]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How far each step goes.
-
-    Attributes
-    ----------
-    steps : int
-        Gradient steps.
-    step_size : float, optional
-        Length of the first step, in the threat model's norm and pixel units. By default 2.5 eps / steps, with which
-        the search can cross the ball and come back, as in the authors' library.
-    momentum : float
-        Share of the previous velocity that is kept (heavy ball); 0 moves along the gradient alone. The velocity is
-        scaled so that a step along an unchanging gradient has the length that the schedule says.
-    decay : {"constant", "linear", "cosine"}
-        How the length falls to 0 over the steps.
-
-    Raises
-    ------
-    InputError
-        If steps are below 1, the step size is not above 0, or the momentum is outside [0, 1).
-    """
-
-    steps: int
-    step_size: float | None = None
-    momentum: float = 0.0
-    decay: Decay = "constant"
-
-    def __post_init__(self) -> None:
-        check_count("steps", self.steps)
-        if self.step_size is not None:
-            check_number("step_size", self.step_size, open_low=True)
-        if not 0 <= self.momentum < 1:
-            raise must("momentum", "be at or above 0 and below 1", self.momentum)
-        check_choice("decay", self.decay, ("constant", "linear", "cosine"))
-
-    def first_length(self, threat: Threat) -> float:
-        """Length of the first step inside `threat`."""
-        if self.step_size is not None:
-            return self.step_size
-        if math.isinf(threat.eps):
-            raise InputError("The 'step_size' must be given where the radius is infinite: it has no scale of its own.")
-        return 2.5 * threat.eps / self.steps
-
-    def lengths(self, threat: Threat) -> list[float]:
-        """Length of every step inside `threat`."""
-        done = [step / self.steps for step in range(self.steps)]
-        shares = {
-            "constant": [1.0] * self.steps,
-            "linear": [1 - share for share in done],
-            "cosine": [(1 + math.cos(math.pi * share)) / 2 for share in done],
-        }
-        return [self.first_length(threat) * share for share in shares[self.decay]]
+CHUNK = 5
+"""Steps between two looks at which samples are done."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +53,9 @@ class Found:
 def search(
     objective: Objective,
     origin: Batch,
+    goals: tuple[Tensor, ...],
     threat: Threat,
-    schedule: Schedule,
+    steps: Steps,
     *,
     start: Batch | None = None,
     keep: Literal["best", "last"] = "best",
@@ -117,13 +65,15 @@ def search(
     Parameters
     ----------
     objective : callable
-        From images to per-sample (loss, score).
+        From images and `goals` to per-sample (loss, score).
     origin : Tensor
         Images in [0, 1], shape (batch, channel, height, width): the centre of the threat model.
+    goals : tuple of Tensor
+        What the objective needs to know of every sample: first dimension the batch.
     threat : Threat
         Which perturbations of `origin` are valid.
-    schedule : Schedule
-        Number and length of the steps.
+    steps : Steps
+        `Schedule`, `QuasiNewton` or `Shrinking`: how the search moves, and how often.
     start : Tensor, optional
         Where the search begins; `origin` by default. It is brought inside the threat model and [0, 1] first.
     keep : {"best", "last"}
@@ -134,45 +84,137 @@ def search(
     InputError
         If `origin` is outside [0, 1] or `start` has another shape.
     """
+    walker = steps.walker(threat, origin)
+    samples = _begin(origin, goals, threat, walker, start)
+    for _ in range(steps.steps):
+        _step(objective, samples, threat, walker)
+    loss, score = objective(samples["images"], *_goals(samples))
+    _offer(samples, loss, score)
+    images = samples["images"]
+    if keep == "best":
+        images, loss, score = samples["best"], samples["best_loss"], samples["best_score"]
+    return Found(images, loss, score, forwards=steps.steps + 1, backwards=steps.steps)
+
+
+def stream(
+    objective: Objective,
+    waiting: Iterable[tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor | None]],
+    threat: Threat,
+    steps: Steps,
+    *,
+    batch: int,
+) -> Iterator[tuple[Tensor, Found]]:
+    """Search for a score below 0, for more samples than fit into a batch.
+
+    A sample that got there leaves, and a waiting one takes its place; so does one that has used up its steps. Which
+    samples shared a batch does not matter to what is found for each. One wait for the device every `CHUNK` steps.
+
+    Parameters
+    ----------
+    objective, threat, steps
+        As in `search`.
+    waiting : iterable of (numbers, origin, goals, start)
+        The samples, some at a time; `numbers`, shape (some,), int64, tell them apart.
+    batch : int
+        How many are searched at once.
+
+    Yields
+    ------
+    tuple of Tensor and Found
+        The numbers of samples that left, and the best that was found for each. `forwards` and `backwards` count the
+        most that any of them took.
+    """
+    queue = iter(waiting)
+    pool: Samples = {}
+    walker: Walker | None = None
+    while True:
+        while _size(pool) < batch and (fresh := next(queue, None)):
+            numbers, origin, goals, start = fresh
+            walker = walker or steps.walker(threat, origin)
+            begun = _begin(origin, goals, threat, walker, start) | {"number": numbers.to(origin.device)}
+            pool = _joined(pool, begun) if pool else begun
+        if walker is None or not _size(pool):
+            return
+        active, rest = _where(pool, slice(batch)), _where(pool, slice(batch, None))
+        done = _advance(objective, active, threat, walker, steps.steps)
+        gone = _where(active, done)
+        if _size(gone):
+            backwards = int(gone["age"].max())
+            yield gone["number"], Found(gone["best"], gone["best_loss"], gone["best_score"], backwards + 1, backwards)
+        pool = _joined(_where(active, ~done), rest)
+
+
+@torch.no_grad()
+def _advance(objective: Objective, samples: Samples, threat: Threat, walker: Walker, steps: int) -> Tensor:
+    """Some steps, none beyond `steps` for any sample; which samples are done, shape (batch,), bool."""
+    for _ in range(min(CHUNK, steps - int(samples["age"].max()))):
+        _step(objective, samples, threat, walker)
+    is_last = samples["age"] == steps
+    if bool(is_last.any()):  # nobody has looked at the last iterate of these yet
+        last = _where(samples, is_last)
+        _offer(last, *objective(last["images"], *_goals(last)))
+        for name in ("best", "best_loss", "best_score"):
+            samples[name][is_last] = last[name]
+    return is_last | (samples["best_score"] < 0)
+
+
+def _size(samples: Samples) -> int:
+    return len(samples["age"]) if samples else 0
+
+
+def _where(samples: Samples, index: Tensor | slice) -> Samples:
+    return {name: values[index] for name, values in samples.items()}
+
+
+def _joined(some: Samples, others: Samples) -> Samples:
+    return {name: torch.cat([values, others[name]]) for name, values in some.items()}
+
+
+def _begin(origin: Batch, goals: tuple[Tensor, ...], threat: Threat, walker: Walker, start: Batch | None) -> Samples:
     _check_origin(origin, start)
-
-    def valid(images: Tensor) -> Tensor:
-        # Clamping moves every pixel towards the origin, which is in [0, 1]: it cannot leave the ball again.
-        return (origin + threat.project(images - origin)).clamp(0, 1)
-
-    images = origin.clone() if start is None else valid(start)
-    velocity = torch.zeros_like(images)
-    best = Best(images) if keep == "best" else None
-    for length in schedule.lengths(threat):
-        with torch.enable_grad():
-            leaf = images.detach().requires_grad_()
-            loss, score = objective(leaf)
-            # The sum, never the mean: a sample's gradient must not depend on the size of its batch.
-            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-        if best is not None:
-            best.offer(images, loss.detach(), score.detach())
-        velocity = velocity.mul_(schedule.momentum).add_(threat.step(gradient), alpha=1 - schedule.momentum)
-        images = valid(images - length * velocity)
-    loss, score = objective(images)
-    if best is not None:
-        best.offer(images, loss, score)
-        images, loss, score = best.images, best.loss, best.score
-    return Found(images, loss, score, forwards=schedule.steps + 1, backwards=schedule.steps)
+    images = origin.clone() if start is None else _valid(start, origin, threat)
+    worst = torch.full((len(images),), math.inf, dtype=images.dtype, device=images.device)
+    return {
+        "images": images,
+        "origin": origin,
+        "age": torch.zeros(len(images), dtype=torch.int64, device=images.device),
+        "best": images,
+        "best_loss": worst,
+        "best_score": worst,
+        **{f"goal {number}": goal for number, goal in enumerate(goals)},
+        **walker.begin(images),
+    }
 
 
-class Best:
-    """The best iterate of every sample so far, kept without waiting for the device."""
+def _step(objective: Objective, samples: Samples, threat: Threat, walker: Walker) -> None:
+    """One forward, one backward, one move."""
+    with torch.enable_grad():
+        leaf = samples["images"].detach().requires_grad_()
+        loss, score = objective(leaf, *_goals(samples))
+        # The sum, never the mean: a sample's gradient must not depend on the size of its batch.
+        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+    loss, score = loss.detach(), score.detach()
+    _offer(samples, loss, score)
+    samples["images"] = _valid(walker.move(samples, loss, gradient), samples["origin"], threat)
+    samples["age"] = samples["age"] + 1
 
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-        self.loss = self.score = torch.full((len(images),), math.inf, dtype=images.dtype, device=images.device)
 
-    def offer(self, images: Tensor, loss: Tensor, score: Tensor) -> None:
-        """Keep every sample whose score is lower than its best."""
-        better = score < self.score
-        self.loss = torch.where(better, loss, self.loss)
-        self.score = torch.where(better, score, self.score)
-        self.images = torch.where(better.view(-1, *[1] * (images.dim() - 1)), images, self.images)
+def _offer(samples: Samples, loss: PerSample, score: PerSample) -> None:
+    """Keep the image of every sample whose score is lower than its best so far."""
+    better = score < samples["best_score"]
+    samples["best_loss"] = torch.where(better, loss, samples["best_loss"])
+    samples["best_score"] = torch.where(better, score, samples["best_score"])
+    images = samples["images"]
+    samples["best"] = torch.where(better.view(-1, *[1] * (images.dim() - 1)), images, samples["best"])
+
+
+def _valid(images: Batch, origin: Batch, threat: Threat) -> Batch:
+    # Clamping moves every pixel towards the origin, which is in [0, 1]: it cannot leave the ball again.
+    return (origin + threat.project(images - origin)).clamp_(0, 1)
+
+
+def _goals(samples: Samples) -> list[Tensor]:
+    return [values for name, values in samples.items() if name.startswith("goal ")]
 
 
 def _check_origin(origin: Tensor, start: Tensor | None) -> None:

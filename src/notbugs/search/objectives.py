@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from notbugs.classifier import Classifier
 from notbugs.search.loop import Objective
 from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
-from notbugs.threat import l2_norm
+from notbugs.threat import Threat, l2_norm
 
 
 def log_odds(logits: Logits, labels: Labels) -> PerSample:
@@ -28,33 +28,49 @@ def margin(logits: Logits, labels: Labels) -> PerSample:
     return own - others.amax(1)
 
 
-def away_from(classifier: Classifier, labels: Labels) -> Objective:
-    """Ascend the cross-entropy of `labels`; rank by margin, so that any misclassified iterate beats every other."""
+def away_from(classifier: Classifier) -> Objective:
+    """From labels: ascend their cross-entropy; rank by margin, so that any misclassified iterate beats every other."""
 
-    def objective(images: Batch) -> tuple[PerSample, PerSample]:
+    def objective(images: Batch, labels: Labels) -> tuple[PerSample, PerSample]:
         logits = classifier(images)
         return log_odds(logits, labels), margin(logits.detach(), labels)
 
     return objective
 
 
-def towards(classifier: Classifier, targets: Labels) -> Objective:
-    """Descend the cross-entropy of `targets` (the paper, section 3.2), and rank by it."""
+def towards(classifier: Classifier) -> Objective:
+    """From target classes: descend their cross-entropy (the paper, section 3.2), and rank by it."""
 
-    def objective(images: Batch) -> tuple[PerSample, PerSample]:
+    def objective(images: Batch, targets: Labels) -> tuple[PerSample, PerSample]:
         odds = log_odds(classifier(images), targets)
         return -odds, softplus(-odds.detach())
 
     return objective
 
 
-def matching(classifier: Classifier, target: Features) -> Objective:
-    """Descend ||g(x) - g(target)|| / ||g(target)|| (the paper, equation 6, divided by a constant), and rank by it."""
-    scale = target.norm(dim=1).clamp_min(torch.finfo(target.dtype).tiny)
+def matching(classifier: Classifier) -> Objective:
+    """From target features: descend ||g(x) - target|| / ||target|| (the paper, equation 6, divided by a constant)."""
 
-    def objective(images: Batch) -> tuple[PerSample, PerSample]:
+    def objective(images: Batch, target: Features) -> tuple[PerSample, PerSample]:
+        scale = target.norm(dim=1).clamp_min(torch.finfo(target.dtype).tiny)
         loss = l2_norm(classifier.features(images) - target) / scale
         return loss, loss.detach()
+
+    return objective
+
+
+def smallest(classifier: Classifier, threat: Threat, *, targeted: bool) -> Objective:
+    """From classes and origins: descend the margin until it is negative; rank by the perturbation's norm from there.
+
+    The margin is the label's, or, `targeted`, the negative of the target's. Where it is not negative the rank is
+    infinite.
+    """
+
+    def objective(images: Batch, classes: Labels, origin: Batch) -> tuple[PerSample, PerSample]:
+        logits = classifier(images)
+        loss = -margin(logits, classes) if targeted else margin(logits, classes)
+        reached = loss.detach() < 0
+        return loss, torch.where(reached, threat.size(images.detach() - origin), torch.inf)
 
     return objective
 

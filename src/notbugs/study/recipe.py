@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from notbugs.classifier import Precision
 from notbugs.errors import InputError
-from notbugs.search import Schedule, fast_matching
-from notbugs.search.loop import Decay
+from notbugs.search import QuasiNewton, Schedule, Steps, fast_matching
+from notbugs.search.steps import Decay
 from notbugs.threat import Norm, Threat, threat
 from notbugs.training import Training
 
@@ -35,18 +35,24 @@ class Architecture(_Section):
 
 
 class Matching(_Section):
-    """The search of feature matching, for D_R and D_NR."""
+    """The search of feature matching, for D_R and D_NR. The paper's: gradient, 1000 steps of 0.1."""
 
-    steps: int = Field(100, ge=1, description="Gradient steps.")
+    method: Literal["quasi-newton", "gradient"] = Field("quasi-newton", description="How the search moves.")
+    steps: int = Field(60, ge=1, description="Gradients.")
     step_size: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Length of the first step, l2; 0.035 a pixel value if not given."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="First step, or trust radius, l2; 0.035 times the root of the number of pixel values if not given.",
     )
-    momentum: float = Field(0.8, ge=0, lt=1, description="Heavy-ball momentum.")
-    decay: Decay = Field("linear", description="How the step falls to 0.")
+    momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
+    decay: Decay = Field("constant", description="How the step falls to 0, of the gradient method.")
 
-    def schedule(self, shape: Sequence[int]) -> Schedule:
+    def schedule(self, shape: Sequence[int]) -> Steps:
         """As the search takes it, for images of `shape`."""
-        length = self.step_size or fast_matching(shape).step_size
+        length = self.step_size or fast_matching(shape).reach
+        if self.method == "quasi-newton":
+            return QuasiNewton(self.steps, length)
         return Schedule(self.steps, length, self.momentum, self.decay)
 
 
