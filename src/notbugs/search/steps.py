@@ -167,36 +167,27 @@ class _AlongQuasiNewton:
     def begin(self, images: Batch) -> Samples:
         count, size, pairs = len(images), images[0].numel(), self.memory
         single = dict.fromkeys(("base", "base_gradient", "tried", "tried_gradient"), images.new_zeros(count, size))
-        history = {name: images.new_zeros(count, pairs, size) for name in ("moves", "changes")}
-        squares = {name: images.new_zeros(count, pairs, pairs) for name in ("moves_changes", "changes_changes")}
-        each = {"is_pair": images.new_zeros(count, pairs), "trust": images.new_full((count,), self.reach)}
-        return single | history | squares | each | {"base_loss": images.new_full((count,), math.inf)}
+        return single | {
+            "base_loss": images.new_full((count,), math.inf),
+            "trust": images.new_full((count,), self.reach),
+            "pairs": images.new_zeros(count, 2 * pairs, size),  # moves, then what each changed in the gradient
+            "moves_changes": images.new_zeros(count, pairs, pairs),
+            "changes_changes": images.new_zeros(count, pairs, pairs),
+            "is_pair": images.new_zeros(count, pairs),
+        }
 
     def move(self, samples: Samples, loss: PerSample, gradient: Batch) -> Batch:
         here, slope = samples["images"].flatten(1), gradient.flatten(1) * loss[:, None]
-        self._remember(samples, here, slope)
-        self._judge(samples, here, slope, loss)
-        direction = self._direction(samples)
-        length = direction.norm(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
-        way = direction * (samples["trust"] / length).clamp_max(1.0)[:, None]
-        return (samples["base"] - way).view_as(gradient)
-
-    def _remember(self, samples: Samples, here: Tensor, slope: Tensor) -> None:
-        """The last move and what it changed, in the place of the oldest pair."""
         is_first = samples["age"][:, None] == 0
         move = torch.where(is_first, 0, here - samples["tried"])
         change = torch.where(is_first, 0, slope - samples["tried_gradient"])
-        row, place = torch.arange(len(here), device=here.device), samples["age"] % self.memory
-        moves, changes = samples["moves"], samples["changes"]
-        products, squares = samples["moves_changes"], samples["changes_changes"]
-        moves[row, place], changes[row, place] = move, change
-        products[row, place] = _dots(changes, move)
-        products[row, :, place] = _dots(moves, change)
-        squares[row, place] = squares[row, :, place] = _dots(changes, change)
-        # Only what has positive curvature keeps the approximation positive definite.
-        curved = products[row, place, place] > 1e-8 * move.norm(dim=1) * change.norm(dim=1)
-        samples["is_pair"][row, place] = curved.to(here)
         samples["tried"], samples["tried_gradient"] = here, slope
+        self._judge(samples, here, slope, loss)
+        along = self._remember(samples, move, change)
+        direction = self._direction(samples, along)
+        length = direction.norm(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
+        way = direction * (samples["trust"] / length).clamp_max(1.0)[:, None]
+        return (samples["base"] - way).view_as(gradient)
 
     def _judge(self, samples: Samples, here: Tensor, slope: Tensor, loss: PerSample) -> None:
         """Whether the last move was worth it: the base of the next, and how far that may go."""
@@ -208,16 +199,33 @@ class _AlongQuasiNewton:
         for name, values in (("base", here), ("base_gradient", slope)):
             samples[name] = torch.where(better[:, None], values, samples[name])
 
-    def _direction(self, samples: Samples) -> Tensor:
+    def _remember(self, samples: Samples, move: Tensor, change: Tensor) -> Tensor:
+        """Put a pair in the place of the oldest; the products of the gradient at the base with all of them."""
+        row, place = torch.arange(len(move), device=move.device), samples["age"] % self.memory
+        pairs, products, squares = (samples[name] for name in ("pairs", "moves_changes", "changes_changes"))
+        pairs[row, place], pairs[row, self.memory + place] = move, change
+        # The only pass over all pairs, this way round because it is several times faster than its transpose.
+        asked = torch.stack([move, change, samples["base_gradient"]], 1)
+        dots = torch.bmm(asked, pairs.mT)
+        products[row, place] = dots[:, 0, self.memory :]
+        products[row, :, place] = dots[:, 1, : self.memory]
+        squares[row, place] = squares[row, :, place] = dots[:, 1, self.memory :]
+        # Only what has positive curvature keeps the approximation positive definite.
+        curved = products[row, place, place] > 1e-8 * move.norm(dim=1) * change.norm(dim=1)
+        samples["is_pair"][row, place] = curved.to(move)
+        return dots[:, 2]
+
+    def _direction(self, samples: Samples, along: Tensor) -> Tensor:
         """The inverse Hessian's approximation times the gradient at the base (Byrd et al., equation 3.1)."""
-        slope, pairs = samples["base_gradient"], samples["is_pair"]
+        slope, is_pair = samples["base_gradient"], samples["is_pair"]
         # From the oldest pair to the newest, which is the one just written.
         order = (samples["age"][:, None] + 1 + torch.arange(self.memory, device=slope.device)) % self.memory
-        both = pairs[:, :, None] * pairs[:, None, :]
+        both = is_pair[:, :, None] * is_pair[:, None, :]
         products = _sorted(samples["moves_changes"] * both, order)
         squares = _sorted(samples["changes_changes"] * both, order)
-        along_moves = (_dots(samples["moves"], slope) * pairs).gather(1, order)[:, :, None]
-        along_changes = (_dots(samples["changes"], slope) * pairs).gather(1, order)[:, :, None]
+        along_moves, along_changes = (
+            (part * is_pair).gather(1, order)[:, :, None] for part in along.split(self.memory, dim=1)
+        )
         diagonal = products.diagonal(dim1=1, dim2=2)
         scale = self._scale(samples, diagonal[:, -1], squares[:, -1, -1])[:, None]
         upper = products.triu() + torch.diag_embed((diagonal == 0).to(slope))
@@ -225,9 +233,8 @@ class _AlongQuasiNewton:
         right = diagonal[:, :, None] * first + scale[:, :, None] * (torch.bmm(squares, first) - along_changes)
         second = torch.linalg.solve_triangular(upper.mT, right, upper=False)
         back = order.argsort(1)
-        of_moves = second[:, :, 0].gather(1, back) * pairs
-        of_changes = -scale * first[:, :, 0].gather(1, back) * pairs
-        return scale * slope + _mix(samples["moves"], of_moves) + _mix(samples["changes"], of_changes)
+        weights = [part[:, :, 0].gather(1, back) * is_pair for part in (second, -scale[:, :, None] * first)]
+        return scale * slope + torch.bmm(torch.cat(weights, 1)[:, None], samples["pairs"])[:, 0]
 
     def _scale(self, samples: Samples, product: PerSample, square: PerSample) -> PerSample:
         """Of the gradient: from the newest pair; without one, half the step to where a linear loss would be 0."""
@@ -305,16 +312,6 @@ def _share(decay: Decay, done: float) -> float:
 
 def _along(values: PerSample, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
-
-
-def _dots(vectors: Tensor, with_: Tensor) -> Tensor:
-    """Inner products of every sample's `vectors`, (batch, pair, value), with its own vector, (batch, value)."""
-    return torch.bmm(vectors, with_[:, :, None])[:, :, 0]
-
-
-def _mix(vectors: Tensor, weights: Tensor) -> Tensor:
-    """The sum of every sample's `vectors`, (batch, pair, value), by its `weights`, (batch, pair)."""
-    return torch.bmm(weights[:, None, :], vectors)[:, 0]
 
 
 def _sorted(square: Tensor, order: Tensor) -> Tensor:
