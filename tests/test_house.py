@@ -69,7 +69,7 @@ def test_there_is_one_search_loop():
 
 
 def test_the_library_imports_without_its_extras():
-    blocked = ["sklearn", "pyarrow", "PIL", "altair", "vl_convert", "jinja2", "scipy"]
+    blocked = ["sklearn", "pyarrow", "PIL", "altair", "vl_convert", "jinja2", "scipy", "torchvision", "timm"]
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import notbugs, notbugs.cli"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

@@ -97,6 +97,12 @@ class Classifier(nn.Module):
         """Where the weights are, and where images go."""
         return next(self.network.parameters(), self.mean).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first layer's weights, which see the images first."""
+        parameter = next(self.network.parameters(), self.mean)
+        return parameter.dtype if parameter.is_floating_point() else torch.float32
+
     def forward(self, images: Batch) -> Logits:
         """Logits, shape (batch, class), of images in [0, 1].
 
@@ -170,7 +176,7 @@ class Classifier(nn.Module):
     def _normalise(self, images: Batch) -> Tensor:
         self._check(images)
         images = images.contiguous(memory_format=torch.channels_last)
-        return ((images - self.mean.to(images)) / self.std.to(images)).to(self._dtype)
+        return ((images - self.mean.to(images)) / self.std.to(images)).to(self.dtype)
 
     def _check(self, images: Tensor) -> None:
         if images.ndim != 4 or not images.is_floating_point():
@@ -182,15 +188,9 @@ class Classifier(nn.Module):
             rule = f"have {len(self.mean)} channels, as the 'mean' and 'std' of the classifier do"
             raise must("images", rule, tuple(images.shape), "Give a mean and a std for each channel of the images.")
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        """Of the first layer's weights; they see the images first."""
-        parameter = next(self.network.parameters(), self.mean)
-        return parameter.dtype if parameter.is_floating_point() else torch.float32
-
     def _autocast(self) -> torch.autocast:
         bf16 = self.precision == "bf16" or (self.precision == "auto" and has_bf16(self.device))
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16 and self._dtype == torch.float32)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16 and self.dtype == torch.float32)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -1,8 +1,8 @@
 """Architectures by name, networks of other libraries and of your own, and files of weights."""
 
-from notbugs.models.build import ARCHITECTURES as ARCHITECTURES
-from notbugs.models.build import build as build
 from notbugs.models.checkpoint import Blueprint as Blueprint
 from notbugs.models.checkpoint import load_classifier as load_classifier
 from notbugs.models.checkpoint import save_classifier as save_classifier
+from notbugs.models.registry import ARCHITECTURES as ARCHITECTURES
+from notbugs.models.registry import build as build
 from notbugs.models.weights import load_weights as load_weights

@@ -10,16 +10,17 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.models import zoo
-from notbugs.models.build import ARCHITECTURES, LIBRARIES, build
+from notbugs.models.registry import ARCHITECTURES, LIBRARIES, build
 from notbugs.models.weights import load_tensors, read_weights
 from notbugs.networks import unwrapped
+from notbugs.seeds import seeded
 
 KEY = "notbugs.classifier"
 
@@ -34,11 +35,14 @@ class Blueprint(BaseModel):
     classes: tuple[str, ...] = Field(min_length=2, description="Their names, in the order of the logits.")
     options: dict[str, bool | int | float | str] = Field({}, description="Of the architecture.")
 
-    def build(self) -> torch.nn.Module:
-        """A freshly initialised network."""
+    def build(self) -> nn.Module:
+        """A network for weights to be loaded into; torch's global generator is left as it was."""
         channels, height, width = self.shape
         options = {name: value for name, value in self.options.items() if name != "pretrained"}
-        return build(self.architecture, channels=channels, classes=len(self.classes), size=(height, width), **options)
+        with seeded(0, "blueprint"):
+            return build(
+                self.architecture, channels=channels, classes=len(self.classes), size=(height, width), **options
+            )
 
 
 class _Header(BaseModel):
@@ -52,6 +56,7 @@ class _Header(BaseModel):
     head: str | None
     output: str | int
     precision: Precision
+    dtype: Literal["float64", "float32", "float16", "bfloat16"]
 
 
 def save_classifier(path: str | Path, classifier: Classifier, blueprint: Blueprint) -> None:
@@ -75,13 +80,18 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
     if path.suffix != ".safetensors":
         raise must("path", "end in .safetensors", str(path))
     network = unwrapped(classifier.network)
-    with torch.device("meta"):
-        planned = {name: value.shape for name, value in blueprint.build().state_dict().items()}
-    if planned != {name: value.shape for name, value in network.state_dict().items()}:
+    state = network.state_dict()
+    if {name: value.shape for name, value in blueprint.build().state_dict().items()} != {
+        name: value.shape for name, value in state.items()
+    }:
         raise must("blueprint", "build the classifier's network", blueprint.architecture, "Give its options, too.")
-    tensors = {f"network.{name}": value.clone() for name, value in network.state_dict().items()}  # tied ones apart
+    tensors = {f"network.{name}": value.clone() for name, value in state.items()}  # clones: tied weights come apart
     header = _Header(
-        blueprint=blueprint, head=classifier.head_name, output=classifier.output, precision=classifier.precision
+        blueprint=blueprint,
+        head=classifier.head_name,
+        output=classifier.output,
+        precision=classifier.precision,
+        dtype=str(classifier.dtype).removeprefix("torch."),  # pyrefly: ignore
     )
     write_tensors(path, tensors | {"mean": classifier.mean, "std": classifier.std}, {KEY: header.model_dump_json()})
 
@@ -149,9 +159,11 @@ def _given(
     given = {"architecture": architecture, "shape": shape, "classes": classes}
     if missing := [name for name, value in given.items() if value is None]:
         raise InputError(f"The file holds weights alone. Give the {missing[0]!r} of their network, too.")
-    return Blueprint(
-        architecture=str(architecture), shape=tuple(shape or ()), classes=tuple(classes or ()), options=options
-    )
+    try:
+        return Blueprint.model_validate(given | {"options": options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise must(str(first["loc"][0]), f"be right for a network ({first['msg']})", first["input"]) from error
 
 
 def _foreign(
@@ -174,7 +186,7 @@ def _foreign(
 def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifier:
     tensors = read_tensors(path)
     mean, std = (tensors.pop(name).flatten().tolist() for name in ("mean", "std"))
-    network = header.blueprint.build()
+    network = header.blueprint.build().to(getattr(torch, header.dtype))
     load_tensors(network, tensors, str(path))
     return Classifier(
         network, mean=mean, std=std, head=header.head, output=header.output, precision=precision or header.precision

@@ -17,7 +17,7 @@ from notbugs.files import read_tensors
 from notbugs.networks import unwrapped
 
 PICKLES = (".pt", ".pth", ".ckpt", ".tar", ".bin")
-NORMALISER = re.compile(r"(^|[._])(normali[sz]\w*|mean|std|mu|sigma)$|normali[sz]e?r?\.")
+NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
 SHOWN = 4
 
 
@@ -119,6 +119,10 @@ def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str
     return first
 
 
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
+
+
 def _listed(title: str, names: list[str]) -> str:
     if not names:
         return ""
@@ -132,7 +136,7 @@ def _unpickled(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it wants to run {refused[1]}" if refused else str(error).splitlines()[0]
+        reason = f"it wants to run {refused[1]}" if refused else "torch.save did not write it, or it is damaged"
         raise InputError(
             f"{file} cannot be opened safely: {reason}. notbugs runs no code from files of weights. If you trust where "
             "it is from, open it there and save its state_dict() as safetensors."

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from notbugs.errors import InputError, must
@@ -23,14 +24,15 @@ def timm_network(name: str, channels: int, classes: int, size: tuple[int, int], 
     """
     timm = _timm()
     config = _timm_config(timm, name)
-    if options.pop("pretrained", False):
+    if options.pop("pretrained", False) or "checkpoint_path" in options:
         raise InputError(
             "timm does not check a hash of the weights it downloads. Download them yourself as a safetensors file "
             f"and give that file: load_classifier(FILE, architecture='timm:{name}', ...)."
         )
     if config.fixed_input_size and size != tuple(config.input_size[1:]):
         options.setdefault("img_size", size)
-    return _made(f"timm:{name}", timm.create_model, name, num_classes=classes, in_chans=channels, **options)
+    options |= {"num_classes": classes, "in_chans": channels}
+    return _made(f"timm:{name}", timm.create_model, name, options, (channels, *size))
 
 
 def torchvision_network(
@@ -52,8 +54,10 @@ def torchvision_network(
     if name.startswith("vit_"):
         options.setdefault("image_size", _square(name, size))
     if pretrained and name in ("googlenet", "inception_v3"):
-        options.setdefault("transform_input", True)  # their weights expect another normalisation than ImageNet's
-    network = _made(f"torchvision:{name}", models.get_model, name, weights=None, num_classes=classes, **options)
+        rule = f"be left out for torchvision:{name}: its weights expect other images than they say"
+        raise must("pretrained", rule, pretrained)
+    options |= {"num_classes": classes, "weights": None}
+    network = _made(f"torchvision:{name}", models.get_model, name, options, (channels, *size))
     return _pretrained(network, name, models.get_model_weights(name).DEFAULT) if pretrained else network
 
 
@@ -75,7 +79,7 @@ def _pretrained(network: nn.Module, name: str, weights: Any) -> nn.Module:
     """`network` with the downloaded weights; a last layer for other classes stays as it is."""
     tensors: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     own, count = network.state_dict(), len(weights.meta["categories"])
-    other = [key for key, value in tensors.items() if own[key].shape != value.shape]
+    other = [key for key, value in tensors.items() if key in own and own[key].shape != value.shape]
     if wrong := [key for key in other if tensors[key].shape[0] != count]:
         raise InputError(
             f"The pretrained weights of torchvision:{name} do not fit: {wrong[0]} has shape "
@@ -86,12 +90,19 @@ def _pretrained(network: nn.Module, name: str, weights: Any) -> nn.Module:
     return network
 
 
-def _made(name: str, make: Any, *arguments: Any, **options: Any) -> nn.Module:
+def _made(title: str, make: Any, name: str, options: dict[str, Any], shape: tuple[int, int, int]) -> nn.Module:
+    """The network, once it has taken an image of `shape`: many are made for large ones alone."""
     try:
-        return make(*arguments, **options)
+        network = make(name, **options)
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, *shape))
     except Exception as error:
         told = ", ".join(f"{key}={value!r}" for key, value in options.items())
-        raise InputError(f"{name} cannot be made with {told}: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{title} with {told} cannot be built for images of {shape[1]}x{shape[2]} pixels: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return network.train()
 
 
 def _square(name: str, size: tuple[int, int]) -> int:
