@@ -127,8 +127,14 @@ def test_a_head_that_does_not_give_the_logits_is_found_out(first):
 def test_logits_that_are_scaled_after_the_head_are_accepted():
     classifier = Classifier(nn.Sequential(flat(), nn.LogSoftmax(1)))
     assert classifier.features(random_images(2)).shape == (2, 7)
-    scaled = TwoHeads(answer=lambda logits, auxiliary: logits / 8)  # which of the two heads is scaled is unclear
-    assert Classifier(scaled, head="fc").features(random_images(2)).shape == (2, 7)
+
+
+def test_logits_of_two_heads_together_have_no_one_head():
+    """As in distilled transformers, whose logits are the mean of two heads'."""
+    together = TwoHeads(answer=lambda logits, auxiliary: (logits + auxiliary) / 2)
+    with pytest.raises(InputError, match=r"No nn\.Linear gives the logits.* called last are body, fc, auxiliary"):
+        Classifier(together).features(random_images(2))
+    assert Classifier(together, head="fc").features(random_images(2)).shape == (2, 7)
 
 
 def test_a_head_that_is_not_linear():

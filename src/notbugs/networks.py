@@ -75,13 +75,14 @@ def recorded_calls(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[An
 def check_gives_logits(head: str, calls: Mapping[str, tuple[Any, Any]], logits: Tensor) -> None:
     """Refuse a head, found as the last `nn.Linear` registered, that another layer contradicts.
 
-    Its output must be the logits; or, where no linear layer's is (the network scales them, say), it must have their
-    shape and be the last linear layer called.
+    Its output must be the logits; or, where no linear layer's is (the network scales them, say), it must be the only
+    one of their shape.
     """
     if head not in calls:
         raise never_called(head)
     giving = [name for name, (_, output) in calls.items() if _equal(output, logits)]
-    if head in giving or (not giving and list(calls)[-1] == head and calls[head][1].shape == logits.shape):
+    fitting = [name for name, (_, output) in calls.items() if getattr(output, "shape", None) == logits.shape]
+    if head in giving or (not giving and fitting == [head]):
         return
     if giving:
         raise InputError(

@@ -239,6 +239,8 @@ def _stored_normalisation(tensors: dict[str, Tensor]) -> zoo.Normalisation | Non
     for name, value in tensors.items():
         last = name.rpartition(".")[2]
         deviation = tensors.get(name.removesuffix("mean") + "std") if last in ("mean", "new_mean") else None
-        if deviation is not None and value.numel() == deviation.numel() <= 16:
+        if deviation is None or value.numel() != deviation.numel() or value.numel() > 16:
+            continue
+        if value.max() <= 1:  # else its unit is another one than pixels in [0, 1]
             return tuple(value.flatten().tolist()), tuple(deviation.flatten().tolist())
     return None
