@@ -113,6 +113,33 @@ def test_a_network_of_ones_own_with_tied_weights(tmp_path, monkeypatch):
     assert loaded.network.first.weight is loaded.network.second.weight
 
 
+AUXILIARY = """
+from torch import nn
+
+class Auxiliary(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.fc, self.auxiliary = nn.Linear(128, classes), nn.Linear(128, classes)
+
+    def forward(self, images):
+        self.auxiliary(images.flatten(1))
+        return self.fc(images.flatten(1))
+"""
+
+
+def test_a_head_that_nobody_checked_is_checked_after_loading(tmp_path, monkeypatch):
+    name = f"auxiliary_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(AUXILIARY)
+    monkeypatch.chdir(tmp_path)
+    plan = Blueprint(architecture=f"{name}:Auxiliary", shape=SHAPE, classes=CLASSES)
+    save_classifier("c.safetensors", fresh(plan), plan)
+    loaded = load_classifier("c.safetensors", architecture=plan.architecture)
+    with pytest.raises(InputError, match="come from the layer 'fc', not from 'auxiliary'"):
+        loaded.features(random_images(2, SHAPE))
+    save_classifier("c.safetensors", fresh(plan, head="fc"), plan)
+    assert load_classifier("c.safetensors", architecture=plan.architecture).head_name == "fc"
+
+
 def test_what_is_given_must_agree(saved):
     path, _ = saved
     load_classifier(path, architecture="resnet18", shape=(2, 32, 32), classes=("a", "b", "c"))
@@ -151,6 +178,12 @@ def test_files_that_are_damaged_or_newer(saved):
         rewritten(path, change)
         with pytest.raises(InputError, match=message):
             load_classifier(path)
+    path.write_bytes(whole)
+    with safe_open(path, "pt") as opened:
+        metadata = opened.metadata()
+    save_file({name: value for name, value in load_file(path).items() if name != "std"}, path, metadata)
+    with pytest.raises(InputError, match="mean or std is missing"):
+        load_classifier(path)
     path.write_bytes(whole[:-10])
     with pytest.raises(InputError, match="not a readable safetensors file"):
         load_classifier(path)

@@ -81,7 +81,7 @@ class Classifier(nn.Module):
         self.register_buffer("mean", _per_channel(mean, network))
         self.register_buffer("std", _per_channel(std, network))
         self.head_name = head or next(reversed(networks.linear_layers(self._plain)), None)
-        self._head_is_certain = head is not None
+        self.head_is_certain = bool(head)  # named, or seen to give the logits
         if self.head_name:
             networks.find_module(self._plain, self.head_name)  # a wrong name fails here, not in the middle of a run
 
@@ -129,7 +129,7 @@ class Classifier(nn.Module):
             As `forward`; and if the head is unknown, is never called, or is not where the logits come from.
         """
         head = self.head
-        found = self._found_on_the_way(head, images) if self._head_is_certain else self._found_in_a_whole_pass(images)
+        found = self._found_on_the_way(head, images) if self.head_is_certain else self._found_in_a_whole_pass(images)
         return networks.as_features(found, str(self.head_name), len(images)).to(images.dtype)
 
     @contextmanager
@@ -170,7 +170,7 @@ class Classifier(nn.Module):
             output = self._plain(normalised)
         head = str(self.head_name)
         networks.check_gives_logits(head, calls, networks.as_logits(output, self.output, len(images)))
-        self._head_is_certain = True
+        self.head_is_certain = True
         return calls[head][0]
 
     def _normalise(self, images: Batch) -> Tensor:

@@ -50,7 +50,7 @@ def find_module(network: nn.Module, name: str) -> nn.Module:
 
 def first_input(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """The first argument of a call, by position or by name."""
-    return inputs[0] if inputs else next(iter(named.values()))
+    return inputs[0] if inputs else next(iter(named.values()), None)
 
 
 @contextmanager

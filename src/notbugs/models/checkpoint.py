@@ -88,7 +88,7 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
     tensors = {f"network.{name}": value.clone() for name, value in state.items()}  # clones: tied weights come apart
     header = _Header(
         blueprint=blueprint,
-        head=classifier.head_name,
+        head=classifier.head_name if classifier.head_is_certain else None,
         output=classifier.output,
         precision=classifier.precision,
         dtype=str(classifier.dtype).removeprefix("torch."),  # pyrefly: ignore
@@ -185,6 +185,8 @@ def _foreign(
 
 def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifier:
     tensors = read_tensors(path)
+    if not {"mean", "std"} <= tensors.keys():
+        raise InputError(f"{path} is not a classifier that notbugs can read: its mean or std is missing.")
     mean, std = (tensors.pop(name).flatten().tolist() for name in ("mean", "std"))
     network = header.blueprint.build().to(getattr(torch, header.dtype))
     load_tensors(network, tensors, str(path))
