@@ -117,7 +117,7 @@ def test_leaves_the_classifier_and_the_generator_as_they_were(run, small):
 def test_a_failing_classifier_gets_its_modes_back(run, small):
     small.train()
     with pytest.raises(RuntimeError):
-        run(small, random_images(2, (3, 6, 6)), L2(0.5))
+        run(small, random_images(2, (2, 7, 7)), L2(0.5))
     assert all(module.training for module in small.modules())
 
 

@@ -6,14 +6,17 @@ that layer, so the network needs no method of ours, and the forward pass stops t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from notbugs.errors import InputError, check_choice
+from notbugs import networks
+from notbugs.errors import InputError, check_choice, must
 from notbugs.shapes import Batch, Features, Logits
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -22,12 +25,12 @@ Precision = Literal["auto", "fp32", "bf16"]
 class _FeaturesReached(Exception):
     """Carries the features out of a forward pass that need not go on."""
 
-    def __init__(self, features: Tensor) -> None:
+    def __init__(self, features: Any) -> None:
         self.features = features
 
 
-def _stop_at_head(head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    raise _FeaturesReached(inputs[0])
+def _stop_at_head(head: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    raise _FeaturesReached(networks.first_input(inputs, named))
 
 
 class Classifier(nn.Module):
@@ -36,20 +39,29 @@ class Classifier(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        Maps normalised images, shape (batch, channel, height, width), to logits, shape (batch, class).
+        Maps normalised images, shape (batch, channel, height, width), to logits, shape (batch, class). It keeps its
+        device and its dtype; images are cast to that dtype, and logits back to the images'.
     mean, std : sequence of float, optional
         Per channel, subtracted from and divided into images in [0, 1] before the network sees them.
     head : str, optional
-        The name of the final linear layer inside `network`. By default the last `nn.Linear` registered.
+        The name of the module inside `network` whose inputs, flattened, are the features. By default the last
+        `nn.Linear` registered; the first call of `features` checks that the logits come from it. A network without
+        one has no features, and everything else still works.
+    output : str or int
+        Which of the network's outputs are the logits: a key, an attribute or an index. "auto" takes a tensor, the
+        part called `logits`, or the element of a tuple of one.
     precision : {"auto", "fp32", "bf16"}
         What the network computes in. Images, logits, losses and perturbations stay float32. "auto" takes bf16
-        where the device has instructions for it.
+        where the device has instructions for it. A network whose weights are not float32 computes in their dtype.
 
     Raises
     ------
     InputError
-        If the network has no `nn.Linear` and none is named, or the named one is not there.
+        If `head` names no module, or `mean` and `std` do not fit each other.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -58,43 +70,67 @@ class Classifier(nn.Module):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         head: str | None = None,
+        output: str | int = "auto",
         precision: Precision = "fp32",
     ) -> None:
         super().__init__()
+        _check_normalisation(mean, std)
         self.network = network.to(memory_format=torch.channels_last)  # pyrefly: ignore
-        self.head_name = head or _last_linear(network)
+        self.output = output
         self.precision: Precision = check_choice("precision", precision, ("auto", "fp32", "bf16"))  # pyrefly: ignore
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
-        self.head  # noqa: B018  a wrong name fails here, not in the middle of a run
+        self.register_buffer("mean", _per_channel(mean, network))
+        self.register_buffer("std", _per_channel(std, network))
+        self.head_name = head or next(reversed(networks.linear_layers(self._plain)), None)
+        self.head_is_certain = bool(head)  # named, or seen to give the logits
+        if self.head_name:
+            networks.find_module(self._plain, self.head_name)  # a wrong name fails here, not in the middle of a run
 
     @property
-    def head(self) -> nn.Linear:
-        """The final linear layer: features to logits."""
-        layer = dict(self.network.named_modules()).get(self.head_name)
-        if not isinstance(layer, nn.Linear):
-            raise InputError(f"The 'head' must name an nn.Linear of the network. Got {self.head_name!r} instead.")
-        return layer
+    def head(self) -> nn.Module:
+        """The module whose inputs are the features, most often the final linear layer."""
+        if self.head_name is None:
+            raise InputError(f"The network has no nn.Linear, so its features are unknown. {networks.NAME_THE_HEAD}")
+        return networks.find_module(self._plain, self.head_name)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are, and where images go."""
-        return self.mean.device
+        return next(self.network.parameters(), self.mean).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first layer's weights, which see the images first."""
+        parameter = next(self.network.parameters(), self.mean)
+        return parameter.dtype if parameter.is_floating_point() else torch.float32
 
     def forward(self, images: Batch) -> Logits:
-        """Logits, shape (batch, class), of images in [0, 1]."""
+        """Logits, shape (batch, class), of images in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If the images are on another device or have other channels than the normalisation, or what the network
+            returns is not logits.
+        """
+        network = self.network
+        if isinstance(network, DistributedDataParallel) and not self.training:
+            network = network.module  # its gradients are not for the weights, so there is nothing to synchronise
+        normalised = self._normalise(images)
         with self._autocast():
-            logits = self.network(self._normalise(images))
-        return logits.to(images.dtype)
+            output = network(normalised)
+        return networks.as_logits(output, self.output, len(images)).to(images.dtype)
 
     def features(self, images: Batch) -> Features:
-        """The inputs of the final linear layer, shape (batch, feature)."""
-        with self._stopping_at_head(), self._autocast():
-            try:
-                self.network(self._normalise(images))
-            except _FeaturesReached as reached:
-                return reached.features.to(images.dtype)
-        raise InputError(f"The network never called its layer {self.head_name!r}. Name its final layer with 'head'.")
+        """The inputs of the head, flattened to shape (batch, feature).
+
+        Raises
+        ------
+        InputError
+            As `forward`; and if the head is unknown, is never called, or is not where the logits come from.
+        """
+        head = self.head
+        found = self._found_on_the_way(head, images) if self.head_is_certain else self._found_in_a_whole_pass(images)
+        return networks.as_features(found, str(self.head_name), len(images)).to(images.dtype)
 
     @contextmanager
     def evaluating(self, precision: Precision | None = None) -> Iterator[Classifier]:
@@ -110,21 +146,51 @@ class Classifier(nn.Module):
             for module, mode in modes:
                 module.training = mode
 
+    @property
+    def _plain(self) -> nn.Module:
+        return networks.unwrapped(self.network)
+
+    def _found_on_the_way(self, head: nn.Module, images: Batch) -> Any:
+        """The inputs of the head, from a forward pass that stops there."""
+        normalised = self._normalise(images)
+        handle = head.register_forward_pre_hook(_stop_at_head, with_kwargs=True)
+        try:
+            with self._autocast():
+                self._plain(normalised)
+        except _FeaturesReached as reached:
+            return reached.features
+        finally:
+            handle.remove()
+        raise networks.never_called(str(self.head_name))
+
+    def _found_in_a_whole_pass(self, images: Batch) -> Any:
+        """The inputs of the head, from a pass that goes on to the logits, to see that they come from it."""
+        normalised = self._normalise(images)
+        with networks.recorded_calls(networks.linear_layers(self._plain)) as calls, self._autocast():
+            output = self._plain(normalised)
+        head = str(self.head_name)
+        networks.check_gives_logits(head, calls, networks.as_logits(output, self.output, len(images)))
+        self.head_is_certain = True
+        return calls[head][0]
+
     def _normalise(self, images: Batch) -> Tensor:
+        self._check(images)
         images = images.contiguous(memory_format=torch.channels_last)
-        return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
+        return ((images - self.mean.to(images)) / self.std.to(images)).to(self.dtype)
+
+    def _check(self, images: Tensor) -> None:
+        if images.ndim != 4 or not images.is_floating_point():
+            rule = "be floating point in [0, 1], of shape (batch, channel, height, width)"
+            raise must("images", rule, f"{images.dtype}, {tuple(images.shape)}")
+        if images.device != self.device:
+            raise must("images", f"be on the network's device, {self.device}", str(images.device), "Move them there.")
+        if len(self.mean) not in (1, images.shape[1]):
+            rule = f"have {len(self.mean)} channels, as the 'mean' and 'std' of the classifier do"
+            raise must("images", rule, tuple(images.shape), "Give a mean and a std for each channel of the images.")
 
     def _autocast(self) -> torch.autocast:
         bf16 = self.precision == "bf16" or (self.precision == "auto" and has_bf16(self.device))
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
-
-    @contextmanager
-    def _stopping_at_head(self) -> Iterator[None]:
-        handle = self.head.register_forward_pre_hook(_stop_at_head)
-        try:
-            yield
-        finally:
-            handle.remove()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16 and self.dtype == torch.float32)
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -141,8 +207,16 @@ def default_device() -> torch.device:
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
-def _last_linear(network: nn.Module) -> str:
-    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not names:
-        raise InputError("The network has no nn.Linear, so its features are unknown. Name its final layer with 'head'.")
-    return names[-1]
+def _per_channel(values: Sequence[float], network: nn.Module) -> Tensor:
+    """The values, shape (channel, 1, 1), on the network's device."""
+    device = next((parameter.device for parameter in network.parameters()), None)
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
+
+
+def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    if len(mean) != len(std) or not len(mean):
+        raise must("mean", "have as many values as the 'std', one for each channel", tuple(mean))
+    if not all(map(math.isfinite, mean)):
+        raise must("mean", "be finite", tuple(mean))
+    if not all(0 < value < math.inf for value in std):
+        raise must("std", "be above 0 and finite", tuple(std))

@@ -1,32 +1,8 @@
-"""Architectures by name."""
+"""Architectures by name, networks of other libraries and of your own, and files of weights."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
-from torch import nn
-
-from notbugs.errors import check_choice
-from notbugs.models.cnn import cnn
-
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"cnn": cnn}
-
-
-def build(name: str, *, channels: int, classes: int, **options: int) -> nn.Module:
-    """A freshly initialised network by name.
-
-    Parameters
-    ----------
-    name : str
-        One of `ARCHITECTURES`.
-    channels, classes : int
-        Of the images and of the labels.
-    options : int
-        Passed on to the architecture, for instance `width` and `features` of `cnn`.
-
-    Raises
-    ------
-    InputError
-        If there is no such architecture.
-    """
-    return ARCHITECTURES[check_choice("architecture", name, ARCHITECTURES)](channels, classes, **options)
+from notbugs.models.checkpoint import Blueprint as Blueprint
+from notbugs.models.checkpoint import load_classifier as load_classifier
+from notbugs.models.checkpoint import save_classifier as save_classifier
+from notbugs.models.registry import ARCHITECTURES as ARCHITECTURES
+from notbugs.models.registry import build as build
+from notbugs.models.weights import load_weights as load_weights

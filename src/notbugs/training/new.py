@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from notbugs.classifier import Classifier, Precision, default_device
 from notbugs.data import Data
 from notbugs.models import build
+from notbugs.models.zoo import normalisation
 from notbugs.seeds import seeded
 
 
@@ -17,16 +20,18 @@ def new_classifier(
     seed: int = 0,
     precision: Precision = "auto",
     device: torch.device | None = None,
-    **options: int,
+    **options: Any,
 ) -> Classifier:
     """An untrained classifier for `data`, with the normalisation of its training images.
+
+    With `pretrained=True`, where the architecture has it, the weights and the normalisation are the published ones.
 
     Parameters
     ----------
     data : Data
-        Gives the channels, the classes and the statistics.
+        Gives the channels, the size, the classes and the statistics.
     architecture : str
-        By name; `options` go to it, for instance `width` and `features` of `cnn`.
+        As `notbugs.build` takes it; `options` go to it, for instance `width` and `features` of `cnn`.
     seed : int
         The weights follow from it; torch's global generator is left as it was.
     precision : {"auto", "fp32", "bf16"}
@@ -37,9 +42,11 @@ def new_classifier(
     Raises
     ------
     InputError
-        If there is no such architecture.
+        If there is no such architecture or option.
     """
-    mean, std = data.channel_statistics
+    channels, height, width = data.train.shape
     with seeded(seed, "weights"):
-        network = build(architecture, channels=data.train.shape[0], classes=len(data.classes), **options)
+        network = build(architecture, channels=channels, classes=len(data.classes), size=(height, width), **options)
+    published = normalisation(architecture) if options.get("pretrained") else None
+    mean, std = published or data.channel_statistics
     return Classifier(network, mean=mean, std=std, precision=precision).to(device or default_device())

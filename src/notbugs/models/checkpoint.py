@@ -1,0 +1,248 @@
+"""Classifiers in one file, with everything they are built from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from notbugs._version import __version__
+from notbugs.classifier import Classifier, Precision
+from notbugs.errors import InputError, must
+from notbugs.files import read_tensors, write_tensors
+from notbugs.models import zoo
+from notbugs.models.registry import ARCHITECTURES, LIBRARIES, build
+from notbugs.models.weights import load_tensors, read_weights
+from notbugs.networks import unwrapped
+from notbugs.seeds import seeded
+
+KEY = "notbugs.classifier"
+
+
+class Blueprint(BaseModel):
+    """What a network is built from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str = Field(description="By name, as `build` takes it.")
+    shape: tuple[int, int, int] = Field(description="Of an image: (channel, height, width).")
+    classes: tuple[str, ...] = Field(min_length=2, description="Their names, in the order of the logits.")
+    options: dict[str, bool | int | float | str] = Field({}, description="Of the architecture.")
+
+    def build(self) -> nn.Module:
+        """A network for weights to be loaded into; torch's global generator is left as it was."""
+        channels, height, width = self.shape
+        options = {name: value for name, value in self.options.items() if name != "pretrained"}
+        with seeded(0, "blueprint"):
+            return build(
+                self.architecture, channels=channels, classes=len(self.classes), size=(height, width), **options
+            )
+
+
+class _Header(BaseModel):
+    """What the file says besides its tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    notbugs: str = __version__
+    blueprint: Blueprint
+    head: str | None
+    output: str | int
+    precision: Precision
+    dtype: Literal["float64", "float32", "float16", "bfloat16"]
+
+
+def save_classifier(path: str | Path, classifier: Classifier, blueprint: Blueprint) -> None:
+    """Write a classifier as one safetensors file that `load_classifier` needs nothing else to read.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in `.safetensors`.
+    classifier : Classifier
+        Its weights, normalisation, head, output and precision are kept.
+    blueprint : Blueprint
+        What its network was built from.
+
+    Raises
+    ------
+    InputError
+        If `path` ends otherwise, or the blueprint builds another network.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise must("path", "end in .safetensors", str(path))
+    network = unwrapped(classifier.network)
+    state = network.state_dict()
+    if {name: value.shape for name, value in blueprint.build().state_dict().items()} != {
+        name: value.shape for name, value in state.items()
+    }:
+        raise must("blueprint", "build the classifier's network", blueprint.architecture, "Give its options, too.")
+    tensors = {f"network.{name}": value.clone() for name, value in state.items()}  # clones: tied weights come apart
+    header = _Header(
+        blueprint=blueprint,
+        head=classifier.head_name if classifier.head_is_certain else None,
+        output=classifier.output,
+        precision=classifier.precision,
+        dtype=str(classifier.dtype).removeprefix("torch."),  # pyrefly: ignore
+    )
+    write_tensors(path, tensors | {"mean": classifier.mean, "std": classifier.std}, {KEY: header.model_dump_json()})
+
+
+def load_classifier(
+    file: str | Path,
+    *,
+    architecture: str | None = None,
+    shape: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    head: str | None = None,
+    output: str | int = "auto",
+    precision: Precision | None = None,
+    device: torch.device | None = None,
+    **options: Any,
+) -> Classifier:
+    """A classifier from a file, in evaluation mode.
+
+    A file of `save_classifier` says everything itself; what is given besides must agree with it. For any other
+    file of weights (see `load_weights`), the architecture and the data's shape and classes are needed, and the
+    normalisation that the network was trained with.
+
+    Parameters
+    ----------
+    file : str or Path
+        Of `save_classifier`, or any weights.
+    architecture : str, optional
+        As `build` takes it, with `options`.
+    shape : (int, int, int), optional
+        Of the images that it will see: (channel, height, width).
+    classes : sequence of str, optional
+        Of the labels that it will be held against.
+    mean, std : sequence of float, optional
+        Of the normalisation. If not given: those of a normaliser in the file, else those that the published weights
+        of a `timm:` or `torchvision:` architecture expect.
+    head, output, precision
+        Of `Classifier`.
+    device : torch.device, optional
+        Where it goes; the CPU if not given.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, of a newer notbugs or of another network; or something needed is not given.
+    """
+    path = Path(file)
+    header = _read_header(path)
+    if header is None:
+        blueprint = _given(architecture, shape, classes, options)
+        found = _foreign(path, blueprint, mean, std, head=head, output=output, precision=precision or "auto")
+    else:
+        given = {"mean": mean, "std": std, "head": head, "output": output if output != "auto" else None}
+        if told := [name for name, value in (given | options).items() if value is not None]:
+            raise InputError(f"{path} says itself what {told[0]!r} is. Leave it out.")
+        _check_agreement(path, header.blueprint, architecture, shape, classes)
+        found = _ours(path, header, precision)
+    return found.to(device or torch.device("cpu")).eval()
+
+
+def _given(
+    architecture: str | None, shape: Sequence[int] | None, classes: Sequence[str] | None, options: dict[str, Any]
+) -> Blueprint:
+    given = {"architecture": architecture, "shape": shape, "classes": classes}
+    if missing := [name for name, value in given.items() if value is None]:
+        raise InputError(f"The file holds weights alone. Give the {missing[0]!r} of their network, too.")
+    try:
+        return Blueprint.model_validate(given | {"options": options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise must(str(first["loc"][0]), f"be right for a network ({first['msg']})", first["input"]) from error
+
+
+def _foreign(
+    path: Path, blueprint: Blueprint, mean: Sequence[float] | None, std: Sequence[float] | None, **how: Any
+) -> Classifier:
+    tensors = read_weights(path)
+    if mean is None or std is None:
+        known = _stored_normalisation(tensors) or zoo.normalisation(blueprint.architecture)
+        if known is None or (mean is None) != (std is None):
+            raise InputError(
+                "The normalisation that the network was trained with is not in the file. Give its 'mean' and 'std', "
+                "one value for each channel, for pixels in [0, 1]; 0 and 1 if the network normalises its images itself."
+            )
+        mean, std = known
+    network = blueprint.build()
+    load_tensors(network, tensors, str(path))
+    return Classifier(network, mean=mean, std=std, **how)
+
+
+def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifier:
+    tensors = read_tensors(path)
+    if not {"mean", "std"} <= tensors.keys():
+        raise InputError(f"{path} is not a classifier that notbugs can read: its mean or std is missing.")
+    mean, std = (tensors.pop(name).flatten().tolist() for name in ("mean", "std"))
+    network = header.blueprint.build().to(getattr(torch, header.dtype))
+    load_tensors(network, tensors, str(path))
+    return Classifier(
+        network, mean=mean, std=std, head=header.head, output=header.output, precision=precision or header.precision
+    )
+
+
+def _read_header(path: Path) -> _Header | None:
+    """What a file of `save_classifier` says; None for any other file."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as opened:
+            text = (opened.metadata() or {}).get(KEY)
+        if text is None:
+            return None
+        values = json.loads(text)
+        if isinstance(values, dict) and values.get("format") != 1:
+            raise InputError(f"{path} is of a newer notbugs ({values.get('notbugs')}). Upgrade: pip install -U notbugs")
+        return _Header.model_validate(values)
+    except InputError:
+        raise
+    except (ValidationError, ValueError) as error:
+        raise InputError(f"{path} is not a classifier that notbugs can read ({error}).") from error
+    except Exception as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
+
+
+def _check_agreement(
+    path: Path, found: Blueprint, architecture: str | None, shape: Sequence[int] | None, classes: Sequence[str] | None
+) -> None:
+    name = found.architecture
+    if architecture not in (None, name):
+        raise must("architecture", f"be {name!r}, as {path} says", architecture)
+    if architecture is None and name not in ARCHITECTURES and name.partition(":")[0] not in LIBRARIES:
+        raise InputError(
+            f"{path} was made with a network of your own. A file alone never makes notbugs run code: "
+            f"if you trust it, give architecture={name!r}."
+        )
+    if shape is not None and shape[0] != found.shape[0]:
+        raise must("shape", f"have {found.shape[0]} channels, as the classifier in {path} does", tuple(shape))
+    if classes is None or tuple(classes) == found.classes:
+        return
+    if len(classes) != len(found.classes) or sorted(classes) == sorted(found.classes):
+        rule = f"be the {len(found.classes)} of the classifier in {path}, in its order: {', '.join(found.classes[:12])}"
+        raise must("classes", rule, tuple(classes)[:12])
+
+
+def _stored_normalisation(tensors: dict[str, Tensor]) -> zoo.Normalisation | None:
+    """Mean and standard deviation of a normaliser whose buffers are among the tensors, as in MadryLab's files."""
+    for name, value in tensors.items():
+        last = name.rpartition(".")[2]
+        deviation = tensors.get(name.removesuffix("mean") + "std") if last in ("mean", "new_mean") else None
+        if deviation is None or value.numel() != deviation.numel() or value.numel() > 16:
+            continue
+        if value.max() <= 1:  # else its unit is another one than pixels in [0, 1]
+            return tuple(value.flatten().tolist()), tuple(deviation.flatten().tolist())
+    return None

@@ -1,0 +1,116 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from notbugs.errors import InputError, check_choice, check_count, must
+from notbugs.models import zoo
+from notbugs.models.cnn import cnn
+from notbugs.models.densenet import densenet121
+from notbugs.models.resnets import resnet9, resnet18, resnet34, resnet50, wrn28_10
+from notbugs.models.sizes import Size, height_and_width
+from notbugs.models.vgg import vgg16_bn
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "resnet9": resnet9,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "wrn28-10": wrn28_10,
+    "vgg16-bn": vgg16_bn,
+    "densenet121": densenet121,
+}
+LIBRARIES = {"timm": zoo.timm_network, "torchvision": zoo.torchvision_network}
+
+
+def build(name: str, *, channels: int, classes: int, size: Size = 32, **options: Any) -> nn.Module:
+    """A freshly initialised network by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `ARCHITECTURES`; `timm:NAME` or `torchvision:NAME`; or `module:attribute`, a function of your own that
+        makes a network.
+    channels, classes : int
+        Of the images and of the labels.
+    size : int or (int, int)
+        Height and width of the images in pixels. The number of weights of our own architectures does not depend on
+        it, only where they halve.
+    options
+        Passed on to the architecture, for instance `width`.
+
+    Raises
+    ------
+    InputError
+        If there is no such architecture or option, or the library that has it is not installed.
+    """
+    check_count("channels", channels)
+    check_count("classes", classes, low=2)
+    size = height_and_width(size)
+    source, separator, rest = name.partition(":")
+    if separator and source in LIBRARIES:
+        return LIBRARIES[source](rest, channels, classes, size, **options)
+    if separator:
+        return _own(name, source, rest, {"channels": channels, "classes": classes, "size": size}, options)
+    if name not in ARCHITECTURES:
+        near = get_close_matches(name, ARCHITECTURES, n=1)
+        rule = f"be one of {', '.join(ARCHITECTURES)}, timm:NAME, torchvision:NAME or MODULE:FUNCTION"
+        raise must("architecture", rule, name, f"Did you mean {near[0]!r}?" if near else "")
+    make = ARCHITECTURES[name]
+    allowed = [option for option in inspect.signature(make).parameters if option not in ("channels", "classes", "size")]
+    for option in options:
+        check_choice(f"option of {name}", option, allowed)
+    return make(channels, classes, size=size, **options)
+
+
+def _own(name: str, module: str, attribute: str, images: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+    """The network that the user's own function makes; of `images` it is told what it takes."""
+    with _working_folder_first():
+        make = _imported(name, module, attribute)
+        try:
+            taken = inspect.signature(make).parameters
+            everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+            network = make(**{key: value for key, value in images.items() if everything or key in taken}, **options)
+        except Exception as error:
+            raise InputError(f"The architecture {name!r} could not be made: {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise must("architecture", "make a torch.nn.Module", f"{name} -> {type(network).__name__}")
+    return network
+
+
+def _imported(name: str, module: str, attribute: str) -> Callable[..., Any]:
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"The architecture {name!r} could not be imported ({reason}). It is MODULE:FUNCTION, with the module in "
+            "the folder in which you give the command, or installed; or timm:NAME or torchvision:NAME."
+        ) from error
+    if not callable(found) or isinstance(found, nn.Module):
+        raise must("architecture", "name a function or class that makes a network", f"{name} -> {found!r:.80}")
+    return found
+
+
+@contextmanager
+def _working_folder_first() -> Iterator[None]:
+    """Modules are found in the working folder too, also where Python was not started with `-m`."""
+    before = list(sys.path)
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path[:] = before

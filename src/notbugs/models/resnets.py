@@ -1,0 +1,122 @@
+"""Residual networks in CIFAR form: 3x3 stems, and no max-pool below 96 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from notbugs.errors import check_count
+from notbugs.models.layers import (
+    PreActivation,
+    Residual,
+    Skip,
+    conv_norm_relu,
+    convolution,
+    initialised,
+    named,
+    stem_pool,
+)
+from notbugs.models.sizes import Size, halving, strides
+
+
+def resnet9(channels: int, classes: int, *, size: Size = 32, width: int = 64) -> nn.Module:
+    """David Page's network for DAWNBench: eight convolutions, two skips, a global maximum and a linear head.
+
+    6,573,130 parameters for 3 channels and 10 classes. Its logits are not scaled by 1/8 as his are, and its head has
+    a bias.
+    """
+    a, b, c, d = (check_count("width", width) * 2**stage for stage in range(4))
+    halved = strides(size, 3)
+    first, second, third = (halving(nn.MaxPool2d, stride) for stride in halved.stages)
+    return initialised(
+        named(
+            prep=nn.Sequential(conv_norm_relu(channels, a, halved.stem), stem_pool(halved)),
+            layer1=nn.Sequential(conv_norm_relu(a, b), first, Skip(conv_norm_relu(b, b), conv_norm_relu(b, b))),
+            layer2=nn.Sequential(conv_norm_relu(b, c), second),
+            layer3=nn.Sequential(conv_norm_relu(c, d), third, Skip(conv_norm_relu(d, d), conv_norm_relu(d, d))),
+            pool=nn.AdaptiveMaxPool2d(1),
+            flatten=nn.Flatten(),
+            linear=nn.Linear(d, classes),
+        )
+    )
+
+
+def resnet18(channels: int, classes: int, *, size: Size = 32, width: int = 64) -> nn.Module:
+    """He et al.'s with 18 layers: 11,173,962 parameters for 3 channels and 10 classes."""
+    return _resnet(_basic, (2, 2, 2, 2), channels, classes, size, width)
+
+
+def resnet34(channels: int, classes: int, *, size: Size = 32, width: int = 64) -> nn.Module:
+    """He et al.'s with 34 layers: 21,282,122 parameters for 3 channels and 10 classes."""
+    return _resnet(_basic, (3, 4, 6, 3), channels, classes, size, width)
+
+
+def resnet50(channels: int, classes: int, *, size: Size = 32, width: int = 64) -> nn.Module:
+    """He et al.'s with 50 layers, the paper's: 23,520,842 parameters for 3 channels and 10 classes."""
+    return _resnet(_bottleneck, (3, 4, 6, 3), channels, classes, size, width)
+
+
+def wrn28_10(channels: int, classes: int, *, size: Size = 32, width: int = 160) -> nn.Module:
+    """Zagoruyko and Komodakis' with 28 layers: 36,479,194 parameters for 3 channels and 10 classes.
+
+    `width` is the number of channels of the first group, 16 times the widening factor.
+    """
+    halved = strides(size, 2)
+    groups, inputs = {}, 16
+    for stage, stride in enumerate((1, *halved.stages)):
+        outputs = check_count("width", width) * 2**stage
+        blocks = [PreActivation(inputs if not n else outputs, outputs, 1 if n else stride) for n in range(4)]
+        groups[f"block{stage + 1}"] = named(layer=nn.Sequential(*blocks))
+        inputs = outputs
+    return initialised(
+        named(
+            conv1=convolution(channels, 16, 3, halved.stem),
+            stem_pool=stem_pool(halved),
+            **groups,
+            bn1=nn.BatchNorm2d(inputs),
+            relu=nn.ReLU(),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(inputs, classes),
+        )
+    )
+
+
+def _basic(width: int) -> list[tuple[int, int]]:
+    return [(width, 3), (width, 3)]
+
+
+def _bottleneck(width: int) -> list[tuple[int, int]]:
+    return [(width, 1), (width, 3), (4 * width, 1)]
+
+
+def _resnet(
+    plan: Callable[[int], list[tuple[int, int]]],
+    depths: tuple[int, ...],
+    channels: int,
+    classes: int,
+    size: Size,
+    width: int,
+) -> nn.Module:
+    """`plan` has the channels and kernels of a block's convolutions; `depths` the number of blocks of every stage."""
+    halved = strides(size, 3)
+    stages, inputs = {}, check_count("width", width)
+    for stage, (depth, stride) in enumerate(zip(depths, (1, *halved.stages), strict=True)):
+        convolutions, blocks = plan(width * 2**stage), []
+        for number in range(depth):
+            blocks.append(Residual(inputs, convolutions, 1 if number else stride))
+            inputs = convolutions[-1][0]
+        stages[f"layer{stage + 1}"] = nn.Sequential(*blocks)
+    return initialised(
+        named(
+            conv1=convolution(channels, width, 3, halved.stem),
+            bn1=nn.BatchNorm2d(width),
+            relu=nn.ReLU(),
+            stem_pool=stem_pool(halved),
+            **stages,
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            linear=nn.Linear(inputs, classes),
+        )
+    )

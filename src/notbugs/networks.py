@@ -1,0 +1,184 @@
+"""What a classifier asks of any network: the module inside its wrappers, its head, and the logits it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from notbugs.errors import InputError, must
+
+NAME_THE_HEAD = "Name with 'head' the module whose inputs are the features."
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network inside `DataParallel`, `DistributedDataParallel` and `torch.compile`, which shares its weights."""
+    while True:
+        if isinstance(network, DataParallel | DistributedDataParallel):
+            network = network.module
+        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):
+            network = inner
+        else:
+            return network
+
+
+def linear_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Every `nn.Linear` by its name, in the order in which they were registered."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+
+
+def find_module(network: nn.Module, name: str) -> nn.Module:
+    """The module called `name`.
+
+    Raises
+    ------
+    InputError
+        If there is none, with the nearest name.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    if name not in modules or not name:
+        near = get_close_matches(name, modules, n=1) or list(linear_layers(network))[-1:]
+        raise must("head", "name a module of the network", name, f"Did you mean {near[0]!r}?" if near else "")
+    return modules[name]
+
+
+def first_input(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The first argument of a call, by position or by name."""
+    return inputs[0] if inputs else next(iter(named.values()), None)
+
+
+@contextmanager
+def recorded_calls(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Any, Any]]]:
+    """Input and output of the first call of each module inside the block, in the order of the calls."""
+    calls: dict[str, tuple[Any, Any]] = {}
+
+    def record(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            calls.setdefault(name, (first_input(inputs, named), output))
+
+        return hook
+
+    handles = [module.register_forward_hook(record(name), with_kwargs=True) for name, module in modules.items()]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_gives_logits(head: str, calls: Mapping[str, tuple[Any, Any]], logits: Tensor) -> None:
+    """Refuse a head, found as the last `nn.Linear` registered, that another layer contradicts.
+
+    Its output must be the logits; or, where no linear layer's is (the network scales them, say), it must be the only
+    one of their shape.
+    """
+    if head not in calls:
+        raise never_called(head)
+    giving = [name for name, (_, output) in calls.items() if _equal(output, logits)]
+    fitting = [name for name, (_, output) in calls.items() if getattr(output, "shape", None) == logits.shape]
+    if head in giving or (not giving and fitting == [head]):
+        return
+    if giving:
+        raise InputError(
+            f"The logits come from the layer {giving[0]!r}, not from {head!r}, the last nn.Linear registered. "
+            f"Name it: head={giving[0]!r}."
+        )
+    raise InputError(
+        f"No nn.Linear gives the logits, so the features are unknown. {NAME_THE_HEAD} "
+        f"The linear layers called last are {', '.join(list(calls)[-5:])}."
+    )
+
+
+def never_called(head: str) -> InputError:
+    """The error of a head that a forward pass does not reach."""
+    return InputError(f"The network never called its layer {head!r}. {NAME_THE_HEAD}")
+
+
+def as_features(found: Any, head: str, count: int) -> Tensor:
+    """The input of the head, flattened to (batch, feature).
+
+    Raises
+    ------
+    InputError
+        If it has not one row for each of the `count` images.
+    """
+    if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != count:
+        raise InputError(
+            f"The inputs of the head {head!r} must have one row for each of the {count} images. "
+            f"Got {_describe(found)} instead. Name another module with 'head'."
+        )
+    return found.flatten(1)
+
+
+def as_logits(output: Any, choice: str | int, count: int) -> Tensor:
+    """The logits among what a network returned for `count` images.
+
+    Raises
+    ------
+    InputError
+        If it is not clear which they are, or they are not floating point of shape (batch, class).
+    """
+    logits = _sole(output) if choice == "auto" else _chosen(output, choice)
+    if logits is None:
+        raise InputError(
+            f"The 'output' must say which of the network's outputs are the logits. Got {choice!r}, and the network "
+            f"returned {_describe(output)}. Choose one of {', '.join(map(repr, _parts(output))) or 'none: no tensors'}."
+        )
+    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2 or not logits.is_floating_point():
+        raise InputError(
+            "The network must return floating point logits of shape (batch, class), with at least two classes. Got "
+            f"{_describe(logits)} for {count} images instead. Put what brings them into this shape behind it: "
+            "nn.Sequential(network, nn.Flatten()), for instance."
+        )
+    return logits
+
+
+def _sole(output: Any) -> Tensor | None:
+    """The only candidate: a tensor, the part called `logits`, or the one element of a tuple."""
+    parts = _parts(output)
+    if isinstance(output, Tensor):
+        return output
+    if "logits" in parts:
+        return parts["logits"]
+    return parts[0] if isinstance(output, tuple | list) and len(output) == 1 and 0 in parts else None
+
+
+def _chosen(output: Any, choice: str | int) -> Tensor | None:
+    return _parts(output).get(choice)
+
+
+def _parts(output: Any) -> dict[str | int, Tensor]:
+    """The tensors of a tuple by index, of a mapping by key, of anything else by attribute."""
+    items: dict[str | int, Any] = {}
+    if isinstance(output, tuple | list):
+        items |= dict(enumerate(output))
+    if isinstance(output, Mapping):
+        items |= output
+    elif isinstance(output, tuple) and hasattr(output, "_asdict"):
+        items |= output._asdict()
+    elif is_dataclass(output):
+        items |= {field.name: getattr(output, field.name) for field in fields(output)}
+    elif not isinstance(output, Tensor) and hasattr(output, "logits"):
+        items["logits"] = output.logits
+    return {key: value for key, value in items.items() if isinstance(value, Tensor)}
+
+
+def _describe(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"{str(output.dtype).removeprefix('torch.')} of shape {tuple(output.shape)}"
+    parts = ", ".join(f"{key!r}: {tuple(value.shape)}" for key, value in _parts(output).items())
+    return f"{type(output).__name__} ({parts})" if parts else type(output).__name__
+
+
+def _equal(output: Any, logits: Tensor) -> bool:
+    return (
+        isinstance(output, Tensor)
+        and output.numel() == logits.numel()
+        and torch.equal(output.detach().flatten().to(logits.dtype), logits.detach().flatten())
+    )
