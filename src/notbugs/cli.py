@@ -7,12 +7,13 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from notbugs import study
+from notbugs import construct, study, workers
 from notbugs._version import __version__
-from notbugs.console import TerminalConsole
+from notbugs.console import TerminalConsole, show
 from notbugs.errors import check_count
+from notbugs.measure import Accuracy
 from notbugs.report import require_extra, write_report
-from notbugs.study import Recipe
+from notbugs.study import BuildJob, EvaluateJob, Kind, Recipe, TrainJob, VerifyJob
 from notbugs.theory import write_theory_page
 
 app = App(
@@ -21,7 +22,9 @@ app = App(
     help="A laboratory for robust and non-robust features.",
     default_parameter=Parameter(consume_multiple=True),
 )
+Flat = Parameter(name="*", show_default=False)
 NO_SETTINGS = Recipe()
+TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
 
 
 @app.command
@@ -31,7 +34,7 @@ def run(
     *,
     out: Path | None = None,
     quiet: bool = False,
-    settings: Annotated[Recipe, Parameter(name="*", show_default=False)] = NO_SETTINGS,
+    settings: Annotated[Recipe, Flat] = NO_SETTINGS,
 ) -> None:
     """Run a study: train, build the constructed sets, train on them, measure, report.
 
@@ -70,6 +73,114 @@ def report(folder: Path, /) -> None:
 
 
 @app.command
+def train(*, out: Path, quiet: bool = False, job: Annotated[TrainJob, Flat] = TRAIN) -> None:
+    """Train one classifier, standard or, with --adversary.eps, adversarial; print its clean accuracy.
+
+    The same command again goes on where a killed run stopped. Under torchrun, several processes share the work.
+
+    Parameters
+    ----------
+    out
+        The file to write, in safetensors: weights, and everything needed to build the classifier again.
+    quiet
+        Print only the accuracy.
+    """
+    with workers.joined():
+        _print_accuracies(study.train_one(job, out, _console(quiet)))
+
+
+@app.command
+def build(
+    kind: Kind, model: Path, /, *, out: Path, quiet: bool = False, job: Annotated[BuildJob, Flat] = BUILD
+) -> None:
+    """Build one constructed set from any data and any classifier.
+
+    The same command again goes on where a killed one stopped, and mends what is damaged. Under torchrun, several
+    processes share the work. The last line printed is the folder.
+
+    Parameters
+    ----------
+    kind
+        robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other
+        or det (D_rand with any or with wrong targets, D_det with the next class: relabelled).
+    model
+        The source: a file of `notbugs train`, or any weights with --architecture, --mean and --std.
+    out
+        The folder to write.
+    quiet
+        Print only the folder.
+    """
+    with workers.joined():
+        study.build_one(kind, model, job, out, _console(quiet))
+        if workers.rank() == 0:
+            print(out)
+
+
+@app.command
+def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob, Flat] = EVALUATE) -> None:
+    """Clean and robust accuracy of one classifier on the test images, with 95 % intervals.
+
+    Parameters
+    ----------
+    model
+        A file of `notbugs train`, or any weights with --architecture, --mean and --std.
+    quiet
+        Print only the accuracies.
+    """
+    _print_accuracies(study.evaluate_one(model, job, _console(quiet)))
+
+
+@app.command
+def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Flat] = VERIFY) -> int:
+    """Check a constructed set: every hash, shape, range and label; exit with status 1 if anything is wrong.
+
+    Parameters
+    ----------
+    folder
+        The set.
+    quiet
+        Print only what is wrong.
+    """
+    findings = study.verify_one(folder, job, _console(quiet))
+    for finding in findings:
+        print(finding)
+    if not (findings or quiet):
+        print(f"Nothing is wrong with {folder}.")
+    return int(bool(findings))
+
+
+@app.command
+def export(folder: Path, out: Path, /, *, to: construct.ExportFormat, quiet: bool = False) -> None:
+    """Write a constructed set for other libraries; the last line printed is the folder.
+
+    Parameters
+    ----------
+    folder
+        The set.
+    out
+        The folder to write; it must not be there yet.
+    to
+        imagefolder (PNG files, rounded to 8 bits), parquet (for `datasets`, pixels unrounded), or npz.
+    quiet
+        Print only the folder.
+    """
+    with _console(quiet).stage(f"export to {to}") as progress:
+        print(construct.export(folder, out, to, progress=progress))
+
+
+@app.command
+def info(folder: Path, /) -> None:
+    """What a constructed set is: source, data, search, success, norms, hashes.
+
+    Parameters
+    ----------
+    folder
+        The set.
+    """
+    show(construct.table(construct.describe(folder)))
+
+
+@app.command
 def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
     """Check the paper's three theorems on two Gaussians, and write a page to play with.
 
@@ -91,3 +202,12 @@ def recipes() -> None:
     """List the recipes that come with notbugs."""
     for name in study.recipe_names():
         print(name)
+
+
+def _console(quiet: bool) -> TerminalConsole:
+    return TerminalConsole(quiet=quiet or workers.rank() > 0)
+
+
+def _print_accuracies(found: list[Accuracy]) -> None:
+    if workers.rank() == 0:
+        print(*found, sep="\n")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Table
 
 from notbugs.progress import Progress, silent
 
@@ -77,3 +78,8 @@ class _LogLines:
         self.said = now
         left = (now - self.began) * (total - done) / (done - self.first)
         print(f"{self.title}: {done}/{total}, about {left:.0f} s left {note}".rstrip(), file=sys.stderr, flush=True)
+
+
+def show(table: Table) -> None:
+    """Print a table, as wide as the terminal."""
+    RichConsole(highlight=False).print(table)

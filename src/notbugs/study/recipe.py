@@ -3,107 +3,31 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from notbugs.classifier import Precision
 from notbugs.errors import InputError
-from notbugs.search import QuasiNewton, Schedule, Steps, fast_matching
-from notbugs.search.steps import Decay
-from notbugs.threat import Norm, Threat, threat
+from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
+from notbugs.threat import threat
 from notbugs.training import Training
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Architecture(_Section):
-    """Which network, for every classifier of the study."""
-
-    name: Literal["cnn"] = Field("cnn", description="Architecture by name.")
-    width: int = Field(32, ge=1, description="Channels of the first convolution.")
-    features: int = Field(128, ge=1, description="Penultimate features.")
-    stride: int = Field(1, ge=1, description="Of the first convolution.")
-
-
-class Matching(_Section):
-    """The search of feature matching, for D_R and D_NR. The paper's: gradient, 1000 steps of 0.1."""
-
-    method: Literal["quasi-newton", "gradient"] = Field("quasi-newton", description="How the search moves.")
-    steps: int = Field(60, ge=1, description="Gradients.")
-    step_size: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="First step, or trust radius, l2; 0.035 times the root of the number of pixel values if not given.",
-    )
-    momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
-    decay: Decay = Field("constant", description="How the step falls to 0, of the gradient method.")
-
-    def schedule(self, shape: Sequence[int]) -> Steps:
-        """As the search takes it, for images of `shape`."""
-        length = self.step_size or fast_matching(shape).reach
-        if self.method == "quasi-newton":
-            return QuasiNewton(self.steps, length)
-        return Schedule(self.steps, length, self.momentum, self.decay)
-
-
-class Relabelling(_Section):
-    """The targeted search for D_rand, D_rand_other and D_det."""
-
-    norm: Norm = Field("l2", description="Norm of the ball.")
-    eps: float = Field(0.5, ge=0, allow_inf_nan=False, description="Radius, pixel units.")
-    steps: int = Field(100, ge=1, description="Gradient steps.")
-    step_size: float | None = Field(None, gt=0, allow_inf_nan=False, description="Length of the first step.")
-    momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum.")
-    decay: Decay = Field("constant", description="How the step falls to 0.")
-
-    @property
-    def schedule(self) -> Schedule:
-        """As the search takes it."""
-        return Schedule(**self.model_dump(exclude={"norm", "eps"}))
-
-    @property
-    def threat(self) -> Threat:
-        """The ball."""
-        return threat(self.norm, self.eps)
-
-
-class Evaluation(_Section):
-    """How every classifier is measured."""
-
-    norm: Norm = Field("l2", description="Norm of the threat model.")
-    radii: tuple[float, ...] = Field((0.25, 0.5), description="Radii of robust accuracy, pixel units.")
-    steps: int = Field(20, ge=1, description="PGD steps, each 2.5 eps / steps long.")
-    restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")
-
-
-class Recipe(_Section):
+class Recipe(Source):
     """Everything that decides the numbers of a study."""
 
     name: str = Field("study", pattern=r"^[\w.-]+$", description="Name of the study.")
-    data: str = Field("digits", description="Data set by name, or a folder.")
-    train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
-    test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
-    heldout: float = Field(
-        0.0, ge=0, lt=1, description="Share of the training images to measure on in place of the test images."
-    )
-    seed: int = Field(0, ge=0, description="All randomness follows from it.")
-    device: str = Field("auto", description="A torch device, or auto.")
-    precision: Precision = Field("auto", description="What the networks compute in: fp32, bf16 or auto.")
-    architecture: Architecture = Architecture()
+    architecture: Architecture = Field(Architecture(), description="Of every classifier of the study.")
     standard: Training = Field(Training(), description="Of the standard and the independent classifier.")
     robust: Training = Field(Training(), description="Of the robust classifier.")
     constructed: Training = Field(Training(), description="Of the classifiers on constructed sets.")
     matching: Matching = Matching()
+    storage: Storage = Storage()
     relabelling: Relabelling = Relabelling()
     evaluation: Evaluation = Evaluation()
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")

@@ -1,0 +1,155 @@
+"""The sections of a recipe, which are also the options of the commands for one step of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from notbugs import data as data_room
+from notbugs.classifier import Classifier, Precision
+from notbugs.construct import Dtype
+from notbugs.data import Data
+from notbugs.models import Blueprint, load_classifier
+from notbugs.progress import Progress, silent
+from notbugs.search import QuasiNewton, Schedule, Steps, fast_matching
+from notbugs.search.steps import Decay
+from notbugs.study.machine import find_device
+from notbugs.threat import Norm, Threat, threat
+from notbugs.training import new_classifier
+
+Options = dict[str, bool | int | float | str]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Section):
+    """Which images, and where and how the work runs."""
+
+    data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
+    size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
+    train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
+    test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
+    heldout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the training images to measure on in place of the test images."
+    )
+    seed: int = Field(0, ge=0, description="All randomness follows from it.")
+    device: str = Field("auto", description="A torch device, or auto.")
+    precision: Precision = Field("auto", description="What the networks compute in: fp32, bf16 or auto.")
+
+    def read(self, progress: Progress = silent) -> Data:
+        """The images."""
+        data = data_room.load(self.data, size=self.size, progress=progress)
+        if self.heldout:
+            data = data.hold_out(self.heldout, self.seed)
+        return data.take(self.train_images, self.test_images, self.seed)
+
+
+class Architecture(_Section):
+    """Which network."""
+
+    name: str = Field("cnn", description="Architecture by name; docs/your-model.md has all of them.")
+    width: int | None = Field(None, ge=1, description="Channels of the first convolution, where the name takes it.")
+    features: int | None = Field(None, ge=1, description="Penultimate features, of cnn.")
+    stride: int | None = Field(None, ge=1, description="Of the first convolution, of cnn.")
+    options: Options = Field({}, description="Any others that the architecture takes.")
+
+    def blueprint(self, data: Data) -> Blueprint:
+        """What a network for these images is built from."""
+        own = self.model_dump(include={"width", "features", "stride"}, exclude_none=True)
+        return Blueprint(
+            architecture=self.name, shape=data.train.shape, classes=data.classes, options=own | self.options
+        )
+
+    def new(self, data: Data, seed: int, source: Source) -> Classifier:
+        """An untrained classifier for these images."""
+        options = self.blueprint(data).options
+        device = find_device(source.device)
+        return new_classifier(data, self.name, seed=seed, precision=source.precision, device=device, **options)
+
+
+class Model(_Section):
+    """What a file of weights does not say itself; a file that notbugs wrote says everything."""
+
+    architecture: str | None = Field(None, description="Of weights from elsewhere: by name, or my_module:function.")
+    mean: tuple[float, ...] | None = Field(None, description="Of the normalisation, per channel, pixels in [0, 1].")
+    std: tuple[float, ...] | None = Field(None, description="Of the normalisation, per channel.")
+    head: str | None = Field(None, description="The module whose inputs are the features; the last linear layer.")
+    output: str = Field("auto", description="Which of the network's outputs are the logits.")
+    options: Options = Field({}, description="Of the architecture.")
+
+    def load(self, file: Path, data: Data, source: Source) -> Classifier:
+        """The classifier in `file`."""
+        given = {name: getattr(self, name) for name in ("architecture", "mean", "std", "head", "output")}
+        return load_classifier(
+            file,
+            shape=data.train.shape,
+            classes=data.classes,
+            precision=None if source.precision == "auto" else source.precision,
+            device=find_device(source.device),
+            **given,
+            **self.options,
+        )
+
+
+class Storage(_Section):
+    """How a constructed set is stored."""
+
+    dtype: Dtype = Field("float32", description="Of the stored images; uint8 rounds.")
+    batch: int | None = Field(None, ge=1, description="Images searched at once; 250 if not given, fewer of large ones.")
+
+
+class Matching(_Section):
+    """The search of feature matching, for D_R and D_NR. The paper's: gradient, 1000 steps of 0.1."""
+
+    method: Literal["quasi-newton", "gradient"] = Field("quasi-newton", description="How the search moves.")
+    steps: int = Field(60, ge=1, description="Gradients.")
+    step_size: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="First step, or trust radius, l2; 0.035 times the root of the number of pixel values if not given.",
+    )
+    momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
+    decay: Decay = Field("constant", description="How the step falls to 0, of the gradient method.")
+
+    def schedule(self, shape: Sequence[int]) -> Steps:
+        """As the search takes it, for images of `shape`."""
+        length = self.step_size or fast_matching(shape).reach
+        if self.method == "quasi-newton":
+            return QuasiNewton(self.steps, length)
+        return Schedule(self.steps, length, self.momentum, self.decay)
+
+
+class Relabelling(_Section):
+    """The targeted search for D_rand, D_rand_other and D_det."""
+
+    norm: Norm = Field("l2", description="Norm of the ball.")
+    eps: float = Field(0.5, ge=0, allow_inf_nan=False, description="Radius, pixel units.")
+    steps: int = Field(100, ge=1, description="Gradient steps.")
+    step_size: float | None = Field(None, gt=0, allow_inf_nan=False, description="Length of the first step.")
+    momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum.")
+    decay: Decay = Field("constant", description="How the step falls to 0.")
+
+    @property
+    def schedule(self) -> Schedule:
+        """As the search takes it."""
+        return Schedule(**self.model_dump(exclude={"norm", "eps"}))
+
+    @property
+    def threat(self) -> Threat:
+        """The ball."""
+        return threat(self.norm, self.eps)
+
+
+class Evaluation(_Section):
+    """How every classifier is measured."""
+
+    norm: Norm = Field("l2", description="Norm of the threat model.")
+    radii: tuple[float, ...] = Field((0.25, 0.5), description="Radii of robust accuracy, pixel units.")
+    steps: int = Field(20, ge=1, description="PGD steps, each 2.5 eps / steps long.")
+    restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")

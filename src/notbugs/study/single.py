@@ -1,0 +1,145 @@
+"""One step of a study on its own: train a classifier, build a set, measure a classifier, check a set."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from notbugs import workers
+from notbugs.construct import ConstructedSet, Finding, Targets, relabel, robustify, verify
+from notbugs.data import Data
+from notbugs.errors import check_choice, must
+from notbugs.measure import Accuracy, evaluate
+from notbugs.models import save_classifier
+from notbugs.study.folder import Console, check_writable
+from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage
+from notbugs.training import Training, train
+
+Kind = Literal["robust", "nonrobust", "rand", "rand-other", "det"]
+KINDS: dict[str, Targets | None] = {
+    "robust": None,
+    "nonrobust": None,
+    "rand": "any",
+    "rand-other": "other",
+    "det": "next",
+}
+"""The constructed sets by name, and the targets of those that are relabelled."""
+
+
+class TrainJob(Source, Training):
+    """Train one classifier."""
+
+    architecture: Architecture = Architecture()
+    on: Path | None = Field(None, description="A constructed set to train on, in place of the data's training images.")
+
+
+class BuildJob(Source, Model, Storage):
+    """Build one constructed set."""
+
+    matching: Matching = Matching()
+    relabelling: Relabelling = Relabelling()
+
+
+class EvaluateJob(Source, Model, Evaluation):
+    """Measure one classifier."""
+
+
+class VerifyJob(Source, Model):
+    """Check one constructed set."""
+
+    data: str | None = Field(None, description="What the set was built from, to check perturbations and labels.")  # pyrefly: ignore
+    model: Path | None = Field(None, description="What it was built with, to check its recorded success.")
+
+
+def train_one(job: TrainJob, out: Path, console: Console) -> list[Accuracy]:
+    """Train a classifier, write it to `out`, and return its clean accuracy on the test images.
+
+    The same job again goes on where a killed one stopped, at the last epoch it finished.
+
+    Raises
+    ------
+    InputError
+        Before any work: if `out` is there already or cannot be written, or the data or the network break a rule.
+    """
+    if out.suffix != ".safetensors":
+        raise must("out", "end in .safetensors", str(out))
+    if out.exists():
+        raise must("out", "not be there yet", str(out), "Name another, or delete it.")
+    check_writable(out.parent)
+    data = _read(job, console)
+    images = ConstructedSet(job.on).images if job.on else data.train
+    if images.shape != data.train.shape:
+        raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
+    classifier = job.architecture.new(data, job.seed, job)
+    # Other settings, another checkpoint: what is not finished is never taken up with other settings.
+    digest = hashlib.sha256((job.model_dump_json() + data.fingerprint).encode()).hexdigest()[:12]
+    checkpoint = out.with_name(f".{out.stem}.{digest}.unfinished.safetensors")
+    settings = Training(**{name: getattr(job, name) for name in Training.model_fields})
+    with console.stage(f"train {job.architecture.name}") as progress:
+        train(classifier, images, settings, seed=job.seed, checkpoint=checkpoint, progress=progress)
+    if workers.rank() == 0:
+        save_classifier(out, classifier, job.architecture.blueprint(data))
+    return evaluate(classifier, data.test)
+
+
+def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Console) -> ConstructedSet:
+    """Build a constructed set in the folder `out`, or what is left of it.
+
+    Parameters
+    ----------
+    kind : str
+        `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other` or
+        `det`: relabelled, with targets `any`, `other` or `next`.
+    model : Path
+        The source.
+
+    Raises
+    ------
+    InputError
+        Before any work: if the data, the model or the folder break a rule.
+    """
+    check_choice("kind", kind, KINDS)
+    check_writable(out)
+    data = _read(job, console)
+    source = job.load(model, data, job)
+    with console.stage(f"build {kind}") as progress:
+        how = {"dtype": job.dtype, "batch": job.batch, "seed": job.seed, "progress": progress}
+        if (targets := KINDS[kind]) is None:
+            return robustify(source, data, out, schedule=job.matching.schedule(data.train.shape), **how)
+        asked = job.relabelling
+        return relabel(source, data, out, targets=targets, threat=asked.threat, schedule=asked.schedule, **how)
+
+
+def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accuracy]:
+    """Clean and robust accuracy of the classifier in `model` on the test images."""
+    data = _read(job, console)
+    classifier = job.load(model, data, job)
+    with console.stage("measure") as progress:
+        return evaluate(
+            classifier,
+            data.test,
+            norm=job.norm,
+            radii=job.radii,
+            steps=job.steps,
+            restarts=job.restarts,
+            seed=job.seed,
+            progress=progress,
+        )
+
+
+def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:
+    """What is wrong with a constructed set; see `construct.verify`."""
+    if job.model and job.data is None:
+        raise must("data", "be given with a model", None)
+    data = _read(job, console) if job.data else None
+    source = job.load(job.model, data, job) if job.model and data else None
+    with console.stage("verify") as progress:
+        return verify(folder, data=data, source=source, progress=progress)
+
+
+def _read(job: Source, console: Console) -> Data:
+    with console.stage("read the data") as progress:
+        return job.read(progress)
