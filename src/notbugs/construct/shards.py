@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from notbugs.construct.manifest import build_id, read_entry
+from notbugs.errors import InputError
 from notbugs.files import sha256, write_tensors
 
 COLUMNS = ("images", "labels", "start", "target", "loss")
@@ -61,9 +62,18 @@ def fault(folder: Path, request: dict[str, Any], number: int, entry: dict[str, A
 
 
 def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """Some columns of a shard, in memory."""
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in names}
+    """Some columns of a shard, in memory.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or misses one.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Build the set anew.") from error
 
 
 def _mark(request: dict[str, Any], number: int) -> str:
