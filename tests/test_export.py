@@ -243,9 +243,11 @@ def test_an_export_appears_whole_or_not_at_all(built, tmp_path, monkeypatch):
     (tmp_path / ".npz.part").mkdir()
     (tmp_path / ".npz.part" / "left over").write_text("x")
     (tmp_path / ".npz.part" / "folder").mkdir()
-    monkeypatch.setitem(
-        export.__globals__, "card", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+
+    def fill_up(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys.modules[export.__module__], "card", fill_up)
     with pytest.raises(DiskFull, match="No room left to export"):
         export(built.folder, tmp_path / "npz", "npz")
     assert not list(tmp_path.iterdir())
