@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -70,8 +71,8 @@ def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
         If the file cannot be read, or misses one.
     """
     try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in names}
+        with safe_open(path, "np") as file:  # "pt" would keep the whole file mapped as memory of our own
+            return {name: torch.from_numpy(file.get_tensor(name)) for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}). Build the set anew.") from error
 
@@ -83,7 +84,7 @@ def _mark(request: dict[str, Any], number: int) -> str:
 def _read_mark(path: Path) -> str | None:
     """What a file is marked with, "" where it has no mark; None if it cannot be read."""
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             return (file.metadata() or {}).get("notbugs", "")
     except (SafetensorError, OSError):
         return None

@@ -56,13 +56,13 @@ def export(folder: str | Path, to: str | Path, format: Format = "parquet", *, pr
         When the disk is full; nothing is left of the export then.
     """
     check_choice("format", format, FORMATS)
-    built, to = ConstructedSet(folder), Path(to)
-    with _appearing(to) as part:
+    with _appearing(Path(to)) as part:
+        built = ConstructedSet(folder)
         features, lost = _WRITE[format](built, part, progress)
         text = json.dumps(built.manifest, indent=2, ensure_ascii=False)
         (part / "manifest.json").write_text(text + "\n", encoding="utf-8")
         (part / "README.md").write_text(card(built.manifest, format, features, lost), encoding="utf-8")
-    return to
+    return Path(to)
 
 
 @contextmanager
