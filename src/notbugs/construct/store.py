@@ -128,7 +128,8 @@ def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: P
     """Build what is missing of a set, shard by shard, and open it.
 
     Of several workers each builds the shards whose number, modulo the number of workers, is its own. Every worker
-    must call this; the first holds the folder and speaks for all.
+    must call this; the first holds the folder and speaks for all. At the end they wait for each other: give the process
+    group a timeout longer than that may take.
 
     Parameters
     ----------
