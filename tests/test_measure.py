@@ -141,7 +141,7 @@ def test_measured_properties_of_a_matched_set(built, small):
     data, _, matched = built
     found = measure_set(matched, data.train, small, small, Augmentation(), seed=0)
     start, target = data.train.pixels[matched.start], data.train.pixels[matched.target]
-    left = l2_norm(matched.images.pixels - target) / l2_norm(start - target)
+    left = l2_norm(matched.images.pixels[:] - target) / l2_norm(start - target)
     assert found["distance_to_target"]["mean"] == pytest.approx(left.mean().item(), rel=1e-5)
     assert found["matching_loss"]["max"] == pytest.approx(matched.loss.max().item())
     assert 0 < found["kept_label"]["value"] < 1

@@ -188,7 +188,14 @@ def test_a_set_of_the_first_schema_is_refused(stored, tmp_path, data, source):
 
 def test_a_manifest_that_misses_something_is_refused(stored, tmp_path):
     built, _ = stored
-    for harm, where in (({"shards": [{}]}, "shards.0"), ({"request": {}}, "request"), ({"more": 1}, "more")):
+    request = built.manifest["request"]
+    for harm, where in (
+        ({"shards": [{}]}, "shards.0"),
+        ({"request": {}}, "request"),
+        ({"request": request | {"batch": "250"}}, "request.batch"),
+        ({"request": request | {"shard_images": 0}}, "request.shard_images"),
+        ({"more": 1}, "more"),
+    ):
         (tmp_path / "manifest.json").write_text(json.dumps(built.manifest | harm))
         with pytest.raises(InputError, match=f"breaks a rule at '{where}"):
             read_manifest(tmp_path)

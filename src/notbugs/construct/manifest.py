@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from notbugs.errors import InputError
 
 SCHEMA = 2
-_STRICT = ConfigDict(extra="forbid")
+Count = Annotated[int, Field(ge=1)]
 
 
 class _Strict(TypedDict):
-    __pydantic_config__ = _STRICT  # pyrefly: ignore
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # pyrefly: ignore
 
 
 class Span(_Strict):
@@ -49,7 +49,7 @@ class Entry(_Strict):
     """One finished shard."""
 
     file: str
-    images: int
+    images: Count
     bytes: int
     sha256: str
     seconds: float
@@ -61,8 +61,8 @@ class Source(_Strict):
 
     name: str
     fingerprint: str
-    images: int
-    shape: tuple[int, int, int]
+    images: Count
+    shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
 
 
 class Ball(_Strict):
@@ -85,8 +85,8 @@ class Request(_Strict):
     data: Source
     classes: list[str]
     dtype: Literal["float32", "float16", "uint8"]
-    batch: int
-    shard_images: int
+    batch: Count
+    shard_images: Count
     versions: dict[str, str]
 
 
