@@ -117,7 +117,7 @@ def test_measured_properties_of_a_relabelled_set(built, small):
     with seeded(9):
         independent = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(72, 4)))
     found = measure_set(rand, data.train, small, independent, Augmentation(), seed=0)
-    labels, pixels = rand.images.labels, rand.images.pixels
+    labels, pixels = rand.images.labels, rand.images.pixels[:]
     small.eval()
     with torch.no_grad():
         success = small(pixels).argmax(1) == labels
