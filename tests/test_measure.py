@@ -117,7 +117,7 @@ def test_measured_properties_of_a_relabelled_set(built, small):
     with seeded(9):
         independent = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(72, 4)))
     found = measure_set(rand, data.train, small, independent, Augmentation(), seed=0)
-    labels, pixels = rand.images.labels, rand.images.pixels
+    labels, pixels = rand.images.labels, rand.images.pixels[:]
     small.eval()
     with torch.no_grad():
         success = small(pixels).argmax(1) == labels
@@ -141,7 +141,7 @@ def test_measured_properties_of_a_matched_set(built, small):
     data, _, matched = built
     found = measure_set(matched, data.train, small, small, Augmentation(), seed=0)
     start, target = data.train.pixels[matched.start], data.train.pixels[matched.target]
-    left = l2_norm(matched.images.pixels - target) / l2_norm(start - target)
+    left = l2_norm(matched.images.pixels[:] - target) / l2_norm(start - target)
     assert found["distance_to_target"]["mean"] == pytest.approx(left.mean().item(), rel=1e-5)
     assert found["matching_loss"]["max"] == pytest.approx(matched.loss.max().item())
     assert 0 < found["kept_label"]["value"] < 1

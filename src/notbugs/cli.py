@@ -150,22 +150,23 @@ def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Fl
 
 
 @app.command
-def export(folder: Path, out: Path, /, *, to: construct.ExportFormat, quiet: bool = False) -> None:
-    """Write a constructed set for other libraries; the last line printed is the folder.
+def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, quiet: bool = False) -> None:
+    """Write a constructed set for other libraries; the last line printed is the folder written.
 
     Parameters
     ----------
     folder
         The set.
-    out
-        The folder to write; it must not be there yet.
     to
-        imagefolder (PNG files, rounded to 8 bits), parquet (for `datasets`, pixels unrounded), or npz.
+        imagefolder (PNG files, rounded to 8 bits), parquet (for `datasets`, pixels as they are stored), or npz.
+    out
+        The folder to write, which must not be there yet; FOLDER-FORMAT by default.
     quiet
         Print only the folder.
     """
     with _console(quiet).stage(f"export to {to}") as progress:
-        print(construct.export(folder, out, to, progress=progress))
+        written = construct.export(folder, out or folder.with_name(f"{folder.name}-{to}"), to, progress=progress)
+    print(written)
 
 
 @app.command

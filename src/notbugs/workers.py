@@ -6,7 +6,9 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 
 from notbugs.errors import InputError
@@ -44,7 +46,8 @@ def joined() -> Iterator[None]:
         from accelerate import PartialState
     except ImportError:
         raise InputError("Several processes need accelerate: pip install 'notbugs[scale]'.") from None
-    PartialState(cpu=not _has_accelerator())  # takes each process to its own device
+    # Takes each process to its own device. Shards and epochs differ in length, and workers wait for one another.
+    PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
     yield
     # Without these three, gloo now and then aborts a process that has finished (pytorch/pytorch#179291).
     gc.collect()
@@ -54,9 +57,3 @@ def joined() -> Iterator[None]:
 
 def _together() -> bool:
     return dist.is_available() and dist.is_initialized()
-
-
-def _has_accelerator() -> bool:
-    import torch
-
-    return torch.accelerator.is_available()

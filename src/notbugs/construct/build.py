@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,17 @@ from torch import Tensor
 from notbugs._version import __version__
 from notbugs.classifier import Classifier
 from notbugs.construct.plan import Targets, choose_starts, choose_targets
-from notbugs.construct.store import ConstructedSet, build
-from notbugs.data import Data
+from notbugs.construct.storage import Dtype, decode, distances, encode, sizes, summary
+from notbugs.construct.store import ConstructedSet, Tell, build
+from notbugs.data import Data, Images
 from notbugs.progress import Progress, silent
 from notbugs.search import Found, Schedule, Steps, fast_matching, match_features, targeted_pgd
+from notbugs.search.objectives import matching, towards
 from notbugs.threat import L2, Threat
 
-BATCH = 250  # divides the number of images in a shard, so batches are the same after a resume
+Rows = dict[str, Tensor]
+"""Columns of some images."""
+
 PAPER_RELABELLING = Schedule(steps=100, step_size=0.1)
 """The paper's schedule for D_rand and D_det on CIFAR-10, with l2 radius 0.5 (appendix C.5, Table 6)."""
 
@@ -32,6 +36,8 @@ def robustify(
     folder: str | Path,
     *,
     schedule: Steps | None = None,
+    dtype: Dtype = "float32",
+    batch: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> ConstructedSet:
@@ -49,8 +55,13 @@ def robustify(
         Its training images are targets and starts.
     folder : Path
         Where the set is written; a killed build goes on there.
-    schedule : Schedule, optional
+    schedule : Steps, optional
         Of the search; `fast_matching` by default. `PAPER_MATCHING` is the paper's.
+    dtype : {"float32", "float16", "uint8"}
+        What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
+    batch : int, optional
+        Images searched at once, which may decide the last bits; 250 by default, or fewer of large images: 16 MiB of
+        float32.
     seed : int
         Decides which image each search starts from.
     progress : Progress
@@ -59,20 +70,24 @@ def robustify(
     Raises
     ------
     InputError
-        If `folder` holds another set or another process is building there.
+        If an argument breaks its rule, `folder` holds another set, or another process is building there.
     """
     images = data.train
     schedule = schedule or fast_matching(images.shape)
     starts, targets = choose_starts(len(images), seed), torch.arange(len(images))
 
-    def run(index: Tensor) -> Found:
-        start, _ = images.batch(starts[index])
-        target, _ = images.batch(targets[index])
-        return match_features(classifier, start.to(classifier.device), target.to(classifier.device), schedule)
+    def run(start: Tensor, rows: Rows) -> Found:
+        target, _ = images.batch(rows["target"])
+        return match_features(classifier, start, target.to(start.device), schedule)
+
+    def loss(found: Tensor, rows: Rows) -> Tensor:
+        target, _ = images.batch(rows["target"])
+        return matching(classifier)(found, classifier.features(target.to(found.device)))[1]
 
     request = _request(classifier, data, "feature matching", L2(math.inf), schedule, seed, targets=None)
+    request |= sizes(images.shape, dtype, batch)
     columns = {"labels": images.labels, "start": starts, "target": targets}
-    return build(Path(folder), request, len(images), _shard_builder(run, columns, len(images), progress))
+    return build(Path(folder), request, _Builder(classifier, images, request, columns, run, loss), progress)
 
 
 def relabel(
@@ -83,6 +98,8 @@ def relabel(
     targets: Targets = "any",
     threat: Threat = L2(0.5),  # noqa: B008  frozen
     schedule: Steps = PAPER_RELABELLING,
+    dtype: Dtype = "float32",
+    batch: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> ConstructedSet:
@@ -103,8 +120,13 @@ def relabel(
         See `choose_targets`.
     threat : Threat
         Radius in pixel units; the paper's is `L2(0.5)` on CIFAR-10.
-    schedule : Schedule
+    schedule : Steps
         Of the search; the paper's by default.
+    dtype : {"float32", "float16", "uint8"}
+        What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
+    batch : int, optional
+        Images searched at once, which may decide the last bits; 250 by default, or fewer of large images: 16 MiB of
+        float32.
     seed : int
         Decides the targets.
     progress : Progress
@@ -113,20 +135,21 @@ def relabel(
     Raises
     ------
     InputError
-        If `targets` is unknown, `folder` holds another set, or another process is building there.
+        If an argument breaks its rule, `folder` holds another set, or another process is building there.
     """
     images = data.train
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
 
-    def run(index: Tensor) -> Found:
-        inputs, _ = images.batch(index)
-        return targeted_pgd(
-            classifier, inputs.to(classifier.device), labels[index].to(classifier.device), threat, schedule
-        )
+    def run(start: Tensor, rows: Rows) -> Found:
+        return targeted_pgd(classifier, start, rows["labels"].to(start.device), threat, schedule)
+
+    def loss(found: Tensor, rows: Rows) -> Tensor:
+        return towards(classifier)(found, rows["labels"].to(found.device))[1]
 
     request = _request(classifier, data, "targeted cross-entropy", threat, schedule, seed, targets=targets)
+    request |= sizes(images.shape, dtype, batch)
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
-    return build(Path(folder), request, len(images), _shard_builder(run, columns, len(images), progress))
+    return build(Path(folder), request, _Builder(classifier, images, request, columns, run, loss), progress)
 
 
 def fingerprint(classifier: Classifier) -> str:
@@ -156,25 +179,58 @@ def _request(
         "seed": seed,
         "source": fingerprint(classifier),
         "precision": classifier.precision,
-        "data": {"name": data.title, "fingerprint": data.fingerprint, "images": len(data.train)},
+        "data": {
+            "name": data.title,
+            "fingerprint": data.fingerprint,
+            "images": len(data.train),
+            "shape": list(data.train.shape),
+        },
         "classes": list(data.classes),
-        "dtype": "float32",
         "versions": {"notbugs": __version__, "torch": torch.__version__},
     }
 
 
-def _shard_builder(
-    run: Callable[[Tensor], Found], columns: dict[str, Tensor], count: int, progress: Progress
-) -> Callable[[int, int], dict[str, Tensor]]:
-    def build_shard(first: int, last: int) -> dict[str, Tensor]:
-        images, losses = [], []
-        for low in range(first, last, BATCH):
-            high = min(low + BATCH, last)
-            found = run(torch.arange(low, high))
-            images.append(found.images.cpu())
-            losses.append(found.score.cpu())
-            progress(high, count, f"loss {float(found.score.mean()):.3f}")
-        part = {name: column[first:last] for name, column in columns.items()}
-        return {"images": torch.cat(images), "loss": torch.cat(losses), **part}
+@dataclass
+class _Builder:
+    """Builds a range of images in batches: search, store, and judge what was stored against what was found."""
 
-    return build_shard
+    classifier: Classifier
+    originals: Images
+    request: dict[str, Any]
+    columns: Rows
+    run: Callable[[Tensor, Rows], Found]
+    loss: Callable[[Tensor, Rows], Tensor]
+
+    def __call__(self, first: int, last: int, tell: Tell) -> tuple[Rows, dict[str, Any]]:
+        """The columns of images `first` up to `last`, and the summary of what storing did."""
+        parts = []
+        for low in range(first, last, self.request["batch"]):
+            high = min(low + self.request["batch"], last)
+            parts.append(self.batch({name: column[low:high] for name, column in self.columns.items()}))
+            tell(high - low, f"loss {float(parts[-1][2]['loss_found'].mean()):.3f}")
+        columns, moved, judged = (_joined(column) for column in zip(*parts, strict=True))
+        part = {name: column[first:last] for name, column in self.columns.items()}
+        return {**columns, "loss": judged["loss_stored"], **part}, summary(moved, judged)
+
+    def batch(self, rows: Rows) -> tuple[Rows, Rows, Rows]:
+        """Images as stored; how far they are from where; and success and loss before and after storing."""
+        start, _ = self.originals.batch(rows["start"])
+        found = self.run(start.to(self.classifier.device), rows).images.cpu()
+        pixels = encode(found, self.request["dtype"])
+        stored = decode(pixels)
+        before = self.judge(found, rows)
+        after = before if torch.equal(found, stored) else self.judge(stored, rows)
+        judged = {f"{name}_found": value for name, value in before.items()}
+        judged |= {f"{name}_stored": value for name, value in after.items()}
+        return {"images": pixels}, distances(found, stored, start), judged
+
+    def judge(self, images: Tensor, rows: Rows) -> Rows:
+        """Whether the source gives images their labels, and their loss, in fp32."""
+        with torch.no_grad(), self.classifier.evaluating("fp32"):
+            images = images.to(self.classifier.device)
+            hits = self.classifier(images).argmax(1).cpu() == rows["labels"]
+            return {"success": hits, "loss": self.loss(images, rows).cpu()}
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -1,7 +1,8 @@
 """The folder of a constructed set: safetensors shards that appear whole, and one manifest.
 
     manifest.json           what was asked for, a hash for each finished shard, what was measured
-    shard-00000.safetensors images (float32), labels, start, target, loss
+    shard-00000.safetensors images, labels, start, target, loss
+    shard-00000.json        while the set is being built: the manifest's entry of a finished shard
 
 `start` and `target` are indices of training images; in a relabelled set `target` is the class, the same as the label.
 """
@@ -11,24 +12,39 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from notbugs.data import Images
-from notbugs.errors import InputError
-from notbugs.files import only_writer, read_tensors, sha256, write_json, write_tensors
+from notbugs import workers
+from notbugs.construct.manifest import SCHEMA, read_manifest, shard_ranges
+from notbugs.construct.shards import entry_file, fault, known_entries, read_columns, shard_file, write_shard
+from notbugs.construct.storage import pooled
+from notbugs.data import Images, Mapped
+from notbugs.errors import InputError, must
+from notbugs.files import only_writer, write_json
+from notbugs.progress import Progress, silent
 
-SHARD_IMAGES = 2000
-COLUMNS = ("images", "labels", "start", "target", "loss")
-Build = Callable[[int, int], dict[str, Tensor]]
-"""Builds the columns of images number `first` up to, not including, `last`."""
+Tell = Callable[[int, str], None]
+"""Called with how many more images are done, and the number of the moment."""
+
+Build = Callable[[int, int, Tell], tuple[dict[str, Tensor], dict[str, Any]]]
+"""Builds the columns of images number `first` up to, not including, `last`, and measures what storing did."""
 
 
-class ConstructedSet:
-    """A finished set on disk.
+class ConstructedSet(Dataset[tuple[Tensor, int]]):
+    """A finished set on disk, and a data set for `torch.utils.data.DataLoader`.
+
+    Pixels stay on disk until they are asked for; labels and the other columns are in memory.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is.
 
     Attributes
     ----------
@@ -37,7 +53,7 @@ class ConstructedSet:
     manifest : dict
         What it is: source, data, objective, threat, schedule, seed, versions, hashes, measured properties.
     images : Images
-        Pixels in [0, 1], float32, shape (image, channel, height, width), with the labels to train with.
+        Pixels as they are stored, shape (image, channel, height, width), with the labels to train with.
     start, target, loss : Tensor
         Shape (image,).
 
@@ -45,23 +61,33 @@ class ConstructedSet:
     ------
     InputError
         If there is no finished set in `folder`, or a shard differs from its hash.
+
+    Examples
+    --------
+    >>> image, label = ConstructedSet(folder)[0]  # float32 in [0, 1], int  # doctest: +SKIP
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self.manifest = _finished_manifest(self.folder)
-        for entry in self.manifest["shards"]:
-            if not _is_intact(self.folder, entry):
-                raise InputError(
-                    f"{self.folder / entry['file']} is missing or damaged. Build the set again to mend it."
-                )
-        shards = [read_tensors(self.folder / entry["file"]) for entry in self.manifest["shards"]]
-        column = {name: torch.cat([shard[name] for shard in shards]) for name in COLUMNS}
-        self.images = Images(column["images"], column["labels"])
-        self.start, self.target, self.loss = column["start"], column["target"], column["loss"]
+    def __init__(self, folder: str | Path) -> None:
+        self._open(Path(folder))
+        for number, entry in enumerate(self.manifest["shards"]):
+            if wrong := fault(self.folder, self.manifest["request"], number, entry):
+                raise InputError(f"{self.folder / shard_file(number)} {wrong}. Build the set again to mend it.")
+        self._read()
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getitem__(self, index: SupportsIndex) -> tuple[Tensor, int]:
+        """Float32 image in [0, 1], shape (channel, height, width), and the label to train with."""
+        return self.__getitems__([range(len(self))[index]])[0]  # the range refuses what a list would
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
+        """Several at once, as a `DataLoader` asks for them."""
+        images, labels = self.images.batch(torch.tensor(indices))
+        return list(zip(images, labels.tolist(), strict=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.folder,)
 
     @property
     def is_matched(self) -> bool:
@@ -71,11 +97,39 @@ class ConstructedSet:
     def record(self, properties: dict[str, Any]) -> None:
         """Add measured properties to the manifest."""
         self.manifest["properties"] = properties
-        write_json(self.folder / "manifest.json", self.manifest)
+        if workers.rank() == 0:
+            write_json(self.folder / "manifest.json", self.manifest)
+
+    def _open(self, folder: Path) -> None:
+        self.folder, manifest = folder, read_manifest(folder)
+        if manifest is None or manifest["status"] != "complete":
+            raise InputError(f"There is no finished constructed set in {folder}. Build it again to finish it.")
+        if len(manifest["shards"]) != len(shard_ranges(manifest["request"])):
+            raise InputError(f"{folder / 'manifest.json'} does not list every shard. Build the set again to mend it.")
+        self.manifest = manifest
+
+    def _read(self) -> None:
+        files = [self.folder / entry["file"] for entry in self.manifest["shards"]]
+        parts = [read_columns(file, ("labels", "start", "target", "loss")) for file in files]
+        column = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self.images = Images(Mapped(files, "images"), column["labels"])
+        self.start, self.target, self.loss = column["start"], column["target"], column["loss"]
 
 
-def build(folder: Path, request: dict[str, Any], count: int, build_shard: Build) -> ConstructedSet:
+def _reopen(folder: Path) -> ConstructedSet:
+    """The set that another process has opened; it has compared the hashes."""
+    found = object.__new__(ConstructedSet)
+    found._open(folder)
+    found._read()
+    return found
+
+
+def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: Progress = silent) -> ConstructedSet:
     """Build what is missing of a set, shard by shard, and open it.
+
+    Of several workers each builds the shards whose number, modulo the number of workers, is its own. Every worker
+    must call this; the first holds the folder and speaks for all. At the end they wait for each other: give the process
+    group a timeout longer than that may take.
 
     Parameters
     ----------
@@ -84,10 +138,10 @@ def build(folder: Path, request: dict[str, Any], count: int, build_shard: Build)
         again.
     request : dict
         Everything that decides the bits of the set, as JSON; stored in the manifest.
-    count : int
-        Number of images.
     build_shard : callable
         Makes the columns of a range of images. It must not depend on the ranges built before.
+    progress : Progress
+        Told how many images of this worker's share are done.
 
     Raises
     ------
@@ -97,53 +151,76 @@ def build(folder: Path, request: dict[str, Any], count: int, build_shard: Build)
         When the disk is full; finished shards are kept.
     """
     request = json.loads(json.dumps(request))  # as it will be read back
-    with only_writer(folder):
-        manifest: dict[str, Any] = read_manifest(folder) or {
-            "schema": 1,
-            "request": request,
-            "shards": [],
-            "seconds": 0.0,
-        }
-        _refuse_other_request(folder, manifest["request"], request)
-        kept = {entry["file"]: entry for entry in manifest["shards"] if _is_intact(folder, entry)}
-        for number, first in enumerate(range(0, count, SHARD_IMAGES)):
-            name, last = f"shard-{number:05d}.safetensors", min(first + SHARD_IMAGES, count)
-            if name in kept:
-                continue
-            began = time.monotonic()
-            write_tensors(folder / name, build_shard(first, last))
-            kept[name] = {"file": name, "images": last - first, "sha256": sha256(folder / name)}
-            manifest["shards"] = [kept[file] for file in sorted(kept)]
-            manifest["seconds"] += time.monotonic() - began
-            manifest["status"] = "complete" if len(kept) == -(-count // SHARD_IMAGES) else "building"
-            write_json(folder / "manifest.json", manifest)
+    first = workers.rank() == 0
+    _refuse_other_request(folder, request)
+    with only_writer(folder) if first else nullcontext():
+        if first and read_manifest(folder) is None:
+            _write_manifest(folder, {"request": request, "status": "building", "shards": [], "storage": None})
+        workers.barrier()
+        _build_share(folder, request, build_shard, progress if first else silent)
+        workers.barrier()
+        if first:
+            _finish(folder, request)
+        workers.barrier()
     return ConstructedSet(folder)
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest in `folder`, or None if there is none."""
-    path = Path(folder) / "manifest.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Delete the folder to build the set anew.") from error
+def _build_share(folder: Path, request: dict[str, Any], build_shard: Build, progress: Progress) -> None:
+    """Build those of this worker's shards that are not there as they should be."""
+    known = known_entries(folder, _manifest(folder))
+    ranges = enumerate(shard_ranges(request))
+    mine = {n: last - first for n, (first, last) in ranges if n % workers.count() == workers.rank()}
+    missing = [number for number in mine if fault(folder, request, number, known.get(shard_file(number)))]
+    total = sum(mine.values())
+    done = total - sum(mine[number] for number in missing)
+
+    def tell(images: int, note: str) -> None:
+        nonlocal done
+        done += images
+        progress(done, total, note)
+
+    for number in missing:
+        _build_one(folder, request, number, build_shard, tell)
 
 
-def _finished_manifest(folder: Path) -> dict[str, Any]:
+def _build_one(folder: Path, request: dict[str, Any], number: int, build_shard: Build, tell: Tell) -> None:
+    began = time.monotonic()
+    columns, storage = build_shard(*shard_ranges(request)[number], tell)
+    entry = write_shard(folder, request, number, columns)
+    write_json(folder / entry_file(number), entry | {"seconds": time.monotonic() - began, "storage": storage})
+
+
+def _finish(folder: Path, request: dict[str, Any]) -> None:
+    """Put all entries into the manifest, and mark it complete."""
+    manifest = _manifest(folder)
+    known = known_entries(folder, manifest)
+    shards = [known[shard_file(number)] for number in range(len(shard_ranges(request)))]
+    counts = [entry["images"] for entry in shards]
+    storage = pooled([entry["storage"] for entry in shards], counts)
+    whole = manifest | {"status": "complete", "shards": shards, "storage": storage}
+    if whole != manifest:
+        _write_manifest(folder, whole)
+    for entry in folder.glob("shard-*.json"):
+        entry.unlink()
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
-    if manifest is None or manifest["status"] != "complete":
-        raise InputError(f"There is no finished constructed set in {folder}. Build it again to finish it.")
+    if manifest is None:
+        raise InputError(f"{folder / 'manifest.json'} went away during the build. Build the set again.")
     return manifest
 
 
-def _is_intact(folder: Path, entry: dict[str, Any]) -> bool:
-    path = folder / entry["file"]
-    return path.is_file() and sha256(path) == entry["sha256"]
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    seconds = sum(entry["seconds"] for entry in manifest["shards"])
+    write_json(folder / "manifest.json", {"schema": SCHEMA} | manifest | {"seconds": seconds})
 
 
-def _refuse_other_request(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _refuse_other_request(folder: Path, wanted: dict[str, Any]) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise must("folder", "be a folder, or not exist yet", str(folder))
+    manifest = read_manifest(folder)
+    found = manifest["request"] if manifest else wanted
     keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
     if keys:
         changes = "; ".join(f"{key}: there {found.get(key)!r}, asked for {wanted.get(key)!r}" for key in keys)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from torch import Tensor
 
 from notbugs.errors import InputError, must
 
-_TYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
+_TYPES = {"U8": "uint8", "F16": "float16", "F32": "float32"}
 
 
 class Mapped:
@@ -36,12 +39,14 @@ class Mapped:
     """
 
     def __init__(self, files: Sequence[Path], name: str, rows: Tensor | None = None) -> None:
-        self._parts = [_map(Path(file), name) for file in files]
+        self._parts = [_find(Path(file), name) for file in files]
         first = self._parts[0]
-        for file, part in zip(files, self._parts, strict=True):
+        for part in self._parts:
             if part.dtype != first.dtype or part.shape[1:] != first.shape[1:]:
-                raise must(f"{name} of {file}", f"be {first.dtype} {first.shape[1:]} as in {files[0]}", part.shape)
-        self._ends = torch.tensor([len(part) for part in self._parts]).cumsum(0)
+                raise must(
+                    f"{name} of {part.file}", f"be {first.dtype} {first.shape[1:]} as in {first.file}", part.shape
+                )
+        self._ends = torch.tensor([part.shape[0] for part in self._parts]).cumsum(0)
         self._rows = torch.arange(int(self._ends[-1])) if rows is None else rows
 
     def __len__(self) -> int:
@@ -55,7 +60,7 @@ class Mapped:
     @property
     def dtype(self) -> torch.dtype:
         """As of a tensor."""
-        return getattr(torch, self._parts[0].dtype.name)
+        return getattr(torch, self._parts[0].dtype)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """The rows at `index`, in memory."""
@@ -64,8 +69,9 @@ class Mapped:
         found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         for number in part_of.unique().tolist():
             here = (part_of == number).nonzero().flatten()
-            first = int(self._ends[number]) - len(self._parts[number])
-            found.numpy()[here.numpy()] = self._parts[number][(rows[here] - first).numpy()]
+            part = self._parts[number]
+            first = int(self._ends[number]) - part.shape[0]
+            found.numpy()[here.numpy()] = _map(part)[(rows[here] - first).numpy()]
         return found
 
     def subset(self, index: Tensor | slice) -> Mapped:
@@ -75,14 +81,32 @@ class Mapped:
         return chosen
 
 
-def _map(file: Path, name: str) -> np.ndarray:
-    """One tensor of a safetensors file: eight bytes with the length of a JSON header, the header, the bytes."""
+@dataclass(frozen=True)
+class _Part:
+    """Where in a file a tensor's bytes begin, and what they are; another file of the same name is another part."""
+
+    file: Path
+    made: tuple[int, int]
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def _find(file: Path, name: str) -> _Part:
+    """A tensor of a safetensors file: eight bytes with the length of a JSON header, the header, the bytes."""
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             entry = json.loads(stream.read(length))[name]
-        first, _ = entry["data_offsets"]
-        dtype = _TYPES[entry["dtype"]]
-        return np.memmap(file, dtype, "r", 8 + length + first, tuple(entry["shape"]))
+            about = os.fstat(stream.fileno())
+        made = about.st_ino, about.st_mtime_ns
+        part = _Part(file, made, 8 + length + entry["data_offsets"][0], _TYPES[entry["dtype"]], tuple(entry["shape"]))
+        _map(part)
+        return part
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} cannot be mapped: it holds no readable tensor {name!r} ({error!r}).") from error
+
+
+@lru_cache(maxsize=256)  # a map holds a file descriptor, and a process may have about a thousand
+def _map(part: _Part) -> np.ndarray:
+    return np.memmap(part.file, part.dtype, "r", part.offset, part.shape)

@@ -1,7 +1,34 @@
-"""A study: one run of the whole chain from a recipe; it leaves one folder."""
+"""A study: one run of the whole chain from a recipe; it leaves one folder. And its steps, one at a time."""
 
 from notbugs.study.chain import run
 from notbugs.study.recipe import Recipe, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
+from notbugs.study.single import (
+    BuildJob,
+    EvaluateJob,
+    Kind,
+    TrainJob,
+    VerifyJob,
+    build_one,
+    evaluate_one,
+    train_one,
+    verify_one,
+)
 
-__all__ = ["Recipe", "Results", "json_schema", "read_recipe", "recipe_names", "run"]
+__all__ = [
+    "BuildJob",
+    "EvaluateJob",
+    "Kind",
+    "Recipe",
+    "Results",
+    "TrainJob",
+    "VerifyJob",
+    "build_one",
+    "evaluate_one",
+    "json_schema",
+    "read_recipe",
+    "recipe_names",
+    "run",
+    "train_one",
+    "verify_one",
+]

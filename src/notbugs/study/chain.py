@@ -26,7 +26,7 @@ from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPl
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.theory import vulnerability
-from notbugs.training import Training, new_classifier, train
+from notbugs.training import Training, train
 
 RANK_IMAGES = 16
 
@@ -55,10 +55,10 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     """
     check_writable(out)
     device = find_device(recipe.device)
-    data = _read_data(recipe)
+    data = _read_data(recipe, console)
     with only_writer(out):
         folder = StudyFolder(out, console, stages=STAGES)
-        info = folder.claim(recipe, surroundings(recipe, data, device))
+        info = folder.claim(recipe, surroundings(recipe.data, data, device))
         study = _Study(recipe, data, folder, device)
         results = study.run(info)
         write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
@@ -115,14 +115,7 @@ class _Study:
         return self.folder.load(plan.name, classifier, digest), digest
 
     def fresh(self, name: str) -> Classifier:
-        return new_classifier(
-            self.data,
-            self.recipe.architecture.name,
-            seed=derive(self.recipe.seed, "init", name),
-            precision=self.recipe.precision,
-            device=self.device,
-            **self.recipe.architecture.model_dump(exclude={"name"}),
-        )
+        return self.recipe.architecture.new(self.data, derive(self.recipe.seed, "init", name), self.recipe)
 
     def evaluated(self, plan: ClassifierPlan, classifier: Classifier) -> list[Row]:
         asked, training = self.recipe.evaluation, getattr(self.recipe, plan.section).name
@@ -163,9 +156,10 @@ class _Study:
         seed = derive(self.recipe.seed, "set", plan.name)
 
         def work(progress: Progress) -> float:
+            how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
             if plan.targets is None:
                 schedule = self.recipe.matching.schedule(self.data.train.shape)
-                built = robustify(source, self.data, path, schedule=schedule, seed=seed, progress=progress)
+                built = robustify(source, self.data, path, schedule=schedule, **how)
             else:
                 asked = self.recipe.relabelling
                 built = relabel(
@@ -175,8 +169,7 @@ class _Study:
                     targets=plan.targets,
                     threat=asked.threat,
                     schedule=asked.schedule,
-                    seed=seed,
-                    progress=progress,
+                    **how,
                 )
             return built.manifest["seconds"]
 
@@ -232,7 +225,7 @@ class _Study:
         return {
             "name": self.recipe.architecture.name,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "features": classifiers["standard"].head.in_features,
+            "features": len(classifiers["standard"].features(images[:1].to(self.device))[0]),
             "feature_rank": self.folder.stage("rank", "count the directions the features see", work),
             "input_dimension": dimension,
         }
@@ -269,13 +262,12 @@ class _Study:
         return [TheoryCheck(**item) for item in self.folder.stage("theory", "hold the theory against the search", work)]
 
 
-def _read_data(recipe: Recipe) -> Data:
-    data = data_room.load(recipe.data)
+def _read_data(recipe: Recipe, console: Console) -> Data:
+    with console.stage("read the data") as progress:
+        data = recipe.read(progress)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
-    if recipe.heldout:
-        data = data.hold_out(recipe.heldout, recipe.seed)
-    return data.take(recipe.train_images, recipe.test_images, recipe.seed)
+    return data
 
 
 def _short(item: Any) -> str:

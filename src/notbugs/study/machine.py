@@ -12,7 +12,6 @@ from notbugs._version import __version__
 from notbugs.classifier import default_device
 from notbugs.data import Data
 from notbugs.errors import InputError
-from notbugs.study.recipe import Recipe
 
 
 def find_device(name: str) -> torch.device:
@@ -31,13 +30,13 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def surroundings(recipe: Recipe, data: Data, device: torch.device) -> dict[str, Any]:
+def surroundings(source: str, data: Data, device: torch.device) -> dict[str, Any]:
     """The data, versions and machine of a run, as `study.json` keeps them."""
     return {
         "data": {
             "name": data.name,
             "variant": data.variant,
-            "source": recipe.data,
+            "source": source,
             "classes": list(data.classes),
             "shape": list(data.train.shape),
             "train": len(data.train),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -84,15 +84,18 @@ class Model(_Section):
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
         """The classifier in `file`."""
-        given = {name: getattr(self, name) for name in ("architecture", "mean", "std", "head", "output")}
         return load_classifier(
             file,
+            architecture=self.architecture,
             shape=data.train.shape,
             classes=data.classes,
+            mean=self.mean,
+            std=self.std,
+            head=self.head,
+            output=self.output,
             precision=None if source.precision == "auto" else source.precision,
             device=find_device(source.device),
-            **given,
-            **self.options,
+            **self.options,  # pyrefly: ignore
         )
 
 

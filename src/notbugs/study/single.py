@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -106,7 +106,7 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
     data = _read(job, console)
     source = job.load(model, data, job)
     with console.stage(f"build {kind}") as progress:
-        how = {"dtype": job.dtype, "batch": job.batch, "seed": job.seed, "progress": progress}
+        how: dict[str, Any] = {"dtype": job.dtype, "batch": job.batch, "seed": job.seed, "progress": progress}
         if (targets := KINDS[kind]) is None:
             return robustify(source, data, out, schedule=job.matching.schedule(data.train.shape), **how)
         asked = job.relabelling

@@ -1,0 +1,156 @@
+"""`manifest.json`: what a constructed set is, field by field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from notbugs.errors import InputError
+
+SCHEMA = 2
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Strict(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # pyrefly: ignore
+
+
+class Span(_Strict):
+    """A distance over all images."""
+
+    mean: float
+    max: float
+
+
+class Storage(_Strict):
+    """What storing did. *Found* is what the search ended with, *stored* what a reader gets back, *8bit* an 8-bit file.
+
+    Distances in pixel units, per image: *error* from found to stored, *norm* from the start to stored.
+    """
+
+    l2_error: Span
+    linf_error: Span
+    l2_norm: Span
+    linf_norm: Span
+    l2_norm_8bit: Span
+    linf_norm_8bit: Span
+    success_found: float
+    success_stored: float
+    loss_found: float | None
+    loss_stored: float | None
+
+
+class Entry(_Strict):
+    """One finished shard."""
+
+    file: str
+    images: Count
+    bytes: int
+    sha256: str
+    seconds: float
+    storage: Storage
+
+
+class Source(_Strict):
+    """The data a set was built from."""
+
+    name: str
+    fingerprint: str
+    images: Count
+    shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
+
+
+class Ball(_Strict):
+    """The threat model; `eps` is null where the search was free."""
+
+    norm: Literal["l2", "linf"]
+    eps: float | None
+
+
+class Request(_Strict):
+    """Everything that decides the bits of a set, and where it comes from."""
+
+    objective: str
+    targets: Literal["any", "other", "next"] | None
+    threat: Ball
+    schedule: dict[str, Any]
+    seed: int
+    source: str
+    precision: str
+    data: Source
+    classes: list[str]
+    dtype: Literal["float32", "float16", "uint8"]
+    batch: Count
+    shard_images: Count
+    versions: dict[str, str]
+
+
+class Manifest(_Strict):
+    """The whole of it."""
+
+    schema: Literal[2]
+    status: Literal["building", "complete"]
+    request: Request
+    shards: list[Entry]
+    storage: Storage | None
+    seconds: float
+    properties: NotRequired[dict[str, Any]]
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest in `folder`, or None if there is none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is of another schema, or misses something.
+    """
+    path = Path(folder) / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Delete the folder to build the set anew.") from error
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA:
+        raise InputError(
+            f"{path} must have schema {SCHEMA}. Got {schema!r} instead: another version of notbugs wrote it. "
+            "Build the set again in another folder."
+        )
+    return _checked(manifest, Manifest, path)
+
+
+def read_entry(path: Path) -> dict[str, Any] | None:
+    """The entry of a finished shard, or None if there is none that can be read."""
+    try:
+        return _checked(json.loads(path.read_text(encoding="utf-8")), Entry, path)
+    except (ValueError, OSError):
+        return None
+
+
+def build_id(request: dict[str, Any]) -> str:
+    """A short hash of a request: what shards of one build have in common."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shard_ranges(request: dict[str, Any]) -> list[tuple[int, int]]:
+    """For every shard its first image and the one after its last."""
+    count, size = request["data"]["images"], request["shard_images"]
+    return [(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _checked(value: Any, shape: type, path: Path) -> dict[str, Any]:
+    """`value`, if it has the shape; an InputError otherwise."""
+    try:
+        TypeAdapter(shape).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path} breaks a rule at {where!r}: {first['msg']}. Build the set again.") from error
+    return value

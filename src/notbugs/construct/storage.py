@@ -1,0 +1,84 @@
+"""How images are stored: in which type, how many at a time, and what storing them did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from notbugs.data import Images, round_to_8_bits
+from notbugs.errors import check_choice, check_count
+from notbugs.shapes import Batch
+from notbugs.threat import l2_norm
+
+Dtype = Literal["float32", "float16", "uint8"]
+DTYPES = ("float32", "float16", "uint8")
+HALF_STEP = {"float32": 2.0**-25, "float16": 2.0**-12, "uint8": 0.5 / 255}
+"""The most that storing changes a pixel: half the distance of neighbouring values in [0.5, 1]."""
+
+BATCH_IMAGES, BATCH_BYTES = 250, 16 * 2**20
+SHARD_IMAGES, SHARD_BYTES = 2000, 64 * 2**20
+
+
+def encode(images: Batch, dtype: str) -> Tensor:
+    """Images in [0, 1] as they are stored; `uint8` rounds to the nearest of 256 levels."""
+    return images.mul(255).round().to(torch.uint8) if dtype == "uint8" else images.to(getattr(torch, dtype))
+
+
+def decode(pixels: Tensor) -> Batch:
+    """What a reader gets back: float32 images in [0, 1]."""
+    images, _ = Images(pixels, torch.zeros(len(pixels), dtype=torch.int64)).batch(slice(None))
+    return images
+
+
+def sizes(shape: Sequence[int], dtype: str, batch: int | None) -> dict[str, Any]:
+    """How images of `shape` are built and stored: the type, images in a batch and images in a shard.
+
+    A batch is 250 images or 16 MiB of float32, whichever is less; a shard 2000 images or 64 MiB of float32, whichever
+    is less, and whole batches, so that batches are the same after a resume.
+
+    Raises
+    ------
+    InputError
+        If `dtype` is unknown or `batch` is below 1.
+    """
+    check_choice("dtype", dtype, DTYPES)
+    size = 4 * math.prod(shape)
+    batch = check_count("batch", batch) if batch is not None else max(1, min(BATCH_IMAGES, BATCH_BYTES // size))
+    batches = max(1, min(SHARD_IMAGES, SHARD_BYTES // size) // batch)
+    return {"dtype": dtype, "batch": batch, "shard_images": batches * batch}
+
+
+def distances(found: Batch, stored: Batch, start: Batch) -> dict[str, Tensor]:
+    """Per image: how far storing moved it, and how far from its start it is as stored and as an 8-bit file."""
+    moves = {"error": stored - found, "norm": stored - start, "norm_8bit": round_to_8_bits(stored) - start}
+    values = {f"l2_{name}": l2_norm(move) for name, move in moves.items()}
+    return values | {f"linf_{name}": move.flatten(1).abs().amax(1) for name, move in moves.items()}
+
+
+def summary(moved: dict[str, Tensor], judged: dict[str, Tensor]) -> dict[str, Any]:
+    """Mean and maximum of every distance, and the mean of all else: None where a loss is infinite."""
+    spans = {
+        name: {"mean": float(values.double().mean()), "max": float(values.max())} for name, values in moved.items()
+    }
+    means = {name: float(values.double().mean()) for name, values in judged.items()}
+    return spans | {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+
+
+def pooled(parts: Sequence[dict[str, Any]], counts: Sequence[int]) -> dict[str, Any]:
+    """The summary of all images, from those of parts of `counts` images."""
+
+    def mean(values: list[float | None]) -> float | None:
+        if None in values:
+            return None
+        return sum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)  # pyrefly: ignore
+
+    def pool(values: list[Any]) -> Any:
+        if not isinstance(values[0], dict):
+            return mean(values)
+        return {"mean": mean([value["mean"] for value in values]), "max": max(value["max"] for value in values)}
+
+    return {name: pool([part[name] for part in parts]) for name in parts[0]}

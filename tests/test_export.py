@@ -1,0 +1,282 @@
+"""What is exported is what others read: the same images, labels and order."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+from notbugs.classifier import Classifier
+from notbugs.construct import FORMATS, ConstructedSet, choose_targets, export, relabel, robustify
+from notbugs.construct.exporters import parquet, rows
+from notbugs.construct.exporters.card import quoted
+from notbugs.construct.exporters.imagefolder import class_folders
+from notbugs.data import Data, Images
+from notbugs.errors import InputError
+from notbugs.files import DiskFull
+from notbugs.search import Schedule
+from notbugs.seeds import generator, seeded
+
+ROOT = Path(__file__).parents[1]
+QUICK = Schedule(3, 0.1)
+HOSTILE = (
+    "../../etc/passwd",
+    "a: [b] # c",
+    'quote " and \\ back',
+    "line\nbreak\ttab",
+    "```\n---\n<script>",
+    "naïve 日本 😀\u2028\x7f",
+    "",
+    "." * 300,
+    "é" * 300,
+    "{x}",
+    "- null",
+    "10",
+)
+
+
+def make(folder: Path, classes: tuple[str, ...], dtype: str, channels: int = 3, count: int = 96) -> ConstructedSet:
+    draw = generator(0, "export")
+    labels = torch.arange(count) % len(classes)
+    images = Images(torch.rand(count, channels, 6, 5, generator=draw), labels)
+    with seeded(3):
+        source = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(30 * channels, len(classes))))
+    data = Data("ra*ndom | set", images, images, classes)
+    return relabel(source, data, folder, targets="next", schedule=QUICK, dtype=dtype)  # pyrefly: ignore
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> ConstructedSet:
+    return make(tmp_path_factory.mktemp("sets") / "float16", HOSTILE, "float16")
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory) -> ConstructedSet:
+    return make(tmp_path_factory.mktemp("sets") / "grey", tuple("abcd"), "uint8", channels=1)
+
+
+@pytest.fixture(scope="module")
+def exported(built, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("exports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "CHUNK_BYTES", 7 * 4 * 90)  # 7 images
+        patch.setattr(parquet, "FILE_CHUNKS", 4)
+        return {name: export(built.folder, folder / name, name) for name in FORMATS}
+
+
+def read(folder: Path, name: str) -> dict:
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.read_export", str(folder), name],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder.parent / "hub")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def eight_bit(built: ConstructedSet) -> np.ndarray:
+    return built.images.batch(slice(None))[0].mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def test_an_image_folder_is_read_by_torchvision_and_datasets(built, exported):
+    found = read(exported["imagefolder"], "imagefolder")
+    labels, total = built.images.labels.tolist(), int(eight_bit(built).astype(np.int64).sum())
+    assert found["torchvision"]["labels"] == labels
+    assert found["torchvision"]["classes"] == class_folders(list(HOSTILE))
+    assert found["torchvision"]["sum"] == total
+    for way in ("folder", "builder"):
+        assert found[way]["labels"] == sorted(labels)  # `datasets` goes through the folders one by one
+        assert found[way]["classes"] == class_folders(list(HOSTILE))
+        assert found[way]["sum"] == total
+
+
+def test_the_files_of_an_image_folder(built, exported):
+    folder = exported["imagefolder"]
+    with (folder / "rows.csv").open(encoding="utf-8", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [int(row["label"]) for row in table] == built.images.labels.tolist()
+    assert [int(row["start"]) for row in table] == built.start.tolist()
+    assert [float(row["loss"]) for row in table] == built.loss.tolist()
+    pictures = np.stack([np.asarray(Image.open(folder / row["file"])) for row in table])
+    assert np.array_equal(pictures, eight_bit(built))
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "manifest.json", "rows.csv", "train"]
+    assert not list((folder / "train").rglob("metadata.*"))
+
+
+def test_parquet_is_read_by_datasets(built, exported):
+    folder = exported["parquet"]
+    assert len(list((folder / "data").iterdir())) == 4  # 14 chunks, 4 in a file
+    found = read(folder, "parquet")
+    exact = built.images.pixels[:].numpy()
+    for way in ("folder", "builder"):
+        assert found[way]["labels"] == built.images.labels.tolist()
+        assert found[way]["classes"] == list(HOSTILE)
+        assert found[way]["features"]["pixels"] == "Array3D(shape=(3, 6, 5), dtype='float16')"
+        assert found[way]["features"]["image"].startswith("Image(")
+        assert found[way]["pixels"] == [exact.astype(np.float64).sum(), [96, 3, 6, 5]]
+        assert found[way]["sum"] == int(eight_bit(built).astype(np.int64).sum())
+
+
+def test_parquet_is_read_by_pyarrow(built, exported):
+    from pyarrow.parquet import read_table
+
+    table = read_table(exported["parquet"] / "data")
+    pixels = np.array(table["pixels"].to_pylist(), dtype=np.float16)
+    assert np.array_equal(pixels, built.images.pixels[:].numpy())
+    for name in ("start", "target", "loss"):
+        assert table[name].to_pylist() == getattr(built, name).tolist()
+    assert table["image"][3].as_py()["path"] == "000003.png"
+
+
+def test_npz_is_read_by_numpy(built, exported):
+    with np.load(exported["npz"] / "data.npz", allow_pickle=False) as file:
+        assert np.array_equal(file["train_images"], built.images.pixels[:].permute(0, 2, 3, 1).numpy())
+        assert file["train_images"].dtype == np.float16
+        assert file["train_labels"].shape == (96, 1)
+        assert file["train_labels"][:, 0].tolist() == built.images.labels.tolist()
+        for name in ("start", "target", "loss"):
+            assert file[f"train_{name}"].tolist() == getattr(built, name).tolist()
+        assert file["classes"].tolist() == list(HOSTILE)
+
+
+def test_grey_8_bit_images(grey, tmp_path):
+    for name in FORMATS:
+        export(grey.folder, tmp_path / name, name)
+    with np.load(tmp_path / "npz" / "data.npz", allow_pickle=False) as file:
+        assert file["train_images"].shape == (96, 6, 5)
+        assert np.array_equal(file["train_images"], grey.images.pixels[:][:, 0].numpy())
+    picture = Image.open(tmp_path / "imagefolder" / "train" / "01_b" / "000000.png")
+    assert picture.mode == "L"
+    assert np.array_equal(np.asarray(picture), grey.images.pixels[:][0, 0].numpy())
+    found = read(tmp_path / "parquet", "parquet")
+    assert found["folder"]["pixels"] == [float(grey.images.pixels[:].double().sum()), [96, 1, 6, 5]]
+
+
+def test_images_of_other_channels(tmp_path):
+    built = make(tmp_path / "set", ("a", "b"), "float32", channels=2)
+    with pytest.raises(InputError, match="'images' must have 1 or 3 channels.*Export as parquet or npz"):
+        export(built.folder, tmp_path / "png", "imagefolder")
+    assert not (tmp_path / "png").exists()
+    found = read(export(built.folder, tmp_path / "parquet", "parquet"), "parquet")
+    assert list(found["folder"]["features"]) == ["label", "start", "target", "loss", "pixels"]
+    assert found["folder"]["features"]["pixels"] == "Array3D(shape=(2, 6, 5), dtype='float32')"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_card(built, exported, name):
+    text = (exported[name] / "README.md").read_text(encoding="utf-8")
+    _, front, body = text.split("---\n", 2)
+    head = yaml.safe_load(front)
+    assert head["license"] == "other"
+    assert head["size_categories"] == ["n<1K"]
+    if name == "npz":
+        assert head["viewer"] is False
+    else:
+        named = {feature["name"]: feature["dtype"] for feature in head["dataset_info"]["features"]}
+        names = list(HOSTILE) if name == "parquet" else class_folders(list(HOSTILE))
+        assert list(named["label"]["class_label"]["names"].values()) == names
+    storage = built.manifest["storage"]
+    assert (
+        f"| l2 distance to the start, rounded to 8 bits | mean {storage['l2_norm_8bit']['mean']:.4g}, largest" in body
+    )
+    assert ("l2 error of the pictures here" in body) == (name != "npz")
+    assert "@inproceedings{ilyas2019adversarial" in body
+    assert "@software{notbugs" in body
+    assert built.manifest["request"]["source"] in body
+    assert "ra_ndom _ set" in body
+    manifest = body.split("```json\n")[1].split("\n```")[0]
+    assert json.loads(manifest) == built.manifest
+    assert json.loads((exported[name] / "manifest.json").read_text(encoding="utf-8")) == built.manifest
+
+
+def test_a_card_of_a_measured_matched_set(tmp_path):
+    images = Images(torch.rand(20, 1, 4, 4, generator=generator(0, "card")), torch.arange(20) % 2)
+    with seeded(0):
+        source = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)))
+    built = robustify(source, Data("d", images, images, ("a", "b")), tmp_path / "set", schedule=QUICK)
+    built.record({"success_independent": {"value": 0.5, "low": 0.3, "high": 0.7, "n": 20}})
+    text = (export(built.folder, tmp_path / "npz", "npz") / "README.md").read_text()
+    assert "| success independent | 0.5 [0.3, 0.7] |" in text
+    assert "threat model: free" in text
+
+
+def test_names_of_folders():
+    folders = class_folders(list(HOSTILE))
+    assert folders[:4] == ["00_.._.._etc_passwd", "01_a_b_c", "02_quote_and_back", "03_line_break_tab"]
+    assert folders == sorted(folders)
+    assert all(Path(name).name == name and len(name.encode()) < 256 for name in folders)
+    assert class_folders([str(n) for n in range(101)])[100] == "100_100"
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "\ud800", "\x00\x1b[31m", "﻿bom", "~", "yes"])
+def test_any_text_is_a_yaml_string(text):
+    assert yaml.safe_load(f"name: {quoted(text)}") == {"name": text}
+
+
+def test_an_image_folder_without_an_image_of_a_class_is_refused(tmp_path):
+    images = Images(torch.rand(3, 3, 6, 5, generator=generator(0, "few")), torch.arange(3))
+    with seeded(0):
+        source = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(90, 3)))
+    draws = ((seed, choose_targets(images.labels, 3, "any", seed)) for seed in range(99))
+    seed, targets = next((seed, drawn) for seed, drawn in draws if 1 not in drawn)
+    data = Data("few", images, images, ("a", "b", "c"))
+    built = relabel(source, data, tmp_path / "set", schedule=QUICK, seed=seed)
+    with pytest.raises(InputError, match="must have an image of every class.*'b' has none.*Export as parquet or npz"):
+        export(built.folder, tmp_path / "png", "imagefolder")
+    assert read(export(built.folder, tmp_path / "p", "parquet"), "parquet")["folder"]["labels"] == targets.tolist()
+
+
+def test_an_export_appears_whole_or_not_at_all(built, tmp_path, monkeypatch):
+    (tmp_path / ".npz.part").mkdir()
+    (tmp_path / ".npz.part" / "left over").write_text("x")
+    (tmp_path / ".npz.part" / "folder").mkdir()
+
+    def fill_up(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys.modules[export.__module__], "card", fill_up)
+    with pytest.raises(DiskFull, match="No room left to export"):
+        export(built.folder, tmp_path / "npz", "npz")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    (tmp_path / "npz").mkdir()  # an empty folder is as good as none
+    told = []
+    export(built.folder, tmp_path / "npz", "npz", progress=lambda done, total, note="": told.append((done, total)))
+    assert told == [(96, 96)]
+    assert sorted(path.name for path in (tmp_path / "npz").iterdir()) == ["README.md", "data.npz", "manifest.json"]
+
+
+def test_what_is_there_is_not_overwritten(built, tmp_path, unchecked):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for name in ("full", "file"):
+        with pytest.raises(InputError, match="'to' must not exist yet, or be an empty folder"):
+            export(built.folder, tmp_path / name, "npz")
+    assert (tmp_path / "full" / "mine").read_text() == "x"
+    with pytest.raises(InputError, match="'format' must be one of imagefolder, parquet, npz.*Did you mean 'parquet'"):
+        export(built.folder, tmp_path / "out", "parket")  # pyrefly: ignore
+    with pytest.raises(InputError, match="no finished constructed set"):
+        export(tmp_path / "full", tmp_path / "out", "npz")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("package", "name"), [("PIL", "imagefolder"), ("pyarrow.parquet", "parquet")])
+def test_a_missing_package_is_named(built, tmp_path, monkeypatch, package, name):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=r"pip install 'notbugs\[data\]'"):
+        export(built.folder, tmp_path / "out", name)
+    assert not list(tmp_path.iterdir())
