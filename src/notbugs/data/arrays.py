@@ -60,10 +60,6 @@ def _values(array: np.ndarray, name: str) -> np.ndarray:
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= (1 if kind == "f" else 255)):  # NaN fails both comparisons
         remedy = "Divide by the largest value possible, or undo the normalisation: it belongs to the classifier."
-        raise must(
-            name,
-            "hold whole numbers in 0..255 or floating point in [0, 1]",
-            f"{array.dtype} in [{low}, {high}]",
-            remedy,
-        )
+        rule = "hold whole numbers in 0..255 or floating point in [0, 1]"
+        raise must(name, rule, f"{array.dtype} in [{low}, {high}]", remedy)
     return array.astype(np.float32 if kind == "f" else np.uint8)

@@ -1,4 +1,4 @@
-"""Columns of Arrow tables, as parquet files and the Hub have them: which are images and labels, and how they are read."""
+"""Columns of Arrow tables: which hold images and labels, and how these are read."""
 
 from __future__ import annotations
 
@@ -114,15 +114,15 @@ def _is_list(kind: Any) -> bool:
 
 def _stacked(part: Any, name: str) -> np.ndarray:
     """Nested lists, or a column of tensors, as one array."""
-    import pyarrow
-    import pyarrow.compute as compute
+    import pyarrow.compute
 
     if isinstance(part.type, pyarrow.FixedShapeTensorType):
         return part.to_numpy_ndarray()
+    compute = pyarrow.compute.call_function
     shape = [len(part)]
     while _is_list(part.type):
         part = part.storage if isinstance(part.type, pyarrow.BaseExtensionType) else part
-        lengths = compute.min_max(compute.list_value_length(part)).as_py()
+        lengths = compute("min_max", [compute("list_value_length", [part])]).as_py()
         if part.null_count or lengths["min"] != lengths["max"]:
             raise InputError(f"{name} or one of the rows after it has another size than the others, or none.")
         shape.append(lengths["min"])

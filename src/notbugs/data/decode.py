@@ -61,15 +61,19 @@ def decode(encoded: Encoded, name: str, size: int | None = None) -> np.ndarray:
 
 def decode_all(encoded: Iterable[tuple[Encoded, str]], size: int | None) -> Iterator[list[np.ndarray]]:
     """Images decoded in parallel, a few at a time, in their order; every one comes with its name for an error."""
+
+    def one(item: tuple[Encoded, str]) -> np.ndarray:
+        return decode(item[0], item[1], size)
+
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: list[tuple[Encoded, str]] = []
         for item in encoded:
             waiting.append(item)
             if len(waiting) == TOGETHER:
-                yield list(pool.map(lambda pair: decode(*pair, size), waiting))
+                yield list(pool.map(one, waiting))
                 waiting = []
         if waiting:
-            yield list(pool.map(lambda pair: decode(*pair, size), waiting))
+            yield list(pool.map(one, waiting))
 
 
 def is_jpeg(encoded: Encoded) -> bool:

@@ -28,7 +28,7 @@ def hub(source: str, size: int | None) -> Found:
     match = re.fullmatch(PREFIX + r"([\w.-]+/([\w.-]+))(?:/([\w.-]+))?", source)
     if not match:
         raise InputError(
-            f"A data set of the Hub is named hub:OWNER/NAME or hub:OWNER/NAME/CONFIG. Got {source!r} instead."
+            f"Name a data set of the Hub as hub:OWNER/NAME or hub:OWNER/NAME/CONFIG. Got {source!r} instead."
         )
     path, name, config = match.groups()
     if Path(path).exists():  # `datasets` would read it in place of the Hub's

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+from torch import Tensor
 
 from notbugs.data.arrays import fit_all, planes
 from notbugs.data.classes import coded
@@ -17,11 +19,7 @@ from notbugs.data.rows import Found, Rows, list_files, piece_rows
 from notbugs.errors import InputError, must
 
 LAYOUTS = (
-    {
-        "train": ("train_images", "train_labels"),
-        "test": ("test_images", "test_labels"),
-        "val": ("val_images", "val_labels"),
-    },
+    {split: (f"{split}_images", f"{split}_labels") for split in ("train", "test", "val")},
     {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
     {"train": ("images", "labels")},
 )
@@ -54,7 +52,7 @@ def npz_file(file: Path, size: int | None) -> Found:
     return Found(file.stem, train, test, labels[2], list_files([file]), test_name or "heldout")
 
 
-def _rows(file: Path, key: str, labels: np.ndarray, size: int | None) -> Rows:
+def _rows(file: Path, key: str, labels: Tensor, size: int | None) -> Rows:
     with _member(file, key) as (_, shape, dtype):
         rule = f"be numbers, one image for each of {len(labels)} labels"
         if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
@@ -80,9 +78,7 @@ def _member(file: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
         version = np.lib.format.read_magic(stream)
         shape, fortran, dtype = HEADERS[version](stream)
         if dtype.hasobject:
-            raise InputError(
-                f"{key} in {file} holds pickled objects, which are not read. Save a plain array of numbers."
-            )
+            raise InputError(f"{key} in {file} holds pickled objects, which are never read. Save an array of numbers.")
         if fortran and len(shape) > 1:
             raise InputError(f"{key} in {file} is in column order. Save np.ascontiguousarray({key}).")
         yield stream, shape, dtype
@@ -100,5 +96,5 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{file} is not a readable npz file ({error}). Make or fetch it again.") from error
