@@ -22,8 +22,9 @@ TESTS = ("test", "val", "valid", "validation")
 def image_folder(folder: Path, size: int | None) -> Found:
     """Find `FOLDER/CLASS/*.png`, or `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png`.
 
-    The test folder may be named `val`, `valid` or `validation`, and `Data.test_name` says so. Images may lie deeper below their class. Classes are in the order of their names, by number where all are numbers.
-    Files that are no images are passed over.
+    The test folder may be named `val`, `valid` or `validation`, and `Data.test_name` says so. Images may lie deeper
+    below their class. Classes are in the order of their names, by number where all are numbers. Files that are no
+    images are passed over.
 
     Raises
     ------
