@@ -36,7 +36,7 @@ def planes(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """The square in the middle of a (channel, height, width) image, `size` pixels wide, resized with antialiasing."""
+    """A (channel, height, width) image with its shorter side resized to `size`, antialiased, and the middle cut out."""
     from PIL import Image, ImageOps
 
     square = [ImageOps.fit(Image.fromarray(plane), (size, size), Image.Resampling.BILINEAR) for plane in image]

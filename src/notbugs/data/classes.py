@@ -39,11 +39,11 @@ def coded(
         If labels are neither, there are several for an image, or a test image has a class without training images.
     """
     train, test = _column(train, what), None if test is None else _column(test, what)
+    if test is not None and (train.dtype.kind == "U") != (test.dtype.kind == "U"):
+        raise must(what, "be names in both splits, or numbers in both", "names and numbers")
     if train.dtype.kind != "U":
         count = int(train.max()) + 1 if len(train) else 0
         return torch.from_numpy(train), None if test is None else torch.from_numpy(test), class_names(count, names)
-    if test is not None and test.dtype.kind != "U":
-        raise must(what, "be names in both splits, or numbers in both", "names and numbers")
     classes = in_order(train.tolist())
     return _numbered(train, classes), None if test is None else _numbered(test, classes), tuple(classes)
 

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from notbugs._version import __version__
 from notbugs.data.cache import check_disk, in_words
@@ -121,7 +121,7 @@ def _attempt(url: str, part: Path, have: int, size: int, progress: Progress) -> 
             _copy(response, file, have if goes_on else 0, size, progress)
 
 
-def _copy(response: IO[bytes], file: IO[bytes], done: int, size: int, progress: Progress) -> None:
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, size: int, progress: Progress) -> None:
     while done <= size and (data := response.read(PIECE)):
         file.write(data)
         done += len(data)

@@ -59,7 +59,8 @@ def _load(path: str, config: str | None) -> Any:
     try:
         return datasets.load_dataset(path, config)
     except Exception as error:  # of the library, of the web below it, and of its cache
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{PREFIX}{path} cannot be loaded ({error}). See https://huggingface.co/datasets/{path} for its name and "
+            f"{PREFIX}{path} cannot be loaded ({reason}). See https://huggingface.co/datasets/{path} for its name and "
             "configurations; without a connection, only what was loaded before is there."
         ) from error

@@ -154,8 +154,8 @@ def planted(
     model = _Model(_patterns(classes, size, channels), classes, strength, along, pixel_noise)
     if (clipped := model.clipped()) > MOST_CLIPPED:
         raise InputError(
-            f"Strengths and noises must keep pixels in [0, 1]; a share of {clipped:.2g} would be clipped, {MOST_CLIPPED:g} "
-            "at most may be. Lower robust_noise or robust_strength, or give a larger 'size': it spreads them."
+            f"Strengths and noises must keep pixels in [0, 1]; a share of {clipped:.2g} would be clipped, "
+            f"{MOST_CLIPPED:g} at most may be. Lower robust_noise or robust_strength, or give a larger 'size': it spreads them."
         )
     data = Data("planted", model.sample(train, seed, "train"), model.sample(test, seed, "test"), class_names(classes))
     within = (model.along.square() + pixel_noise**2).sqrt()

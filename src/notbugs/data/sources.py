@@ -131,16 +131,11 @@ def load(
     return assemble(found, size, memory, progress)
 
 
-def describe_kinds() -> str:
-    """How data can be given, a line for each kind."""
-    return "\n".join(f"  {kind.form}: {kind.about}" for kind in KINDS)
-
-
 def _kind(source: str) -> Kind:
-    for kind in KINDS:
+    for kind in KINDS if source.strip() else ():
         if kind.fits(source):
             return kind
-    raise InputError(f"{_trouble(source)} Data can be given as\n{describe_kinds()}")
+    raise InputError(f"{_trouble(source)} Data can be given as {', '.join(kind.form for kind in KINDS)}.")
 
 
 def _trouble(source: str) -> str:
