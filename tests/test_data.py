@@ -129,7 +129,7 @@ def test_augmentation_mirrors_about_half():
     [
         (
             "digitz",
-            r"no data set, file or folder 'digitz'. Did you mean 'digits'\? Data can be given as digits, planted",
+            r"no data set, file or folder 'digitz'. Did you mean 'digits'\? Data can be given as digits",
         ),
         ("cifar-10", "Did you mean 'cifar10'"),
         ("nowhere/at/all.npz", r"no data set, file or folder 'nowhere/at/all.npz'. Data can be given as"),

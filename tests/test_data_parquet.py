@@ -136,10 +136,10 @@ def test_folders_that_cannot_be_read(tmp_path):
         (
             PNGS[:2],
             [0, None],
-            r"'label in .*' must be a column of whole numbers or names without gaps.*int64 with 1 gaps",
+            r"'label in .*' must be a column of whole numbers or names.*int64 with 1 gaps",
         ),
         (PNGS[:2], [0.5, 1.0], "'label in .*' must be a column of whole numbers or names without gaps"),
-        (PNGS[:2], [0, -1], "'training labels' must be between 0 and"),
+        (PNGS[:3], [0, 1, -1], "'training labels' must be between 0 and 1.*Got -1"),
         (PNGS[:2], [0, 0], "'data' must have at least two classes"),
         ([PNGS[0], b"junk"], [0, 1], r"image in row 1 of .*train\.parquet cannot be decoded"),
         ([PNGS[0], None], [0, 1], r"image in row 1 of .*train\.parquet has no bytes"),

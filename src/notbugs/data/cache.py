@@ -37,7 +37,7 @@ def check_disk(folder: Path, needed: int) -> None:
 
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes this process may still take: the least that the machine, its control groups and its limits leave."""
-    return max(0, min(_machine(root), *_groups(root), *_limits(root)))
+    return max(0, min([_machine(root), *_groups(root), *_limits(root)]))
 
 
 def in_words(count: int) -> str:

@@ -30,7 +30,9 @@ def parquet_files(source: Path, size: int | None) -> Found:
     if source.is_file():
         return found(source.stem, _table([source]), None, "heldout", size)
     files = sorted(source.rglob("*.parquet"))
-    splits = {split: [file for file in files if _begins(file, start)] for split, start in STARTS.items()}
+    splits = {
+        split: [file for file in files if _begins(file.relative_to(source), start)] for split, start in STARTS.items()
+    }
     if not splits["train"]:
         raise InputError(
             f"No train*.parquet in {source}. A parquet data folder holds train*.parquet, and test*.parquet or "
@@ -42,6 +44,7 @@ def parquet_files(source: Path, size: int | None) -> Found:
 
 
 def _begins(file: Path, start: str) -> bool:
+    """Whether the name of a file, or of the folder it is in, begins so; the path is below the data's folder."""
     return file.name.startswith(start) or file.parent.name.startswith(start)
 
 
@@ -51,9 +54,7 @@ def _table(files: list[Path]) -> Table:
     schema = opened[0].schema_arrow
     for file, other in zip(files, opened, strict=True):
         if other.schema_arrow.types != schema.types or other.schema_arrow.names != schema.names:
-            raise InputError(
-                f"{file} must have the columns of {files[0]}: {', '.join(schema.names)}, of the same types."
-            )
+            raise InputError(f"{file} must have the columns of {files[0]}, {', '.join(schema.names)}, and their types.")
 
     def name(row: int) -> str:
         number = 0

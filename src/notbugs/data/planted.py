@@ -155,7 +155,7 @@ def planted(
     if (clipped := model.clipped()) > MOST_CLIPPED:
         raise InputError(
             f"Strengths and noises must keep pixels in [0, 1]; a share of {clipped:.2g} would be clipped, "
-            f"{MOST_CLIPPED:g} at most may be. Lower robust_noise or robust_strength, or give a larger 'size': it spreads them."
+            f"{MOST_CLIPPED:g} at most may be. Lower robust_noise or robust_strength, or give a larger 'size'."
         )
     data = Data("planted", model.sample(train, seed, "train"), model.sample(test, seed, "test"), class_names(classes))
     within = (model.along.square() + pixel_noise**2).sqrt()

@@ -146,9 +146,7 @@ def _trouble(source: str) -> str:
     if path.is_dir():
         return f"The data folder {source!r} is empty: it holds no image and no parquet file."
     if path.exists():
-        return (
-            f"The 'data' cannot be the file {source!r}: files must end in .npz or .parquet. Name the folder it is in?"
-        )
+        return f"The 'data' cannot be {source!r}: a file must end in .npz or .parquet. Or name its folder."
     names = [kind.form for kind in KINDS if kind.form.islower() and kind.form.isalnum()]
     near = get_close_matches(source, names, n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
