@@ -1,20 +1,13 @@
 from __future__ import annotations
 
-import io
-import json
 import math
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from notbugs.data import Augmentation, Data, Images, load, round_to_8_bits
-from notbugs.data.parquet import CIFAR10_CLASSES
+from notbugs.data import KINDS, Augmentation, Data, Images, load, round_to_8_bits
 from notbugs.errors import InputError
 from notbugs.seeds import generator
 
@@ -128,51 +121,21 @@ def test_augmentation_mirrors_about_half():
     assert 150 < flipped < 250
 
 
-# Parquet
-
-
-def encoded(array: np.ndarray, kind: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, kind)
-    return file.getvalue()
-
-
-def write_parquet(folder, *, shape=(32, 32, 3), kind="PNG", names=CIFAR10_CLASSES, column="img", struct=True, n=20):
-    draw = np.random.default_rng(0)
-    arrays = [draw.integers(0, 256, shape, dtype=np.uint8) for _ in range(n)]
-    data = [encoded(array, kind) for array in arrays]
-    labels = [index % len(names) for index in range(n)]
-    info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": list(names)}}}}
-    table = pa.table({column: [{"bytes": item, "path": None} for item in data] if struct else data, "label": labels})
-    table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
-    for split in ("train", "test"):
-        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
-    return arrays, labels
-
-
-@pytest.mark.parametrize("struct", [True, False])
-@pytest.mark.parametrize("shape", [(32, 32, 3), (5, 7)])
-def test_parquet_gives_back_the_pixels(tmp_path, shape, struct):
-    arrays, labels = write_parquet(tmp_path, shape=shape, struct=struct)
-    data = load(tmp_path)
-    expected = np.stack([array if array.ndim == 3 else array[..., None] for array in arrays]).transpose(0, 3, 1, 2)
-    assert np.array_equal(data.train.pixels.numpy(), expected)
-    assert data.train.labels.tolist() == labels
-    assert data.classes == CIFAR10_CLASSES
-    assert data.title == ("CIFAR-10" if len(shape) == 3 else tmp_path.name)
-
-
-def test_a_jpeg_copy_of_cifar10_is_named_so(tmp_path):
-    write_parquet(tmp_path, kind="JPEG")
-    assert load(str(tmp_path)).title == "CIFAR-10 (JPEG copy)"
+# Sources
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("digitz", r"existing folder. There is no 'digitz'"),
-        ("", "Give it with --data"),
-        (__file__, "is a file: name its folder"),
+        (
+            "digitz",
+            r"no data set, file or folder 'digitz'. Did you mean 'digits'\? Data can be given as digits",
+        ),
+        ("cifar-10", "Did you mean 'cifar10'"),
+        ("nowhere/at/all.npz", r"no data set, file or folder 'nowhere/at/all.npz'. Data can be given as"),
+        ("", "must be named. Give it with --data"),
+        (" ", "must be named"),
+        (__file__, r"a file must end in \.npz or \.parquet"),
     ],
 )
 def test_a_source_that_is_not_there(source, message):
@@ -180,37 +143,16 @@ def test_a_source_that_is_not_there(source, message):
         load(source)
 
 
-def test_folders_that_cannot_be_read(tmp_path):
-    with pytest.raises(InputError, match="is empty"):
-        load(tmp_path)
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match=r"No train\*\.parquet in"):
-        load(tmp_path)
-    write_parquet(tmp_path, column="picture")
-    with pytest.raises(InputError, match="must have a column named img or image. It has picture, label"):
-        load(tmp_path)
+def test_every_kind_is_named_in_errors():
+    with pytest.raises(InputError) as raised:
+        load("?")
+    assert all(kind.form in str(raised.value) for kind in KINDS)
 
 
-def test_a_file_that_is_not_parquet(tmp_path):
-    (tmp_path / "train.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(InputError, match=r"train\*\.parquet files in .* cannot be read together"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize("labels", [["cat", "dog"], [0, None], [0.5, 1.0]])
-def test_labels_that_are_not_whole_numbers(tmp_path, labels):
-    image = encoded(np.zeros((4, 4), np.uint8))
-    pq.write_table(pa.table({"image": [image, image], "label": labels}), tmp_path / "train.parquet")
-    with pytest.raises(InputError, match="'label' must be a column of whole numbers without gaps"):
-        load(tmp_path)
-
-
-def test_broken_and_unequal_images_are_named(tmp_path):
-    table = pa.table({"image": [encoded(np.zeros((4, 4), np.uint8)), b"junk"], "label": [0, 1]})
-    pq.write_table(table, tmp_path / "train.parquet")
-    with pytest.raises(InputError, match=r"image in row 1 of .*train.parquet cannot be decoded"):
-        load(tmp_path)
-    mixed = [encoded(np.zeros((4, size), np.uint8)) for size in (4, 5)]
-    pq.write_table(pa.table({"image": mixed, "label": [0, 1]}), tmp_path / "train.parquet")
-    with pytest.raises(InputError, match="All images must have one shape"):
-        load(tmp_path)
+def test_sizes_that_are_no_sizes():
+    with pytest.raises(InputError, match="'size' must be a whole number at or above 1"):
+        load("cifar10", size=0)
+    with pytest.raises(InputError, match="'memory' must be a whole number at or above 1"):
+        load("cifar10", memory=0)
+    with pytest.raises(InputError, match="'size' must not be given with digits"):
+        load("digits", size=4)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from notbugs.errors import InputError, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
 
-CHUNK_BYTES = 2**24
+CHUNK_BYTES = 2**21
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Data:
         """SHA-256 over shapes, pixels, labels and class names of both splits."""
         digest = hashlib.sha256(repr((self.classes, self.train.pixels.shape, self.test.pixels.shape)).encode())
         for images in (self.train, self.test):
-            for part in (*images.chunks(), images.labels):
+            for part in chain(images.chunks(), [images.labels]):
                 digest.update(part.contiguous().numpy().data)
         return digest.hexdigest()
 
@@ -137,8 +138,8 @@ class Data:
         scale = 255 if self.train.pixels.dtype == torch.uint8 else 1
         total = square = torch.zeros(self.train.shape[0], dtype=torch.float64)
         for part in self.train.chunks():
-            planes = part.transpose(0, 1).flatten(1).double() / scale
-            total, square = total + planes.sum(1), square + planes.square().sum(1)
+            planes = part.transpose(0, 1).flatten(1).to(torch.float64, copy=True).div_(scale)
+            total, square = total + planes.sum(1), square + planes.square_().sum(1)
         mean = total / (count := len(self.train) * self.train.shape[1] * self.train.shape[2])
         variance = (square - count * mean.square()) / max(count - 1, 1)
         return mean.tolist(), variance.clamp_min(1e-6).sqrt().tolist()

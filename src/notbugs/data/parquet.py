@@ -1,100 +1,93 @@
-"""Parquet files in the Hub's layout: an image column with encoded bytes, and a label column."""
+"""Parquet files as the Hub has them."""
 
 from __future__ import annotations
 
-import io
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
+from notbugs.data.rows import Found
+from notbugs.data.tables import BATCH, Table, found
+from notbugs.errors import InputError
 
-from notbugs.data.images import Data, Images, class_names
-from notbugs.errors import InputError, must
-
-_JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG"
+STARTS = {"train": "train", "test": "test", "validation": "val"}
 
 
-def parquet_folder(folder: Path) -> Data:
-    """Read `train*.parquet` and `test*.parquet` below `folder`.
+def parquet_files(source: Path, size: int | None) -> Found:
+    """Find images and labels in one parquet file, or in the `train*`, `test*` and `validation*` files of a folder.
 
-    The image column holds encoded bytes, bare or in a struct with the field `bytes`; the label column is named `label`,
-    `labels` or `fine_label`. Class names come from the schema's `huggingface` metadata where it is present.
+    A file belongs to a split by its name, or by that of the folder it is in. The image column (`img`, `image`,
+    `images`, or the only one of the Hub's type Image) holds encoded bytes, bare or in a struct with the field `bytes`,
+    or nested lists; the label column (`label`, `labels`, `fine_label`, or the only ClassLabel) whole numbers or names.
+    Class names come from the schema's `huggingface` metadata where it is present.
 
     Raises
     ------
     InputError
-        If pyarrow or Pillow is missing, a split has no file, a column is missing, or images differ in shape.
+        If pyarrow or Pillow is missing, there are no training files, a file cannot be read, or a column is missing or
+        of another type.
     """
-    train, train_names, train_jpeg = _read_split(folder, "train")
-    test, _, test_jpeg = _read_split(folder, "test")
-    names = class_names(int(train.labels.max()) + 1, train_names)
-    name = "CIFAR-10" if names == CIFAR10_CLASSES and train.shape == (3, 32, 32) else folder.resolve().name
-    # CIFAR-10 was published without loss; a copy in JPEG has lost high frequencies, and results must say so.
-    lossy = name == "CIFAR-10" and (train_jpeg or test_jpeg)
-    return Data(name, train, test, names, variant="JPEG copy" if lossy else "")
-
-
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-def _read_split(folder: Path, split: str) -> tuple[Images, list[str] | None, bool]:
-    pyarrow = _import_pyarrow()
-    files = sorted(folder.rglob(f"{split}*.parquet"))
-    if not files:
+    if source.is_file():
+        return found(source.stem, _table([source]), None, "heldout", size)
+    files = sorted(source.rglob("*.parquet"))
+    splits = {
+        split: [file for file in files if _begins(file.relative_to(source), start)] for split, start in STARTS.items()
+    }
+    if not splits["train"]:
         raise InputError(
-            f"No {split}*.parquet in {folder}. A parquet data folder holds train*.parquet and test*.parquet."
+            f"No train*.parquet in {source}. A parquet data folder holds train*.parquet, and test*.parquet or "
+            "validation*.parquet; a single file can be named itself."
         )
-    try:
-        table = pyarrow.concat_tables([pyarrow.parquet.read_table(file) for file in files])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"The {split}*.parquet files in {folder} cannot be read together ({error}).") from error
-    label = _column(table, files[0], "label", "labels", "fine_label")
-    image = _column(table, files[0], "img", "image")
-    encoded = [value["bytes"] if isinstance(value, dict) else value for value in table[image].to_pylist()]
-    if not pyarrow.types.is_integer(table[label].type) or table[label].null_count:
-        raise must(label, "be a column of whole numbers without gaps", str(table[label].type))
-    labels = torch.tensor(table[label].to_pylist(), dtype=torch.int64)
-    return Images(_decode(encoded, files[0]), labels), _names(table.schema, label), encoded[0][:3] == _JPEG
+    test_name = next((split for split in ("test", "validation") if splits[split]), None)
+    test = _table(splits[test_name]) if test_name else None
+    return found(source.resolve().name, _table(splits["train"]), test, test_name or "heldout", size)
 
 
-def _column(table: Any, file: Path, *choices: str) -> str:
-    for name in choices:
-        if name in table.column_names:
-            return name
-    raise InputError(f"{file} must have a column named {' or '.join(choices)}. It has {', '.join(table.column_names)}.")
+def _begins(file: Path, start: str) -> bool:
+    """Whether the name of a file, or of the folder it is in, begins so; the path is below the data's folder."""
+    return file.name.startswith(start) or file.parent.name.startswith(start)
 
 
-def _names(schema: Any, label: str) -> list[str] | None:
-    try:
-        return json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
+def _table(files: list[Path]) -> Table:
+    opened = [_open(file) for file in files]
+    counts = [file.metadata.num_rows for file in opened]
+    schema = opened[0].schema_arrow
+    for file, other in zip(files, opened, strict=True):
+        if other.schema_arrow.types != schema.types or other.schema_arrow.names != schema.names:
+            raise InputError(f"{file} must have the columns of {files[0]}, {', '.join(schema.names)}, and their types.")
+
+    def name(row: int) -> str:
+        number = 0
+        while row >= counts[number]:
+            row, number = row - counts[number], number + 1
+        return f"The image in row {row} of {files[number]}"
+
+    return Table(str(files[0]), schema, lambda column, first: _parts(files, column, first), name, files)
 
 
-def _decode(encoded: list[bytes], file: Path) -> torch.Tensor:
-    import numpy as np
-    from PIL import Image
-
-    arrays = []
-    for row, data in enumerate(encoded):
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                arrays.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
-        except (OSError, TypeError) as error:
-            raise InputError(f"The image in row {row} of {file} cannot be decoded ({error}).") from error
-    shapes = {array.shape for array in arrays}
-    if len(shapes) > 1:
-        raise InputError(f"All images must have one shape. {file} holds {sorted(shapes)[:4]}. Resize them first.")
-    pixels = torch.from_numpy(np.stack(arrays))
-    return (pixels[..., None] if pixels.dim() == 3 else pixels).permute(0, 3, 1, 2).contiguous()
+def _parts(files: list[Path], column: str, first: int) -> Iterator[Any]:
+    """Row groups before row `first` are not read."""
+    for path in files:
+        file = _open(path)
+        for group in range(file.metadata.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            if first >= count:
+                first -= count
+                continue
+            for batch in file.iter_batches(BATCH, row_groups=[group], columns=[column], use_threads=False):
+                skipped = min(first, len(batch))
+                first -= skipped
+                if skipped < len(batch):
+                    yield batch.column(0).slice(skipped)
 
 
-def _import_pyarrow() -> Any:
+def _open(file: Path) -> Any:
     try:
         import PIL  # noqa: F401
         import pyarrow.parquet
     except ImportError:
         raise InputError("Parquet files need pyarrow and Pillow: pip install 'notbugs[data]'.") from None
-    return pyarrow
+    try:
+        return pyarrow.parquet.ParquetFile(file, memory_map=True, pre_buffer=False, buffer_size=2**20)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{file} is not a readable parquet file ({error}).") from error

@@ -1,0 +1,130 @@
+"""Files from the web: resumed where a connection broke off, and checked against a hash before anyone opens them."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from notbugs._version import __version__
+from notbugs.data.cache import check_disk, in_words
+from notbugs.errors import InputError
+from notbugs.files import only_writer, sha256
+from notbugs.progress import Progress
+
+ATTEMPTS = 5
+TIMEOUT = 30  # seconds without a byte
+PIECE = 2**18
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file that its authors will not change: its name, its SHA-256, its size in bytes."""
+
+    file: str
+    sha256: str
+    size: int
+
+
+class _Broken(Exception):
+    """An attempt ended early; what came is kept for the next one."""
+
+
+def fetch(published: Published, base: str, folder: Path, progress: Progress) -> Path:
+    """The path of the file in `folder`, downloaded from `base` if it is not there yet.
+
+    What comes is written beside it, and gets its name only when size and hash are right; a wrong file of that name is
+    fetched again. A download that was interrupted goes on where it stopped, where the server allows that.
+
+    Parameters
+    ----------
+    published : Published
+        What the file must be.
+    base : str
+        URL of the folder it is in.
+    folder : Path
+        Made if it is not there.
+    progress : Progress
+        Told of every piece, in bytes.
+
+    Raises
+    ------
+    InputError
+        If the server cannot be reached, does not have the file, or sends another one.
+    """
+    target = folder / published.file
+    if _is_right(target, published):
+        return target
+    url, part = f"{base.rstrip('/')}/{published.file}", folder / f"{published.file}.part"
+    check_disk(folder, published.size)
+    with only_writer(folder):
+        target.unlink(missing_ok=True)
+        _download(url, part, published, target, progress)
+        if not _is_right(part, published):
+            found = f"{in_words(part.stat().st_size)} with SHA-256 {sha256(part)}"
+            part.unlink()
+            raise InputError(
+                f"{url} is not the published file: got {found}, expected {in_words(published.size)} with SHA-256 "
+                f"{published.sha256}. Nothing was kept. Try again, or put the file from another source at {target}."
+            )
+        part.replace(target)
+    return target
+
+
+def _is_right(file: Path, published: Published) -> bool:
+    return file.is_file() and file.stat().st_size == published.size and sha256(file) == published.sha256
+
+
+def _download(url: str, part: Path, published: Published, target: Path, progress: Progress) -> None:
+    """Attempts until `part` has the published size, or more."""
+    reason = ""
+    for _ in range(ATTEMPTS):
+        have = part.stat().st_size if part.exists() else 0
+        if have >= published.size:
+            return
+        try:
+            _attempt(url, part, have, published.size, progress)
+        except (_Broken, OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+    have = part.stat().st_size if part.exists() else 0
+    if have >= published.size:
+        return
+    raise InputError(
+        f"{url} could not be downloaded: {reason}; {in_words(have)} of {in_words(published.size)} are here. "
+        f"Try again to go on, or, if this machine is offline, copy the file to {target}."
+    )
+
+
+def _attempt(url: str, part: Path, have: int, size: int, progress: Progress) -> None:
+    """Append to `part` what the server sends from byte `have` on; from the start where it sends everything."""
+    headers = {"User-Agent": f"notbugs/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # it has no such byte: what is here is not the beginning of this file
+            part.unlink()
+        raise _Broken(f"the server answered {error.code} {error.reason}") from None
+    with response:
+        if response.headers.get_content_type() == "text/html":
+            raise InputError(
+                f"{url} answered with a web page ({response.url}), not with the file. Is there a login or a proxy in "
+                "between? Open the address in a browser."
+            )
+        goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if response.status == 206 and not goes_on:
+            raise _Broken("the server answered with another range than asked for")
+        with part.open("ab" if goes_on else "wb") as file:
+            _copy(response, file, have if goes_on else 0, size, progress)
+
+
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, size: int, progress: Progress) -> None:
+    while done <= size and (data := response.read(PIECE)):
+        file.write(data)
+        done += len(data)
+        progress(min(done, size), size, "downloading")
+    if done < size:
+        raise _Broken(f"the connection ended after {in_words(done)}")

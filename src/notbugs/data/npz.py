@@ -1,0 +1,100 @@
+"""NumPy archives: MedMNIST's layout, Keras's, or one set of images and labels."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from torch import Tensor
+
+from notbugs.data.arrays import fit_all, planes
+from notbugs.data.classes import coded
+from notbugs.data.rows import Found, Rows, list_files, piece_rows
+from notbugs.errors import InputError, must
+
+LAYOUTS = (
+    {split: (f"{split}_images", f"{split}_labels") for split in ("train", "test", "val")},
+    {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
+    {"train": ("images", "labels")},
+)
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def npz_file(file: Path, size: int | None) -> Found:
+    """Find images and labels in an npz file, compressed or not, without reading the images.
+
+    The arrays are named as in `LAYOUTS`; `classes`, if it is there, has the names of the classes.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has none of the layouts, or holds pickled objects, several labels for an image, or
+        arrays of other shapes or values than `planes` takes.
+    """
+    with _readable(file), zipfile.ZipFile(file) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+    layout = next((layout for layout in LAYOUTS if set(layout["train"]) <= set(keys)), None)
+    if layout is None:
+        wanted = "; or ".join(", ".join(f"{images}, {labels}" for images, labels in part.values()) for part in LAYOUTS)
+        raise InputError(f"{file} must hold arrays named {wanted}. It holds {', '.join(keys) or 'nothing'}.")
+    test_name = next((name for name in ("test", "val") if set(layout.get(name, ("",))) <= set(keys)), None)
+    names = _whole(file, "classes").tolist() if "classes" in keys else None
+    test_labels = _whole(file, layout[test_name][1]) if test_name else None
+    labels = coded(_whole(file, layout["train"][1]), test_labels, names, f"labels in {file}")
+    train = _rows(file, layout["train"][0], labels[0], size)
+    test = None if labels[1] is None else _rows(file, layout[test_name or ""][0], labels[1], size)
+    return Found(file.stem, train, test, labels[2], list_files([file]), test_name or "heldout")
+
+
+def _rows(file: Path, key: str, labels: Tensor, size: int | None) -> Rows:
+    with _member(file, key) as (_, shape, dtype):
+        rule = f"be numbers, one image for each of {len(labels)} labels"
+        if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
+            raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}")
+        planes(np.zeros((1, *shape[1:]), np.uint8), f"{key} in {file}")
+
+    def read(first: int) -> Iterator[np.ndarray]:
+        with _member(file, key) as (stream, _, _):
+            image = math.prod(shape[1:]) * dtype.itemsize
+            stream.seek(first * image, 1)
+            for row in range(first, len(labels), step := piece_rows(image)):
+                count = min(step, len(labels) - row)
+                flat = np.frombuffer(stream.read(count * image), dtype)
+                yield fit_all(planes(flat.reshape(count, *shape[1:]), f"{key} in {file}"), size)
+
+    return Rows(labels, read, lambda row: f"{key}[{row}] in {file}")
+
+
+@contextmanager
+def _member(file: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """One array of the archive: a stream that stands at its first byte, its shape, its type."""
+    with _readable(file), zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        shape, fortran, dtype = HEADERS[version](stream)
+        if dtype.hasobject:
+            raise InputError(f"{key} in {file} holds pickled objects, which are never read. Save an array of numbers.")
+        if fortran and len(shape) > 1:
+            raise InputError(f"{key} in {file} is in column order. Save np.ascontiguousarray({key}).")
+        yield stream, shape, dtype
+
+
+def _whole(file: Path, key: str) -> np.ndarray:
+    with _member(file, key) as (stream, shape, dtype):
+        return np.frombuffer(stream.read(), dtype).reshape(shape)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """What goes wrong inside is that the file is damaged."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{file} is not a readable npz file ({error}). Make or fetch it again.") from error

@@ -1,0 +1,162 @@
+"""A folder of images by class."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from notbugs.data import load
+from notbugs.data.assemble import held_out
+from notbugs.data.cifar import CIFAR10_CLASSES
+from notbugs.errors import InputError
+from tests.pictures import encoded, noise, write_class_folder
+
+
+def pixels(file):
+    return torch.from_numpy(np.array(Image.open(file)))
+
+
+def test_a_folder_with_train_and_test(tmp_path):
+    write_class_folder(tmp_path / "train", {"cat": 3, "ant": 4})
+    write_class_folder(tmp_path / "test", {"cat": 2}, seed=50)
+    data = load(tmp_path)
+    assert (data.name, data.classes, data.test_name) == (tmp_path.name, ("ant", "cat"), "test")
+    assert data.train.labels.tolist() == [0] * 4 + [1] * 3
+    assert data.test.labels.tolist() == [1, 1]
+    assert torch.equal(data.train.pixels[5, 0], pixels(tmp_path / "train" / "cat" / "1.png"))
+    assert torch.equal(data.test.pixels[1, 0], pixels(tmp_path / "test" / "cat" / "1.png"))
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_the_split_says_its_name(tmp_path, name):
+    write_class_folder(tmp_path / "train", {"a": 2, "b": 2})
+    write_class_folder(tmp_path / name, {"a": 1, "b": 1}, seed=9)
+    data = load(str(tmp_path))
+    assert (len(data.train), len(data.test), data.test_name) == (4, 2, name)
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_without_a_test_split_a_fixed_fifth_of_each_class_is_held_out(tmp_path, below):
+    counts = {"10": 1, "9": 2, "8": 10, "100": 21}
+    write_class_folder(tmp_path / below, counts)
+    data = load(tmp_path)
+    assert (data.classes, data.test_name) == (("8", "9", "10", "100"), "heldout")
+    assert torch.bincount(data.train.labels).tolist() == [8, 1, 1, 17]
+    assert torch.bincount(data.test.labels, minlength=4).tolist() == [2, 1, 0, 4]
+    rows = {tuple(row) for split in (data.train, data.test) for row in split.pixels.flatten(1).tolist()}
+    assert len(rows) == 34
+    assert load(tmp_path).fingerprint == data.fingerprint
+
+
+def test_the_share_held_out_is_of_every_class():
+    labels = torch.arange(1000) % 7
+    train, test = held_out(labels)
+    assert torch.equal(torch.cat([train, test]).sort().values, torch.arange(1000))
+    assert set(torch.bincount(labels[test]).tolist()) <= {28, 29}
+    assert torch.equal(test, test.sort().values)
+    with pytest.raises(InputError, match="no class has two images"):
+        held_out(torch.arange(5))
+
+
+def test_files_of_all_kinds_deep_and_hidden(tmp_path):
+    write_class_folder(tmp_path, {"a": 2, "b": 2}, shape=(4, 4, 3))
+    (tmp_path / "a" / "more").mkdir()
+    (tmp_path / "a" / "more" / "x.JPG").write_bytes(encoded(noise(4, 4, 3), "JPEG"))
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"no image")
+    (tmp_path / "a" / "._0.png").write_bytes(b"no image")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "README.txt").write_text("hello")
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    data = load(tmp_path)
+    assert data.classes == ("a", "b", "c")
+    assert len(data.train) + len(data.test) == 7
+
+
+@pytest.mark.parametrize("first", ["grey", "colour"])
+def test_a_mix_of_grey_and_colour_is_colour(tmp_path, first):
+    grey, colour = noise(4, 4), noise(4, 4, 3)
+    for name in ("a", "b"):
+        write_class_folder(tmp_path / "train", {name: 1}, shape=(4, 4))
+    (tmp_path / "train" / "a" / "0.png").write_bytes(encoded(grey if first == "grey" else colour))
+    (tmp_path / "train" / "b" / "0.png").write_bytes(encoded(colour if first == "grey" else grey))
+    write_class_folder(tmp_path / "test", {"a": 1})
+    (tmp_path / "test" / "a" / "0.png").write_bytes(encoded(grey))
+    data = load(tmp_path)
+    at = 0 if first == "grey" else 1
+    assert data.train.pixels[at].tolist() == [grey.tolist()] * 3
+    assert data.train.pixels[1 - at].tolist() == colour.transpose(2, 0, 1).tolist()
+    assert data.test.shape == (3, 4, 4)
+
+
+def test_one_image_of_16_bits_makes_all_floats(tmp_path):
+    write_class_folder(tmp_path, {"a": 3, "b": 3})
+    eight = noise(4, 5, seed=1)
+    deep = noise(4, 5, dtype=np.uint16)
+    (tmp_path / "b" / "2.png").write_bytes(encoded(deep))
+    data = load(tmp_path)
+    images = torch.cat([data.train.batch(slice(None))[0], data.test.batch(slice(None))[0]])
+    assert data.train.pixels.dtype == torch.float32
+    for array, most in ((eight, 255), (deep, 65535)):
+        wanted = torch.from_numpy(array.astype(np.float32) / most)
+        assert any(torch.equal(image[0], wanted) for image in images)
+
+
+def test_images_of_different_sizes_are_named_and_can_be_resized(tmp_path):
+    write_class_folder(tmp_path, {"a": 3, "b": 3})
+    (tmp_path / "b" / "1.png").write_bytes(encoded(noise(9, 6)))
+    message = r"b/1\.png is 6x9 pixels.*5x4 pixels.*a/0\.png.*Give a 'size', as in load\(\.\.\., size=64\)"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path)
+    data = load(tmp_path, size=4)
+    assert data.train.shape == (1, 4, 4)
+    assert data.title == f"{tmp_path.name} (resized to 4x4)"
+
+
+def test_a_folder_of_cifar10_is_known_by_its_classes(tmp_path):
+    write_class_folder(tmp_path, dict.fromkeys(CIFAR10_CLASSES, 2), shape=(32, 32, 3))
+    assert load(tmp_path).title == "CIFAR-10"
+    (tmp_path / "cat" / "1.png").unlink()
+    (tmp_path / "cat" / "1.jpg").write_bytes(encoded(noise(32, 32, 3), "JPEG"))
+    assert load(tmp_path).title == "CIFAR-10 (JPEG copy)"
+    assert "CIFAR-10" not in load(tmp_path, size=32).title
+
+
+def test_progress_is_told(tmp_path):
+    write_class_folder(tmp_path / "train", {"a": 30, "b": 30})
+    write_class_folder(tmp_path / "test", {"a": 5})
+    told = []
+    load(tmp_path, progress=lambda done, total, note="": told.append((done, total)))
+    assert told[-1] == (65, 65)
+    assert told == sorted(told)
+
+
+def test_folders_that_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"is empty: it holds no image and no parquet.*Data can be given as digits"):
+        load(tmp_path)
+    (tmp_path / "x.png").write_bytes(encoded(noise(4, 4)))
+    with pytest.raises(InputError, match="no images in the folders below .* It must hold a folder for each class"):
+        load(tmp_path)
+    write_class_folder(tmp_path, {"cat": 2})
+    with pytest.raises(InputError, match=r"images for each of two or more classes. Got \['cat'\]"):
+        load(tmp_path)
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(InputError, match=r"dog has no images. Remove it"):
+        load(tmp_path)
+    (tmp_path / "dog" / "x.heic").write_bytes(b"")
+    with pytest.raises(InputError, match=r"x\.heic is of a format that is not read. Save it as PNG"):
+        load(tmp_path)
+    (tmp_path / "dog" / "x.heic").rename(tmp_path / "dog" / "x.png")
+    with pytest.raises(InputError, match=r"dog/x\.png cannot be decoded"):
+        load(tmp_path)
+
+
+def test_splits_that_do_not_agree(tmp_path):
+    write_class_folder(tmp_path / "test", {"cat": 2, "dog": 1})
+    with pytest.raises(InputError, match="has a folder 'test' and none named 'train'"):
+        load(tmp_path)
+    write_class_folder(tmp_path / "train", {"cat": 2, "ant": 1})
+    with pytest.raises(InputError, match="among those of the training images; dog is not"):
+        load(tmp_path)
