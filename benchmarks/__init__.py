@@ -1,0 +1,1 @@
+"""Measurements of speed: ours beside the peers, in one run on one machine."""
