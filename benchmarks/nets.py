@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,7 @@ def cnn(channels: int, classes: int, *, width: int = 32, features: int = 128) ->
     """The `cnn` of notbugs: four convolutions with batch norm, two halvings, a global average, a linear head."""
     widths = [channels, width, 2 * width, 4 * width, features]
     layers: list[nn.Module] = []
-    for block, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for block, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         layers += [*_convolution(inputs, outputs), *([nn.MaxPool2d(2)] if block in (1, 2) else [])]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes))
 

@@ -17,11 +17,12 @@ from pathlib import Path
 FOLDER = Path("~/.cache/notbugs-peers")
 BASE = [f"{name}=={version(name)}" for name in ("torch", "numpy", "safetensors")]
 NO_DEPENDENCIES = "--no-deps"
-# torchattacks asks for a requests of 2020. torchvision on the package index is the CUDA build and asks for its own torch;
-# benchmarks/search/shim.py makes its Python part importable beside any. secml-torch fails to import beside adv-lib.
+# torchattacks asks for a requests of 2020. torchvision on the package index is the CUDA build and asks for its own
+# torch; search/shim.py makes its Python part importable beside any. secml-torch fails to import beside adv-lib.
 ENVIRONMENTS: dict[str, list[list[str]]] = {
     "peers": [
-        ["foolbox==3.3.4", "adversarial-robustness-toolbox==1.20.1", "packaging", "scipy", "scikit-learn", "six", "pillow"],
+        ["foolbox==3.3.4", "adversarial-robustness-toolbox==1.20.1"],
+        ["packaging", "scipy", "scikit-learn", "six", "pillow"],
         [NO_DEPENDENCIES, "torchattacks==3.5.1", "secml-torch==1.5", "torchvision==0.28.0"],
     ],
     "adv-lib": [

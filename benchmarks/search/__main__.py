@@ -46,7 +46,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="16 images, fewer steps, one repeat: does it run?")
     options = parser.parse_args(given)
     if options.quick:
-        options.images, options.batch, options.train_images, options.repeats = 16, 16, 32, 1
+        options.images, options.batch, options.train_images, options.repeats = 16, 16, 320, 1
     options.device = str(nb.default_device()) if options.device == "auto" else options.device
     return options
 
@@ -97,8 +97,9 @@ def head(options: argparse.Namespace, data: nb.Data, workers: dict[str, Worker])
     settings = {name: getattr(options, name) for name in names}
     loads = os.getloadavg() if hasattr(os, "getloadavg") else (0.0,)
     return {
-        "device": device_name(options.device), "versions": versions, **settings, "data": data.title,
-        "load_at_start": round(loads[0], 2), "tolerance": TOLERANCE, "models": {}, "rows": [],
+        "device": device_name(options.device), "device_type": options.device.split(":")[0], "versions": versions,
+        **settings, "data": data.title, "load_at_start": round(loads[0], 2), "tolerance": TOLERANCE,
+        "models": {}, "rows": [],
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 import notbugs as nb
 from benchmarks import nets
 from benchmarks.search.loops import Normalised
+from notbugs.errors import InputError
 from notbugs.files import read_tensors, write_tensors
 from notbugs.seeds import derive, generator
 
@@ -125,4 +126,6 @@ def attackable(model: str, data: nb.Data, weights: dict[str, Tensor], count: int
     with torch.no_grad():
         right = [plain(x).argmax(1) == y for x, y in (data.test.batch(part) for part in sample.split(256))]
     found = torch.cat(right)
+    if not found.any():
+        raise InputError(f"The {model} gets none of {len(sample)} test images right. Give it other 'weights'.")
     return sample[found][:count], float(found.float().mean())

@@ -44,7 +44,9 @@ class Entry:
         return quality.measure(case, self.task, load_file(self.worker.out))["loss"] if self.running else math.inf
 
 
-def measure_task(case: Case, task: Task, workers: dict[str, Worker], missing: dict[str, str], repeats: int):
+def measure_task(
+    case: Case, task: Task, workers: dict[str, Worker], missing: dict[str, str], repeats: int
+) -> list[dict[str, Any]]:
     """The rows of one task on one model: every library's, in the order of `LIBRARIES`."""
     images = case.images if task.kind != "training" else len(case.tensors()["train.images"])
     entries = [entry for worker in workers.values() for entry in enter(worker, task, case, images)]
@@ -61,7 +63,7 @@ def measure_task(case: Case, task: Task, workers: dict[str, Worker], missing: di
         if entry.running:
             add_times(entry.row, times[index])
     rows = [entry.row for entry in entries]
-    quality.mark_comparable(task, rows, given)
+    quality.mark_comparable(case, task, rows, given)
     add_ratios(rows)
     absent = {name: why for name, why in missing.items() if not is_floor(name)}
     rows += [blank(case, task, name, None, images) | {"status": why} for name, why in absent.items()]

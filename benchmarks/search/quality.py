@@ -13,12 +13,13 @@ from benchmarks.search.libraries import madry
 from benchmarks.search.loops import Normalised, Setting
 from benchmarks.search.tasks import Task
 
-SUCCESS, NORM, MATCHING, TRAINING = 0.02, 1.05, 1.02, 0.05
+SUCCESS, NORM, MATCHING, TRAINING = 0.02, 1.05, 1.02, 1.4
 TOLERANCE = (
     f"A row is comparable where its success is within {SUCCESS:g}, or one image and a half, of the best row's; where "
     f"its mean perturbation is at most {NORM:g} times the shortest, for minimum norm; where its loss is at most "
-    f"{MATCHING:g} times the given one, for feature matching; where its robust accuracy is within {TRAINING:g} of the "
-    "best, for adversarial training; and where no perturbation is longer than the radius."
+    f"{MATCHING:g} times the given one, for feature matching; where its robust accuracy is within {TRAINING:g} / "
+    "sqrt(images) of the best, two standard errors of a difference, for adversarial training; and where every image is "
+    "valid: in [0, 1], and within the radius where there is one."
 )
 
 
@@ -85,7 +86,7 @@ def robustness(case: Case, task: Task, found: dict[str, Tensor]) -> dict[str, An
     return {"loss": loss, "success": float(accuracy), "norm": None, "valid": True}
 
 
-def mark_comparable(task: Task, rows: list[dict[str, Any]], given_loss: float | None) -> None:
+def mark_comparable(case: Case, task: Task, rows: list[dict[str, Any]], given_loss: float | None) -> None:
     """Set `comparable` in every row that was judged; see `TOLERANCE`."""
     judged = [row for row in rows if row.get("loss") is not None]
     if not judged:
@@ -93,7 +94,7 @@ def mark_comparable(task: Task, rows: list[dict[str, Any]], given_loss: float | 
     best = max(row["success"] for row in judged)
     shortest = min((row["norm"] for row in judged if row["norm"] and row["success"] >= best - SUCCESS), default=None)
     for row in judged:
-        slack = TRAINING if task.kind == "training" else max(SUCCESS, 1.5 / row["images"])
+        slack = TRAINING / case.images**0.5 if task.kind == "training" else max(SUCCESS, 1.5 / case.images)
         good = row["success"] >= best - slack
         if task.kind == "matching":
             good = given_loss is not None and row["loss"] <= MATCHING * given_loss

@@ -47,7 +47,7 @@ class Worker:
             self.path, self.case, self.prepared = job["case"], load_file(job["case"], device=str(device)), {}
         task = Task(**job["task"])
         images, beside = self.inputs(task, job)
-        key = json.dumps([job["task"], job["attack"]])
+        key = json.dumps([job["task"], job["attack"], job["batch"]])
         if task.kind == "training" or key not in self.prepared:  # training starts from the same weights every time
             self.prepared[key] = self.prepare(task, job, device)
         setting, attack = self.prepared[key]

@@ -62,17 +62,19 @@ class Worker:
         paths = [str(ROOT), *([] if environment else [p for p in sys.path if p])]
         threads = str(conditions.threads)
         variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": threads}
-        self.process = subprocess.Popen(
-            [python, "-m", "benchmarks.search.worker", module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True, cwd=ROOT, env=variables,
-        )  # fmt: skip
+        command = [python, "-m", "benchmarks.search.worker", module]
+        pipe = subprocess.PIPE
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=log, text=True, cwd=ROOT, env=variables
+            )
         hello = self._answer()
         self.versions, self.offers = hello["versions"], hello["offers"]
 
-    def run(self, case: dict[str, Any], task: Task, attack: str, images: int, **flags: bool) -> dict[str, Any]:
-        """Give one job and wait for its answer."""
+    def run(self, case: dict[str, Any], task: Task, attack: str, images: int, **others: Any) -> dict[str, Any]:
+        """Give one job and wait for its answer; `others` are its flags `count` and `warm_up`, or another `batch`."""
         what = {"task": asdict(task), "attack": attack, "images": images, "out": str(self.out)}
-        job = case | asdict(self.conditions) | what | {"count": False, "warm_up": False} | flags
+        job = case | asdict(self.conditions) | what | {"count": False, "warm_up": False} | others
         assert self.process.stdin
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()

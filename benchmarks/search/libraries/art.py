@@ -1,11 +1,15 @@
-"""The Adversarial Robustness Toolbox: numpy in, numpy out, batches of its own."""
+"""The Adversarial Robustness Toolbox: numpy in, numpy out, batches of its own.
+
+Its Carlini and Wagner attack, the only one that minimises the norm towards a target, is left out: with its defaults it
+takes over a thousand gradients an image, thirty times what the others get, and still fails on a third of the images.
+"""
 
 from __future__ import annotations
 
 import art
 import numpy as np
 import torch
-from art.attacks.evasion import CarliniL2Method, FeatureAdversariesPyTorch
+from art.attacks.evasion import DeepFool, FeatureAdversariesPyTorch
 from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_pytorch import (
     ProjectedGradientDescentPyTorch,
 )
@@ -71,11 +75,9 @@ def pgd(setting: Setting) -> Batchwise:
     return through_numpy(descent(setting, estimator(setting)).generate)
 
 
-def carlini(setting: Setting) -> Batchwise:
-    """Carlini and Wagner with ART's own defaults: ten searches of ten steps."""
-    method = CarliniL2Method(
-        estimator(setting), targeted=setting.task.targeted, batch_size=setting.batch, verbose=False
-    )
+def deepfool(setting: Setting) -> Batchwise:
+    """DeepFool, which takes a gradient of every class in every step."""
+    method = DeepFool(estimator(setting), max_iter=setting.task.steps, batch_size=setting.batch, verbose=False)
     return through_numpy(method.generate)
 
 
@@ -104,8 +106,7 @@ def training(setting: Setting) -> Batchwise:
 ATTACKS = {
     "pgd": {"PGD": pgd},
     "targeted": {"PGD": pgd},
-    "minimum norm": {"CW": carlini},
-    "targeted minimum norm": {"CW": carlini},
+    "minimum norm": {"DeepFool": deepfool},
     "matching": {"FeatureAdversaries": matching},
     "training": {"PGD": training},
 }
