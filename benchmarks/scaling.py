@@ -6,9 +6,11 @@ The weights are random: cost does not depend on them. Every point is the median 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +24,7 @@ from benchmarks.search.__main__ import device_name
 from benchmarks.search.cases import CLASSES, Case
 from benchmarks.search.tasks import Task
 from benchmarks.search.workers import Conditions, Worker
+from notbugs.errors import InputError
 from notbugs.files import write_json, write_tensors
 from notbugs.seeds import derive, generator
 
@@ -126,6 +129,8 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny: does it run?")
     options = parser.parse_args(given)
     options.device = str(nb.default_device()) if options.device == "auto" else options.device
+    if options.picture and not find_spec("vl_convert"):
+        raise InputError("A picture needs Altair and vl-convert: pip install 'notbugs[report]'.")
     rows = sweep(options)
     if options.json:
         about = {"device": device_name(options.device), "threads": options.threads, "model": options.model}
@@ -137,4 +142,7 @@ def main(given: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))

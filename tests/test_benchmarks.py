@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,6 @@ def test_ratios():
         a_row("floor", images_per_second=40.0, seconds={"median": 2.5}, comparable=None),
         a_row("floor fp32", backwards=10.0, comparable=None),
     ]
-    measuring.add_ratios([row | {"seconds": row["seconds"]} for row in rows])
     measuring.add_ratios(rows)
     assert rows[0]["ratio_to_best_peer"] == pytest.approx(3.0)  # ART is faster, and not comparable
     assert rows[0]["ratio_to_floor"] == pytest.approx(4 / 3)
@@ -159,13 +159,15 @@ def brief(tmp_path, monkeypatch) -> Path:
     """A cache of its own, and next to no training."""
     monkeypatch.setattr(cases, "CACHE", tmp_path / "cache")
     monkeypatch.setitem(cases.TRAINING, "cnn", (256, 1))
+    monkeypatch.setattr(cases, "SHAPE", (3, 16, 16))
+    monkeypatch.setattr("benchmarks.search.__main__.quick", lambda task: replace(task, steps=min(task.steps, 12)))
     return tmp_path
 
 
 def test_it_runs_without_peers(brief):
     arguments = [
         "--quick", "--models", "cnn", "--threads", "1", "--device", "cpu", "--peers", str(brief), "--json",
-        str(brief / "results.json"), "--libraries", "notbugs,MadryLab,foolbox,floor,floor fp32", "--tasks",
+        str(brief / "results.json"), "--libraries", "notbugs,MadryLab,foolbox,floor", "--tasks",
         "pgd-20 l2;minimum norm;feature matching",
     ]  # fmt: skip
     main(arguments)
@@ -175,13 +177,13 @@ def test_it_runs_without_peers(brief):
     mine, theirs = rows["pgd-20 l2", "notbugs"], rows["pgd-20 l2", "MadryLab"]
     assert mine["comparable"]
     assert theirs["comparable"]
-    assert (mine["forwards"], theirs["forwards"], mine["backwards"], theirs["backwards"]) == (21, 22, 20, 20)
-    assert mine["norm"] <= 0.5 + 1e-4
+    assert (mine["forwards"], theirs["forwards"], mine["backwards"], theirs["backwards"]) == (13, 14, 12, 12)
+    assert mine["valid"]
     assert mine["images_per_second"] > 0
     assert mine["ratio_to_floor"] > 0
     assert (rows["minimum norm", "notbugs"]["status"] == "not there") is not hasattr(nb, "minimum_norm")
     matched, given = rows["feature matching", "notbugs"], rows["feature matching", "MadryLab"]
-    assert matched["steps"] <= given["steps"] == 50
+    assert matched["steps"] <= given["steps"] == 12
     assert math.isfinite(matched["loss"])
     text = page.page([results])
     assert "### pgd-20 l2, cnn" in text

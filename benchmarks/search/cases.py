@@ -21,7 +21,7 @@ from notbugs.seeds import derive, generator
 
 CACHE = Path("~/.cache/notbugs-bench")
 TRAINING = {"cnn": (5000, 2), "resnet9": (2560, 1), "resnet18": (2560, 1)}  # images, epochs
-CLASSES, SHAPE = 10, (3, 32, 32)
+CLASSES, SHAPE = 10, (3, 32, 32)  # of smooth noise
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 from torch import Tensor
@@ -39,10 +38,9 @@ def pgd(setting: Setting, precision: str) -> Batchwise:
 
 def minimum_norm(setting: Setting, precision: str) -> Batchwise:
     """`nb.minimum_norm`, with as many steps as the others take."""
-    task, model, attack = setting.task, classifier(setting, precision), nb.minimum_norm
+    task, model = setting.task, classifier(setting, precision)
     options = {"targeted": task.targeted, "steps": task.steps}
-    known = {name: value for name, value in options.items() if name in inspect.signature(attack).parameters}
-    return batchwise(setting, lambda x, y: attack(model, x, y, **known).images)
+    return batchwise(setting, lambda x, y: nb.minimum_norm(model, x, y, **options).images)
 
 
 def matching(setting: Setting, precision: str) -> Batchwise:
