@@ -149,7 +149,7 @@ def goals(result: dict[str, Any]) -> Iterator[str]:
                 continue
             value = measure(rows)
             met = value is not None and (value <= bound if what.endswith("most") else value >= bound)
-            verdict = "not measured" if value is None else "met" if met else "not met"
+            verdict = "a trial" if result["quick"] else "not measured" if value is None else "met" if met else "not met"
             lines.append(f"| {task}: {what} | {model} | {bound:g} | {number(value, '.2f')} | {verdict} |")
     yield "\n".join(lines) + "\n"
 
