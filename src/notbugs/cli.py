@@ -20,9 +20,9 @@ app = App(
     name="notbugs",
     version=__version__,
     help="A laboratory for robust and non-robust features.",
-    default_parameter=Parameter(consume_multiple=True),
+    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
 )
-Flat = Parameter(name="*", show_default=False)
+Flat = Parameter(name="*")
 NO_SETTINGS = Recipe()
 TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
 
@@ -34,7 +34,7 @@ def run(
     *,
     out: Path | None = None,
     quiet: bool = False,
-    settings: Annotated[Recipe, Flat] = NO_SETTINGS,
+    settings: Annotated[Recipe, Parameter(name="*", show_default=False)] = NO_SETTINGS,
 ) -> None:
     """Run a study: train, build the constructed sets, train on them, measure, report.
 
