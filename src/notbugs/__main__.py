@@ -12,11 +12,14 @@ from notbugs.files import DiskFull
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status: 0 done, 1 could not finish, 2 wrong input, 130 interrupted."""
+    """Run the command line; return its exit status.
+
+    0 done, 1 could not finish or `verify` found faults, 2 wrong input, 130 interrupted.
+    """
     from notbugs.cli import app
 
     try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _fail(_describe(error), 2)
     except InputError as error:
@@ -25,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error.strerror), 1)
     except KeyboardInterrupt:
         return _fail("Interrupted. Give the same command again to go on.", 130)
-    return 0
+    return status or 0
 
 
 def _describe(error: CycloptsError) -> str:

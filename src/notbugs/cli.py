@@ -29,7 +29,7 @@ TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJo
 
 @app.command
 def run(
-    recipe: str,
+    recipe: str = "images",
     /,
     *,
     out: Path | None = None,
@@ -43,7 +43,8 @@ def run(
     Parameters
     ----------
     recipe
-        A recipe by name (`notbugs recipes` lists them), or a TOML file. Every option below overrides it.
+        A recipe by name (`notbugs recipes` lists them), or a TOML file; the one for any images by default. Every
+        option below overrides it.
     out
         The study's folder; runs/NAME by default.
     quiet

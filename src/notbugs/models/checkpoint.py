@@ -140,6 +140,8 @@ def load_classifier(
         If the file is damaged, of a newer notbugs or of another network; or something needed is not given.
     """
     path = Path(file)
+    if not path.is_file():
+        raise must("file", "be a file of weights", str(path))
     header = _read_header(path)
     if header is None:
         blueprint = _given(architecture, shape, classes, options)

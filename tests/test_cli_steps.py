@@ -1,0 +1,212 @@
+"""One step of a study at a time, by command: train, evaluate, build, verify, info, export, and back in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+import notbugs as nb
+from notbugs.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+DATA = ("--data", "digits", "--train-images", "300", "--test-images", "100", "--precision", "fp32")
+NETWORK = ("--architecture.name", "cnn", "--architecture.width", "8", "--architecture.features", "16")
+SHORT = ("--epochs", "4", "--batch", "32")
+QUICK = ("--relabelling.steps", "5", "--matching.steps", "5", "--batch", "50")
+
+
+def alone(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "notbugs", *map(str, arguments)]
+
+
+def together(*arguments: str | Path) -> list[str]:
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    return [sys.executable, *launch, "-m", "notbugs", *map(str, arguments)]
+
+
+def finished(command: list[str], status: int = 0) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("model") / "standard.safetensors"
+    assert main(["train", "--out", str(file), "--quiet", *DATA, *NETWORK, *SHORT]) == 0
+    return file
+
+
+@pytest.fixture(scope="module")
+def built(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sets") / "D_rand"
+    assert main(["build", "rand", str(model), "--out", str(folder), "--quiet", *DATA, *QUICK]) == 0
+    return folder
+
+
+def test_a_trained_classifier_is_one_file_that_says_everything(model, capsys):
+    data = nb.load("digits").take(300, 100, seed=0)
+    classifier = nb.load_classifier(model, shape=data.train.shape, classes=data.classes)
+    clean = nb.evaluate(classifier, data.test)[0]
+    assert clean.share.value > 0.5
+    assert main(["evaluate", str(model), "--quiet", *DATA, "--radii", "0.5", "--steps", "3"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == str(clean)
+    assert re.fullmatch(r"l2 0\.5: \d+\.\d% \[\d+\.\d%, \d+\.\d%\], n=100", printed[1])
+
+
+@pytest.mark.parametrize("kind", ["robust", "nonrobust", "rand", "rand-other", "det"])
+def test_every_kind_is_built(kind, model, tmp_path, capsys):
+    out = tmp_path / kind
+    assert main(["build", kind, str(model), "--out", str(out), "--quiet", "--dtype", "float16", *DATA, *QUICK]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    made = nb.ConstructedSet(out)
+    assert len(made) == 300
+    assert made.is_matched == (kind in ("robust", "nonrobust"))
+    assert main(["verify", str(out), "--model", str(model), *DATA]) == 0
+    assert f"Nothing is wrong with {out}" in capsys.readouterr().out
+
+
+def test_verify_names_what_is_wrong_and_build_mends_it(built, model, capsys):
+    shard = built / "shard-00000.safetensors"
+    before = shard.read_bytes()
+    shard.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    assert main(["verify", str(built), "--quiet"]) == 1
+    assert "shard-00000.safetensors" in capsys.readouterr().out
+    assert main(["build", "rand", str(model), "--out", str(built), "--quiet", *DATA, *QUICK]) == 0
+    assert shard.read_bytes() == before
+
+
+def test_info_shows_it(built, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["info", str(built)]) == 0
+    printed = capsys.readouterr().out
+    manifest = json.loads((built / "manifest.json").read_text())
+    assert manifest["request"]["source"][:12] in printed
+    assert "300" in printed
+
+
+def read_npz(folder: Path) -> nb.Images:
+    with np.load(folder / "data.npz", allow_pickle=False) as arrays:
+        pixels, labels = arrays["train_images"], arrays["train_labels"][:, 0]
+    return nb.Images(torch.from_numpy(pixels).reshape(-1, 1, 8, 8), torch.from_numpy(labels).long())
+
+
+def read_parquet(folder: Path) -> nb.Images:
+    table = pyarrow.parquet.read_table(sorted((folder / "data").glob("*.parquet")))
+    pixels = np.array(table["pixels"].to_pylist(), dtype=np.float32)
+    return nb.Images(torch.from_numpy(pixels).reshape(-1, 1, 8, 8), torch.tensor(table["label"].to_pylist()))
+
+
+def read_folder(folder: Path) -> nb.Images:
+    files = sorted(folder.glob("train/*/*.png"), key=lambda file: file.name)
+    pixels = torch.stack([torch.from_numpy(np.array(Image.open(file))) for file in files])
+    return nb.Images(pixels[:, None], torch.tensor([int(file.parent.name[:2]) for file in files]))
+
+
+def test_three_exports_train_the_same_classifier(built, tmp_path, capsys):
+    """As plain libraries read them: the set's images and labels in its order, and an accuracy within its interval."""
+    data, made = nb.load("digits"), nb.ConstructedSet(built)
+    settings = nb.Training(epochs=8, batch=32)
+
+    def accuracy(images: nb.Images) -> nb.Accuracy:
+        classifier = nb.new_classifier(data, width=8, features=16, precision="fp32")
+        return nb.evaluate(nb.train(classifier, images, settings), data.test)[0]
+
+    own = accuracy(made.images).share
+    for form, read in {"npz": read_npz, "parquet": read_parquet, "imagefolder": read_folder}.items():
+        out = tmp_path / form
+        assert main(["export", str(built), "--to", form, "--out", str(out), "--quiet"]) == 0
+        assert capsys.readouterr().out == f"{out}\n"
+        images = read(out)
+        assert torch.equal(images.labels, made.images.labels)
+        rounding = 0.5 / 255 + 1e-6 if form == "imagefolder" else 0
+        assert (images.batch(slice(None))[0] - made.images.pixels[:]).abs().max() <= rounding
+        assert own.low <= accuracy(images).share.value <= own.high
+    assert main(["export", str(built), "--to", "npz", "--out", str(tmp_path / "npz")]) == 2
+    assert "npz" in capsys.readouterr().err
+
+
+def test_training_on_a_set(built, tmp_path, capsys):
+    out = tmp_path / "on.safetensors"
+    assert main(["train", "--on", str(built), "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT]) == 0
+    assert capsys.readouterr().out.startswith("clean: ")
+
+
+def test_two_workers_build_the_same_bits(built, model, tmp_path):
+    out = tmp_path / "together"
+    done = finished(together("build", "rand", model, "--out", out, "--quiet", *DATA, *QUICK))
+    assert done.stdout == f"{out}\n"
+    for file in sorted(built.glob("*.safetensors")):
+        assert file.read_bytes() == (out / file.name).read_bytes()
+
+
+def test_two_workers_train_one_classifier(model, tmp_path):
+    out = tmp_path / "together.safetensors"
+    done = finished(together("train", "--out", out, "--quiet", *DATA, *NETWORK, *SHORT))
+    assert len(done.stdout.splitlines()) == 1
+    data = nb.load("digits").take(300, 100, seed=0)
+    one, two = (nb.load_classifier(file, shape=data.train.shape, classes=data.classes) for file in (model, out))
+    images, _ = data.test.batch(slice(None))
+    torch.testing.assert_close(one(images), two(images), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--out", "x.pt"], "'out' must end in .safetensors"),
+        (["train", "--out", "x.safetensors", "--on", "nowhere"], "no finished constructed set in nowhere"),
+        (["train", "--out", "x.safetensors", "--architecture.name", "resnet19"], "Did you mean 'resnet"),
+        (["build", "dett", "x.safetensors", "--out", "y"], 'Did you mean "det"'),
+        (["build", "det", "x.safetensors", "--out", "y"], "x.safetensors"),
+        (["export", "nowhere", "--to", "zip"], "zip"),
+        (["verify", "nowhere"], "nowhere"),
+        (["verify", ".", "--model", "x.safetensors"], "'data' must be given with a model"),
+        (["info", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere.safetensors"], "nowhere.safetensors"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert not printed.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_training_goes_on_and_other_settings_do_not_take_it_up(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("notbugs.training.loop.CHECKPOINT_SECONDS", -1.0)
+    out, whole = tmp_path / "a.safetensors", model.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("notbugs.study.single.save_classifier", _killed)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # as if killed before the checkpoint went
+        with pytest.raises(_Killed):
+            main(["train", "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT])
+    (checkpoint,) = tmp_path.glob(".a.*.unfinished.safetensors")
+    assert main(["train", "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT]) == 0
+    assert out.read_bytes() == whole
+    assert not checkpoint.exists()
+    assert main(["train", "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT]) == 2
+    assert "must not be there yet" in capsys.readouterr().err
+
+
+class _Killed(Exception):
+    pass
+
+
+def _killed(*_: object) -> None:
+    raise _Killed
