@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from notbugs.errors import InputError
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 GREY = ("1", "L", "LA", "La")
 WORKERS = min(8, os.cpu_count() or 1)
-TOGETHER = 16 * WORKERS
+TASK = 16
 
 Encoded = Path | bytes
 
@@ -62,18 +63,15 @@ def decode(encoded: Encoded, name: str, size: int | None = None) -> np.ndarray:
 def decode_all(encoded: Iterable[tuple[Encoded, str]], size: int | None) -> Iterator[list[np.ndarray]]:
     """Images decoded in parallel, a few at a time, in their order; every one comes with its name for an error."""
 
-    def one(item: tuple[Encoded, str]) -> np.ndarray:
-        return decode(item[0], item[1], size)
+    def several(items: list[tuple[Encoded, str]]) -> list[np.ndarray]:
+        return [decode(item, name, size) for item, name in items]
 
+    source = iter(encoded)
     with ThreadPoolExecutor(WORKERS) as pool:
-        waiting: list[tuple[Encoded, str]] = []
-        for item in encoded:
-            waiting.append(item)
-            if len(waiting) == TOGETHER:
-                yield list(pool.map(one, waiting))
-                waiting = []
-        if waiting:
-            yield list(pool.map(one, waiting))
+        # A task is several images: one of 32x32 pixels is decoded as fast as a task is handed over.
+        while tasks := [task for _ in range(WORKERS) if (task := list(islice(source, TASK)))]:
+            for images in pool.map(several, tasks):
+                yield images
 
 
 def is_jpeg(encoded: Encoded) -> bool:
