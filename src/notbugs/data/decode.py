@@ -70,8 +70,7 @@ def decode_all(encoded: Iterable[tuple[Encoded, str]], size: int | None) -> Iter
     with ThreadPoolExecutor(WORKERS) as pool:
         # A task is several images: one of 32x32 pixels is decoded as fast as a task is handed over.
         while tasks := [task for _ in range(WORKERS) if (task := list(islice(source, TASK)))]:
-            for images in pool.map(several, tasks):
-                yield images
+            yield from pool.map(several, tasks)
 
 
 def is_jpeg(encoded: Encoded) -> bool:
