@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from notbugs.data import load
 from notbugs.errors import InputError
 from notbugs.measure import evaluate
+from notbugs.search import Schedule, pgd
 from notbugs.training import Adversary, Training, learning_rate, new_classifier, train
 from notbugs.training import loop as training_loop
 from tests.conftest import bars
@@ -118,3 +120,53 @@ def test_learning_rate_rises_and_falls_to_zero():
 def test_settings_check_themselves(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Training.model_validate(wrong)
+
+
+# Catastrophic overfitting, provoked: one step at a radius where one step is not enough.
+WEAK = Adversary(norm="linf", eps=0.3, steps=1, step_size=0.3)
+TOO_FEW = Training(epochs=10, batch=64, lr=0.1, adversary=WEAK)
+
+
+def robust_share(classifier, images, schedule):
+    inputs, labels = images.batch(slice(0, 400))
+    return float((pgd(classifier, inputs, labels, WEAK.threat, schedule).score >= 0).float().mean())
+
+
+def digits_classifier():
+    return new_classifier(load("digits"), width=16, features=16, device=torch.device("cpu"), precision="fp32")
+
+
+def test_the_guard_ends_catastrophic_overfitting():
+    images = load("digits").train
+    bare = TOO_FEW.model_copy(update={"adversary": WEAK.model_copy(update={"guard": False})})
+    overfitted = train(digits_classifier(), images, bare)
+    assert robust_share(overfitted, images, Schedule(10)) < 0.5 * robust_share(overfitted, images, WEAK.schedule)
+    notes = []
+    kept = train(digits_classifier(), images, TOO_FEW, progress=lambda done, total, note="": notes.append(note))
+    told = [note.split(", ")[1] for note in notes if note]
+    assert told[0] == "1 inner steps"
+    assert told[-1] in ("2 inner steps", "4 inner steps", "8 inner steps")
+    assert robust_share(kept, images, Schedule(10)) > 1.5 * robust_share(overfitted, images, Schedule(10))
+
+
+def test_the_guard_leaves_sound_training_alone(bars_data):
+    sound = SHORT.model_copy(update={"adversary": Adversary(eps=0.3, steps=2)})
+    bare = SHORT.model_copy(update={"adversary": Adversary(eps=0.3, steps=2, guard=False)})
+    assert same(*(train(fresh(bars_data), bars_data.train, settings) for settings in (sound, bare)))
+
+
+def test_what_the_guard_added_survives_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+    images, file = load("digits").train.subset(slice(0, 600)), tmp_path / "checkpoint.safetensors"
+    doubled = WEAK.model_copy(update={"steps": 2, "step_size": None})
+    monkeypatch.setattr(training_loop, "guarded", lambda *arguments: doubled)
+    settings = TOO_FEW.model_copy(update={"epochs": 3})
+    whole = train(digits_classifier(), images, settings)
+
+    def stop(done, total, note=""):
+        if done > 0.9 * total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(digits_classifier(), images, settings, checkpoint=file, progress=stop)
+    assert same(whole, train(digits_classifier(), images, settings, checkpoint=file))

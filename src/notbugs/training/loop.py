@@ -18,6 +18,7 @@ from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import pgd
 from notbugs.seeds import generator
+from notbugs.training.guard import guarded
 from notbugs.training.settings import Training
 from notbugs.training.together import part, together
 
@@ -46,7 +47,8 @@ def train(
         The training images.
     settings : Training, optional
         Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
-        section 2: the search starts at the clean image and sees the classifier in evaluation mode.
+        section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
+        withstand these steps and no others, their number is doubled (`guard`).
     seed : int
         Order and augmentation of the images follow from it.
     checkpoint : Path, optional
@@ -68,7 +70,9 @@ def train(
         nesterov=settings.momentum > 0,
         weight_decay=settings.weight_decay,
     )
-    first = _resume(checkpoint, classifier, optimizer) if checkpoint and checkpoint.exists() else 0
+    first = 0
+    if checkpoint and checkpoint.exists():
+        first, settings = _resume(checkpoint, classifier, optimizer, settings)
     batches = -(-len(images) // settings.batch)
     saved = time.monotonic()
     with together(classifier) as shared:
@@ -76,11 +80,14 @@ def train(
             loss = _epoch(classifier, shared, optimizer, images, settings, epoch, seed, progress)
             if not torch.isfinite(loss):
                 raise InputError(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
+            if settings.adversary:
+                adversary = guarded(classifier, images, settings.adversary, seed, epoch)
+                settings = settings.model_copy(update={"adversary": adversary})
             is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and epoch + 1 < settings.epochs
             if checkpoint and is_due and workers.rank() == 0:
-                _save(checkpoint, classifier, optimizer, epoch + 1)
+                _save(checkpoint, classifier, optimizer, epoch + 1, settings)
                 saved = time.monotonic()
-            progress((epoch + 1) * batches, settings.epochs * batches, f"loss {float(loss):.3f}")
+            progress((epoch + 1) * batches, settings.epochs * batches, _note(loss, settings))
     workers.barrier()  # before the last worker is here, the checkpoint may still be needed
     if checkpoint and workers.rank() == 0:
         checkpoint.unlink(missing_ok=True)
@@ -137,20 +144,32 @@ def learning_rate(settings: Training, step: int, steps: int) -> float:
     return settings.lr * min((step + 1) / rise, (steps - step) / max(steps - rise, 1), 1.0)
 
 
-def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+def _note(loss: Tensor, settings: Training) -> str:
+    return f"loss {float(loss):.3f}" + (f", {settings.adversary.steps} inner steps" if settings.adversary else "")
+
+
+def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, settings: Training) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in classifier.state_dict().items()}
     for name, parameter in classifier.named_parameters():
         tensors[f"velocity.{name}"] = optimizer.state[parameter]["momentum_buffer"]
-    write_tensors(path, tensors | {"epoch": torch.tensor(epoch)})
+    steps = settings.adversary.steps if settings.adversary else 0
+    write_tensors(path, tensors | {"epoch": torch.tensor(epoch), "steps": torch.tensor(steps)})
 
 
-def _resume(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> int:
+def _resume(
+    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
+) -> tuple[int, Training]:
+    """How many epochs are done, and the settings for the rest: the guard may have added steps."""
     tensors = read_tensors(path)
     model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     try:
         classifier.load_state_dict(model)
         for name, parameter in classifier.named_parameters():
             optimizer.state[parameter]["momentum_buffer"] = tensors[f"velocity.{name}"].to(parameter)
+        epoch, steps = int(tensors["epoch"]), int(tensors["steps"])
     except (RuntimeError, KeyError) as error:
         raise InputError(f"The checkpoint {path} belongs to another classifier. Delete it to start again.") from error
-    return int(tensors["epoch"])
+    if (adversary := settings.adversary) and steps != adversary.steps:
+        stronger = adversary.model_copy(update={"steps": steps, "step_size": None})
+        settings = settings.model_copy(update={"adversary": stronger})
+    return epoch, settings

@@ -22,6 +22,9 @@ class Adversary(BaseModel):
     step_size: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Length of a step; 2.5 eps / steps if not given."
     )
+    guard: bool = Field(
+        True, description="Double the steps where training has learned to withstand these and no others."
+    )
 
     @property
     def threat(self) -> Threat:
