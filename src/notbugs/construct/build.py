@@ -19,7 +19,7 @@ from notbugs.construct.plan import Targets, choose_starts, choose_targets
 from notbugs.construct.storage import Dtype, decode, distances, encode, sizes, summary
 from notbugs.construct.store import ConstructedSet, Tell, build
 from notbugs.data import Data, Images
-from notbugs.models.fastest import FORMS, ready
+from notbugs.models.forms import FORMS, ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Found, Schedule, Steps, fast_matching, match_features, targeted_pgd
 from notbugs.search.objectives import matching, towards

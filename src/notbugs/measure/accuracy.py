@@ -14,7 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count
 from notbugs.measure.statistics import Proportion
-from notbugs.models.fastest import ready
+from notbugs.models.forms import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Schedule, stream
 from notbugs.search.objectives import away_from

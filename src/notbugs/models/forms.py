@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from notbugs import workers
 from notbugs.classifier import Classifier, has_bf16
 from notbugs.errors import check_choice
-from notbugs.models.frozen import frozen, shared
+from notbugs.models.folding import frozen, shared
 from notbugs.seeds import generator
 
 FORMS = ("fp32", "bf16", "fp32 compiled", "bf16 compiled")
