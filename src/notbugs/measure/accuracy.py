@@ -69,8 +69,8 @@ def evaluate(
 
     An image counts as robust at a radius if it is classified correctly and PGD, over all restarts, found no
     misclassified image within that radius or a smaller one of the list: what is valid at a small radius is valid at
-    a large one. So accuracy never rises with the radius. The search runs in the classifier's precision; what it found
-    is judged in fp32.
+    a large one. So accuracy never rises with the radius. The search runs on a frozen copy in its fastest form
+    (`models.forms`); what it found is judged by the classifier itself, in fp32.
 
     Parameters
     ----------

@@ -79,6 +79,7 @@ def ready(
     rule = _rule(view)
     doubts = _doubts(view, rule, gradients)
     if not doubts or workers.count() > 1:  # workers must not choose differently
+        log.info("Searching in %s.", rule)
         return in_form(view, rule, batch), rule
     count = batch if view.device.type == "cuda" else min(batch, 32)
     images = torch.rand(count, *shape, generator=generator(0, "fastest")).to(view.device)
