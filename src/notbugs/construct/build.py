@@ -14,10 +14,12 @@ from torch import Tensor
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier
+from notbugs.construct.manifest import read_manifest
 from notbugs.construct.plan import Targets, choose_starts, choose_targets
 from notbugs.construct.storage import Dtype, decode, distances, encode, sizes, summary
 from notbugs.construct.store import ConstructedSet, Tell, build
 from notbugs.data import Data, Images
+from notbugs.models.forms import FORMS, ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Found, Schedule, Steps, fast_matching, match_features, targeted_pgd
 from notbugs.search.objectives import matching, towards
@@ -75,17 +77,18 @@ def robustify(
     images = data.train
     schedule = schedule or fast_matching(images.shape)
     starts, targets = choose_starts(len(images), seed), torch.arange(len(images))
+    stored = sizes(images.shape, dtype, batch)
+    fast, form = _ready(classifier, images, folder, stored["batch"], gradients=0)  # features are never compiled
 
     def run(start: Tensor, rows: Rows) -> Found:
         target, _ = images.batch(rows["target"])
-        return match_features(classifier, start, target.to(start.device), schedule)
+        return match_features(fast, start, target.to(start.device), schedule)
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         target, _ = images.batch(rows["target"])
         return matching(classifier)(found, classifier.features(target.to(found.device)))[1]
 
-    request = _request(classifier, data, "feature matching", L2(math.inf), schedule, seed, targets=None)
-    request |= sizes(images.shape, dtype, batch)
+    request = _request(classifier, form, data, "feature matching", L2(math.inf), schedule, seed, targets=None) | stored
     columns = {"labels": images.labels, "start": starts, "target": targets}
     return build(Path(folder), request, _Builder(classifier, images, request, columns, run, loss), progress)
 
@@ -139,15 +142,17 @@ def relabel(
     """
     images = data.train
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
+    stored = sizes(images.shape, dtype, batch)
+    gradients = schedule.steps * math.ceil(len(images) / stored["batch"])
+    fast, form = _ready(classifier, images, folder, stored["batch"], gradients)
 
     def run(start: Tensor, rows: Rows) -> Found:
-        return targeted_pgd(classifier, start, rows["labels"].to(start.device), threat, schedule)
+        return targeted_pgd(fast, start, rows["labels"].to(start.device), threat, schedule)
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         return towards(classifier)(found, rows["labels"].to(found.device))[1]
 
-    request = _request(classifier, data, "targeted cross-entropy", threat, schedule, seed, targets=targets)
-    request |= sizes(images.shape, dtype, batch)
+    request = _request(classifier, form, data, "targeted cross-entropy", threat, schedule, seed, targets) | stored
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
     return build(Path(folder), request, _Builder(classifier, images, request, columns, run, loss), progress)
 
@@ -161,8 +166,20 @@ def fingerprint(classifier: Classifier) -> str:
     return digest.hexdigest()
 
 
+def _ready(
+    classifier: Classifier, images: Images, folder: str | Path, batch: int, gradients: int
+) -> tuple[Classifier, str]:
+    """The classifier made fast for the search, and its form: that in which the set in `folder` was begun, if it was."""
+    begun = read_manifest(Path(folder)) if Path(folder).is_dir() else None
+    form = begun["request"]["precision"] if begun else None
+    if form not in FORMS or classifier.precision not in ("auto", form.split()[0]):
+        form = None
+    return ready(classifier, images.shape, batch=batch, gradients=gradients, form=form)
+
+
 def _request(
     classifier: Classifier,
+    form: str,
     data: Data,
     objective: str,
     threat: Threat,
@@ -178,7 +195,7 @@ def _request(
         "schedule": {"kind": type(schedule).__name__, **asdict(schedule)},  # pyrefly: ignore
         "seed": seed,
         "source": fingerprint(classifier),
-        "precision": classifier.precision,
+        "precision": form,
         "data": {
             "name": data.title,
             "fingerprint": data.fingerprint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -13,6 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count
 from notbugs.measure.statistics import Proportion
+from notbugs.models.forms import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Schedule, stream
 from notbugs.search.objectives import away_from
@@ -67,8 +69,8 @@ def evaluate(
 
     An image counts as robust at a radius if it is classified correctly and PGD, over all restarts, found no
     misclassified image within that radius or a smaller one of the list: what is valid at a small radius is valid at
-    a large one. So accuracy never rises with the radius. The search runs in the classifier's precision; what it found
-    is judged in fp32.
+    a large one. So accuracy never rises with the radius. The search runs on a frozen copy in its fastest form
+    (`models.forms`); what it found is judged by the classifier itself, in fp32.
 
     Parameters
     ----------
@@ -94,12 +96,14 @@ def evaluate(
     alive = predictions(classifier, images, batch=batch) == images.labels
     found = [Accuracy(attack=None, share=Proportion.of(alive))]
     told = 0
+    gradients = steps * restarts * len(threats) * math.ceil(len(images) / batch)
+    fast = ready(classifier, images.shape, batch=batch, gradients=gradients)[0] if threats else classifier
     for ball in threats:
         for restart in range(restarts):
             told += int((~alive).sum())  # nothing is left to do for these
             purpose = (seed, "restart", restart) if restart else None
             index = alive.nonzero().flatten()
-            for numbers, is_broken in _attacked(classifier, images, index, ball, steps, batch, purpose):
+            for numbers, is_broken in _attacked(classifier, fast, images, index, ball, steps, batch, purpose):
                 alive[numbers] = ~is_broken
                 told += len(numbers)
                 progress(told, len(threats) * restarts * len(images))
@@ -112,6 +116,7 @@ def evaluate(
 
 def _attacked(
     classifier: Classifier,
+    fast: Classifier,
     images: Images,
     index: Tensor,
     ball: Threat,
@@ -121,8 +126,8 @@ def _attacked(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Numbers of the images at `index`, and whether one run of PGD breaks them, judged in fp32.
 
-    An image leaves the search as soon as it is broken in the classifier's precision; if fp32 does not confirm that, it
-    is attacked again in fp32.
+    An image leaves the search as soon as it is broken in the classifier's `fast` form; if the classifier itself, in
+    fp32, does not confirm that, it attacks it again.
     """
 
     def waiting(index: Tensor) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor], Tensor | None]]:
@@ -131,14 +136,14 @@ def _attacked(
             start = _random_start(inputs, part, ball, purpose).to(classifier.device) if purpose else None
             yield part, inputs.to(classifier.device), (labels.to(classifier.device),), start
 
-    for precision in (classifier.precision, "fp32"):
+    for searched, precision in ((fast, fast.precision), (classifier, "fp32")):
         unconfirmed = [index[:0]]
-        with classifier.evaluating(precision):
-            for numbers, found in stream(away_from(classifier), waiting(index), ball, Schedule(steps), batch=batch):
+        with searched.evaluating(precision):
+            for numbers, found in stream(away_from(searched), waiting(index), ball, Schedule(steps), batch=batch):
                 numbers, is_claimed = numbers.cpu(), (found.score < 0).cpu()
                 with torch.no_grad(), classifier.evaluating("fp32"):
                     is_broken = classifier(found.images).argmax(1).cpu() != images.labels[numbers]
-                is_settled = is_broken | ~is_claimed | (precision == "fp32")
+                is_settled = is_broken | ~is_claimed | (searched is classifier)
                 unconfirmed.append(numbers[~is_settled])
                 yield numbers[is_settled], is_broken[is_settled]
         index = torch.cat(unconfirmed)
