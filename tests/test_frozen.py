@@ -319,18 +319,18 @@ def timed(monkeypatch, **milliseconds: float) -> list[int]:
 
 def test_only_grouped_convolutions_are_timed_on_a_cpu(monkeypatch, caplog):
     counts = timed(monkeypatch, fp32=1.0, bf16=2.0)
-    assert ready(classifier(precision="auto"), SHAPE, batch=64, gradients=10**6)[1] == "bf16"
-    assert ready(classifier(precision="fp32"), SHAPE, batch=64, gradients=10**6)[1] == "fp32"
+    assert ready(classifier(precision="auto"), SHAPE, batch=64)[1] == "bf16"
+    assert ready(classifier(precision="fp32"), SHAPE, batch=64)[1] == "fp32"
     assert counts == []
     with caplog.at_level(logging.INFO, "notbugs"):
-        view, form = ready(grouped(), SHAPE, batch=64, gradients=1)
+        view, form = ready(grouped(), SHAPE, batch=64)
     assert (view.precision, form, set(counts)) == ("fp32", "fp32", {32})
     assert "Searching in fp32 (a gradient of 32 images: bf16 2.0 ms, fp32 1.0 ms)." in caplog.text
     timed(monkeypatch, fp32=1.0, bf16=1.1)  # not worth leaving the rule for
-    assert ready(grouped(), SHAPE, batch=64, gradients=1)[1] == "bf16"
+    assert ready(grouped(), SHAPE, batch=64)[1] == "bf16"
     monkeypatch.setattr(workers, "count", lambda: 2)
     timed(monkeypatch, fp32=1.0, bf16=9.0)
-    assert ready(grouped(), SHAPE, batch=64, gradients=1)[1] == "bf16"
+    assert ready(grouped(), SHAPE, batch=64)[1] == "bf16"
 
 
 def test_compiled_for_batches_of_one_size(monkeypatch):
@@ -342,25 +342,15 @@ def test_compiled_for_batches_of_one_size(monkeypatch):
         return lambda images: replayed.append(len(images)) or network(images)
 
     monkeypatch.setattr(torch, "compile", compiler)
-    monkeypatch.setattr(forms, "_doubts", lambda view, rule, gradients: [f"{rule} compiled"])
+    monkeypatch.setattr(forms, "_doubts", lambda view, rule: [f"{rule} compiled"])
     timed(monkeypatch, fp32=2.0, fp32_compiled=1.0)
     plain, images = classifier(), random_images(6, SHAPE)
-    view, form = ready(plain, SHAPE, batch=6, gradients=10**6)
+    view, form = ready(plain, SHAPE, batch=6)
     assert form == "fp32 compiled"
     assert_same(view, plain, images)
     assert_same(view, plain, images[:4])
     assert replayed == [6, 6]  # logits and the pass of the gradient
-    assert ready(plain, SHAPE, batch=6, gradients=10**6, form="fp32")[0].network is not view.network
-
-
-def test_where_compiling_is_thought_of():
-    class OnGpu(Classifier):
-        device = torch.device("cuda")
-
-    view = OnGpu(nn.Linear(2, 2))
-    assert forms._doubts(view, "bf16", forms.LONG) == ["bf16 compiled"]
-    assert forms._doubts(view, "bf16", forms.LONG - 1) == []
-    assert forms._doubts(classifier(), "bf16", 10**9) == []
+    assert ready(plain, SHAPE, batch=6, form="fp32")[0].network is not view.network
 
 
 @pytest.fixture

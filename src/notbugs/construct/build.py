@@ -78,7 +78,7 @@ def robustify(
     schedule = schedule or fast_matching(images.shape)
     starts, targets = choose_starts(len(images), seed), torch.arange(len(images))
     stored = sizes(images.shape, dtype, batch)
-    fast, form = _ready(classifier, images, folder, stored["batch"], gradients=0)  # features are never compiled
+    fast, form = _ready(classifier, images, folder, stored["batch"])
 
     def run(start: Tensor, rows: Rows) -> Found:
         target, _ = images.batch(rows["target"])
@@ -143,8 +143,7 @@ def relabel(
     images = data.train
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
-    gradients = schedule.steps * math.ceil(len(images) / stored["batch"])
-    fast, form = _ready(classifier, images, folder, stored["batch"], gradients)
+    fast, form = _ready(classifier, images, folder, stored["batch"])
 
     def run(start: Tensor, rows: Rows) -> Found:
         return targeted_pgd(fast, start, rows["labels"].to(start.device), threat, schedule)
@@ -166,15 +165,13 @@ def fingerprint(classifier: Classifier) -> str:
     return digest.hexdigest()
 
 
-def _ready(
-    classifier: Classifier, images: Images, folder: str | Path, batch: int, gradients: int
-) -> tuple[Classifier, str]:
+def _ready(classifier: Classifier, images: Images, folder: str | Path, batch: int) -> tuple[Classifier, str]:
     """The classifier made fast for the search, and its form: that in which the set in `folder` was begun, if it was."""
     begun = read_manifest(Path(folder)) if Path(folder).is_dir() else None
     form = begun["request"]["precision"] if begun else None
     if form not in FORMS or classifier.precision not in ("auto", form.split()[0]):
         form = None
-    return ready(classifier, images.shape, batch=batch, gradients=gradients, form=form)
+    return ready(classifier, images.shape, batch=batch, form=form)
 
 
 def _request(

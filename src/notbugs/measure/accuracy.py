@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -96,8 +95,7 @@ def evaluate(
     alive = predictions(classifier, images, batch=batch) == images.labels
     found = [Accuracy(attack=None, share=Proportion.of(alive))]
     told = 0
-    gradients = steps * restarts * len(threats) * math.ceil(len(images) / batch)
-    fast = ready(classifier, images.shape, batch=batch, gradients=gradients)[0] if threats else classifier
+    fast = ready(classifier, images.shape, batch=batch)[0] if threats else classifier
     for ball in threats:
         for restart in range(restarts):
             told += int((~alive).sum())  # nothing is left to do for these

@@ -1,8 +1,9 @@
 """In which form a classifier's gradients are fastest, on this model and this device.
 
 What decides bits goes by a rule, so that a job gives the same on every day: bf16 where the device multiplies it. The
-rule guesses wrong in one place: grouped convolutions on a CPU are often slower in bf16. And whether CUDA graphs pay,
-no rule says. Only there is it measured, once a job, and only a clear gain is taken.
+rule guesses wrong in one place: grouped convolutions on a CPU are often slower in bf16. Only there is it measured,
+once a job, and only a clear gain is taken. Compiled forms, with CUDA graphs, are taken where they are asked for: no GPU
+has run them yet.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ WARM_UP, ROUNDS, SECONDS = 3, 3, 0.2
 """Passes that are not timed (CUDA graphs are recorded in them); the fewest that are; and how long more are added."""
 CLEAR = 0.8
 """Share of the rule's time below which another form is taken."""
-LONG = 2000
-"""Gradients of batches from which compiling, which takes up to a minute, can pay."""
 
 log = logging.getLogger("notbugs")
 
@@ -56,7 +55,7 @@ class Choice:
 
 
 def ready(
-    classifier: Classifier, shape: Sequence[int], *, batch: int, gradients: int, form: str | None = None
+    classifier: Classifier, shape: Sequence[int], *, batch: int, form: str | None = None
 ) -> tuple[Classifier, str]:
     """A frozen copy for a long search, in its fastest form, and the name of the form.
 
@@ -68,8 +67,6 @@ def ready(
         Of an image: channel, height, width.
     batch : int
         Images searched at once.
-    gradients : int
-        Of batches, which the search will about take.
     form : str, optional
         One of `FORMS`, if it is known already: a build that goes on keeps what it began with.
     """
@@ -77,7 +74,7 @@ def ready(
     if form is not None:
         return in_form(view, check_choice("form", form, FORMS), batch), form
     rule = _rule(view)
-    doubts = _doubts(view, rule, gradients)
+    doubts = _doubts(view, rule)
     if not doubts or workers.count() > 1:  # workers must not choose differently
         log.info("Searching in %s.", rule)
         return in_form(view, rule, batch), rule
@@ -149,12 +146,11 @@ def _rule(view: Classifier) -> str:
     return "bf16" if has_bf16(view.device) and view.dtype == torch.float32 else "fp32"
 
 
-def _doubts(view: Classifier, rule: str, gradients: int) -> list[str]:
+def _doubts(view: Classifier, rule: str) -> list[str]:
     """The forms that may be faster than the rule's."""
-    if view.device.type == "cuda":
-        return [f"{rule} compiled"] if gradients >= LONG else []
     grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in view.network.modules())
-    return ["fp32"] if grouped and rule == "bf16" and view.precision == "auto" else []
+    on_cpu = view.device.type == "cpu"
+    return ["fp32"] if grouped and on_cpu and rule == "bf16" and view.precision == "auto" else []
 
 
 def _seconds(view: Classifier, images: Tensor) -> float:
