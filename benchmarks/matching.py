@@ -71,7 +71,7 @@ def draw(rows: list[dict[str, Any]], picture: Path) -> None:
         x=alt.X("gradients:Q", scale=alt.Scale(type="log"), title="gradients for each image"),
         y=alt.Y("loss:Q", scale=alt.Scale(type="log"), title="relative matching loss"),
         color=alt.Color("way:N", title=None, legend=alt.Legend(labelLimit=320)),
-        shape=alt.Shape("way:N", title=None),
+        shape=alt.Shape("way:N", legend=None),
     )
     lines = (chart.mark_line() + chart.mark_point(filled=True, size=45)).properties(width=330, height=280)
     lines.facet(column=alt.Column("source:N", title=None)).save(picture)
