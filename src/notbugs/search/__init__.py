@@ -3,6 +3,7 @@
 from notbugs.search.attacks import (
     PAPER_MATCHING,
     fast_matching,
+    fast_relabelling,
     match_features,
     minimum_norm,
     pgd,
@@ -20,6 +21,7 @@ __all__ = [
     "Shrinking",
     "Steps",
     "fast_matching",
+    "fast_relabelling",
     "match_features",
     "minimum_norm",
     "pgd",

@@ -7,7 +7,7 @@ in a ball that shrinks (`Shrinking`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -268,13 +268,19 @@ class Shrinking:
 
     steps: int
     step_size: float = 1.0
-    rate: float = 0.05
+    rate: float = 0.2
 
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
         check_number("step_size", self.step_size, open_low=True)
         if not 0 < self.rate < 1:
             raise must("rate", "be strictly between 0 and 1", self.rate)
+
+    def split(self, share: float) -> tuple[Shrinking | None, Shrinking]:
+        """All but the last `share` of the steps, and those: short ones, with a rate as the whole has near its end."""
+        last = max(1, round(share * self.steps))
+        first = replace(self, steps=self.steps - last) if last < self.steps else None
+        return first, replace(self, steps=last, step_size=share / 2 * self.step_size, rate=share / 2 * self.rate)
 
     def walker(self, threat: Threat, like: Batch) -> Walker:
         """See `Steps`."""
