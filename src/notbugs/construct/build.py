@@ -19,7 +19,17 @@ from notbugs.construct.storage import Dtype, decode, distances, encode, sizes, s
 from notbugs.construct.store import ConstructedSet, Tell, build
 from notbugs.data import Data, Images
 from notbugs.progress import Progress, silent
-from notbugs.search import Found, Schedule, Steps, fast_matching, match_features, targeted_pgd
+from notbugs.search import (
+    Found,
+    Schedule,
+    Shrinking,
+    Steps,
+    fast_matching,
+    fast_relabelling,
+    match_features,
+    minimum_norm,
+    targeted_pgd,
+)
 from notbugs.search.objectives import matching, towards
 from notbugs.threat import L2, Threat
 
@@ -97,7 +107,7 @@ def relabel(
     *,
     targets: Targets = "any",
     threat: Threat = L2(0.5),  # noqa: B008  frozen
-    schedule: Steps = PAPER_RELABELLING,
+    schedule: Steps | None = None,
     dtype: Dtype = "float32",
     batch: int | None = None,
     seed: int = 0,
@@ -106,7 +116,9 @@ def relabel(
     """Build D_rand (`targets` "any" or "other") or D_det ("next") (the paper, section 3.2).
 
     Every training image is pushed towards a target class inside the threat model, and labelled with that class.
-    Images whose search failed are kept, as in the paper.
+    Images whose search failed are kept, as in the paper: the manifest's success counts them. With a `Shrinking`
+    schedule the perturbation is the smallest that reaches the class; where none inside the threat model was found, the
+    image stays as it was.
 
     Parameters
     ----------
@@ -119,9 +131,10 @@ def relabel(
     targets : {"any", "other", "next"}
         See `choose_targets`.
     threat : Threat
-        Radius in pixel units; the paper's is `L2(0.5)` on CIFAR-10.
-    schedule : Steps
-        Of the search; the paper's by default.
+        Radius in pixel units; the paper's is `L2(0.5)` on CIFAR-10. `L2(math.inf)` leaves smallest perturbations free.
+    schedule : Steps, optional
+        Of the search; `fast_relabelling` by default. `PAPER_RELABELLING` is the paper's, `Shrinking(50)` searches for
+        the smallest perturbation. Store those as float32: rounding takes them back over the boundary.
     dtype : {"float32", "float16", "uint8"}
         What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
     batch : int, optional
@@ -140,13 +153,19 @@ def relabel(
     images = data.train
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
 
+    schedule = schedule or fast_relabelling(threat)
+    objective = "smallest perturbation" if isinstance(schedule, Shrinking) else "targeted cross-entropy"
+
     def run(start: Tensor, rows: Rows) -> Found:
-        return targeted_pgd(classifier, start, rows["labels"].to(start.device), threat, schedule)
+        wanted = rows["labels"].to(start.device)
+        if isinstance(schedule, Shrinking):
+            return minimum_norm(classifier, start, wanted, threat.norm, schedule, targeted=True, eps=threat.eps)
+        return targeted_pgd(classifier, start, wanted, threat, schedule)
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         return towards(classifier)(found, rows["labels"].to(found.device))[1]
 
-    request = _request(classifier, data, "targeted cross-entropy", threat, schedule, seed, targets=targets)
+    request = _request(classifier, data, objective, threat, schedule, seed, targets=targets)
     request |= sizes(images.shape, dtype, batch)
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
     return build(Path(folder), request, _Builder(classifier, images, request, columns, run, loss), progress)

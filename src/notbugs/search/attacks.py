@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from notbugs.classifier import Classifier
+from notbugs.errors import must
 from notbugs.search.loop import Found, search
 from notbugs.search.objectives import away_from, matching, smallest, towards
 from notbugs.search.steps import QuasiNewton, Schedule, Shrinking, Steps
@@ -37,7 +38,7 @@ def fast_matching(shape: Sequence[int], steps: int = 60) -> QuasiNewton:
 def fast_relabelling(threat: Threat, steps: int = 20) -> Schedule:
     """Long steps that decay to 0: as near to the target class as the paper's 100 steps (benchmarks/relabelling.py)."""
     if math.isinf(threat.eps):
-        raise must("threat", "have a finite radius for steps of a fixed number", threat, "Or give a `Shrinking`.")
+        raise must("threat", "have a finite radius, which sets the length of the steps", threat, "Or give a schedule.")
     return Schedule(steps, 2 * threat.eps or None, decay="linear")
 
 
