@@ -12,11 +12,21 @@ from scipy import stats
 from torch import nn
 
 from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet, choose_starts, choose_targets, relabel, robustify, shards, storage, store
+from notbugs.construct import (
+    ConstructedSet,
+    choose_starts,
+    choose_targets,
+    relabel,
+    robustify,
+    shards,
+    storage,
+    store,
+    verify,
+)
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
-from notbugs.search import Schedule
+from notbugs.search import Schedule, Shrinking
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, l2_norm
 
@@ -86,6 +96,38 @@ def test_a_relabelled_set(data, source, tmp_path):
     assert request["threat"] == {"norm": "l2", "eps": 0.3}
     assert request["data"]["fingerprint"] == data.fingerprint
     assert not built.is_matched
+
+
+@pytest.mark.parametrize("eps", [math.inf, 0.4])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_relabelled_set_of_smallest_perturbations(data, tmp_path, eps, precision):
+    """Of two classes by a linear source: every image moves as far as the boundary, and no further."""
+    with seeded(1):
+        source = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(18, 2)), precision=precision).eval()
+    pixels = 0.5 + 0.2 * (data.train.pixels - 0.5)  # far from the walls of the box
+    images = Images(pixels, torch.arange(60) % 2)
+    two = Data("two", images, images, ("a", "b"))
+    built = relabel(source, two, tmp_path, targets="next", threat=L2(eps), schedule=Shrinking(60))
+    with torch.no_grad(), source.evaluating("fp32"):
+        logits, difference = source(pixels), source.head.weight[0] - source.head.weight[1]
+        hits = source(built.images.pixels[:]).argmax(1) == built.images.labels
+    own, other = (logits.gather(1, labels[:, None])[:, 0] for labels in (built.images.labels, images.labels))
+    distance = ((other - own) / difference.norm()).clamp_min(0)
+    moved = l2_norm(built.images.pixels[:] - pixels)
+    assert int((distance > 0).sum()) > 0
+    assert torch.equal(hits, distance < eps)
+    torch.testing.assert_close(moved, torch.where(hits, distance, 0), rtol=0.02, atol=1e-4)
+    request, storage = built.manifest["request"], built.manifest["storage"]
+    assert request["objective"] == "smallest perturbation"
+    assert request["threat"] == {"norm": "l2", "eps": None if math.isinf(eps) else eps}
+    assert request["schedule"] == {"kind": "Shrinking", "steps": 60, "step_size": 1.0, "rate": 0.2}
+    assert storage["success_stored"] == pytest.approx(float(hits.float().mean()))
+    assert verify(tmp_path, data=two, source=source) == []
+
+
+def test_a_relabelled_set_by_default_has_the_fast_schedule(data, source, tmp_path):
+    schedule = relabel(source, data, tmp_path, threat=L2(0.4)).manifest["request"]["schedule"]
+    assert schedule == {"kind": "Schedule", "steps": 20, "step_size": 0.8, "momentum": 0.0, "decay": "linear"}
 
 
 def test_a_matched_set(data, source, tmp_path):

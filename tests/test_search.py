@@ -18,6 +18,7 @@ from notbugs.search import (
     QuasiNewton,
     Schedule,
     Shrinking,
+    fast_relabelling,
     match_features,
     minimum_norm,
     pgd,
@@ -285,6 +286,51 @@ def test_minimum_norm_of_a_linear_classifier_is_its_distance(norm, targeted):
     assert (found.score >= closest).all()
     torch.testing.assert_close(found.score, closest, rtol=0.02, atol=1e-4)
     assert (classifier(found.images).argmax(1) == 1 - labels).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_minimum_norm_in_bf16_is_true_in_fp32(small, norm, targeted, steps):
+    images, classes = random_images(40), torch.arange(40) % 4
+    exact = minimum_norm(small, images, classes, norm, Shrinking(steps), targeted=targeted)
+    small.precision = "bf16"
+    found = minimum_norm(small, images, classes, norm, Shrinking(steps), targeted=targeted)
+    assert small.precision == "bf16"
+    small.precision = "fp32"
+    with torch.no_grad():
+        hits = (small.eval()(found.images).argmax(1) == classes) == targeted
+    assert torch.equal(found.score.isfinite(), hits)
+    assert torch.equal(found.loss < 0, hits)
+    assert found.backwards == steps
+    if steps == 50:
+        assert hits.sum() >= exact.score.isfinite().sum()
+        assert found.score[hits].median() <= 1.01 * exact.score[hits].median()
+
+
+def test_minimum_norm_counts_nothing_beyond_its_radius():
+    classifier, difference = two_classes()
+    images = 0.5 + 0.2 * (random_images(6, (2, 3, 3)) - 0.5)
+    labels = classifier(images).argmax(1)
+    distance = margin(classifier(images), labels) / difference.norm()
+    radius = float(distance.detach().sort().values[2:4].mean())
+    found = minimum_norm(classifier, images, labels, eps=radius)
+    within = distance <= radius
+    assert torch.equal(found.score.isfinite(), within)
+    torch.testing.assert_close(found.score[within], distance[within].detach(), rtol=0.02, atol=1e-4)
+    assert torch.equal(found.images[~within], images[~within])
+
+
+def test_fast_relabelling_reaches_what_the_papers_steps_reach(small):
+    images, targets = random_images(32), torch.arange(32) % 4
+    paper = targeted_pgd(small, images, targets, L2(0.5), Schedule(100, 0.1))
+    fast = targeted_pgd(small, images, targets, L2(0.5), fast_relabelling(L2(0.5)))
+    assert fast.backwards == 20
+    assert fast.score.mean() <= paper.score.mean()
+    assert (l2_norm(fast.images - images) <= 0.5 + 1e-6).all()
+    assert fast_relabelling(L2(0.0)).lengths(L2(0.0))[0] == 0
+    with pytest.raises(InputError, match="'threat' must have a finite radius"):
+        fast_relabelling(L2(math.inf))
 
 
 def test_minimum_norm_says_where_it_failed(linear):

@@ -15,10 +15,13 @@ import pytest
 
 from notbugs import study
 from notbugs.console import TerminalConsole
-from notbugs.construct import ConstructedSet
+from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
+from notbugs.search import Shrinking, fast_relabelling
 from notbugs.study import Results, chain
+from notbugs.study.sections import Relabelling
+from notbugs.threat import L2
 
 TINY = {
     "train_images": 150,
@@ -34,6 +37,12 @@ QUIET = TerminalConsole(quiet=True)
 
 def tiny(**changes) -> study.Recipe:
     return study.read_recipe("digits", TINY | changes)
+
+
+def test_the_searches_of_relabelled_sets():
+    assert Relabelling(eps=1.5).schedule == fast_relabelling(L2(1.5))
+    assert Relabelling(steps=100, step_size=0.1, decay="constant").schedule == PAPER_RELABELLING
+    assert Relabelling(method="minimum-norm", steps=50).schedule == Shrinking(50)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ from notbugs.search import QuasiNewton as QuasiNewton
 from notbugs.search import Schedule as Schedule
 from notbugs.search import Shrinking as Shrinking
 from notbugs.search import fast_matching as fast_matching
+from notbugs.search import fast_relabelling as fast_relabelling
 from notbugs.search import match_features as match_features
 from notbugs.search import minimum_norm as minimum_norm
 from notbugs.search import pgd as pgd

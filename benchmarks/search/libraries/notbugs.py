@@ -39,8 +39,10 @@ def pgd(setting: Setting, precision: str) -> Batchwise:
 def minimum_norm(setting: Setting, precision: str) -> Batchwise:
     """`nb.minimum_norm`, with as many steps as the others take."""
     task, model = setting.task, classifier(setting, precision)
-    options = {"targeted": task.targeted, "steps": task.steps}
-    return batchwise(setting, lambda x, y: nb.minimum_norm(model, x, y, **options).images)
+    schedule = nb.Shrinking(task.steps)
+    return batchwise(
+        setting, lambda x, y: nb.minimum_norm(model, x, y, task.norm, schedule, targeted=task.targeted).images
+    )
 
 
 def matching(setting: Setting, precision: str) -> Batchwise:
@@ -64,16 +66,17 @@ def training(setting: Setting, precision: str) -> Batchwise:
 
 def attacks(precision: str) -> dict[str, dict[str, Callable[[Setting], Batchwise]]]:
     """Everything ours offers, in one precision."""
-    offers: dict[str, dict[str, Callable[[Setting], Batchwise]]] = {
+    least: dict[str, Callable[[Setting], Batchwise]] = {
+        "minimum norm": lambda setting: minimum_norm(setting, precision)
+    }
+    return {
         "pgd": {"PGD": lambda setting: pgd(setting, precision)},
         "targeted": {"PGD": lambda setting: pgd(setting, precision)},
+        "minimum norm": least,
+        "targeted minimum norm": least,
         "matching": {"fast": lambda setting: matching(setting, precision)},
         "training": {"PGD": lambda setting: training(setting, precision)},
     }
-    if hasattr(nb, "minimum_norm"):
-        least = {"minimum norm": lambda setting: minimum_norm(setting, precision)}
-        offers |= {"minimum norm": least, "targeted minimum norm": least}
-    return offers
 
 
 ATTACKS = attacks("auto")

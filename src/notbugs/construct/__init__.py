@@ -1,6 +1,7 @@
 """Constructed sets: D_R, D_NR, D_rand, D_det, and the store they are written to."""
 
-from notbugs.construct.build import PAPER_RELABELLING, fingerprint, relabel, robustify
+from notbugs.construct.build import PAPER_RELABELLING, relabel, robustify
+from notbugs.construct.builder import fingerprint
 from notbugs.construct.checks import Finding, verify
 from notbugs.construct.describe import describe, table
 from notbugs.construct.exporters import FORMATS, Format, export

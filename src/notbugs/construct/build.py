@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from notbugs._version import __version__
 from notbugs.classifier import Classifier
-from notbugs.construct.manifest import read_manifest
+from notbugs.construct.builder import Builder, Rows, ready_for, request_of
 from notbugs.construct.plan import Targets, choose_starts, choose_targets
-from notbugs.construct.storage import Dtype, decode, distances, encode, sizes, summary
-from notbugs.construct.store import ConstructedSet, Tell, build
-from notbugs.data import Data, Images
-from notbugs.models.forms import FORMS, ready
+from notbugs.construct.storage import Dtype, sizes
+from notbugs.construct.store import ConstructedSet, build
+from notbugs.data import Data
 from notbugs.progress import Progress, silent
-from notbugs.search import Found, Schedule, Steps, fast_matching, match_features, targeted_pgd
+from notbugs.search import (
+    Found,
+    Schedule,
+    Shrinking,
+    Steps,
+    fast_matching,
+    fast_relabelling,
+    match_features,
+    minimum_norm,
+    targeted_pgd,
+)
 from notbugs.search.objectives import matching, towards
 from notbugs.threat import L2, Threat
-
-Rows = dict[str, Tensor]
-"""Columns of some images."""
 
 PAPER_RELABELLING = Schedule(steps=100, step_size=0.1)
 """The paper's schedule for D_rand and D_det on CIFAR-10, with l2 radius 0.5 (appendix C.5, Table 6)."""
@@ -78,7 +79,7 @@ def robustify(
     schedule = schedule or fast_matching(images.shape)
     starts, targets = choose_starts(len(images), seed), torch.arange(len(images))
     stored = sizes(images.shape, dtype, batch)
-    fast, form = _ready(classifier, images, folder, stored["batch"])
+    fast, form = ready_for(classifier, images, folder, stored["batch"])
 
     def run(start: Tensor, rows: Rows) -> Found:
         target, _ = images.batch(rows["target"])
@@ -88,9 +89,11 @@ def robustify(
         target, _ = images.batch(rows["target"])
         return matching(classifier)(found, classifier.features(target.to(found.device)))[1]
 
-    request = _request(classifier, form, data, "feature matching", L2(math.inf), schedule, seed, targets=None) | stored
+    request = (
+        request_of(classifier, form, data, "feature matching", L2(math.inf), schedule, seed, targets=None) | stored
+    )
     columns = {"labels": images.labels, "start": starts, "target": targets}
-    return build(Path(folder), request, _Builder(classifier, images, request, columns, run, loss), progress)
+    return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
 
 
 def relabel(
@@ -100,7 +103,7 @@ def relabel(
     *,
     targets: Targets = "any",
     threat: Threat = L2(0.5),  # noqa: B008  frozen
-    schedule: Steps = PAPER_RELABELLING,
+    schedule: Steps | None = None,
     dtype: Dtype = "float32",
     batch: int | None = None,
     seed: int = 0,
@@ -109,7 +112,9 @@ def relabel(
     """Build D_rand (`targets` "any" or "other") or D_det ("next") (the paper, section 3.2).
 
     Every training image is pushed towards a target class inside the threat model, and labelled with that class.
-    Images whose search failed are kept, as in the paper.
+    Images whose search failed are kept, as in the paper: the manifest's success counts them. With a `Shrinking`
+    schedule the perturbation is the smallest that reaches the class; where none inside the threat model was found, the
+    image stays as it was.
 
     Parameters
     ----------
@@ -122,9 +127,10 @@ def relabel(
     targets : {"any", "other", "next"}
         See `choose_targets`.
     threat : Threat
-        Radius in pixel units; the paper's is `L2(0.5)` on CIFAR-10.
-    schedule : Steps
-        Of the search; the paper's by default.
+        Radius in pixel units; the paper's is `L2(0.5)` on CIFAR-10. `L2(math.inf)` leaves smallest perturbations free.
+    schedule : Steps, optional
+        Of the search; `fast_relabelling` by default. `PAPER_RELABELLING` is the paper's, `Shrinking(50)` searches for
+        the smallest perturbation. Store those as float32: rounding takes them back over the boundary.
     dtype : {"float32", "float16", "uint8"}
         What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
     batch : int, optional
@@ -143,108 +149,20 @@ def relabel(
     images = data.train
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
-    fast, form = _ready(classifier, images, folder, stored["batch"])
+    fast, form = ready_for(classifier, images, folder, stored["batch"])
+
+    schedule = schedule or fast_relabelling(threat)
+    objective = "smallest perturbation" if isinstance(schedule, Shrinking) else "targeted cross-entropy"
 
     def run(start: Tensor, rows: Rows) -> Found:
-        return targeted_pgd(fast, start, rows["labels"].to(start.device), threat, schedule)
+        wanted = rows["labels"].to(start.device)
+        if isinstance(schedule, Shrinking):
+            return minimum_norm(fast, start, wanted, threat.norm, schedule, targeted=True, eps=threat.eps)
+        return targeted_pgd(fast, start, wanted, threat, schedule)
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         return towards(classifier)(found, rows["labels"].to(found.device))[1]
 
-    request = _request(classifier, form, data, "targeted cross-entropy", threat, schedule, seed, targets) | stored
+    request = request_of(classifier, form, data, objective, threat, schedule, seed, targets) | stored
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
-    return build(Path(folder), request, _Builder(classifier, images, request, columns, run, loss), progress)
-
-
-def fingerprint(classifier: Classifier) -> str:
-    """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(classifier.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _ready(classifier: Classifier, images: Images, folder: str | Path, batch: int) -> tuple[Classifier, str]:
-    """The classifier made fast for the search, and its form: that in which the set in `folder` was begun, if it was."""
-    begun = read_manifest(Path(folder)) if Path(folder).is_dir() else None
-    form = begun["request"]["precision"] if begun else None
-    if form not in FORMS or classifier.precision not in ("auto", form.split()[0]):
-        form = None
-    return ready(classifier, images.shape, batch=batch, form=form)
-
-
-def _request(
-    classifier: Classifier,
-    form: str,
-    data: Data,
-    objective: str,
-    threat: Threat,
-    schedule: Steps,
-    seed: int,
-    targets: Targets | None,
-) -> dict[str, Any]:
-    """Everything that decides the bits of a set, and where it comes from."""
-    return {
-        "objective": objective,
-        "targets": targets,
-        "threat": {"norm": threat.norm, "eps": threat.eps if math.isfinite(threat.eps) else None},
-        "schedule": {"kind": type(schedule).__name__, **asdict(schedule)},  # pyrefly: ignore
-        "seed": seed,
-        "source": fingerprint(classifier),
-        "precision": form,
-        "data": {
-            "name": data.title,
-            "fingerprint": data.fingerprint,
-            "images": len(data.train),
-            "shape": list(data.train.shape),
-        },
-        "classes": list(data.classes),
-        "versions": {"notbugs": __version__, "torch": torch.__version__},
-    }
-
-
-@dataclass
-class _Builder:
-    """Builds a range of images in batches: search, store, and judge what was stored against what was found."""
-
-    classifier: Classifier
-    originals: Images
-    request: dict[str, Any]
-    columns: Rows
-    run: Callable[[Tensor, Rows], Found]
-    loss: Callable[[Tensor, Rows], Tensor]
-
-    def __call__(self, first: int, last: int, tell: Tell) -> tuple[Rows, dict[str, Any]]:
-        """The columns of images `first` up to `last`, and the summary of what storing did."""
-        parts = []
-        for low in range(first, last, self.request["batch"]):
-            high = min(low + self.request["batch"], last)
-            parts.append(self.batch({name: column[low:high] for name, column in self.columns.items()}))
-            tell(high - low, f"loss {float(parts[-1][2]['loss_found'].mean()):.3f}")
-        columns, moved, judged = (_joined(column) for column in zip(*parts, strict=True))
-        part = {name: column[first:last] for name, column in self.columns.items()}
-        return {**columns, "loss": judged["loss_stored"], **part}, summary(moved, judged)
-
-    def batch(self, rows: Rows) -> tuple[Rows, Rows, Rows]:
-        """Images as stored; how far they are from where; and success and loss before and after storing."""
-        start, _ = self.originals.batch(rows["start"])
-        found = self.run(start.to(self.classifier.device), rows).images.cpu()
-        pixels = encode(found, self.request["dtype"])
-        stored = decode(pixels)
-        before = self.judge(found, rows)
-        after = before if torch.equal(found, stored) else self.judge(stored, rows)
-        judged = {f"{name}_found": value for name, value in before.items()}
-        judged |= {f"{name}_stored": value for name, value in after.items()}
-        return {"images": pixels}, distances(found, stored, start), judged
-
-    def judge(self, images: Tensor, rows: Rows) -> Rows:
-        """Whether the source gives images their labels, and their loss, in fp32."""
-        with torch.no_grad(), self.classifier.evaluating("fp32"):
-            images = images.to(self.classifier.device)
-            hits = self.classifier(images).argmax(1).cpu() == rows["labels"]
-            return {"success": hits, "loss": self.loss(images, rows).cpu()}
-
-
-def _joined(parts: Sequence[Rows]) -> Rows:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)

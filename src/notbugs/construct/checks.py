@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.construct.build import fingerprint
+from notbugs.construct.builder import fingerprint
 from notbugs.construct.manifest import read_manifest, shard_ranges
 from notbugs.construct.shards import COLUMNS, entry_file, fault, known_entries, read_columns, shard_file
 from notbugs.construct.storage import HALF_STEP, pooled

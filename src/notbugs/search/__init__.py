@@ -3,13 +3,15 @@
 from notbugs.search.attacks import (
     PAPER_MATCHING,
     fast_matching,
+    fast_relabelling,
     match_features,
     minimum_norm,
     pgd,
     targeted_pgd,
 )
 from notbugs.search.loop import Found, Objective, search, stream
-from notbugs.search.steps import QuasiNewton, Schedule, Shrinking, Steps
+from notbugs.search.quasi_newton import QuasiNewton
+from notbugs.search.steps import Schedule, Shrinking, Steps
 
 __all__ = [
     "PAPER_MATCHING",
@@ -20,6 +22,7 @@ __all__ = [
     "Shrinking",
     "Steps",
     "fast_matching",
+    "fast_relabelling",
     "match_features",
     "minimum_norm",
     "pgd",

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from notbugs.classifier import Classifier
+from notbugs.errors import must
 from notbugs.search.loop import Found, search
 from notbugs.search.objectives import away_from, matching, smallest, towards
-from notbugs.search.steps import QuasiNewton, Schedule, Shrinking, Steps
+from notbugs.search.quasi_newton import QuasiNewton
+from notbugs.search.steps import Schedule, Shrinking, Steps
 from notbugs.shapes import Batch, Labels
 from notbugs.threat import L2, Norm, Threat, threat
 
 PAPER_MATCHING = Schedule(steps=1000, step_size=0.1)
 """The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5)."""
+
+LAST_IN_FP32 = 0.2
+"""Share of the steps of `minimum_norm` that are taken in fp32, where the classifier computes in less."""
 
 MATCHING_REACH = 0.035
 """First trust radius of `fast_matching`: root mean square change of a pixel value."""
@@ -28,6 +34,13 @@ def fast_matching(shape: Sequence[int], steps: int = 60) -> QuasiNewton:
     between images do.
     """
     return QuasiNewton(steps, MATCHING_REACH * math.sqrt(math.prod(shape)))
+
+
+def fast_relabelling(threat: Threat, steps: int = 20) -> Schedule:
+    """Long steps that decay to 0: about as near to the target class as the paper's 100 steps (docs/search.md)."""
+    if math.isinf(threat.eps):
+        raise must("threat", "have a finite radius, which sets the length of the steps", threat, "Or give a schedule.")
+    return Schedule(steps, 2 * threat.eps or None, decay="linear")
 
 
 def pgd(
@@ -122,8 +135,12 @@ def minimum_norm(
     schedule: Shrinking = Shrinking(100),  # noqa: B008  frozen
     *,
     targeted: bool = False,
+    eps: float = math.inf,
 ) -> Found:
     """The smallest perturbation with which an image leaves its label, or reaches its target class.
+
+    A boundary in reduced precision is not the one in fp32, so the last fifth of the steps is taken in fp32: what is
+    reported as found is found in fp32.
 
     Parameters
     ----------
@@ -137,6 +154,8 @@ def minimum_norm(
         FMN (Pintor et al. 2021).
     targeted : bool
         Whether `classes` are to be reached.
+    eps : float
+        The largest norm that counts, in pixel units.
 
     Returns
     -------
@@ -144,6 +163,20 @@ def minimum_norm(
         `score` is the norm of the perturbation, infinite where the search failed; those images are as they came.
         `loss` is negative where it succeeded.
     """
-    free = threat(norm, math.inf)
-    with classifier.evaluating():
-        return search(smallest(classifier, free, targeted=targeted), images, (classes, images), free, schedule)
+    ball, goals = threat(norm, eps), (classes, images)
+    objective = smallest(classifier, ball, targeted=targeted)
+    first, last = (None, schedule) if classifier.precision == "fp32" else schedule.split(LAST_IN_FP32)
+    start, forwards = None, 0
+    if first:
+        with classifier.evaluating():
+            begun = search(objective, images, goals, ball, first)
+        start, forwards = begun.images, begun.forwards
+    with classifier.evaluating("fp32"):
+        found = search(objective, images, goals, ball, last, start=start)
+    reached = found.score.isfinite().view(-1, *[1] * (images.dim() - 1))
+    return replace(
+        found,
+        images=torch.where(reached, found.images, images),
+        forwards=forwards + found.forwards,
+        backwards=schedule.steps,
+    )

@@ -63,12 +63,18 @@ def smallest(classifier: Classifier, threat: Threat, *, targeted: bool) -> Objec
     """From classes and origins: descend the margin until it is negative; rank by the perturbation's norm from there.
 
     The margin is the label's, or, `targeted`, the negative of the target's. Where it is not negative the rank is
-    infinite.
+    infinite. Away from a label the gradient is that of the log-odds, which weighs all other classes and so does not
+    commit the search to the one that happens to be second at the start.
     """
 
     def objective(images: Batch, classes: Labels, origin: Batch) -> tuple[PerSample, PerSample]:
         logits = classifier(images)
-        loss = -margin(logits, classes) if targeted else margin(logits, classes)
+        loss = margin(logits, classes)
+        if targeted:
+            loss = -loss
+        else:
+            odds = log_odds(logits, classes)
+            loss = loss.detach() + (odds - odds.detach())
         reached = loss.detach() < 0
         return loss, torch.where(reached, threat.size(images.detach() - origin), torch.inf)
 

@@ -14,7 +14,7 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.models import Blueprint, load_classifier
 from notbugs.progress import Progress, silent
-from notbugs.search import QuasiNewton, Schedule, Steps, fast_matching
+from notbugs.search import QuasiNewton, Schedule, Shrinking, Steps, fast_matching, fast_relabelling
 from notbugs.search.steps import Decay
 from notbugs.study.machine import find_device
 from notbugs.threat import Norm, Threat, threat
@@ -129,19 +129,32 @@ class Matching(_Section):
 
 
 class Relabelling(_Section):
-    """The targeted search for D_rand, D_rand_other and D_det."""
+    """The search for D_rand, D_rand_other and D_det. The paper's: 100 steps of 0.1, decay constant, eps 0.5."""
 
+    method: Literal["gradient", "minimum-norm"] = Field(
+        "gradient", description="As near to the class as the ball allows, or the smallest change that reaches it."
+    )
     norm: Norm = Field("l2", description="Norm of the ball.")
-    eps: float = Field(0.5, ge=0, allow_inf_nan=False, description="Radius, pixel units.")
-    steps: int = Field(100, ge=1, description="Gradient steps.")
-    step_size: float | None = Field(None, gt=0, allow_inf_nan=False, description="Length of the first step.")
-    momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum.")
-    decay: Decay = Field("constant", description="How the step falls to 0.")
+    eps: float = Field(
+        0.5, ge=0, allow_inf_nan=False, description="Radius, pixel units; the largest change of minimum-norm."
+    )
+    steps: int = Field(20, ge=1, description="Gradients.")
+    step_size: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Length of the first step; 2 eps if not given, 1 for minimum-norm.",
+    )
+    momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
+    decay: Decay = Field("linear", description="How the step falls to 0, of the gradient method.")
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> Steps:
         """As the search takes it."""
-        return Schedule(**self.model_dump(exclude={"norm", "eps"}))
+        if self.method == "minimum-norm":
+            return Shrinking(self.steps, self.step_size or Shrinking.step_size)
+        length = self.step_size or fast_relabelling(self.threat).step_size
+        return Schedule(self.steps, length, self.momentum, self.decay)
 
     @property
     def threat(self) -> Threat:

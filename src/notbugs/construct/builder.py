@@ -1,0 +1,121 @@
+"""What every build has in common: the source made fast, the request, and batches that are stored and judged."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from notbugs._version import __version__
+from notbugs.classifier import Classifier
+from notbugs.construct.manifest import read_manifest
+from notbugs.construct.plan import Targets
+from notbugs.construct.storage import decode, distances, encode, summary
+from notbugs.construct.store import Tell
+from notbugs.data import Data, Images
+from notbugs.models.forms import FORMS, ready
+from notbugs.search import Found, Steps
+from notbugs.threat import Threat
+
+Rows = dict[str, Tensor]
+"""Columns of some images."""
+
+
+def fingerprint(classifier: Classifier) -> str:
+    """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(classifier.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def ready_for(classifier: Classifier, images: Images, folder: str | Path, batch: int) -> tuple[Classifier, str]:
+    """The classifier made fast for a search, and its form: that in which the set in `folder` was begun, if it was."""
+    begun = read_manifest(Path(folder)) if Path(folder).is_dir() else None
+    form = begun["request"]["precision"] if begun else None
+    if form not in FORMS or classifier.precision not in ("auto", form.split()[0]):
+        form = None
+    return ready(classifier, images.shape, batch=batch, form=form)
+
+
+def request_of(
+    classifier: Classifier,
+    form: str,
+    data: Data,
+    objective: str,
+    threat: Threat,
+    schedule: Steps,
+    seed: int,
+    targets: Targets | None,
+) -> dict[str, Any]:
+    """Everything that decides the bits of a set, and where it comes from."""
+    return {
+        "objective": objective,
+        "targets": targets,
+        "threat": {"norm": threat.norm, "eps": threat.eps if math.isfinite(threat.eps) else None},
+        "schedule": {"kind": type(schedule).__name__, **asdict(schedule)},  # pyrefly: ignore
+        "seed": seed,
+        "source": fingerprint(classifier),
+        "precision": form,
+        "data": {
+            "name": data.title,
+            "fingerprint": data.fingerprint,
+            "images": len(data.train),
+            "shape": list(data.train.shape),
+        },
+        "classes": list(data.classes),
+        "versions": {"notbugs": __version__, "torch": torch.__version__},
+    }
+
+
+@dataclass
+class Builder:
+    """Builds a range of images in batches: search, store, and judge what was stored against what was found."""
+
+    classifier: Classifier
+    originals: Images
+    request: dict[str, Any]
+    columns: Rows
+    run: Callable[[Tensor, Rows], Found]
+    loss: Callable[[Tensor, Rows], Tensor]
+
+    def __call__(self, first: int, last: int, tell: Tell) -> tuple[Rows, dict[str, Any]]:
+        """The columns of images `first` up to `last`, and the summary of what storing did."""
+        parts = []
+        for low in range(first, last, self.request["batch"]):
+            high = min(low + self.request["batch"], last)
+            parts.append(self.batch({name: column[low:high] for name, column in self.columns.items()}))
+            tell(high - low, f"loss {float(parts[-1][2]['loss_found'].mean()):.3f}")
+        columns, moved, judged = (_joined(column) for column in zip(*parts, strict=True))
+        part = {name: column[first:last] for name, column in self.columns.items()}
+        return {**columns, "loss": judged["loss_stored"], **part}, summary(moved, judged)
+
+    def batch(self, rows: Rows) -> tuple[Rows, Rows, Rows]:
+        """Images as stored; how far they are from where; and success and loss before and after storing."""
+        start, _ = self.originals.batch(rows["start"])
+        found = self.run(start.to(self.classifier.device), rows).images.cpu()
+        pixels = encode(found, self.request["dtype"])
+        stored = decode(pixels)
+        before = self.judge(found, rows)
+        after = before if torch.equal(found, stored) else self.judge(stored, rows)
+        judged = {f"{name}_found": value for name, value in before.items()}
+        judged |= {f"{name}_stored": value for name, value in after.items()}
+        return {"images": pixels}, distances(found, stored, start), judged
+
+    def judge(self, images: Tensor, rows: Rows) -> Rows:
+        """Whether the source gives images their labels, and their loss, in fp32."""
+        with torch.no_grad(), self.classifier.evaluating("fp32"):
+            images = images.to(self.classifier.device)
+            hits = self.classifier(images).argmax(1).cpu() == rows["labels"]
+            return {"success": hits, "loss": self.loss(images, rows).cpu()}
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
