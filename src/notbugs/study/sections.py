@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
@@ -119,6 +119,12 @@ class Matching(_Section):
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
     decay: Decay = Field("constant", description="How the step falls to 0, of the gradient method.")
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        if self.method == "quasi-newton" and (self.momentum or self.decay != "constant"):
+            raise ValueError("momentum and decay are of the method 'gradient'; give it, or leave them out")
+        return self
 
     def schedule(self, shape: Sequence[int]) -> Steps:
         """As the search takes it, for images of `shape`."""
