@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -121,7 +121,7 @@ class Matching(_Section):
     decay: Decay = Field("constant", description="How the step falls to 0, of the gradient method.")
 
     @model_validator(mode="after")
-    def _check_method(self) -> Self:
+    def _check_method(self) -> Matching:
         if self.method == "quasi-newton" and (self.momentum or self.decay != "constant"):
             raise ValueError("momentum and decay are of the method 'gradient'; give it, or leave them out")
         return self
