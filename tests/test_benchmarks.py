@@ -71,7 +71,7 @@ def test_the_transcription_takes_our_path(norm):
     loss = madry.classification(setting.model)
     theirs = madry.attacker(loss, step, labels, STEPS, 1, use_best=False)
     schedule = nb.Schedule(STEPS, task.step_size)
-    found = nb.search(away_from(classifier, labels), images, ours.threat(task), schedule, keep="last")
+    found = nb.search(away_from(classifier), images, (labels,), ours.threat(task), schedule, keep="last")
     torch.testing.assert_close(found.images, theirs, atol=2e-5, rtol=0)
 
 

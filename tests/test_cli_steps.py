@@ -168,6 +168,21 @@ def test_two_workers_train_one_classifier(model, tmp_path):
     torch.testing.assert_close(one(images), two(images), rtol=1e-2, atol=1e-2)
 
 
+def test_options_of_an_architecture_are_numbers(tmp_path, capsys):
+    out = tmp_path / "dense.safetensors"
+    growth = ("--architecture.name", "densenet121", "--architecture.options.growth", "4")
+    assert main(["train", "--out", str(out), "--quiet", *DATA, *growth, "--epochs", "1"]) == 0
+    data = nb.load("digits")
+    assert nb.load_classifier(out, shape=data.train.shape, classes=data.classes).head.in_features == 32
+    capsys.readouterr()
+
+
+def test_a_study_is_for_one_process(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["run", "digits"]) == 2
+    assert "is for one process" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -178,6 +193,7 @@ def test_two_workers_train_one_classifier(model, tmp_path):
         (["build", "det", "x.safetensors", "--out", "y"], "x.safetensors"),
         (["export", "nowhere", "--to", "zip"], "zip"),
         (["verify", "nowhere"], "nowhere"),
+        (["verify", "."], "must be that of a constructed set"),
         (["verify", ".", "--model", "x.safetensors"], "'data' must be given with a model"),
         (["info", "nowhere"], "nowhere"),
         (["evaluate", "nowhere.safetensors"], "nowhere.safetensors"),

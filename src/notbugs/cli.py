@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from cyclopts import App, Parameter
 from notbugs import construct, study, workers
 from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
-from notbugs.errors import check_count
+from notbugs.errors import InputError, check_count
 from notbugs.measure import Accuracy
 from notbugs.report import require_extra, write_report
 from notbugs.study import BuildJob, EvaluateJob, Kind, Recipe, TrainJob, VerifyJob
@@ -46,13 +47,14 @@ def run(
         A recipe by name (`notbugs recipes` lists them), or a TOML file; the one for any images by default. Every
         option below overrides it.
     out
-        The study's folder; runs/NAME by default.
+        The study's folder; runs/NAME by default, and for the recipe `images` runs/DATA.
     quiet
         Print only the path of the report.
     """
     require_extra()
+    _refuse_workers("run")
     resolved = study.read_recipe(recipe, settings.model_dump(exclude_unset=True))
-    folder = out or Path("runs") / resolved.name
+    folder = out or Path("runs") / study.folder_name(resolved)
     console = TerminalConsole(quiet=quiet)
     study.run(resolved, folder, console)
     if not (folder / "theory.html").exists():
@@ -128,6 +130,7 @@ def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob,
     quiet
         Print only the accuracies.
     """
+    _refuse_workers("evaluate")
     _print_accuracies(study.evaluate_one(model, job, _console(quiet)))
 
 
@@ -204,6 +207,11 @@ def recipes() -> None:
     """List the recipes that come with notbugs."""
     for name in study.recipe_names():
         print(name)
+
+
+def _refuse_workers(command: str) -> None:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError(f"`notbugs {command}` is for one process. Under torchrun there are `build` and `train`.")
 
 
 def _console(quiet: bool) -> TerminalConsole:

@@ -26,6 +26,7 @@ from notbugs.search import (
     minimum_norm,
     targeted_pgd,
 )
+from notbugs.search.fit import check_fits
 from notbugs.search.objectives import matching, towards
 from notbugs.threat import L2, Threat
 
@@ -76,6 +77,7 @@ def robustify(
         If an argument breaks its rule, `folder` holds another set, or another process is building there.
     """
     images = data.train
+    check_fits(classifier, images, len(data.classes))
     schedule = schedule or fast_matching(images.shape)
     starts, targets = choose_starts(len(images), seed), torch.arange(len(images))
     stored = sizes(images.shape, dtype, batch)
@@ -147,6 +149,7 @@ def relabel(
         If an argument breaks its rule, `folder` holds another set, or another process is building there.
     """
     images = data.train
+    check_fits(classifier, images, len(data.classes))
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])

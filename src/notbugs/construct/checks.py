@@ -77,7 +77,7 @@ def verify(
     Raises
     ------
     InputError
-        If there is no such folder, or `data` or `source` are not those that the manifest names.
+        If `folder` is no constructed set, or `data` or `source` are not those that the manifest names.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -86,6 +86,8 @@ def verify(
         manifest = read_manifest(folder)
     except InputError as error:
         return [Finding("manifest.json", "be readable, of a known schema", f"is not: {error}", ANEW)]
+    if manifest is None and not any(folder.glob("shard-*")):
+        raise must("folder", "be that of a constructed set, with a manifest.json", str(folder))
     if manifest is None:
         return [Finding("manifest.json", "be there", "is missing", ANEW)]
     check = _Check(folder, manifest, data, source, progress)

@@ -46,7 +46,7 @@ def decode(encoded: Encoded, name: str, size: int | None = None) -> np.ndarray:
         If it cannot be decoded, has several frames, has pixels that are not opaque, or more than 8 bits that would
         be lost.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded), formats=FORMATS) as image:
@@ -57,7 +57,8 @@ def decode(encoded: Encoded, name: str, size: int | None = None) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # the formats' plugins raise all sorts
-        raise InputError(f"{name} cannot be decoded ({error}).") from error
+        reason = "no image of a format that is read" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"{name} cannot be decoded ({reason}). Mend it, or remove it from the data.") from error
 
 
 def decode_all(encoded: Iterable[tuple[Encoded, str]], size: int | None) -> Iterator[list[np.ndarray]]:

@@ -108,7 +108,7 @@ class Rows:
     def _other_size(self, row: int, image: np.ndarray, form: Form) -> InputError:
         return InputError(
             f"All images must have one size. {self.name(row)} is {_size(image.shape)}, images before it are "
-            f"{_size(form.shape)}, for instance {self.name(0)}. Give a 'size', as in load(..., size=64): "
+            f"{_size(form.shape)}, for instance {self.name(0)}. Give a 'size', as in load(..., size=64) or --size 64: "
             "the square in the middle of every image, resized."
         )
 

@@ -16,6 +16,7 @@ from notbugs.measure.statistics import Proportion
 from notbugs.models.forms import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Schedule, stream
+from notbugs.search.fit import check_fits
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
 from notbugs.threat import Threat, threat
@@ -87,11 +88,12 @@ def evaluate(
     Raises
     ------
     InputError
-        If a radius is negative or not a number, or a count is below 1.
+        If a radius is negative or not a number, a count is below 1, or the classifier does not fit the images.
     """
     check_count("steps", steps)
     check_count("restarts", restarts)
     threats = [threat(norm, eps) for eps in sorted(set(radii))]
+    check_fits(classifier, images)
     alive = predictions(classifier, images, batch=batch) == images.labels
     found = [Accuracy(attack=None, share=Proportion.of(alive))]
     told = 0

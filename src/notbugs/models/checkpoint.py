@@ -141,7 +141,7 @@ def load_classifier(
     """
     path = Path(file)
     if not path.is_file():
-        raise must("file", "be a file of weights", str(path))
+        raise InputError(f"There is no file {path}.")
     header = _read_header(path)
     if header is None:
         blueprint = _given(architecture, shape, classes, options)
@@ -227,7 +227,7 @@ def _check_agreement(
     if architecture is None and name not in ARCHITECTURES and name.partition(":")[0] not in LIBRARIES:
         raise InputError(
             f"{path} was made with a network of your own. A file alone never makes notbugs run code: "
-            f"if you trust it, give architecture={name!r}."
+            f"if you trust it, give architecture={name!r} (--architecture {name})."
         )
     if shape is not None and shape[0] != found.shape[0]:
         raise must("shape", f"have {found.shape[0]} channels, as the classifier in {path} does", tuple(shape))

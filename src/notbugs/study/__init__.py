@@ -1,7 +1,7 @@
 """A study: one run of the whole chain from a recipe; it leaves one folder. And its steps, one at a time."""
 
 from notbugs.study.chain import run
-from notbugs.study.recipe import Recipe, read_recipe, recipe_names
+from notbugs.study.recipe import Recipe, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
 from notbugs.study.single import (
     BuildJob,
@@ -25,6 +25,7 @@ __all__ = [
     "VerifyJob",
     "build_one",
     "evaluate_one",
+    "folder_name",
     "json_schema",
     "read_recipe",
     "recipe_names",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from difflib import get_close_matches
 from importlib import resources
@@ -71,6 +72,11 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> 
             f"There is no recipe {str(source)!r}.{hint} Recipes: {', '.join(names)}; or give a path ending in .toml."
         )
     return _validate(_merge(_read_toml(_folder() / f"{source}.toml"), overrides or {}), f"recipe {source}")
+
+
+def folder_name(recipe: Recipe) -> str:
+    """What a study's folder is called: as its recipe, and for the recipe of any images as its data."""
+    return re.sub(r"[^\w.-]+", "-", Path(recipe.data).name) if recipe.name == "images" else recipe.name
 
 
 def _folder() -> Traversable:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
@@ -20,7 +21,21 @@ from notbugs.study.machine import find_device
 from notbugs.threat import Norm, Threat, threat
 from notbugs.training import new_classifier
 
-Options = dict[str, bool | int | float | str]
+
+def _as_values(given: object) -> object:
+    """Options from a command line, which are all text: `4`, `0.5`, `true` and `false` become what they say."""
+    return {name: _as_value(value) for name, value in given.items()} if isinstance(given, dict) else given
+
+
+def _as_value(text: object) -> object:
+    try:
+        return json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return text
+
+
+Options = Annotated[dict[str, bool | int | float | str], BeforeValidator(_as_values)]
+"""Of an architecture: `--options.width 4` on a command line."""
 
 
 class _Section(BaseModel):
@@ -56,7 +71,7 @@ class Architecture(_Section):
     width: int | None = Field(None, ge=1, description="Channels of the first convolution, where the name takes it.")
     features: int | None = Field(None, ge=1, description="Penultimate features, of cnn.")
     stride: int | None = Field(None, ge=1, description="Of the first convolution, of cnn.")
-    options: Options = Field({}, description="Any others that the architecture takes.")
+    options: Options = Field({}, description="Any others that it takes, as --architecture.options.growth 12.")
 
     def blueprint(self, data: Data) -> Blueprint:
         """What a network for these images is built from."""
@@ -79,8 +94,8 @@ class Model(_Section):
     mean: tuple[float, ...] | None = Field(None, description="Of the normalisation, per channel, pixels in [0, 1].")
     std: tuple[float, ...] | None = Field(None, description="Of the normalisation, per channel.")
     head: str | None = Field(None, description="The module whose inputs are the features; the last linear layer.")
-    output: str = Field("auto", description="Which of the network's outputs are the logits.")
-    options: Options = Field({}, description="Of the architecture.")
+    output: str = Field("auto", description="Which of the network's outputs are the logits: a name or a number.")
+    options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
         """The classifier in `file`."""
@@ -92,7 +107,7 @@ class Model(_Section):
             mean=self.mean,
             std=self.std,
             head=self.head,
-            output=self.output,
+            output=int(self.output) if self.output.isdigit() else self.output,
             precision=None if source.precision == "auto" else source.precision,
             device=find_device(source.device),
             **self.options,  # pyrefly: ignore

@@ -14,6 +14,7 @@ from notbugs.data import Data
 from notbugs.errors import check_choice, must
 from notbugs.measure import Accuracy, evaluate
 from notbugs.models import save_classifier
+from notbugs.search.fit import check_fits
 from notbugs.study.folder import Console, check_writable
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage
 from notbugs.training import Training, train
@@ -74,6 +75,7 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Accuracy]:
     if images.shape != data.train.shape:
         raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
     classifier = job.architecture.new(data, job.seed, job)
+    check_fits(classifier, images, len(data.classes))
     # Other settings, another checkpoint: what is not finished is never taken up with other settings.
     digest = hashlib.sha256((job.model_dump_json() + data.fingerprint).encode()).hexdigest()[:12]
     checkpoint = out.with_name(f".{out.stem}.{digest}.unfinished.safetensors")
