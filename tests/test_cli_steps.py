@@ -173,7 +173,7 @@ def test_options_of_an_architecture_are_numbers(tmp_path, capsys):
     growth = ("--architecture.name", "densenet121", "--architecture.options.growth", "4")
     assert main(["train", "--out", str(out), "--quiet", *DATA, *growth, "--epochs", "1"]) == 0
     data = nb.load("digits")
-    assert nb.load_classifier(out, shape=data.train.shape, classes=data.classes).head.in_features == 32
+    assert nb.load_classifier(out, shape=data.train.shape, classes=data.classes).head.in_features == 128
     capsys.readouterr()
 
 
