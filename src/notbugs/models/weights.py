@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -133,7 +134,9 @@ def _listed(title: str, names: list[str]) -> str:
 def _unpickled(file: Path) -> Any:
     """What `torch.save` wrote; anything but tensors and plain values is refused before it comes into being."""
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the pickle holds; the error below says it
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it wants to run {refused[1]}" if refused else "torch.save did not write it, or it is damaged"
