@@ -85,7 +85,7 @@ def verify(
     try:
         manifest = read_manifest(folder)
     except InputError as error:
-        return [Finding("manifest.json", "be readable, of a known schema", f"is not: {error.__cause__ or error}", ANEW)]
+        return [Finding("manifest.json", "be readable, of a known schema", f"is not: {error}", ANEW)]
     if manifest is None and not any(folder.glob("shard-*")):
         raise must("folder", "be that of a constructed set, with a manifest.json", str(folder))
     if manifest is None:
