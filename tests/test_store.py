@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import notbugs as nb
-from notbugs import construct
+from notbugs import construct, workers
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, describe, relabel, robustify, storage, table
 from notbugs.construct.manifest import read_manifest
@@ -265,3 +265,8 @@ def test_rounding_may_leave_the_threat_model_and_that_is_told(data, source, tmp_
     assert exact.manifest["storage"]["linf_norm_8bit"] == rounded.manifest["storage"]["linf_norm_8bit"]
     assert not construct.verify(tmp_path / "rounded", data=data, source=source)
     assert math.isclose(L2(0.5).eps, 0.5)
+
+
+def test_without_torch_distributed_there_is_one_worker():
+    assert (workers.rank(), workers.count()) == (0, 1)
+    workers.barrier()
