@@ -67,11 +67,12 @@ def decode_all(encoded: Iterable[tuple[Encoded, str]], size: int | None) -> Iter
 
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: list[tuple[Encoded, str]] = []
+        wanted = 1  # the first image tells the form of all: who wants no more does not wait for more
         for item in encoded:
             waiting.append(item)
-            if len(waiting) == TOGETHER:
+            if len(waiting) == wanted:
                 yield list(pool.map(one, waiting))
-                waiting = []
+                waiting, wanted = [], TOGETHER
         if waiting:
             yield list(pool.map(one, waiting))
 
