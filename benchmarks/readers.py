@@ -97,7 +97,8 @@ def measure(root: Path, count: int) -> list[dict[str, object]]:
     for reader, plain, path, call in cases:
         try:
             other = best(lambda path=path, call=call: call(path))
-        except (ImportError, RuntimeError):
+        except (ImportError, RuntimeError) as error:  # torchvision, or one that was built for another torch
+            print(f"without {plain}: {error}")
             continue
         ours = best(lambda path=path: load(path))
         mapped = best(lambda path=path: load(path, memory=1))

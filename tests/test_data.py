@@ -129,10 +129,10 @@ def test_augmentation_mirrors_about_half():
     [
         (
             "digitz",
-            r"no data set, file or folder 'digitz'. Did you mean 'digits'\? Data can be given as digits",
+            r"There is no 'digitz': no data set, file or folder .* Did you mean 'digits'\? Data can be given as digits",
         ),
         ("cifar-10", "Did you mean 'cifar10'"),
-        ("nowhere/at/all.npz", r"no data set, file or folder 'nowhere/at/all.npz'. Data can be given as"),
+        ("nowhere/at/all.npz", r"There is no 'nowhere/at/all.npz': .* Data can be given as"),
         ("", "must be named. Give it with --data"),
         (" ", "must be named"),
         (__file__, r"a file must end in \.npz or \.parquet"),

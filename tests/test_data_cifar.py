@@ -70,7 +70,7 @@ def test_nothing_is_unpacked(cache, monkeypatch):
 
 
 def test_the_published_archives():
-    """As TensorFlow Datasets, torchvision's mirrors and others have them."""
+    """As several public data libraries have them."""
     ten, hundred = cifar.ARCHIVES["cifar10"].published, cifar.ARCHIVES["cifar100"].published
     assert (ten.size, hundred.size) == (170052171, 168513733)
     assert ten.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"

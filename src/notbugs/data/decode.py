@@ -68,6 +68,9 @@ def decode_all(encoded: Iterable[tuple[Encoded, str]], size: int | None) -> Iter
         return [decode(item, name, size) for item, name in items]
 
     source = iter(encoded)
+    # The first image tells the form of all: who wants no more does not wait for more.
+    if first := list(islice(source, 1)):
+        yield several(first)
     with ThreadPoolExecutor(WORKERS) as pool:
         # A task is several images: one of 32x32 pixels is decoded as fast as a task is handed over.
         while tasks := [task for _ in range(WORKERS) if (task := list(islice(source, TASK)))]:

@@ -150,4 +150,4 @@ def _trouble(source: str) -> str:
     names = [kind.form for kind in KINDS if kind.form.islower() and kind.form.isalnum()]
     near = get_close_matches(source, names, n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    return f"There is no data set, file or folder {source!r}.{guess}"
+    return f"There is no {source!r}: no data set, file or folder has this name.{guess}"
