@@ -107,7 +107,7 @@ def stream(
     """Search for a score below 0, for more samples than fit into a batch.
 
     A sample that got there leaves, and a waiting one takes its place; so does one that has used up its steps. Which
-    samples shared a batch does not matter to what is found for each. One wait for the device every `CHUNK` steps.
+    samples shared a batch does not matter to what is found for each. It waits for the device only every `CHUNK` steps.
 
     Parameters
     ----------
