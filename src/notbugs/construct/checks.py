@@ -241,7 +241,8 @@ class _Check:
             known |= set(map(entry_file, numbers))
         for path in sorted(self.folder.iterdir()):
             if path.name not in known:
-                left = path.name.endswith(".part") or path.name.startswith("shard-")
+                # safetensors, too, writes to a file of its own first: `.tmp` and six letters.
+                left = path.name.endswith(".part") or path.name.startswith(("shard-", ".tmp"))
                 found = "is left over from a build that was killed" if left else "is no part of it"
                 yield Finding(path.name, "be part of the set", found, "Delete it, or move it elsewhere.")
 
