@@ -34,7 +34,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", default=";".join(task.name for task in TASKS), help="by ';'; default: all")
     parser.add_argument("--libraries", default=",".join(LIBRARIES), help="default: all")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each; default: %(default)s")
-    parser.add_argument("--images", type=int, default=256, help="attacked images; default: %(default)s")
+    parser.add_argument(
+        "--images", type=int, default=256, help="attacked images, of which long tasks take a half or a quarter"
+    )
     parser.add_argument("--train-images", type=int, default=1280, help="of adversarial training; default: %(default)s")
     parser.add_argument("--batch", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")

@@ -14,7 +14,7 @@ from benchmarks.search.cases import Case
 from benchmarks.search.tasks import Task
 from benchmarks.search.workers import LIBRARIES, OURS, Worker, floor_of, is_floor
 
-PROBE, GROWTH, FEWEST = 32, 1.25, 10  # feature matching: images to choose the number of steps on, and how
+PROBE, GROWTH, FEWEST = 16, 1.25, 10  # feature matching: images to choose the number of steps on, and how
 
 
 @dataclass
@@ -48,9 +48,11 @@ def measure_task(
     case: Case, task: Task, workers: dict[str, Worker], missing: dict[str, str], repeats: int
 ) -> list[dict[str, Any]]:
     """The rows of one task on one model: every library's, in the order of `LIBRARIES`."""
-    images = case.images if task.kind != "training" else len(case.tensors()["train.images"])
+    images = math.ceil(case.images * task.share)
+    if task.kind == "training":
+        images = len(case.tensors()["train.images"])
     entries = [entry for worker in workers.values() for entry in enter(worker, task, case, images)]
-    given = match_losses(case, task, entries) if task.kind == "matching" else None
+    given = match_losses(case, task, entries, images) if task.kind == "matching" else None
     for entry in entries:
         assess(entry, case, images, given)
     times: dict[int, list[float]] = {index: [] for index in range(len(entries))}
@@ -89,10 +91,11 @@ def blank(case: Case, task: Task, library: str, attack: str | None, images: int)
 
 
 def assess(entry: Entry, case: Case, images: int, given: float | None) -> None:
-    """Warm up, count passes, and judge what comes back."""
+    """Count passes, which warms up too, and judge what comes back."""
     if not entry.running:
         return
-    entry.run(case, images, warm_up=True)
+    if entry.worker.conditions.device != "cpu":
+        entry.run(case, images, warm_up=True)  # what is compiled or recorded is so before it is counted
     if entry.running:
         answer = entry.run(case, images, count=True)
     if entry.running:
@@ -101,7 +104,7 @@ def assess(entry: Entry, case: Case, images: int, given: float | None) -> None:
         entry.row |= quality.measure(case, entry.task, load_file(entry.worker.out), given)
 
 
-def match_losses(case: Case, task: Task, entries: list[Entry]) -> float | None:
+def match_losses(case: Case, task: Task, entries: list[Entry], images: int) -> float | None:
     """Give every other library the fewest steps with which it reaches the loss of the paper's schedule.
 
     That loss, over all images, is returned. The steps are chosen on a few images, outside of the timing.
@@ -109,7 +112,7 @@ def match_losses(case: Case, task: Task, entries: list[Entry]) -> float | None:
     reference = next((entry for entry in entries if entry.worker.library == "MadryLab"), None)
     if reference is None:
         return None
-    probe = min(PROBE, case.images)
+    probe = min(PROBE, images)
     wanted = reference.loss(case, probe)
     for entry in entries:
         if entry is reference or is_floor(entry.worker.library):
@@ -121,7 +124,7 @@ def match_losses(case: Case, task: Task, entries: list[Entry]) -> float | None:
                 break
             steps *= GROWTH
         entry.row["steps"] = entry.task.steps
-    return reference.loss(case, case.images)
+    return reference.loss(case, images) if images > probe else wanted
 
 
 def add_times(row: dict[str, Any], seconds: list[float]) -> None:

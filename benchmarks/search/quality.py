@@ -94,7 +94,9 @@ def mark_comparable(case: Case, task: Task, rows: list[dict[str, Any]], given_lo
     best = max(row["success"] for row in judged)
     shortest = min((row["norm"] for row in judged if row["norm"] and row["success"] >= best - SUCCESS), default=None)
     for row in judged:
-        slack = TRAINING / case.images**0.5 if task.kind == "training" else max(SUCCESS, 1.5 / case.images)
+        slack = (
+            TRAINING / case.images**0.5 if task.kind == "training" else max(SUCCESS, 1.5 / (case.images * task.share))
+        )
         good = row["success"] >= best - slack
         if task.kind == "matching":
             good = given_loss is not None and row["loss"] <= MATCHING * given_loss

@@ -19,6 +19,7 @@ class Task:
     eps: float = 0.5
     step_size: float = 0.1
     lr: float = 0.02
+    share: float = 1.0  # of the images: long tasks get fewer
 
     @property
     def targeted(self) -> bool:
@@ -30,9 +31,9 @@ TASKS = (
     Task("pgd-20 l2", "pgd", 20),
     Task("pgd-20 linf", "pgd", 20, norm="linf", eps=8 / 255, step_size=2 / 255),
     Task("relabelling", "targeted", 100),
-    Task("minimum norm", "minimum norm", 100),
-    Task("minimum norm, targeted", "targeted minimum norm", 100),
-    Task("feature matching", "matching", 1000),
+    Task("minimum norm", "minimum norm", 100, share=0.5),
+    Task("minimum norm, targeted", "targeted minimum norm", 100, share=0.5),
+    Task("feature matching", "matching", 1000, share=0.25),
     Task("adversarial training", "training", 7, step_size=2.5 * 0.5 / 7),
 )
 
