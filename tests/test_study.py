@@ -19,7 +19,7 @@ from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.search import Shrinking, fast_relabelling
-from notbugs.study import Results, chain
+from notbugs.study import Results, chain, lab
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
@@ -113,8 +113,10 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
     def fail(*_, **__):
         pytest.fail("work was done again")
 
-    for name in ("train", "robustify", "relabel", "evaluate", "measure_set", "feature_rank"):
+    for name in ("robustify", "relabel", "measure_set", "feature_rank"):
         monkeypatch.setattr(chain, name, fail)
+    for name in ("train", "evaluate"):
+        monkeypatch.setattr(lab, name, fail)
     before = numbers(finished)
     study.run(tiny(), finished, QUIET)
     assert numbers(finished) == before
@@ -166,7 +168,7 @@ def test_a_damaged_shard_is_mended_by_the_same_command(finished, tmp_path):
 
 
 def test_a_full_disk_loses_nothing_finished(finished, tmp_path, monkeypatch):
-    real, calls = chain.train, []
+    real, calls = lab.train, []
 
     def fill_up(*arguments, **options):
         calls.append(1)
@@ -174,12 +176,12 @@ def test_a_full_disk_loses_nothing_finished(finished, tmp_path, monkeypatch):
             raise DiskFull(28, "No room left")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(chain, "train", fill_up)
+    monkeypatch.setattr(lab, "train", fill_up)
     with pytest.raises(DiskFull):
         study.run(tiny(), tmp_path, QUIET)
     stages = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "stages").iterdir()}
     assert "train-independent.json" in stages
-    monkeypatch.setattr(chain, "train", real)
+    monkeypatch.setattr(lab, "train", real)
     study.run(tiny(), tmp_path, QUIET)
     assert all((tmp_path / "stages" / name).stat().st_mtime_ns == when for name, when in stages.items())
     assert numbers(tmp_path) == numbers(finished)

@@ -9,24 +9,23 @@ from typing import Any
 
 import torch
 
-from notbugs import data as data_room
-from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, relabel, robustify
-from notbugs.data import Data
-from notbugs.errors import InputError, must
+from notbugs.data import Data, Images
+from notbugs.errors import must
 from notbugs.files import only_writer, write_text
-from notbugs.measure import evaluate, feature_rank, measure_set
+from notbugs.measure import feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
 from notbugs.study.folder import Console, StudyFolder, check_writable
 from notbugs.study.gallery import write_gallery
+from notbugs.study.instruments import INSTRUMENTS
+from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPlan
 from notbugs.study.recipe import Recipe
-from notbugs.study.results import Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
+from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.theory import vulnerability
-from notbugs.training import Training, train
 
 RANK_IMAGES = 16
 
@@ -59,81 +58,56 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     with only_writer(out):
         folder = StudyFolder(out, console, stages=STAGES)
         info = folder.claim(recipe, surroundings(recipe.data, data, device))
-        study = _Study(recipe, data, folder, device)
-        results = study.run(info)
+        results = _Study(Lab(recipe, data, folder, device)).run(info)
         write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
     return results
 
 
 @dataclass
 class _Study:
-    """The stages, each a few lines; state is only what they need from each other."""
+    """The stages, each a few lines."""
 
-    recipe: Recipe
-    data: Data
-    folder: StudyFolder
-    device: torch.device
+    lab: Lab
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.lab.recipe
+
+    @property
+    def data(self) -> Data:
+        return self.lab.data
 
     def run(self, info: dict[str, Any]) -> Results:
-        rows, sets, hashes = [], [], {}
-        classifiers: dict[str, Classifier] = {}
+        rows, sets = [], []
         for plan in ON_ORIGINALS:
-            classifiers[plan.name], hashes[plan.name] = self.trained(plan, self.data.train)
-            rows += self.evaluated(plan, classifiers[plan.name])
+            rows += self.measured(plan, self.data.train)
         for plan in SETS:
-            built = self.built(plan, classifiers[plan.source])
-            sets.append(self.set_measured(plan, built, classifiers))
-            on_set = ClassifierPlan(plan.name, plan.name, "constructed")
-            classifier, hashes[plan.name] = self.trained(on_set, built.images)
-            rows += self.evaluated(on_set, classifier)
-        sets_on_disk: dict[str, Path] = {plan.name: self.folder.path / "sets" / plan.name for plan in SETS}
-        write_gallery(self.folder.path / "gallery.safetensors", self.data, sets_on_disk, self.recipe.seed)
+            built = self.built(plan)
+            sets.append(self.set_measured(plan, built))
+            rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
+        folder = self.lab.folder
+        sets_on_disk: dict[str, Path] = {plan.name: folder.path / "sets" / plan.name for plan in SETS}
+        write_gallery(folder.path / "gallery.safetensors", self.data, sets_on_disk, self.recipe.seed)
+        architecture, theory = self.architecture(), self.theory()
+        asked = {name: getattr(self.recipe.instruments, name) for name in INSTRUMENTS}
+        instruments = {name: measure(self.lab) for name, measure in INSTRUMENTS.items() if asked[name].on}
         study = StudyInfo(
             **info,
             name=self.recipe.name,
             recipe=self.recipe.settings(),
-            command=f"notbugs run {self.folder.path / 'recipe.toml'} --out NEW_FOLDER",
-            architecture=self.architecture(classifiers),
+            command=f"notbugs run {folder.path / 'recipe.toml'} --out NEW_FOLDER",
+            architecture=architecture,
             seeds=[self.recipe.seed],
-            stages=[Stage(**stage) for stage in self.folder.stages()],
-            classifiers=hashes,
+            stages=[Stage(**stage) for stage in folder.stages()],
+            classifiers=self.lab.hashes,
         )
-        return Results(study=study, rows=rows, sets=sets, theory=self.theory(classifiers))
+        return Results(study=study, rows=rows, sets=sets, theory=theory, instruments=Measured(**instruments))
 
-    def trained(self, plan: ClassifierPlan, images: data_room.Images) -> tuple[Classifier, str]:
-        settings: Training = getattr(self.recipe, plan.section)
-        classifier = self.fresh(plan.name)
-
-        def work(progress: Progress) -> str:
-            seed = derive(self.recipe.seed, "train", plan.name)
-            checkpoint = self.folder.path / "classifiers" / f"{plan.name}.unfinished.safetensors"
-            train(classifier, images, settings, seed=seed, checkpoint=checkpoint, progress=progress)
-            return self.folder.save(plan.name, classifier)
-
+    def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
+        """Train a classifier and measure it."""
         title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
-        digest = self.folder.stage(f"train-{plan.name}", title, work)
-        return self.folder.load(plan.name, classifier, digest), digest
-
-    def fresh(self, name: str) -> Classifier:
-        return self.recipe.architecture.new(self.data, derive(self.recipe.seed, "init", name), self.recipe)
-
-    def evaluated(self, plan: ClassifierPlan, classifier: Classifier) -> list[Row]:
-        asked, training = self.recipe.evaluation, getattr(self.recipe, plan.section).name
-
-        def work(progress: Progress) -> list[dict[str, Any]]:
-            found = evaluate(
-                classifier,
-                self.data.test,
-                norm=asked.norm,
-                radii=asked.radii,
-                steps=asked.steps,
-                restarts=asked.restarts,
-                seed=self.recipe.seed,
-                progress=progress,
-            )
-            self.folder.console.say(f"{plan.name}: " + ", ".join(_short(item) for item in found))
-            return [item.model_dump() for item in found]
-
+        classifier = self.lab.train(plan.name, images, plan.section, title=title)
+        training = getattr(self.recipe, plan.section).name
         return [
             Row(
                 train_set=plan.train_set,
@@ -141,53 +115,37 @@ class _Study:
                 classifier=plan.name,
                 architecture=self.recipe.architecture.name,
                 test_set=self.data.test_name,
-                attack=item["attack"],
-                accuracy=item["share"]["value"],
-                low=item["share"]["low"],
-                high=item["share"]["high"],
-                n=item["share"]["n"],
+                attack=found.attack,
+                accuracy=found.share.value,
+                low=found.share.low,
+                high=found.share.high,
+                n=found.share.n,
                 seed=self.recipe.seed,
             )
-            for item in self.folder.stage(f"evaluate-{plan.name}", f"measure {plan.name}", work)
+            for found in self.lab.evaluate(plan.name, classifier)
         ]
 
-    def built(self, plan: SetPlan, source: Classifier) -> ConstructedSet:
-        path = self.folder.path / "sets" / plan.name
-        seed = derive(self.recipe.seed, "set", plan.name)
+    def built(self, plan: SetPlan) -> ConstructedSet:
+        source, seed = self.lab.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
 
-        def work(progress: Progress) -> float:
+        def work(path: Path, progress: Progress) -> ConstructedSet:
             how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
             if plan.targets is None:
                 schedule = self.recipe.matching.schedule(self.data.train.shape)
-                built = robustify(source, self.data, path, schedule=schedule, **how)
-            else:
-                asked = self.recipe.relabelling
-                built = relabel(
-                    source,
-                    self.data,
-                    path,
-                    targets=plan.targets,
-                    threat=asked.threat,
-                    schedule=asked.schedule,
-                    **how,
-                )
-            return built.manifest["seconds"]
+                return robustify(source, self.data, path, schedule=schedule, **how)
+            asked = self.recipe.relabelling
+            how |= {"threat": asked.threat, "schedule": asked.schedule}
+            return relabel(source, self.data, path, targets=plan.targets, **how)
 
-        self.folder.stage(f"build-{plan.name}", f"build {plan.name}", work)
-        try:
-            return ConstructedSet(path)
-        except InputError:  # a shard was lost or damaged since: only that one is built again
-            with self.folder.console.stage(f"mend {plan.name}") as progress:
-                work(progress)
-            return ConstructedSet(path)
+        return self.lab.build(plan.name, work)
 
-    def set_measured(self, plan: SetPlan, built: ConstructedSet, classifiers: dict[str, Classifier]) -> SetProperties:
+    def set_measured(self, plan: SetPlan, built: ConstructedSet) -> SetProperties:
         def work(progress: Progress) -> dict[str, Any]:
             found = measure_set(
                 built,
                 self.data.train,
-                classifiers[plan.source],
-                classifiers["independent"],
+                self.lab.classifier(plan.source),
+                self.lab.classifier("independent"),
                 self.recipe.constructed.augmentation,
                 seed=self.recipe.seed,
                 progress=progress,
@@ -205,10 +163,10 @@ class _Study:
             n=len(built),
             settings={key: request[key] for key in ("objective", "threat", "schedule", "seed")},
             seconds=built.manifest["seconds"],
-            **self.folder.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work),
+            **self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work),
         )
 
-    def architecture(self, classifiers: dict[str, Classifier]) -> dict[str, Any]:
+    def architecture(self) -> dict[str, Any]:
         """Its name and size, and the evidence that its features cannot rebuild an image."""
         count, dimension = min(RANK_IMAGES, len(self.data.train)), math.prod(self.data.train.shape)
         index = torch.randperm(len(self.data.train), generator=generator(self.recipe.seed, "rank"))[:count]
@@ -217,27 +175,27 @@ class _Study:
         def work(progress: Progress) -> dict[str, float]:
             ranks = {}
             for number, name in enumerate(("standard", "robust"), 1):
-                ranks[name] = feature_rank(classifiers[name], images.to(self.device))
+                ranks[name] = feature_rank(self.lab.classifier(name), images.to(self.lab.device))
                 progress(number, 2)
             return ranks
 
-        network = classifiers["standard"].network
+        standard = self.lab.classifier("standard")
         return {
             "name": self.recipe.architecture.name,
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "features": len(classifiers["standard"].features(images[:1].to(self.device))[0]),
-            "feature_rank": self.folder.stage("rank", "count the directions the features see", work),
+            "parameters": sum(parameter.numel() for parameter in standard.network.parameters()),
+            "features": len(standard.features(images[:1].to(self.lab.device))[0]),
+            "feature_rank": self.lab.stage("rank", "count the directions the features see", work),
             "input_dimension": dimension,
         }
 
-    def theory(self, classifiers: dict[str, Classifier]) -> list[TheoryCheck]:
+    def theory(self) -> list[TheoryCheck]:
         """The two Gaussians of the paper's section 4, fitted to real features and held against the search."""
         asked, pair = self.recipe.evaluation, self.recipe.pair
 
         def work(progress: Progress) -> list[dict[str, Any]]:
             found = []
             for number, name in enumerate(("standard", "robust"), 1):
-                classifier, schedule = classifiers[name], Schedule(asked.steps)
+                classifier, schedule = self.lab.classifier(name), Schedule(asked.steps)
                 radii = sorted(asked.radii)
                 train, test = self.data.train, self.data.test
                 fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)
@@ -259,7 +217,7 @@ class _Study:
                 progress(number, 2)
             return found
 
-        return [TheoryCheck(**item) for item in self.folder.stage("theory", "hold the theory against the search", work)]
+        return [TheoryCheck(**item) for item in self.lab.stage("theory", "hold the theory against the search", work)]
 
 
 def _read_data(recipe: Recipe, console: Console) -> Data:
@@ -268,7 +226,3 @@ def _read_data(recipe: Recipe, console: Console) -> Data:
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
     return data
-
-
-def _short(item: Any) -> str:
-    return str(item).split(", n=")[0]

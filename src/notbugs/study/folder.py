@@ -82,7 +82,8 @@ class StudyFolder:
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))["value"]
         began = time.monotonic()
-        with self.console.stage(f"{self.number:2}/{self.count} {title}") as progress:
+        numbered = f"{self.number:2}/{self.count} {title}" if self.number <= self.count else title
+        with self.console.stage(numbered) as progress:
             value = work(progress)
         write_json(path, {"name": name, "seconds": round(time.monotonic() - began, 2), "value": value})
         return value

@@ -14,6 +14,7 @@ import tomli_w
 from pydantic import Field, ValidationError
 
 from notbugs.errors import InputError
+from notbugs.study.asked import Instruments
 from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
 from notbugs.threat import threat
 from notbugs.training import Training
@@ -31,6 +32,7 @@ class Recipe(Source):
     storage: Storage = Storage()
     relabelling: Relabelling = Relabelling()
     evaluation: Evaluation = Evaluation()
+    instruments: Instruments = Instruments()
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
 
     def settings(self) -> dict[str, Any]:

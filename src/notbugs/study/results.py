@@ -106,6 +106,10 @@ class StudyInfo(_Model):
     classifiers: dict[str, str] = Field(description="sha256 of every checkpoint, by name")
 
 
+class Measured(_Model):
+    """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
+
+
 class Results(_Model):
     """The whole of `results.json`."""
 
@@ -114,6 +118,7 @@ class Results(_Model):
     rows: list[Row]
     sets: list[SetProperties]
     theory: list[TheoryCheck] = []
+    instruments: Measured = Measured()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

@@ -1,0 +1,15 @@
+"""What a study measures beyond accuracies, when its recipe asks for it: one file an instrument.
+
+Each file has a function `measure(lab)` that does its work in stages of the lab, so that a killed study goes on from
+the last of them, and returns a model that stands in `results.json` under the instrument's name. What a recipe asks of
+it is its class in `study/asked.py`: `lab.recipe.instruments.NAME`.
+"""
+
+from collections.abc import Callable
+
+from pydantic import BaseModel
+
+from notbugs.study.lab import Lab
+
+INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {}
+"""By the names of `asked.Instruments`, in its order."""

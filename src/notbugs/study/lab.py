@@ -1,0 +1,126 @@
+"""What the stages of a study work with: recipe, data and folder, and each piece of work done once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from notbugs.classifier import Classifier
+from notbugs.construct import ConstructedSet
+from notbugs.data import Data, Images
+from notbugs.errors import InputError, must
+from notbugs.measure import Accuracy, evaluate
+from notbugs.progress import Progress
+from notbugs.seeds import derive
+from notbugs.study.folder import StudyFolder
+from notbugs.study.recipe import Recipe
+from notbugs.study.sections import Architecture
+from notbugs.training import Training, train
+
+Section = Literal["standard", "robust", "constructed"]
+"""The sections of a recipe that say how a classifier is trained."""
+
+
+class Lab:
+    """A study at work.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Every setting.
+    data : Data
+        The images.
+    folder : StudyFolder
+        Where everything finished is kept.
+    device : torch.device
+        Where the networks run.
+    """
+
+    def __init__(self, recipe: Recipe, data: Data, folder: StudyFolder, device: torch.device) -> None:
+        self.recipe, self.data, self.folder, self.device = recipe, data, folder, device
+        self.seed = recipe.seed
+        self.hashes: dict[str, str] = {}
+        self._classifiers: dict[str, Classifier] = {}
+        self._sets: dict[str, ConstructedSet] = {}
+
+    def classifier(self, name: str) -> Classifier:
+        """One that was trained in this study, in evaluation mode: `standard`, `independent`, `robust`, `D_R`, ..."""
+        if name not in self._classifiers:
+            raise must("classifier", f"be one of {', '.join(self._classifiers)}", name)
+        return self._classifiers[name]
+
+    def set(self, name: str) -> ConstructedSet:
+        """One that was built in this study: `D_R`, `D_NR`, `D_rand`, `D_rand_other`, `D_det`, or an instrument's."""
+        if name not in self._sets:
+            raise must("set", f"be one of {', '.join(self._sets)}", name)
+        return self._sets[name]
+
+    def stage(self, name: str, title: str, work: Callable[[Progress], Any]) -> Any:
+        """The JSON value of `work`: done once, with a bar, and read from the folder afterwards."""
+        return self.folder.stage(name, title, work)
+
+    def train(
+        self,
+        name: str,
+        images: Images,
+        section: Section = "constructed",
+        *,
+        architecture: Architecture | None = None,
+        title: str | None = None,
+    ) -> Classifier:
+        """A classifier trained on `images` as a section of the recipe says; it goes on where a killed run stopped.
+
+        Its initialisation and order of batches follow from the study's seed and `name`.
+        """
+        settings: Training = getattr(self.recipe, section)
+        seed = derive(self.seed, "init", name)
+        classifier = (architecture or self.recipe.architecture).new(self.data, seed, self.recipe)
+
+        def work(progress: Progress) -> str:
+            seed = derive(self.seed, "train", name)
+            checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
+            train(classifier, images, settings, seed=seed, checkpoint=checkpoint, progress=progress)
+            return self.folder.save(name, classifier)
+
+        self.hashes[name] = self.stage(f"train-{name}", title or f"train {name}", work)
+        self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
+        return self._classifiers[name]
+
+    def evaluate(self, name: str, classifier: Classifier) -> list[Accuracy]:
+        """Clean and robust accuracy on the test images, as the recipe says."""
+        asked = self.recipe.evaluation
+
+        def work(progress: Progress) -> list[dict[str, Any]]:
+            found = evaluate(
+                classifier,
+                self.data.test,
+                norm=asked.norm,
+                radii=asked.radii,
+                steps=asked.steps,
+                restarts=asked.restarts,
+                seed=self.seed,
+                progress=progress,
+            )
+            self.folder.console.say(f"{name}: " + ", ".join(str(item).split(", n=")[0] for item in found))
+            return [item.model_dump() for item in found]
+
+        return [Accuracy(**item) for item in self.stage(f"evaluate-{name}", f"measure {name}", work)]
+
+    def build(self, name: str, work: Callable[[Path, Progress], ConstructedSet]) -> ConstructedSet:
+        """The set that `work` builds in the folder it is given; a damaged shard is built again."""
+        path = self.folder.path / "sets" / name
+
+        def seconds(progress: Progress) -> float:
+            return work(path, progress).manifest["seconds"]
+
+        self.stage(f"build-{name}", f"build {name}", seconds)
+        try:
+            self._sets[name] = ConstructedSet(path)
+        except InputError:  # a shard was lost or damaged since: only that one is built again
+            with self.folder.console.stage(f"mend {name}") as progress:
+                seconds(progress)
+            self._sets[name] = ConstructedSet(path)
+        return self._sets[name]
