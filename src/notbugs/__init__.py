@@ -20,10 +20,13 @@ from notbugs.data import load as load
 from notbugs.data import planted as planted
 from notbugs.errors import InputError as InputError
 from notbugs.measure import Accuracy as Accuracy
+from notbugs.measure import Transfer as Transfer
+from notbugs.measure import correlation as correlation
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
 from notbugs.measure import measure_set as measure_set
 from notbugs.measure import predictions as predictions
+from notbugs.measure import transfer as transfer
 from notbugs.measure import wilson as wilson
 from notbugs.models import Blueprint as Blueprint
 from notbugs.models import build as build

@@ -22,6 +22,9 @@ class Proportion(BaseModel):
     high: float = Field(ge=0, le=1)
     n: int = Field(ge=1)
 
+    def __str__(self) -> str:
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
     @classmethod
     def of(cls, hits: Tensor) -> Proportion:
         """The share of true values in a boolean tensor of shape (n,)."""

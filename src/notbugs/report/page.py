@@ -29,7 +29,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
     """The whole page as HTML, without what the run does not have."""
     lineup = line_up(results)
     classes = class_names(results.study.data.get("classes"))
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         results=results,
         study=results.study,
         lineup=lineup,
@@ -78,7 +78,8 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where the templates are, with what they use."""
     environment = Environment(
         loader=PackageLoader("notbugs.report"),
         autoescape=True,
