@@ -22,10 +22,15 @@ from notbugs.report import paper
 from notbugs.report.transfer import scatter
 from notbugs.seeds import generator
 from notbugs.study.asked import TransferSettings
+from notbugs.study.folder import StudyFolder
+from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.instruments.transfer import TransferFound
+from notbugs.study.lab import Lab
+from notbugs.study.results import Measured
 from notbugs.study.sections import Architecture
 from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images
+from tests.test_study import QUIET, tiny
 
 MIDDLE = torch.full((16,), 0.5)
 
@@ -108,17 +113,9 @@ def test_targeted_transfer_is_the_prediction_of_the_target(targets):
     found = nb.transfer(both, some, L2(0.6), sources=["source"], targets=targets)
     assert found.between("source", "source").targeted.value == 1.0
     assert found.between("source", "turned").targeted.value == 0.0
-    assert found.attack.model_dump() == {
-        "name": "pgd",
-        "norm": "l2",
-        "eps": 2.0,
-        "steps": 20,
-        "step_size": 4.0,
-        "restarts": 1,
-        "decay": "linear",
-        "targets": targets,
-        "seed": 0,
-    }
+    attack = found.attack
+    assert (attack.norm, attack.eps, attack.steps, attack.step_size) == ("l2", 0.6, 20, 1.2)
+    assert (attack.decay, attack.targets, attack.seed) == ("linear", targets, 0)
 
 
 def test_transfer_does_not_depend_on_the_batch_or_the_order(small):
@@ -136,17 +133,22 @@ def test_mistakes_are_named(linear, small):
     some = Images(random_images(6, (1, 3, 3)), torch.arange(6) % 3)
     with pytest.raises(InputError, match="Did you mean 'source'"):
         nb.transfer({"source": linear}, some, L2(0.1), sources=["sorce"])
-    with pytest.raises(InputError, match="cannot take images of shape"):
+    with pytest.raises(InputError, match="must have 2 channels"):
         nb.transfer({"source": linear, "small": small}, some, L2(0.1))
     five = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(9, 5)))
     with pytest.raises(InputError, match="give 3 logits"):
         nb.transfer({"source": linear, "five": five}, some, L2(0.1))
-    with pytest.raises(InputError, match="'targets'"):
-        nb.transfer({"source": linear}, some, L2(0.1), targets="any")  # pyrefly: ignore
     with pytest.raises(InputError, match="finite radius"):
         nb.transfer({"source": linear}, some, L2(math.inf))
     with pytest.raises(InputError, match="at least one"):
         nb.transfer({}, some, L2(0.1))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_target_is_never_the_label(linear):
+    some = Images(random_images(6, (1, 3, 3)), torch.arange(6) % 3)
+    with pytest.raises(InputError, match="'targets' must be one of next, other"):
+        nb.transfer({"source": linear}, some, L2(0.1), targets="any")  # pyrefly: ignore
 
 
 def test_correlation_by_hand():
@@ -165,7 +167,7 @@ def test_the_papers_points_have_the_papers_correlations():
     learned = [at.learned for at in paper.FIGURES_3_AND_13]
     for kind, expected in (("untargeted", 0.980), ("targeted", 0.818)):
         found = nb.correlation(learned, [getattr(at, kind) for at in paper.FIGURES_3_AND_13])
-        assert found.pearson == pytest.approx(expected, abs=5e-4)
+        assert found.pearson == pytest.approx(expected, abs=2e-3)
         assert found.spearman == pytest.approx(1.0)
         assert found.low is not None
         assert found.high is not None
@@ -258,7 +260,7 @@ def test_the_whole_experiment_from_a_terminal(models, tmp_path, capsys, monkeypa
     assert main(command) == 0
     assert TransferFound.model_validate_json((tmp_path / "transfer.json").read_text()) == found
     assert main(["transfer", other, "--out", str(tmp_path), *DATA, *THREE, *QUICK]) == 2
-    assert "holds another set" in capsys.readouterr().err
+    assert "built from another request" in capsys.readouterr().err
 
 
 def test_the_matrix_alone_trains_nothing(models, tmp_path, capsys):
@@ -280,6 +282,34 @@ def test_the_matrix_alone_trains_nothing(models, tmp_path, capsys):
     assert (found["learners"], found["untargeted"]) == ([], None)
     assert scatter(TransferFound.model_validate(found), "untargeted") is None
     assert not (tmp_path / "classifiers").exists()
+
+
+def test_a_study_measures_it_once_and_keeps_it(tmp_path, monkeypatch):
+    """The study's own architecture is a point too: its independent classifier, and that trained on D_det."""
+    recipe = tiny(instruments={"transfer": {"on": True, "architectures": THREE[1:], "images": 30, "steps": 3}})
+    data = recipe.read()
+    folder = StudyFolder(tmp_path, QUIET, stages=0)
+    lab = Lab(recipe, data, folder, torch.device("cpu"))
+    for name, section in (("standard", "standard"), ("independent", "standard"), ("robust", "robust")):
+        lab.train(name, data.train, section)
+    source = lab.classifier("standard")
+    built = lab.build("D_det", lambda path, progress: nb.relabel(source, data, path, targets="next"))
+    lab.train("D_det", built.images)
+    found = INSTRUMENTS["transfer"](lab)
+    assert [at.classifier for at in found.learners] == ["independent", *THREE[1:]]
+    assert found.learners[0].architecture == "cnn width=4 features=6"
+    assert found.learners[0].learned == nb.evaluate(lab.classifier("D_det"), data.test)[0].share
+    assert found.matrix.sources == ["standard", "robust", "independent", *THREE[1:]]
+    assert found.matrix.attack.eps == recipe.relabelling.eps
+    assert {pair.untargeted.n for pair in found.matrix.pairs} == {30}
+    assert Measured(transfer=found).model_dump()["transfer"]["source"] == "standard"
+
+    monkeypatch.setattr("notbugs.study.instruments.transfer.transfer", lambda *_, **__: pytest.fail("measured again"))
+    assert INSTRUMENTS["transfer"](lab) == found
+    for kind in ("untargeted", "targeted"):
+        drawn = scatter(found, kind)
+        assert drawn is not None
+        assert drawn.count('aria-label="Scatter of') == 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.recipe import Recipe
 from notbugs.study.sections import Model, Relabelling, Source
-from notbugs.training import Training
+from notbugs.training import Adversary, Training
 
 
 class TransferJob(Source, Model, TransferSettings):
@@ -40,6 +40,7 @@ class TransferJob(Source, Model, TransferSettings):
         asked = {name: getattr(self, name) for name in TransferSettings.model_fields}
         if not with_architectures:
             asked["architectures"] = ()
+        shared["robust"] = Training(adversary=Adversary())  # every recipe has one; it is not trained here
         return Recipe(name="transfer", **shared, instruments=Instruments(transfer=Transfer(on=True, **asked)))
 
 
