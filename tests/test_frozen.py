@@ -348,6 +348,17 @@ def test_only_grouped_convolutions_are_timed_on_a_cpu(monkeypatch, caplog):
     assert ready(grouped(), SHAPE, batch=64)[1] == "bf16"
 
 
+def test_compiled_where_it_is_asked_for_and_faster(monkeypatch):
+    counts = timed(monkeypatch, bf16=2.0, bf16_compiled=1.0)
+    monkeypatch.setattr(torch, "compile", lambda network, **options: network)
+    plain = classifier(precision="auto")
+    assert ready(plain, SHAPE, batch=64)[1] == "bf16"
+    plain.try_compiled = True
+    assert (ready(plain, SHAPE, batch=64)[1], set(counts)) == ("bf16 compiled", {64})
+    timed(monkeypatch, bf16=2.0, bf16_compiled=1.9)
+    assert ready(plain, SHAPE, batch=64)[1] == "bf16"
+
+
 def test_compiled_for_batches_of_one_size(monkeypatch):
     """As on a GPU, with a compiler that only counts."""
     replayed = []
