@@ -20,6 +20,7 @@ from notbugs.errors import InputError
 from notbugs.measure.transfer import Transfer
 from notbugs.report import paper
 from notbugs.report.transfer import scatter
+from notbugs.search.objectives import towards, towards_alone
 from notbugs.seeds import generator
 from notbugs.study.asked import TransferSettings
 from notbugs.study.folder import StudyFolder
@@ -116,6 +117,24 @@ def test_targeted_transfer_is_the_prediction_of_the_target(targets):
     attack = found.attack
     assert (attack.norm, attack.eps, attack.steps, attack.step_size) == ("l2", 0.6, 20, 1.2)
     assert (attack.decay, attack.targets, attack.seed) == ("linear", targets, 0)
+
+
+def test_an_attack_that_others_withstand_does_not_transfer():
+    """Classifiers share one direction, and each has one of its own. Only the shared one transfers, and it is kept."""
+    basis, _ = torch.linalg.qr(torch.randn(16, 5, generator=generator(1, "basis")))
+    shared, *own = basis.T
+    source, one, two, never_seen = (rule(60 * (shared + direction) / math.sqrt(2)) for direction in own)
+    labels = torch.arange(40) % 2
+    sign = 2.0 * labels - 1
+    some = (MIDDLE + 0.2 * sign[:, None] * shared).view(-1, 1, 4, 4)
+    ball, schedule = L2(0.4), nb.Schedule(50, 0.2, decay="linear")
+
+    def hits(objective, *goals: torch.Tensor) -> list[float]:
+        found = nb.search(objective, some, (1 - labels, *goals), ball, schedule).images
+        return [float((judge(found).argmax(1) != labels).double().mean()) for judge in (source, never_seen)]
+
+    assert hits(towards(source)) == [1.0, 1.0]
+    assert hits(towards_alone(source, [one, two]), labels) == [1.0, 0.0]
 
 
 def test_transfer_does_not_depend_on_the_batch_or_the_order(small):

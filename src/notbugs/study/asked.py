@@ -49,7 +49,7 @@ class TransferSettings(_Asked):
     """Whether what transfers is what generalises: what it takes."""
 
     architectures: tuple[str, ...] = Field(
-        ("cnn width=8 stride=2", "cnn width=16 stride=2", "cnn width=32 stride=2", "resnet9 width=8"),
+        ("cnn width=8 stride=2", "cnn width=16 stride=2", "cnn width=32 stride=2", "resnet9 width=4"),
         description="Each is trained on D_det and on D; a name and options, as 'cnn width=8 stride=2'.",
     )
     images: int = Field(1000, ge=1, description="Test images to attack, drawn at random.")
