@@ -349,3 +349,18 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, monkey
     assert message in printed
     assert "Traceback" not in printed
     assert not list(tmp_path.iterdir())
+
+
+def test_the_guide_runs(capsys):
+    """docs/transfer.md as it stands, from the top; and what it says of the paper's points."""
+    text = (Path(__file__).parents[1] / "docs" / "transfer.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/transfer.md", "exec"), names)  # noqa: S102
+    printed = capsys.readouterr().out.splitlines()
+    assert "r = 0.98 [0.71, 1.00]" in printed[4]
+    shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[5:])
+    assert min(shared[0], alone[0]) > 0.8
+    assert alone[1] < shared[1] / 2
+    points = [(at.learned, at.targeted) for at in paper.FIGURES_3_AND_13]
+    assert "r = 0.82 [-0.23, 0.99]" in str(nb.correlation(*zip(*points, strict=True)))

@@ -20,7 +20,8 @@ class Correlation(BaseModel):
     """Pearson's and Spearman's correlation with 95 % intervals; null where the points have none.
 
     Fisher's interval takes the points for a draw from a bivariate Gaussian, and needs four. The bootstrap assumes no
-    shape, but of few points it sees too little and is too narrow: of five, neither is more than a rough guide.
+    shape, but a tenth of the resamples of five points hold only two different ones, whose correlation is 1 or -1: its
+    interval is too narrow where all points rise together, and next to nothing elsewhere. Of five, both are rough guides.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

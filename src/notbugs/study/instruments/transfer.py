@@ -50,13 +50,14 @@ class TransferFound(_Model):
     matrix: Transfer
 
     def lines(self) -> list[str]:
-        """Every number as text, one line each."""
+        """For a terminal: the architectures and their correlations; without architectures, the matrix."""
+        if not self.learners:
+            return [str(pair) for pair in self.matrix.pairs]
         found = [
             f"{at.architecture}: learned {at.learned} from D_det; fooled {at.untargeted}, into the target {at.targeted}"
             for at in self.learners
         ]
-        found += [f"{kind}: {what}" for kind in ("untargeted", "targeted") if (what := getattr(self, kind))]
-        return [*found, *(str(pair) for pair in self.matrix.pairs)]
+        return found + [f"{kind}: {what}" for kind in ("untargeted", "targeted") if (what := getattr(self, kind))]
 
 
 @dataclass(frozen=True)
