@@ -234,7 +234,7 @@ def test_architectures_are_written_as_a_name_and_options():
         (("cnn width",), "be a name and options"),
         (("cnn depth=8",), "depth"),
         (("resnet19",), "Did you mean"),
-        (("cnn", "cnn"), "be different"),
+        (("cnn", "cnn"), "each of them once"),
     ):
         with pytest.raises(ValueError, match=message):
             TransferSettings(architectures=wrong)
@@ -244,6 +244,16 @@ DATA = ("--data", "digits", "--train-images", "200", "--test-images", "80", "--p
 SHORT = ("--epochs", "3", "--batch", "32")
 THREE = ("--architectures", "cnn width=2 features=4", "cnn width=4 features=8", "cnn width=8 features=8")
 QUICK = ("--standard.epochs", "3", "--constructed.epochs", "3", "--relabelling.eps", "1.5", "--images", "60")
+
+
+class CountingTrain:
+    """The training of the library, counted."""
+
+    calls = 0
+
+    def __call__(self, *arguments, **named) -> Classifier:
+        self.calls += 1
+        return nb.train(*arguments, **named)
 
 
 @pytest.fixture(scope="module")
@@ -274,10 +284,15 @@ def test_the_whole_experiment_from_a_terminal(models, tmp_path, capsys, monkeypa
     assert len(re.findall("<svg", page)) == 2
     assert "cnn width=4 features=8" in page
 
-    # The same command trains and builds nothing again, and finds the same.
-    monkeypatch.setattr("notbugs.study.lab.train", lambda *_, **__: pytest.fail("trained again"))
+    # The same command trains and builds nothing again, and finds the same; one more architecture is two trainings.
+    count = CountingTrain()
+    monkeypatch.setattr("notbugs.study.lab.train", count)
     assert main(command) == 0
+    assert count.calls == 0
     assert TransferFound.model_validate_json((tmp_path / "transfer.json").read_text()) == found
+    assert main([*command, "--architectures", "cnn width=3 features=3", "--eps", "1.0"]) == 0
+    assert count.calls == 2
+    capsys.readouterr()
     assert main(["transfer", other, "--out", str(tmp_path), *DATA, *THREE, *QUICK]) == 2
     assert "built from another request" in capsys.readouterr().err
 

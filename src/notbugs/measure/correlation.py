@@ -21,7 +21,7 @@ class Correlation(BaseModel):
 
     Fisher's interval takes the points for a draw from a bivariate Gaussian, and needs four. The bootstrap assumes no
     shape, but a tenth of the resamples of five points hold only two different ones, whose correlation is 1 or -1: its
-    interval is too narrow where all points rise together, and next to nothing elsewhere. Of five, both are rough guides.
+    interval is too narrow where all points rise together, and says nothing elsewhere. Of five, both are rough guides.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

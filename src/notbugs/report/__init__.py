@@ -56,8 +56,8 @@ def write_transfer(folder: Path) -> Path:
     """
     require_extra()
     from notbugs.files import write_text
+    from notbugs.report.page import render_transfer
     from notbugs.report.reading import read_transfer
-    from notbugs.report.transfer import render_transfer
 
     path = folder / "transfer.html"
     write_text(path, render_transfer(read_transfer(folder / "transfer.json")))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from notbugs.report import transfer
 from notbugs.report.sections import Section
 from notbugs.study.results import Measured
 
-SECTIONS: dict[str, Callable[[Any], Section]] = {}
+SECTIONS: dict[str, Callable[[Any], Section]] = {"transfer": transfer.section}
 """By the names of `Measured`, in the order of the page."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notbugs._version import __version__
-from notbugs.report import charts, paper, wording
+from notbugs.report import charts, paper, transfer, wording
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
 from notbugs.report.instruments import instruments
@@ -16,6 +16,7 @@ from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
 from notbugs.report.reading import Arrays
+from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.results import Proportion, Results, Spread
 
 BIBTEX = f"""\
@@ -30,7 +31,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
     """The whole page as HTML, without what the run does not have."""
     lineup = line_up(results)
     classes = class_names(results.study.data.get("classes"))
-    return environment().get_template("report.html.j2").render(
+    return _environment().get_template("report.html.j2").render(
         results=results,
         study=results.study,
         lineup=lineup,
@@ -46,6 +47,11 @@ def render(results: Results, gallery: Arrays | None) -> str:
         paper=paper,
         bibtex=BIBTEX,
     )  # fmt: skip
+
+
+def render_transfer(found: TransferFound) -> str:
+    """The page of `notbugs transfer` as HTML."""
+    return _environment().get_template("transfer.html.j2").render(section=transfer.section(found))
 
 
 def class_names(classes: Any) -> list[str]:
@@ -80,8 +86,7 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def environment() -> Environment:
-    """Where the templates are, with what they use."""
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("notbugs.report"),
         autoescape=True,

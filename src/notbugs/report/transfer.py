@@ -1,4 +1,4 @@
-"""Transfer: the scatter of the paper's Figures 3 and 13, and the page of `notbugs transfer`."""
+"""Transfer: the scatter of the paper's Figures 3 and 13, and the matrix."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from notbugs.measure.correlation import Correlation
+from notbugs.measure import Correlation, Proportion
 from notbugs.measure.transfer import Kind
 from notbugs.report import paper
 from notbugs.report.charts import INK, MUTED, PAGE, SERIES, legend, percent_axis, to_svg
-from notbugs.report.page import environment
+from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.wording import NORMS
 from notbugs.study.instruments.transfer import TransferFound
 
@@ -21,9 +21,10 @@ FIGURES: dict[Kind, tuple[str, str]] = {
     "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
     "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
 }
+TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
 
 
-def scatter(found: TransferFound, kind: Kind, *, width: int = 300, height: int = 260) -> Markup | None:
+def scatter(found: TransferFound, kind: Kind, *, width: int = 420, height: int = 300) -> Markup | None:
     """What each architecture learns from D_det against how often it is fooled, beside the paper's points.
 
     Points are numbered in the order of `learners`. None where no architecture was trained.
@@ -72,16 +73,58 @@ def _between(low: float | None, high: float | None) -> str:
     return f"{low:.2f} to {high:.2f}"
 
 
-def render_transfer(found: TransferFound) -> str:
-    """The page as HTML."""
-    attack = found.matrix.attack
-    return environment().get_template("transfer.html.j2").render(
-        found=found,
-        matrix=found.matrix,
-        attack=f"PGD, {NORMS[attack.norm]} radius {attack.eps:g}, {attack.steps} steps",
-        figures=[(FIGURES[kind][0], kind, scatter(found, kind), says(getattr(found, kind))) for kind in FIGURES],
-        paper=paper,
-    )  # fmt: skip
+def section(found: TransferFound) -> Section:
+    """What a page shows of it."""
+    attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    figures = [
+        Figure(
+            f"{kind.capitalize()} transfer against what is learned from D_det; 95\u00a0% Wilson intervals over images. "
+            f"{says(getattr(found, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
+            "for these; it does not state radius and steps of the attack.",
+            [drawn],
+        )
+        for kind, (figure, _) in FIGURES.items()
+        if (drawn := scatter(found, kind))
+    ]
+    return Section(
+        name="transfer",
+        title="Transfer of adversarial examples",
+        short="Transfer",
+        text=f"Adversarial examples of one classifier, shown to the others: PGD with {attack.steps} steps, "
+        f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
+        f"{TARGETS[attack.targets]}. Each architecture is trained twice: on D, and on the D_det of the classifier "
+        f"“{found.source}”. The paper’s claim: those which learn most from D_det are those that the source’s adversarial "
+        "examples fool most, as both are about the same non-robust features.",
+        figures=figures,
+        tables=[*([_architectures(found)] if figures else []), *(_matrix(found, kind) for kind in FIGURES)],
+    )
+
+
+def _architectures(found: TransferFound) -> Table:
+    rows = [
+        [f"{number}: {at.architecture}", at.parameters, at.learned, at.untargeted, at.targeted]
+        for number, at in enumerate(found.learners, 1)
+    ]
+    columns = ("point", "parameters", "learned from D_det", "untargeted transfer", "targeted transfer")
+    return Table("In per cent. The chance of training, which only more seeds show, comes on top", columns, rows)
+
+
+def _matrix(found: TransferFound, kind: Kind) -> Table:
+    """Rows are sources; the last is what no attack does."""
+    matrix = found.matrix
+    rows: list[list[Cell]] = [
+        [source, *(getattr(matrix.between(source, name), kind) for name in matrix.classifiers)]
+        for source in matrix.sources
+    ]
+    clean = [matrix.between(matrix.sources[0], name) for name in matrix.classifiers]
+    plain = [at.already_target if kind == "targeted" else _complement(at.accuracy) for at in clean]
+    what = FIGURES[kind][1].removesuffix(" (%)")
+    caption = f"Every source (rows) against every classifier (columns): {what}, in per cent"
+    return Table(caption, ["source", *matrix.classifiers], [*rows, ["no attack", *plain]])
+
+
+def _complement(share: Proportion) -> Proportion:
+    return Proportion(value=1 - share.value, low=1 - share.high, high=1 - share.low, n=share.n)
 
 
 def _rows(found: TransferFound, kind: Kind) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from notbugs.errors import must
 from notbugs.study.sections import Architecture
 from notbugs.threat import Norm
 
@@ -64,7 +63,7 @@ class TransferSettings(_Asked):
     @classmethod
     def _check_architectures(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(given)) < len(given):
-            raise must("architectures", "be different", given)
+            raise ValueError("name each of them once")
         for text in given:  # a wrong one must not end a study after an hour
             Architecture.parse(text).check()
         return given

@@ -33,7 +33,10 @@ class TransferJob(Source, Model, TransferSettings):
     relabelling: Relabelling = Relabelling()
 
     def recipe(self, *, with_architectures: bool) -> Recipe:
-        """The same as a recipe; without architectures nothing is trained."""
+        """The same as a recipe; without architectures nothing is trained.
+
+        The instrument stays off: of one that is off, settings may change from run to run in one folder.
+        """
         shared = {
             name: getattr(self, name) for name in (*Source.model_fields, "standard", "constructed", "relabelling")
         }
@@ -41,7 +44,7 @@ class TransferJob(Source, Model, TransferSettings):
         if not with_architectures:
             asked["architectures"] = ()
         shared["robust"] = Training(adversary=Adversary())  # every recipe has one; it is not trained here
-        return Recipe(name="transfer", **shared, instruments=Instruments(transfer=Transfer(on=True, **asked)))
+        return Recipe(name="transfer", **shared, instruments=Instruments(transfer=Transfer(**asked)))
 
 
 def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferFound:
