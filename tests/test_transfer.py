@@ -316,6 +316,11 @@ def test_the_matrix_alone_trains_nothing(models, tmp_path, capsys):
     assert (found["learners"], found["untargeted"]) == ([], None)
     assert scatter(TransferFound.model_validate(found), "untargeted") is None
     assert not (tmp_path / "classifiers").exists()
+    assert "trained twice" not in (tmp_path / "transfer.html").read_text()
+    small = ["--architectures", "cnn stride=4", "--out", str(tmp_path / "small"), *DATA]
+    assert main(["transfer", str(models[0]), *small]) == 2
+    assert "'size' must be at least 16 pixels" in capsys.readouterr().err
+    assert not (tmp_path / "small" / "sets").exists()
 
 
 def test_a_study_measures_it_once_and_keeps_it(tmp_path, monkeypatch):

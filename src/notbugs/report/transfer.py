@@ -92,11 +92,17 @@ def section(found: TransferFound) -> Section:
         short="Transfer",
         text=f"Adversarial examples of one classifier, shown to the others: PGD with {attack.steps} steps, "
         f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
-        f"{TARGETS[attack.targets]}. Each architecture is trained twice: on D, and on the D_det of the classifier "
-        f"“{found.source}”. The paper’s claim: those which learn most from D_det are those that the source’s adversarial "
-        "examples fool most, as both are about the same non-robust features.",
+        f"{TARGETS[attack.targets]}. {_experiment(found) if figures else ''}",
         figures=figures,
         tables=[*([_architectures(found)] if figures else []), *(_matrix(found, kind) for kind in FIGURES)],
+    )
+
+
+def _experiment(found: TransferFound) -> str:
+    return (
+        f"Each architecture is trained twice: on D, and on the D_det of the classifier “{found.source}”. The paper’s "
+        "claim: those which learn most from D_det are those that the source’s adversarial examples fool most, as both "
+        "are about the same non-robust features."
     )
 
 

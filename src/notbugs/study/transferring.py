@@ -17,7 +17,7 @@ from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
 from notbugs.study.asked import Instruments, Transfer, TransferSettings
 from notbugs.study.folder import Console, StudyFolder, check_writable
-from notbugs.study.instruments.transfer import Keep, Pair, TransferFound, measured, trained_pairs
+from notbugs.study.instruments.transfer import Keep, Pair, TransferFound, architectures, measured, trained_pairs
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.recipe import Recipe
@@ -95,7 +95,7 @@ def _by_name(files: Sequence[Path], taken: Sequence[str]) -> dict[str, Path]:
 
 def _pairs(lab: Lab, source: Classifier) -> list[Pair]:
     """Every architecture, trained on D and on the D_det of `source`."""
-    if not lab.recipe.instruments.transfer.architectures:
+    if not architectures(lab):
         return []
     asked, folder = lab.recipe.relabelling, lab.folder.path / "sets" / "D_det"
     how: dict[str, Any] = {"threat": asked.threat, "schedule": asked.schedule, "seed": derive(lab.seed, "set", "D_det")}

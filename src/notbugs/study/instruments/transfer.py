@@ -82,13 +82,18 @@ def measure(lab: Lab) -> TransferFound:
     return measured(lab, "standard", pairs, others, lab.stage)
 
 
-def trained_pairs(lab: Lab, relabelled: Images) -> list[Pair]:
-    """Every architecture that the recipe names, trained on D and on `relabelled`."""
+def architectures(lab: Lab) -> dict[str, Architecture]:
+    """Those that the recipe names, as they are written there, checked on the images."""
     asked = {text: Architecture.parse(text) for text in lab.recipe.instruments.transfer.architectures}
     for architecture in asked.values():
         check_fits(architecture.new(lab.data, 0, lab.recipe), lab.data.train, len(lab.data.classes))
+    return asked
+
+
+def trained_pairs(lab: Lab, relabelled: Images) -> list[Pair]:
+    """Every architecture that the recipe names, trained on D and on `relabelled`."""
     pairs = []
-    for text, architecture in asked.items():
+    for text, architecture in architectures(lab).items():
         name = file_name(text)
         on_d = lab.train(f"{name}-D", lab.data.train, "standard", architecture=architecture, title=f"train {text} on D")
         on_ddet = lab.train(f"{name}-D_det", relabelled, architecture=architecture, title=f"train {text} on D_det")
