@@ -87,7 +87,7 @@ def robustify(
     check_fits(classifier, images, len(data.classes))
     schedule = schedule or fast_matching(images.shape)
     targets = torch.arange(len(images))
-    starts = choose_starts(len(images), seed) if start == "images" else targets
+    starts = choose_starts(len(images), seed) if start == "images" else targets.clone()
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.classifier import Classifier
 from notbugs.construct import CONTROLS, ConstructedSet, Control, Start, control, mislabel, relabel, robustify, starts_of
-from notbugs.measure import Difference, Proportion, evaluate, relabelled_accuracy, wilson
+from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy, wilson
 from notbugs.progress import Progress
 from notbugs.search import Schedule, fast_relabelling
 from notbugs.seeds import derive
-from notbugs.study.asked import Controls
+from notbugs.study.asked import Controls, Matched, Relabelled
 from notbugs.study.lab import Lab
-from notbugs.study.plan import SETS, SetPlan
 from notbugs.threat import Linf, Norm, Threat
 
 Again = Literal["robust_source", "noise", "linf"]
 AGAIN: tuple[Again, ...] = ("robust_source", "noise", "linf")
 Variant = Literal["itself", "mislabelled"] | Control | Again
-PLANS: dict[str, SetPlan] = {plan.name: plan for plan in SETS}
+NAMES = (*get_args(Matched), *get_args(Relabelled))
 CHUNK = 2000
 
 
@@ -35,8 +34,8 @@ class ControlRow(_Model):
 
     of: str | None = Field(description="the set of the study beside which it stands; null for mislabelled images")
     variant: Variant = Field(
-        description="itself; its leakage, random or labels control; itself built anew with a robust source, from noise, "
-        "in an l-inf ball; images that a weak classifier gets wrong"
+        description="itself; its leakage, random or labels control; itself built anew with a robust source, from "
+        "noise, in an l-inf ball; images that a weak classifier gets wrong"
     )
     name: str = Field(description="of the set in sets/ and of the classifier in classifiers/")
     source: str = Field(description="the classifier it was built with")
@@ -68,8 +67,8 @@ def measure(lab: Lab) -> ControlsMeasured:
     """Build, train on and measure what the recipe asks for, each set beside its own."""
     asked = lab.recipe.instruments.controls
     weak = _weak(lab, asked) if _needs_weak(asked) else None
-    rows = [row for name in PLANS for row in _beside(lab, asked, name, weak)]
-    if weak and asked.mislabelled:
+    rows = [row for name in NAMES for row in _beside(lab, asked, name, weak)]
+    if weak and asked.mislabelled and _errors(lab, weak) > 1:  # batch norm wants two
         built = lab.build("mislabelled", lambda path, progress: mislabel(weak, lab.data, path, progress=progress))
         rows.append(_row(lab, None, "mislabelled", "weak", built))
     return ControlsMeasured(
@@ -83,7 +82,7 @@ def measure(lab: Lab) -> ControlsMeasured:
 
 
 def _needs_weak(asked: Controls) -> bool:
-    return asked.mislabelled or any(PLANS[name].targets != "any" for name in asked.leakage)
+    return asked.mislabelled or any(name != "D_rand" for name in asked.leakage)
 
 
 def _weak(lab: Lab, asked: Controls) -> Classifier:
@@ -92,26 +91,37 @@ def _weak(lab: Lab, asked: Controls) -> Classifier:
     return lab.train("weak", lab.data.train, "standard", settings=settings)
 
 
+def _errors(lab: Lab, weak: Classifier) -> int:
+    """How many training images it gets wrong."""
+    images = lab.data.train
+
+    def work(progress: Progress) -> int:
+        return int((predictions(weak, images) != images.labels).sum())
+
+    return lab.stage("controls-errors", "count the errors of weak", work)
+
+
 def _beside(lab: Lab, asked: Controls, name: str, weak: Classifier | None) -> list[ControlRow]:
     """A set of the study and what stands beside it; nothing if nothing does."""
     controls: list[Control] = [kind for kind in CONTROLS if name in getattr(asked, kind)]
     again: list[Again] = [variant for variant in AGAIN if name in getattr(asked, variant)]
     if not controls and not again:
         return []
-    itself = _row(lab, name, "itself", PLANS[name].source, lab.set(name))
+    own = "robust" if name == "D_R" else "standard"
+    itself = _row(lab, name, "itself", own, lab.set(name))
     rows = [itself]
     for kind in controls:
-        row = _row(lab, name, kind, PLANS[name].source, _control(lab, name, kind, weak))
+        row = _row(lab, name, kind, own, _control(lab, name, kind, weak))
         rows.append(row.model_copy(update={"beyond": Difference.of(itself.clean, row.clean)}))
     for variant in again:
-        source = "robust" if variant == "robust_source" else PLANS[name].source
+        source = "robust" if variant == "robust_source" else own
         rows.append(_row(lab, name, variant, source, _again(lab, asked, name, variant, source)))
     return rows
 
 
 def _control(lab: Lab, name: str, kind: Control, weak: Classifier | None) -> ConstructedSet:
-    source, of = lab.classifier(PLANS[name].source), lab.set(name)
-    judge = weak if PLANS[name].targets != "any" else None  # there, images with their own label are consistent
+    of, source = lab.set(name), lab.classifier("standard")
+    judge = weak if name != "D_rand" else None  # there, images with their own label are consistent
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         seed = derive(lab.seed, "control", name)
@@ -122,19 +132,19 @@ def _control(lab: Lab, name: str, kind: Control, weak: Classifier | None) -> Con
 
 def _again(lab: Lab, asked: Controls, name: str, variant: Again, source: str) -> ConstructedSet:
     """The set, built with one thing changed; targets are drawn as they were."""
-    plan, recipe, classifier = PLANS[name], lab.recipe, lab.classifier(source)
+    recipe, classifier, targets = lab.recipe, lab.classifier(source), lab.set(name).manifest["request"]["targets"]
     start: Start = asked.noise_kind if variant == "noise" else "images"
     threat: Threat = Linf(asked.linf_eps) if variant == "linf" else recipe.relabelling.threat
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         seed = derive(lab.seed, "set", name)
         how: dict[str, Any] = {**recipe.storage.model_dump(), "start": start, "seed": seed, "progress": progress}
-        if plan.targets is None:
+        if targets is None:
             return robustify(classifier, lab.data, path, schedule=recipe.matching.schedule(lab.data.train.shape), **how)
         schedule = recipe.relabelling.schedule
         if variant == "linf" and isinstance(schedule, Schedule):  # lengths of steps are in the norm of the ball
             schedule = fast_relabelling(threat, schedule.steps)
-        return relabel(classifier, lab.data, path, targets=plan.targets, threat=threat, schedule=schedule, **how)
+        return relabel(classifier, lab.data, path, targets=targets, threat=threat, schedule=schedule, **how)
 
     return lab.build(f"{name}_{variant}", work)
 
