@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from notbugs.errors import InputError
 from notbugs.files import sha256
 from notbugs.seeds import generator, seeded
 
+PAGE = Path(__file__).parents[1] / "docs" / "controls.md"
 CLASSES = 4
 SETTINGS = nb.Training(epochs=12, batch=100, lr=0.02, weight_decay=0.0)
 QUICK = nb.Schedule(4, 0.3)
@@ -343,3 +345,12 @@ def test_what_is_no_control(tmp_path, unchecked):
         with pytest.raises(InputError, match="'start' must be one of images, gaussian, uniform"):
             build(source, data, out, start="noise")
     assert not out.exists()
+
+
+def test_every_block_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, names = PAGE.read_text(encoding="utf-8"), {}
+    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert len(blocks) >= 7
+    for block in blocks:
+        exec(compile("\n" * (text.count("\n", 0, block.start()) + 1) + block[1], str(PAGE), "exec"), names)  # noqa: S102
