@@ -11,6 +11,7 @@ from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet, relabel, robustify, verify
 from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
+from notbugs.report.controls import controls_section, gap_section
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, gap
 from notbugs.study.lab import Lab
@@ -143,6 +144,27 @@ def test_the_gap_is_taken_apart(lab):
     assert sorted(built.images.labels.tolist()) == sorted(lab.data.test.sample(100, 0, "gap test").labels.tolist())
     assert built.is_matched
     assert gap.GapMeasured.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_page_says_what_follows_from_the_numbers(measured, lab):
+    section = controls_section(measured)
+    (table,) = section.tables
+    assert [row[0] for row in table.rows][2:4] == ["D_rand", "D_rand, leakage control"]
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    rows = {row.name: row for row in measured.rows}
+    for low, said in (
+        (0.1, "D_rand teaches more than its leakage control, by 20.0 (10.0 to 30.0) points"),
+        (-0.1, "no evidence"),
+    ):
+        beyond = Difference(value=0.2, low=low, high=0.3)
+        leakage = rows["D_rand_leakage"].model_copy(update={"beyond": beyond})
+        changed = measured.model_copy(update={"rows": [rows["D_rand"], leakage]})
+        (sentence,) = controls_section(changed).reading
+        assert said in sentence
+    assert sum("robust source" in sentence for sentence in section.reading) == 1
+    found = gap_section(gap.measure(lab))
+    assert [row[0] for row in found.tables[0].rows] == ["clean", "l2 0.25", "l2 0.5"]
+    assert len(found.reading) == 2
 
 
 def test_a_difference_against_newcombes_table():

@@ -69,8 +69,7 @@ def measure(lab: Lab) -> ControlsMeasured:
     weak = _weak(lab, asked) if _needs_weak(asked) else None
     rows = [row for name in NAMES for row in _beside(lab, asked, name, weak)]
     if weak and asked.mislabelled and _errors(lab, weak) > 1:  # batch norm wants two
-        built = lab.build("mislabelled", lambda path, progress: mislabel(weak, lab.data, path, progress=progress))
-        rows.append(_row(lab, None, "mislabelled", "weak", built))
+        rows.append(_row(lab, None, "mislabelled", "weak", _mislabelled(lab, weak)))
     return ControlsMeasured(
         chance=1 / len(lab.data.classes),
         weak=_accuracies(lab, "weak", weak)[0] if weak else None,
@@ -99,6 +98,13 @@ def _errors(lab: Lab, weak: Classifier) -> int:
         return int((predictions(weak, images) != images.labels).sum())
 
     return lab.stage("controls-errors", "count the errors of weak", work)
+
+
+def _mislabelled(lab: Lab, weak: Classifier) -> ConstructedSet:
+    def work(path: Path, progress: Progress) -> ConstructedSet:
+        return mislabel(weak, lab.data, path, **lab.recipe.storage.model_dump(), progress=progress)
+
+    return lab.build("mislabelled", work)
 
 
 def _beside(lab: Lab, asked: Controls, name: str, weak: Classifier | None) -> list[ControlRow]:
