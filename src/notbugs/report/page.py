@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notbugs._version import __version__
-from notbugs.report import charts, paper, transfer, wording
+from notbugs.report import charts, paper, wording
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
 from notbugs.report.instruments import instruments
@@ -16,6 +16,7 @@ from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
 from notbugs.report.reading import Arrays
+from notbugs.report.transfer import transfer_section
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.results import Proportion, Results, Spread
 
@@ -51,7 +52,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
 
 def render_transfer(found: TransferFound) -> str:
     """The page of `notbugs transfer` as HTML."""
-    return _environment().get_template("transfer.html.j2").render(section=transfer.section(found))
+    return _environment().get_template("transfer.html.j2").render(section=transfer_section(found))
 
 
 def class_names(classes: Any) -> list[str]:

@@ -73,7 +73,7 @@ def _between(low: float | None, high: float | None) -> str:
     return f"{low:.2f} to {high:.2f}"
 
 
-def section(found: TransferFound) -> Section:
+def transfer_section(found: TransferFound) -> Section:
     """What a page shows of it."""
     attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
     figures = [

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.study.instruments.controls import ControlsMeasured
+from notbugs.study.instruments.gap import GapMeasured
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.threat import Norm
 
@@ -110,6 +112,8 @@ class StudyInfo(_Model):
 class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
 
+    controls: ControlsMeasured | None = None
+    gap: GapMeasured | None = None
     transfer: TransferFound | None = None
 
 

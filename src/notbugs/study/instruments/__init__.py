@@ -9,8 +9,12 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from notbugs.study.instruments import transfer
+from notbugs.study.instruments import controls, gap, transfer
 from notbugs.study.lab import Lab
 
-INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {"transfer": transfer.measure}
+INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
+    "controls": controls.measure,
+    "gap": gap.measure,
+    "transfer": transfer.measure,
+}
 """By the names of `asked.Instruments`, in its order."""
