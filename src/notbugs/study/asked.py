@@ -105,6 +105,7 @@ class Corruptions(_Instrument):
 class Instruments(_Asked):
     """All of them, in the order in which a study has them."""
 
+    all: bool = Field(False, description="Whether the study has every one of them.")
     usefulness: Usefulness = Usefulness()
     shares: Shares = Shares()
     leakage: Leakage = Leakage()
@@ -114,3 +115,7 @@ class Instruments(_Asked):
     trust: Trust = Trust()
     spatial: Spatial = Spatial()
     corruptions: Corruptions = Corruptions()
+
+    def wanted(self, name: str) -> bool:
+        """Whether the study has the instrument of this name."""
+        return self.all or getattr(self, name).on
