@@ -20,9 +20,19 @@ from notbugs.data import load as load
 from notbugs.data import planted as planted
 from notbugs.errors import InputError as InputError
 from notbugs.measure import Accuracy as Accuracy
+from notbugs.measure import Agreement as Agreement
+from notbugs.measure import Outcome as Outcome
+from notbugs.measure import OverSeeds as OverSeeds
+from notbugs.measure import PairedTest as PairedTest
+from notbugs.measure import Sign as Sign
+from notbugs.measure import autoattack as autoattack
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
+from notbugs.measure import masking_signs as masking_signs
 from notbugs.measure import measure_set as measure_set
+from notbugs.measure import outcomes as outcomes
+from notbugs.measure import over_seeds as over_seeds
+from notbugs.measure import paired as paired
 from notbugs.measure import predictions as predictions
 from notbugs.measure import wilson as wilson
 from notbugs.models import Blueprint as Blueprint
@@ -40,6 +50,7 @@ from notbugs.search import fast_relabelling as fast_relabelling
 from notbugs.search import match_features as match_features
 from notbugs.search import minimum_norm as minimum_norm
 from notbugs.search import pgd as pgd
+from notbugs.search import replaced_backward as replaced_backward
 from notbugs.search import search as search
 from notbugs.search import targeted_pgd as targeted_pgd
 from notbugs.threat import L2 as L2

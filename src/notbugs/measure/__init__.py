@@ -1,18 +1,32 @@
 """Measurement: every number with its interval."""
 
-from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
+from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, evaluate, outcomes, predictions
+from notbugs.measure.autoattack import Agreement, autoattack
+from notbugs.measure.masking import Sign, masking_signs
+from notbugs.measure.paired import PairedTest, paired
 from notbugs.measure.rank import feature_rank
+from notbugs.measure.repeats import OverSeeds, over_seeds
 from notbugs.measure.sets import measure_set
 from notbugs.measure.statistics import Proportion, Spread, wilson
 
 __all__ = [
     "Accuracy",
+    "Agreement",
     "AttackUsed",
+    "Outcome",
+    "OverSeeds",
+    "PairedTest",
     "Proportion",
+    "Sign",
     "Spread",
+    "autoattack",
     "evaluate",
     "feature_rank",
+    "masking_signs",
     "measure_set",
+    "outcomes",
+    "over_seeds",
+    "paired",
     "predictions",
     "wilson",
 ]

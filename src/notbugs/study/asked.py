@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from notbugs.measure.autoattack import AttackName, require_autoattack
 
 
 class _Asked(BaseModel):
@@ -20,7 +22,29 @@ class Usefulness(_Instrument):
 
 
 class Trust(_Instrument):
-    """Robust accuracy that can be trusted."""
+    """Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients."""
+
+    classifiers: tuple[str, ...] = Field(
+        ("standard", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"),
+        description="Which ones; each is tested against the standard one, image by image.",
+    )
+    images: int = Field(200, ge=1, description="Test images, drawn at random; the same for every attack.")
+    radius: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Pixel units; the radius of robust training if not given."
+    )
+    restarts: int = Field(2, ge=1, description="Runs of PGD; the first starts at the image.")
+    targeted: int = Field(3, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
+    autoattack: bool = Field(True, description="Whether to run AutoAttack; it needs notbugs[autoattack].")
+    attacks: tuple[AttackName, ...] | None = Field(
+        ("apgd-ce", "apgd-t"), description="Of AutoAttack; the standard four are apgd-ce, apgd-t, fab-t and square."
+    )
+    masking_images: int = Field(100, ge=1, description="Of those images, how many to look for masked gradients in.")
+
+    @model_validator(mode="after")
+    def _check_library(self) -> Trust:
+        if self.on and self.autoattack:
+            require_autoattack()
+        return self
 
 
 class Controls(_Instrument):
