@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata, util
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -192,7 +192,7 @@ def _chosen(attacks: Sequence[str] | None, classes: int) -> tuple[str, ...]:
     if not attacks:
         raise must("attacks", "name at least one attack", tuple(attacks))
     for name in attacks:
-        check_choice("attacks", name, AttackName.__args__)
+        check_choice("attacks", name, get_args(AttackName))
         if CLASSES.get(name, 2) > classes:
             rule = f"not have {name} with fewer than {CLASSES[name]} classes, which its loss needs"
             raise must("attacks", rule, f"{classes} classes", "Take apgd-ce, fab-t and square.")
@@ -205,4 +205,5 @@ def _classes(classifier: Classifier, images: Images) -> int:
 
 
 def _kind(outcome: Outcome) -> tuple[str, float, int] | None:
-    return outcome.attack and (outcome.attack.norm, outcome.attack.eps, len(outcome.survived))
+    attack = outcome.attack
+    return (attack.norm, attack.eps, len(outcome.survived)) if attack else None

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -62,11 +63,12 @@ class Sign(BaseModel):
     numbers: dict[str, Proportion | float] = Field(description="what the rule was applied to")
 
     def __str__(self) -> str:
-        told = [
-            f"{name} {value if isinstance(value, Proportion) else format(value, '.3g')}"
-            for name, value in self.numbers.items()
-        ]
+        told = (f"{name} {_shown(value)}" for name, value in self.numbers.items())
         return f"{'!' if self.shown else ' '} {self.name}: {'; '.join(told)}"
+
+
+def _shown(value: Proportion | float) -> str:
+    return str(value) if isinstance(value, Proportion) else f"{value:.3g}"
 
 
 def masking_signs(
@@ -220,29 +222,28 @@ def _vanishing(case: _Case) -> Sign:
     return Sign(
         name="vanishing gradients",
         shown=max(entropy.value, odds.value) > FEW,
-        rule=f"for more than {FEW:.0%} of the images, the gradient of the cross-entropy, or of the log-odds that notbugs "
-        f"descends in its place, has l2 norm below {VANISHED:g}",
+        rule=f"the gradient of the cross-entropy, or of the log-odds that notbugs descends in its place, has l2 norm below "
+        f"{VANISHED:g} for more than {FEW:.0%} of the images",
         numbers={"of the cross-entropy": entropy, "of the log-odds": odds},
     )
 
 
 def _loss_falls(case: _Case) -> Sign:
     """Each radius is searched on its own: taking over what was found at a smaller one would hide the sign."""
-    losses = {share: _loss(case, share * case.threat.eps) for share in GROWTH}
+    losses = [_loss(case, share * case.threat.eps).double() for share in GROWTH]
     numbers: dict[str, Proportion | float] = {}
-    shown = False
-    for smaller, larger in zip(GROWTH, GROWTH[1:], strict=False):
-        fall = (losses[smaller] - losses[larger])[case.correct].double()
-        error = float(fall.std(correction=0)) / math.sqrt(max(len(fall), 1)) if len(fall) else 0.0
-        mean = float(fall.mean()) if len(fall) else 0.0
-        shown |= bool(len(fall)) and mean - Z95 * error <= 0
-        numbers[f"fall from {smaller:g} to {larger:g} eps"] = mean
-        numbers[f"its standard error, {smaller:g} to {larger:g} eps"] = error
+    least = math.inf
+    for (smaller, before), (larger, after) in pairwise(zip(GROWTH, losses, strict=True)):
+        fall = before - after
+        mean, half = float(fall.mean()), Z95 * float(fall.std(correction=0)) / math.sqrt(len(fall))
+        numbers[f"least fall from {smaller:g} to {larger:g} eps"] = mean - half
+        numbers[f"mean fall from {smaller:g} to {larger:g} eps"] = mean
+        least = min(least, mean - half)
     return Sign(
         name="loss does not fall",
-        shown=shown,
+        shown=least <= 0,
         rule="the log-odds of the label, as low as PGD brings them, do not fall from radius to radius: the lower end of "
-        "the mean fall's 95 % interval is at or below 0 (correctly classified images)",
+        "the 95 % interval of their mean fall is at or below 0",
         numbers=numbers,
     )
 
