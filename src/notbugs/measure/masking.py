@@ -222,8 +222,8 @@ def _vanishing(case: _Case) -> Sign:
     return Sign(
         name="vanishing gradients",
         shown=max(entropy.value, odds.value) > FEW,
-        rule=f"the gradient of the cross-entropy, or of the log-odds that notbugs descends in its place, has l2 norm below "
-        f"{VANISHED:g} for more than {FEW:.0%} of the images",
+        rule=f"the gradient of the cross-entropy, or of the log-odds that notbugs descends in its place, is shorter than "
+        f"{VANISHED:g} (l2) for more than {FEW:.0%} of the images",
         numbers={"of the cross-entropy": entropy, "of the log-odds": odds},
     )
 
@@ -242,8 +242,8 @@ def _loss_falls(case: _Case) -> Sign:
     return Sign(
         name="loss does not fall",
         shown=least <= 0,
-        rule="the log-odds of the label, as low as PGD brings them, do not fall from radius to radius: the lower end of "
-        "the 95 % interval of their mean fall is at or below 0",
+        rule="the log-odds of the label, as low as PGD brings them, do not fall from radius to radius: the lower end "
+        "of the 95 % interval of their mean fall is at or below 0",
         numbers=numbers,
     )
 

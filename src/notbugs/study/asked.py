@@ -30,7 +30,10 @@ class Trust(_Instrument):
     )
     images: int = Field(200, ge=1, description="Test images, drawn at random; the same for every attack.")
     radius: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Pixel units; the radius of robust training if not given."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Of the ball whose norm is that of robust training, as is its radius if not given.",
     )
     restarts: int = Field(2, ge=1, description="Runs of PGD; the first starts at the image.")
     targeted: int = Field(3, ge=0, description="Further runs of PGD, each towards a likely wrong class.")

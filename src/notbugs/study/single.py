@@ -147,9 +147,10 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accura
             seed=job.seed,
             progress=progress,
         )
-    return [
-        line for outcome in found for line in (outcome.accuracy, *_agreement(classifier, data, outcome, job, console))
-    ]
+    lines: list[Accuracy | Agreement] = []
+    for outcome in found:
+        lines += [outcome.accuracy, *_agreement(classifier, data, outcome, job, console)]
+    return lines
 
 
 def _agreement(

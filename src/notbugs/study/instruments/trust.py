@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from notbugs.data import Images
 from notbugs.measure import (
@@ -70,29 +72,23 @@ def measure(lab: Lab) -> TrustedResult:
     names = list(dict.fromkeys((REFERENCE, *asked.classifiers)))
     for name in names:
         lab.classifier(name)  # a wrong name is refused before work
-    found = {
-        name: lab.stage(
-            f"trust-{name}", f"attack {name}", lambda progress, name=name: _work(lab, name, images, progress)
-        )
-        for name in names
-    }
-    right = {
-        name: [torch.tensor(stage[which], dtype=torch.bool) for which in ("clean", "robust")]
-        for name, stage in found.items()
-    }
+    found = {name: lab.stage(f"trust-{name}", f"attack {name}", partial(_work, lab, name, images)) for name in names}
+    right = {name: _right(stage) for name, stage in found.items()}
     return TrustedResult(
         seed=lab.seed,
         n=len(images),
         masking_n=min(len(images), asked.masking_images),
         rows=[TrustedRow(**stage["row"]) for stage in found.values()],
-        paired=[
-            Paired(
-                classifier=name, clean=paired(clean, right[REFERENCE][0]), robust=paired(robust, right[REFERENCE][1])
-            )
-            for name, (clean, robust) in right.items()
-            if name != REFERENCE
-        ],
+        paired=[_paired(name, right[name], right[REFERENCE]) for name in names if name != REFERENCE],
     )
+
+
+def _right(stage: dict[str, Any]) -> dict[str, Tensor]:
+    return {which: torch.tensor(stage[which], dtype=torch.bool) for which in ("clean", "robust")}
+
+
+def _paired(name: str, right: dict[str, Tensor], reference: dict[str, Tensor]) -> Paired:
+    return Paired(classifier=name, **{which: paired(right[which], reference[which]) for which in right})
 
 
 def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, Any]:
@@ -141,6 +137,6 @@ def _signs(lab: Lab, name: str, images: Images, ball: Threat, progress: Progress
 
 
 def _ball(lab: Lab) -> Threat:
-    asked, adversary = lab.recipe.instruments.trust, lab.recipe.robust.adversary
+    adversary = lab.recipe.robust.adversary
     assert adversary is not None  # a recipe without one is refused
-    return threat(lab.recipe.evaluation.norm, asked.radius or adversary.eps)
+    return threat(adversary.norm, lab.recipe.instruments.trust.radius or adversary.eps)
