@@ -213,7 +213,8 @@ def _vanishing(case: _Case) -> Sign:
             leaf = images.clone().requires_grad_()
             with torch.enable_grad():
                 loss(case.classifier(leaf), labels).sum().backward(inputs=[leaf])
-            return l2_norm(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+            assert leaf.grad is not None  # `check_fits` has seen one
+            return l2_norm(leaf.grad)
 
         return case.each(of)
 
@@ -222,8 +223,8 @@ def _vanishing(case: _Case) -> Sign:
     return Sign(
         name="vanishing gradients",
         shown=max(entropy.value, odds.value) > FEW,
-        rule=f"the gradient of the cross-entropy, or of the log-odds that notbugs descends in its place, is shorter than "
-        f"{VANISHED:g} (l2) for more than {FEW:.0%} of the images",
+        rule=f"for more than {FEW:.0%} of the images, the gradient of the cross-entropy, or of the log-odds that notbugs"
+        f" descends instead, is shorter than {VANISHED:g} (l2)",
         numbers={"of the cross-entropy": entropy, "of the log-odds": odds},
     )
 

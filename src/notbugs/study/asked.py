@@ -33,7 +33,7 @@ class Trust(_Instrument):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Of the ball whose norm is that of robust training, as is its radius if not given.",
+        description="Pixel units; norm, and radius if not given, are robust training's.",
     )
     restarts: int = Field(2, ge=1, description="Runs of PGD; the first starts at the image.")
     targeted: int = Field(3, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
