@@ -13,7 +13,7 @@ from scipy import stats
 from torch import nn
 
 from notbugs.classifier import Classifier
-from notbugs.data import Data, Images
+from notbugs.data import Data, Images, load
 from notbugs.errors import InputError
 from notbugs.measure import (
     Accuracy,
@@ -39,6 +39,7 @@ from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments.trust import TrustedResult, measure
 from notbugs.study.lab import Lab
 from notbugs.threat import L2, Linf
+from notbugs.training import Training, new_classifier, train
 from tests.conftest import bars, random_images
 
 EPS = 2.0
@@ -86,6 +87,15 @@ def test_outcomes_are_what_evaluate_counts(small):
     weaker = outcomes(small, images, **how | {"targeted": 0})
     assert all(bool((strong.survived <= weak.survived).all()) for strong, weak in zip(found, weaker, strict=True))
     assert outcomes(small, images, **how, batch=7)[2].survived.equal(found[2].survived)
+
+
+def test_decaying_steps_are_recorded_and_find_no_less_on_a_linear_classifier():
+    classifier, images, distance = linear_problem()
+    found = outcomes(classifier, images, radii=(0.0, 0.1), targeted=4, decay="linear", steps=10)
+    assert [outcome.attack and outcome.attack.step_size for outcome in found] == [None, 0.0, 0.2]
+    assert found[2].attack is not None
+    assert found[2].attack.decay == "linear"
+    assert torch.equal(found[2].survived, distance > 0.1)
 
 
 def test_more_targets_than_wrong_classes_are_refused(small):
@@ -174,6 +184,32 @@ def test_without_the_library_autoattack_is_refused_before_any_work(linear, monke
     with pytest.raises(InputError, match=r"notbugs\[autoattack\]"):
         read_recipe("digits", {"instruments": {"trust": {"on": True}}})
     assert read_recipe("digits", {"instruments": {"trust": {"on": True, "autoattack": False}}})
+
+
+@pytest.mark.slow
+@needs_autoattack
+@pytest.mark.parametrize(("ball", "name"), [(L2(0.5), "L2"), (Linf(0.05), "Linf")])
+def test_autoattack_agrees_with_an_independent_apgd(ball, name):
+    """pyautoattack and torchattacks share no code of ours; PGD with targets is our own search."""
+    torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed: pip install --no-deps")
+    data = load("digits")
+    classifier = train(new_classifier(data, width=16), data.train, Training(epochs=5, batch=64))
+    pixels, labels = data.test.batch(slice(None))
+    with classifier.evaluating("fp32"):
+        attack = torchattacks.APGD(classifier, norm=name, eps=ball.eps, steps=100)
+        moved = attack(pixels.contiguous(), labels)
+        assert (ball.size(moved - pixels) <= ball.eps * (1 + 1e-5)).all()
+        with torch.no_grad():
+            theirs = Proportion.of(classifier(moved).argmax(1) == labels)
+    alone = autoattack(classifier, data.test, ball, attacks=("apgd-ce",)).accuracy.share
+    both = autoattack(classifier, data.test, ball, attacks=("apgd-ce", "apgd-t"))
+    ours = outcomes(classifier, data.test, norm=ball.norm, radii=(ball.eps,), steps=20, targeted=3, decay="linear")[1]
+    agreement = Agreement.of(ours, both)
+    print(f"\ntorchattacks APGD: {theirs}\npyautoattack APGD: {alone}\n{ours.accuracy}\n{agreement}")
+    assert 0.02 < theirs.value < 0.98
+    assert theirs.low <= alone.value <= theirs.high
+    assert both.accuracy.share.value <= alone.value
+    assert not agreement.marked
 
 
 def outcome(name, survivors, n=100, eps=0.5):
@@ -481,7 +517,9 @@ def test_the_instrument(tmp_path, bars_data):
     assert [row.classifier for row in found.rows] == ["standard", "robust"]
     assert isinstance(standard.autoattack, Accuracy)
     assert standard.pgd.attack is not None
-    assert standard.strong.attack == standard.pgd.attack.model_copy(update={"restarts": 2, "targeted": 1})
+    assert standard.strong.attack == standard.pgd.attack.model_copy(
+        update={"step_size": 2 * EPS, "decay": "linear", "restarts": 2, "targeted": 1}
+    )
     # APGD on the cross-entropy sees no gradient where logits are 1e4 times too large; the log-odds have one.
     assert steep.strong.share.value < 0.1 < 0.9 < steep.autoattack.share.value
     assert steep.union == steep.strong.share

@@ -19,6 +19,7 @@ from notbugs.progress import Progress, silent
 from notbugs.search import Schedule, stream
 from notbugs.search.fit import check_fits
 from notbugs.search.objectives import across, away_from
+from notbugs.search.steps import Decay
 from notbugs.seeds import generator
 from notbugs.threat import Threat, threat
 
@@ -32,7 +33,8 @@ class AttackUsed(BaseModel):
     norm: Literal["l2", "linf"]
     eps: float = Field(ge=0)
     steps: int = Field(ge=1)
-    step_size: float | None = Field(ge=0, description="null: the attack chooses its own")
+    step_size: float | None = Field(ge=0, description="of the first step; null: the attack chooses its own")
+    decay: Decay = Field("constant", description="how the step falls to 0")
     restarts: int = Field(ge=1, description="runs from different starts; the first starts at the image itself")
     targeted: int = Field(0, ge=0, description="further runs, towards each of so many most likely wrong classes")
     attacks: tuple[str, ...] = Field((), description="of an ensemble, in order")
@@ -88,6 +90,7 @@ def evaluate(
     steps: int = 20,
     restarts: int = 1,
     targeted: int = 0,
+    decay: Decay = "constant",
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,
@@ -108,10 +111,13 @@ def evaluate(
     norm, radii : str, sequence of float
         Threat models, in pixel units.
     steps, restarts : int
-        Of PGD, with step size 2.5 eps / steps. The first run starts at the image, the others at random in the ball.
+        Of PGD. The first run starts at the image, the others at random in the ball.
     targeted : int
         Further runs, from the image, each towards one of so many wrong classes: those with the largest logits of the
         image as it is. They descend the difference of the two logits.
+    decay : {"constant", "linear", "cosine"}
+        "constant": the usual steps of 2.5 eps / steps. Otherwise the first is 2 eps long, and they fall to 0, which
+        finds more with as many gradients (docs/robust-accuracy.md).
     seed : int
         Of the random starts.
 
@@ -121,8 +127,19 @@ def evaluate(
         If a radius is negative or not a number, a count is below 1, there are fewer wrong classes than `targeted`, or
         the classifier does not fit the images.
     """
-    how = {"norm": norm, "radii": radii, "steps": steps, "restarts": restarts, "targeted": targeted}
-    found = outcomes(classifier, images, **how, seed=seed, batch=batch, progress=progress)  # pyrefly: ignore
+    found = outcomes(
+        classifier,
+        images,
+        norm=norm,
+        radii=radii,
+        steps=steps,
+        restarts=restarts,
+        targeted=targeted,
+        decay=decay,
+        seed=seed,
+        batch=batch,
+        progress=progress,
+    )
     return [outcome.accuracy for outcome in found]
 
 
@@ -135,6 +152,7 @@ def outcomes(
     steps: int = 20,
     restarts: int = 1,
     targeted: int = 0,
+    decay: Decay = "constant",
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,
@@ -153,19 +171,29 @@ def outcomes(
     told = 0
     fast = ready(classifier, images.shape, batch=batch)[0] if threats else classifier
     for ball in threats:
+        schedule = _schedule(ball, steps, decay)
         for run in runs:
             told += int((~alive).sum())  # nothing is left to do for these
             index = alive.nonzero().flatten()
-            for numbers, is_broken in _attacked(classifier, fast, images, index, ball, steps, batch, run):
+            for numbers, is_broken in _attacked(classifier, fast, images, index, ball, schedule, batch, run):
                 alive[numbers] = ~is_broken
                 told += len(numbers)
                 progress(told, len(threats) * len(runs) * len(images))
-        length = Schedule(steps).first_length(ball)
         attack = AttackUsed(
-            norm=norm, eps=ball.eps, steps=steps, step_size=length, restarts=restarts, targeted=targeted
+            norm=norm,
+            eps=ball.eps,
+            steps=steps,
+            step_size=schedule.first_length(ball),
+            decay=decay,
+            restarts=restarts,
+            targeted=targeted,
         )
         found.append(Outcome(attack, alive.clone()))
     return found
+
+
+def _schedule(ball: Threat, steps: int, decay: Decay) -> Schedule:
+    return Schedule(steps) if decay == "constant" else Schedule(steps, 2 * ball.eps or None, decay=decay)
 
 
 @dataclass(frozen=True)
@@ -189,7 +217,7 @@ def _attacked(
     images: Images,
     index: Tensor,
     ball: Threat,
-    steps: int,
+    schedule: Schedule,
     batch: int,
     run: _Run,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -211,7 +239,7 @@ def _attacked(
         objective = away_from(searched) if run.targets is None else across(searched)
         unconfirmed = [index[:0]]
         with searched.evaluating(precision):
-            for numbers, found in stream(objective, waiting(index), ball, Schedule(steps), batch=batch):
+            for numbers, found in stream(objective, waiting(index), ball, schedule, batch=batch):
                 numbers, is_claimed = numbers.cpu(), (found.score < 0).cpu()
                 with torch.no_grad(), classifier.evaluating("fp32"):
                     is_broken = classifier(found.images).argmax(1).cpu() != images.labels[numbers]

@@ -223,8 +223,8 @@ def _vanishing(case: _Case) -> Sign:
     return Sign(
         name="vanishing gradients",
         shown=max(entropy.value, odds.value) > FEW,
-        rule=f"for more than {FEW:.0%} of the images, the gradient of the cross-entropy, or of the log-odds that notbugs"
-        f" descends instead, is shorter than {VANISHED:g} (l2)",
+        rule=f"for more than {FEW:.0%} of the images, the gradient of the cross-entropy, or of the log-odds that "
+        f"notbugs descends instead, is shorter than {VANISHED:g} (l2)",
         numbers={"of the cross-entropy": entropy, "of the log-odds": odds},
     )
 

@@ -28,7 +28,7 @@ class Trust(_Instrument):
         ("standard", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"),
         description="Which ones; each is tested against the standard one, image by image.",
     )
-    images: int = Field(200, ge=1, description="Test images, drawn at random; the same for every attack.")
+    images: int = Field(150, ge=1, description="Test images, drawn at random; the same for every attack.")
     radius: float | None = Field(
         None,
         gt=0,

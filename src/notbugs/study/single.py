@@ -18,6 +18,7 @@ from notbugs.measure import Accuracy, Agreement, Outcome, autoattack, evaluate, 
 from notbugs.measure.autoattack import require_autoattack
 from notbugs.models import save_classifier
 from notbugs.search.fit import check_fits
+from notbugs.search.steps import Decay
 from notbugs.study.folder import Console, check_writable
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage
 from notbugs.training import Training, train
@@ -51,6 +52,7 @@ class EvaluateJob(Source, Model, Evaluation):
     """Measure one classifier."""
 
     targeted: int = Field(0, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
+    decay: Decay = Field("constant", description="How PGD's step falls to 0, from 2 eps; constant: 2.5 eps / steps.")
     autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
 
 
@@ -144,6 +146,7 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accura
             steps=job.steps,
             restarts=job.restarts,
             targeted=job.targeted,
+            decay=job.decay,
             seed=job.seed,
             progress=progress,
         )

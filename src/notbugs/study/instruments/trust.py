@@ -40,7 +40,7 @@ class TrustedRow(_Model):
     classifier: str
     clean: Accuracy
     pgd: Accuracy = Field(description="with the steps and restarts of the recipe's evaluation")
-    strong: Accuracy = Field(description="PGD with the restarts and targets of this instrument")
+    strong: Accuracy = Field(description="PGD with decaying steps, and the restarts and targets of this instrument")
     autoattack: Accuracy | None = Field(description="null: not asked for")
     union: Proportion = Field(description="robust to all of them: the worst for every image")
     marked: bool = Field(description="whether strong PGD and AutoAttack differ by more than a point")
@@ -123,7 +123,12 @@ def _by_pgd(lab: Lab, name: str, images: Images, ball: Threat, progress: Progres
     asked, usual = lab.recipe.instruments.trust, lab.recipe.evaluation
     how: dict[str, Any] = {"norm": ball.norm, "radii": (ball.eps,), "steps": usual.steps, "seed": lab.seed}
     clean, plain = outcomes(lab.classifier(name), images, **how, restarts=usual.restarts)
-    more = {"restarts": asked.restarts, "targeted": asked.targeted, "progress": progress}
+    more: dict[str, Any] = {
+        "restarts": asked.restarts,
+        "targeted": asked.targeted,
+        "decay": "linear",
+        "progress": progress,
+    }
     return clean, plain, outcomes(lab.classifier(name), images, **how, **more)[1]
 
 
