@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from importlib import util
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -30,6 +32,7 @@ from notbugs.measure import (
     paired,
     predictions,
 )
+from notbugs.measure.masking import SignName
 from notbugs.models.folding import frozen
 from notbugs.search import Schedule, pgd, replaced_backward, search
 from notbugs.search.objectives import away_from, estimated
@@ -510,12 +513,14 @@ def lab(folder: Path, data: Data, **asked) -> Lab:
 
 @needs_autoattack
 def test_the_instrument(tmp_path, bars_data):
-    asked = {"classifiers": ("standard", "robust"), "attacks": ("apgd-ce",), "masking_images": 20, "targeted": 1}
+    asked = {"classifiers": ("standard", "robust"), "masking_images": 20, "targeted": 1}
     found = measure(lab(tmp_path, bars_data, **asked))
     assert (found.n, found.masking_n) == (40, 20)
     standard, steep = found.rows
     assert [row.classifier for row in found.rows] == ["standard", "robust"]
     assert isinstance(standard.autoattack, Accuracy)
+    assert standard.autoattack.attack is not None
+    assert standard.autoattack.attack.attacks == ("apgd-ce",)  # two classes are too few for apgd-t
     assert standard.pgd.attack is not None
     assert standard.strong.attack == standard.pgd.attack.model_copy(
         update={"step_size": 2 * EPS, "decay": "linear", "restarts": 2, "targeted": 1}
@@ -544,3 +549,24 @@ def test_the_instrument_without_autoattack(tmp_path, bars_data):
 def test_the_instrument_refuses_an_unknown_classifier(tmp_path, bars_data):
     with pytest.raises(InputError, match="'classifier' must be one of"):
         measure(lab(tmp_path, bars_data, classifiers=("nobody",), autoattack=False))
+
+
+# -- the page -------------------------------------------------------------------------------------------------------
+
+
+def test_every_block_of_the_page_runs(capsys):
+    page = Path(__file__).parents[1] / "docs" / "robust-accuracy.md"
+    text = page.read_text(encoding="utf-8")
+    names: dict[str, object] = {"__name__": "page"}
+    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile("\n" * text.count("\n", 0, block.start()) + block[1], str(page), "exec"), names)  # noqa: S102
+    printed = capsys.readouterr().out
+    assert "transfer beats gradients" in printed
+    assert "0.505 ± 0.007" in printed
+
+
+def test_the_page_names_every_sign():
+    table = (Path(__file__).parents[1] / "docs" / "robust-accuracy.md").read_text(encoding="utf-8")
+    assert all(f"| {name} |" in table for name in get_args(SignName))

@@ -28,7 +28,7 @@ from notbugs.shapes import Batch, Labels
 from notbugs.threat import Threat
 
 AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
-STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+STANDARD: tuple[AttackName, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The ensemble whose robust accuracy the field reports."""
 CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 """How many classes the loss of an attack needs."""
@@ -143,6 +143,11 @@ def require_autoattack() -> None:
         raise InputError("AutoAttack needs the library pyautoattack: pip install 'notbugs[autoattack]'.")
 
 
+def possible(attacks: Sequence[AttackName], classes: int) -> tuple[AttackName, ...]:
+    """Those whose loss does not need more classes than there are."""
+    return tuple(name for name in attacks if CLASSES.get(name, 2) <= classes)
+
+
 def _library() -> tuple[type, str]:
     """The class, of pyautoattack or of the authors' own package, and `name version`."""
     name = "pyautoattack" if util.find_spec("pyautoattack") else "autoattack"
@@ -188,7 +193,7 @@ def _survives(attack: Attack, classifier: Classifier, images: Batch, labels: Lab
 
 def _chosen(attacks: Sequence[str] | None, classes: int) -> tuple[str, ...]:
     if attacks is None:
-        return tuple(name for name in STANDARD if CLASSES.get(name, 2) <= classes)
+        return possible(STANDARD, classes)
     if not attacks:
         raise must("attacks", "name at least one attack", tuple(attacks))
     for name in attacks:

@@ -38,8 +38,10 @@ class Trust(_Instrument):
     restarts: int = Field(2, ge=1, description="Runs of PGD; the first starts at the image.")
     targeted: int = Field(3, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
     autoattack: bool = Field(True, description="Whether to run AutoAttack; it needs notbugs[autoattack].")
-    attacks: tuple[AttackName, ...] | None = Field(
-        ("apgd-ce", "apgd-t"), description="Of AutoAttack; the standard four are apgd-ce, apgd-t, fab-t and square."
+    attacks: tuple[AttackName, ...] = Field(
+        ("apgd-ce", "apgd-t"),
+        min_length=1,
+        description="Of AutoAttack, those that so many classes allow; all four: apgd-ce, apgd-t, fab-t, square.",
     )
     masking_images: int = Field(100, ge=1, description="Of those images, how many to look for masked gradients in.")
 

@@ -22,6 +22,7 @@ from notbugs.measure import (
     outcomes,
     paired,
 )
+from notbugs.measure.autoattack import possible
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.lab import Lab
@@ -102,7 +103,8 @@ def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, 
     clean, plain, strong = _by_pgd(lab, name, images, ball, part(0))
     survived, other, is_marked = plain.survived & strong.survived, None, False
     if asked.autoattack:
-        found = autoattack(classifier, images, ball, attacks=asked.attacks, seed=lab.seed, progress=part(1))
+        attacks = possible(asked.attacks, len(lab.data.classes))
+        found = autoattack(classifier, images, ball, attacks=attacks, seed=lab.seed, progress=part(1))
         agreement = Agreement.of(strong, found)
         survived, other, is_marked = survived & found.survived, agreement.autoattack, agreement.marked
     row = TrustedRow(
@@ -120,16 +122,11 @@ def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, 
 
 def _by_pgd(lab: Lab, name: str, images: Images, ball: Threat, progress: Progress) -> tuple[Outcome, Outcome, Outcome]:
     """Clean; PGD as everywhere in the study; and PGD with more restarts and targets."""
-    asked, usual = lab.recipe.instruments.trust, lab.recipe.evaluation
+    asked, usual, classifier = lab.recipe.instruments.trust, lab.recipe.evaluation, lab.classifier(name)
     how: dict[str, Any] = {"norm": ball.norm, "radii": (ball.eps,), "steps": usual.steps, "seed": lab.seed}
-    clean, plain = outcomes(lab.classifier(name), images, **how, restarts=usual.restarts)
-    more: dict[str, Any] = {
-        "restarts": asked.restarts,
-        "targeted": asked.targeted,
-        "decay": "linear",
-        "progress": progress,
-    }
-    return clean, plain, outcomes(lab.classifier(name), images, **how, **more)[1]
+    clean, plain = outcomes(classifier, images, **how, restarts=usual.restarts)
+    how |= {"restarts": asked.restarts, "targeted": asked.targeted, "decay": "linear"}
+    return clean, plain, outcomes(classifier, images, **how, progress=progress)[1]
 
 
 def _signs(lab: Lab, name: str, images: Images, ball: Threat, progress: Progress) -> list[Sign]:
