@@ -39,7 +39,7 @@ from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded
 from notbugs.study import EvaluateJob, evaluate_one, read_recipe
 from notbugs.study.folder import StudyFolder
-from notbugs.study.instruments.trust import TrustedResult, measure
+from notbugs.study.instruments.trust import TrustMeasured, measure
 from notbugs.study.lab import Lab
 from notbugs.threat import L2, Linf
 from notbugs.training import Training, new_classifier, train
@@ -536,7 +536,7 @@ def test_the_instrument(tmp_path, bars_data):
     assert test.robust.difference == pytest.approx(steep.union.value - standard.union.value)
     again = lab(tmp_path, bars_data, **asked)
     again._classifiers["robust"] = trained(0)  # finished stages are read, not run
-    assert measure(again) == found == TrustedResult.model_validate_json(found.model_dump_json())
+    assert measure(again) == found == TrustMeasured.model_validate_json(found.model_dump_json())
 
 
 def test_the_instrument_without_autoattack(tmp_path, bars_data):

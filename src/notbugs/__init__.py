@@ -8,7 +8,9 @@ from notbugs.classifier import Classifier as Classifier
 from notbugs.classifier import default_device as default_device
 from notbugs.construct import PAPER_RELABELLING as PAPER_RELABELLING
 from notbugs.construct import ConstructedSet as ConstructedSet
+from notbugs.construct import control as control
 from notbugs.construct import export as export
+from notbugs.construct import mislabel as mislabel
 from notbugs.construct import relabel as relabel
 from notbugs.construct import robustify as robustify
 from notbugs.construct import verify as verify
@@ -34,6 +36,7 @@ from notbugs.measure import outcomes as outcomes
 from notbugs.measure import over_seeds as over_seeds
 from notbugs.measure import paired as paired
 from notbugs.measure import predictions as predictions
+from notbugs.measure import relabelled_accuracy as relabelled_accuracy
 from notbugs.measure import wilson as wilson
 from notbugs.models import Blueprint as Blueprint
 from notbugs.models import build as build

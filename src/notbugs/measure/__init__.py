@@ -5,14 +5,16 @@ from notbugs.measure.autoattack import Agreement, autoattack
 from notbugs.measure.masking import Sign, masking_signs
 from notbugs.measure.paired import PairedTest, paired
 from notbugs.measure.rank import feature_rank
+from notbugs.measure.relabelled import relabelled_accuracy
 from notbugs.measure.repeats import OverSeeds, over_seeds
 from notbugs.measure.sets import measure_set
-from notbugs.measure.statistics import Proportion, Spread, wilson
+from notbugs.measure.statistics import Difference, Proportion, Spread, wilson
 
 __all__ = [
     "Accuracy",
     "Agreement",
     "AttackUsed",
+    "Difference",
     "Outcome",
     "OverSeeds",
     "PairedTest",
@@ -28,5 +30,6 @@ __all__ = [
     "over_seeds",
     "paired",
     "predictions",
+    "relabelled_accuracy",
     "wilson",
 ]

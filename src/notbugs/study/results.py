@@ -7,6 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.study.instruments.controls import ControlsMeasured
+from notbugs.study.instruments.gap import GapMeasured
+from notbugs.study.instruments.trust import TrustMeasured
 from notbugs.threat import Norm
 
 TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
@@ -108,6 +111,10 @@ class StudyInfo(_Model):
 
 class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
+
+    controls: ControlsMeasured | None = None
+    gap: GapMeasured | None = None
+    trust: TrustMeasured | None = None
 
 
 class Results(_Model):

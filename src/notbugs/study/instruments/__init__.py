@@ -9,7 +9,12 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
+from notbugs.study.instruments import controls, gap, trust
 from notbugs.study.lab import Lab
 
-INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {}
+INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
+    "controls": controls.measure,
+    "gap": gap.measure,
+    "trust": trust.measure,
+}
 """By the names of `asked.Instruments`, in its order."""

@@ -56,7 +56,7 @@ class Paired(_Model):
     robust: PairedTest = Field(description="the same of robust accuracy, the worst of all attacks")
 
 
-class TrustedResult(_Model):
+class TrustMeasured(_Model):
     """What `results.json` has of this instrument."""
 
     seed: int
@@ -66,7 +66,7 @@ class TrustedResult(_Model):
     paired: list[Paired]
 
 
-def measure(lab: Lab) -> TrustedResult:
+def measure(lab: Lab) -> TrustMeasured:
     """Every classifier asked for, one stage each; then tests of each against the standard one."""
     asked = lab.recipe.instruments.trust
     images = lab.data.test.sample(asked.images, lab.seed, "trust")
@@ -75,7 +75,7 @@ def measure(lab: Lab) -> TrustedResult:
         lab.classifier(name)  # a wrong name is refused before work
     found = {name: lab.stage(f"trust-{name}", f"attack {name}", partial(_work, lab, name, images)) for name in names}
     right = {name: _right(stage) for name, stage in found.items()}
-    return TrustedResult(
+    return TrustMeasured(
         seed=lab.seed,
         n=len(images),
         masking_n=min(len(images), asked.masking_images),
