@@ -34,6 +34,7 @@ from notbugs.measure import (
 )
 from notbugs.measure.masking import SignName
 from notbugs.models.folding import frozen
+from notbugs.report.trust import trust_section
 from notbugs.search import Schedule, pgd, replaced_backward, search
 from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded
@@ -531,6 +532,11 @@ def test_the_instrument(tmp_path, bars_data):
     assert (standard.marked, steep.marked) == (False, True)
     assert shown(standard.signs) == set()
     assert "vanishing gradients" in shown(steep.signs)
+    section = trust_section(found)
+    assert [table.rows[0][0] for table in section.tables] == ["standard", "robust"]
+    assert section.tables[0].rows[1][-1] == steep.union
+    assert section.reading[0].startswith("robust: the stronger PGD leaves ")
+    assert section.reading[1].startswith("robust shows signs of masked gradients: vanishing gradients (")
     (test,) = found.paired
     assert (test.classifier, test.robust.n) == ("robust", 40)
     assert test.robust.difference == pytest.approx(steep.union.value - standard.union.value)
@@ -544,6 +550,7 @@ def test_the_instrument_without_autoattack(tmp_path, bars_data):
     assert [row.classifier for row in found.rows] == ["standard", "robust"]
     assert found.rows[0].autoattack is None
     assert found.rows[0].union == found.rows[0].strong.share
+    assert "more than a point" not in " ".join(trust_section(found).reading)
 
 
 def test_the_instrument_refuses_an_unknown_classifier(tmp_path, bars_data):
