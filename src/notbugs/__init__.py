@@ -27,7 +27,9 @@ from notbugs.measure import Outcome as Outcome
 from notbugs.measure import OverSeeds as OverSeeds
 from notbugs.measure import PairedTest as PairedTest
 from notbugs.measure import Sign as Sign
+from notbugs.measure import Transfer as Transfer
 from notbugs.measure import autoattack as autoattack
+from notbugs.measure import correlation as correlation
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
 from notbugs.measure import masking_signs as masking_signs
@@ -37,6 +39,7 @@ from notbugs.measure import over_seeds as over_seeds
 from notbugs.measure import paired as paired
 from notbugs.measure import predictions as predictions
 from notbugs.measure import relabelled_accuracy as relabelled_accuracy
+from notbugs.measure import transfer as transfer
 from notbugs.measure import wilson as wilson
 from notbugs.models import Blueprint as Blueprint
 from notbugs.models import build as build

@@ -2,6 +2,7 @@
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, evaluate, outcomes, predictions
 from notbugs.measure.autoattack import Agreement, autoattack
+from notbugs.measure.correlation import Correlation, correlation
 from notbugs.measure.masking import Sign, masking_signs
 from notbugs.measure.paired import PairedTest, paired
 from notbugs.measure.rank import feature_rank
@@ -9,11 +10,13 @@ from notbugs.measure.relabelled import relabelled_accuracy
 from notbugs.measure.repeats import OverSeeds, over_seeds
 from notbugs.measure.sets import measure_set
 from notbugs.measure.statistics import Difference, Proportion, Spread, wilson
+from notbugs.measure.transfer import Transfer, Transferred, transfer
 
 __all__ = [
     "Accuracy",
     "Agreement",
     "AttackUsed",
+    "Correlation",
     "Difference",
     "Outcome",
     "OverSeeds",
@@ -21,7 +24,10 @@ __all__ = [
     "Proportion",
     "Sign",
     "Spread",
+    "Transfer",
+    "Transferred",
     "autoattack",
+    "correlation",
     "evaluate",
     "feature_rank",
     "masking_signs",
@@ -31,5 +37,6 @@ __all__ = [
     "paired",
     "predictions",
     "relabelled_accuracy",
+    "transfer",
     "wilson",
 ]

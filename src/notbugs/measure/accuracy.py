@@ -57,7 +57,7 @@ class Accuracy(BaseModel):
     def __str__(self) -> str:
         under = f"{self.attack.norm} {self.attack.eps:g}" if self.attack else "clean"
         by = f", {self.attack.name}" if self.attack and self.attack.name != "pgd" else ""
-        return f"{under}{by}: {self.share}"
+        return f"{under}{by}: {self.share}, n={self.share.n}"
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Agreement(BaseModel):
     def __str__(self) -> str:
         attack = self.pgd.attack
         where = f"{attack.norm} {attack.eps:g}, " if attack else ""
-        told = f"{self.autoattack}\n{where}worst of both: {self.union}"
+        told = f"{self.autoattack}\n{where}worst of both: {self.union}, n={self.union.n}"
         gap = 100 * (self.autoattack.share.value - self.pgd.share.value)
         return told + (f"\n! AutoAttack is {gap:+.1f} points from PGD: one of the two was too weak" * self.marked)
 

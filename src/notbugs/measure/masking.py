@@ -68,7 +68,7 @@ class Sign(BaseModel):
 
 
 def _shown(value: Proportion | float) -> str:
-    return str(value) if isinstance(value, Proportion) else f"{value:.3g}"
+    return f"{value}, n={value.n}" if isinstance(value, Proportion) else f"{value:.3g}"
 
 
 def masking_signs(

@@ -24,7 +24,7 @@ class Proportion(BaseModel):
     n: int = Field(ge=1)
 
     def __str__(self) -> str:
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n={self.n}"
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
 
     @classmethod
     def of(cls, hits: Tensor) -> Proportion:

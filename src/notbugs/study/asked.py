@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from notbugs.measure.autoattack import AttackName, require_autoattack
+from notbugs.study.sections import Architecture
+from notbugs.threat import Norm
 
 Relabelled = Literal["D_rand", "D_rand_other", "D_det"]
 Matched = Literal["D_R", "D_NR"]
@@ -91,7 +93,32 @@ class Shares(_Instrument):
     """How much of each class a constructed image carries."""
 
 
-class Transfer(_Instrument):
+class TransferSettings(_Asked):
+    """Whether what transfers is what generalises: what it takes."""
+
+    architectures: tuple[str, ...] = Field(
+        ("cnn width=8 stride=2", "cnn width=16 stride=2", "cnn width=32 stride=2", "resnet9 width=4"),
+        description="Each is trained on D_det and on D; a name and options, as 'cnn width=8 stride=2'.",
+    )
+    images: int = Field(1000, ge=1, description="Test images to attack, drawn at random.")
+    norm: Norm | None = Field(None, description="Of the attack; that of the relabelling if not given.")
+    eps: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Radius, pixel units; that of the relabelling if not given."
+    )
+    steps: int = Field(20, ge=1, description="Gradients.")
+    targets: Literal["next", "other"] = Field("next", description="Of the targeted attack: as D_det, or at random.")
+
+    @field_validator("architectures")
+    @classmethod
+    def _check_architectures(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(given)) < len(given):
+            raise ValueError("name each of them once")
+        for text in given:  # a wrong one must not end a study after an hour
+            Architecture.parse(text).check()
+        return given
+
+
+class Transfer(TransferSettings, _Instrument):
     """Whether what transfers is what generalises."""
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.gap import GapMeasured
+from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.trust import TrustMeasured
 from notbugs.threat import Norm
 
@@ -114,6 +115,7 @@ class Measured(_Model):
 
     controls: ControlsMeasured | None = None
     gap: GapMeasured | None = None
+    transfer: TransferFound | None = None
     trust: TrustMeasured | None = None
 
 
