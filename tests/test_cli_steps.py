@@ -67,6 +67,17 @@ def test_a_trained_classifier_is_one_file_that_says_everything(model, capsys):
     assert re.fullmatch(r"l2 0\.5: \d+\.\d% \[\d+\.\d%, \d+\.\d%\], n=100", printed[1])
 
 
+def test_evaluate_with_autoattack(model, capsys):
+    pytest.importorskip("pyautoattack")
+    few = ("--test-images", "20", "--radii", "0.8", "--steps", "3", "--targeted", "1", "--autoattack")
+    arguments = [*DATA[: DATA.index("--test-images")], *DATA[DATA.index("--test-images") + 2 :], *few]
+    assert main(["evaluate", str(model), "--quiet", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.split(": ")[0] for line in lines]
+    assert told[:4] == ["clean", "l2 0.8", "l2 0.8, autoattack", "l2 0.8, worst of both"]
+    assert all(line.startswith("! AutoAttack is ") for line in lines[4:])
+
+
 @pytest.mark.parametrize("kind", ["robust", "nonrobust", "rand", "rand-other", "det"])
 def test_every_kind_is_built(kind, model, tmp_path, capsys):
     out = tmp_path / kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from notbugs import construct, study, workers
 from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
-from notbugs.measure import Accuracy
+from notbugs.measure import Accuracy, Agreement
 from notbugs.report import require_extra, write_report, write_transfer
 from notbugs.study import BuildJob, EvaluateJob, Kind, Recipe, TrainJob, TransferJob, VerifyJob
 from notbugs.theory import write_theory_page
@@ -123,6 +124,8 @@ def build(
 @app.command
 def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob, Flat] = EVALUATE) -> None:
     """Clean and robust accuracy of one classifier on the test images, with 95 % intervals.
+
+    With --autoattack, AutoAttack's beside PGD's, the worst of both, and a mark where they differ by more than a point.
 
     Parameters
     ----------
@@ -255,6 +258,6 @@ def _console(quiet: bool) -> TerminalConsole:
     return TerminalConsole(quiet=quiet or workers.rank() > 0)
 
 
-def _print_accuracies(found: list[Accuracy]) -> None:
+def _print_accuracies(found: Sequence[Accuracy | Agreement]) -> None:
     if workers.rank() == 0:
         print(*found, sep="\n")

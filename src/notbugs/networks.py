@@ -33,8 +33,8 @@ def linear_layers(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
 
 
-def find_module(network: nn.Module, name: str) -> nn.Module:
-    """The module called `name`.
+def find_module(network: nn.Module, name: str, argument: str = "head") -> nn.Module:
+    """The module called `name`, which came in as `argument`.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def find_module(network: nn.Module, name: str) -> nn.Module:
     modules = dict(network.named_modules(remove_duplicate=False))
     if name not in modules or not name:
         near = get_close_matches(name, modules, n=1) or list(linear_layers(network))[-1:]
-        raise must("head", "name a module of the network", name, f"Did you mean {near[0]!r}?" if near else "")
+        raise must(argument, "name a module of the network", name, f"Did you mean {near[0]!r}?" if near else "")
     return modules[name]
 
 

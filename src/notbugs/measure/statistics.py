@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -93,3 +94,18 @@ def wilson(hits: int, n: int) -> Proportion:
     low = 0.0 if hits == 0 else max(0.0, centre - half)
     high = 1.0 if hits == n else min(1.0, centre + half)
     return Proportion(value=share, low=low, high=high, n=n)
+
+
+def scipy_stats() -> ModuleType:
+    """The module scipy.stats.
+
+    Raises
+    ------
+    InputError
+        If SciPy is not installed.
+    """
+    try:
+        from scipy import stats
+    except ImportError:
+        raise InputError("Exact tests and t intervals need SciPy: pip install 'notbugs[measure]'.") from None
+    return stats

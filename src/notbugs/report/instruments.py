@@ -8,12 +8,14 @@ from typing import Any
 from notbugs.report.controls import controls_section, gap_section
 from notbugs.report.sections import Section
 from notbugs.report.transfer import transfer_section
+from notbugs.report.trust import trust_section
 from notbugs.study.results import Measured
 
 SECTIONS: dict[str, Callable[[Any], Section]] = {
     "controls": controls_section,
     "gap": gap_section,
     "transfer": transfer_section,
+    "trust": trust_section,
 }
 """By the names of `Measured`, in the order of the page."""
 

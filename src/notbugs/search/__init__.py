@@ -1,5 +1,6 @@
 """Search over inputs: one loop, and its thin callers."""
 
+from notbugs.search.adaptive import identity, replaced_backward
 from notbugs.search.attacks import (
     PAPER_MATCHING,
     fast_matching,
@@ -23,9 +24,11 @@ __all__ = [
     "Steps",
     "fast_matching",
     "fast_relabelling",
+    "identity",
     "match_features",
     "minimum_norm",
     "pgd",
+    "replaced_backward",
     "search",
     "stream",
     "targeted_pgd",

@@ -47,6 +47,8 @@ def check_fits(classifier: Classifier, images: Images, classes: int | None = Non
         raise must(
             "classifier", "give finite logits", logits[0].tolist()[:3], "Its weights may hold NaN: train it anew."
         )
-    if not logits.requires_grad:
+    if logits.requires_grad:  # perhaps for the weights alone
+        logits.sum().backward(inputs=[leaf])
+    if leaf.grad is None:
         remedy = "Take out detach(), no_grad() and numpy."
         raise must("classifier", "be differentiable with respect to images", "logits without a gradient", remedy)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from notbugs.classifier import Classifier
@@ -38,6 +39,43 @@ def away_from(classifier: Classifier) -> Objective:
         return log_odds(logits, labels), margin(logits.detach(), labels)
 
     return objective
+
+
+def across(classifier: Classifier) -> Objective:
+    """From labels and wrong classes: descend the label's logit minus that class's; rank by margin, as `away_from`."""
+
+    def objective(images: Batch, labels: Labels, targets: Labels) -> tuple[PerSample, PerSample]:
+        logits = classifier(images)
+        own, other = (logits.gather(1, classes[:, None]).squeeze(1) for classes in (labels, targets))
+        return own - other, margin(logits.detach(), labels)
+
+    return objective
+
+
+def estimated(objective: Objective, threat: Threat, pairs: int, generator: torch.Generator) -> Objective:
+    """The same loss and score, with a gradient estimated from 2 `pairs` of queries (NES, Ilyas et al. 2018).
+
+    For what gives no gradient. Each query is a step of the threat model, drawn at random and taken forwards and back;
+    all samples take the same ones, so that none depends on its batch. `search` calls it as often for every batch, so
+    one generator is for one batch.
+    """
+
+    @torch.no_grad()
+    def slope(images: Batch, goals: tuple[Tensor, ...]) -> Batch:
+        total = torch.zeros_like(images)
+        for _ in range(pairs):
+            step = threat.start(images[:1], generator)
+            rise = objective((images + step).clamp(0, 1), *goals)[0] - objective((images - step).clamp(0, 1), *goals)[0]
+            total += rise.view(-1, *[1] * (images.dim() - 1)) * step
+        return total
+
+    def queried(images: Batch, *goals: Tensor) -> tuple[PerSample, PerSample]:
+        with torch.no_grad():
+            loss, score = objective(images, *goals)
+        gives = slope(images.detach(), goals) * (images - images.detach())  # is 0, and has the slope as its gradient
+        return loss + gives.flatten(1).sum(1), score
+
+    return queried
 
 
 def towards(classifier: Classifier) -> Objective:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from notbugs.measure.autoattack import AttackName, require_autoattack
 from notbugs.study.sections import Architecture
 from notbugs.threat import Norm
 
@@ -28,7 +29,34 @@ class Usefulness(_Instrument):
 
 
 class Trust(_Instrument):
-    """Robust accuracy that can be trusted."""
+    """Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients."""
+
+    classifiers: tuple[str, ...] = Field(
+        ("standard", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"),
+        description="Which ones; each is tested against the standard one, image by image.",
+    )
+    images: int = Field(150, ge=1, description="Test images, drawn at random; the same for every attack.")
+    radius: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Pixel units; norm, and radius if not given, are robust training's.",
+    )
+    restarts: int = Field(2, ge=1, description="Runs of PGD; the first starts at the image.")
+    targeted: int = Field(3, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
+    autoattack: bool = Field(True, description="Whether to run AutoAttack; it needs notbugs[autoattack].")
+    attacks: tuple[AttackName, ...] = Field(
+        ("apgd-ce", "apgd-t"),
+        min_length=1,
+        description="Of AutoAttack, those that so many classes allow; all four: apgd-ce, apgd-t, fab-t, square.",
+    )
+    masking_images: int = Field(100, ge=1, description="Of those images, how many to look for masked gradients in.")
+
+    @model_validator(mode="after")
+    def _check_library(self) -> Trust:
+        if self.on and self.autoattack:
+            require_autoattack()
+        return self
 
 
 class Controls(_Instrument):

@@ -10,6 +10,7 @@ from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.gap import GapMeasured
 from notbugs.study.instruments.transfer import TransferFound
+from notbugs.study.instruments.trust import TrustMeasured
 from notbugs.threat import Norm
 
 TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
@@ -115,6 +116,7 @@ class Measured(_Model):
     controls: ControlsMeasured | None = None
     gap: GapMeasured | None = None
     transfer: TransferFound | None = None
+    trust: TrustMeasured | None = None
 
 
 class Results(_Model):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from notbugs import workers
+from notbugs.classifier import Classifier
 from notbugs.construct import (
     CONTROLS,
     ConstructedSet,
@@ -23,9 +25,11 @@ from notbugs.construct import (
 )
 from notbugs.data import Data
 from notbugs.errors import check_choice, must
-from notbugs.measure import Accuracy, evaluate
+from notbugs.measure import Accuracy, Agreement, Outcome, autoattack, evaluate, outcomes
+from notbugs.measure.autoattack import require_autoattack
 from notbugs.models import save_classifier
 from notbugs.search.fit import check_fits
+from notbugs.search.steps import Decay
 from notbugs.study.folder import Console, check_writable
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage
 from notbugs.training import Training, train
@@ -60,6 +64,10 @@ class BuildJob(Source, Model, Storage):
 
 class EvaluateJob(Source, Model, Evaluation):
     """Measure one classifier."""
+
+    targeted: int = Field(0, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
+    decay: Decay = Field("constant", description="How PGD's step falls to 0, from 2 eps; constant: 2.5 eps / steps.")
+    autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
 
 
 class VerifyJob(Source, Model):
@@ -140,21 +148,47 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         return relabel(source, data, out, targets=targets, threat=asked.threat, schedule=asked.schedule, **how)
 
 
-def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accuracy]:
-    """Clean and robust accuracy of the classifier in `model` on the test images."""
+def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accuracy | Agreement]:
+    """Clean and robust accuracy of the classifier in `model` on the test images.
+
+    With `job.autoattack`, each robust accuracy is followed by its agreement with AutoAttack's.
+
+    Raises
+    ------
+    InputError
+        Before any work: if the data or the model break a rule, or AutoAttack is not installed.
+    """
+    if job.autoattack:
+        require_autoattack()
     data = _read(job, console)
     classifier = job.load(model, data, job)
     with console.stage("measure") as progress:
-        return evaluate(
+        found = outcomes(
             classifier,
             data.test,
             norm=job.norm,
             radii=job.radii,
             steps=job.steps,
             restarts=job.restarts,
+            targeted=job.targeted,
+            decay=job.decay,
             seed=job.seed,
             progress=progress,
         )
+    lines: list[Accuracy | Agreement] = []
+    for outcome in found:
+        lines += [outcome.accuracy, *_agreement(classifier, data, outcome, job, console)]
+    return lines
+
+
+def _agreement(
+    classifier: Classifier, data: Data, pgd: Outcome, job: EvaluateJob, console: Console
+) -> Iterator[Agreement]:
+    """With AutoAttack, where it is asked for and there is something to attack."""
+    if job.autoattack and pgd.attack and pgd.attack.eps:
+        with console.stage(f"AutoAttack, {pgd.attack.norm} {pgd.attack.eps:g}") as progress:
+            other = autoattack(classifier, data.test, pgd.attack.threat, seed=job.seed, progress=progress)
+        yield Agreement.of(pgd, other)
 
 
 def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from notbugs.study.instruments import controls, gap, transfer
+from notbugs.study.instruments import controls, gap, transfer, trust
 from notbugs.study.lab import Lab
 
 INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
     "controls": controls.measure,
     "gap": gap.measure,
     "transfer": transfer.measure,
+    "trust": trust.measure,
 }
 """By the names of `asked.Instruments`, in its order."""
