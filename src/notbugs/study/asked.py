@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from notbugs.measure.autoattack import AttackName, require_autoattack
+from notbugs.measure.statistics import scipy_stats
 from notbugs.study.sections import Architecture
 from notbugs.threat import Norm
 
@@ -51,12 +52,6 @@ class Trust(_Instrument):
         description="Of AutoAttack, those that so many classes allow; all four: apgd-ce, apgd-t, fab-t, square.",
     )
     masking_images: int = Field(100, ge=1, description="Of those images, how many to look for masked gradients in.")
-
-    @model_validator(mode="after")
-    def _check_library(self) -> Trust:
-        if self.on and self.autoattack:
-            require_autoattack()
-        return self
 
 
 class Controls(_Instrument):
@@ -143,6 +138,14 @@ class Instruments(_Asked):
     trust: Trust = Trust()
     spatial: Spatial = Spatial()
     corruptions: Corruptions = Corruptions()
+
+    @model_validator(mode="after")
+    def _check_libraries(self) -> Instruments:
+        if self.wanted("trust") or self.wanted("transfer"):
+            scipy_stats()
+        if self.wanted("trust") and self.trust.autoattack:
+            require_autoattack()
+        return self
 
     def wanted(self, name: str) -> bool:
         """Whether the study has the instrument of this name."""
