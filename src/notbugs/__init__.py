@@ -24,14 +24,14 @@ from notbugs.measure import FeatureMap as FeatureMap
 from notbugs.measure import Usefulness as Usefulness
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
-from notbugs.measure import measure_set as measure_set
-from notbugs.measure import predictions as predictions
 from notbugs.measure import function_features as function_features
 from notbugs.measure import layer as layer
 from notbugs.measure import linear_features as linear_features
 from notbugs.measure import logits as logits
+from notbugs.measure import measure_set as measure_set
 from notbugs.measure import penultimate as penultimate
 from notbugs.measure import pixels as pixels
+from notbugs.measure import predictions as predictions
 from notbugs.measure import principal_components as principal_components
 from notbugs.measure import usefulness as usefulness
 from notbugs.measure import wilson as wilson

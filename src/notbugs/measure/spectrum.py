@@ -29,7 +29,7 @@ class KindCounts(_Model):
     useless: int = Field(ge=0, description="not shown to be useful")
 
 
-class FeatureUse(_Model):
+class SpectrumRow(_Model):
     """One feature, for its best class: of those for which it is of its kind, the one with the largest |rho|."""
 
     feature: int = Field(ge=0)
@@ -59,7 +59,7 @@ class UsefulnessSummary(_Model):
     seed: int = Field(description="of the draw of the searched images")
     of_features: KindCounts
     of_pairs: KindCounts = Field(description="pairs of feature and class")
-    spectrum: list[FeatureUse]
+    spectrum: list[SpectrumRow]
 
 
 def counts(kinds: Tensor) -> KindCounts:

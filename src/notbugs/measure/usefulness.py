@@ -18,7 +18,7 @@ from notbugs.data import Images
 from notbugs.errors import check_count, check_number, must
 from notbugs.measure.accuracy import AttackUsed
 from notbugs.measure.features import FeatureMap, FeatureSource, check_map, feature_map, feature_values
-from notbugs.measure.spectrum import KINDS, FeatureUse, UsefulnessSummary, counts
+from notbugs.measure.spectrum import KINDS, SpectrumRow, UsefulnessSummary, counts
 from notbugs.measure.statistics import Z95
 from notbugs.progress import Progress, silent
 from notbugs.search import Schedule, fast_relabelling, search
@@ -113,7 +113,7 @@ class Usefulness:
         tables = ("rho", "rho_low", "rho_high", "gamma", "gamma_low", "gamma_high")
         columns = {name: getattr(self, name).gather(1, best[:, None])[:, 0].tolist() for name in tables}
         rows = [
-            FeatureUse(
+            SpectrumRow(
                 feature=number,
                 best_class=int(best[number]),
                 kind=KINDS[int(self._kinds[number])],
