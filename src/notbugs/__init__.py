@@ -22,6 +22,8 @@ from notbugs.errors import InputError as InputError
 from notbugs.measure import Accuracy as Accuracy
 from notbugs.measure import FeatureMap as FeatureMap
 from notbugs.measure import Usefulness as Usefulness
+from notbugs.measure import containment as containment
+from notbugs.measure import ensemble as ensemble
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
 from notbugs.measure import function_features as function_features

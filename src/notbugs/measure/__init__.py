@@ -1,6 +1,7 @@
 """Measurement: every number with its interval."""
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
+from notbugs.measure.constructions import containment, ensemble
 from notbugs.measure.features import (
     FeatureMap,
     function_features,
@@ -25,6 +26,8 @@ __all__ = [
     "Spread",
     "Usefulness",
     "UsefulnessSummary",
+    "containment",
+    "ensemble",
     "evaluate",
     "feature_rank",
     "function_features",
