@@ -18,7 +18,7 @@ from notbugs.data import Images, planted
 from notbugs.errors import InputError
 from notbugs.measure.features import feature_map, feature_values
 from notbugs.measure.pairs import pairs
-from notbugs.measure.spectrum import KINDS, UsefulnessSummary
+from notbugs.measure.spectrum import UsefulnessSummary
 from notbugs.seeds import generator, seeded
 from notbugs.study import read_recipe
 from notbugs.study.folder import StudyFolder
@@ -272,17 +272,24 @@ def test_principal_components_are_those_of_the_covariance(made):
     torch.testing.assert_close(flat @ flat.T, torch.eye(8), rtol=0, atol=1e-4)
 
 
-def test_an_ensemble_of_nonrobust_features_is_more_useful_than_each(made):
-    source = nb.linear_features(made.templates)
-    found = measured(made)
-    mix = nb.ensemble(source, found, 0, 4)
-    of_mix = nb.usefulness(mix, made.data.train, made.data.test, L2(0.5), classes=4)
-    assert of_mix.rho[0, 0] > found.rho[:, 0].where(found.nonrobust, 0).abs().max()
-    assert KINDS[int(of_mix.kind[0, 0])] == "nonrobust"
-    pieces = found.rho[:, 0].abs().where(found.kind[:, 0] == KINDS.index("nonrobust"), 0).topk(4).values
-    assert float(of_mix.rho[0, 0] * of_mix.std[0]) == pytest.approx(float(pieces.square().sum()), rel=0.01)
-    searched = nb.usefulness(mix.function, made.data.train, made.data.test, L2(0.5), images=10, steps=3)
-    torch.testing.assert_close(searched.gamma, of_mix.gamma, rtol=0, atol=1e-3)
+def test_an_ensemble_of_weak_nonrobust_features_is_useful_and_not_robust():
+    """Sixteen pixels that each say a little, independent given the class."""
+    shift, noise, eps, count = 0.02, 0.08, 0.3, 16
+    labels = torch.arange(20_000) % 2
+    pixels = torch.randn(20_000, 1, 4, 4, generator=generator(0, "weak")) * noise + 0.5
+    pixels += shift * (1.0 - 2.0 * labels).view(-1, 1, 1, 1)
+    images, source = Images(pixels.clamp(0, 1), labels), nb.pixels((1, 4, 4))
+    found = nb.usefulness(source, images, images, L2(eps))
+    assert found.nonrobust.all()
+    mix = nb.ensemble(source, found, 0, count)
+    of_mix = nb.usefulness(mix, images, images, L2(eps))
+    assert of_mix.of_feature() == ("nonrobust",)
+    deviation = (count**2 * shift**2 + count * noise**2) ** 0.5  # of the sum of all pixels
+    assert float(of_mix.rho[0, 0]) == pytest.approx(count * shift / deviation, abs=0.02)
+    assert float(of_mix.gamma[0, 0]) == pytest.approx((count * shift - eps * count**0.5) / deviation, abs=0.03)
+    few = images.subset(slice(0, 200))
+    exact, searched = (nb.usefulness(one, images, few, L2(0.05), steps=3) for one in (mix, mix.function))
+    torch.testing.assert_close(searched.gamma, exact.gamma, rtol=0, atol=1e-3)
 
 
 def test_a_contained_robust_feature_is_useful_and_not_robust():
