@@ -8,7 +8,9 @@ from notbugs.classifier import Classifier as Classifier
 from notbugs.classifier import default_device as default_device
 from notbugs.construct import PAPER_RELABELLING as PAPER_RELABELLING
 from notbugs.construct import ConstructedSet as ConstructedSet
+from notbugs.construct import control as control
 from notbugs.construct import export as export
+from notbugs.construct import mislabel as mislabel
 from notbugs.construct import relabel as relabel
 from notbugs.construct import robustify as robustify
 from notbugs.construct import verify as verify
@@ -21,8 +23,10 @@ from notbugs.data import planted as planted
 from notbugs.errors import InputError as InputError
 from notbugs.measure import Accuracy as Accuracy
 from notbugs.measure import FeatureMap as FeatureMap
+from notbugs.measure import Transfer as Transfer
 from notbugs.measure import Usefulness as Usefulness
 from notbugs.measure import containment as containment
+from notbugs.measure import correlation as correlation
 from notbugs.measure import ensemble as ensemble
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
@@ -35,6 +39,8 @@ from notbugs.measure import penultimate as penultimate
 from notbugs.measure import pixels as pixels
 from notbugs.measure import predictions as predictions
 from notbugs.measure import principal_components as principal_components
+from notbugs.measure import relabelled_accuracy as relabelled_accuracy
+from notbugs.measure import transfer as transfer
 from notbugs.measure import usefulness as usefulness
 from notbugs.measure import wilson as wilson
 from notbugs.models import Blueprint as Blueprint

@@ -13,8 +13,8 @@ from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
 from notbugs.measure import Accuracy
-from notbugs.report import require_extra, write_report
-from notbugs.study import BuildJob, EvaluateJob, Kind, Recipe, TrainJob, VerifyJob
+from notbugs.report import require_extra, write_report, write_transfer
+from notbugs.study import BuildJob, EvaluateJob, Kind, Recipe, TrainJob, TransferJob, VerifyJob
 from notbugs.theory import write_theory_page
 
 app = App(
@@ -25,7 +25,7 @@ app = App(
 )
 Flat = Parameter(name="*")
 NO_SETTINGS = Recipe()
-TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
+TRAIN, BUILD, EVALUATE, VERIFY, TRANSFER = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob(), TransferJob()
 
 
 @app.command
@@ -105,7 +105,8 @@ def build(
     ----------
     kind
         robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other
-        or det (D_rand with any or with wrong targets, D_det with the next class: relabelled).
+        or det (D_rand with any or with wrong targets, D_det with the next class: relabelled); leakage, random or labels
+        (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels them).
     model
         The source: a file of `notbugs train`, or any weights with --architecture, --mean and --std.
     out
@@ -132,6 +133,42 @@ def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob,
     """
     _refuse_workers("evaluate")
     _print_accuracies(study.evaluate_one(model, job, _console(quiet)))
+
+
+@app.command
+def transfer(
+    source: Path,
+    /,
+    *others: Path,
+    out: Path = Path("runs/transfer"),
+    quiet: bool = False,
+    job: Annotated[TransferJob, Flat] = TRANSFER,
+) -> None:
+    """How often the adversarial examples of one classifier fool others, and whether those learn most from its D_det.
+
+    With the source alone: build its D_det, train architectures on it and on the data, and hold what they learn from
+    the one against what fools the other (the paper's Figures 3 and 13). With other classifiers: every one of them
+    against every other, without training, unless architectures are named as well. The same command again goes on
+    where a killed one stopped. The last line printed is the path of the page; `transfer.json` beside it has every
+    number.
+
+    Parameters
+    ----------
+    source
+        A file of `notbugs train`, or any weights with --architecture, --mean and --std.
+    others
+        More of them.
+    out
+        The folder to write to.
+    quiet
+        Print only the path of the page.
+    """
+    require_extra()
+    _refuse_workers("transfer")
+    found = study.transfer_one(source, others, job, out, _console(quiet))
+    if not quiet:
+        print(*found.lines(), sep="\n")
+    print(write_transfer(out))
 
 
 @app.command

@@ -2,6 +2,7 @@
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
 from notbugs.measure.constructions import containment, ensemble
+from notbugs.measure.correlation import Correlation, correlation
 from notbugs.measure.features import (
     FeatureMap,
     function_features,
@@ -13,20 +14,27 @@ from notbugs.measure.features import (
     principal_components,
 )
 from notbugs.measure.rank import feature_rank
+from notbugs.measure.relabelled import relabelled_accuracy
 from notbugs.measure.sets import measure_set
 from notbugs.measure.spectrum import UsefulnessSummary
-from notbugs.measure.statistics import Proportion, Spread, wilson
+from notbugs.measure.statistics import Difference, Proportion, Spread, wilson
+from notbugs.measure.transfer import Transfer, Transferred, transfer
 from notbugs.measure.usefulness import Usefulness, usefulness
 
 __all__ = [
     "Accuracy",
     "AttackUsed",
+    "Correlation",
+    "Difference",
     "FeatureMap",
     "Proportion",
     "Spread",
+    "Transfer",
+    "Transferred",
     "Usefulness",
     "UsefulnessSummary",
     "containment",
+    "correlation",
     "ensemble",
     "evaluate",
     "feature_rank",
@@ -39,6 +47,8 @@ __all__ = [
     "pixels",
     "predictions",
     "principal_components",
+    "relabelled_accuracy",
+    "transfer",
     "usefulness",
     "wilson",
 ]

@@ -50,7 +50,7 @@ class Accuracy(BaseModel):
 
     def __str__(self) -> str:
         under = f"{self.attack.norm} {self.attack.eps:g}" if self.attack else "clean"
-        return f"{under}: {self.share.value:.1%} [{self.share.low:.1%}, {self.share.high:.1%}], n={self.share.n}"
+        return f"{under}: {self.share}, n={self.share.n}"
 
 
 def evaluate(

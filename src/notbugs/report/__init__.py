@@ -44,3 +44,21 @@ def write_report(folder: Path) -> Path:
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def write_transfer(folder: Path) -> Path:
+    """Write `transfer.html` beside the `transfer.json` of `notbugs transfer`, from it alone, and return its path.
+
+    Raises
+    ------
+    InputError
+        If a library of the page is missing, or `transfer.json` is missing or malformed.
+    """
+    require_extra()
+    from notbugs.files import write_text
+    from notbugs.report.page import render_transfer
+    from notbugs.report.reading import read_transfer
+
+    path = folder / "transfer.html"
+    write_text(path, render_transfer(read_transfer(folder / "transfer.json")))
+    return path

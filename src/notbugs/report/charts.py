@@ -73,9 +73,9 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
         ),
         xOffset=alt.XOffset("kind:N", sort=kinds),
     )
-    y = _percent_axis("accuracy (%)", top=108)
+    y = percent_axis("accuracy (%)", top=108)
     bars = base.mark_bar().encode(
-        y=y, color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[CLEAN, ROBUST]), legend=_legend(width))
+        y=y, color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[CLEAN, ROBUST]), legend=legend(width))
     )
     whiskers = base.mark_rule(color=INK, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
     reference = base.mark_point(filled=False, fill=PAGE, stroke=INK, strokeWidth=1.5, size=70, opacity=1).encode(
@@ -83,12 +83,12 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
         shape=alt.Shape(
             "source:N",
             scale=alt.Scale(range=["diamond"]),
-            legend=_legend(width, symbolStrokeWidth=1.5),
+            legend=legend(width, symbolStrokeWidth=1.5),
         ),
     )
     values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
     chart = alt.layer(bars, whiskers, reference, values).resolve_legend(color="independent", shape="independent")
-    return _svg(chart.properties(width=width, height=height), _bar_text(rows))
+    return to_svg(chart.properties(width=width, height=height), _bar_text(rows))
 
 
 def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height: int = 240) -> Markup | None:
@@ -108,7 +108,7 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height:
         values=[0, *lineup.radii], labelExpr="toString(datum.value)", grid=False, labelOverlap="greedy"
     )
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
-    band = base.mark_area(opacity=0.16).encode(y=_percent_axis("accuracy (%)", field="low", top=101), y2="high:Q")
+    band = base.mark_area(opacity=0.16).encode(y=percent_axis("accuracy (%)", field="low", top=101), y2="high:Q")
     dashes = alt.StrokeDash(
         "series:N", scale=alt.Scale(domain=labels, range=[style[3] or [1, 0] for style, _ in series]), legend=None
     )
@@ -120,7 +120,7 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height:
         f"{style[0]}: " + ", ".join(f"{p['accuracy']:.1f} at {p['radius']:g}" for p in points) + "."
         for style, points in series
     )
-    return _svg(chart.properties(width=width, height=height), text, room=width + 150)
+    return to_svg(chart.properties(width=width, height=height), text, room=width + 150)
 
 
 def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
@@ -192,18 +192,20 @@ def _end_labels(series: list[Any], last: float, height: int, shapes: alt.Shape) 
     return [lead.encode(x="radius:Q", y="accuracy:Q", detail="series:N"), symbols, names]
 
 
-def _percent_axis(title: str, *, field: str = "accuracy", top: float = 100) -> alt.Y:
+def percent_axis(title: str, *, field: str = "accuracy", top: float = 100) -> alt.Y:
+    """From 0 to 100 %."""
     return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(domain=[0, top], nice=False)).axis(
         values=[0, 20, 40, 60, 80, 100], ticks=False
     )
 
 
-def _legend(width: int, **symbol: Any) -> alt.Legend:
+def legend(width: int, **symbol: Any) -> alt.Legend:
+    """Above the figure, in a column where that is narrow."""
     columns = 1 if width < 500 else 2
     return alt.Legend(orient="top", title=None, columns=columns, labelLimit=0, symbolSize=90, offset=10, **symbol)
 
 
-def _svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
+def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
     """Render `chart`, at least `room` wide, with `text` for those who do not see it."""
     svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": _CONFIG}, allowed_base_urls=[])
     for colour in dict.fromkeys(_COLOURS):

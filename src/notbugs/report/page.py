@@ -16,6 +16,8 @@ from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
 from notbugs.report.reading import Arrays
+from notbugs.report.transfer import transfer_section
+from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.results import Proportion, Results, Spread
 
 BIBTEX = f"""\
@@ -46,6 +48,11 @@ def render(results: Results, gallery: Arrays | None) -> str:
         paper=paper,
         bibtex=BIBTEX,
     )  # fmt: skip
+
+
+def render_transfer(found: TransferFound) -> str:
+    """The page of `notbugs transfer` as HTML."""
+    return _environment().get_template("transfer.html.j2").render(section=transfer_section(found))
 
 
 def class_names(classes: Any) -> list[str]:

@@ -7,6 +7,8 @@ floating point where a classifier is confident, and the search would stand still
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn.functional import softplus
 
@@ -44,6 +46,22 @@ def towards(classifier: Classifier) -> Objective:
     def objective(images: Batch, targets: Labels) -> tuple[PerSample, PerSample]:
         odds = log_odds(classifier(images), targets)
         return -odds, softplus(-odds.detach())
+
+    return objective
+
+
+def towards_alone(classifier: Classifier, others: Sequence[Classifier]) -> Objective:
+    """From targets and labels: reach the target on one classifier while the others keep to the label (Nakkiran 2019).
+
+    Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of the label: what is
+    left is adversarial for this classifier and, where others are like these, for no other. Features that generalise are
+    shared by classifiers; so it holds none.
+    """
+
+    def objective(images: Batch, targets: Labels, labels: Labels) -> tuple[PerSample, PerSample]:
+        own = softplus(-log_odds(classifier(images), targets))
+        kept = torch.stack([softplus(-log_odds(other(images), labels)) for other in others]).mean(0)
+        return own + kept, (own + kept).detach()
 
     return objective
 

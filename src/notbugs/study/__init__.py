@@ -14,6 +14,7 @@ from notbugs.study.single import (
     train_one,
     verify_one,
 )
+from notbugs.study.transferring import TransferJob, transfer_one
 
 __all__ = [
     "BuildJob",
@@ -22,6 +23,7 @@ __all__ = [
     "Recipe",
     "Results",
     "TrainJob",
+    "TransferJob",
     "VerifyJob",
     "build_one",
     "evaluate_one",
@@ -31,5 +33,6 @@ __all__ = [
     "recipe_names",
     "run",
     "train_one",
+    "transfer_one",
     "verify_one",
 ]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from notbugs.study.sections import Architecture
 from notbugs.threat import Norm
+
+Relabelled = Literal["D_rand", "D_rand_other", "D_det"]
+Matched = Literal["D_R", "D_NR"]
 
 
 class _Asked(BaseModel):
@@ -44,11 +48,29 @@ class Trust(_Instrument):
 
 
 class Controls(_Instrument):
-    """Relabelled sets beside their controls."""
+    """Relabelled sets beside their controls. Every set named below costs a training, and its own build."""
+
+    leakage: tuple[Relabelled, ...] = Field(
+        ("D_rand", "D_det"), description="Sets whose leakage control is trained on: synthetic patterns, no features."
+    )
+    random: tuple[Relabelled, ...] = Field(
+        ("D_rand",), description="Sets whose random control is trained on: as far, in random directions."
+    )
+    labels: tuple[Relabelled, ...] = Field((), description="Sets whose labels are trained on, on untouched images.")
+    robust_source: tuple[Relabelled, ...] = Field(("D_det",), description="Sets built again, by the robust classifier.")
+    noise: tuple[Relabelled | Matched, ...] = Field((), description="Sets built again, from images of noise.")
+    linf: tuple[Relabelled, ...] = Field((), description="Sets built again, in an l-inf ball.")
+    mislabelled: bool = Field(True, description="Whether images that a weak classifier gets wrong are trained on.")
+    noise_kind: Literal["gaussian", "uniform"] = Field("uniform", description="The noise that `noise` starts from.")
+    linf_eps: float = Field(8 / 255, gt=0, allow_inf_nan=False, description="Radius of `linf`, pixel units.")
+    weak_epochs: int = Field(1, ge=1, description="Passes over the data of the weak classifier.")
 
 
 class Gap(_Instrument):
-    """Why a D_R classifier is less robust than its source."""
+    """How much of what a D_R classifier lacks in robustness it lacks on D_R itself, and how much beyond."""
+
+    images: int = Field(1000, ge=1, description="Images of each of the three kinds; fewer where there are fewer.")
+    radii: tuple[float, ...] = Field((0.25,), min_length=1, description="Radii, pixel units; the paper's is 0.25.")
 
 
 class Leakage(_Instrument):
@@ -59,7 +81,32 @@ class Shares(_Instrument):
     """How much of each class a constructed image carries."""
 
 
-class Transfer(_Instrument):
+class TransferSettings(_Asked):
+    """Whether what transfers is what generalises: what it takes."""
+
+    architectures: tuple[str, ...] = Field(
+        ("cnn width=8 stride=2", "cnn width=16 stride=2", "cnn width=32 stride=2", "resnet9 width=4"),
+        description="Each is trained on D_det and on D; a name and options, as 'cnn width=8 stride=2'.",
+    )
+    images: int = Field(1000, ge=1, description="Test images to attack, drawn at random.")
+    norm: Norm | None = Field(None, description="Of the attack; that of the relabelling if not given.")
+    eps: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Radius, pixel units; that of the relabelling if not given."
+    )
+    steps: int = Field(20, ge=1, description="Gradients.")
+    targets: Literal["next", "other"] = Field("next", description="Of the targeted attack: as D_det, or at random.")
+
+    @field_validator("architectures")
+    @classmethod
+    def _check_architectures(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(given)) < len(given):
+            raise ValueError("name each of them once")
+        for text in given:  # a wrong one must not end a study after an hour
+            Architecture.parse(text).check()
+        return given
+
+
+class Transfer(TransferSettings, _Instrument):
     """Whether what transfers is what generalises."""
 
 
@@ -74,6 +121,7 @@ class Corruptions(_Instrument):
 class Instruments(_Asked):
     """All of them, in the order in which a study has them."""
 
+    all: bool = Field(False, description="Whether the study has every one of them.")
     usefulness: Usefulness = Usefulness()
     shares: Shares = Shares()
     leakage: Leakage = Leakage()
@@ -83,3 +131,7 @@ class Instruments(_Asked):
     trust: Trust = Trust()
     spatial: Spatial = Spatial()
     corruptions: Corruptions = Corruptions()
+
+    def wanted(self, name: str) -> bool:
+        """Whether the study has the instrument of this name."""
+        return self.all or getattr(self, name).on

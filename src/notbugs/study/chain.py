@@ -89,8 +89,8 @@ class _Study:
         sets_on_disk: dict[str, Path] = {plan.name: folder.path / "sets" / plan.name for plan in SETS}
         write_gallery(folder.path / "gallery.safetensors", self.data, sets_on_disk, self.recipe.seed)
         architecture, theory = self.architecture(), self.theory()
-        asked = {name: getattr(self.recipe.instruments, name) for name in INSTRUMENTS}
-        instruments = {name: measure(self.lab) for name, measure in INSTRUMENTS.items() if asked[name].on}
+        asked = self.recipe.instruments
+        instruments = {name: measure(self.lab) for name, measure in INSTRUMENTS.items() if asked.wanted(name)}
         study = StudyInfo(
             **info,
             name=self.recipe.name,

@@ -16,6 +16,7 @@ from notbugs.classifier import Classifier
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, sha256, write_json, write_tensors, write_text
 from notbugs.progress import Progress
+from notbugs.study.asked import Instruments
 from notbugs.study.recipe import Recipe, read_recipe
 
 
@@ -141,8 +142,9 @@ def check_writable(path: Path) -> None:
 
 def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
     """Anything may not change but this: an instrument that was off is on."""
-    new = {name for name, asked in found.instruments if not asked.on}
-    instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in new})
+    names = set(Instruments.model_fields)
+    free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
+    instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
     if found.model_copy(update={"instruments": instruments}) == wanted:
         return
     lines = difflib.unified_diff(

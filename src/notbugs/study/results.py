@@ -7,6 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.study.instruments.controls import ControlsMeasured
+from notbugs.study.instruments.gap import GapMeasured
+from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
 from notbugs.threat import Norm
 
@@ -111,6 +114,9 @@ class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
 
     usefulness: UsefulnessMeasured | None = None
+    controls: ControlsMeasured | None = None
+    gap: GapMeasured | None = None
+    transfer: TransferFound | None = None
 
 
 class Results(_Model):

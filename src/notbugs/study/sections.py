@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
 from notbugs.data import Data
-from notbugs.models import Blueprint, load_classifier
+from notbugs.errors import must
+from notbugs.models import Blueprint, build, load_classifier
 from notbugs.progress import Progress, silent
 from notbugs.search import QuasiNewton, Schedule, Shrinking, Steps, fast_matching, fast_relabelling
 from notbugs.search.steps import Decay
@@ -74,12 +77,39 @@ class Architecture(_Section):
     stride: int | None = Field(None, ge=1, description="Of the first convolution, of cnn.")
     options: Options = Field({}, description="Any others that it takes, as --architecture.options.growth 12.")
 
+    @classmethod
+    def parse(cls, text: str) -> Architecture:
+        """One written as its name and options: `cnn width=8 stride=2`.
+
+        Raises
+        ------
+        InputError
+            If it is not written so.
+        """
+        name, *options = text.split() or [""]
+        if not name or not all(re.fullmatch(r"\w+=\S+", option) for option in options):
+            raise must("architecture", "be a name and options, as 'cnn width=8 stride=2'", text)
+        return cls(name=name, options=dict(option.split("=", 1) for option in options))  # pyrefly: ignore
+
+    def check(self) -> Architecture:
+        """Refuse a name or an option that one of our own architectures does not have, before there are images."""
+        if ":" not in self.name:
+            with torch.device("meta"):  # without weights
+                build(self.name, channels=3, classes=2, size=224, **self.given)  # pyrefly: ignore
+        return self
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.given.items())])
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Every option that is not left to the architecture."""
+        return self.model_dump(include={"width", "features", "stride"}, exclude_none=True) | self.options
+
     def blueprint(self, data: Data) -> Blueprint:
         """What a network for these images is built from."""
-        own = self.model_dump(include={"width", "features", "stride"}, exclude_none=True)
-        return Blueprint(
-            architecture=self.name, shape=data.train.shape, classes=data.classes, options=own | self.options
-        )
+        return Blueprint(architecture=self.name, shape=data.train.shape, classes=data.classes, options=self.given)
 
     def new(self, data: Data, seed: int, source: Source) -> Classifier:
         """An untrained classifier for these images."""

@@ -9,8 +9,13 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from notbugs.study.instruments import usefulness
+from notbugs.study.instruments import controls, gap, transfer, usefulness
 from notbugs.study.lab import Lab
 
-INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {"usefulness": usefulness.measure}
+INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
+    "usefulness": usefulness.measure,
+    "controls": controls.measure,
+    "gap": gap.measure,
+    "transfer": transfer.measure,
+}
 """By the names of `asked.Instruments`, in its order."""

@@ -1,0 +1,154 @@
+"""Transfer: the scatter of the paper's Figures 3 and 13, and the matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+from markupsafe import Markup
+
+from notbugs.measure import Correlation, Proportion
+from notbugs.measure.transfer import Kind
+from notbugs.report import paper
+from notbugs.report.charts import INK, MUTED, PAGE, SERIES, legend, percent_axis, to_svg
+from notbugs.report.sections import Cell, Figure, Section, Table
+from notbugs.report.wording import NORMS
+from notbugs.study.instruments.transfer import TransferFound
+
+OURS, THEIRS = "this run", f"the paper ({paper.SETTING} as source)"
+COLOUR = SERIES["D", "adversarial"][1]
+FIGURES: dict[Kind, tuple[str, str]] = {
+    "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
+    "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
+}
+TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
+
+
+def scatter(found: TransferFound, kind: Kind, *, width: int = 420, height: int = 300) -> Markup | None:
+    """What each architecture learns from D_det against how often it is fooled, beside the paper's points.
+
+    Points are numbered in the order of `learners`. None where no architecture was trained.
+    """
+    rows = _rows(found, kind)
+    if not found.learners:
+        return None
+    right = max(row["right"] for row in rows) + 4
+    x = alt.X("x:Q", title="test accuracy after training on D_det (%)", scale=alt.Scale(domain=[0, right], nice=False))
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=x.axis(grid=False, tickCount=6), y=percent_axis(FIGURES[kind][1], field="y", top=102)
+    )
+    ours = base.transform_filter(f"datum.who === '{OURS}'")
+    across = ours.mark_rule(color=COLOUR).encode(x="left:Q", x2="right:Q")
+    along = ours.mark_rule(color=COLOUR).encode(y="low:Q", y2="high:Q")
+    scale = alt.Scale(domain=[OURS, THEIRS], range=["circle", "diamond"])
+    shape = alt.Shape("who:N", scale=scale, legend=legend(width, symbolStrokeWidth=1.5))
+    points = base.mark_point(size=70, strokeWidth=1.5, opacity=1).encode(
+        shape=shape,
+        fill=alt.Fill("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, PAGE]), legend=None),
+        stroke=alt.Stroke("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, INK]), legend=None),
+    )
+    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(
+        text="name:N",
+        color=alt.Color("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[INK, MUTED]), legend=None),
+    )
+    chart = alt.layer(across, along, points, names).properties(width=width, height=height)
+    return to_svg(chart, _text(found, kind), room=width + 120)
+
+
+def says(of: Correlation | None) -> str:
+    """A correlation in a sentence."""
+    if of is None:
+        return "Fewer than three architectures have no correlation."
+    if of.pearson is None:
+        return f"One of the two is the same for all {of.n} architectures: there is no correlation."
+    fisher = f"Fisher: {_between(of.low, of.high)}; " if of.low is not None else ""
+    return (
+        f"Pearson’s correlation over {of.n} architectures is {of.pearson:.2f} ({fisher}bootstrap: "
+        f"{_between(of.bootstrap_low, of.bootstrap_high)}), of ranks {of.spearman:.2f} (bootstrap: "
+        f"{_between(of.spearman_low, of.spearman_high)}); intervals of 95\u00a0%, of few points rough ones."
+    )
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return f"{low:.2f} to {high:.2f}"
+
+
+def transfer_section(found: TransferFound) -> Section:
+    """What a page shows of it."""
+    attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    figures = [
+        Figure(
+            f"{kind.capitalize()} transfer against what is learned from D_det; 95\u00a0% Wilson intervals over images. "
+            f"{says(getattr(found, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
+            "for these; it does not state radius and steps of the attack.",
+            [drawn],
+        )
+        for kind, (figure, _) in FIGURES.items()
+        if (drawn := scatter(found, kind))
+    ]
+    return Section(
+        name="transfer",
+        title="Transfer of adversarial examples",
+        short="Transfer",
+        text=f"Adversarial examples of one classifier, shown to the others: PGD with {attack.steps} steps, "
+        f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
+        f"{TARGETS[attack.targets]}. {_experiment(found) if figures else ''}",
+        figures=figures,
+        tables=[*([_architectures(found)] if figures else []), *(_matrix(found, kind) for kind in FIGURES)],
+    )
+
+
+def _experiment(found: TransferFound) -> str:
+    return (
+        f"Each architecture is trained twice: on D, and on the D_det of the classifier “{found.source}”. The paper’s "
+        "claim: those which learn most from D_det are those that the source’s adversarial examples fool most, as both "
+        "are about the same non-robust features."
+    )
+
+
+def _architectures(found: TransferFound) -> Table:
+    rows = [
+        [f"{number}: {at.architecture}", at.parameters, at.learned, at.untargeted, at.targeted]
+        for number, at in enumerate(found.learners, 1)
+    ]
+    columns = ("point", "parameters", "learned from D_det", "untargeted transfer", "targeted transfer")
+    return Table("In per cent. The chance of training, which only more seeds show, comes on top", columns, rows)
+
+
+def _matrix(found: TransferFound, kind: Kind) -> Table:
+    """Rows are sources; the last is what no attack does."""
+    matrix = found.matrix
+    rows: list[list[Cell]] = [
+        [source, *(getattr(matrix.between(source, name), kind) for name in matrix.classifiers)]
+        for source in matrix.sources
+    ]
+    clean = [matrix.between(matrix.sources[0], name) for name in matrix.classifiers]
+    plain = [at.already_target if kind == "targeted" else _complement(at.accuracy) for at in clean]
+    what = FIGURES[kind][1].removesuffix(" (%)")
+    caption = f"Every source (rows) against every classifier (columns): {what}, in per cent"
+    return Table(caption, ["source", *matrix.classifiers], [*rows, ["no attack", *plain]])
+
+
+def _complement(share: Proportion) -> Proportion:
+    return Proportion(value=1 - share.value, low=1 - share.high, high=1 - share.low, n=share.n)
+
+
+def _rows(found: TransferFound, kind: Kind) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, at in enumerate(found.learners, 1):
+        share = getattr(at, kind)
+        sides = {"left": at.learned.low, "right": at.learned.high, "low": share.low, "high": share.high}
+        values = {name: 100 * value for name, value in {"x": at.learned.value, "y": share.value, **sides}.items()}
+        rows.append({"who": OURS, "name": str(number), **values})
+    for theirs in paper.FIGURES_3_AND_13:
+        x, y = 100 * theirs.learned, 100 * getattr(theirs, kind)
+        rows.append({"who": THEIRS, "name": "", "x": x, "y": y, "left": x, "right": x, "low": y, "high": y})
+    return rows
+
+
+def _text(found: TransferFound, kind: Kind) -> str:
+    points = [
+        f"{number}: {100 * at.learned.value:.1f} learned, {100 * getattr(at, kind).value:.1f} {kind} transfer"
+        for number, at in enumerate(found.learners, 1)
+    ]
+    return f"Scatter of {kind} transfer against accuracy after training on D_det. {'; '.join(points)}."

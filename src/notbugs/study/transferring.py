@@ -1,0 +1,114 @@
+"""`notbugs transfer`: from one source to a matrix, and to the paper's Figures 3 and 13."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from notbugs.classifier import Classifier
+from notbugs.construct import relabel
+from notbugs.errors import must
+from notbugs.files import only_writer, write_text
+from notbugs.progress import Progress
+from notbugs.search.fit import check_fits
+from notbugs.seeds import derive
+from notbugs.study.asked import Instruments, Transfer, TransferSettings
+from notbugs.study.folder import Console, StudyFolder, check_writable
+from notbugs.study.instruments.transfer import Keep, Pair, TransferFound, architectures, measured, trained_pairs
+from notbugs.study.lab import Lab
+from notbugs.study.machine import find_device, surroundings
+from notbugs.study.recipe import Recipe
+from notbugs.study.sections import Model, Relabelling, Source
+from notbugs.training import Adversary, Training
+
+
+class TransferJob(Source, Model, TransferSettings):
+    """Everything that decides the numbers."""
+
+    standard: Training = Field(Training(), description="Of the classifiers on D.")
+    constructed: Training = Field(Training(), description="Of the classifiers on D_det.")
+    relabelling: Relabelling = Relabelling()
+
+    def recipe(self, *, with_architectures: bool) -> Recipe:
+        """The same as a recipe; without architectures nothing is trained.
+
+        The instrument stays off: of one that is off, settings may change from run to run in one folder.
+        """
+        shared = {
+            name: getattr(self, name) for name in (*Source.model_fields, "standard", "constructed", "relabelling")
+        }
+        asked = {name: getattr(self, name) for name in TransferSettings.model_fields}
+        if not with_architectures:
+            asked["architectures"] = ()
+        shared["robust"] = Training(adversary=Adversary())  # every recipe has one; it is not trained here
+        return Recipe(name="transfer", **shared, instruments=Instruments(transfer=Transfer(**asked)))
+
+
+def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferFound:
+    """Train every architecture on D_det of the source and on D, attack, and write `transfer.json` into `out`.
+
+    The same job again goes on where a killed one stopped: D_det and every classifier are kept in `out`; what is
+    measured is measured again.
+
+    Parameters
+    ----------
+    source : Path
+        The classifier whose adversarial examples are shown to the others; D_det is built with it.
+    others : sequence of Path
+        More classifiers for the matrix. Where there are any, architectures are trained only if the job names them.
+
+    Raises
+    ------
+    InputError
+        Before any work: if the data, a classifier or the folder break a rule.
+    """
+    check_writable(out)
+    recipe = job.recipe(with_architectures=not others or "architectures" in job.model_fields_set)
+    with console.stage("read the data") as progress:
+        data = recipe.read(progress)
+    files = _by_name([source, *others], recipe.instruments.transfer.architectures)
+    classifiers = {name: job.load(file, data, job) for name, file in files.items()}
+    for classifier in classifiers.values():
+        check_fits(classifier, data.train, len(data.classes))
+    device = find_device(recipe.device)
+    with only_writer(out):
+        folder = StudyFolder(out, console, stages=0)
+        folder.claim(recipe, surroundings(recipe.data, data, device))
+        lab = Lab(recipe, data, folder, device)
+        pairs = _pairs(lab, classifiers[source.stem])
+        found = measured(lab, source.stem, pairs, classifiers, _again(console))
+        write_text(out / "transfer.json", found.model_dump_json(indent=2) + "\n")
+    return found
+
+
+def _by_name(files: Sequence[Path], taken: Sequence[str]) -> dict[str, Path]:
+    """The files by their names without the ending, which the table shows."""
+    named = {file.stem: file for file in files}
+    if len(named) < len(files) or set(named) & set(taken):
+        rule = "have different names, none that of an architecture"
+        raise must("models", rule, [str(file) for file in files], "Rename one: the table shows them by name.")
+    return named
+
+
+def _pairs(lab: Lab, source: Classifier) -> list[Pair]:
+    """Every architecture, trained on D and on the D_det of `source`."""
+    if not architectures(lab):
+        return []
+    asked, folder = lab.recipe.relabelling, lab.folder.path / "sets" / "D_det"
+    how: dict[str, Any] = {"threat": asked.threat, "schedule": asked.schedule, "seed": derive(lab.seed, "set", "D_det")}
+    with lab.folder.console.stage("build D_det") as progress:  # not kept as a stage: another source must be refused
+        built = relabel(source, lab.data, folder, targets="next", progress=progress, **how)
+    return trained_pairs(lab, built.images)
+
+
+def _again(console: Console) -> Keep:
+    """Does a stage whether or not it was done before: the files may be others now."""
+
+    def keep(_: str, title: str, work: Callable[[Progress], Any]) -> Any:
+        with console.stage(title) as progress:
+            return work(progress)
+
+    return keep
