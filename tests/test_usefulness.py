@@ -19,6 +19,7 @@ from notbugs.errors import InputError
 from notbugs.measure.features import feature_map, feature_values
 from notbugs.measure.pairs import pairs
 from notbugs.measure.spectrum import UsefulnessSummary
+from notbugs.report.usefulness import usefulness_section
 from notbugs.seeds import generator, seeded
 from notbugs.study import read_recipe
 from notbugs.study.folder import StudyFolder
@@ -401,6 +402,11 @@ def test_the_instrument_measures_once_and_is_kept(lab, monkeypatch):
         assert len(summary.spectrum) == 6
         assert summary.attack is not None
         assert summary.attack.steps == 2
+    section = usefulness_section(found)
+    assert [len(table.rows) for table in section.tables] == [2, 6, 6]
+    assert section.tables[0].rows[0][0] == "standard"
+    assert sum(section.tables[0].rows[0][2:]) == section.tables[0].rows[0][1] == 6
+    assert "search of 2 steps" in section.text
     monkeypatch.setattr(instrument, "usefulness", lambda *_, **__: pytest.fail("measured again"))
     assert instrument.measure(lab) == found
 
