@@ -28,7 +28,7 @@ class UsefulnessMeasured(BaseModel):
 def measure(lab: Lab) -> UsefulnessMeasured:
     """Measure each classifier that the recipe names, standardising on training images."""
     asked = lab.recipe.instruments.usefulness
-    found = {name: _summary(lab, name, asked) for name in asked.classifiers}
+    found: dict[str, UsefulnessSummary] = {name: _summary(lab, name, asked) for name in asked.classifiers}
     return UsefulnessMeasured(classifiers=found, test_set=lab.data.test_name)
 
 
