@@ -2,15 +2,28 @@
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, evaluate, outcomes, predictions
 from notbugs.measure.autoattack import Agreement, autoattack
+from notbugs.measure.constructions import containment, ensemble
 from notbugs.measure.correlation import Correlation, correlation
+from notbugs.measure.features import (
+    FeatureMap,
+    function_features,
+    layer,
+    linear_features,
+    logits,
+    penultimate,
+    pixels,
+    principal_components,
+)
 from notbugs.measure.masking import Sign, masking_signs
 from notbugs.measure.paired import PairedTest, paired
 from notbugs.measure.rank import feature_rank
 from notbugs.measure.relabelled import relabelled_accuracy
 from notbugs.measure.repeats import OverSeeds, over_seeds
 from notbugs.measure.sets import measure_set
+from notbugs.measure.spectrum import UsefulnessSummary
 from notbugs.measure.statistics import Difference, Proportion, Spread, wilson
 from notbugs.measure.transfer import Transfer, Transferred, transfer
+from notbugs.measure.usefulness import Usefulness, usefulness
 
 __all__ = [
     "Accuracy",
@@ -18,6 +31,7 @@ __all__ = [
     "AttackUsed",
     "Correlation",
     "Difference",
+    "FeatureMap",
     "Outcome",
     "OverSeeds",
     "PairedTest",
@@ -26,17 +40,29 @@ __all__ = [
     "Spread",
     "Transfer",
     "Transferred",
+    "Usefulness",
+    "UsefulnessSummary",
     "autoattack",
+    "containment",
     "correlation",
+    "ensemble",
     "evaluate",
     "feature_rank",
+    "function_features",
+    "layer",
+    "linear_features",
+    "logits",
     "masking_signs",
     "measure_set",
     "outcomes",
     "over_seeds",
     "paired",
+    "penultimate",
+    "pixels",
     "predictions",
+    "principal_components",
     "relabelled_accuracy",
     "transfer",
+    "usefulness",
     "wilson",
 ]

@@ -9,9 +9,11 @@ from notbugs.report.controls import controls_section, gap_section
 from notbugs.report.sections import Section
 from notbugs.report.transfer import transfer_section
 from notbugs.report.trust import trust_section
+from notbugs.report.usefulness import usefulness_section
 from notbugs.study.results import Measured
 
 SECTIONS: dict[str, Callable[[Any], Section]] = {
+    "usefulness": usefulness_section,
     "controls": controls_section,
     "gap": gap_section,
     "transfer": transfer_section,

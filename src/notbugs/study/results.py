@@ -11,6 +11,7 @@ from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.gap import GapMeasured
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.trust import TrustMeasured
+from notbugs.study.instruments.usefulness import UsefulnessMeasured
 from notbugs.threat import Norm
 
 TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
@@ -113,6 +114,7 @@ class StudyInfo(_Model):
 class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
 
+    usefulness: UsefulnessMeasured | None = None
     controls: ControlsMeasured | None = None
     gap: GapMeasured | None = None
     transfer: TransferFound | None = None

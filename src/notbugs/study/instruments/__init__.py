@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from notbugs.study.instruments import controls, gap, transfer, trust
+from notbugs.study.instruments import controls, gap, transfer, trust, usefulness
 from notbugs.study.lab import Lab
 
 INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
+    "usefulness": usefulness.measure,
     "controls": controls.measure,
     "gap": gap.measure,
     "transfer": transfer.measure,

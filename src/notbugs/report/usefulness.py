@@ -1,0 +1,65 @@
+"""Features sorted by usefulness: how many of each kind, and the most useful and most robust ones."""
+
+from __future__ import annotations
+
+from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
+from notbugs.report.sections import Cell, Section, Table
+from notbugs.report.wording import NORMS
+from notbugs.study.instruments.usefulness import UsefulnessMeasured
+
+SHOWN = 10
+"""Features of each classifier in its table."""
+
+
+def usefulness_section(found: UsefulnessMeasured) -> Section:
+    """The section of the page."""
+    columns = ("classifier", "features", "robust", "undecided", "non-robust", "useless")
+    rows = [_counts(name, summary) for name, summary in found.classifiers.items()]
+    summaries = list(found.classifiers.values())
+    return Section(
+        name="usefulness",
+        title="Which features are useful, and which robustly",
+        short="Usefulness",
+        text=_text(summaries[0], found.test_set),
+        reading=[_reading(name, summary) for name, summary in found.classifiers.items()],
+        tables=[
+            Table("Features of each kind, each as a whole.", columns, rows),
+            *(_strongest(name, summary) for name, summary in found.classifiers.items()),
+        ],
+    )
+
+
+def _text(of: UsefulnessSummary, test_set: str) -> str:
+    found = f"a search of {of.attack.steps} steps, an upper bound" if of.attack else "a formula, a lower bound"
+    return (
+        f"Usefulness rho = E[y f(x)] and robust usefulness gamma = E[min y f(x + d)], {NORMS[of.norm]} {of.eps:g}, of "
+        f"standardised features ({of.features}), one class against all others: rho on {of.n} {test_set} images, gamma "
+        f"by {found}, on {of.n_searched} of them; seed {of.seed}. A feature is robust if, for some class, gamma is above "
+        "0; non-robust if it is useful, and gamma is below 0 for every class for which it is. Intervals of "
+        f"{of.z:.1f} standard errors sort: they hold for all features and classes together with 95\u00a0%."
+    )
+
+
+def _reading(name: str, of: UsefulnessSummary) -> str:
+    counts = of.of_features
+    return (
+        f"Of the {len(of.spectrum)} features of the {name} classifier, {counts.robust} are robust and "
+        f"{counts.nonrobust} useful but non-robust; {counts.undecided} are undecided, {counts.useless} not shown to be useful."
+    )
+
+
+def _counts(name: str, of: UsefulnessSummary) -> list[Cell]:
+    counts = of.of_features
+    return [name, len(of.spectrum), counts.robust, counts.undecided, counts.nonrobust, counts.useless]
+
+
+def _strongest(name: str, of: UsefulnessSummary) -> Table:
+    rows = sorted(of.spectrum, key=lambda row: -abs(row.rho))[:SHOWN]
+    caption = f"The most useful features of the {name} classifier, each for its best class; 95\u00a0% intervals."
+    return Table(caption, ("feature", "class", "kind", "rho", "gamma"), [_row(row) for row in rows])
+
+
+def _row(row: SpectrumRow) -> list[Cell]:
+    rho = f"{row.rho:.2f} [{row.rho_low:.2f}, {row.rho_high:.2f}]"
+    gamma = f"{row.gamma:.2f} [{row.gamma_low:.2f}, {row.gamma_high:.2f}]"
+    return [str(row.feature), str(row.best_class), row.kind.replace("nonrobust", "non-robust"), rho, gamma]
