@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
+from notbugs.study.auditing import AuditFile
 from notbugs.study.results import Results
 
+Made = TypeVar("Made", bound=BaseModel)
 Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -24,16 +27,31 @@ def read_results(path: Path) -> Results:
     InputError
         If the file is missing, or is not a results file of this version of notbugs.
     """
+    return _read(path, Results, "a results", "study")
+
+
+def read_audit(path: Path) -> AuditFile:
+    """Read `audit.json`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not one of this version of notbugs.
+    """
+    return _read(path, AuditFile, "an audit", "audit")
+
+
+def _read(path: Path, kind: type[Made], name: str, work: str) -> Made:
     try:
-        return Results.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InputError(f"There is no {path}. Give the folder of a finished study.") from None
+        raise InputError(f"There is no {path}. Give the folder of a finished {work}.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise InputError(
-            f"{path} is not a results file that this version of notbugs reads: {where}: {first['msg']}. "
-            "Give the command of the study again."
+            f"{path} is not {name} file that this version of notbugs reads: {where}: {first['msg']}. "
+            f"Give the command of the {work} again."
         ) from error
 
 

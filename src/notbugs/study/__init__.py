@@ -1,5 +1,6 @@
 """A study: one run of the whole chain from a recipe; it leaves one folder. And its steps, one at a time."""
 
+from notbugs.study.auditing import AuditFile, AuditJob, audit_one, audit_table
 from notbugs.study.chain import run
 from notbugs.study.recipe import Recipe, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
@@ -16,6 +17,8 @@ from notbugs.study.single import (
 )
 
 __all__ = [
+    "AuditFile",
+    "AuditJob",
     "BuildJob",
     "EvaluateJob",
     "Kind",
@@ -23,6 +26,8 @@ __all__ = [
     "Results",
     "TrainJob",
     "VerifyJob",
+    "audit_one",
+    "audit_table",
     "build_one",
     "evaluate_one",
     "folder_name",
