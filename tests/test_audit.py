@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,12 +17,13 @@ from notbugs.measure.audit import RADII, audit
 from notbugs.measure.drivers import FAR, drive
 from notbugs.measure.heads import features_of
 from notbugs.measure.statistics import wilson
-from notbugs.measure.verdict import Kept, Measured, verdict
+from notbugs.measure.verdict import LEVELS, Kept, Measured, verdict
 from notbugs.models import Blueprint, save_classifier
 from notbugs.study import AuditJob, audit_one
 from notbugs.study.auditing import command, read_threat
 from tests.planted_classifiers import projecting
 
+DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
 EPS = 0.5
 
 
@@ -87,15 +89,15 @@ def test_the_verdict_on_a_model_of_both_kinds(of_truth):
 
 
 def trained(made: nb.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
-    data = made.data.take(1200, None, 0)
-    classifier = nb.new_classifier(data, "cnn", seed=0, width=8, features=24)
-    return nb.train(classifier, data.train, nb.Training(epochs=6, batch=64, adversary=adversary))
+    data = made.data.take(1000, None, 0)
+    classifier = nb.new_classifier(data, "cnn", seed=0, width=8, features=16)
+    return nb.train(classifier, data.train, nb.Training(epochs=5, batch=50, adversary=adversary))
 
 
 def test_a_robust_classifier_keeps_more_on_its_robust_features(made):
     found = {}
     for name, adversary in (("standard", None), ("robust", nb.Adversary(eps=EPS))):
-        found[name] = audit(trained(made, adversary), made.data.take(1200, 400, 0), nb.L2(EPS), steps=10)
+        found[name] = audit(trained(made, adversary), made.data.take(1000, 500, 0), nb.L2(EPS), steps=8)
     standard, robust = (found[name].group("robust") for name in ("standard", "robust"))
     assert robust.features > standard.features
     assert robust.accuracies[0].share.low > standard.accuracies[0].share.high
@@ -254,7 +256,7 @@ def test_the_command_prints_table_verdict_and_path(model, folder, capsys):
     assert printed[-4:-1] == found["audit"]["verdict"]["sentences"]
     clean = found["audit"]["model"][0]["share"]
     assert re.search(rf"the model .* {100 * clean['value']:.1f}%", "\n".join(printed))
-    assert printed[0].split() == ["who", "speaks", "clean", *"l2 0.125 l2 0.25 l2 0.5 l2 1".split()]
+    assert printed[0].split() == ["who", "speaks", "clean", *["l2", "0.125", "l2", "0.25", "l2", "0.5", "l2", "1"]]
 
 
 def test_audit_json_says_where_it_comes_from(model, folder):
@@ -343,3 +345,22 @@ def test_the_classifier_is_left_alone(made):
     audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), steps=2)
     assert classifier.training
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
+
+
+def test_every_block_of_the_guide_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text = DOCS.read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert len(blocks) == 2
+    for block in blocks:
+        code = "\n" * (text.count("\n", 0, block.start()) + 1) + block[1]
+        exec(compile(code, str(DOCS), "exec"), names)  # noqa: S102
+
+
+def test_the_guide_names_every_word_and_conclusion():
+    text = " ".join(DOCS.read_text(encoding="utf-8").split())
+    for _, word in LEVELS:
+        assert f'"{word}"' in text
+    for conclusion in ("rests on features that survive", "has robust features, but others decide"):
+        assert conclusion in text

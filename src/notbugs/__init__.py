@@ -20,10 +20,14 @@ from notbugs.data import load as load
 from notbugs.data import planted as planted
 from notbugs.errors import InputError as InputError
 from notbugs.measure import Accuracy as Accuracy
+from notbugs.measure import Audit as Audit
+from notbugs.measure import audit as audit
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
+from notbugs.measure import features_of as features_of
 from notbugs.measure import measure_set as measure_set
 from notbugs.measure import predictions as predictions
+from notbugs.measure import refit_head as refit_head
 from notbugs.measure import wilson as wilson
 from notbugs.models import Blueprint as Blueprint
 from notbugs.models import build as build

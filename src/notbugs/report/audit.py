@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -85,26 +86,27 @@ def _rows(found: AuditFile, pictures: Arrays) -> list[Row]:
     wanted = {"start", "near", "far", "top"}
     if set(pictures) != wanted or any(len(array) != len(drivers) for array in pictures.values()):
         raise InputError("pictures.safetensors does not belong to audit.json. Delete it and audit again.")
-    return [_row(driver, {name: array[row] for name, array in pictures.items()}) for row, driver in enumerate(drivers)]
+    floats = {name: array.astype(np.float64) for name, array in pictures.items()}
+    return [_row(driver, {name: array[row] for name, array in floats.items()}) for row, driver in enumerate(drivers)]
 
 
-def _row(driver: Driver, pictures: Arrays) -> Row:
-    change = pictures["near"].astype(np.float64) - pictures["start"]
+def _row(driver: Driver, pictures: dict[str, NDArray[np.float64]]) -> Row:
+    change = pictures["near"] - pictures["start"]
     gain = 0.5 / max(float(np.abs(change).max()), 1e-12)
     return Row(
         driver,
-        top=[png(_shown(image)) for image in pictures["top"]],
-        start=png(_shown(pictures["start"])),
-        near=png(_shown(pictures["near"])),
-        far=png(_shown(pictures["far"])),
-        difference=png(_shown(0.5 + gain * change)),
+        top=[_shown(image) for image in pictures["top"]],
+        start=_shown(pictures["start"]),
+        near=_shown(pictures["near"]),
+        far=_shown(pictures["far"]),
+        difference=_shown(0.5 + gain * change),
         gain=gain,
     )
 
 
-def _shown(image: Any) -> Any:
-    """Grey or RGB as it is; of other numbers of channels the mean."""
-    return image if len(image) in (1, 3) else image.mean(0, keepdims=True)
+def _shown(image: NDArray[np.float64]) -> str:
+    """Grey or RGB as it is, of other numbers of channels the mean; as a data URI."""
+    return png(image if len(image) in (1, 3) else image.mean(0, keepdims=True))
 
 
 def _tables(found: AuditFile) -> list[tuple[str, dict[str, Any]]]:
