@@ -80,12 +80,10 @@ def test_the_verdict_on_a_model_of_both_kinds(of_truth):
     assert len(judged.sentences) == 3
     assert "4 robustly useful features" in judged.sentences[0]
     assert "4 useful non-robust features" in judged.sentences[1]
-    for sentence, share in zip(
-        judged.sentences,
-        (of_truth.group("robust").accuracies[0], of_truth.group("nonrobust").accuracies[0], of_truth.model[0]),
-        strict=True,
-    ):
-        assert f"{share.share.value:.1%} ({100 * share.share.low:.1f} to {100 * share.share.high:.1f})" in sentence
+    said = (of_truth.group("robust").accuracies, of_truth.group("nonrobust").accuracies, of_truth.model)
+    for sentence, (clean, *_) in zip(judged.sentences, said, strict=True):
+        share = clean.share
+        assert f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})" in sentence
 
 
 def trained(made: nb.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
@@ -139,7 +137,7 @@ def measured(features: int, clean: float, attacked: float, n: int = 1000) -> Mea
     ("robust", "nonrobust", "model", "basis", "words"),
     [
         ((0.85, 0.7), (0.6, 0.0), (0.9, 0.7), "robust", "rests on features that survive"),
-        ((0.8, 0.6), (0.89, 0.0), (0.9, 0.1), "unused", "it has robust features, which alone would leave 60.0%"),
+        ((0.8, 0.6), (0.89, 0.0), (0.9, 0.1), "unused", "it has robust features, which alone would leave 60.0 %"),
         ((0.8, 0.1), (0.89, 0.0), (0.9, 0.1), "unused", "it has robust features, but others decide"),
         ((0.2, 0.1), (0.89, 0.0), (0.9, 0.1), "nonrobust", "rests on features that such a change turns round"),
         ((0.2, 0.1), (0.2, 0.0), (0.9, 0.1), "open", "do not decide"),

@@ -117,14 +117,16 @@ def _basis(robust: Kept | None, nonrobust: Kept | None, held: Kept | None) -> Ba
 
 
 def _first(every: Measured, robust: Measured, kept: Kept | None, guessing: float) -> str:
-    reference = f"{_quoted(every.clean)} on all {every.features} features, {guessing:.1%} for guessing"
+    whole = _quoted(every.clean)
+    reference = f"a head on all {every.features} features reaches {whole} and guessing {100 * guessing:.1f} %"
     if kept is None:
-        return f"A linear head on this model's features cannot be told from guessing: {reference}."
+        return f"This model's features cannot be told from guessing: {reference}."
     if not robust.features:
-        return f"None of its {every.features} features is robustly useful, so none is left to speak alone: {reference}."
+        return f"None of its {every.features} features is robustly useful, so none may speak alone, where {reference}."
     return (
         f"{_counted(robust.features, 'robustly useful feature')} alone {_keep(robust.features)} {kept.words} of what "
-        f"its features know: a refitted head is right on {_quoted(robust.clean)} of the images, {reference}."
+        f"its features know: a head refitted on them is right on {_quoted(robust.clean)} of the images, where "
+        f"{reference}."
     )
 
 
@@ -169,4 +171,4 @@ def _word(share: float) -> str:
 
 
 def _quoted(share: Proportion) -> str:
-    return f"{share.value:.1%} ({100 * share.low:.1f} to {100 * share.high:.1f})"
+    return f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})"
