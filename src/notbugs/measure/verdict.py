@@ -29,7 +29,7 @@ class Kept(BaseModel):
     high: float
 
     @classmethod
-    def of(cls, part: Proportion, whole: Proportion, guessing: float = 0.0) -> Kept | None:
+    def of(cls, part: Proportion, whole: Proportion, guessing: float) -> Kept | None:
         """(part - guessing) / (whole - guessing); None where `whole` cannot be told from guessing."""
         if whole.low <= guessing:
             return None
@@ -46,10 +46,11 @@ class Kept(BaseModel):
 class Verdict(BaseModel):
     """Three sentences, and what they were made from.
 
-    `basis` is "robust" where robustly useful features keep more than half of the accuracy and the attack leaves more
-    than half; "unused" where they keep more than half but the attack leaves less; "nonrobust" where they keep less than
-    half, the useful non-robust ones more, and the attack leaves less; "open" otherwise. "More" and "less" are claimed
-    only where the whole interval is on that side.
+    All shares are of accuracy over guessing, that is over naming the most frequent class. `basis` is "robust" where
+    robustly useful features keep more than half of what all features have, and the attack leaves the model more than
+    half of what it has; "unused" where they keep more than half but the attack leaves less; "nonrobust" where they keep
+    less than half, the useful non-robust ones more, and the attack leaves less; "open" otherwise. "More" and "less" are
+    claimed only where the whole interval is on that side.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +58,7 @@ class Verdict(BaseModel):
     basis: Basis
     robust: Kept | None = Field(description="kept by robustly useful features, of what all features have over guessing")
     nonrobust: Kept | None = Field(description="the same of useful non-robust features")
-    held: Kept | None = Field(description="robust accuracy at the threat's radius, as a share of clean accuracy")
+    held: Kept | None = Field(description="of what the model has over guessing, what the attack leaves")
     sentences: tuple[str, str, str]
 
 
@@ -89,7 +90,7 @@ def verdict(
     """
     kept = Kept.of(robust.clean, every.clean, guessing)
     other = Kept.of(nonrobust.clean, every.clean, guessing)
-    held = Kept.of(model.attacked, model.clean)
+    held = Kept.of(model.attacked, model.clean, guessing)
     basis = _basis(kept, other, held)
     return Verdict(
         basis=basis,
@@ -133,11 +134,11 @@ def _first(every: Measured, robust: Measured, kept: Kept | None, guessing: float
 def _second(nonrobust: Measured, kept: Kept | None, threat: str) -> str:
     if not nonrobust.features:
         return "It has no useful non-robust feature."
-    share = f" {kept.words} of it" if kept else ""
-    says = f"alone {_keep(nonrobust.features)}{share}" if kept else "alone give"
+    counted = _counted(nonrobust.features, "useful non-robust feature")
+    share = f" {_keep(nonrobust.features)} {kept.words} of it and" if kept else ""
     return (
-        f"{_counted(nonrobust.features, 'useful non-robust feature')} {says}, {_quoted(nonrobust.clean)}, of which an "
-        f"attack at {threat} leaves {_quoted(nonrobust.attacked)}."
+        f"{counted} alone{share} {'reach' if nonrobust.features > 1 else 'reaches'} {_quoted(nonrobust.clean)}, of "
+        f"which an attack at {threat} leaves {_quoted(nonrobust.attacked)}."
     )
 
 
