@@ -35,7 +35,7 @@ def made() -> nb.Planted:
 @pytest.fixture(scope="module")
 def of_truth(made):
     """The audit of a classifier whose features are the planted ones."""
-    return audit(projecting(made), made.data, nb.L2(EPS), images=500)
+    return audit(projecting(made), made.data, nb.L2(EPS), images=500, measured=500)
 
 
 # What was planted
@@ -95,7 +95,7 @@ def trained(made: nb.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
 def test_a_robust_classifier_keeps_more_on_its_robust_features(made):
     found = {}
     for name, adversary in (("standard", None), ("robust", nb.Adversary(eps=EPS))):
-        found[name] = audit(trained(made, adversary), made.data.take(1000, 500, 0), nb.L2(EPS), steps=8)
+        found[name] = audit(trained(made, adversary), made.data.take(1000, 500, 0), nb.L2(EPS), images=150, steps=8)
     standard, robust = (found[name].group("robust") for name in ("standard", "robust"))
     assert robust.features > standard.features
     assert robust.accuracies[0].share.low > standard.accuracies[0].share.high
@@ -225,7 +225,20 @@ def test_threats():
 # The command
 
 
-QUICK = ("--data", "planted", "--images", "60", "--fit-images", "400", "--steps", "3", "--precision", "fp32")
+QUICK = (
+    "--data",
+    "planted",
+    "--images",
+    "60",
+    "--measured",
+    "80",
+    "--fit-images",
+    "400",
+    "--steps",
+    "3",
+    "--precision",
+    "fp32",
+)
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +277,7 @@ def test_audit_json_says_where_it_comes_from(model, folder):
     assert found["data"]["name"] == "planted"
     assert found["settings"]["threat"] == "l2:0.5"
     assert set(found["seconds"]) >= {"usefulness", "accuracy-model", "head-all", "head-robust", "head-nonrobust"}
-    asked = AuditJob(data="planted", images=60, fit_images=400, steps=3, precision="fp32")
+    asked = AuditJob(data="planted", images=60, measured=80, fit_images=400, steps=3, precision="fp32")
     assert found["command"] == command(model, asked)
     assert "--fit-images 400" in found["command"]
 
@@ -284,7 +297,7 @@ def killed_after(console, stages):
 def test_a_killed_audit_goes_on_and_ends_in_the_same_numbers(model, folder, tmp_path):
     from notbugs.console import TerminalConsole
 
-    job = AuditJob(data="planted", images=60, fit_images=400, steps=3, precision="fp32")
+    job = AuditJob(data="planted", images=60, measured=80, fit_images=400, steps=3, precision="fp32")
     for done in (1, 4):
         with pytest.raises(KeyboardInterrupt):
             audit_one(model, job, tmp_path, killed_after(TerminalConsole, done))

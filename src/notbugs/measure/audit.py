@@ -119,7 +119,8 @@ def audit(
     data: Data,
     threat: Threat,
     *,
-    images: int = 1000,
+    images: int = 250,
+    measured: int = 1000,
     fit_images: int = 20_000,
     steps: int = 20,
     restarts: int = 1,
@@ -143,8 +144,9 @@ def audit(
     threat : Threat
         Which changes of an image are valid, in pixel units.
     images : int
-        Test images that sort the features, and as many others that measure accuracies; half of the test images each,
-        where there are not enough.
+        Test images that sort the features; half of the test images where there are not twice as many.
+    measured : int
+        Other test images at most that measure accuracies.
     fit_images : int
         Training images at most, drawn at random, for means and heads.
     steps, restarts : int
@@ -163,13 +165,14 @@ def audit(
         classifier does not fit the images or has no features.
     """
     check_number("eps", threat.eps, open_low=True)
-    for name, value in (("images", images), ("steps", steps), ("restarts", restarts)):
+    counts = {"images": images, "measured": measured, "steps": steps, "restarts": restarts}
+    for name, value in counts.items():
         check_count(name, value)
     check_count("fit_images", fit_images, low=2)
     check_fits(classifier, data.train, len(data.classes))
     train = data.train.sample(fit_images, seed, "audit training images")
-    sorting, measured = _halves(len(data.test), images, seed)
-    work = _Work(classifier, replace(data, train=train), sorting, measured, threat, steps, restarts, seed, stage)
+    sorting, measuring = _parts(len(data.test), images, measured, seed)
+    work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, steps, restarts, seed, stage)
     spectrum = work.spectrum()
     model, groups = work.accuracies("model", classifier), work.groups(spectrum)
     guessing = float(torch.bincount(data.test.labels).max()) / len(data.test)
@@ -178,7 +181,7 @@ def audit(
         eps=threat.eps,
         seed=seed,
         classes=len(data.classes),
-        sizes=Sizes(fitted=len(train), sorted=len(sorting), measured=len(measured)),
+        sizes=Sizes(fitted=len(train), sorted=len(sorting), measured=len(measuring)),
         steps=steps,
         guessing=guessing,
         model=model,
@@ -196,7 +199,7 @@ class _Work:
     classifier: Classifier
     data: Data
     sorting: Tensor
-    measured: Tensor
+    measuring: Tensor
     threat: Threat
     steps: int
     restarts: int
@@ -247,7 +250,7 @@ class _Work:
     def _evaluated(self, classifier: Classifier, progress: Progress) -> list[Accuracy]:
         return evaluate(
             classifier,
-            self.data.test.subset(self.measured),
+            self.data.test.subset(self.measuring),
             norm=self.threat.norm,
             radii=[share * self.threat.eps for share in RADII],
             steps=self.steps,
@@ -263,7 +266,7 @@ class _Work:
         chosen = robust[:SHOWN] + nonrobust[:SHOWN]
 
         def work(progress: Progress) -> list[dict[str, Any]]:
-            images = self.data.test.subset(self.measured)
+            images = self.data.test.subset(self.measuring)
             mean, std = self.features.mean(0), self.features.std(0, correction=0)
             found, tensors = drive(self.classifier, images, chosen, self.threat, mean=mean, std=std)
             if pictures:
@@ -274,7 +277,7 @@ class _Work:
 
     def _numbered(self, driver: Driver) -> Driver:
         """With the numbers that its images have among all test images."""
-        numbers = self.measured.tolist()
+        numbers = self.measuring.tolist()
         top = [numbers[place] for place in driver.top]
         return driver.model_copy(update={"top": top, "start": numbers[driver.start]})
 
@@ -297,13 +300,13 @@ def _measured(features: int, found: list[Accuracy], eps: float) -> Measured:
     return Measured(features=features, clean=found[0].share, attacked=attacked.share)
 
 
-def _halves(total: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def _parts(total: int, sorting: int, measured: int, seed: int) -> tuple[Tensor, Tensor]:
     """Numbers of two samples of the test images without a common one, each in the order of the data."""
     if total < 2:
         raise must("data", "have at least two test images", total)
-    count = min(count, total // 2)
+    first = min(sorting, total // 2)
     order = torch.randperm(total, generator=generator(seed, "audit test images"))
-    return order[:count].sort().values, order[count : 2 * count].sort().values
+    return order[:first].sort().values, order[first : first + measured].sort().values
 
 
 def _rows(found: Usefulness) -> list[FeatureUse]:

@@ -22,15 +22,14 @@ from notbugs.study.sections import Model, Source
 from notbugs.threat import Threat, threat
 
 NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
-PLACE = {"device", "precision"}
-"""Settings that may differ between two runs of one audit."""
 
 
 class AuditJob(Source, Model):
     """Audit one classifier."""
 
     threat: str = Field("l2:0.5", description="Norm and radius in pixel units, as l2:0.5 or linf:0.03.")
-    images: int = Field(1000, ge=1, description="Test images that sort the features, and as many that measure.")
+    images: int = Field(250, ge=1, description="Test images that sort the features: most of the time goes here.")
+    measured: int = Field(1000, ge=1, description="Other test images at most, that measure accuracies.")
     fit_images: int = Field(20_000, ge=2, description="Training images at most, for the refitted heads.")
     steps: int = Field(20, ge=1, description="Of the searches.")
     restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")
@@ -77,13 +76,14 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     with only_writer(out):
         folder = StudyFolder(out, console, stages=PARTS)
         # Hashes, for a path may hold another model or other images tomorrow.
-        wanted = job.model_dump(mode="json", exclude=PLACE) | {"model": sha256(model), "data": data.fingerprint}
+        wanted = job.model_dump(mode="json") | {"model": sha256(model), "data": data.fingerprint}
         about = _claimed(out, wanted, surroundings(job.data, data, classifier.device))
         found = audit(
             classifier,
             data,
             ball,
             images=job.images,
+            measured=job.measured,
             fit_images=job.fit_images,
             steps=job.steps,
             restarts=job.restarts,
