@@ -10,8 +10,9 @@ from safetensors.numpy import save_file
 
 from notbugs.errors import InputError
 from notbugs.measure.accuracy import Accuracy, AttackUsed
-from notbugs.measure.audit import Audit, FeatureUse, Group, Sizes, judge
+from notbugs.measure.audit import Audit, Group, Sizes, judge
 from notbugs.measure.drivers import Driver
+from notbugs.measure.spectrum import KINDS, KindCounts, SpectrumRow, UsefulnessSummary
 from notbugs.report import write_audit_page
 from notbugs.study import AuditFile
 from notbugs.threat import L2
@@ -36,11 +37,20 @@ def accuracies(name: str) -> list[Accuracy]:
     ]
 
 
-def feature(number: int, kind: str) -> FeatureUse:
-    rho = {"robust": 0.61, "nonrobust": 0.45, "useless": 0.01}[kind] + 0.0037 * number
-    gamma = rho - {"robust": 0.31, "nonrobust": 1.2, "useless": 0.4}[kind]
+def feature(number: int, kind: str) -> SpectrumRow:
+    rho = {"robust": 0.61, "nonrobust": 0.45, "undecided": -0.5, "useless": 0.01}[kind] + 0.0037 * number
+    gamma = abs(rho) - {"robust": 0.31, "nonrobust": 1.2, "undecided": 0.49, "useless": 0.4}[kind]
     wide = {"rho_low": rho - 0.041, "rho_high": rho + 0.043, "gamma_low": gamma - 0.052, "gamma_high": gamma + 0.055}
-    return FeatureUse(feature=number, label=number % 4, kind=kind, rho=rho, gamma=gamma, **wide)
+    return SpectrumRow(feature=number, best_class=number % 4, kind=kind, rho=rho, gamma=gamma, flat=0.125, **wide)
+
+
+def usefulness(kinds: list[str]) -> UsefulnessSummary:
+    counted = KindCounts(**{kind: kinds.count(kind) for kind in KINDS})
+    return UsefulnessSummary(
+        features="penultimate", norm="l2", eps=0.5, bound="upper", n=1000, n_searched=57, min_rho=0.0, z=4.1, seed=0,
+        attack=AttackUsed(norm="l2", eps=0.5, steps=10, step_size=1.0, restarts=1), of_features=counted,
+        of_pairs=counted, spectrum=[feature(*pair) for pair in enumerate(kinds)],
+    )  # fmt: skip
 
 
 def driver(number: int) -> Driver:
@@ -51,17 +61,17 @@ def driver(number: int) -> Driver:
 
 
 def audit_file(*, hostile: bool = False, features: int = 12) -> AuditFile:
-    kinds = ["robust"] * (features // 3) + ["useless"] * (features // 3) + ["nonrobust"] * (features // 3)
+    kinds = [kind for kind in KINDS for _ in range(features // 4)]
     groups = [
         Group(name=name, features=count, strength=1e-4, accuracies=accuracies(name))
-        for name, count in (("all", features), ("robust", features // 3), ("nonrobust", features // 3))
+        for name, count in (("all", features), ("robust", features // 4), ("nonrobust", features // 4))
     ]
     model = accuracies("model")
     audit = Audit(
-        norm="l2", eps=0.5, seed=0, classes=4, sizes=Sizes(fitted=2000, sorted=1000, measured=1000), steps=20,
-        guessing=0.25, model=model, groups=groups, spectrum=[feature(*pair) for pair in enumerate(kinds)],
-        drivers=[driver(number) for number in (0, 1, features - 1)],
-        verdict=judge(model, groups, L2(0.5), 0.25, features),
+        norm="l2", eps=0.5, seed=0, classes=4, sizes=Sizes(fitted=2000, sorted=1000, measured=1000),
+        guessing=0.25, model=model, groups=groups, usefulness=usefulness(kinds),
+        drivers=[driver(number) for number in (0, 1, kinds.index("nonrobust"))],
+        verdict=judge(model, groups, L2(0.5), 0.25),
     )  # fmt: skip
     name, classes = "scans", ["benign", "malignant", "cyst", "normal"]
     if hostile:
@@ -124,7 +134,7 @@ def test_every_number_of_the_page_is_one_of_audit_json_and_every_result_is_there
     for row in audit.drivers:
         wanted |= {*row.top_values, row.start_value, row.near_value, row.far_value}
     assert wanted <= set(page.values)
-    for count in (audit.sizes.fitted, audit.sizes.sorted, audit.sizes.measured):
+    for count in (audit.sizes.fitted, audit.sizes.sorted, audit.sizes.measured, audit.usefulness.n_searched):
         assert f"{count:,}" in page.text
 
 

@@ -10,9 +10,14 @@ from torch import nn
 
 import notbugs as nb
 from notbugs.errors import InputError
-from notbugs.measure.heads import Refitted, features_of, refit_head
+from notbugs.measure.features import feature_values, penultimate
+from notbugs.measure.heads import Refitted, refit_head
 from notbugs.seeds import generator
 from tests.planted_classifiers import projecting
+
+
+def features_of(classifier: nb.Classifier, images: nb.Images) -> torch.Tensor:
+    return feature_values(penultimate(classifier), images)
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +28,8 @@ def made() -> nb.Planted:
 @pytest.fixture(scope="module")
 def fits(made):
     classifier, train = projecting(made), made.data.train
-    features = features_of(classifier, train)
     groups = {kind: torch.tensor([own == kind for own in made.kinds]) for kind in ("robust", "nonrobust")}
-    return {kind: refit_head(classifier, features, train.labels, chosen, classes=4) for kind, chosen in groups.items()}
+    return {kind: refit_head(classifier, train, chosen, classes=4) for kind, chosen in groups.items()}
 
 
 @pytest.mark.parametrize("kind", ["robust", "nonrobust"])
@@ -61,7 +65,7 @@ def test_it_is_the_minimum_that_scikit_learn_finds(made):
     train = made.data.train.subset(slice(600))
     classifier = projecting(made)
     features = features_of(classifier, train)
-    fit = refit_head(classifier, features, train.labels, torch.ones(8, dtype=torch.bool), classes=4)
+    fit = refit_head(classifier, train, torch.ones(8, dtype=torch.bool), classes=4)
     scaled = ((features.double() - features.double().mean(0)) / features.double().std(0, correction=0)).numpy()
     reference = LogisticRegression(C=1 / (fit.strength * len(train)), max_iter=2000, tol=1e-8)
     reference.fit(scaled, train.labels.numpy())
@@ -78,10 +82,11 @@ def classifier_log_probabilities(classifier: nb.Classifier, images: nb.Images) -
 def test_without_features_the_most_frequent_class_speaks(made):
     classifier, train = projecting(made), made.data.train.subset(slice(400))
     labels = torch.where(torch.arange(400) < 250, 2, train.labels)
-    fit = refit_head(classifier, features_of(classifier, train), labels, torch.zeros(8, dtype=torch.bool), classes=4)
+    train = nb.Images(train.pixels, labels)
+    fit = refit_head(classifier, train, torch.zeros(8, dtype=torch.bool), classes=4)
     assert fit.features == 0
     assert (nb.predictions(fit.classifier, train) == 2).all()
-    clean, robust = nb.evaluate(fit.classifier, nb.Images(train.pixels, labels), radii=[0.5], steps=2)
+    clean, robust = nb.evaluate(fit.classifier, train, radii=[0.5], steps=2)
     assert clean.share == robust.share
 
 
@@ -89,7 +94,7 @@ def test_a_constant_feature_does_no_harm(made):
     classifier, train = projecting(made), made.data.train.subset(slice(400))
     features = features_of(classifier, train)
     features[:, 0] = 3.0
-    fit = refit_head(classifier, features, train.labels, torch.ones(8, dtype=torch.bool), classes=4)
+    fit = refit_head(classifier, train, torch.ones(8, dtype=torch.bool), classes=4, features=features)
     assert fit.classifier.weight.isfinite().all()
     assert float(fit.classifier.weight[:, 0].abs().max()) < 1e-6
 
@@ -99,9 +104,9 @@ def test_it_is_deterministic_and_leaves_the_classifier_alone(small):
     images = nb.Images(pixels, torch.arange(80) % 4)
     small.train()
     before = {name: value.clone() for name, value in small.state_dict().items()}
-    features = features_of(small, images, batch=32)
+    features = features_of(small, images)
     chosen = torch.arange(features.shape[1]) % 2 == 0
-    one, two = (refit_head(small, features, images.labels, chosen, classes=4, seed=3) for _ in range(2))
+    one, two = (refit_head(small, images, chosen, classes=4, seed=3) for _ in range(2))
     assert torch.equal(one.classifier.weight, two.classifier.weight)
     assert small.training
     assert all(torch.equal(before[name], value) for name, value in small.state_dict().items())
@@ -116,9 +121,9 @@ def test_the_frozen_copy_answers_alike(small):
     from notbugs.models import frozen
 
     pixels = torch.rand(80, 2, 6, 6, generator=generator(0, "heads"))
-    features = features_of(small, nb.Images(pixels, torch.arange(80) % 4))
-    chosen = torch.ones(features.shape[1], dtype=torch.bool)
-    refitted = refit_head(small, features, torch.arange(80) % 4, chosen, classes=4).classifier
+    images = nb.Images(pixels, torch.arange(80) % 4)
+    chosen = torch.ones(288, dtype=torch.bool)
+    refitted = refit_head(small, images, chosen, classes=4).classifier
     view = frozen(refitted, (2, 6, 6))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in view.modules())
     with refitted.evaluating():
@@ -129,14 +134,14 @@ def test_the_frozen_copy_answers_alike(small):
     ("change", "message"),
     [
         ({"chosen": torch.ones(5, dtype=torch.bool)}, "'chosen' must be bool of shape \\(8,\\)"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "'labels' must be one for each"),
-        ({"labels": torch.full((10,), 7)}, "'labels' must be between 0 and 3"),
+        ({"features": torch.rand(3, 8)}, "'features' must be of the 10 training images"),
         ({"features": torch.full((10, 8), math.nan)}, "'features' must be finite"),
+        ({"classes": 3}, "'labels' must be between 0 and 2"),
         ({"classes": 1}, "'classes' must be a whole number at or above 2"),
     ],
 )
 def test_wrong_input(made, change, message, unchecked):
-    given = {"features": torch.rand(10, 8), "labels": torch.arange(10) % 4, "classes": 4}
-    given |= {"chosen": torch.ones(8, dtype=torch.bool)} | change
+    given = {"train": made.data.train.subset(slice(10)), "classes": 4, "chosen": torch.ones(8, dtype=torch.bool)}
+    given |= {"features": torch.rand(10, 8)} | change
     with pytest.raises(InputError, match=message):
         refit_head(projecting(made), **given)

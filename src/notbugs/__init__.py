@@ -24,7 +24,6 @@ from notbugs.measure import Audit as Audit
 from notbugs.measure import audit as audit
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
-from notbugs.measure import features_of as features_of
 from notbugs.measure import measure_set as measure_set
 from notbugs.measure import predictions as predictions
 from notbugs.measure import refit_head as refit_head

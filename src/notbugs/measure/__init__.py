@@ -2,23 +2,45 @@
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
 from notbugs.measure.audit import Audit, audit
-from notbugs.measure.heads import features_of, refit_head
+from notbugs.measure.features import (
+    FeatureMap,
+    function_features,
+    layer,
+    linear_features,
+    logits,
+    penultimate,
+    pixels,
+    principal_components,
+)
+from notbugs.measure.heads import refit_head
 from notbugs.measure.rank import feature_rank
 from notbugs.measure.sets import measure_set
+from notbugs.measure.spectrum import UsefulnessSummary
 from notbugs.measure.statistics import Proportion, Spread, wilson
+from notbugs.measure.usefulness import Usefulness, usefulness
 
 __all__ = [
     "Accuracy",
     "AttackUsed",
     "Audit",
+    "FeatureMap",
     "Proportion",
     "Spread",
+    "Usefulness",
+    "UsefulnessSummary",
     "audit",
     "evaluate",
     "feature_rank",
-    "features_of",
+    "function_features",
+    "layer",
+    "linear_features",
+    "logits",
     "measure_set",
+    "penultimate",
+    "pixels",
     "predictions",
+    "principal_components",
     "refit_head",
+    "usefulness",
     "wilson",
 ]

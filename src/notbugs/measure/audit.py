@@ -18,8 +18,10 @@ from notbugs.errors import check_count, check_number, must
 from notbugs.files import write_tensors
 from notbugs.measure.accuracy import Accuracy, evaluate
 from notbugs.measure.drivers import Driver, drive
-from notbugs.measure.heads import features_of, refit_head
-from notbugs.measure.usefulness import Usefulness, usefulness
+from notbugs.measure.features import feature_values, penultimate
+from notbugs.measure.heads import refit_head
+from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
+from notbugs.measure.usefulness import usefulness
 from notbugs.measure.verdict import Measured, Verdict, verdict
 from notbugs.progress import Progress, silent
 from notbugs.search.fit import check_fits
@@ -48,20 +50,6 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class FeatureUse(_Model):
-    """One feature, for the class that decides its kind."""
-
-    feature: int
-    label: int = Field(description="the class")
-    kind: Literal["robust", "nonrobust", "useless"]
-    rho: float = Field(description="usefulness: E[y f(x)], y = 1 for the class and -1 for the others")
-    rho_low: float
-    rho_high: float
-    gamma: float = Field(description="robust usefulness: E[min y f(x + d)] over the threat model; an upper bound")
-    gamma_low: float
-    gamma_high: float
-
-
 class Group(_Model):
     """A linear head refitted on some features, on training images."""
 
@@ -72,11 +60,11 @@ class Group(_Model):
 
 
 class Sizes(_Model):
-    """How many images decided what; the first three are different images."""
+    """How many images decided what; no image is in two of them."""
 
-    fitted: int = Field(description="training images: mean and standard deviation of features, and heads")
-    sorted: int = Field(description="test images on which features were sorted")
-    measured: int = Field(description="test images on which accuracies were measured")
+    fitted: int = Field(description="training images that features are standardised and heads fitted on")
+    sorted: int = Field(description="test images that sorted the features")
+    measured: int = Field(description="test images that measured accuracies")
 
 
 class Audit(_Model):
@@ -87,11 +75,10 @@ class Audit(_Model):
     seed: int
     classes: int
     sizes: Sizes
-    steps: int = Field(description="of the search for gamma")
     guessing: float = Field(description="accuracy of naming the most frequent class: its share of all test images")
     model: list[Accuracy] = Field(description="of the model as it is: clean, then under PGD at every radius")
     groups: list[Group]
-    spectrum: list[FeatureUse] = Field(description="every feature, the most robust first")
+    usefulness: UsefulnessSummary
     drivers: list[Driver] = Field(description="what drives the most robust and the least robust useful features")
     verdict: Verdict
 
@@ -104,9 +91,15 @@ class Audit(_Model):
         """The group of this name."""
         return next(group for group in self.groups if group.name == name)
 
-    def count(self, kind: str) -> int:
-        """How many features are of a kind."""
-        return sum(row.kind == kind for row in self.spectrum)
+    @property
+    def spectrum(self) -> list[SpectrumRow]:
+        """Every feature, the most robust first."""
+        return by_robustness(self.usefulness)
+
+
+def by_robustness(found: UsefulnessSummary) -> list[SpectrumRow]:
+    """Every feature for its best class, the largest gamma first."""
+    return sorted(found.spectrum, key=lambda row: -row.gamma)
 
 
 def at_once(name: str, title: str, work: Callable[[Progress], Any]) -> Any:
@@ -119,7 +112,7 @@ def audit(
     data: Data,
     threat: Threat,
     *,
-    images: int = 250,
+    images: int = 50,
     measured: int = 1000,
     fit_images: int = 20_000,
     steps: int = 20,
@@ -130,10 +123,9 @@ def audit(
 ) -> Audit:
     """How much of a classifier's accuracy its robustly useful features carry, and how much its non-robust ones.
 
-    Every penultimate feature is sorted by `usefulness` into robustly useful, useful non-robust and not useful. A linear
-    head is refitted, on training images, on all features, on the robustly useful alone and on the useful non-robust
-    alone; clean and robust accuracy of the classifier and of the three are measured on test images that did not sort
-    the features.
+    Every penultimate feature is sorted by `usefulness`. A linear head is refitted, on training images, on all features,
+    on the robustly useful alone and on the useful non-robust alone; clean and robust accuracy of the classifier and of
+    the three are measured on test images that did not sort the features.
 
     Parameters
     ----------
@@ -144,13 +136,14 @@ def audit(
     threat : Threat
         Which changes of an image are valid, in pixel units.
     images : int
-        Test images that sort the features; half of the test images where there are not twice as many.
+        Test images that are searched to sort the features: two searches for each and every feature.
     measured : int
-        Other test images at most that measure accuracies.
+        Test images that measure accuracies, and as many others that sort the features; half of the test images each,
+        where there are fewer.
     fit_images : int
         Training images at most, drawn at random, for means and heads.
     steps, restarts : int
-        Of the searches; robust accuracy with step size 2.5 eps / steps.
+        Of PGD, with step size 2.5 eps / steps.
     seed : int
         Of draws and random starts.
     pictures : Path, optional
@@ -161,20 +154,20 @@ def audit(
     Raises
     ------
     InputError
-        Before any work: if the radius is not above 0 and finite, there are fewer than two test images, or the
+        Before any work: if the radius is not above 0 and finite, there are fewer than four test images, or the
         classifier does not fit the images or has no features.
     """
     check_number("eps", threat.eps, open_low=True)
-    counts = {"images": images, "measured": measured, "steps": steps, "restarts": restarts}
-    for name, value in counts.items():
+    for name, value in (("steps", steps), ("restarts", restarts)):
         check_count(name, value)
-    check_count("fit_images", fit_images, low=2)
+    for name, value in (("images", images), ("measured", measured), ("fit_images", fit_images)):
+        check_count(name, value, low=2)
     check_fits(classifier, data.train, len(data.classes))
     train = data.train.sample(fit_images, seed, "audit training images")
-    sorting, measuring = _parts(len(data.test), images, measured, seed)
+    sorting, measuring = _parts(len(data.test), measured, seed)
     work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, steps, restarts, seed, stage)
-    spectrum = work.spectrum()
-    model, groups = work.accuracies("model", classifier), work.groups(spectrum)
+    found = work.usefulness(min(images, len(sorting)))
+    model, groups = work.accuracies("model", classifier), work.groups(found.spectrum)
     guessing = float(torch.bincount(data.test.labels).max()) / len(data.test)
     return Audit(
         norm=threat.norm,
@@ -182,13 +175,12 @@ def audit(
         seed=seed,
         classes=len(data.classes),
         sizes=Sizes(fitted=len(train), sorted=len(sorting), measured=len(measuring)),
-        steps=steps,
         guessing=guessing,
         model=model,
         groups=groups,
-        spectrum=spectrum,
-        drivers=work.drivers(spectrum, pictures),
-        verdict=judge(model, groups, threat, guessing, len(spectrum)),
+        usefulness=found,
+        drivers=work.drivers(by_robustness(found), pictures),
+        verdict=judge(model, groups, threat, guessing),
     )
 
 
@@ -209,18 +201,25 @@ class _Work:
     @cached_property
     def features(self) -> Tensor:
         """Of the training images."""
-        return features_of(self.classifier, self.data.train)
+        return feature_values(penultimate(self.classifier), self.data.train)
 
-    def spectrum(self) -> list[FeatureUse]:
-        """Every feature, the most robust first."""
+    def usefulness(self, searched: int) -> UsefulnessSummary:
+        """Every feature, sorted."""
 
-        def work(progress: Progress) -> list[dict[str, Any]]:
-            images = self.data.test.subset(self.sorting)
-            how: dict[str, Any] = {"steps": self.steps, "seed": self.seed, "progress": progress}
-            found = usefulness(self.classifier, self.data.train, images, self.threat, **how)
-            return [row.model_dump() for row in _rows(found)]
+        def work(progress: Progress) -> dict[str, Any]:
+            found = usefulness(
+                self.classifier,
+                self.data.train,
+                self.data.test.subset(self.sorting),
+                self.threat,
+                classes=len(self.data.classes),
+                images=searched,
+                seed=self.seed,
+                progress=progress,
+            )
+            return found.summary().model_dump()
 
-        return [FeatureUse(**row) for row in self.stage("usefulness", "sort the features", work)]
+        return UsefulnessSummary(**self.stage("usefulness", "sort the features", work))
 
     def accuracies(self, name: str, classifier: Classifier) -> list[Accuracy]:
         """Clean, and under the attack at every radius."""
@@ -230,18 +229,24 @@ class _Work:
 
         return [Accuracy(**found) for found in self.stage(f"accuracy-{name}", f"attack the {name}", work)]
 
-    def groups(self, spectrum: list[FeatureUse]) -> list[Group]:
+    def groups(self, spectrum: list[SpectrumRow]) -> list[Group]:
         """Heads refitted on all features and on each kind."""
-        kinds = {row.feature: row.kind for row in spectrum}
+        kinds = [row.kind for row in spectrum]
         chosen: dict[GroupName, Tensor] = {"all": torch.ones(len(kinds), dtype=torch.bool)}
-        for kind in ("robust", "nonrobust"):
-            chosen[kind] = torch.tensor([kinds[number] == kind for number in range(len(kinds))])
+        for wanted in ("robust", "nonrobust"):
+            chosen[wanted] = torch.tensor([kind == wanted for kind in kinds])
         return [self._group(name, mask) for name, mask in chosen.items()]
 
     def _group(self, name: GroupName, chosen: Tensor) -> Group:
         def work(progress: Progress) -> dict[str, Any]:
-            labels, classes = self.data.train.labels, len(self.data.classes)
-            fit = refit_head(self.classifier, self.features, labels, chosen, classes=classes, seed=self.seed)
+            fit = refit_head(
+                self.classifier,
+                self.data.train,
+                chosen,
+                classes=len(self.data.classes),
+                features=self.features,
+                seed=self.seed,
+            )
             found = self._evaluated(fit.classifier, progress)
             return Group(name=name, features=fit.features, strength=fit.strength, accuracies=found).model_dump()
 
@@ -259,7 +264,7 @@ class _Work:
             progress=progress,
         )
 
-    def drivers(self, spectrum: list[FeatureUse], pictures: Path | None) -> list[Driver]:
+    def drivers(self, spectrum: list[SpectrumRow], pictures: Path | None) -> list[Driver]:
         """What drives the most robust features and the least robust of the useful ones."""
         robust = [row.feature for row in spectrum if row.kind == "robust"]
         nonrobust = [row.feature for row in reversed(spectrum) if row.kind == "nonrobust"]
@@ -282,11 +287,13 @@ class _Work:
         return driver.model_copy(update={"top": top, "start": numbers[driver.start]})
 
 
-def judge(model: list[Accuracy], groups: list[Group], threat: Threat, guessing: float, features: int) -> Verdict:
+def judge(model: list[Accuracy], groups: list[Group], threat: Threat, guessing: float) -> Verdict:
     """The verdict on accuracies clean and at the threat's radius."""
-    by_name = {group.name: _measured(group.features, group.accuracies, threat.eps) for group in groups}
+    by_name: dict[str, Measured] = {
+        group.name: _measured(group.features, group.accuracies, threat.eps) for group in groups
+    }
     return verdict(
-        _measured(features, model, threat.eps),
+        _measured(by_name["all"].features, model, threat.eps),
         by_name["all"],
         by_name["robust"],
         by_name["nonrobust"],
@@ -300,25 +307,10 @@ def _measured(features: int, found: list[Accuracy], eps: float) -> Measured:
     return Measured(features=features, clean=found[0].share, attacked=attacked.share)
 
 
-def _parts(total: int, sorting: int, measured: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Numbers of two samples of the test images without a common one, each in the order of the data."""
-    if total < 2:
-        raise must("data", "have at least two test images", total)
-    first = min(sorting, total // 2)
+def _parts(total: int, most: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of two equally large samples of the test images without a common one, each in the order of the data."""
+    if total < 4:
+        raise must("data", "have at least four test images", total)
+    count = min(most, total // 2)
     order = torch.randperm(total, generator=generator(seed, "audit test images"))
-    return order[:first].sort().values, order[first : first + measured].sort().values
-
-
-def _rows(found: Usefulness) -> list[FeatureUse]:
-    """Every feature for the class that decides its kind, the most robust first."""
-    rows = [_row(found, number) for number in range(len(found.rho))]
-    return sorted(rows, key=lambda row: -row.gamma)
-
-
-def _row(found: Usefulness, number: int) -> FeatureUse:
-    """A robust feature for the class where it is most robust, another where it is most useful."""
-    kind = "robust" if found.robust[number] else "nonrobust" if found.nonrobust[number] else "useless"
-    label = int((found.gamma if kind == "robust" else found.rho)[number].argmax())
-    names = ("rho", "rho_low", "rho_high", "gamma", "gamma_low", "gamma_high")
-    values = {name: float(getattr(found, name)[number, label]) for name in names}
-    return FeatureUse(feature=number, label=label, kind=kind, **values)
+    return order[:count].sort().values, order[count : 2 * count].sort().values

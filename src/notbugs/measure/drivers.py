@@ -12,7 +12,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
-from notbugs.measure.heads import features_of
+from notbugs.measure.features import feature_values, penultimate
 from notbugs.search import Objective, Schedule, search
 from notbugs.shapes import Batch, PerSample
 from notbugs.threat import Threat
@@ -83,7 +83,7 @@ def drive(
         `start`, `near` and `far`, shape (driver, channel, height, width).
     """
     number = torch.tensor(chosen)
-    values = ((features_of(classifier, images) - mean) / std)[:, number].T  # (driver, image)
+    values = ((feature_values(penultimate(classifier), images) - mean) / std)[:, number].T  # (driver, image)
     top = values.topk(min(TOP, len(images)), dim=1)
     start = values.abs().argmin(1)
     pictures = {"start": images.batch(start)[0], "top": torch.stack([images.batch(row)[0] for row in top.indices])}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
-from notbugs.progress import Progress, silent
+from notbugs.measure.features import feature_values, penultimate
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Features, Labels, Logits
 
@@ -82,44 +82,33 @@ class Fit:
     held_out: float
 
 
-def features_of(
-    classifier: Classifier, images: Images, *, batch: int = 500, progress: Progress = silent
-) -> Float[Tensor, "image feature"]:
-    """The features of every image, in fp32 and evaluation mode, on the CPU."""
-    found = []
-    with torch.no_grad(), classifier.evaluating("fp32"):
-        for first in range(0, len(images), batch):
-            inputs, _ = images.batch(slice(first, first + batch))
-            found.append(classifier.features(inputs.to(classifier.device)).cpu())
-            progress(min(first + batch, len(images)), len(images))
-    return torch.cat(found)
-
-
 def refit_head(
     classifier: Classifier,
-    features: Features,
-    labels: Labels,
+    train: Images,
     chosen: Bool[Tensor, " feature"],
     *,
     classes: int,
+    features: Features | None = None,
     seed: int = 0,
 ) -> Fit:
     """Fit a linear head on some features of a frozen classifier: multinomial logistic regression with an l2 penalty.
 
-    The features are standardised on these images. The penalty's weight is the one with the least cross-entropy on a
-    fifth of the images, held out at random; the head is then fitted on all of them. With no feature chosen the head
-    is a bias, and says the most frequent class.
+    The features are standardised on the training images. The penalty's weight is the one with the least cross-entropy
+    on a fifth of them, held out at random; the head is then fitted on all. With no feature chosen the head is a bias,
+    and says the most frequent class.
 
     Parameters
     ----------
     classifier : Classifier
         Whose features they are; left as it is.
-    features, labels : Tensor
-        Of training images: `features_of(classifier, train)`, shape (image, feature), and int64, shape (image,).
+    train : Images
+        Training images.
     chosen : Tensor
         Which features may speak: bool, shape (feature,).
     classes : int
         How many logits the head gives.
+    features : Tensor, optional
+        Of the training images, shape (image, feature), if they are known already.
     seed : int
         Of the images held out.
 
@@ -128,6 +117,8 @@ def refit_head(
     InputError
         If shapes do not fit, there are fewer than two images, or a feature is not finite.
     """
+    labels = train.labels
+    features = feature_values(penultimate(classifier), train) if features is None else features
     _check(features, labels, chosen, classes)
     group = features[:, chosen].double()
     mean = group.mean(0)
@@ -184,7 +175,7 @@ def _fitted(group: Tensor, labels: Labels, strength: float, start: tuple[Tensor,
 def _check(features: Tensor, labels: Tensor, chosen: Tensor, classes: int) -> None:
     check_count("classes", classes, low=2)
     if len(features) != len(labels) or len(labels) < 2:
-        raise must("labels", f"be one for each of at least two images, {len(features)}", tuple(labels.shape))
+        raise must("features", f"be of the {len(labels)} training images, at least two", tuple(features.shape))
     if chosen.shape != features.shape[1:] or chosen.dtype != torch.bool:
         rule = f"be bool of shape ({features.shape[1]},), one for each feature"
         raise must("chosen", rule, f"{chosen.dtype}, {tuple(chosen.shape)}")

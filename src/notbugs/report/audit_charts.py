@@ -6,7 +6,8 @@ import altair as alt
 from markupsafe import Markup
 
 from notbugs.measure.accuracy import Accuracy
-from notbugs.measure.audit import Audit, FeatureUse, GroupName
+from notbugs.measure.audit import Audit, GroupName
+from notbugs.measure.spectrum import Kind, SpectrumRow
 from notbugs.report.charts import MUTED, Style, curves, svg
 
 MODEL: Style = ("the model", "#3a3a38", "circle", [])
@@ -15,10 +16,11 @@ GROUPS: dict[GroupName, Style] = {
     "robust": ("robust alone", "#0072b2", "square", []),
     "nonrobust": ("non-robust alone", "#d55e00", "diamond", []),
 }
-KINDS = {
+KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
     "robust": ("robustly useful", "#0072b2", "square"),
+    "undecided": ("useful, undecided", "#b97a00", "triangle-up"),
     "nonrobust": ("useful, non-robust", "#d55e00", "diamond"),
-    "useless": ("not useful", "#8a8984", "circle"),
+    "useless": ("not shown to be useful", "#8a8984", "circle"),
 }
 
 
@@ -31,31 +33,26 @@ def against_radius(audit: Audit) -> Markup:
 
 
 def spectrum(audit: Audit, *, width: int = 300, height: int = 240) -> Markup:
-    """Robust usefulness gamma against usefulness rho, a mark a feature, with intervals of gamma."""
-    rows = [_mark(row) for row in audit.spectrum]
-    names = {kind: f"{label}: {audit.count(kind)}" for kind, (label, _, _) in KINDS.items()}
-    for row in rows:
-        row["kind"] = names[str(row["kind"])]
-    domain, ranges = list(names.values()), list(zip(*KINDS.values(), strict=True))
-    colour = alt.Color("kind:N", scale=alt.Scale(domain=domain, range=list(ranges[1])), legend=None)
+    """Robust usefulness gamma against usefulness rho without its sign, a mark a feature, with intervals of gamma."""
+    counts = audit.usefulness.of_features.model_dump()
+    names = {kind: f"{label}: {counts[kind]}" for kind, (label, _, _) in KINDS.items()}
     legend = alt.Legend(orient="top", title=None, direction="vertical", labelLimit=0, symbolSize=70, symbolOpacity=1)
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("rho:Q", title="usefulness \u03c1", scale=alt.Scale(zero=True, nice=True)).axis(
-            tickCount=5, grid=False
-        ),
-        color=colour.legend(legend),
+    colours, shapes = ([KINDS[kind][place] for kind in names] for place in (1, 2))
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=list(names.values()), range=colours), legend=legend)
+    shape = alt.Shape("kind:N", scale=alt.Scale(domain=list(names.values()), range=shapes), legend=legend)
+    marks = alt.Data(values=[_mark(row) | {"kind": names[row.kind]} for row in audit.spectrum])
+    base = alt.Chart(marks).encode(
+        x=alt.X("rho:Q", title="usefulness |\u03c1|").axis(tickCount=5, grid=False), color=colour
     )
-    y = alt.Y("gamma:Q", title="robust usefulness \u03b3", scale=alt.Scale(zero=True, nice=True)).axis(tickCount=5)
-    whiskers = base.mark_rule(opacity=0.3).encode(y=alt.Y("low:Q"), y2="high:Q")
-    shape = alt.Shape("kind:N", scale=alt.Scale(domain=domain, range=list(ranges[2])), legend=legend)
+    y = alt.Y("gamma:Q", title="robust usefulness \u03b3").axis(tickCount=5)
+    whiskers = base.mark_rule(opacity=0.3).encode(y="low:Q", y2="high:Q")
     points = base.mark_point(filled=True, size=26, opacity=0.85).encode(y=y, shape=shape)
     zero = alt.Chart(alt.Data(values=[{"gamma": 0}])).mark_rule(color=MUTED, strokeWidth=1).encode(y="gamma:Q")
-    chart = alt.layer(zero, whiskers, points).properties(width=width, height=height)
     text = (
-        f"Marks, one for each of {len(rows)} features: robust usefulness at {audit.threat_name} against usefulness. "
-        f"{'; '.join(domain)}."
+        f"Marks, one for each of {len(audit.spectrum)} features: robust usefulness at {audit.threat_name} against "
+        f"usefulness. {'; '.join(names.values())}."
     )
-    return svg(chart, text)
+    return svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text)
 
 
 def _points(found: list[Accuracy]) -> list[dict[str, float]]:
@@ -70,5 +67,5 @@ def _points(found: list[Accuracy]) -> list[dict[str, float]]:
     ]
 
 
-def _mark(row: FeatureUse) -> dict[str, float | str]:
-    return {"rho": row.rho, "gamma": row.gamma, "low": row.gamma_low, "high": row.gamma_high, "kind": row.kind}
+def _mark(row: SpectrumRow) -> dict[str, float]:
+    return {"rho": abs(row.rho), "gamma": row.gamma, "low": row.gamma_low, "high": row.gamma_high}

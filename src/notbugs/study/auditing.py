@@ -28,10 +28,10 @@ class AuditJob(Source, Model):
     """Audit one classifier."""
 
     threat: str = Field("l2:0.5", description="Norm and radius in pixel units, as l2:0.5 or linf:0.03.")
-    images: int = Field(250, ge=1, description="Test images that sort the features: most of the time goes here.")
-    measured: int = Field(1000, ge=1, description="Other test images at most, that measure accuracies.")
+    images: int = Field(50, ge=2, description="Test images searched to sort the features; most of the time goes here.")
+    measured: int = Field(1000, ge=2, description="Test images that measure accuracies; as many others sort features.")
     fit_images: int = Field(20_000, ge=2, description="Training images at most, for the refitted heads.")
-    steps: int = Field(20, ge=1, description="Of the searches.")
+    steps: int = Field(20, ge=1, description="Of PGD.")
     restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")
 
 
