@@ -24,6 +24,8 @@ from notbugs.measure import Audit as Audit
 from notbugs.measure import FeatureMap as FeatureMap
 from notbugs.measure import Usefulness as Usefulness
 from notbugs.measure import audit as audit
+from notbugs.measure import containment as containment
+from notbugs.measure import ensemble as ensemble
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
 from notbugs.measure import function_features as function_features

@@ -2,6 +2,7 @@
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
 from notbugs.measure.audit import Audit, audit
+from notbugs.measure.constructions import containment, ensemble
 from notbugs.measure.features import (
     FeatureMap,
     function_features,
@@ -29,6 +30,8 @@ __all__ = [
     "Usefulness",
     "UsefulnessSummary",
     "audit",
+    "containment",
+    "ensemble",
     "evaluate",
     "feature_rank",
     "function_features",
