@@ -225,20 +225,7 @@ def test_threats():
 # The command
 
 
-QUICK = (
-    "--data",
-    "planted",
-    "--images",
-    "60",
-    "--measured",
-    "80",
-    "--fit-images",
-    "400",
-    "--steps",
-    "3",
-    "--precision",
-    "fp32",
-)
+QUICK = "--data planted --images 20 --measured 80 --fit-images 400 --steps 3 --precision fp32".split()
 
 
 @pytest.fixture(scope="module")
