@@ -225,7 +225,8 @@ def test_threats():
 # The command
 
 
-QUICK = "--data planted --images 20 --measured 80 --fit-images 400 --steps 3 --precision fp32".split()
+QUICK = ["--data", "planted", "--images", "20", "--measured", "80", "--steps", "3", "--precision", "fp32"]
+QUICK += ["--fit-images", "400"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 
 from notbugs.errors import InputError
 from notbugs.measure.accuracy import Accuracy, AttackUsed
-from notbugs.measure.audit import Audit, Group, Sizes, judge
+from notbugs.measure.audit import judge
+from notbugs.measure.audited import Audit, Group, Sizes
 from notbugs.measure.drivers import Driver
 from notbugs.measure.spectrum import KINDS, KindCounts, SpectrumRow, UsefulnessSummary
 from notbugs.report import write_audit_page

@@ -1,7 +1,8 @@
 """Measurement: every number with its interval."""
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
-from notbugs.measure.audit import Audit, audit
+from notbugs.measure.audit import audit
+from notbugs.measure.audited import Audit
 from notbugs.measure.constructions import containment, ensemble
 from notbugs.measure.features import (
     FeatureMap,

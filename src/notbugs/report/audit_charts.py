@@ -6,7 +6,7 @@ import altair as alt
 from markupsafe import Markup
 
 from notbugs.measure.accuracy import Accuracy
-from notbugs.measure.audit import Audit, GroupName
+from notbugs.measure.audited import Audit, GroupName
 from notbugs.measure.spectrum import Kind, SpectrumRow
 from notbugs.report.charts import MUTED, Style, curves, svg
 

@@ -15,7 +15,8 @@ from rich.table import Table
 from notbugs.errors import InputError, must
 from notbugs.files import only_writer, sha256, write_json, write_text
 from notbugs.measure import Accuracy
-from notbugs.measure.audit import PARTS, Audit, audit
+from notbugs.measure.audit import PARTS, audit
+from notbugs.measure.audited import Audit
 from notbugs.study.folder import Console, StudyFolder, check_writable
 from notbugs.study.machine import surroundings
 from notbugs.study.sections import Model, Source
