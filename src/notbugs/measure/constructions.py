@@ -17,14 +17,16 @@ from notbugs.shapes import Features
 
 
 def ensemble(source: FeatureSource, found: Usefulness, label: int, count: int) -> FeatureMap:
-    """One feature made of many: the sum of the standardised non-robust features that are most useful for a class.
+    """One feature made of many: the standardised non-robust features that are most useful for a class, weighted by rho.
+
+    Of uncorrelated features this is their most useful sum: its rho is the root of the sum of their squares.
 
     Parameters
     ----------
     source : FeatureMap, Classifier or callable
         What `found` was measured of.
     found : Usefulness
-        Says which features are useful and non-robust for class `label`; those of negative rho count negatively.
+        Says which features are useful and non-robust for class `label`; those of negative rho have negative weights.
     label : int
         The class.
     count : int
@@ -40,10 +42,8 @@ def ensemble(source: FeatureSource, found: Usefulness, label: int, count: int) -
     rho = found.rho[:, label].where(found.kind[:, label] == KINDS.index("nonrobust"), 0.0)
     if check_count("count", count) > (there := int((rho != 0).sum())):
         raise must("count", f"be at most {there}, the non-robust features of class {label}", count)
-    chosen = rho.abs().topk(count).indices
-    weight = torch.zeros_like(rho)
-    weight[chosen] = rho[chosen].sign()
-    return _mixed(source, found, weight, f"ensemble of {count}, class {label}")
+    least = rho.abs().topk(count).values[-1]
+    return _mixed(source, found, rho.where(rho.abs() >= least, 0.0), f"ensemble of {count}, class {label}")
 
 
 def containment(
