@@ -23,6 +23,7 @@ from notbugs.data import planted as planted
 from notbugs.errors import InputError as InputError
 from notbugs.measure import Accuracy as Accuracy
 from notbugs.measure import Agreement as Agreement
+from notbugs.measure import Audit as Audit
 from notbugs.measure import FeatureMap as FeatureMap
 from notbugs.measure import Outcome as Outcome
 from notbugs.measure import OverSeeds as OverSeeds
@@ -30,6 +31,7 @@ from notbugs.measure import PairedTest as PairedTest
 from notbugs.measure import Sign as Sign
 from notbugs.measure import Transfer as Transfer
 from notbugs.measure import Usefulness as Usefulness
+from notbugs.measure import audit as audit
 from notbugs.measure import autoattack as autoattack
 from notbugs.measure import containment as containment
 from notbugs.measure import correlation as correlation
@@ -49,6 +51,7 @@ from notbugs.measure import penultimate as penultimate
 from notbugs.measure import pixels as pixels
 from notbugs.measure import predictions as predictions
 from notbugs.measure import principal_components as principal_components
+from notbugs.measure import refit_head as refit_head
 from notbugs.measure import relabelled_accuracy as relabelled_accuracy
 from notbugs.measure import transfer as transfer
 from notbugs.measure import usefulness as usefulness

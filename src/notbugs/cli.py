@@ -14,8 +14,8 @@ from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
 from notbugs.measure import Accuracy, Agreement
-from notbugs.report import require_extra, write_report, write_transfer
-from notbugs.study import BuildJob, EvaluateJob, Kind, Recipe, TrainJob, TransferJob, VerifyJob
+from notbugs.report import require_extra, write_audit_page, write_report, write_transfer
+from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Recipe, TrainJob, TransferJob, VerifyJob
 from notbugs.theory import write_theory_page
 
 app = App(
@@ -27,6 +27,7 @@ app = App(
 Flat = Parameter(name="*")
 NO_SETTINGS = Recipe()
 TRAIN, BUILD, EVALUATE, VERIFY, TRANSFER = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob(), TransferJob()
+TRAIN, BUILD, EVALUATE, AUDIT, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), AuditJob(), VerifyJob()
 
 
 @app.command
@@ -172,6 +173,33 @@ def transfer(
     if not quiet:
         print(*found.lines(), sep="\n")
     print(write_transfer(out))
+
+
+def audit(
+    model: Path, /, *, out: Path | None = None, quiet: bool = False, job: Annotated[AuditJob, Flat] = AUDIT
+) -> None:
+    """How much of a classifier's accuracy rests on features that a small change of the image turns round.
+
+    The same command again goes on where a killed one stopped. The last line printed is the path of the page;
+    `audit.json` beside it has every number.
+
+    Parameters
+    ----------
+    model
+        A file of `notbugs train`, or any weights with --architecture, --mean and --std.
+    out
+        The folder to write; runs/audit-MODEL by default.
+    quiet
+        Print only the verdict and the path of the page.
+    """
+    require_extra()
+    _refuse_workers("audit")
+    folder = out or Path("runs") / f"audit-{model.stem}"
+    found = study.audit_one(model, job, folder, _console(quiet)).audit
+    if not quiet:
+        show(study.audit_table(found))
+    print(*found.verdict.sentences, sep="\n")
+    print(write_audit_page(folder))
 
 
 @app.command

@@ -1,6 +1,8 @@
 """Measurement: every number with its interval."""
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, evaluate, outcomes, predictions
+from notbugs.measure.audit import audit
+from notbugs.measure.audited import Audit
 from notbugs.measure.autoattack import Agreement, autoattack
 from notbugs.measure.constructions import containment, ensemble
 from notbugs.measure.correlation import Correlation, correlation
@@ -14,6 +16,7 @@ from notbugs.measure.features import (
     pixels,
     principal_components,
 )
+from notbugs.measure.heads import refit_head
 from notbugs.measure.masking import Sign, masking_signs
 from notbugs.measure.paired import PairedTest, paired
 from notbugs.measure.rank import feature_rank
@@ -29,6 +32,7 @@ __all__ = [
     "Accuracy",
     "Agreement",
     "AttackUsed",
+    "Audit",
     "Correlation",
     "Difference",
     "FeatureMap",
@@ -42,6 +46,7 @@ __all__ = [
     "Transferred",
     "Usefulness",
     "UsefulnessSummary",
+    "audit",
     "autoattack",
     "containment",
     "correlation",
@@ -61,6 +66,7 @@ __all__ = [
     "pixels",
     "predictions",
     "principal_components",
+    "refit_head",
     "relabelled_accuracy",
     "transfer",
     "usefulness",

@@ -48,6 +48,11 @@ def write_report(folder: Path) -> Path:
 
 def write_transfer(folder: Path) -> Path:
     """Write `transfer.html` beside the `transfer.json` of `notbugs transfer`, from it alone, and return its path.
+def write_audit_page(folder: Path) -> Path:
+    """Write `audit.html` into the folder of an audit and return its path.
+
+    Reads `audit.json` and, where there is one, `pictures.safetensors`. Takes seconds and runs no model. The page
+    appears whole or not at all.
 
     Raises
     ------
@@ -61,4 +66,14 @@ def write_transfer(folder: Path) -> Path:
 
     path = folder / "transfer.html"
     write_text(path, render_transfer(read_transfer(folder / "transfer.json")))
+        If a library of the page is missing, or a file of the audit is missing or malformed.
+    """
+    require_extra()
+    from notbugs.files import write_text
+    from notbugs.report.audit import read_pictures, render_audit
+    from notbugs.report.reading import read_audit
+
+    page = render_audit(read_audit(folder / "audit.json"), read_pictures(folder / "pictures.safetensors"))
+    path = folder / "audit.html"
+    write_text(path, page)
     return path

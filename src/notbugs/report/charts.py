@@ -7,6 +7,7 @@ a figure is ours or a number, never a user's.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -17,9 +18,12 @@ from notbugs.report import paper
 from notbugs.report.lineup import Lineup, Member
 from notbugs.report.wording import NORMS, percent
 
+Style = tuple[str, str, str, list[int]]
+"""Of a series: label, colour, shape, dashes."""
+
 INK, MUTED, GRID, PAGE = "#1b1b1a", "#5f5e5a", "#deddd8", "#fffffe"
 CLEAN, ROBUST = "#7fbde3", "#c64b00"
-SERIES: dict[tuple[str, str], tuple[str, str, str, list[int]]] = {  # label, colour, shape, dashes
+SERIES: dict[tuple[str, str], Style] = {
     ("D", "standard"): ("D, standard", "#3a3a38", "circle", []),
     ("D", "adversarial"): ("D, adversarial", "#0072b2", "square", []),
     ("D_R", "standard"): ("D_R", "#009e73", "triangle-up", []),
@@ -89,6 +93,7 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
     values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
     chart = alt.layer(bars, whiskers, reference, values).resolve_legend(color="independent", shape="independent")
     return to_svg(chart.properties(width=width, height=height), _bar_text(rows))
+    return svg(chart.properties(width=width, height=height), _bar_text(rows))
 
 
 def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height: int = 240) -> Markup | None:
@@ -99,13 +104,31 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height:
     if len({m.train_set for m in members}) < 2:
         return None
     series = [(_style(member), _points(member)) for member in members]
+    text = f"Lines of accuracy against radius, experiment {experiment}."
+    return curves(series, lineup.norm or "l2", lineup.radii, text, width=width, height=height)
+
+
+def curves(
+    series: list[tuple[Style, list[dict[str, float]]]],
+    norm: str,
+    radii: Sequence[float],
+    text: str,
+    *,
+    width: int = 236,
+    height: int = 240,
+) -> Markup:
+    """Lines of accuracy against radius, with bands and names at their ends.
+
+    `series` are styles with points of `radius`, and `accuracy`, `low` and `high` in per cent; `text` begins what those
+    read who do not see it.
+    """
     rows = [{"series": style[0], **point} for style, points in series for point in points]
     labels = [style[0] for style, _ in series]
     colour = alt.Color("series:N", scale=alt.Scale(domain=labels, range=[style[1] for style, _ in series]), legend=None)
-    last = lineup.radii[-1]
+    last = radii[-1]
     scale = alt.Scale(domain=[-0.04 * last, 1.1 * last], nice=False, zero=False)
-    x = alt.X("radius:Q", title=f"{NORMS[lineup.norm or 'l2']} radius, pixels in [0, 1]", scale=scale).axis(
-        values=[0, *lineup.radii], labelExpr="toString(datum.value)", grid=False, labelOverlap="greedy"
+    x = alt.X("radius:Q", title=f"{NORMS[norm]} radius, pixels in [0, 1]", scale=scale).axis(
+        values=[0, *radii], labelExpr="toString(datum.value)", grid=False, labelOverlap="greedy"
     )
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
     band = base.mark_area(opacity=0.16).encode(y=percent_axis("accuracy (%)", field="low", top=101), y2="high:Q")
@@ -116,11 +139,12 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height:
     shapes = alt.Shape("series:N", scale=alt.Scale(domain=labels, range=[style[2] for style, _ in series]), legend=None)
     points = base.mark_point(filled=True, size=55, opacity=1).encode(y="accuracy:Q", shape=shapes)
     chart = alt.layer(band, line, points, *_end_labels(series, last, height, shapes))
-    text = f"Lines of accuracy against radius, experiment {experiment}. " + " ".join(
+    parts = (
         f"{style[0]}: " + ", ".join(f"{p['accuracy']:.1f} at {p['radius']:g}" for p in points) + "."
         for style, points in series
     )
     return to_svg(chart.properties(width=width, height=height), text, room=width + 150)
+    return svg(chart.properties(width=width, height=height), " ".join([text, *parts]), room=width + 150)
 
 
 def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
@@ -155,7 +179,7 @@ def _bar_text(rows: list[dict[str, Any]]) -> str:
     return f"Bars. {'; '.join(parts)}."
 
 
-def _style(member: Member) -> tuple[str, str, str, list[int]]:
+def _style(member: Member) -> Style:
     return INDEPENDENT if member.name == "independent" else SERIES[member.train_set, member.training]
 
 
@@ -206,21 +230,22 @@ def legend(width: int, **symbol: Any) -> alt.Legend:
 
 
 def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
+def svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
     """Render `chart`, at least `room` wide, with `text` for those who do not see it."""
-    svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": _CONFIG}, allowed_base_urls=[])
+    drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": _CONFIG}, allowed_base_urls=[])
     for colour in dict.fromkeys(_COLOURS):
-        svg = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', svg, flags=re.IGNORECASE)
-    svg = re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _subscript, svg)
-    svg = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", svg)
+        drawn = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', drawn, flags=re.IGNORECASE)
+    drawn = re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _subscript, drawn)
+    drawn = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", drawn)
     head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
-    found = head.search(svg)
+    found = head.search(drawn)
     if not found:
         raise RuntimeError("vl-convert returned an SVG without a size")
     width = max(room, float(found[1]))
     opening = Markup('<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}">').format(
         text, width, found[2], width
     )
-    return Markup(opening + Markup(head.sub("", svg, count=1)))
+    return Markup(opening + Markup(head.sub("", drawn, count=1)))
 
 
 def _subscript(found: re.Match[str]) -> str:

@@ -32,7 +32,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
     """The whole page as HTML, without what the run does not have."""
     lineup = line_up(results)
     classes = class_names(results.study.data.get("classes"))
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         results=results,
         study=results.study,
         lineup=lineup,
@@ -87,15 +87,16 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates, with the filters and tests they use."""
+    made = Environment(
         loader=PackageLoader("notbugs.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "sets": wording.sets,
         "percent": wording.percent,
         "number": wording.number,
@@ -103,11 +104,11 @@ def _environment() -> Environment:
         "date": wording.date,
         "shown": shown,
     }
-    environment.tests |= {
+    made.tests |= {
         "proportion": lambda value: isinstance(value, Proportion),
         "spread": lambda value: isinstance(value, Spread),
     }
-    return environment
+    return made
 
 
 def _table_1(lineup: Lineup) -> list[tuple[str, Any, float | None]]:

@@ -16,6 +16,10 @@ from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.results import Results
 
 Model = TypeVar("Model", bound=BaseModel)
+from notbugs.study.auditing import AuditFile
+from notbugs.study.results import Results
+
+Made = TypeVar("Made", bound=BaseModel)
 Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -32,6 +36,11 @@ def read_results(path: Path) -> Results:
 
 def read_transfer(path: Path) -> TransferFound:
     """Read `transfer.json`.
+    return _read(path, Results, "a results", "study")
+
+
+def read_audit(path: Path) -> AuditFile:
+    """Read `audit.json`.
 
     Raises
     ------
@@ -39,6 +48,21 @@ def read_transfer(path: Path) -> TransferFound:
         If the file is missing, or is not one of this version of notbugs.
     """
     return _read(path, TransferFound)
+    return _read(path, AuditFile, "an audit", "audit")
+
+
+def _read(path: Path, kind: type[Made], name: str, work: str) -> Made:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise InputError(f"There is no {path}. Give the folder of a finished {work}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(
+            f"{path} is not {name} file that this version of notbugs reads: {where}: {first['msg']}. "
+            f"Give the command of the {work} again."
+        ) from error
 
 
 def read_gallery(path: Path) -> Arrays | None:

@@ -1,5 +1,6 @@
 """A study: one run of the whole chain from a recipe; it leaves one folder. And its steps, one at a time."""
 
+from notbugs.study.auditing import AuditFile, AuditJob, audit_one, audit_table
 from notbugs.study.chain import run
 from notbugs.study.recipe import Recipe, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
@@ -17,6 +18,8 @@ from notbugs.study.single import (
 from notbugs.study.transferring import TransferJob, transfer_one
 
 __all__ = [
+    "AuditFile",
+    "AuditJob",
     "BuildJob",
     "EvaluateJob",
     "Kind",
@@ -25,6 +28,8 @@ __all__ = [
     "TrainJob",
     "TransferJob",
     "VerifyJob",
+    "audit_one",
+    "audit_table",
     "build_one",
     "evaluate_one",
     "folder_name",

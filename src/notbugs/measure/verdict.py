@@ -1,0 +1,175 @@
+"""What an audit's numbers say, by rules: how much each group of features keeps, and what the model rests on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from notbugs.measure.statistics import Proportion
+
+LEVELS = ((0.9, "nearly all"), (0.5, "most"), (0.1, "a part"), (-1e9, "next to nothing"))
+"""From which share on a word is used."""
+HALF = 0.5
+"""The share above which a group carries the model, and robust accuracy counts as held."""
+
+Basis = Literal["robust", "unused", "nonrobust", "open"]
+
+
+class Kept(BaseModel):
+    """How much of one accuracy is left in another.
+
+    The interval is that of the accuracy in the numerator: both are measured on the same images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, part: Proportion, whole: Proportion, guessing: float) -> Kept | None:
+        """(part - guessing) / (whole - guessing); None where `whole` cannot be told from guessing."""
+        if whole.low <= guessing:
+            return None
+        share = [(value - guessing) / (whole.value - guessing) for value in (part.value, part.low, part.high)]
+        return cls(value=share[0], low=share[1], high=share[2])
+
+    @property
+    def words(self) -> str:
+        """The share in words: those of both ends of the interval where they differ."""
+        least, most = _word(self.low), _word(self.high)
+        return least if least == most else f"{least} or {most}"
+
+
+class Verdict(BaseModel):
+    """Three sentences, and what they were made from.
+
+    All shares are of accuracy over guessing, that is over naming the most frequent class. `basis` is "robust" where
+    robustly useful features keep more than half of what all features have, and the attack leaves the model more than
+    half of what it has; "unused" where they keep more than half but the attack leaves less; "nonrobust" where they keep
+    less than half, the useful non-robust ones more, and the attack leaves less; "open" otherwise. "More" and "less" are
+    claimed only where the whole interval is on that side.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    basis: Basis
+    robust: Kept | None = Field(description="kept by robustly useful features, of what all features have over guessing")
+    nonrobust: Kept | None = Field(description="the same of useful non-robust features")
+    held: Kept | None = Field(description="of what the model has over guessing, what the attack leaves")
+    sentences: tuple[str, str, str]
+
+
+class Measured(BaseModel):
+    """An accuracy clean and under the threat, and the number of features behind it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    features: int
+    clean: Proportion
+    attacked: Proportion
+
+
+def verdict(
+    model: Measured, every: Measured, robust: Measured, nonrobust: Measured, *, guessing: float, threat: str
+) -> Verdict:
+    """Judge an audit.
+
+    Parameters
+    ----------
+    model : Measured
+        The classifier as it is.
+    every, robust, nonrobust : Measured
+        Linear heads refitted on all of its features, on the robustly useful, on the useful non-robust ones.
+    guessing : float
+        Accuracy of naming the most frequent class.
+    threat : str
+        Its name, for the sentences: `l2 0.5`.
+    """
+    kept = Kept.of(robust.clean, every.clean, guessing)
+    other = Kept.of(nonrobust.clean, every.clean, guessing)
+    held = Kept.of(model.attacked, model.clean, guessing)
+    basis = _basis(kept, other, held)
+    return Verdict(
+        basis=basis,
+        robust=kept,
+        nonrobust=other,
+        held=held,
+        sentences=(
+            _first(every, robust, kept, guessing),
+            _second(nonrobust, other, threat),
+            _third(model, robust, basis, threat),
+        ),
+    )
+
+
+def _basis(robust: Kept | None, nonrobust: Kept | None, held: Kept | None) -> Basis:
+    if not (robust and nonrobust and held):
+        return "open"
+    if robust.low > HALF and held.low > HALF:
+        return "robust"
+    if held.high >= HALF:
+        return "open"
+    if robust.low > HALF:
+        return "unused"
+    return "nonrobust" if robust.high < HALF < nonrobust.low else "open"
+
+
+def _first(every: Measured, robust: Measured, kept: Kept | None, guessing: float) -> str:
+    whole = _quoted(every.clean)
+    reference = f"a head on all {every.features} features reaches {whole} and guessing {100 * guessing:.1f} %"
+    if kept is None:
+        return f"This model's features cannot be told from guessing: {reference}."
+    if not robust.features:
+        return f"None of its {every.features} features is robustly useful, so none may speak alone, where {reference}."
+    return (
+        f"{_counted(robust.features, 'robustly useful feature')} alone {_keep(robust.features)} {kept.words} of what "
+        f"its features know: a head refitted on them is right on {_quoted(robust.clean)} of the images, where "
+        f"{reference}."
+    )
+
+
+def _second(nonrobust: Measured, kept: Kept | None, threat: str) -> str:
+    if not nonrobust.features:
+        return "It has no useful non-robust feature."
+    counted = _counted(nonrobust.features, "useful non-robust feature")
+    share = f" {_keep(nonrobust.features)} {kept.words} of it and" if kept else ""
+    return (
+        f"{counted} alone{share} {'reach' if nonrobust.features > 1 else 'reaches'} {_quoted(nonrobust.clean)}, of "
+        f"which an attack at {threat} leaves {_quoted(nonrobust.attacked)}."
+    )
+
+
+def _third(model: Measured, robust: Measured, basis: Basis, threat: str) -> str:
+    fall = f"The same attack takes the model itself from {_quoted(model.clean)} to {_quoted(model.attacked)}"
+    return f"{fall}: {_conclusion(model, robust, basis)}."
+
+
+def _conclusion(model: Measured, robust: Measured, basis: Basis) -> str:
+    if basis == "robust":
+        return "its accuracy rests on features that survive such a change"
+    if basis == "nonrobust":
+        return "its accuracy rests on features that such a change turns round"
+    if basis == "unused":
+        gain = robust.attacked.low > model.attacked.high
+        more = f", which alone would leave {_quoted(robust.attacked)}" if gain else ""
+        return f"it has robust features{more}, but others decide what it says"
+    return "on what its accuracy rests these numbers do not decide"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"Its one {what}" if count == 1 else f"Its {count} {what}s"
+
+
+def _keep(count: int) -> str:
+    return "keeps" if count == 1 else "keep"
+
+
+def _word(share: float) -> str:
+    return next(word for least, word in LEVELS if share >= least)
+
+
+def _quoted(share: Proportion) -> str:
+    return f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})"

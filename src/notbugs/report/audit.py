@@ -1,0 +1,122 @@
+"""The page of an audit: `audit.html`, made from `audit.json` and `pictures.safetensors` without running a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from notbugs.errors import InputError
+from notbugs.measure.drivers import Driver
+from notbugs.report import audit_charts
+from notbugs.report.page import environment, flat
+from notbugs.report.pictures import SIDE, png
+from notbugs.report.reading import Arrays
+from notbugs.report.wording import duration
+from notbugs.study.auditing import AuditFile
+
+LISTED = 200
+"""Features in the table of the page, at most; half the most robust, half the least."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One feature with its pictures, as data URIs."""
+
+    driver: Driver
+    top: list[str]
+    start: str
+    near: str
+    far: str
+    difference: str
+    gain: float
+
+
+def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
+    """The whole page as HTML."""
+    audit = found.audit
+    rows = _rows(found, pictures) if pictures else []
+    kinds = {row.feature: row for row in audit.spectrum}
+    half = LISTED // 2
+    listed = audit.spectrum if len(audit.spectrum) <= LISTED else audit.spectrum[:half] + audit.spectrum[-half:]
+    side = found.data["shape"][2]
+    return environment().get_template("audit.html.j2").render(
+        found=found,
+        audit=audit,
+        classes=found.data["classes"],
+        radii=[item.attack.eps for item in audit.model if item.attack],
+        curve=audit_charts.against_radius(audit),
+        spectrum=audit_charts.spectrum(audit),
+        drivers=[
+            (kind, chosen)
+            for kind in ("robust", "nonrobust")
+            if (chosen := [row for row in rows if kinds[row.driver.feature].kind == kind])
+        ],
+        kinds=kinds,
+        listed=listed,
+        side=max(1, round(SIDE / side)) * side if side <= SIDE else SIDE,
+        pixelated=side <= SIDE,
+        settings=_tables(found),
+    )  # fmt: skip
+
+
+def read_pictures(path: Path) -> Arrays | None:
+    """The pictures of an audit; None where there are none.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and audit again.") from error
+
+
+def _rows(found: AuditFile, pictures: Arrays) -> list[Row]:
+    drivers = found.audit.drivers
+    wanted = {"start", "near", "far", "top"}
+    if set(pictures) != wanted or any(len(array) != len(drivers) for array in pictures.values()):
+        raise InputError("pictures.safetensors does not belong to audit.json. Delete it and audit again.")
+    floats = {name: array.astype(np.float64) for name, array in pictures.items()}
+    return [_row(driver, {name: array[row] for name, array in floats.items()}) for row, driver in enumerate(drivers)]
+
+
+def _row(driver: Driver, pictures: dict[str, NDArray[np.float64]]) -> Row:
+    change = pictures["near"] - pictures["start"]
+    gain = 0.5 / max(float(np.abs(change).max()), 1e-12)
+    return Row(
+        driver,
+        top=[_shown(image) for image in pictures["top"]],
+        start=_shown(pictures["start"]),
+        near=_shown(pictures["near"]),
+        far=_shown(pictures["far"]),
+        difference=_shown(0.5 + gain * change),
+        gain=gain,
+    )
+
+
+def _shown(image: NDArray[np.float64]) -> str:
+    """Grey or RGB as it is, of other numbers of channels the mean; as a data URI."""
+    return png(image if len(image) in (1, 3) else image.mean(0, keepdims=True))
+
+
+def _tables(found: AuditFile) -> list[tuple[str, dict[str, Any]]]:
+    """Everything that made the numbers, as named tables of settings."""
+    return [
+        ("Options", flat(found.settings)),
+        ("Data", flat(found.data)),
+        ("Model", {"file": found.model, "SHA-256": found.sha256}),
+        ("Images", found.audit.sizes.model_dump()),
+        ("Machine", {"created": found.created, "device": found.device, "threads": found.threads}),
+        ("Versions", dict(found.versions)),
+        ("Parts", {name: duration(seconds) for name, seconds in found.seconds.items()}),
+    ]

@@ -1,0 +1,187 @@
+"""The audit of one model as a command: a folder where every part of it is kept."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.table import Table
+
+from notbugs.errors import InputError, must
+from notbugs.files import only_writer, sha256, write_json, write_text
+from notbugs.measure import Accuracy
+from notbugs.measure.audit import PARTS, audit
+from notbugs.measure.audited import Audit
+from notbugs.study.folder import Console, StudyFolder, check_writable
+from notbugs.study.machine import surroundings
+from notbugs.study.sections import Model, Source
+from notbugs.threat import Threat, threat
+
+NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
+
+
+class AuditJob(Source, Model):
+    """Audit one classifier."""
+
+    threat: str = Field("l2:0.5", description="Norm and radius in pixel units, as l2:0.5 or linf:0.03.")
+    images: int = Field(50, ge=2, description="Test images searched to sort the features; most of the time goes here.")
+    measured: int = Field(1000, ge=2, description="Test images that measure accuracies; as many others sort features.")
+    fit_images: int = Field(20_000, ge=2, description="Training images at most, for the refitted heads.")
+    steps: int = Field(20, ge=1, description="Of PGD.")
+    restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")
+
+
+class AuditFile(BaseModel):
+    """The whole of `audit.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    created: str = Field(description="ISO 8601, UTC")
+    model: str = Field(description="name of the file")
+    sha256: str = Field(description="of the file")
+    command: str = Field(description="repeats the audit")
+    settings: dict[str, Any] = Field(description="every option, defaults included")
+    data: dict[str, Any] = Field(
+        description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
+    )
+    test_set: str = Field(description="'test' (untouched) or 'heldout' (taken out of the training images)")
+    versions: dict[str, str]
+    device: str
+    threads: int
+    seconds: dict[str, float] = Field(description="of every part")
+    audit: Audit
+
+
+def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditFile:
+    """Audit the classifier in `model`; write `audit.json` and `pictures.safetensors` to the folder `out`.
+
+    Every part is kept when it ends: the same job again goes on after the last of them.
+
+    Raises
+    ------
+    InputError
+        Before any work: if the threat, the data, the model or the folder break a rule, or the folder holds another
+        audit.
+    """
+    ball = read_threat(job.threat)
+    check_writable(out)
+    with console.stage("read the data") as progress:
+        data = job.read(progress)
+    classifier = job.load(model, data, job)
+    with only_writer(out):
+        folder = StudyFolder(out, console, stages=PARTS)
+        # Hashes, for a path may hold another model or other images tomorrow.
+        wanted = job.model_dump(mode="json") | {"model": sha256(model), "data": data.fingerprint}
+        about = _claimed(out, wanted, surroundings(job.data, data, classifier.device))
+        found = audit(
+            classifier,
+            data,
+            ball,
+            images=job.images,
+            measured=job.measured,
+            fit_images=job.fit_images,
+            steps=job.steps,
+            restarts=job.restarts,
+            seed=job.seed,
+            pictures=out / "pictures.safetensors",
+            stage=folder.stage,
+        )
+        written = AuditFile(
+            **about,
+            model=model.name,
+            sha256=wanted["model"],
+            command=command(model, job),
+            settings=job.model_dump(mode="json"),
+            test_set=data.test_name,
+            seconds={stage["name"]: stage["seconds"] for stage in folder.stages()},
+            audit=found,
+        )
+        write_text(out / "audit.json", written.model_dump_json(indent=2, by_alias=True) + "\n")
+    return written
+
+
+def read_threat(text: str) -> Threat:
+    """The threat model in `text`: a norm, a colon, a radius in pixel units.
+
+    Raises
+    ------
+    InputError
+        If it has another form, the norm is unknown, or the radius is not a number above 0.
+
+    Examples
+    --------
+    >>> read_threat("l2:0.5")
+    L2(eps=0.5)
+    """
+    norm, _, radius = text.partition(":")
+    try:
+        ball = threat(norm, float(radius))
+        if not 0 < ball.eps < float("inf"):
+            raise ValueError
+    except ValueError:
+        rule = "be a norm, l2 or linf, a colon, and a radius above 0 in pixel units, pixels in [0, 1]"
+        raise must("threat", rule, text, "For instance l2:0.5, or linf:0.03.") from None
+    return ball
+
+
+def command(model: Path, job: AuditJob) -> str:
+    """The command that repeats the audit of `model` into a new folder."""
+    words = ["notbugs", "audit", str(model)]
+    asked = {"data": job.data, "threat": job.threat} | job.model_dump(mode="json", exclude_defaults=True)
+    for name, value in asked.items():
+        words += _option(f"--{name.replace('_', '-')}", value)
+    return shlex.join([*words, "--out", "NEW_FOLDER"])
+
+
+def _option(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, own in value.items():
+            yield from (f"{name}.{key}", str(own))
+    else:
+        yield name
+        yield from map(str, value) if isinstance(value, list) else (str(value),)
+
+
+def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    """What is known of an audit before it starts, from disk where it was started before.
+
+    Raises
+    ------
+    InputError
+        If another audit was started in this folder.
+    """
+    file = out / "request.json"
+    if not file.exists():
+        about = about | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_json(file, {"wanted": wanted, "about": about})
+        return about
+    found = json.loads(file.read_text(encoding="utf-8"))
+    changes = [name for name, value in wanted.items() if found["wanted"].get(name) != value]
+    if changes:
+        raise InputError(
+            f"{out} holds the audit of other {', '.join(changes)}. Name another folder with --out, or delete it."
+        )
+    return found["about"]
+
+
+def audit_table(found: Audit) -> Table:
+    """The accuracies of an audit as a table to print, in per cent with their intervals."""
+    made = Table(box=None, pad_edge=False)
+    made.add_column("who speaks", no_wrap=True)
+    for item in found.model:
+        made.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
+    made.add_row("the model", *map(_cell, found.model))
+    for group in found.groups:
+        made.add_row(f"{NAMES[group.name]}\n{group.features} features", *map(_cell, group.accuracies))
+    return made
+
+
+def _cell(found: Accuracy) -> str:
+    share = found.share
+    return f"{share.value:.1%}\n{100 * share.low:.1f}-{100 * share.high:.1f}"
