@@ -26,8 +26,8 @@ app = App(
 )
 Flat = Parameter(name="*")
 NO_SETTINGS = Recipe()
-TRAIN, BUILD, EVALUATE, VERIFY, TRANSFER = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob(), TransferJob()
-TRAIN, BUILD, EVALUATE, AUDIT, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), AuditJob(), VerifyJob()
+TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
+AUDIT, TRANSFER = AuditJob(), TransferJob()
 
 
 @app.command
@@ -175,6 +175,7 @@ def transfer(
     print(write_transfer(out))
 
 
+@app.command
 def audit(
     model: Path, /, *, out: Path | None = None, quiet: bool = False, job: Annotated[AuditJob, Flat] = AUDIT
 ) -> None:

@@ -48,11 +48,6 @@ def write_report(folder: Path) -> Path:
 
 def write_transfer(folder: Path) -> Path:
     """Write `transfer.html` beside the `transfer.json` of `notbugs transfer`, from it alone, and return its path.
-def write_audit_page(folder: Path) -> Path:
-    """Write `audit.html` into the folder of an audit and return its path.
-
-    Reads `audit.json` and, where there is one, `pictures.safetensors`. Takes seconds and runs no model. The page
-    appears whole or not at all.
 
     Raises
     ------
@@ -66,6 +61,18 @@ def write_audit_page(folder: Path) -> Path:
 
     path = folder / "transfer.html"
     write_text(path, render_transfer(read_transfer(folder / "transfer.json")))
+    return path
+
+
+def write_audit_page(folder: Path) -> Path:
+    """Write `audit.html` into the folder of an audit and return its path.
+
+    Reads `audit.json` and, where there is one, `pictures.safetensors`. Takes seconds and runs no model. The page
+    appears whole or not at all.
+
+    Raises
+    ------
+    InputError
         If a library of the page is missing, or a file of the audit is missing or malformed.
     """
     require_extra()

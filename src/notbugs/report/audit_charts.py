@@ -8,7 +8,7 @@ from markupsafe import Markup
 from notbugs.measure.accuracy import Accuracy
 from notbugs.measure.audited import Audit, GroupName
 from notbugs.measure.spectrum import Kind, SpectrumRow
-from notbugs.report.charts import MUTED, Style, curves, svg
+from notbugs.report.charts import MUTED, Style, curves, to_svg
 
 MODEL: Style = ("the model", "#3a3a38", "circle", [])
 GROUPS: dict[GroupName, Style] = {
@@ -52,7 +52,7 @@ def spectrum(audit: Audit, *, width: int = 300, height: int = 240) -> Markup:
         f"Marks, one for each of {len(audit.spectrum)} features: robust usefulness at {audit.threat_name} against "
         f"usefulness. {'; '.join(names.values())}."
     )
-    return svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text)
+    return to_svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text)
 
 
 def _points(found: list[Accuracy]) -> list[dict[str, float]]:

@@ -93,7 +93,6 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
     values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
     chart = alt.layer(bars, whiskers, reference, values).resolve_legend(color="independent", shape="independent")
     return to_svg(chart.properties(width=width, height=height), _bar_text(rows))
-    return svg(chart.properties(width=width, height=height), _bar_text(rows))
 
 
 def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height: int = 240) -> Markup | None:
@@ -143,8 +142,7 @@ def curves(
         f"{style[0]}: " + ", ".join(f"{p['accuracy']:.1f} at {p['radius']:g}" for p in points) + "."
         for style, points in series
     )
-    return to_svg(chart.properties(width=width, height=height), text, room=width + 150)
-    return svg(chart.properties(width=width, height=height), " ".join([text, *parts]), room=width + 150)
+    return to_svg(chart.properties(width=width, height=height), " ".join([text, *parts]), room=width + 150)
 
 
 def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
@@ -230,7 +228,6 @@ def legend(width: int, **symbol: Any) -> alt.Legend:
 
 
 def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
-def svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
     """Render `chart`, at least `room` wide, with `text` for those who do not see it."""
     drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": _CONFIG}, allowed_base_urls=[])
     for colour in dict.fromkeys(_COLOURS):

@@ -52,7 +52,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
 
 def render_transfer(found: TransferFound) -> str:
     """The page of `notbugs transfer` as HTML."""
-    return _environment().get_template("transfer.html.j2").render(section=transfer_section(found))
+    return environment().get_template("transfer.html.j2").render(section=transfer_section(found))
 
 
 def class_names(classes: Any) -> list[str]:

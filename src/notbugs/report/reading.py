@@ -12,11 +12,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
-from notbugs.study.instruments.transfer import TransferFound
-from notbugs.study.results import Results
-
-Model = TypeVar("Model", bound=BaseModel)
 from notbugs.study.auditing import AuditFile
+from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.results import Results
 
 Made = TypeVar("Made", bound=BaseModel)
@@ -31,11 +28,6 @@ def read_results(path: Path) -> Results:
     InputError
         If the file is missing, or is not a results file of this version of notbugs.
     """
-    return _read(path, Results)
-
-
-def read_transfer(path: Path) -> TransferFound:
-    """Read `transfer.json`.
     return _read(path, Results, "a results", "study")
 
 
@@ -47,8 +39,18 @@ def read_audit(path: Path) -> AuditFile:
     InputError
         If the file is missing, or is not one of this version of notbugs.
     """
-    return _read(path, TransferFound)
     return _read(path, AuditFile, "an audit", "audit")
+
+
+def read_transfer(path: Path) -> TransferFound:
+    """Read `transfer.json`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not one of this version of notbugs.
+    """
+    return _read(path, TransferFound, "a transfer", "transfer")
 
 
 def _read(path: Path, kind: type[Made], name: str, work: str) -> Made:
@@ -96,17 +98,3 @@ def read_gallery(path: Path) -> Arrays | None:
 
 def _unreadable(path: Path, why: str) -> InputError:
     return InputError(f"{path} is not a gallery that notbugs can show: {why}. Delete it and run the study again.")
-
-
-def _read(path: Path, kind: type[Model]) -> Model:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InputError(f"There is no {path}. Give the folder of a finished study.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise InputError(
-            f"{path} is not a results file that this version of notbugs reads: {where}: {first['msg']}. "
-            "Give the command of the study again."
-        ) from error
