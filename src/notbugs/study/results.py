@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.study.instruments.corruptions import CorruptionResult
+from notbugs.study.instruments.spatial import SpatialResult
 from notbugs.threat import Norm
 
 TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
@@ -108,6 +110,9 @@ class StudyInfo(_Model):
 
 class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
+
+    spatial: SpatialResult | None = None
+    corruptions: CorruptionResult | None = None
 
 
 class Results(_Model):

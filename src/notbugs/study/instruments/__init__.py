@@ -9,7 +9,11 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
+from notbugs.study.instruments import corruptions, spatial
 from notbugs.study.lab import Lab
 
-INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {}
+INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
+    "spatial": spatial.measure,
+    "corruptions": corruptions.measure,
+}
 """By the names of `asked.Instruments`, in its order."""
