@@ -131,7 +131,7 @@ def test_gradient_search_finds_the_worst_shift():
     """Label 0 stands as long as the mass is right of the bound: furthest left is worst, whatever the rotation."""
     found = spatial_pgd(Classifier(Where(-9.0)), blobs(), torch.zeros(4, dtype=torch.int64), Spatial(30, 2.5))
     torch.testing.assert_close(found.parameters[:, 2], torch.full((4,), -2.5))
-    torch.testing.assert_close(found.score, torch.full((4,), 9 - 2.5), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.score, torch.full((4,), 9 - 2.5), atol=1e-2, rtol=0)
     torch.testing.assert_close(found.images, Spatial(30, 2.5).apply(blobs(), found.parameters))
 
 

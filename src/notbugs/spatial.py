@@ -95,7 +95,7 @@ class Spatial:
             How many shifts along each axis, and how many rotations; an odd number has 0 among them.
         """
         counts = (check_count("angles", angles), check_count("shifts", shifts), shifts)
-        axes = [torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1) for count in counts]
+        axes = [(2 * torch.arange(count) - (count - 1)) / max(count - 1, 1) for count in counts]
         shares = torch.cartesian_prod(*axes)
         order = shares.square().sum(1).argsort(descending=True, stable=True)
         return shares[order] * torch.tensor(self._reach)

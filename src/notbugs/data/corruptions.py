@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import conv2d, pad
 
 from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.seeds import generator
@@ -113,14 +113,13 @@ def contrast(images: Batch, strength: float, draws: Draws) -> Batch:
 
 
 def pixelate(images: Batch, strength: float, draws: Draws) -> Batch:
-    """Averaged down to a share `strength` of its size, and back up by repetition."""
-    height, width = images.shape[2:]
-    small = interpolate(images, (max(1, int(height * strength)), max(1, int(width * strength))), mode="area")
-    return interpolate(small, (height, width), mode="nearest-exact")
+    """Resized to a share `strength` of its size and back, with Pillow's box filter."""
+    rows, columns = (_there_and_back(size, max(1, int(size * strength))).to(images) for size in images.shape[2:])
+    return rows @ images @ columns.T
 
 
 def jpeg(images: Batch, strength: int, draws: Draws) -> Batch:
-    """Rounded to 8 bits and through JPEG of quality `strength`; unless there are three channels, each as a grey image."""
+    """Rounded to 8 bits, then JPEG of quality `strength`; unless there are three channels, each as a grey image."""
     try:
         from PIL import Image
     except ImportError:
@@ -163,7 +162,8 @@ def low_pass(images: Batch, cutoff: float) -> Batch:
 def high_pass(images: Batch, cutoff: float, *, keep_mean: bool = True) -> Batch:
     """Only the Fourier modes of more than `cutoff` cycles per image; not clipped.
 
-    With each channel's mean, if it is kept: filtered images then are grey, not black. Without the mean, what passes low and what passes high add up to the image.
+    With each channel's mean, if it is kept: filtered images then are grey, not black. Without it, what passes low and
+    what passes high add up to the image.
     """
     rest = images - low_pass(images, cutoff)
     return rest + images.mean((2, 3), keepdim=True) if keep_mean else rest
@@ -174,6 +174,20 @@ def _radius(height: int, width: int) -> Tensor:
     rows = torch.arange(height)
     rows = torch.where(rows > height // 2, rows - height, rows)
     return torch.hypot(rows[:, None].float(), torch.arange(width // 2 + 1)[None, :].float())
+
+
+def _there_and_back(size: int, small: int) -> Tensor:
+    """What each of `size` pixels has of each after a resize to `small` pixels and back, shape (size, size)."""
+    return _box(small, size) @ _box(size, small)
+
+
+def _box(before: int, after: int) -> Tensor:
+    """What each of `after` pixels is made of: the mean of those whose middles are in its box, at least a pixel wide."""
+    scale = before / after
+    middles = (torch.arange(after, dtype=torch.float64)[:, None] + 0.5) * scale
+    offsets = (torch.arange(before) + 0.5 - middles) / max(scale, 1)
+    inside = ((offsets > -0.5) & (offsets <= 0.5)).double()
+    return inside / inside.sum(1, keepdim=True)
 
 
 def _length(strength: float, images: Batch) -> float:

@@ -167,8 +167,9 @@ def _gradient(
 ) -> Tensor:
     """Which images survive the gradient search, shape (n,), bool; it runs in the classifier's fastest form."""
     fast = ready(classifier, images.shape, batch=batch)[0]
+    survived = torch.zeros(len(images), dtype=torch.bool)
+    survived[index] = True
     for restart in range(restarts):
-        survived = torch.zeros(len(images), dtype=torch.bool)
         for part in index.split(batch) if len(index) else ():
             inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
             start = _random(spatial, part, 1, (seed, "restart", restart))[:, 0] if restart else None

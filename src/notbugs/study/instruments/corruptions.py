@@ -47,7 +47,9 @@ def measure(lab: Lab) -> CorruptionResult:
     for name in names:
         lab.classifier(name)  # a wrong name is refused before work
     images = lab.data.test.sample(asked.images, lab.seed, "corruptions")
-    found = [lab.stage(f"corruptions-{name}", f"corrupt: {name}", partial(_work, lab, name, images)) for name in names]
+    found = [
+        lab.stage(f"corruptions-{name}", f"corrupt for {name}", partial(_work, lab, name, images)) for name in names
+    ]
     rows = [CorruptionRow(classifier=name, **values) for name, values in zip(names, found, strict=True)]
     return CorruptionResult(n=len(images), rows=rows)
 

@@ -50,11 +50,10 @@ def measure(lab: Lab) -> SpatialResult:
         lab.train(TRAINED, lab.data.train, settings=settings, title="train with rotations and shifts")
         names.append(TRAINED)
     images = lab.data.test.sample(asked.images, lab.seed, "spatial")
-    rows = [
-        SpatialRow(classifier=name, accuracy=lab.stage(f"spatial-{name}", f"turn and move: {name}", work))
-        for name in names
-        if (work := partial(_work, lab, name, images))
+    found = [
+        lab.stage(f"spatial-{name}", f"turn and move: {name}", partial(_work, lab, name, images)) for name in names
     ]
+    rows = [SpatialRow(classifier=name, accuracy=values) for name, values in zip(names, found, strict=True)]
     return SpatialResult(n=len(images), training=training, rows=rows)
 
 
