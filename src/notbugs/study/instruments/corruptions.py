@@ -47,9 +47,8 @@ def measure(lab: Lab) -> CorruptionResult:
     for name in names:
         lab.classifier(name)  # a wrong name is refused before work
     images = lab.data.test.sample(asked.images, lab.seed, "corruptions")
-    found = [
-        lab.stage(f"corruptions-{name}", f"corrupt for {name}", partial(_work, lab, name, images)) for name in names
-    ]
+    titles = {name: f"corrupt the images of {name}" for name in names}
+    found = [lab.stage(f"corruptions-{name}", title, partial(_work, lab, name, images)) for name, title in titles.items()]
     rows = [CorruptionRow(classifier=name, **values) for name, values in zip(names, found, strict=True)]
     return CorruptionResult(n=len(images), rows=rows)
 
