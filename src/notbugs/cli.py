@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from notbugs import construct, study, workers
 from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
-from notbugs.measure import Accuracy
+from notbugs.measure import Accuracy, SpatialAccuracy
 from notbugs.report import require_extra, write_report
 from notbugs.study import BuildJob, EvaluateJob, Kind, Recipe, TrainJob, VerifyJob
 from notbugs.theory import write_theory_page
@@ -123,6 +124,8 @@ def build(
 def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob, Flat] = EVALUATE) -> None:
     """Clean and robust accuracy of one classifier on the test images, with 95 % intervals.
 
+    With --spatial.degrees or --spatial.pixels, also under the worst rotation and shift of a grid and two searches.
+
     Parameters
     ----------
     model
@@ -218,6 +221,6 @@ def _console(quiet: bool) -> TerminalConsole:
     return TerminalConsole(quiet=quiet or workers.rank() > 0)
 
 
-def _print_accuracies(found: list[Accuracy]) -> None:
+def _print_accuracies(found: Sequence[Accuracy | SpatialAccuracy]) -> None:
     if workers.rank() == 0:
         print(*found, sep="\n")

@@ -59,10 +59,10 @@ class Spatial(_Instrument):
     degrees: float = Field(30.0, ge=0, le=180, allow_inf_nan=False, description="Largest rotation, either way.")
     pixels: float = Field(3.0, ge=0, allow_inf_nan=False, description="Largest shift, either way along each axis.")
     shifts: int = Field(5, ge=1, description="Of the grid, along each axis.")
-    angles: int = Field(7, ge=1, description="Of the grid; the paper's has 31.")
+    angles: int = Field(31, ge=1, description="Of the grid, which is the paper's unless changed.")
     tries: int = Field(10, ge=1, description="Random transformations of every image.")
     steps: int = Field(10, ge=1, description="Of the gradient search.")
-    restarts: int = Field(2, ge=1, description="Of the gradient search; the first starts at the identity.")
+    restarts: int = Field(3, ge=1, description="Of the gradient search; the first starts at the identity.")
     train: int = Field(
         0,
         ge=0,

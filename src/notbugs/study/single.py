@@ -12,11 +12,11 @@ from notbugs import workers
 from notbugs.construct import ConstructedSet, Finding, Targets, relabel, robustify, verify
 from notbugs.data import Data
 from notbugs.errors import check_choice, must
-from notbugs.measure import Accuracy, evaluate
+from notbugs.measure import Accuracy, SpatialAccuracy, evaluate, spatial_accuracy
 from notbugs.models import save_classifier
 from notbugs.search.fit import check_fits
 from notbugs.study.folder import Console, check_writable
-from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage
+from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.training import Training, train
 
 Kind = Literal["robust", "nonrobust", "rand", "rand-other", "det"]
@@ -46,6 +46,8 @@ class BuildJob(Source, Model, Storage):
 
 class EvaluateJob(Source, Model, Evaluation):
     """Measure one classifier."""
+
+    spatial: Turning | None = Field(None, description="Measures under rotations and shifts, too, where present.")
 
 
 class VerifyJob(Source, Model):
@@ -115,12 +117,13 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         return relabel(source, data, out, targets=targets, threat=asked.threat, schedule=asked.schedule, **how)
 
 
-def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accuracy]:
-    """Clean and robust accuracy of the classifier in `model` on the test images."""
+def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accuracy | SpatialAccuracy]:
+    """Clean and robust accuracy of the classifier in `model` on the test images; then, if asked for, spatial."""
     data = _read(job, console)
     classifier = job.load(model, data, job)
+    found: list[Accuracy | SpatialAccuracy] = []
     with console.stage("measure") as progress:
-        return evaluate(
+        found += evaluate(
             classifier,
             data.test,
             norm=job.norm,
@@ -130,6 +133,10 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accura
             seed=job.seed,
             progress=progress,
         )
+    if job.spatial:
+        with console.stage("turn and move the images") as progress:
+            found.append(spatial_accuracy(classifier, data.test, job.spatial.threat, seed=job.seed, progress=progress))
+    return found
 
 
 def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:

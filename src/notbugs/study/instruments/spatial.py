@@ -50,8 +50,8 @@ def measure(lab: Lab) -> SpatialResult:
         lab.train(TRAINED, lab.data.train, settings=settings, title="train with rotations and shifts")
         names.append(TRAINED)
     images = lab.data.test.sample(asked.images, lab.seed, "spatial")
-    titles = {name: f"turn and move the images of {name}" for name in names}
-    found = [lab.stage(f"spatial-{name}", title, partial(_work, lab, name, images)) for name, title in titles.items()]
+    work = {name: partial(_work, lab, name, images) for name in names}
+    found = [lab.stage(f"spatial-{name}", f"turn and move the images of {name}", work[name]) for name in names]
     rows = [SpatialRow(classifier=name, accuracy=values) for name, values in zip(names, found, strict=True)]
     return SpatialResult(n=len(images), training=training, rows=rows)
 
