@@ -47,10 +47,8 @@ def measure(lab: Lab) -> CorruptionResult:
     for name in names:
         lab.classifier(name)  # a wrong name is refused before work
     images = lab.data.test.sample(asked.images, lab.seed, "corruptions")
-    titles = {name: f"corrupt the images of {name}" for name in names}
-    found = [
-        lab.stage(f"corruptions-{name}", title, partial(_work, lab, name, images)) for name, title in titles.items()
-    ]
+    work = {name: partial(_work, lab, name, images) for name in names}
+    found = [lab.stage(f"corruptions-{name}", f"corrupt the images of {name}", work[name]) for name in names]
     rows = [CorruptionRow(classifier=name, **values) for name, values in zip(names, found, strict=True)]
     return CorruptionResult(n=len(images), rows=rows)
 
