@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_version", "errors", "shapes", "seeds", "files", "progress", "workers", "threat", "networks", "classifier"),
-    *("models", "data", "search", "training", "construct", "measure", "theory", "study", "report", "console", "cli"),
-    "__main__",
+    *("_version", "errors", "shapes", "seeds", "files", "progress", "workers", "threat", "spatial", "networks"),
+    *("classifier", "models", "data", "search", "training", "construct", "measure", "theory", "study", "report"),
+    *("console", "cli", "__main__"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 

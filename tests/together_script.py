@@ -1,4 +1,4 @@
-"""Trains a small classifier adversarially, by however many workers there are, and saves what rank 0 has.
+"""Trains a small classifier against pixels and rotations, by however many workers there are; saves what rank 0 has.
 
 Arguments: the file to write, the number of epochs, a checkpoint or "-".
 """
@@ -13,7 +13,7 @@ import torch
 from notbugs import workers
 from notbugs.data import Data
 from notbugs.files import write_tensors
-from notbugs.training import Adversary, Training, new_classifier, train
+from notbugs.training import Adversary, SpatialTraining, Training, new_classifier, train
 from notbugs.training import loop as training_loop
 from tests.conftest import bars
 
@@ -21,7 +21,9 @@ from tests.conftest import bars
 def main(out: str, checkpoint: str) -> None:
     training_loop.CHECKPOINT_SECONDS = -1.0
     data = Data("bars", bars(41, 0), bars(10, 1), ("left", "right"))
-    settings = Training(epochs=3, batch=8, lr=0.05, shift=1, flip=True, adversary=Adversary(eps=0.3, steps=2))
+    spatial = SpatialTraining(degrees=20, pixels=1, tries=2)
+    adversary = Adversary(eps=0.3, steps=2)
+    settings = Training(epochs=3, batch=8, lr=0.05, shift=1, flip=True, adversary=adversary, spatial=spatial)
     classifier = new_classifier(data, width=4, features=8, device=torch.device("cpu"), precision="fp32")
     file = None if checkpoint == "-" else Path(checkpoint)
 

@@ -13,7 +13,7 @@ from notbugs import construct, study, workers
 from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
-from notbugs.measure import Accuracy, Agreement
+from notbugs.measure import Accuracy, Agreement, SpatialAccuracy
 from notbugs.report import require_extra, write_audit_page, write_report, write_transfer
 from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Recipe, TrainJob, TransferJob, VerifyJob
 from notbugs.theory import write_theory_page
@@ -127,6 +127,7 @@ def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob,
     """Clean and robust accuracy of one classifier on the test images, with 95 % intervals.
 
     With --autoattack, AutoAttack's beside PGD's, the worst of both, and a mark where they differ by more than a point.
+    With --spatial.degrees or --spatial.pixels, also under the worst rotation and shift of a grid and two searches.
 
     Parameters
     ----------
@@ -287,6 +288,6 @@ def _console(quiet: bool) -> TerminalConsole:
     return TerminalConsole(quiet=quiet or workers.rank() > 0)
 
 
-def _print_accuracies(found: Sequence[Accuracy | Agreement]) -> None:
+def _print_accuracies(found: Sequence[Accuracy | Agreement | SpatialAccuracy]) -> None:
     if workers.rank() == 0:
         print(*found, sep="\n")

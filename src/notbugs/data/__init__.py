@@ -1,6 +1,10 @@
 """Images in: every reader returns the same thing, a `Data`."""
 
 from notbugs.data.augment import Augmentation as Augmentation
+from notbugs.data.corruptions import CORRUPTIONS as CORRUPTIONS
+from notbugs.data.corruptions import corrupt as corrupt
+from notbugs.data.corruptions import high_pass as high_pass
+from notbugs.data.corruptions import low_pass as low_pass
 from notbugs.data.images import Data as Data
 from notbugs.data.images import Images as Images
 from notbugs.data.images import round_to_8_bits as round_to_8_bits

@@ -6,6 +6,12 @@ from notbugs.measure.audited import Audit
 from notbugs.measure.autoattack import Agreement, autoattack
 from notbugs.measure.constructions import containment, ensemble
 from notbugs.measure.correlation import Correlation, correlation
+from notbugs.measure.corruptions import (
+    CorruptionAccuracy,
+    FilterAccuracy,
+    corruption_accuracy,
+    filter_accuracy,
+)
 from notbugs.measure.features import (
     FeatureMap,
     function_features,
@@ -23,6 +29,7 @@ from notbugs.measure.rank import feature_rank
 from notbugs.measure.relabelled import relabelled_accuracy
 from notbugs.measure.repeats import OverSeeds, over_seeds
 from notbugs.measure.sets import measure_set
+from notbugs.measure.spatial import SpatialAccuracy, spatial_accuracy
 from notbugs.measure.spectrum import UsefulnessSummary
 from notbugs.measure.statistics import Difference, Proportion, Spread, wilson
 from notbugs.measure.transfer import Transfer, Transferred, transfer
@@ -34,13 +41,16 @@ __all__ = [
     "AttackUsed",
     "Audit",
     "Correlation",
+    "CorruptionAccuracy",
     "Difference",
     "FeatureMap",
+    "FilterAccuracy",
     "Outcome",
     "OverSeeds",
     "PairedTest",
     "Proportion",
     "Sign",
+    "SpatialAccuracy",
     "Spread",
     "Transfer",
     "Transferred",
@@ -50,9 +60,11 @@ __all__ = [
     "autoattack",
     "containment",
     "correlation",
+    "corruption_accuracy",
     "ensemble",
     "evaluate",
     "feature_rank",
+    "filter_accuracy",
     "function_features",
     "layer",
     "linear_features",
@@ -68,6 +80,7 @@ __all__ = [
     "principal_components",
     "refit_head",
     "relabelled_accuracy",
+    "spatial_accuracy",
     "transfer",
     "usefulness",
     "wilson",

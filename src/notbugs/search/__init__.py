@@ -12,11 +12,13 @@ from notbugs.search.attacks import (
 )
 from notbugs.search.loop import Found, Objective, search, stream
 from notbugs.search.quasi_newton import QuasiNewton
+from notbugs.search.spatial import FoundSpatial, spatial_pgd, worst_of
 from notbugs.search.steps import Schedule, Shrinking, Steps
 
 __all__ = [
     "PAPER_MATCHING",
     "Found",
+    "FoundSpatial",
     "Objective",
     "QuasiNewton",
     "Schedule",
@@ -30,6 +32,8 @@ __all__ = [
     "pgd",
     "replaced_backward",
     "search",
+    "spatial_pgd",
     "stream",
     "targeted_pgd",
+    "worst_of",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from notbugs.data import CORRUPTIONS
+from notbugs.errors import check_choice
 from notbugs.measure.autoattack import AttackName, require_autoattack
 from notbugs.measure.statistics import scipy_stats
 from notbugs.study.sections import Architecture
@@ -13,6 +15,8 @@ from notbugs.threat import Norm
 
 Relabelled = Literal["D_rand", "D_rand_other", "D_det"]
 Matched = Literal["D_R", "D_NR"]
+EVERY = ("standard", "independent", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det")
+"""The classifiers of every study."""
 
 
 class _Asked(BaseModel):
@@ -134,11 +138,39 @@ class Transfer(TransferSettings, _Instrument):
 
 
 class Spatial(_Instrument):
-    """Rotations and shifts."""
+    """Accuracy under rotations and shifts, and of a classifier that is trained with them."""
+
+    classifiers: tuple[str, ...] = Field(EVERY, description="Which ones.")
+    images: int = Field(300, ge=1, description="Test images, drawn at random; the same for every classifier.")
+    degrees: float = Field(30.0, ge=0, le=180, allow_inf_nan=False, description="Largest rotation, either way.")
+    pixels: float = Field(3.0, ge=0, allow_inf_nan=False, description="Largest shift, either way along each axis.")
+    shifts: int = Field(5, ge=1, description="Of the grid, along each axis.")
+    angles: int = Field(31, ge=1, description="Of the grid, which is the paper's unless changed.")
+    tries: int = Field(10, ge=1, description="Random transformations of every image.")
+    steps: int = Field(10, ge=1, description="Of the gradient search.")
+    restarts: int = Field(3, ge=1, description="Of the gradient search; the first starts at the identity.")
+    train: int = Field(
+        0,
+        ge=0,
+        description="Train one more classifier on the worst of so many transformations of every image.",
+    )
 
 
 class Corruptions(_Instrument):
-    """Common corruptions, and high- and low-pass filters."""
+    """Accuracy under common corruptions, and on what passes high- and low-pass filters."""
+
+    classifiers: tuple[str, ...] = Field(EVERY, description="Which ones.")
+    images: int = Field(500, ge=1, description="Test images, drawn at random; the same for every classifier.")
+    names: tuple[str, ...] = Field(tuple(CORRUPTIONS), description="Which corruptions.")
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 3, 5), description="Of each, 1 to 5.")
+    cutoffs: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (1, 2, 3, 4, 6, 8, 12, 16), description="Of the filters, cycles per image."
+    )
+
+    @field_validator("names")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_choice("names", name, CORRUPTIONS) for name in names)
 
 
 class Instruments(_Asked):

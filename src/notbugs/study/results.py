@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.study.instruments.controls import ControlsMeasured
+from notbugs.study.instruments.corruptions import CorruptionResult
 from notbugs.study.instruments.gap import GapMeasured
+from notbugs.study.instruments.spatial import SpatialResult
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.trust import TrustMeasured
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
@@ -119,6 +121,8 @@ class Measured(_Model):
     gap: GapMeasured | None = None
     transfer: TransferFound | None = None
     trust: TrustMeasured | None = None
+    spatial: SpatialResult | None = None
+    corruptions: CorruptionResult | None = None
 
 
 class Results(_Model):

@@ -20,6 +20,7 @@ from notbugs.models import Blueprint, build, load_classifier
 from notbugs.progress import Progress, silent
 from notbugs.search import QuasiNewton, Schedule, Shrinking, Steps, fast_matching, fast_relabelling
 from notbugs.search.steps import Decay
+from notbugs.spatial import Spatial
 from notbugs.study.machine import find_device
 from notbugs.threat import Norm, Threat, threat
 from notbugs.training import new_classifier
@@ -216,6 +217,18 @@ class Relabelling(_Section):
     def threat(self) -> Threat:
         """The ball."""
         return threat(self.norm, self.eps)
+
+
+class Turning(_Section):
+    """Rotations and shifts that accuracy is measured under."""
+
+    degrees: float = Field(30.0, ge=0, le=180, allow_inf_nan=False, description="Largest rotation, either way.")
+    pixels: float = Field(3.0, ge=0, allow_inf_nan=False, description="Largest shift, either way along each axis.")
+
+    @property
+    def threat(self) -> Spatial:
+        """The threat model."""
+        return Spatial(self.degrees, self.pixels)
 
 
 class Evaluation(_Section):

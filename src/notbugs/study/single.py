@@ -25,13 +25,22 @@ from notbugs.construct import (
 )
 from notbugs.data import Data
 from notbugs.errors import check_choice, must
-from notbugs.measure import Accuracy, Agreement, Outcome, autoattack, evaluate, outcomes
+from notbugs.measure import (
+    Accuracy,
+    Agreement,
+    Outcome,
+    SpatialAccuracy,
+    autoattack,
+    evaluate,
+    outcomes,
+    spatial_accuracy,
+)
 from notbugs.measure.autoattack import require_autoattack
 from notbugs.models import save_classifier
 from notbugs.search.fit import check_fits
 from notbugs.search.steps import Decay
 from notbugs.study.folder import Console, check_writable
-from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage
+from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.training import Training, train
 
 Kind = Literal["robust", "nonrobust", "rand", "rand-other", "det", "leakage", "random", "labels", "mislabelled"]
@@ -68,6 +77,7 @@ class EvaluateJob(Source, Model, Evaluation):
     targeted: int = Field(0, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
     decay: Decay = Field("constant", description="How PGD's step falls to 0, from 2 eps; constant: 2.5 eps / steps.")
     autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
+    spatial: Turning | None = Field(None, description="Measures under rotations and shifts, too, where present.")
 
 
 class VerifyJob(Source, Model):
@@ -148,10 +158,11 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         return relabel(source, data, out, targets=targets, threat=asked.threat, schedule=asked.schedule, **how)
 
 
-def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accuracy | Agreement]:
+def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accuracy | Agreement | SpatialAccuracy]:
     """Clean and robust accuracy of the classifier in `model` on the test images.
 
-    With `job.autoattack`, each robust accuracy is followed by its agreement with AutoAttack's.
+    With `job.autoattack`, each robust accuracy is followed by its agreement with AutoAttack's; with
+    `job.spatial`, the accuracy under rotations and shifts comes last.
 
     Raises
     ------
@@ -175,9 +186,12 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accura
             seed=job.seed,
             progress=progress,
         )
-    lines: list[Accuracy | Agreement] = []
+    lines: list[Accuracy | Agreement | SpatialAccuracy] = []
     for outcome in found:
         lines += [outcome.accuracy, *_agreement(classifier, data, outcome, job, console)]
+    if job.spatial:
+        with console.stage("turn and move the images") as progress:
+            lines.append(spatial_accuracy(classifier, data.test, job.spatial.threat, seed=job.seed, progress=progress))
     return lines
 
 

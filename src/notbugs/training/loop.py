@@ -16,7 +16,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
-from notbugs.search import pgd
+from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
 from notbugs.training.guard import guarded
 from notbugs.training.settings import Training
@@ -48,7 +48,8 @@ def train(
     settings : Training, optional
         Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
         section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
-        withstand these steps and no others, their number is doubled (`guard`).
+        withstand these steps and no others, their number is doubled (`guard`). Where `settings.spatial` is set, every
+        image is first turned and moved by the worst of some random transformations, likewise in evaluation mode.
     seed : int
         Order and augmentation of the images follow from it.
     checkpoint : Path, optional
@@ -116,6 +117,9 @@ def _epoch(
         changes, mine = settings.augmentation.draw(len(index), draw), part(index)
         inputs, labels = (tensor.to(classifier.device, non_blocking=True) for tensor in images.batch(index[mine]))
         inputs = settings.augmentation.apply(inputs, changes[mine])
+        if spatial := settings.spatial:
+            tries = spatial.draw(len(index), draw)[mine]  # for all workers' images: each takes its own
+            inputs = worst_of(classifier, inputs, labels, spatial.threat, tries) if len(labels) else inputs
         if (adversary := settings.adversary) and len(labels):
             inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
         # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from notbugs.data import Augmentation
 from notbugs.search import Schedule
+from notbugs.spatial import Spatial
 from notbugs.threat import Threat, threat
 
 
@@ -37,6 +40,25 @@ class Adversary(BaseModel):
         return Schedule(self.steps, self.step_size)
 
 
+class SpatialTraining(BaseModel):
+    """Training with rotations and shifts: of some random ones for every image, the worst (Engstrom et al. 2019)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    degrees: float = Field(30.0, ge=0, le=180, allow_inf_nan=False, description="Largest rotation, either way.")
+    pixels: float = Field(3.0, ge=0, allow_inf_nan=False, description="Largest shift, either way along each axis.")
+    tries: int = Field(10, ge=1, description="Random transformations for every image; it learns the worst of them.")
+
+    @property
+    def threat(self) -> Spatial:
+        """The threat model."""
+        return Spatial(self.degrees, self.pixels)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Transformations for `count` images, shape (count, tries, 3)."""
+        return self.threat.random(count * self.tries, generator).view(count, self.tries, 3)
+
+
 class Training(BaseModel):
     """Stochastic gradient descent with Nesterov momentum and a learning rate that rises, then falls to 0."""
 
@@ -51,6 +73,7 @@ class Training(BaseModel):
     shift: int = Field(0, ge=0, description="Augmentation: shift by up to so many pixels.")
     flip: bool = Field(False, description="Augmentation: mirror images.")
     adversary: Adversary | None = Field(None, description="Trains adversarially where present.")
+    spatial: SpatialTraining | None = Field(None, description="Trains with rotations and shifts where present.")
 
     @property
     def augmentation(self) -> Augmentation:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from notbugs.study.instruments import controls, gap, transfer, trust, usefulness
+from notbugs.study.instruments import controls, corruptions, gap, spatial, transfer, trust, usefulness
 from notbugs.study.lab import Lab
 
 INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
@@ -18,5 +18,7 @@ INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
     "gap": gap.measure,
     "transfer": transfer.measure,
     "trust": trust.measure,
+    "spatial": spatial.measure,
+    "corruptions": corruptions.measure,
 }
 """By the names of `asked.Instruments`, in its order."""
