@@ -34,8 +34,8 @@ def _text(of: UsefulnessSummary, test_set: str) -> str:
     return (
         f"Usefulness rho = E[y f(x)] and robust usefulness gamma = E[min y f(x + d)], {NORMS[of.norm]} {of.eps:g}, of "
         f"standardised features ({of.features}), one class against all others: rho on {of.n} {test_set} images, gamma "
-        f"by {found}, on {of.n_searched} of them; seed {of.seed}. A feature is robust if, for some class, gamma is above "
-        "0; non-robust if it is useful, and gamma is below 0 for every class for which it is. Intervals of "
+        f"by {found}, on {of.n_searched} of them; seed {of.seed}. A feature is robust if, for some class, gamma is "
+        "above 0; non-robust if it is useful, and gamma is below 0 for every class for which it is. Intervals of "
         f"{of.z:.1f} standard errors sort: they hold for all features and classes together with 95\u00a0%."
     )
 
@@ -44,7 +44,8 @@ def _reading(name: str, of: UsefulnessSummary) -> str:
     counts = of.of_features
     return (
         f"Of the {len(of.spectrum)} features of the {name} classifier, {counts.robust} are robust and "
-        f"{counts.nonrobust} useful but non-robust; {counts.undecided} are undecided, {counts.useless} not shown to be useful."
+        f"{counts.nonrobust} useful but non-robust; {counts.undecided} are undecided, "
+        f"{counts.useless} not shown to be useful."
     )
 
 
