@@ -44,8 +44,8 @@ def _reading(name: str, of: UsefulnessSummary) -> str:
     counts = of.of_features
     return (
         f"Of the {len(of.spectrum)} features of the {name} classifier, {counts.robust} are robust and "
-        f"{counts.nonrobust} useful but non-robust; {counts.undecided} are undecided, {counts.useless} not shown to be "
-        "useful."
+        f"{counts.nonrobust} useful but non-robust; {counts.undecided} are undecided, "
+        f"{counts.useless} not shown to be useful."
     )
 
 
