@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from notbugs.report.controls import controls_section, gap_section
+from notbugs.report.perturbations import corruptions_section, spatial_section
 from notbugs.report.sections import Section
 from notbugs.report.transfer import transfer_section
 from notbugs.report.trust import trust_section
@@ -18,6 +19,8 @@ SECTIONS: dict[str, Callable[[Any], Section]] = {
     "gap": gap_section,
     "transfer": transfer_section,
     "trust": trust_section,
+    "spatial": spatial_section,
+    "corruptions": corruptions_section,
 }
 """By the names of `Measured`, in the order of the page."""
 
