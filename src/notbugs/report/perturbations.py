@@ -10,8 +10,9 @@ from notbugs.study.instruments.spatial import SpatialResult
 
 SPATIAL_TEXT = (
     "People do not notice that an image is turned a little or moved by a few pixels. Each classifier is under the "
-    "worst of a grid of such changes, of random ones, and of a search along the gradient; the last column counts images that "
-    "none of them broke. Robustness to small changes of pixels need not bring this one (Engstrom et al., 2019)."
+    "worst of a grid of such changes, of random ones, and of a search along the gradient; the last column counts "
+    "images that none of them broke. Robustness to small changes of pixels need not bring "
+    "this one (Engstrom et al., 2019)."
 )
 CORRUPTIONS_TEXT = (
     "Common corruptions in the manner of CIFAR-10-C (Hendrycks and Dietterich, 2019), in strengths of our own for "
@@ -26,8 +27,8 @@ def spatial_section(measured: SpatialResult) -> Section:
     caption = (
         f"Accuracy in per cent under rotations of at most {number(asked.degrees)} degrees and shifts of at most "
         f"{number(asked.pixels)} pixels: grid of {asked.shifts} x {asked.shifts} x {asked.angles}, {asked.tries} "
-        f"random ones, gradient search of {asked.steps} steps from {asked.restarts} starts; {measured.n} test images, seed "
-        f"{asked.seed}."
+        f"random ones, gradient search of {asked.steps} steps from {asked.restarts} starts; {measured.n} test images, "
+        f"seed {asked.seed}."
     )
     columns = ("classifier", "clean", "grid", "random", "gradient", "worst")
     rows: list[list[Cell]] = [
