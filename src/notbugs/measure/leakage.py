@@ -1,0 +1,239 @@
+"""Robust-feature leakage: what a linear head learns of a relabelled set when only robust features may speak (Goh)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from notbugs.classifier import Classifier
+from notbugs.data import Images
+from notbugs.errors import must
+from notbugs.measure.linear import LinearModel, fit_linear, robust_linear, standardised
+from notbugs.measure.statistics import Z95, Proportion
+from notbugs.progress import Progress, silent
+from notbugs.shapes import Batch, Features
+from notbugs.threat import Norm, Threat
+
+KEPT = 0.8
+"""Share of test images that must keep their prediction for a model to be robust by the second specification."""
+PENALTY = 1e-4
+"""Of a probe's weights, on features of unit variance: enough for a minimum to exist."""
+FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""Of the radius that a certificate asks for: the radii at which a linear model is trained until it keeps it."""
+
+Verdict = Literal["holds", "fails", "unclear"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CertifiedFeature(_Model):
+    """One output of a linear model, of zero mean and unit variance, as a feature of the class it says most about."""
+
+    class_: int = Field(alias="class", description="number of the class; chosen on the training images")
+    rho: float = Field(description="usefulness on the test images: E[y f]")
+    gamma: float = Field(description="robust usefulness: rho - eps ||w||_* / standard deviation of w x; signed")
+    low: float = Field(description="of gamma, 95 % interval over the test images")
+    high: float
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Certificate(_Model):
+    """Whether the outputs of a linear model are robust features, by each of Goh's two specifications."""
+
+    norm: Norm
+    eps: float = Field(description="radius, pixel units, within which everything here is proved")
+    n: int = Field(description="test images")
+    features: list[CertifiedFeature]
+    gamma_at_least_0: Verdict = Field(description="first: every feature has gamma at or above 0 for its class")
+    accuracy: Proportion = Field(description="clean, on the test images")
+    certified: Proportion = Field(description="test images classified correctly within the whole radius")
+    kept: Proportion = Field(description="test images whose prediction no perturbation changes")
+    keeps_predictions: Verdict = Field(description=f"second: at least {KEPT:.0%} keep their prediction")
+
+
+class Leak(_Model):
+    """What a linear head on given features, trained on a set, knows about untouched test images."""
+
+    accuracy: Proportion = Field(description="on the test images")
+    fitted: Proportion = Field(description="share of the set's own images that it gives the label they train with")
+    chance: float = Field(description="accuracy of the best constant answer on the test images")
+    images: int = Field(description="images of the set that it was trained on")
+    features: int = Field(description="number of features")
+
+    @property
+    def finding(self) -> Literal["leakage", "none", "below chance"]:
+        """Where the interval of the accuracy lies: above chance, around it or below it."""
+        if self.accuracy.low > self.chance:
+            return "leakage"
+        return "below chance" if self.accuracy.high < self.chance else "none"
+
+
+def certify(model: LinearModel, train: Images, test: Images, threat: Threat) -> Certificate:
+    """Hold a linear model against both of Goh's specifications of a robust feature.
+
+    Exact where perturbed pixels may leave [0, 1]; where they may not, the features are at least as robust.
+
+    Parameters
+    ----------
+    model : LinearModel
+        Its outputs are the features.
+    train : Images
+        The features are standardised on them, and each takes its class from them.
+    test : Images
+        Everything else is measured on them.
+    threat : Threat
+        The perturbations; Goh has l2 of radius 0.25.
+    """
+    outputs = {"train": _values(model, train), "test": _values(model, test)}
+    features = _certified_features(model, outputs["train"], outputs["test"], train.labels, test.labels, threat)
+    correct = outputs["test"].argmax(1) == test.labels
+    is_kept = _values(lambda images: model.certificate(images, threat)[:, None], test)[:, 0] > 0
+    kept, lows, highs = Proportion.of(is_kept), *([getattr(f, end) for f in features] for end in ("low", "high"))
+    return Certificate(
+        norm=threat.norm,
+        eps=threat.eps,
+        n=len(test),
+        features=features,
+        gamma_at_least_0=_verdict(min(lows), min(highs), 0.0),
+        accuracy=Proportion.of(correct),
+        certified=Proportion.of(correct & is_kept),
+        kept=kept,
+        keeps_predictions=_verdict(kept.low, kept.high, KEPT),
+    )
+
+
+def certified_linear(
+    train: Images, threat: Threat, *, classes: int, device: torch.device | None = None, progress: Progress = silent
+) -> tuple[LinearModel, float]:
+    """A linear model whose outputs are robust features by both specifications, and the radius it was trained at.
+
+    It is trained at growing multiples of the threat's radius, and the first is taken that keeps both specifications on
+    the training images: of all of them it has lost the least accuracy. If none keeps them, it is the last.
+
+    Parameters
+    ----------
+    train : Images
+        To train on, and to choose on.
+    threat : Threat
+        Of the specifications, with a radius above 0.
+    classes : int
+        At least two.
+    device : torch.device, optional
+        Where it is trained; the CPU if not given.
+
+    Raises
+    ------
+    InputError
+        As `robust_linear`; and if the radius is 0, at which every feature is robust.
+    """
+    if not threat.eps:
+        raise must("threat", "have a radius above 0", threat.eps)
+    for number, factor in enumerate(FACTORS, 1):
+        trained = replace(threat, eps=factor * threat.eps)
+        model = robust_linear(train, trained, classes=classes, device=device)
+        found = certify(model, train, train, threat)
+        progress(number, len(FACTORS))
+        if found.gamma_at_least_0 == found.keeps_predictions == "holds":
+            break
+    return model, trained.eps
+
+
+def leakage(
+    features: Classifier | Callable[[Batch], Features],
+    images: Images,
+    test: Images,
+    *,
+    classes: int,
+    device: torch.device | None = None,
+) -> Leak:
+    """What frozen features explain of a relabelled set: a linear head on them, trained on the set, tested on the test.
+
+    Logistic regression on features standardised on `images`, with hardly a penalty, by LBFGS from 0: nothing in it is
+    random. If the features are robust, the accuracy is a lower bound of what robust features leak: other robust
+    features, or a head that is not linear, may leak more.
+
+    Parameters
+    ----------
+    features : Classifier or callable
+        A classifier gives the inputs of its head; a function, for instance a `LinearModel`, takes images of shape
+        (batch, channel, height, width) to features of shape (batch, feature). Frozen.
+    images : Images
+        The set, with the labels that it trains with.
+    test : Images
+        Untouched images with true labels.
+    classes : int
+        At least two.
+    device : torch.device, optional
+        Where a function wants its images; a classifier has its own.
+
+    Raises
+    ------
+    InputError
+        If the shapes of `images` and `test` differ, a label is not below `classes`, or a feature is not finite.
+    """
+    if images.shape != test.shape:
+        raise must("test images", f"have the shape of the set's images, {images.shape}", test.shape)
+    fitted, held = standardised(_values(features, images, device), _values(features, test, device))
+    weight, bias = fit_linear(fitted, images.labels, classes=classes, penalty=PENALTY)
+    return Leak(
+        accuracy=Proportion.of((held @ weight.T + bias).argmax(1) == test.labels),
+        fitted=Proportion.of((fitted @ weight.T + bias).argmax(1) == images.labels),
+        chance=float(test.labels.bincount().max()) / len(test),
+        images=len(images),
+        features=fitted.shape[1],
+    )
+
+
+def _certified_features(
+    model: LinearModel, train: Tensor, test: Tensor, train_labels: Tensor, labels: Tensor, threat: Threat
+) -> list[CertifiedFeature]:
+    """Every output with the class for which it is most useful; shapes of `train` and `test`: (image, output)."""
+    deviation = train.std(0, correction=0)
+    train, test = standardised(train, test)
+    lost = threat.eps * threat.dual(model.weight).cpu() / deviation
+    chosen = _usefulness(train, train_labels, len(model.bias)).argmax(1)
+    rho = _usefulness(test, labels, len(model.bias)).gather(1, chosen[:, None])[:, 0]
+    half = Z95 * ((test.square().mean(0) - rho.square()).clamp_min(0) / len(test)).sqrt()  # y f squared is f squared
+    gamma = rho - lost
+    columns = zip(chosen.tolist(), rho.tolist(), gamma.tolist(), half.tolist(), strict=True)
+    return [CertifiedFeature(class_=c, rho=r, gamma=g, low=g - h, high=g + h) for c, r, g, h in columns]
+
+
+def _usefulness(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """E[y f] of every feature for every class against all others, shape (feature, class)."""
+    signs = 2.0 * torch.nn.functional.one_hot(labels, classes).to(features) - 1
+    return features.T @ signs / len(features)
+
+
+def _values(
+    features: Classifier | Callable[[Batch], Features],
+    images: Images,
+    device: torch.device | None = None,
+    batch: int = 500,
+) -> Tensor:
+    """The features of every image, shape (image, feature), in fp32, on the CPU."""
+    found = []
+    with torch.no_grad(), features.evaluating("fp32") if isinstance(features, Classifier) else nullcontext():
+        function, place = (
+            (features.features, features.device) if isinstance(features, Classifier) else (features, device)
+        )
+        for first in range(0, len(images), batch):
+            inputs, _ = images.batch(slice(first, first + batch))
+            found.append(function(inputs.to(place or "cpu")).float().cpu())
+    return torch.cat(found)
+
+
+def _verdict(low: float, high: float, limit: float) -> Verdict:
+    """Whether the interval from `low` to `high` lies at or above `limit`, below it, or on both sides."""
+    if low >= limit:
+        return "holds"
+    return "fails" if high < limit else "unclear"
