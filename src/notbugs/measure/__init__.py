@@ -1,6 +1,8 @@
 """Measurement: every number with its interval."""
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
+from notbugs.measure.leakage import Certificate, Leak, certified_linear, certify, leakage
+from notbugs.measure.linear import LinearModel, robust_linear
 from notbugs.measure.rank import feature_rank
 from notbugs.measure.sets import measure_set
 from notbugs.measure.statistics import Proportion, Spread, wilson
@@ -8,11 +10,18 @@ from notbugs.measure.statistics import Proportion, Spread, wilson
 __all__ = [
     "Accuracy",
     "AttackUsed",
+    "Certificate",
+    "Leak",
+    "LinearModel",
     "Proportion",
     "Spread",
+    "certified_linear",
+    "certify",
     "evaluate",
     "feature_rank",
+    "leakage",
     "measure_set",
     "predictions",
+    "robust_linear",
     "wilson",
 ]

@@ -17,6 +17,7 @@ from notbugs.errors import must
 from notbugs.measure.linear import LinearModel, fit_linear, robust_linear, standardised
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.progress import Progress, silent
+from notbugs.seeds import generator
 from notbugs.shapes import Batch, Features
 from notbugs.threat import Norm, Threat
 
@@ -24,6 +25,8 @@ KEPT = 0.8
 """Share of test images that must keep their prediction for a model to be robust by the second specification."""
 PENALTY = 1e-4
 """Of a probe's weights, on features of unit variance: enough for a minimum to exist."""
+SHUFFLES = 39
+"""Beyond the lowest or the highest of 39 lies one in twenty."""
 FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """Of the radius that a certificate asks for: the radii at which a linear model is trained until it keeps it."""
 
@@ -66,15 +69,23 @@ class Leak(_Model):
     accuracy: Proportion = Field(description="on the test images")
     fitted: Proportion = Field(description="share of the set's own images that it gives the label they train with")
     chance: float = Field(description="accuracy of the best constant answer on the test images")
+    shuffled: tuple[float, float] = Field(
+        description=f"lowest and highest accuracy of {SHUFFLES} heads trained on the set with its labels shuffled"
+    )
     images: int = Field(description="images of the set that it was trained on")
     features: int = Field(description="number of features")
 
     @property
     def finding(self) -> Literal["leakage", "none", "below chance"]:
-        """Where the interval of the accuracy lies: above chance, around it or below it."""
-        if self.accuracy.low > self.chance:
+        """Whether the accuracy, with its interval, is on one side of chance, and outside of what shuffled labels give.
+
+        A head that learned nothing is not right by chance alone: it has one direction, by chance, for all test images.
+        So its accuracy is compared to other such heads, too. Two-sided, that alone is a test at the 5 % level.
+        """
+        low, high = self.shuffled
+        if self.accuracy.low > self.chance and self.accuracy.value > high:
             return "leakage"
-        return "below chance" if self.accuracy.high < self.chance else "none"
+        return "below chance" if self.accuracy.high < self.chance and self.accuracy.value < low else "none"
 
 
 def certify(model: LinearModel, train: Images, test: Images, threat: Threat) -> Certificate:
@@ -153,13 +164,15 @@ def leakage(
     test: Images,
     *,
     classes: int,
+    seed: int = 0,
     device: torch.device | None = None,
+    progress: Progress = silent,
 ) -> Leak:
     """What frozen features explain of a relabelled set: a linear head on them, trained on the set, tested on the test.
 
-    Logistic regression on features standardised on `images`, with hardly a penalty, by LBFGS from 0: nothing in it is
-    random. If the features are robust, the accuracy is a lower bound of what robust features leak: other robust
-    features, or a head that is not linear, may leak more.
+    Logistic regression on features standardised on `images`, with hardly a penalty, by LBFGS from 0. If the features
+    are robust, the accuracy is a lower bound of what robust features leak: other robust features, or a head that is not
+    linear, may leak more.
 
     Parameters
     ----------
@@ -172,6 +185,8 @@ def leakage(
         Untouched images with true labels.
     classes : int
         At least two.
+    seed : int
+        Of the shuffles of `Leak.shuffled`; nothing else is random.
     device : torch.device, optional
         Where a function wants its images; a classifier has its own.
 
@@ -183,11 +198,24 @@ def leakage(
     if images.shape != test.shape:
         raise must("test images", f"have the shape of the set's images, {images.shape}", test.shape)
     fitted, held = standardised(_values(features, images, device), _values(features, test, device))
-    weight, bias = fit_linear(fitted, images.labels, classes=classes, penalty=PENALTY)
+
+    def hits(labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a head trained with `labels`: which test images and which of its own it has right."""
+        weight, bias = fit_linear(fitted, labels, classes=classes, penalty=PENALTY)
+        is_right = (held @ weight.T + bias).argmax(1) == test.labels
+        return is_right, (fitted @ weight.T + bias).argmax(1) == labels
+
+    shuffled = []
+    for number in range(SHUFFLES):
+        order = torch.randperm(len(images), generator=generator(seed, "shuffled labels", number))
+        shuffled.append(float(hits(images.labels[order])[0].double().mean()))
+        progress(number + 1, SHUFFLES)
+    is_right, is_fitted = hits(images.labels)
     return Leak(
-        accuracy=Proportion.of((held @ weight.T + bias).argmax(1) == test.labels),
-        fitted=Proportion.of((fitted @ weight.T + bias).argmax(1) == images.labels),
+        accuracy=Proportion.of(is_right),
+        fitted=Proportion.of(is_fitted),
         chance=float(test.labels.bincount().max()) / len(test),
+        shuffled=(min(shuffled), max(shuffled)),
         images=len(images),
         features=fitted.shape[1],
     )

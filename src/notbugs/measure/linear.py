@@ -161,8 +161,10 @@ def fit_linear(
     return weight.detach(), bias.detach()
 
 
-def standardised(train: Features, *others: Features) -> list[Features]:
-    """All of them with the mean and deviation of the first; a feature that is constant there becomes 0."""
+def standardised(
+    train: Float[Tensor, "image feature"], other: Float[Tensor, "other feature"]
+) -> tuple[Float[Tensor, "image feature"], Float[Tensor, "other feature"]]:
+    """Both with the mean and deviation of the first; a feature that is constant there becomes 0."""
     mean, std = train.mean(0), train.std(0, correction=0)
     scale = torch.where(std > CONSTANT * train.abs().amax(0), 1 / std, 0.0)
-    return [(features - mean) * scale for features in (train, *others)]
+    return (train - mean) * scale, (other - mean) * scale
