@@ -5,6 +5,7 @@ from notbugs.measure.leakage import Certificate, Leak, certified_linear, certify
 from notbugs.measure.linear import LinearModel, robust_linear
 from notbugs.measure.rank import feature_rank
 from notbugs.measure.sets import measure_set
+from notbugs.measure.shares import SetCarried, carried, ends
 from notbugs.measure.statistics import Proportion, Spread, wilson
 
 __all__ = [
@@ -14,9 +15,12 @@ __all__ = [
     "Leak",
     "LinearModel",
     "Proportion",
+    "SetCarried",
     "Spread",
+    "carried",
     "certified_linear",
     "certify",
+    "ends",
     "evaluate",
     "feature_rank",
     "leakage",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
@@ -11,20 +9,19 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
-from notbugs.measure.linear import LinearModel, fit_linear, robust_linear, standardised
+from notbugs.measure.linear import LinearModel, fit_linear, robust_linear, standardised, whitened
 from notbugs.measure.statistics import Z95, Proportion
+from notbugs.measure.values import Read, feature_values
 from notbugs.progress import Progress, silent
 from notbugs.seeds import generator
-from notbugs.shapes import Batch, Features
 from notbugs.threat import Norm, Threat
 
 KEPT = 0.8
 """Share of test images that must keep their prediction for a model to be robust by the second specification."""
 PENALTY = 1e-4
-"""Of a probe's weights, on features of unit variance: enough for a minimum to exist."""
+"""Of a probe's weights, on whitened features: enough for a minimum to exist."""
 SHUFFLES = 39
 """Beyond the lowest or the highest of 39 lies one in twenty."""
 FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -104,10 +101,10 @@ def certify(model: LinearModel, train: Images, test: Images, threat: Threat) -> 
     threat : Threat
         The perturbations; Goh has l2 of radius 0.25.
     """
-    outputs = {"train": _values(model, train), "test": _values(model, test)}
+    outputs = {"train": feature_values(model, train), "test": feature_values(model, test)}
     features = _certified_features(model, outputs["train"], outputs["test"], train.labels, test.labels, threat)
     correct = outputs["test"].argmax(1) == test.labels
-    is_kept = _values(lambda images: model.certificate(images, threat)[:, None], test)[:, 0] > 0
+    is_kept = feature_values(lambda images: model.certificate(images, threat)[:, None], test)[:, 0] > 0
     kept, lows, highs = Proportion.of(is_kept), *([getattr(f, end) for f in features] for end in ("low", "high"))
     return Certificate(
         norm=threat.norm,
@@ -159,7 +156,7 @@ def certified_linear(
 
 
 def leakage(
-    features: Classifier | Callable[[Batch], Features],
+    features: Read,
     images: Images,
     test: Images,
     *,
@@ -170,7 +167,7 @@ def leakage(
 ) -> Leak:
     """What frozen features explain of a relabelled set: a linear head on them, trained on the set, tested on the test.
 
-    Logistic regression on features standardised on `images`, with hardly a penalty, by LBFGS from 0. If the features
+    Logistic regression on features whitened on `images`, with hardly a penalty, by LBFGS from 0. If the features
     are robust, the accuracy is a lower bound of what robust features leak: other robust features, or a head that is not
     linear, may leak more.
 
@@ -197,7 +194,9 @@ def leakage(
     """
     if images.shape != test.shape:
         raise must("test images", f"have the shape of the set's images, {images.shape}", test.shape)
-    fitted, held = standardised(_values(features, images, device), _values(features, test, device))
+    fitted, held = feature_values(features, images, device), feature_values(features, test, device)
+    count = fitted.shape[1]
+    fitted, held = whitened(fitted, held)
 
     def hits(labels: Tensor) -> tuple[Tensor, Tensor]:
         """Of a head trained with `labels`: which test images and which of its own it has right."""
@@ -217,7 +216,7 @@ def leakage(
         chance=float(test.labels.bincount().max()) / len(test),
         shuffled=(min(shuffled), max(shuffled)),
         images=len(images),
-        features=fitted.shape[1],
+        features=count,
     )
 
 
@@ -240,24 +239,6 @@ def _usefulness(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """E[y f] of every feature for every class against all others, shape (feature, class)."""
     signs = 2.0 * torch.nn.functional.one_hot(labels, classes).to(features) - 1
     return features.T @ signs / len(features)
-
-
-def _values(
-    features: Classifier | Callable[[Batch], Features],
-    images: Images,
-    device: torch.device | None = None,
-    batch: int = 500,
-) -> Tensor:
-    """The features of every image, shape (image, feature), in fp32, on the CPU."""
-    found = []
-    with torch.no_grad(), features.evaluating("fp32") if isinstance(features, Classifier) else nullcontext():
-        function, place = (
-            (features.features, features.device) if isinstance(features, Classifier) else (features, device)
-        )
-        for first in range(0, len(images), batch):
-            inputs, _ = images.batch(slice(first, first + batch))
-            found.append(function(inputs.to(place or "cpu")).float().cpu())
-    return torch.cat(found)
 
 
 def _verdict(low: float, high: float, limit: float) -> Verdict:

@@ -168,3 +168,18 @@ def standardised(
     mean, std = train.mean(0), train.std(0, correction=0)
     scale = torch.where(std > CONSTANT * train.abs().amax(0), 1 / std, 0.0)
     return (train - mean) * scale, (other - mean) * scale
+
+
+def whitened(
+    train: Float[Tensor, "image feature"], other: Float[Tensor, "other feature"]
+) -> tuple[Float[Tensor, "image direction"], Float[Tensor, "other direction"]]:
+    """Both in the principal directions of the first, each of unit variance there; directions without any are left out.
+
+    A linear model can say the same of them, and is found in a tenth of the steps.
+    """
+    mean = train.double().mean(0)
+    centred = train.double() - mean
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(train))
+    is_there = values > CONSTANT * values.max().clamp_min(torch.finfo(values.dtype).tiny)
+    turn = vectors[:, is_there] / values[is_there].sqrt()
+    return (centred @ turn).to(train), ((other.double() - mean) @ turn).to(other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from notbugs.construct import ConstructedSet
 from notbugs.data import Images
+from notbugs.errors import must
 from notbugs.measure.statistics import Z95, Proportion
+from notbugs.measure.values import Read, feature_values
 from notbugs.seeds import generator
 from notbugs.shapes import Features, Labels, PerSample
 
@@ -19,8 +21,6 @@ BINS = 20
 """Of a histogram of shares, from 0 to 1."""
 WHERE = ("start", "built", "target")
 """The images that are compared, from the original to the new class."""
-
-GroupName = Literal["robust", "nonrobust"]
 
 
 class _Model(BaseModel):
@@ -118,6 +118,70 @@ def ends(built: ConstructedSet, train: Images, index: Tensor, seed: int = 0) -> 
     return train.subset(start), train.subset(chosen)
 
 
+@runtime_checkable
+class Sorted(Protocol):
+    """What `usefulness` found out about features: tensors of shape (feature, class), or (feature,)."""
+
+    rho: Tensor
+    robust: Tensor
+    nonrobust: Tensor
+    mean: Tensor
+    std: Tensor
+
+
+def carried(
+    usefulness: Sorted,
+    features: Read,
+    built: Images,
+    start: Images,
+    target: Images,
+    *,
+    device: torch.device | None = None,
+) -> SetCarried:
+    """How much of the new class and how much of the original class constructed images carry.
+
+    A useful feature points to a class where it is on that class's side of its mean. For each image, and each group of
+    features useful for a class, the share that points to it is counted, for the built image and for untouched ones of
+    both classes; `carried` says where between these the built images are.
+
+    Parameters
+    ----------
+    usefulness : Sorted
+        Of `features`, which best belong to a classifier that had no part in building the images.
+    features : Classifier or callable
+        As for `leakage`.
+    built : Images
+        Constructed images. Their labels are not looked at.
+    start, target : Images
+        Untouched images, as many, from `ends`: each `start` has the original class, each `target` the new one.
+    device : torch.device, optional
+        Where a function wants its images; a classifier has its own.
+
+    Raises
+    ------
+    InputError
+        If the numbers of images differ, or of features.
+    """
+    if not len(built) == len(start) == len(target):
+        raise must("start", "be one image for each built image, as 'target'", f"{len(start)}, {len(target)}")
+    values = {}
+    for name, images in zip(WHERE, (start, built, target), strict=True):
+        found = feature_values(features, images, device)
+        if found.shape[1] != len(usefulness.rho):
+            raise must("features", f"be the {len(usefulness.rho)} that the usefulness is of", found.shape[1])
+        values[name] = torch.where(usefulness.std > 0, (found - usefulness.mean) / usefulness.std, 0.0)
+
+    def seen_by(chosen: Tensor) -> GroupCarried | None:
+        return _group_carried(_Group(usefulness.rho, chosen), values, target.labels, start.labels)
+
+    return SetCarried(
+        images=len(built),
+        same=int((start.labels == target.labels).sum()),
+        robust=seen_by(usefulness.robust),
+        nonrobust=seen_by(usefulness.nonrobust),
+    )
+
+
 class _Group:
     """The useful features of one kind: which point to which class, in which direction and how strongly.
 
@@ -151,7 +215,7 @@ class _Group:
 
 def _group_carried(group: _Group, values: dict[str, Tensor], new: Tensor, original: Tensor) -> GroupCarried | None:
     """`values` of the three kinds of images, `new` and `original` their classes; None if the group cannot tell."""
-    is_seen = group.has[new] & group.has[original]
+    is_seen = group.has[new] & group.has[original] & (new != original)
     if int(is_seen.sum()) < 2:
         return None
     values, new, original = {name: part[is_seen] for name, part in values.items()}, new[is_seen], original[is_seen]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -34,9 +36,19 @@ class Gap(_Instrument):
 class Leakage(_Instrument):
     """What robust features alone explain of relabelled sets."""
 
+    eps: float = Field(
+        0.25, gt=0, allow_inf_nan=False, description="l2 radius of the certificate, pixel units; Goh's is 0.25."
+    )
+    images: int = Field(15_000, ge=2, description="Images of each set, at most, drawn at random.")
+
 
 class Shares(_Instrument):
     """How much of each class a constructed image carries."""
+
+    classifiers: tuple[Literal["independent", "robust", "standard"], ...] = Field(
+        ("independent", "robust"), description="Whose features look at the images."
+    )
+    images: int = Field(3000, ge=2, description="Images of each set, at most, drawn at random.")
 
 
 class Transfer(_Instrument):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.study.instruments.leakage import LeakageFound
 from notbugs.threat import Norm
 
 TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
@@ -108,6 +109,8 @@ class StudyInfo(_Model):
 
 class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
+
+    leakage: LeakageFound | None = None
 
 
 class Results(_Model):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
+from notbugs.study.instruments import leakage
 from notbugs.study.lab import Lab
 
-INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {}
+INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {"leakage": leakage.measure}
 """By the names of `asked.Instruments`, in its order."""
