@@ -184,6 +184,22 @@ def test_certified_linear_keeps_both_specifications(world):
     assert found.accuracy.value > 0.9
 
 
+def test_where_no_linear_model_is_robust_the_certificate_says_so():
+    """Weak patterns alone, and a radius that turns them round."""
+    weak = planted(train=400, test=400, robust_strength=0.0)
+    model, _ = certified_linear(weak.data.train, L2(0.5), classes=4)
+    assert model.weight.isfinite().all()
+    found = certify(model, *splits(weak), L2(0.5))
+    assert found.gamma_at_least_0 == "fails"
+    assert found.certified.value < 0.3
+
+
+def test_a_feature_that_is_constant_is_not_useful(world):
+    weight = templates(world, "robust").weight
+    found = certify(LinearModel(weight * 0, torch.zeros(4)), *splits(world), L2(0.5))
+    assert {(feature.rho, feature.gamma) for feature in found.features} == {(0.0, 0.0)}
+
+
 def test_a_set_with_robust_patterns_of_the_new_class_leaks_all_of_them(world):
     model, test = templates(world, "robust"), world.data.test
     found = leakage(model, swapped(world, "robust", other(world)), test, classes=4)

@@ -125,7 +125,8 @@ def certified_linear(
     """A linear model whose outputs are robust features by both specifications, and the radius it was trained at.
 
     It is trained at growing multiples of the threat's radius, and the first is taken that keeps both specifications on
-    the training images: of all of them it has lost the least accuracy. If none keeps them, it is the last.
+    the training images: of all of them it has lost the least accuracy. If none keeps both, it is the one that is
+    certified to classify the most training images correctly.
 
     Parameters
     ----------
@@ -145,14 +146,16 @@ def certified_linear(
     """
     if not threat.eps:
         raise must("threat", "have a radius above 0", threat.eps)
+    tried: list[tuple[float, LinearModel, float]] = []
     for number, factor in enumerate(FACTORS, 1):
         trained = replace(threat, eps=factor * threat.eps)
         model = robust_linear(train, trained, classes=classes, device=device)
         found = certify(model, train, train, threat)
         progress(number, len(FACTORS))
         if found.gamma_at_least_0 == found.keeps_predictions == "holds":
-            break
-    return model, trained.eps
+            return model, trained.eps
+        tried.append((found.certified.value, model, trained.eps))
+    return max(tried, key=lambda one: one[0])[1:]
 
 
 def leakage(
@@ -167,7 +170,7 @@ def leakage(
 ) -> Leak:
     """What frozen features explain of a relabelled set: a linear head on them, trained on the set, tested on the test.
 
-    Logistic regression on features whitened on `images`, with hardly a penalty, by LBFGS from 0. If the features
+    Logistic regression on features whitened on `images`, with hardly a penalty, by LBFGS. If the features
     are robust, the accuracy is a lower bound of what robust features leak: other robust features, or a head that is not
     linear, may leak more.
 
@@ -226,7 +229,8 @@ def _certified_features(
     """Every output with the class for which it is most useful; shapes of `train` and `test`: (image, output)."""
     deviation = train.std(0, correction=0)
     train, test = standardised(train, test)
-    lost = threat.eps * threat.dual(model.weight).cpu() / deviation
+    lost = threat.eps * threat.dual(model.weight) / deviation
+    lost = torch.where(train.any(0), lost, 0.0)  # what is constant cannot be moved
     chosen = _usefulness(train, train_labels, len(model.bias)).argmax(1)
     rho = _usefulness(test, labels, len(model.bias)).gather(1, chosen[:, None])[:, 0]
     half = Z95 * ((test.square().mean(0) - rho.square()).clamp_min(0) / len(test)).sqrt()  # y f squared is f squared
