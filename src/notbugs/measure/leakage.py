@@ -24,7 +24,7 @@ PENALTY = 1e-4
 """Of a probe's weights, on whitened features: enough for a minimum to exist."""
 SHUFFLES = 39
 """Beyond the lowest or the highest of 39 lies one in twenty."""
-FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+FACTORS = (1.0, 2.0, 4.0, 8.0)
 """Of the radius that a certificate asks for: the radii at which a linear model is trained until it keeps it."""
 
 Verdict = Literal["holds", "fails", "unclear"]

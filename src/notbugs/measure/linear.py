@@ -19,6 +19,9 @@ from notbugs.threat import Threat
 CONSTANT = 1e-6
 """Share of its largest value below which a feature's standard deviation is rounding."""
 
+START = 1e-3
+"""Share of the means of the classes at which a fit starts: at 0 the loss against an adversary has a kink."""
+
 
 @dataclass(frozen=True)
 class LinearModel:
@@ -121,8 +124,6 @@ def fit_linear(
 ) -> tuple[Float[Tensor, "class feature"], Float[Tensor, " class"]]:
     """Weight and bias at the minimum of the mean cross-entropy, found by LBFGS.
 
-    It starts at the means of the classes: at 0 the loss with a `rise` has a kink, where a line search may get stuck.
-
     Parameters
     ----------
     inputs, labels : Tensor
@@ -147,7 +148,7 @@ def fit_linear(
     if not bool(inputs.isfinite().all()):
         raise must("features", "be finite", "NaN or infinity", "The classifier's weights may be damaged.")
     sums = inputs.new_zeros(classes, inputs.shape[1]).index_add_(0, labels, inputs)
-    weight = (sums / labels.bincount(minlength=classes).clamp_min(1)[:, None]).requires_grad_()
+    weight = (START * sums / labels.bincount(minlength=classes).clamp_min(1)[:, None]).requires_grad_()
     bias = inputs.new_zeros(classes, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=iterations, history_size=20, line_search_fn="strong_wolfe")
 
