@@ -172,7 +172,7 @@ def test_it_runs_without_peers(brief):
     ]  # fmt: skip
     main(arguments)
     results = json.loads((brief / "results.json").read_text())
-    rows = {(row["task"], row["library"]): row for row in results["rows"]}
+    rows = {(row["task"], row["library"]): row for row in reversed(results["rows"])}  # the first of a library's
     assert "benchmarks.peers" in rows["pgd-20 l2", "foolbox"]["status"]
     mine, theirs = rows["pgd-20 l2", "notbugs"], rows["pgd-20 l2", "MadryLab"]
     assert mine["comparable"]
@@ -188,7 +188,7 @@ def test_it_runs_without_peers(brief):
     text = page.page([results])
     assert "### pgd-20 l2, cnn" in text
     assert "| pgd-20 l2: to the floor, at most | cnn | 1.1 |" in text
-    assert text.count("\n| notbugs") == 3
+    assert text.count("\n| notbugs") == 5
 
 
 def test_scaling_runs_and_draws(tmp_path):

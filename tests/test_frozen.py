@@ -10,17 +10,17 @@ import threading
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import relu
+from torch.nn.functional import cross_entropy, relu
 
 from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.construct import fingerprint, relabel, robustify
-from notbugs.data import Data, Images
+from notbugs.data import Data, Images, planted
 from notbugs.errors import InputError
 from notbugs.measure import evaluate
 from notbugs.models import ARCHITECTURES, build, fastest, forms, frozen
 from notbugs.models.forms import ready
-from notbugs.search import Schedule, Shrinking, match_features, minimum_norm, pgd, targeted_pgd
+from notbugs.search import Schedule, Shrinking, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
 from notbugs.search.objectives import log_odds
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, l2_norm
@@ -117,8 +117,8 @@ def searched(made: Classifier, images: torch.Tensor, labels: torch.Tensor) -> di
     found = {
         "pgd": pgd(made, images, labels, L2(0.3), Schedule(10)),
         "targeted": targeted_pgd(made, images, (labels + 1) % 10, L2(0.5), Schedule(10)),
-        "matching": match_features(made, images, images.flip(0)),
-        "minimum norm": minimum_norm(made, images, labels, schedule=Shrinking(30)),
+        "matching": match_features(made, images, images.flip(0), fast_matching(SHAPE, 20)),
+        "minimum norm": minimum_norm(made, images, labels, schedule=Shrinking(20)),
     }
     return {name: one.images for name, one in found.items()}
 
@@ -136,24 +136,39 @@ def judged(plain: Classifier, found: dict[str, torch.Tensor], images: torch.Tens
     }
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18"])
-def test_every_fast_form_finds_the_same_attack(name):
-    """Folded in fp32 within 0.5 % of log-odds and lengths; in bf16 within 15 %, and matching within 0.03.
+def briefly_trained(name: str, data: Data) -> Classifier:
+    """One pass over the planted images, a second for the plain chain of layers: enough to tell most classes."""
+    made = classifier(name).train()
+    images, labels = data.train.batch(slice(None))
+    steps = torch.optim.SGD(made.parameters(), lr=0.02, momentum=0.9)
+    for part in torch.arange(len(images)).split(32) * (2 if name == "vgg16-bn" else 1):
+        steps.zero_grad()
+        cross_entropy(made(images[part]), labels[part]).backward()
+        steps.step()
+    return made.eval()
 
-    Images differ far more than what the search reached: it turns another way wherever a gradient's last bit decides.
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_fast_form_finds_the_same_attack(name):
+    """What is reached, in the mean over images: folded, and in bf16; as many successes, but one.
+
+    Single images differ more: a search turns another way wherever a gradient's last bit decides.
     """
-    plain, images = classifier(name), random_images(8, SHAPE, seed=5)
+    data = planted(classes=10, channels=3, train=480, test=8).data
+    plain, (images, _) = briefly_trained(name, data), data.test.batch(slice(None))
     labels = plain(images).argmax(1)
     view = frozen(plain, SHAPE)
     wanted = judged(plain, searched(plain, images, labels), images, labels)
-    for precision, tolerance, away in (("fp32", 0.005, 0.005), ("bf16", 0.15, 0.03)):
+    for precision, odds, more in (("fp32", 0.05, 1.05), ("bf16", 0.15, 1.3)):  # log-odds: share, or absolute
         with view.evaluating(precision):
             found = searched(view, images, labels)
-        got = judged(plain, found, images, labels)
-        assert got["matching"].mean() <= wanted["matching"].mean() + away
-        for search in ("pgd", "targeted", "minimum norm"):
-            assert_close(got[search], wanted[search], tolerance)
-        assert torch.equal(got["success"], wanted["success"])
+        got = {search: values.mean() for search, values in judged(plain, found, images, labels).items()}
+        for search in ("pgd", "targeted"):
+            away = (got[search] - wanted[search].mean()).abs()
+            assert away <= odds * wanted[search].abs().mean().clamp_min(1), (precision, search)
+        for search in ("matching", "minimum norm"):
+            assert got[search] <= more * wanted[search].mean(), (precision, search)
+        assert (got["success"] - wanted["success"].mean()).abs() <= 1 / 8, precision
 
 
 def test_nothing_of_the_given_classifier_changes():
@@ -331,6 +346,17 @@ def test_only_grouped_convolutions_are_timed_on_a_cpu(monkeypatch, caplog):
     monkeypatch.setattr(workers, "count", lambda: 2)
     timed(monkeypatch, fp32=1.0, bf16=9.0)
     assert ready(grouped(), SHAPE, batch=64)[1] == "bf16"
+
+
+def test_compiled_where_it_is_asked_for_and_faster(monkeypatch):
+    counts = timed(monkeypatch, bf16=2.0, bf16_compiled=1.0)
+    monkeypatch.setattr(torch, "compile", lambda network, **options: network)
+    plain = classifier(precision="auto")
+    assert ready(plain, SHAPE, batch=64)[1] == "bf16"
+    plain.try_compiled = True
+    assert (ready(plain, SHAPE, batch=64)[1], set(counts)) == ("bf16 compiled", {64})
+    timed(monkeypatch, bf16=2.0, bf16_compiled=1.9)
+    assert ready(plain, SHAPE, batch=64)[1] == "bf16"
 
 
 def test_compiled_for_batches_of_one_size(monkeypatch):

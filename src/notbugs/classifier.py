@@ -53,6 +53,8 @@ class Classifier(nn.Module):
     precision : {"auto", "fp32", "bf16"}
         What the network computes in. Images, logits, losses and perturbations stay float32. "auto" takes bf16
         where the device has instructions for it. A network whose weights are not float32 computes in their dtype.
+    try_compiled : bool
+        Whether long searches compile the network (`torch.compile`, CUDA graphs) and take it so where that is faster.
 
     Raises
     ------
@@ -72,12 +74,14 @@ class Classifier(nn.Module):
         head: str | None = None,
         output: str | int = "auto",
         precision: Precision = "fp32",
+        try_compiled: bool = False,
     ) -> None:
         super().__init__()
         _check_normalisation(mean, std)
         self.network = network.to(memory_format=torch.channels_last)  # pyrefly: ignore
         self.output = output
         self.precision: Precision = check_choice("precision", precision, ("auto", "fp32", "bf16"))  # pyrefly: ignore
+        self.try_compiled = try_compiled
         self.register_buffer("mean", _per_channel(mean, network))
         self.register_buffer("std", _per_channel(std, network))
         self.head_name = head or next(reversed(networks.linear_layers(self._plain)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -17,12 +18,29 @@ from notbugs.progress import Progress, silent
 LOG_SECONDS = 30.0
 
 
+class _Said(logging.Handler):
+    """What the library logs, as lines of a console, each only once."""
+
+    def __init__(self, console: TerminalConsole) -> None:
+        super().__init__()
+        self.console = console
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (line := record.getMessage()) not in self.said:
+            self.said.add(line)
+            self.console.say(line)
+
+
 class TerminalConsole:
     """Shows stages on standard error; `quiet` shows nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.rich = RichConsole(stderr=True, highlight=False, quiet=quiet)
+        log = logging.getLogger("notbugs")
+        log.handlers[:] = [_Said(self)]  # of the console that was made last
+        log.setLevel(logging.INFO)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Progress]:

@@ -1,7 +1,8 @@
 """The floor: forward and input-backward, nothing else, as often as the task takes steps (twenty times at most).
 
-`floor` runs as `notbugs` does, channels_last and in the precision that is automatic on this device. Adversarial
-training adds the forward and backward of the step on the weights, without which there is none.
+`floor` runs as `notbugs` does, frozen and folded, channels_last, and in the precision that is automatic on this
+device. Adversarial training is of the network as it is, and adds the forward and backward of the step on the weights,
+without which there is none.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.search.libraries.notbugs import classifier
+from benchmarks.search.libraries.notbugs import classifier, frozen
 from benchmarks.search.loops import Batchwise, Setting, batchwise
 
 MOST = 20
@@ -49,5 +50,5 @@ def training(setting: Setting, model: nn.Module) -> Batchwise:
 
 
 KINDS = ("pgd", "targeted", "minimum norm", "targeted minimum norm", "matching")
-ATTACKS = {kind: {"passes": lambda setting: passes(setting, classifier(setting, "auto"))} for kind in KINDS}
+ATTACKS = {kind: {"passes": lambda setting: passes(setting, frozen(setting, "auto"))} for kind in KINDS}
 ATTACKS["training"] = {"passes": lambda setting: training(setting, classifier(setting, "auto"))}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 import notbugs as nb
-from benchmarks.search.loops import Batchwise, Setting, batchwise
+from benchmarks.search.loops import Batchwise, Setting, batches, batchwise
 from benchmarks.search.tasks import Task
+from notbugs.models.forms import ready
+from notbugs.search import stream
+from notbugs.search.objectives import away_from
 
 
 def versions() -> dict[str, str]:
@@ -23,22 +27,54 @@ def classifier(setting: Setting, precision: str) -> nb.Classifier:
     return wrapped.to(setting.device).eval()
 
 
+def frozen(setting: Setting, precision: str, *, compiled: bool = False) -> nb.Classifier:
+    """The frozen copy on which `notbugs` runs every long search: folded, and compiled where that is asked for."""
+    given = classifier(setting, precision)
+    view, form = ready(given, setting.shape, batch=setting.batch)
+    return ready(given, setting.shape, batch=setting.batch, form=f"{form} compiled")[0] if compiled else view
+
+
 def threat(task: Task) -> nb.Threat:
     """The task's threat model."""
     return nb.L2(task.eps) if task.norm == "l2" else nb.Linf(task.eps)
 
 
-def pgd(setting: Setting, precision: str) -> Batchwise:
+def pgd(setting: Setting, precision: str, *, compiled: bool = False) -> Batchwise:
     """`nb.pgd`, or `nb.targeted_pgd` where the task has targets."""
-    task, model = setting.task, classifier(setting, precision)
+    if compiled and setting.device.type == "cpu":
+        raise NotImplementedError("compiled forms are measured on a GPU")
+    task, model = setting.task, frozen(setting, precision, compiled=compiled)
     attack = nb.targeted_pgd if task.targeted else nb.pgd
     schedule = nb.Schedule(task.steps, task.step_size)
     return batchwise(setting, lambda x, y: attack(model, x, y, threat(task), schedule).images)
 
 
+def leaving(setting: Setting, precision: str) -> Batchwise:
+    """The same, but misclassified images leave and others take their places, as in `nb.evaluate`."""
+    task, model = setting.task, frozen(setting, precision)
+    schedule = nb.Schedule(task.steps, task.step_size)
+
+    def attack(images: Tensor, labels: Tensor) -> Tensor:
+        numbers, found = torch.arange(len(images), device=images.device), torch.empty_like(images)
+        waiting = ((n, x, (y,), None) for n, x, y in batches(setting, numbers, images, labels))
+        with model.evaluating():
+            for index, left in stream(away_from(model), waiting, threat(task), schedule, batch=setting.batch):
+                found[index] = left.images
+        return found
+
+    return attack
+
+
+def relabelling(setting: Setting, precision: str) -> Batchwise:
+    """`nb.targeted_pgd` with `nb.fast_relabelling`, the default of `nb.relabel`."""
+    model, ball = frozen(setting, precision), threat(setting.task)
+    schedule = nb.fast_relabelling(ball)
+    return batchwise(setting, lambda x, y: nb.targeted_pgd(model, x, y, ball, schedule).images)
+
+
 def minimum_norm(setting: Setting, precision: str) -> Batchwise:
     """`nb.minimum_norm`, with as many steps as the others take."""
-    task, model = setting.task, classifier(setting, precision)
+    task, model = setting.task, frozen(setting, precision)
     schedule = nb.Shrinking(task.steps)
     return batchwise(
         setting, lambda x, y: nb.minimum_norm(model, x, y, task.norm, schedule, targeted=task.targeted).images
@@ -47,7 +83,7 @@ def minimum_norm(setting: Setting, precision: str) -> Batchwise:
 
 def matching(setting: Setting, precision: str) -> Batchwise:
     """`nb.match_features` with `nb.fast_matching`."""
-    model, schedule = classifier(setting, precision), nb.fast_matching(setting.shape, setting.task.steps)
+    model, schedule = frozen(setting, precision), nb.fast_matching(setting.shape, setting.task.steps)
     return batchwise(setting, lambda x, guide: nb.match_features(model, x, guide, schedule).images)
 
 
@@ -70,8 +106,15 @@ def attacks(precision: str) -> dict[str, dict[str, Callable[[Setting], Batchwise
         "minimum norm": lambda setting: minimum_norm(setting, precision)
     }
     return {
-        "pgd": {"PGD": lambda setting: pgd(setting, precision)},
-        "targeted": {"PGD": lambda setting: pgd(setting, precision)},
+        "pgd": {
+            "PGD": lambda setting: pgd(setting, precision),
+            "PGD, finished images leave": lambda setting: leaving(setting, precision),
+            "PGD, compiled": lambda setting: pgd(setting, precision, compiled=True),
+        },
+        "targeted": {
+            "PGD": lambda setting: pgd(setting, precision),
+            "fast": lambda setting: relabelling(setting, precision),
+        },
         "minimum norm": least,
         "targeted minimum norm": least,
         "matching": {"fast": lambda setting: matching(setting, precision)},

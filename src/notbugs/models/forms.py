@@ -2,8 +2,8 @@
 
 What decides bits goes by a rule, so that a job gives the same on every day: bf16 where the device multiplies it. The
 rule guesses wrong in one place: grouped convolutions on a CPU are often slower in bf16. Only there is it measured,
-once a job, and only a clear gain is taken. Compiled forms, with CUDA graphs, are taken where they are asked for: no GPU
-has run them yet.
+once a job, and only a clear gain is taken. Compiled forms, with CUDA graphs, are measured where a classifier's
+`try_compiled` asks for it: they cost half a minute to make, are seldom faster on a CPU, and no GPU has run them yet.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def ready(
     Parameters
     ----------
     classifier : Classifier
-        Left as it is; a precision other than "auto" is kept.
+        Left as it is; a precision other than "auto" is kept, and `try_compiled` adds a compiled form to the choice.
     shape : sequence of int
         Of an image: channel, height, width.
     batch : int
@@ -78,7 +78,7 @@ def ready(
     if not doubts or workers.count() > 1:  # workers must not choose differently
         log.info("Searching in %s.", rule)
         return in_form(view, rule, batch), rule
-    count = batch if view.device.type == "cuda" else min(batch, 32)
+    count = batch if view.try_compiled or view.device.type == "cuda" else min(batch, 32)
     images = torch.rand(count, *shape, generator=generator(0, "fastest")).to(view.device)
     choice = fastest(view, images, (rule, *doubts))
     clear = choice.milliseconds[choice.form] < CLEAR * choice.milliseconds[rule]
@@ -148,9 +148,11 @@ def _rule(view: Classifier) -> str:
 
 def _doubts(view: Classifier, rule: str) -> list[str]:
     """The forms that may be faster than the rule's."""
+    compiled = [f"{rule} compiled"] if view.try_compiled else []
     grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in view.network.modules())
     on_cpu = view.device.type == "cpu"
-    return ["fp32"] if grouped and on_cpu and rule == "bf16" and view.precision == "auto" else []
+    plain = ["fp32"] if grouped and on_cpu and rule == "bf16" and view.precision == "auto" else []
+    return plain + compiled
 
 
 def _seconds(view: Classifier, images: Tensor) -> float:

@@ -11,6 +11,7 @@ from notbugs._version import __version__
 from notbugs.report import charts, paper, wording
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
+from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
@@ -40,6 +41,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         table_1=_table_1(lineup),
         grid=sample_grid(gallery, classes) if gallery else None,
         measures=measures(results.sets),
+        instruments=instruments(results.instruments),
         settings=_tables(results),
         paper=paper,
         bibtex=BIBTEX,

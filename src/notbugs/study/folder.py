@@ -61,7 +61,10 @@ class StudyFolder:
         """
         recipe_file, info_file = self.path / "recipe.toml", self.path / "study.json"
         if recipe_file.exists():
-            _refuse_other_recipe(self.path, read_recipe(recipe_file), recipe)
+            before = read_recipe(recipe_file)
+            _refuse_other_recipe(self.path, before, recipe)
+            if before != recipe:
+                write_text(recipe_file, recipe.toml())
         if info_file.exists():
             found = json.loads(info_file.read_text(encoding="utf-8"))
             if found["data"] != info["data"]:
@@ -137,7 +140,10 @@ def check_writable(path: Path) -> None:
 
 
 def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
-    if found == wanted:
+    """Anything may not change but this: an instrument that was off is on."""
+    new = {name for name, asked in found.instruments if not asked.on}
+    instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in new})
+    if found.model_copy(update={"instruments": instruments}) == wanted:
         return
     lines = difflib.unified_diff(
         found.toml().splitlines(), wanted.toml().splitlines(), "there", "now", n=0, lineterm=""

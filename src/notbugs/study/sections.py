@@ -55,6 +55,7 @@ class Source(_Section):
     seed: int = Field(0, ge=0, description="All randomness follows from it.")
     device: str = Field("auto", description="A torch device, or auto.")
     precision: Precision = Field("auto", description="What the networks compute in: fp32, bf16 or auto.")
+    compile: bool = Field(False, description="Try the search compiled (torch.compile), and take it if it is faster.")
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
@@ -84,7 +85,9 @@ class Architecture(_Section):
         """An untrained classifier for these images."""
         options = self.blueprint(data).options
         device = find_device(source.device)
-        return new_classifier(data, self.name, seed=seed, precision=source.precision, device=device, **options)
+        made = new_classifier(data, self.name, seed=seed, precision=source.precision, device=device, **options)
+        made.try_compiled = source.compile
+        return made
 
 
 class Model(_Section):
@@ -99,7 +102,7 @@ class Model(_Section):
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
         """The classifier in `file`."""
-        return load_classifier(
+        loaded = load_classifier(
             file,
             architecture=self.architecture,
             shape=data.train.shape,
@@ -112,6 +115,8 @@ class Model(_Section):
             device=find_device(source.device),
             **self.options,  # pyrefly: ignore
         )
+        loaded.try_compiled = source.compile
+        return loaded
 
 
 class Storage(_Section):
