@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from torch import Tensor
 
 from notbugs.construct import relabel, robustify
 from notbugs.data import Data, Images, Planted, planted
 from notbugs.errors import InputError
-from notbugs.measure import carried, ends
+from notbugs.measure import Usefulness, carried, ends, linear_features, usefulness
 from notbugs.measure.shares import Mean, SetCarried, _between
+from notbugs.measure.spectrum import KINDS
 from notbugs.search import Schedule
 from notbugs.seeds import generator
 from notbugs.threat import L2
 from tests.conftest import random_images
 
 
-@dataclass
-class Known:
-    """The planted truth, in the shape of a measured usefulness."""
-
-    rho: Tensor
-    robust: Tensor
-    nonrobust: Tensor
-    mean: Tensor
-    std: Tensor
-
-
 @pytest.fixture(scope="module")
 def world() -> Planted:
-    return planted(train=2000, test=10)
+    return planted(train=2000, test=1000)
 
 
-def known(world: Planted) -> Known:
+def sorted_features(world: Planted) -> Usefulness:
+    """The planted patterns, measured and sorted."""
+    return usefulness(linear_features(world.templates), world.data.train, world.data.test, L2(0.5), classes=4)
+
+
+def known(world: Planted) -> Usefulness:
+    """The same, each useful for its own class alone."""
+    found = sorted_features(world)
     codes = torch.nn.functional.one_hot(world.codes).bool()
-    kinds = torch.tensor([kind == "robust" for kind in world.kinds])[:, None]
-    rho = torch.where(codes, world.usefulness[:, None], -0.1)  # what a feature says against other classes is little
-    zeros = torch.zeros(len(world.codes))
-    return Known(rho, codes & kinds, codes & ~kinds, zeros, zeros + 1)
+    kinds = torch.tensor([KINDS.index(kind) for kind in world.kinds])[:, None]
+    return replace(found, kind=torch.where(codes, kinds, KINDS.index("useless")))
 
 
 @dataclass
@@ -62,8 +56,20 @@ def swapped(world: Planted, kind: str, amount: float = 1.0) -> Set:
     return Set(Images((start.pixels + move).clamp(0, 1), new), start, start.subset(torch.tensor(chosen)))
 
 
-def measured(world: Planted, made: Set, found: Known | None = None) -> SetCarried:
-    return carried(found or known(world), world.features, made.built, made.start, made.target)
+def measured(world: Planted, made: Set, found: Usefulness | None = None) -> SetCarried:
+    return carried(found or known(world), linear_features(world.templates), made.built, made.start, made.target)
+
+
+def test_with_features_as_measured(world):
+    """A robust pattern is non-robust evidence against the other classes: hardly useful there, and as easily moved."""
+    found = sorted_features(world)
+    assert (found.kind == KINDS.index("robust")).sum() == 4
+    moved = measured(world, swapped(world, "nonrobust"), found)
+    assert moved.robust.new.carried.high < 0.05
+    assert moved.robust.original.carried.low > 0.95
+    assert 0.5 < moved.nonrobust.new.carried.value < 1
+    assert moved.nonrobust.new.carried.value < moved.nonrobust.new.evidence.value < 1
+    assert moved.nonrobust.features > 4
 
 
 @pytest.mark.parametrize(("moved", "left"), [("nonrobust", "robust"), ("robust", "nonrobust")])
@@ -115,31 +121,23 @@ def test_untouched_images_carry_all_of_their_class_and_nothing_of_the_other(worl
 
 def test_a_feature_that_speaks_against_a_class_counts_turned_round(world):
     made, plain = swapped(world, "nonrobust"), known(world)
-    turned = Known(-plain.rho, plain.robust, plain.nonrobust, plain.mean, plain.std)
-    found = carried(turned, lambda images: -world.features(images), made.built, made.start, made.target)
+    turned = replace(plain, rho=-plain.rho, mean=-plain.mean)
+    found = carried(turned, linear_features(-world.templates), made.built, made.start, made.target)
     assert found == measured(world, made)
-
-
-def test_features_are_standardised_by_the_usefulness(world):
-    made, plain = swapped(world, "nonrobust"), known(world)
-    scaled = Known(plain.rho, plain.robust, plain.nonrobust, plain.mean + 3, plain.std * 2)
-    found = carried(scaled, lambda images: 3 + 2 * world.features(images), made.built, made.start, made.target)
-    for ours, theirs in ((found.robust, measured(world, made).robust),):
-        assert ours.new.built.share.value == pytest.approx(theirs.new.built.share.value, abs=2e-3)
-        assert ours.original.evidence.value == pytest.approx(theirs.original.evidence.value, abs=1e-4)
 
 
 def test_what_a_group_cannot_tell_is_null(world):
     made, plain = swapped(world, "nonrobust"), known(world)
-    none = Known(plain.rho, plain.robust & False, plain.nonrobust, plain.mean, plain.std)
+    useless, robust = KINDS.index("useless"), KINDS.index("robust")
+    none = replace(plain, kind=plain.kind.where(plain.kind != robust, useless))
     assert measured(world, made, none).robust is None
     same = measured(world, Set(made.built, made.start, made.start))
     assert (same.same, same.robust, same.nonrobust) == (2000, None, None)
-    constant = Known(plain.rho, plain.robust, plain.nonrobust, plain.mean, plain.std * 0)
+    constant = replace(plain, std=plain.std * 0)
     assert measured(world, made, constant).robust.new.carried is None
-    half = plain.robust.clone()
-    half[:, 2:] = False
-    found = measured(world, made, Known(plain.rho, half, plain.nonrobust, plain.mean, plain.std))
+    half = plain.kind.clone()
+    half[:4, 2:] = useless
+    found = measured(world, made, replace(plain, kind=half))
     pairs = (made.start.labels < 2) & (made.target.labels < 2)
     assert (found.robust.classes, found.robust.features) == (2, 0.5)
     assert found.robust.new.built.share.n == int(pairs.sum()) < 2000
@@ -181,6 +179,6 @@ def test_the_ends_of_a_set(tmp_path, small):
 def test_what_does_not_fit_is_refused(world):
     made = swapped(world, "robust")
     with pytest.raises(InputError, match="'start' must be one image for each built image"):
-        carried(known(world), world.features, made.built, made.start.subset(slice(9)), made.target)
+        carried(known(world), linear_features(world.templates), made.built, made.start.subset(slice(9)), made.target)
     with pytest.raises(InputError, match="the 8 that the usefulness is of"):
         carried(known(world), lambda images: images.flatten(1), made.built, made.start, made.target)

@@ -1,31 +1,54 @@
 """Measurement: every number with its interval."""
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
+from notbugs.measure.features import (
+    FeatureMap,
+    function_features,
+    layer,
+    linear_features,
+    logits,
+    penultimate,
+    pixels,
+    principal_components,
+)
 from notbugs.measure.leakage import Certificate, Leak, certified_linear, certify, leakage
 from notbugs.measure.linear import LinearModel, robust_linear
 from notbugs.measure.rank import feature_rank
 from notbugs.measure.sets import measure_set
 from notbugs.measure.shares import SetCarried, carried, ends
+from notbugs.measure.spectrum import UsefulnessSummary
 from notbugs.measure.statistics import Proportion, Spread, wilson
+from notbugs.measure.usefulness import Usefulness, usefulness
 
 __all__ = [
     "Accuracy",
     "AttackUsed",
     "Certificate",
+    "FeatureMap",
     "Leak",
     "LinearModel",
     "Proportion",
     "SetCarried",
     "Spread",
+    "Usefulness",
+    "UsefulnessSummary",
     "carried",
     "certified_linear",
     "certify",
     "ends",
     "evaluate",
     "feature_rank",
+    "function_features",
+    "layer",
     "leakage",
+    "linear_features",
+    "logits",
     "measure_set",
+    "penultimate",
+    "pixels",
     "predictions",
+    "principal_components",
     "robust_linear",
+    "usefulness",
     "wilson",
 ]

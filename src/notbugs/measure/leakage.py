@@ -11,9 +11,10 @@ from torch import Tensor
 
 from notbugs.data import Images
 from notbugs.errors import must
-from notbugs.measure.linear import LinearModel, fit_linear, robust_linear, standardised, whitened
-from notbugs.measure.statistics import Z95, Proportion
-from notbugs.measure.values import Read, feature_values
+from notbugs.measure.features import FeatureSource, feature_map, feature_values, function_features, linear_features
+from notbugs.measure.linear import LinearModel, fit_linear, robust_linear, whitened
+from notbugs.measure.statistics import Proportion
+from notbugs.measure.usefulness import usefulness
 from notbugs.progress import Progress, silent
 from notbugs.seeds import generator
 from notbugs.threat import Norm, Threat
@@ -24,6 +25,8 @@ PENALTY = 1e-4
 """Of a probe's weights, on whitened features: enough for a minimum to exist."""
 SHUFFLES = 39
 """Beyond the lowest or the highest of 39 lies one in twenty."""
+FIELDS = {"rho": "rho", "gamma": "gamma", "gamma_low": "low", "gamma_high": "high"}
+"""What `usefulness` calls the numbers of a feature, and what a certificate does."""
 FACTORS = (1.0, 2.0, 4.0, 8.0)
 """Of the radius that a certificate asks for: the radii at which a linear model is trained until it keeps it."""
 
@@ -37,7 +40,7 @@ class _Model(BaseModel):
 class CertifiedFeature(_Model):
     """One output of a linear model, of zero mean and unit variance, as a feature of the class it says most about."""
 
-    class_: int = Field(alias="class", description="number of the class; chosen on the training images")
+    class_: int = Field(alias="class", description="number of the class with the largest gamma, where rho is above 0")
     rho: float = Field(description="usefulness on the test images: E[y f]")
     gamma: float = Field(description="robust usefulness: rho - eps ||w||_* / standard deviation of w x; signed")
     low: float = Field(description="of gamma, 95 % interval over the test images")
@@ -95,16 +98,16 @@ def certify(model: LinearModel, train: Images, test: Images, threat: Threat) -> 
     model : LinearModel
         Its outputs are the features.
     train : Images
-        The features are standardised on them, and each takes its class from them.
+        The features are standardised on them.
     test : Images
         Everything else is measured on them.
     threat : Threat
         The perturbations; Goh has l2 of radius 0.25.
     """
-    outputs = {"train": feature_values(model, train), "test": feature_values(model, test)}
-    features = _certified_features(model, outputs["train"], outputs["test"], train.labels, test.labels, threat)
-    correct = outputs["test"].argmax(1) == test.labels
-    is_kept = feature_values(lambda images: model.certificate(images, threat)[:, None], test)[:, 0] > 0
+    features = _certified(model, train, test, threat)
+    correct = feature_values(feature_map(model), test).argmax(1) == test.labels
+    ahead = function_features(lambda images: model.certificate(images, threat)[:, None])
+    is_kept = feature_values(ahead, test)[:, 0] > 0
     kept, lows, highs = Proportion.of(is_kept), *([getattr(f, end) for f in features] for end in ("low", "high"))
     return Certificate(
         norm=threat.norm,
@@ -159,13 +162,12 @@ def certified_linear(
 
 
 def leakage(
-    features: Read,
+    features: FeatureSource,
     images: Images,
     test: Images,
     *,
     classes: int,
     seed: int = 0,
-    device: torch.device | None = None,
     progress: Progress = silent,
 ) -> Leak:
     """What frozen features explain of a relabelled set: a linear head on them, trained on the set, tested on the test.
@@ -176,9 +178,8 @@ def leakage(
 
     Parameters
     ----------
-    features : Classifier or callable
-        A classifier gives the inputs of its head; a function, for instance a `LinearModel`, takes images of shape
-        (batch, channel, height, width) to features of shape (batch, feature). Frozen.
+    features : FeatureMap, Classifier or callable
+        A classifier stands for its penultimate features; a `LinearModel` is a function. Frozen.
     images : Images
         The set, with the labels that it trains with.
     test : Images
@@ -187,8 +188,6 @@ def leakage(
         At least two.
     seed : int
         Of the shuffles of `Leak.shuffled`; nothing else is random.
-    device : torch.device, optional
-        Where a function wants its images; a classifier has its own.
 
     Raises
     ------
@@ -197,7 +196,8 @@ def leakage(
     """
     if images.shape != test.shape:
         raise must("test images", f"have the shape of the set's images, {images.shape}", test.shape)
-    fitted, held = feature_values(features, images, device), feature_values(features, test, device)
+    source = feature_map(features)
+    fitted, held = feature_values(source, images), feature_values(source, test)
     count = fitted.shape[1]
     fitted, held = whitened(fitted, held)
 
@@ -223,26 +223,14 @@ def leakage(
     )
 
 
-def _certified_features(
-    model: LinearModel, train: Tensor, test: Tensor, train_labels: Tensor, labels: Tensor, threat: Threat
-) -> list[CertifiedFeature]:
-    """Every output with the class for which it is most useful; shapes of `train` and `test`: (image, output)."""
-    deviation = train.std(0, correction=0)
-    train, test = standardised(train, test)
-    lost = threat.eps * threat.dual(model.weight) / deviation
-    lost = torch.where(train.any(0), lost, 0.0)  # what is constant cannot be moved
-    chosen = _usefulness(train, train_labels, len(model.bias)).argmax(1)
-    rho = _usefulness(test, labels, len(model.bias)).gather(1, chosen[:, None])[:, 0]
-    half = Z95 * ((test.square().mean(0) - rho.square()).clamp_min(0) / len(test)).sqrt()  # y f squared is f squared
-    gamma = rho - lost
-    columns = zip(chosen.tolist(), rho.tolist(), gamma.tolist(), half.tolist(), strict=True)
-    return [CertifiedFeature(class_=c, rho=r, gamma=g, low=g - h, high=g + h) for c, r, g, h in columns]
-
-
-def _usefulness(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """E[y f] of every feature for every class against all others, shape (feature, class)."""
-    signs = 2.0 * torch.nn.functional.one_hot(labels, classes).to(features) - 1
-    return features.T @ signs / len(features)
+def _certified(model: LinearModel, train: Images, test: Images, threat: Threat) -> list[CertifiedFeature]:
+    """Every output, for the class with the largest gamma among those that it speaks for."""
+    outputs = linear_features(model.weight, model.bias)
+    found = usefulness(outputs, train, test, threat, classes=len(model.bias))
+    best = found.gamma.where(found.rho > 0, -torch.inf).argmax(1)
+    columns = [best, *(getattr(found, name).gather(1, best[:, None])[:, 0] for name in FIELDS)]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [CertifiedFeature(class_=first, **dict(zip(FIELDS.values(), rest, strict=True))) for first, *rest in rows]
 
 
 def _verdict(low: float, high: float, limit: float) -> Verdict:

@@ -17,7 +17,7 @@ from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
 from notbugs.threat import Threat
 
 CONSTANT = 1e-6
-"""Share of its largest value below which a feature's standard deviation is rounding."""
+"""Share of the largest variance below which that of another direction is rounding."""
 
 START = 1e-3
 """Share of the means of the classes at which a fit starts: at 0 the loss against an adversary has a kink."""
@@ -163,15 +163,6 @@ def fit_linear(
     with torch.enable_grad():
         optimiser.step(loss)
     return weight.detach(), bias.detach()
-
-
-def standardised(
-    train: Float[Tensor, "image feature"], other: Float[Tensor, "other feature"]
-) -> tuple[Float[Tensor, "image feature"], Float[Tensor, "other feature"]]:
-    """Both with the mean and deviation of the first; a feature that is constant there becomes 0."""
-    mean, std = train.mean(0), train.std(0, correction=0)
-    scale = torch.where(std > CONSTANT * train.abs().amax(0), 1 / std, 0.0)
-    return (train - mean) * scale, (other - mean) * scale
 
 
 def whitened(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,8 +10,10 @@ from torch import Tensor
 from notbugs.construct import ConstructedSet
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.measure.features import FeatureSource, feature_map, feature_values
+from notbugs.measure.spectrum import KINDS, Kind
 from notbugs.measure.statistics import Z95, Proportion
-from notbugs.measure.values import Read, feature_values
+from notbugs.measure.usefulness import Usefulness
 from notbugs.seeds import generator
 from notbugs.shapes import Features, Labels, PerSample
 
@@ -118,25 +118,12 @@ def ends(built: ConstructedSet, train: Images, index: Tensor, seed: int = 0) -> 
     return train.subset(start), train.subset(chosen)
 
 
-@runtime_checkable
-class Sorted(Protocol):
-    """What `usefulness` found out about features: tensors of shape (feature, class), or (feature,)."""
-
-    rho: Tensor
-    robust: Tensor
-    nonrobust: Tensor
-    mean: Tensor
-    std: Tensor
-
-
 def carried(
-    usefulness: Sorted,
-    features: Read,
+    usefulness: Usefulness,
+    features: FeatureSource,
     built: Images,
     start: Images,
     target: Images,
-    *,
-    device: torch.device | None = None,
 ) -> SetCarried:
     """How much of the new class and how much of the original class constructed images carry.
 
@@ -146,16 +133,14 @@ def carried(
 
     Parameters
     ----------
-    usefulness : Sorted
+    usefulness : Usefulness
         Of `features`, which best belong to a classifier that had no part in building the images.
-    features : Classifier or callable
-        As for `leakage`.
+    features : FeatureMap, Classifier or callable
+        A classifier stands for its penultimate features.
     built : Images
         Constructed images. Their labels are not looked at.
     start, target : Images
         Untouched images, as many, from `ends`: each `start` has the original class, each `target` the new one.
-    device : torch.device, optional
-        Where a function wants its images; a classifier has its own.
 
     Raises
     ------
@@ -166,19 +151,20 @@ def carried(
         raise must("start", "be one image for each built image, as 'target'", f"{len(start)}, {len(target)}")
     values = {}
     for name, images in zip(WHERE, (start, built, target), strict=True):
-        found = feature_values(features, images, device)
+        found = feature_values(feature_map(features), images)
         if found.shape[1] != len(usefulness.rho):
             raise must("features", f"be the {len(usefulness.rho)} that the usefulness is of", found.shape[1])
-        values[name] = torch.where(usefulness.std > 0, (found - usefulness.mean) / usefulness.std, 0.0)
+        values[name] = torch.where(usefulness.std > 0, (found - usefulness.mean) / usefulness.std, 0.0).float()
 
-    def seen_by(chosen: Tensor) -> GroupCarried | None:
-        return _group_carried(_Group(usefulness.rho, chosen), values, target.labels, start.labels)
+    def seen_by(kind: Kind) -> GroupCarried | None:
+        group = _Group(usefulness.rho.float(), usefulness.kind == KINDS.index(kind))
+        return _group_carried(group, values, target.labels, start.labels)
 
     return SetCarried(
         images=len(built),
         same=int((start.labels == target.labels).sum()),
-        robust=seen_by(usefulness.robust),
-        nonrobust=seen_by(usefulness.nonrobust),
+        robust=seen_by("robust"),
+        nonrobust=seen_by("nonrobust"),
     )
 
 

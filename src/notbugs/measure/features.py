@@ -1,0 +1,251 @@
+"""Feature maps: from images to the numbers whose usefulness is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from notbugs import networks
+from notbugs.classifier import Classifier, Precision
+from notbugs.data import Images
+from notbugs.errors import InputError, check_choice, check_count, must
+from notbugs.models.folding import copied
+from notbugs.models.forms import ready
+from notbugs.seeds import seeded
+from notbugs.shapes import Batch, Features
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """A differentiable function from images, shape (b, c, h, w), to features, shape (b, f).
+
+    Made by `penultimate`, `layer`, `logits`, `pixels`, `principal_components`, `linear_features`, `function_features`.
+
+    Attributes
+    ----------
+    name : str
+        What the features are.
+    function : callable
+        From images to features; from classifier and images, where `classifier` is given.
+    names : tuple of str
+        Of each feature; empty where they have none.
+    weight : Tensor, optional
+        Shape (f, c, h, w), on the CPU: of an affine map, whose worst case is known exactly. None for every other.
+    classifier : Classifier, optional
+        Whose features they are.
+    device : torch.device
+        Where images go.
+    folds : bool
+        Whether the classifier may be searched with its batch norms folded away.
+    """
+
+    name: str
+    function: Callable[..., Features]
+    names: tuple[str, ...] = ()
+    weight: Float[Tensor, "f c h w"] | None = None
+    classifier: Classifier | None = None
+    device: torch.device = CPU
+    folds: bool = True
+
+    def __call__(self, images: Batch) -> Features:
+        """The features of images in [0, 1]."""
+        return self.function(images) if self.classifier is None else self.function(self.classifier, images)
+
+    @contextmanager
+    def evaluating(self, precision: Precision | None = None) -> Iterator[FeatureMap]:
+        """As `Classifier.evaluating`; nothing changes for a map without a classifier."""
+        if self.classifier is None:
+            yield self
+        else:
+            with self.classifier.evaluating(precision):
+                yield self
+
+    def ready(self, shape: Sequence[int], batch: int) -> FeatureMap:
+        """The same in its fastest form, frozen, for a long search on images of `shape`."""
+        if self.classifier is None:
+            return self
+        fast = ready(self.classifier, shape, batch=batch)[0] if self.folds else copied(self.classifier)
+        return replace(self, classifier=fast)
+
+
+FeatureSource = FeatureMap | Classifier | Callable[[Batch], Features]
+
+
+def feature_map(source: FeatureSource) -> FeatureMap:
+    """A feature map as it is; of a classifier its penultimate features; of a function its values."""
+    if isinstance(source, FeatureMap):
+        return source
+    return penultimate(source) if isinstance(source, Classifier) else function_features(source)
+
+
+def penultimate(classifier: Classifier) -> FeatureMap:
+    """The inputs of the final linear layer, which are the features of the paper (section 3.1)."""
+    return FeatureMap("penultimate", Classifier.features, classifier=classifier, device=classifier.device)
+
+
+def logits(classifier: Classifier, names: Sequence[str] = ()) -> FeatureMap:
+    """The logits, one feature for each class."""
+    return FeatureMap("logits", Classifier.__call__, tuple(names), classifier=classifier, device=classifier.device)
+
+
+def layer(classifier: Classifier, name: str, *, over: Literal["mean", "flatten"] = "mean") -> FeatureMap:
+    """The outputs of a layer of the network.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Of which the layer is a part.
+    name : str
+        As in `network.named_modules()`.
+    over : {"mean", "flatten"}
+        What becomes of outputs with more than two dimensions: the mean over all after the second (one feature for each
+        channel), or every value a feature of its own.
+
+    Raises
+    ------
+    InputError
+        If no layer has that name or, at the first call, the layer is not called or its output is not a tensor.
+    """
+    networks.find_module(networks.unwrapped(classifier.network), name)
+    check_choice("over", over, ("mean", "flatten"))
+
+    def outputs(classifier: Classifier, images: Batch) -> Features:
+        module = networks.find_module(networks.unwrapped(classifier.network), name)
+        with networks.recorded_calls({name: module}) as calls:
+            classifier(images)
+        found = _of_layer(name, calls, len(images)).to(images.dtype)
+        return found.flatten(2).mean(2) if over == "mean" and found.ndim > 2 else found.flatten(1)
+
+    device = classifier.device
+    return FeatureMap(f"layer {name}, {over}", outputs, classifier=classifier, device=device, folds=False)
+
+
+def function_features(
+    function: Callable[[Batch], Features],
+    name: str = "function",
+    *,
+    names: Sequence[str] = (),
+    device: torch.device | None = None,
+) -> FeatureMap:
+    """Features that a function of yours gives.
+
+    Parameters
+    ----------
+    function : callable
+        From images in [0, 1], shape (b, c, h, w), to (b, f); differentiable, each row a function of its image alone.
+    name, names : str, sequence of str
+        Of all features, and of each.
+    device : torch.device, optional
+        Where images go; the CPU by default.
+    """
+    return FeatureMap(name, function, tuple(names), device=device or CPU)
+
+
+def linear_features(
+    weight: Float[Tensor, "f c h w"],
+    bias: Float[Tensor, " f"] | None = None,
+    name: str = "linear",
+    *,
+    names: Sequence[str] = (),
+) -> FeatureMap:
+    """Affine features: the inner product with each of `weight`, shape (f, c, h, w), plus `bias`, shape (f,)."""
+    kept = weight.detach().cpu().float()
+    flat, offset = kept.flatten(1).T.contiguous(), torch.zeros(len(kept)) if bias is None else bias.detach().cpu()
+
+    def function(images: Batch) -> Features:
+        return torch.addmm(offset.to(images), images.flatten(1), flat.to(images))
+
+    return FeatureMap(name, function, tuple(names), kept)
+
+
+def pixels(shape: Sequence[int]) -> FeatureMap:
+    """Every pixel value of images of `shape` (channel, height, width)."""
+    count = torch.Size(shape).numel()
+    return linear_features(torch.eye(count).view(count, *shape), name="pixels")
+
+
+def principal_components(images: Images, count: int = 64, *, sample: int = 5000, seed: int = 0) -> FeatureMap:
+    """Projections on the leading directions of variance, the largest first (`torch.pca_lowrank`).
+
+    Parameters
+    ----------
+    images : Images
+        Training images.
+    count : int
+        Number of components; no more than there are images or pixel values.
+    sample : int
+        Images used, drawn at random if there are more.
+    seed : int
+        Of the sample and of the randomised decomposition.
+
+    Raises
+    ------
+    InputError
+        If `count` is out of range.
+    """
+    values = images.sample(sample, seed, "principal components").batch(slice(None))[0].flatten(1)
+    if check_count("count", count) > min(values.shape):
+        raise must("count", f"be at most {min(values.shape)}, the smaller of images and pixel values", count)
+    with seeded(seed, "principal components"):
+        directions = torch.pca_lowrank(values, min(count + 10, *values.shape), niter=4)[2][:, :count]
+    return linear_features(directions.T.reshape(count, *images.shape), name="principal components")
+
+
+def feature_values(source: FeatureMap, images: Images, *, batch: int = 500) -> Float[Tensor, "image feature"]:
+    """The features of every image, in fp32 and evaluation mode, on the CPU."""
+    found = []
+    with torch.no_grad(), source.evaluating("fp32"):
+        for first in range(0, len(images), batch):
+            inputs, _ = images.batch(slice(first, first + batch))
+            found.append(source(inputs.to(source.device)).float().cpu())
+    return torch.cat(found)
+
+
+def check_map(source: FeatureMap, images: Images) -> None:
+    """Refuse a map that cannot be measured on these images, found out with two of them.
+
+    Raises
+    ------
+    InputError
+        If it does not give finite features of shape (image, feature), gives no gradient, or an image's features depend
+        on the images beside it or on chance.
+    """
+    leaf = images.batch(slice(2))[0].to(source.device).requires_grad_()
+    try:
+        with torch.enable_grad(), source.evaluating("fp32"):
+            found, alone = source(leaf), source(leaf[:1])
+    except InputError:
+        raise
+    except Exception as error:  # what a function of any kind may raise
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"The features cannot be computed from images of shape {images.shape}: {text}") from error
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(leaf) or not found.is_floating_point():
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise must("features", "be floating point of shape (image, feature)", got, "Flatten them, for instance.")
+    if source.names and len(source.names) != found.shape[1]:
+        raise must("names", f"be {found.shape[1]}, one for each feature", len(source.names))
+    if not found.isfinite().all():
+        raise must("features", "be finite", found.flatten()[~found.flatten().isfinite()][0].item())
+    if not found.requires_grad:
+        raise must("features", "be differentiable with respect to images", "features without a gradient")
+    if not torch.allclose(found[:1], alone, rtol=1e-3, atol=1e-4 * float(found.detach().abs().max())):
+        remedy = "Put the network into evaluation mode: no dropout, no batch statistics."
+        raise must("features", "be the same for an image alone and among others", "others", remedy)
+
+
+def _of_layer(name: str, calls: dict[str, tuple[Any, Any]], count: int) -> Tensor:
+    if name not in calls:
+        raise must("layer", "be called by the network in a forward pass", name)
+    found = calls[name][1]
+    if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != count:
+        rule = "give one tensor with a row for each image"
+        raise must("layer", rule, type(found).__name__, "Name another layer.")
+    return found
