@@ -79,6 +79,32 @@ def test_every_kind_is_built(kind, model, tmp_path, capsys):
     assert f"Nothing is wrong with {out}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["leakage", "random", "labels", "mislabelled"])
+def test_every_control_is_built(kind, model, built, tmp_path, capsys):
+    out = tmp_path / kind
+    of = () if kind == "mislabelled" else ("--of", str(built))
+    assert main(["build", kind, str(model), "--out", str(out), "--quiet", *of, *DATA]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    made = nb.ConstructedSet(out)
+    assert torch.equal(made.images.labels, nb.ConstructedSet(built).images.labels) == bool(of)
+    assert main(["verify", str(out), "--model", str(model), *DATA]) == 0
+    assert main(["info", str(out)]) == 0
+    assert "control" in capsys.readouterr().out
+
+
+def test_a_weak_classifier_and_noise(model, tmp_path, capsys):
+    det, leakage, noise = tmp_path / "D_det", tmp_path / "leakage", tmp_path / "noise"
+    assert main(["build", "det", str(model), "--out", str(det), "--quiet", *DATA, *QUICK]) == 0
+    job = ["build", "leakage", str(model), "--out", str(leakage), "--quiet", "--of", str(det), *DATA]
+    assert main(job) == 2
+    assert "The 'weak' must be given" in capsys.readouterr().err
+    assert main([*job, "--weak", str(model)]) == 0
+    assert main(["build", "rand", str(model), "--out", str(noise), "--quiet", "--start", "uniform", *DATA, *QUICK]) == 0
+    assert nb.ConstructedSet(noise).manifest["request"]["start"] == "uniform"
+    assert main(["build", "rand", str(model), "--out", str(noise), "--quiet", "--of", str(det), *DATA, *QUICK]) == 2
+    assert "The 'of' must be given for leakage, random, labels" in capsys.readouterr().err
+
+
 def test_verify_names_what_is_wrong_and_build_mends_it(built, model, capsys):
     shard = built / "shard-00000.safetensors"
     before = shard.read_bytes()

@@ -232,7 +232,7 @@ def test_manifests(folder, tmp_path):
     write_json(path, manifest | {"shards": manifest["shards"][:2]})
     assert {finding.rule for finding in verify(folder) if finding.file == "manifest.json"} == {
         "list all 4 shards",
-        "count as many images as the data, 60",
+        "count as many images as the request, 60",
     }
     path.unlink()
     assert (

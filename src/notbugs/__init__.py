@@ -8,7 +8,9 @@ from notbugs.classifier import Classifier as Classifier
 from notbugs.classifier import default_device as default_device
 from notbugs.construct import PAPER_RELABELLING as PAPER_RELABELLING
 from notbugs.construct import ConstructedSet as ConstructedSet
+from notbugs.construct import control as control
 from notbugs.construct import export as export
+from notbugs.construct import mislabel as mislabel
 from notbugs.construct import relabel as relabel
 from notbugs.construct import robustify as robustify
 from notbugs.construct import verify as verify
@@ -42,6 +44,7 @@ from notbugs.measure import penultimate as penultimate
 from notbugs.measure import pixels as pixels
 from notbugs.measure import predictions as predictions
 from notbugs.measure import principal_components as principal_components
+from notbugs.measure import relabelled_accuracy as relabelled_accuracy
 from notbugs.measure import robust_linear as robust_linear
 from notbugs.measure import usefulness as usefulness
 from notbugs.measure import wilson as wilson

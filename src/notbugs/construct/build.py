@@ -11,12 +11,13 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import Builder, Rows, ready_for, request_of
 from notbugs.construct.plan import Targets, choose_starts, choose_targets
+from notbugs.construct.starts import STARTS, Start
 from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data
+from notbugs.errors import check_choice
 from notbugs.progress import Progress, silent
 from notbugs.search import (
-    Found,
     Schedule,
     Shrinking,
     Steps,
@@ -28,6 +29,7 @@ from notbugs.search import (
 )
 from notbugs.search.fit import check_fits
 from notbugs.search.objectives import matching, towards
+from notbugs.shapes import Batch
 from notbugs.threat import L2, Threat
 
 PAPER_RELABELLING = Schedule(steps=100, step_size=0.1)
@@ -39,6 +41,7 @@ def robustify(
     data: Data,
     folder: str | Path,
     *,
+    start: Start = "images",
     schedule: Steps | None = None,
     dtype: Dtype = "float32",
     batch: int | None = None,
@@ -59,6 +62,9 @@ def robustify(
         Its training images are targets and starts.
     folder : Path
         Where the set is written; a killed build goes on there.
+    start : {"images", "gaussian", "uniform"}
+        What each search starts from: another training image, or noise, which is far from any image and wants more steps
+        (the paper's figure 7 takes ten times as many). See `construct.starts.noise`.
     schedule : Steps, optional
         Of the search; `fast_matching` by default. `PAPER_MATCHING` is the paper's.
     dtype : {"float32", "float16", "uint8"}
@@ -77,23 +83,24 @@ def robustify(
         If an argument breaks its rule, `folder` holds another set, or another process is building there.
     """
     images = data.train
+    check_choice("start", start, STARTS)
     check_fits(classifier, images, len(data.classes))
     schedule = schedule or fast_matching(images.shape)
-    starts, targets = choose_starts(len(images), seed), torch.arange(len(images))
+    targets = torch.arange(len(images))
+    starts = choose_starts(len(images), seed) if start == "images" else targets.clone()
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])
 
-    def run(start: Tensor, rows: Rows) -> Found:
+    def run(begin: Batch, rows: Rows) -> Batch:
         target, _ = images.batch(rows["target"])
-        return match_features(fast, start, target.to(start.device), schedule)
+        return match_features(fast, begin, target.to(begin.device), schedule).images
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         target, _ = images.batch(rows["target"])
         return matching(classifier)(found, classifier.features(target.to(found.device)))[1]
 
-    request = (
-        request_of(classifier, form, data, "feature matching", L2(math.inf), schedule, seed, targets=None) | stored
-    )
+    free = L2(math.inf)
+    request = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
     columns = {"labels": images.labels, "start": starts, "target": targets}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
 
@@ -105,6 +112,7 @@ def relabel(
     *,
     targets: Targets = "any",
     threat: Threat = L2(0.5),  # noqa: B008  frozen
+    start: Start = "images",
     schedule: Steps | None = None,
     dtype: Dtype = "float32",
     batch: int | None = None,
@@ -130,6 +138,9 @@ def relabel(
         See `choose_targets`.
     threat : Threat
         Radius in pixel units; the paper's is `L2(0.5)` on CIFAR-10. `L2(math.inf)` leaves smallest perturbations free.
+    start : {"images", "gaussian", "uniform"}
+        What is perturbed: the training images, or as many images of noise, which have no class that could leak (Kumano
+        et al. 2024). Targets are drawn from the labels of the training images all the same.
     schedule : Steps, optional
         Of the search; `fast_relabelling` by default. `PAPER_RELABELLING` is the paper's, `Shrinking(50)` searches for
         the smallest perturbation. Store those as float32: rounding takes them back over the boundary.
@@ -149,6 +160,7 @@ def relabel(
         If an argument breaks its rule, `folder` holds another set, or another process is building there.
     """
     images = data.train
+    check_choice("start", start, STARTS)
     check_fits(classifier, images, len(data.classes))
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
@@ -157,15 +169,15 @@ def relabel(
     schedule = schedule or fast_relabelling(threat)
     objective = "smallest perturbation" if isinstance(schedule, Shrinking) else "targeted cross-entropy"
 
-    def run(start: Tensor, rows: Rows) -> Found:
-        wanted = rows["labels"].to(start.device)
+    def run(begin: Batch, rows: Rows) -> Batch:
+        wanted = rows["labels"].to(begin.device)
         if isinstance(schedule, Shrinking):
-            return minimum_norm(fast, start, wanted, threat.norm, schedule, targeted=True, eps=threat.eps)
-        return targeted_pgd(fast, start, wanted, threat, schedule)
+            return minimum_norm(fast, begin, wanted, threat.norm, schedule, targeted=True, eps=threat.eps).images
+        return targeted_pgd(fast, begin, wanted, threat, schedule).images
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         return towards(classifier)(found, rows["labels"].to(found.device))[1]
 
-    request = request_of(classifier, form, data, objective, threat, schedule, seed, targets) | stored
+    request = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start) | stored
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)

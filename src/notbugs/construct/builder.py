@@ -16,11 +16,13 @@ from notbugs._version import __version__
 from notbugs.classifier import Classifier
 from notbugs.construct.manifest import read_manifest
 from notbugs.construct.plan import Targets
+from notbugs.construct.starts import Start, starts_of
 from notbugs.construct.storage import decode, distances, encode, summary
 from notbugs.construct.store import Tell
 from notbugs.data import Data, Images
 from notbugs.models.forms import FORMS, ready
-from notbugs.search import Found, Steps
+from notbugs.search import Steps
+from notbugs.shapes import Batch
 from notbugs.threat import Threat
 
 Rows = dict[str, Tensor]
@@ -54,16 +56,25 @@ def request_of(
     schedule: Steps,
     seed: int,
     targets: Targets | None,
+    start: Start,
 ) -> dict[str, Any]:
     """Everything that decides the bits of a set, and where it comes from."""
     return {
         "objective": objective,
         "targets": targets,
+        **({"start": start} if start != "images" else {}),
         "threat": {"norm": threat.norm, "eps": threat.eps if math.isfinite(threat.eps) else None},
         "schedule": {"kind": type(schedule).__name__, **asdict(schedule)},  # pyrefly: ignore
         "seed": seed,
         "source": fingerprint(classifier),
         "precision": form,
+        **identity(data),
+    }
+
+
+def identity(data: Data) -> dict[str, Any]:
+    """The part of a request that says which images a set is built from, and by which versions."""
+    return {
         "data": {
             "name": data.title,
             "fingerprint": data.fingerprint,
@@ -77,13 +88,16 @@ def request_of(
 
 @dataclass
 class Builder:
-    """Builds a range of images in batches: search, store, and judge what was stored against what was found."""
+    """Builds a range of images in batches: search, store, and judge what was stored against what was found.
+
+    `run` returns the images of some rows, given the images that they start from.
+    """
 
     classifier: Classifier
     originals: Images
     request: dict[str, Any]
     columns: Rows
-    run: Callable[[Tensor, Rows], Found]
+    run: Callable[[Batch, Rows], Batch]
     loss: Callable[[Tensor, Rows], Tensor]
 
     def __call__(self, first: int, last: int, tell: Tell) -> tuple[Rows, dict[str, Any]]:
@@ -99,8 +113,8 @@ class Builder:
 
     def batch(self, rows: Rows) -> tuple[Rows, Rows, Rows]:
         """Images as stored; how far they are from where; and success and loss before and after storing."""
-        start, _ = self.originals.batch(rows["start"])
-        found = self.run(start.to(self.classifier.device), rows).images.cpu()
+        start = starts_of(self.request, self.originals)(rows["start"])
+        found = self.run(start.to(self.classifier.device), rows).cpu()
         pixels = encode(found, self.request["dtype"])
         stored = decode(pixels)
         before = self.judge(found, rows)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import fingerprint
-from notbugs.construct.manifest import read_manifest, shard_ranges
+from notbugs.construct.manifest import image_count, read_manifest, shard_ranges
 from notbugs.construct.shards import COLUMNS, entry_file, fault, known_entries, read_columns, shard_file
+from notbugs.construct.starts import starts_of
 from notbugs.construct.storage import HALF_STEP, pooled
 from notbugs.data import Data, Images, Mapped
 from notbugs.errors import InputError, must
@@ -107,6 +108,8 @@ class _Check:
         self.entries = known_entries(folder, manifest)
         self.largest = {"l2_norm": 0.0, "linf_norm": 0.0}
         self.hits = self.seen = 0
+        self.count = image_count(self.request)
+        self.starts = starts_of(self.request, data.train) if data else None
 
     def refuse_others(self) -> None:
         """The data and the classifier must be those of the set."""
@@ -124,8 +127,8 @@ class _Check:
             listed = f"lists {len(self.manifest['shards'])} shards, or not in order"
             yield Finding("manifest.json", f"list all {len(self.ranges)} shards", listed, BUILD_AGAIN)
         images = sum(entry["images"] for entry in self.entries.values())
-        if self.manifest["status"] == "complete" and images != self.request["data"]["images"]:
-            rule = f"count as many images as the data, {self.request['data']['images']}"
+        if self.manifest["status"] == "complete" and images != self.count:
+            rule = f"count as many images as the request, {self.count}"
             yield Finding("manifest.json", rule, f"counts {images}", BUILD_AGAIN)
 
     def shards(self) -> Iterator[Finding]:
@@ -139,7 +142,7 @@ class _Check:
                 yield Finding(name, "be there, whole, and of this build", wrong, BUILD_AGAIN)
             else:
                 yield from self.content(name, last - first)
-            self.progress(last, self.request["data"]["images"])
+            self.progress(last, self.count)
 
     def content(self, name: str, count: int) -> Iterator[Finding]:
         """The columns of one shard, then its images."""
@@ -189,7 +192,7 @@ class _Check:
                 return
             self.seen += len(images)
             self.count_hits(images, labels)
-            if self.data and (wrong := self.norms(images, self.data.train, columns["start"][part])):
+            if self.starts and (wrong := self.norms(images - self.starts(columns["start"][part]))):
                 yield wrong
                 return
 
@@ -201,16 +204,15 @@ class _Check:
             for some, own in zip(images.split(self.request["batch"]), labels.split(self.request["batch"]), strict=True):
                 self.hits += int((self.source(some.to(self.source.device)).argmax(1).cpu() == own).sum())
 
-    def norms(self, images: Tensor, originals: Images, start: Tensor) -> tuple[str, str] | None:
+    def norms(self, moved: Tensor) -> tuple[str, str] | None:
         """The largest perturbation so far; what is wrong if it leaves the threat model."""
-        moved = images - originals.batch(start)[0]
         norms = {"l2_norm": l2_norm(moved), "linf_norm": moved.flatten(1).abs().amax(1)}
         for name, values in norms.items():
             self.largest[name] = max(self.largest[name], float(values.max()))
         ball, half = self.request["threat"], HALF_STEP[self.request["dtype"]]
         if ball["eps"] is None:
             return None
-        rounding = half * (math.sqrt(images[0].numel()) if ball["norm"] == "l2" else 1)
+        rounding = half * (math.sqrt(moved[0].numel()) if ball["norm"] == "l2" else 1)
         largest, allowed = float(norms[f"{ball['norm']}_norm"].max()), ball["eps"] * (1 + NORM_SLACK) + rounding
         if largest <= allowed:
             return None
@@ -220,7 +222,7 @@ class _Check:
     def records(self) -> Iterator[Finding]:
         """What the manifest recorded against the shards' own records and what this pass found."""
         stored, shards = self.manifest["storage"], self.manifest["shards"]
-        if stored is None or self.seen < self.request["data"]["images"]:
+        if stored is None or self.seen < self.count:
             return
         if stored != pooled([entry["storage"] for entry in shards], [entry["images"] for entry in shards]):
             yield Finding("manifest.json", "record what its shards record", "records something else", BUILD_AGAIN)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from notbugs.construct.manifest import build_id, read_manifest, shard_ranges
+from notbugs.construct.manifest import build_id, image_count, kind_of, read_manifest, shard_ranges
 from notbugs.construct.shards import known_entries
 from notbugs.construct.storage import pooled
 from notbugs.errors import must
@@ -41,11 +41,14 @@ def describe(folder: str | Path) -> dict[str, Any]:
     counts = [entry["images"] for entry in entries]
     return {
         "folder": str(folder),
-        "kind": "matched" if request["targets"] is None else "relabelled",
+        "kind": kind_of(request),
         "status": manifest["status"],
         **{name: request[name] for name in ("objective", "targets", "threat", "schedule", "seed")},
+        "start": request.get("start", "images"),
+        **{name: request.get(name) for name in ("of", "weak")},
         **{name: request[name] for name in ("source", "precision", "data", "classes", "dtype", "batch", "versions")},
         "images": sum(counts),
+        "images_wanted": image_count(request),
         "shards": len(entries),
         "shards_wanted": len(shard_ranges(request)),
         "bytes": sum(entry["bytes"] for entry in entries),
@@ -68,17 +71,20 @@ def table(found: dict[str, Any]) -> Table:
 
 
 def _lines(found: dict[str, Any]) -> dict[str, str]:
-    data, ball = found["data"], found["threat"]
+    data, ball, count = found["data"], found["threat"], f"{found['images']} of {found['images_wanted']}"
     names = ", ".join(found["classes"][:20]) + (", ..." if len(found["classes"]) > 20 else "")
     radius = "free" if ball["eps"] is None else f"{ball['norm']} {ball['eps']:g}"
     lines = {
         "set": f"{found['kind']}, {found['status']}: {found['folder']}",
-        "images": f"{found['images']} of {data['images']}, {' x '.join(map(str, data['shape']))}, {found['dtype']}",
+        "images": f"{count}, {' x '.join(map(str, data['shape']))}, {found['dtype']}",
         "data": f"{data['name']} ({data['fingerprint'][:12]})",
         "classes": f"{len(found['classes'])}: {names}",
         "source": f"{found['source'][:12]}, searched in {found['precision']}",
         "objective": f"{found['objective']}, targets {found['targets'] or 'images'}, threat {radius}",
+        "start": found["start"] if found["start"] == "images" else f"{found['start']} noise",
         "schedule": ", ".join(f"{name} {value}" for name, value in found["schedule"].items()),
+        **({"control of": f"build {found['of']}"} if found["of"] else {}),
+        **({"consistent for": found["weak"][:12]} if found["weak"] else {}),
         "seed": str(found["seed"]),
         "shards": f"{found['shards']} of {found['shards_wanted']}, {found['bytes'] / 1e6:.1f} MB",
         "build": found["build"],

@@ -76,7 +76,11 @@ class Request(_Strict):
     """Everything that decides the bits of a set, and where it comes from."""
 
     objective: str
-    targets: Literal["any", "other", "next"] | None
+    targets: Literal["any", "other", "next", "predicted"] | None
+    start: NotRequired[Literal["gaussian", "uniform"]]  # training images where there is none
+    images: NotRequired[Count]  # of the set, where it has not one for every training image
+    of: NotRequired[str]
+    weak: NotRequired[str]
     threat: Ball
     schedule: dict[str, Any]
     seed: int
@@ -139,9 +143,21 @@ def build_id(request: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def image_count(request: dict[str, Any]) -> int:
+    """How many images a set has: as many as its data, unless it says otherwise."""
+    return request.get("images", request["data"]["images"])
+
+
+def kind_of(request: dict[str, Any]) -> Literal["matched", "relabelled", "control"]:
+    """What a set is: a control is one for which nothing was searched."""
+    if request["schedule"]["kind"] == "none":
+        return "control"
+    return "matched" if request["targets"] is None else "relabelled"
+
+
 def shard_ranges(request: dict[str, Any]) -> list[tuple[int, int]]:
     """For every shard its first image and the one after its last."""
-    count, size = request["data"]["images"], request["shard_images"]
+    count, size = image_count(request), request["shard_images"]
     return [(first, min(first + size, count)) for first in range(0, count, size)]
 
 

@@ -14,16 +14,18 @@ from notbugs.measure.features import (
 from notbugs.measure.leakage import Certificate, Leak, certified_linear, certify, leakage
 from notbugs.measure.linear import LinearModel, robust_linear
 from notbugs.measure.rank import feature_rank
+from notbugs.measure.relabelled import relabelled_accuracy
 from notbugs.measure.sets import measure_set
 from notbugs.measure.shares import SetCarried, carried, ends
 from notbugs.measure.spectrum import UsefulnessSummary
-from notbugs.measure.statistics import Proportion, Spread, wilson
+from notbugs.measure.statistics import Difference, Proportion, Spread, wilson
 from notbugs.measure.usefulness import Usefulness, usefulness
 
 __all__ = [
     "Accuracy",
     "AttackUsed",
     "Certificate",
+    "Difference",
     "FeatureMap",
     "Leak",
     "LinearModel",
@@ -48,6 +50,7 @@ __all__ = [
     "pixels",
     "predictions",
     "principal_components",
+    "relabelled_accuracy",
     "robust_linear",
     "usefulness",
     "wilson",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet
+from notbugs.construct import ConstructedSet, starts_of
 from notbugs.data import Augmentation, Images, round_to_8_bits
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Proportion, Spread
@@ -58,7 +58,8 @@ def measure_set(
     for number, (name, (classifier, change)) in enumerate(changes.items(), 1):
         hits[name] = predictions(classifier, images, change=change) == labels
         progress(number, len(changes) + 1)
-    kept = originals.labels[built.start] == labels
+    has_label = "start" not in built.manifest["request"]  # noise has none
+    kept = (originals.labels[built.start] == labels) & has_label
     found: dict[str, Any] = {name: Proportion.of(hit).model_dump() for name, hit in hits.items()}
     found["kept_label"] = Proportion.of(kept).model_dump()
     changed = hits["success_source"][~kept]
@@ -72,11 +73,12 @@ def measure_set(
 
 def _distances(built: ConstructedSet, originals: Images) -> dict[str, Tensor]:
     """Per image: l2 and l-inf distance to the start; for matched sets, what is left of the way to the target."""
+    starts = starts_of(built.manifest["request"], originals)
     parts: dict[str, list[Tensor]] = {"l2": [], "linf": []} | ({"distance_to_target": []} if built.is_matched else {})
     for first in range(0, len(built), CHUNK):
         part = slice(first, first + CHUNK)
         images, _ = built.images.batch(part)
-        start, _ = originals.batch(built.start[part])
+        start = starts(built.start[part])
         parts["l2"].append(l2_norm(images - start))
         parts["linf"].append((images - start).flatten(1).abs().amax(1))
         if built.is_matched:

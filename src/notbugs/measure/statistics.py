@@ -28,6 +28,28 @@ class Proportion(BaseModel):
         return wilson(int(hits.sum()), hits.numel())
 
 
+class Difference(BaseModel):
+    """One proportion less another, with a 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float = Field(ge=-1, le=1)
+    low: float = Field(ge=-1, le=1)
+    high: float = Field(ge=-1, le=1)
+
+    @classmethod
+    def of(cls, first: Proportion, second: Proportion) -> Difference:
+        """`first` less `second`, by the score method (Newcombe 1998, method 10).
+
+        The interval is that of independent samples; where both were measured on the same images it is too wide, if
+        anything, as classifiers tend to fail on the same ones.
+        """
+        value = first.value - second.value
+        below = math.hypot(first.value - first.low, second.high - second.value)
+        above = math.hypot(first.high - first.value, second.value - second.low)
+        return cls(value=value, low=value - below, high=value + above)
+
+
 class Spread(BaseModel):
     """How a quantity is distributed over the images of a set."""
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from notbugs.report.controls import controls_section, gap_section
 from notbugs.report.sections import Section
 from notbugs.study.results import Measured
 
-SECTIONS: dict[str, Callable[[Any], Section]] = {}
+SECTIONS: dict[str, Callable[[Any], Section]] = {
+    "controls": controls_section,
+    "gap": gap_section,
+}
 """By the names of `Measured`, in the order of the page."""
 
 

@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Relabelled = Literal["D_rand", "D_rand_other", "D_det"]
+Matched = Literal["D_R", "D_NR"]
+
 
 class _Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,11 +29,29 @@ class Trust(_Instrument):
 
 
 class Controls(_Instrument):
-    """Relabelled sets beside their controls."""
+    """Relabelled sets beside their controls. Every set named below costs a training, and its own build."""
+
+    leakage: tuple[Relabelled, ...] = Field(
+        ("D_rand", "D_det"), description="Sets whose leakage control is trained on: synthetic patterns, no features."
+    )
+    random: tuple[Relabelled, ...] = Field(
+        ("D_rand",), description="Sets whose random control is trained on: as far, in random directions."
+    )
+    labels: tuple[Relabelled, ...] = Field((), description="Sets whose labels are trained on, on untouched images.")
+    robust_source: tuple[Relabelled, ...] = Field(("D_det",), description="Sets built again, by the robust classifier.")
+    noise: tuple[Relabelled | Matched, ...] = Field((), description="Sets built again, from images of noise.")
+    linf: tuple[Relabelled, ...] = Field((), description="Sets built again, in an l-inf ball.")
+    mislabelled: bool = Field(True, description="Whether images that a weak classifier gets wrong are trained on.")
+    noise_kind: Literal["gaussian", "uniform"] = Field("uniform", description="The noise that `noise` starts from.")
+    linf_eps: float = Field(8 / 255, gt=0, allow_inf_nan=False, description="Radius of `linf`, pixel units.")
+    weak_epochs: int = Field(1, ge=1, description="Passes over the data of the weak classifier.")
 
 
 class Gap(_Instrument):
-    """Why a D_R classifier is less robust than its source."""
+    """How much of what a D_R classifier lacks in robustness it lacks on D_R itself, and how much beyond."""
+
+    images: int = Field(1000, ge=1, description="Images of each of the three kinds; fewer where there are fewer.")
+    radii: tuple[float, ...] = Field((0.25,), min_length=1, description="Radii, pixel units; the paper's is 0.25.")
 
 
 class Leakage(_Instrument):

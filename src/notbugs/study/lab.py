@@ -69,20 +69,22 @@ class Lab:
         section: Section = "constructed",
         *,
         architecture: Architecture | None = None,
+        settings: Training | None = None,
         title: str | None = None,
     ) -> Classifier:
         """A classifier trained on `images` as a section of the recipe says; it goes on where a killed run stopped.
 
-        Its initialisation and order of batches follow from the study's seed and `name`.
+        `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
+        batches follow from the study's seed and `name`.
         """
-        settings: Training = getattr(self.recipe, section)
+        asked: Training = settings or getattr(self.recipe, section)
         seed = derive(self.seed, "init", name)
         classifier = (architecture or self.recipe.architecture).new(self.data, seed, self.recipe)
 
         def work(progress: Progress) -> str:
             seed = derive(self.seed, "train", name)
             checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
-            train(classifier, images, settings, seed=seed, checkpoint=checkpoint, progress=progress)
+            train(classifier, images, asked, seed=seed, checkpoint=checkpoint, progress=progress)
             return self.folder.save(name, classifier)
 
         self.hashes[name] = self.stage(f"train-{name}", title or f"train {name}", work)

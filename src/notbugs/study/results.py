@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.study.instruments.controls import ControlsMeasured
+from notbugs.study.instruments.gap import GapMeasured
 from notbugs.study.instruments.leakage import LeakageFound
 from notbugs.threat import Norm
 
@@ -111,6 +113,8 @@ class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
 
     leakage: LeakageFound | None = None
+    controls: ControlsMeasured | None = None
+    gap: GapMeasured | None = None
 
 
 class Results(_Model):

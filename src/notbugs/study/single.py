@@ -9,7 +9,18 @@ from typing import Any, Literal
 from pydantic import Field
 
 from notbugs import workers
-from notbugs.construct import ConstructedSet, Finding, Targets, relabel, robustify, verify
+from notbugs.construct import (
+    CONTROLS,
+    ConstructedSet,
+    Finding,
+    Start,
+    Targets,
+    control,
+    mislabel,
+    relabel,
+    robustify,
+    verify,
+)
 from notbugs.data import Data
 from notbugs.errors import check_choice, must
 from notbugs.measure import Accuracy, evaluate
@@ -19,7 +30,7 @@ from notbugs.study.folder import Console, check_writable
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage
 from notbugs.training import Training, train
 
-Kind = Literal["robust", "nonrobust", "rand", "rand-other", "det"]
+Kind = Literal["robust", "nonrobust", "rand", "rand-other", "det", "leakage", "random", "labels", "mislabelled"]
 KINDS: dict[str, Targets | None] = {
     "robust": None,
     "nonrobust": None,
@@ -27,7 +38,7 @@ KINDS: dict[str, Targets | None] = {
     "rand-other": "other",
     "det": "next",
 }
-"""The constructed sets by name, and the targets of those that are relabelled."""
+"""The sets that are searched for, by name, and the targets of those that are relabelled; all others are controls."""
 
 
 class TrainJob(Source, Training):
@@ -40,6 +51,9 @@ class TrainJob(Source, Training):
 class BuildJob(Source, Model, Storage):
     """Build one constructed set."""
 
+    start: Start = Field("images", description="What searches start from: images, or gaussian or uniform noise.")
+    of: Path | None = Field(None, description="The relabelled set that a control is of.")
+    weak: Path | None = Field(None, description="A weak classifier: what it predicts is consistent, in leakage.")
     matching: Matching = Matching()
     relabelling: Relabelling = Relabelling()
 
@@ -94,7 +108,8 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
     ----------
     kind : str
         `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other` or
-        `det`: relabelled, with targets `any`, `other` or `next`.
+        `det`: relabelled, with targets `any`, `other` or `next`. `leakage`, `random` or `labels`: a control of the set
+        `job.of`. `mislabelled`: the images that the source gets wrong.
     model : Path
         The source.
 
@@ -103,12 +118,22 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
     InputError
         Before any work: if the data, the model or the folder break a rule.
     """
-    check_choice("kind", kind, KINDS)
+    check_choice("kind", kind, (*KINDS, *CONTROLS, "mislabelled"))
+    if (job.of is not None) != (kind in CONTROLS):
+        rule = f"be given for {', '.join(CONTROLS)}, and for nothing else"
+        raise must("of", rule, f"{kind} with {job.of}", "Name the folder of a relabelled set with --of.")
     check_writable(out)
     data = _read(job, console)
     source = job.load(model, data, job)
     with console.stage(f"build {kind}") as progress:
-        how: dict[str, Any] = {"dtype": job.dtype, "batch": job.batch, "seed": job.seed, "progress": progress}
+        if kind in CONTROLS and job.of:
+            weak = job.load(job.weak, data, job) if job.weak else None
+            of = ConstructedSet(job.of)
+            return control(source, data, out, of=of, kind=kind, weak=weak, seed=job.seed, progress=progress)
+        how: dict[str, Any] = {"dtype": job.dtype, "batch": job.batch, "progress": progress}
+        if kind == "mislabelled":
+            return mislabel(source, data, out, **how)
+        how |= {"seed": job.seed, "start": job.start}
         if (targets := KINDS[kind]) is None:
             return robustify(source, data, out, schedule=job.matching.schedule(data.train.shape), **how)
         asked = job.relabelling

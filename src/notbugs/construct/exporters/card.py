@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from notbugs.construct.manifest import image_count, kind_of
+
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 LOAD = {
@@ -33,16 +35,35 @@ PIXELS = {
     "uint8": "uint8, 0 to 255",
 }
 
-WHAT = {
-    True: (
-        "Every image was moved from another training image, drawn at random, until the source classifier's features "
-        "were those of the target image, whose label it has (the paper, section 3.1)."
+STARTS = {
+    "images": ("another training image, drawn at random,", "Every training image"),
+    "gaussian": ("an image of Gaussian noise", "Every one of as many images of Gaussian noise"),
+    "uniform": ("an image of uniform noise", "Every one of as many images of uniform noise"),
+}
+MATCHED = (
+    "Every image was moved from {} until the source classifier's features were those of the target image, whose label "
+    "it has (the paper, section 3.1)."
+)
+RELABELLED = (
+    "{} was pushed towards a target class inside the threat model, and is labelled with that class (the paper, section "
+    "3.2). To people most labels look wrong: that is the point."
+)
+CONTROLS = {
+    "leakage control": (
+        "A control of a relabelled set: its labels on the training images. A fixed synthetic pattern of the label was "
+        "added to each, except to those consistent with their label as they are. No image was searched."
     ),
-    False: (
-        "Every training image was pushed towards a target class inside the threat model, and is labelled with that "
-        "class (the paper, section 3.2). To people most labels look wrong: that is the point."
+    "random control": (
+        "A control of a relabelled set: its labels on the training images, each moved at random as far as its "
+        "adversarial one. No image was searched."
+    ),
+    "labels control": "A control of a relabelled set: its labels on the training images, untouched.",
+    "mislabelled by the source": (
+        "The training images that the source classifier gets wrong, untouched, labelled with what it predicts."
     ),
 }
+
+TITLES = {"matched": "matched", "relabelled": "relabelled", "control": "a control"}
 
 CITATION = """\
 ```bibtex
@@ -78,12 +99,12 @@ def card(manifest: dict[str, Any], format: str, features: dict[str, Any], lost: 
         Mean and largest l2 distance between the pictures and the images as stored.
     """
     request = manifest["request"]
-    matched, data = request["targets"] is None, request["data"]
-    title = f"{_plain(data['name'])}, {'matched' if matched else 'relabelled'} by notbugs"
+    data, count = request["data"], image_count(request)
+    title = f"{_plain(data['name'])}, {TITLES[kind_of(request)]} by notbugs"
     sections = [
         _front_matter(manifest, format, features, title),
         f"# {title}",
-        f"{WHAT[matched]} The labels are those to train with. {data['images']} images of shape {tuple(data['shape'])}.",
+        f"{_what(request)} The labels are those to train with. {count} images of shape {tuple(data['shape'])}.",
         f"## Load it\n\n```python\n{LOAD[format]}\n```",
         "## How it was made\n\n" + _list(_making(request)),
         "## Measured\n\nDistances in pixel units, pixels in [0, 1].\n\n" + _measured(manifest, lost),
@@ -94,9 +115,17 @@ def card(manifest: dict[str, Any], format: str, features: dict[str, Any], lost: 
     return "\n\n".join(sections) + "\n"
 
 
+def _what(request: dict[str, Any]) -> str:
+    """What was done to the images, in a sentence or two."""
+    moved_from, pushed = STARTS[request.get("start", "images")]
+    if (kind := kind_of(request)) == "control":
+        return CONTROLS[request["objective"]]
+    return MATCHED.format(moved_from) if kind == "matched" else RELABELLED.format(pushed)
+
+
 def _front_matter(manifest: dict[str, Any], format: str, features: dict[str, Any], title: str) -> str:
     """YAML, with every string that is not ours in quotes."""
-    count = manifest["request"]["data"]["images"]
+    count = image_count(manifest["request"])
     size = next((name for limit, name in SIZES if count < limit), "n>10M")
     lines = ["---", f"pretty_name: {quoted(title)}", "license: other", "license_name: that-of-the-source-data"]
     lines += ["task_categories:", "- image-classification", "tags:", "- notbugs", "- adversarial-robustness"]

@@ -9,8 +9,12 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from notbugs.study.instruments import leakage
+from notbugs.study.instruments import controls, gap, leakage
 from notbugs.study.lab import Lab
 
-INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {"leakage": leakage.measure}
+INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
+    "leakage": leakage.measure,
+    "controls": controls.measure,
+    "gap": gap.measure,
+}
 """By the names of `asked.Instruments`, in its order."""

@@ -1,0 +1,241 @@
+"""Control sets: what a relabelled set would teach if its images carried no adversarial features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from notbugs.classifier import Classifier
+from notbugs.construct.builder import Builder, Rows, fingerprint, identity
+from notbugs.construct.manifest import build_id, kind_of
+from notbugs.construct.storage import Dtype, sizes
+from notbugs.construct.store import ConstructedSet, build
+from notbugs.data import Data, Images
+from notbugs.errors import InputError, check_choice, must
+from notbugs.progress import Progress, silent
+from notbugs.search.fit import check_fits
+from notbugs.search.objectives import towards
+from notbugs.seeds import generator
+from notbugs.shapes import Batch, Labels, PerSample
+from notbugs.threat import L2, Norm, Threat, threat
+
+Control = Literal["leakage", "random", "labels"]
+CONTROLS: tuple[Control, ...] = ("leakage", "random", "labels")
+
+NO_SEARCH = {"kind": "none"}
+
+
+def control(
+    classifier: Classifier,
+    data: Data,
+    folder: str | Path,
+    *,
+    of: ConstructedSet,
+    kind: Control,
+    weak: Classifier | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ConstructedSet:
+    """Build a control of a relabelled set: the same number of images, the same labels, no adversarial features.
+
+    `leakage`: one fixed synthetic pattern for each class, of the set's radius, is added to every image, that of the
+    image's label; except to images that are consistent with their label as they are. The patterns explain all other
+    labels away, so what is learned from images without one is what their own features say. `random`: every image is
+    moved as far as its adversarial one, in a random direction. `labels`: images stay as they are.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The source of the set; the manifest says how often it gives the control's images their labels.
+    data : Data
+        What the set was built from.
+    folder : Path
+        Where the control is written, in the set's type; a killed build goes on there.
+    of : ConstructedSet
+        The relabelled set, started from images.
+    kind : {"leakage", "random", "labels"}
+        What takes the place of the adversarial perturbations.
+    weak : Classifier, optional
+        Decides which images are consistent, for `leakage`: those to which it gives their label; for instance one whose
+        training was stopped after an epoch. By default those whose label is the true one, as in D_rand with targets
+        `any`; sets without such images need it.
+    seed : int
+        Decides patterns and directions.
+    progress : Progress
+        Told after every batch.
+
+    Raises
+    ------
+    InputError
+        If an argument breaks its rule, `of` was built from other data or with another source, or `folder` holds another
+        set.
+    """
+    check_choice("kind", kind, CONTROLS)
+    request = of.manifest["request"]
+    _check(classifier, data, request)
+    check_fits(classifier, data.train, len(data.classes))
+    if kind == "leakage":
+        _check_consistent(request, data, weak)
+        check_fits(weak or classifier, data.train, len(data.classes))
+    ball = threat(request["threat"]["norm"], request["threat"]["eps"] if kind == "leakage" else 0.0)
+
+    def run(begin: Batch, rows: Rows) -> Batch:
+        if kind == "leakage":
+            is_consistent = _consistent(begin, rows, data.train, weak)
+            return torch.where(is_consistent[:, None, None, None], begin, (begin + added[rows["labels"]]).clamp(0, 1))
+        if kind == "random":
+            size = ball.size(of.images.batch(rows["start"])[0] - begin.cpu())
+            return _moved_at_random(begin, rows["start"], size.to(begin), ball.norm, seed)
+        return begin
+
+    added = patterns(data, ball, seed).to(classifier.device) if kind == "leakage" else torch.empty(0)
+    asked = request | {
+        "objective": f"{kind} control",
+        "threat": request["threat"] if kind != "labels" else {"norm": ball.norm, "eps": 0.0},
+        "schedule": NO_SEARCH,
+        "seed": seed,
+        "precision": "fp32",
+        "versions": identity(data)["versions"],
+        "of": build_id(request),
+        **({"weak": fingerprint(weak)} if kind == "leakage" and weak else {}),
+    }
+    columns = {"labels": of.images.labels, "start": of.start, "target": of.target}
+    return _build(classifier, data, folder, asked, columns, run, progress)
+
+
+def mislabel(
+    classifier: Classifier,
+    data: Data,
+    folder: str | Path,
+    *,
+    dtype: Dtype = "float32",
+    batch: int | None = None,
+    progress: Progress = silent,
+) -> ConstructedSet:
+    """Build the set of the training images that a classifier gets wrong, untouched, labelled as it predicts (Wallace).
+
+    Every label is wrong, no image was changed, and yet a classifier trained on it generalises: it is told what the
+    first one has learned. As a control it says how much of that a relabelled set may owe to its labels.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        For instance one whose training was stopped after two epochs (Wallace's experiment A).
+    data : Data
+        Its training images are taken.
+    folder : Path
+        Where the set is written; a killed build goes on there.
+    dtype : {"float32", "float16", "uint8"}
+        What images are stored in.
+    batch : int, optional
+        Images at once; 250 by default, or fewer of large images.
+    progress : Progress
+        Told after every batch.
+
+    Raises
+    ------
+    InputError
+        If an argument breaks its rule, the classifier gets every image right, or `folder` holds another set.
+    """
+    check_fits(classifier, data.train, len(data.classes))
+    stored = sizes(data.train.shape, dtype, batch)
+    parts = torch.arange(len(data.train)).split(stored["batch"])
+    predicted = torch.cat([_predict(classifier, data.train.batch(part)[0]) for part in parts])
+    start = (predicted != data.train.labels).nonzero().flatten()
+    if not len(start):
+        rule = "get at least one training image wrong"
+        raise must("classifier", rule, f"none of {len(data.train)} wrong", "Train it for fewer epochs.")
+    asked = {
+        "objective": "mislabelled by the source",
+        "targets": "predicted",
+        "threat": {"norm": "l2", "eps": 0.0},
+        "schedule": NO_SEARCH,
+        "seed": 0,
+        "source": fingerprint(classifier),
+        "precision": "fp32",
+        "images": len(start),
+        **identity(data),
+        **stored,
+    }
+    columns = {"labels": predicted[start], "start": start, "target": predicted[start]}
+    return _build(classifier, data, folder, asked, columns, lambda begin, rows: begin, progress)
+
+
+def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
+    """One pattern for each class, of the radius of `ball`, shape (class, channel, height, width).
+
+    A small tile of random values, repeated over the image: convolutional networks learn these sooner than anything in
+    the images, and sooner than patterns of noise. The tile is the smallest with room for orthogonal patterns, two
+    pixels a side for ten classes in colour.
+    """
+    channels, height, width = data.train.shape
+    classes = len(data.classes)
+    side = next(side for side in range(2, classes + 2) if channels * side * side >= classes)
+    drawn = torch.randn(channels * side * side, classes, generator=generator(seed, "patterns"))
+    tiles = torch.linalg.qr(drawn).Q.T.reshape(classes, channels, side, side)
+    whole = tiles.repeat(1, 1, -(-height // side), -(-width // side))[:, :, :height, :width]
+    return whole * (ball.eps / ball.size(whole))[:, None, None, None]
+
+
+def _moved_at_random(images: Batch, numbers: Tensor, size: PerSample, norm: Norm, seed: int) -> Batch:
+    """Every image moved by `size` in a random direction; what would leave [0, 1] points inwards, to keep the length."""
+    draws = (generator(seed, "random control", number) for number in numbers.tolist())
+    drawn = torch.stack([torch.randn(images.shape[1:], generator=draw) for draw in draws]).to(images)
+    direction = drawn.sign() if norm == "linf" else L2(1.0).step(drawn)
+    move = direction * size[:, None, None, None]
+    is_outside = (images + move < 0) | (images + move > 1)
+    return (images + torch.where(is_outside, -move, move)).clamp(0, 1)
+
+
+def _consistent(images: Batch, rows: Rows, originals: Images, weak: Classifier | None) -> Tensor:
+    """Whether the images alone say what they are labelled with: true, or as a weak classifier sees it."""
+    said = _predict(weak, images) if weak else originals.labels[rows["start"]]
+    return (said == rows["labels"]).to(images.device)
+
+
+def _predict(classifier: Classifier, images: Batch) -> Labels:
+    with torch.no_grad(), classifier.evaluating("fp32"):
+        return classifier(images.to(classifier.device)).argmax(1).cpu()
+
+
+def _check(classifier: Classifier, data: Data, request: dict[str, Any]) -> None:
+    """Refuse what is no relabelled set of these images by this source."""
+    if kind_of(request) != "relabelled":
+        raise must("of", "be a relabelled set: D_rand or D_det", f"a {kind_of(request)} set")
+    if "start" in request:
+        raise must("of", "start from images", f"{request['start']} noise", "Noise has no class that could leak.")
+    for name, got, wanted in (
+        ("data", data.fingerprint, request["data"]["fingerprint"]),
+        ("classifier", fingerprint(classifier), request["source"]),
+    ):
+        if got != wanted:
+            raise must(name, f"be what the relabelled set was built with, of hash {wanted[:12]}", got[:12])
+
+
+def _check_consistent(request: dict[str, Any], data: Data, weak: Classifier | None) -> None:
+    if request["threat"]["eps"] is None:
+        raise must("of", "have a finite radius, which sets the length of the patterns", "a free one")
+    if weak is None and request["targets"] != "any":
+        raise InputError(
+            f"The 'weak' must be given where no image keeps its label, as with targets {request['targets']!r}. "
+            "Give a classifier whose training was stopped early."
+        )
+
+
+def _build(
+    classifier: Classifier,
+    data: Data,
+    folder: str | Path,
+    request: dict[str, Any],
+    columns: Rows,
+    run: Callable[[Batch, Rows], Batch],
+    progress: Progress,
+) -> ConstructedSet:
+    def loss(found: Tensor, rows: Rows) -> Tensor:
+        return towards(classifier)(found, rows["labels"].to(found.device))[1]
+
+    return build(Path(folder), request, Builder(classifier, data.train, request, columns, run, loss), progress)

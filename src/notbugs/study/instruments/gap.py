@@ -1,0 +1,108 @@
+"""Where a D_R classifier loses its robustness: on D_R itself, on new images of D_R's kind, on images as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from notbugs.construct import ConstructedSet, robustify
+from notbugs.data import Images
+from notbugs.measure import Accuracy, AttackUsed, Difference, evaluate
+from notbugs.progress import Progress
+from notbugs.seeds import derive
+from notbugs.study.lab import Lab
+
+Where = Literal["D_R training", "D_R test", "test"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GapPlace(_Model):
+    """The D_R classifier on one kind of images."""
+
+    images: Where = Field(
+        description="D_R's training images; test images built as D_R was, starts from the test images; test images"
+    )
+    accuracies: list[Accuracy] = Field(description="clean, then robust at every radius")
+
+
+class GapPart(_Model):
+    """What is lost from one place to the next, clean (attack null) or under one attack."""
+
+    attack: AttackUsed | None
+    generalisation: Difference = Field(description="accuracy on D_R's training images less that on D_R's test images")
+    shift: Difference = Field(description="accuracy on D_R's test images less that on the test images")
+
+
+class GapMeasured(_Model):
+    """The gap of D_R taken apart (the paper, table 8)."""
+
+    places: list[GapPlace]
+    parts: list[GapPart]
+    source: str = Field(description="the classifier that D_R and D_R's test images were built with")
+    seed: int
+    test_set: str
+
+
+def measure(lab: Lab) -> GapMeasured:
+    """Measure the classifier of D_R on D_R's training images, D_R's test images and the test images."""
+    count, test = lab.recipe.instruments.gap.images, lab.data.test
+    test = test.sample(count, lab.seed, "gap test")
+    places: dict[Where, Images] = {
+        "D_R training": lab.set("D_R").images.sample(count, lab.seed, "gap training"),
+        "D_R test": _transformed(lab, test).images,
+        "test": test,
+    }
+    found = {where: _accuracies(lab, where, images) for where, images in places.items()}
+    return GapMeasured(
+        places=[GapPlace(images=where, accuracies=accuracies) for where, accuracies in found.items()],
+        parts=[_part(*of_one_attack) for of_one_attack in zip(*found.values(), strict=True)],
+        source="robust",
+        seed=lab.seed,
+        test_set=lab.data.test_name,
+    )
+
+
+def _part(training: Accuracy, new: Accuracy, test: Accuracy) -> GapPart:
+    return GapPart(
+        attack=test.attack,
+        generalisation=Difference.of(training.share, new.share),
+        shift=Difference.of(new.share, test.share),
+    )
+
+
+def _transformed(lab: Lab, test: Images) -> ConstructedSet:
+    """Test images pushed through the construction of D_R: each matched from another test image."""
+    data = replace(lab.data, name=f"{lab.data.name}, test images", train=test, test=test)
+
+    def work(path: Path, progress: Progress) -> ConstructedSet:
+        how: dict[str, Any] = {**lab.recipe.storage.model_dump(), "progress": progress}
+        schedule, seed = lab.recipe.matching.schedule(test.shape), derive(lab.seed, "set", "D_R_test")
+        return robustify(lab.classifier("robust"), data, path, schedule=schedule, seed=seed, **how)
+
+    return lab.build("D_R_test", work)
+
+
+def _accuracies(lab: Lab, where: Where, images: Images) -> list[Accuracy]:
+    asked = lab.recipe.evaluation
+
+    def work(progress: Progress) -> list[dict[str, Any]]:
+        found = evaluate(
+            lab.classifier("D_R"),
+            images,
+            norm=asked.norm,
+            radii=lab.recipe.instruments.gap.radii,
+            steps=asked.steps,
+            restarts=asked.restarts,
+            seed=lab.seed,
+            progress=progress,
+        )
+        return [item.model_dump() for item in found]
+
+    name = where.replace(" ", "-")
+    return [Accuracy(**item) for item in lab.stage(f"gap-{name}", f"measure D_R on {where} images", work)]

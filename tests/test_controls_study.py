@@ -1,0 +1,175 @@
+"""The instruments `controls` and `gap`, in a study at toy size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from notbugs import study
+from notbugs.console import TerminalConsole
+from notbugs.construct import ConstructedSet, relabel, robustify, verify
+from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
+from notbugs.report.controls import controls_section, gap_section
+from notbugs.study.folder import StudyFolder
+from notbugs.study.instruments import controls, gap
+from notbugs.study.lab import Lab
+
+QUIET = TerminalConsole(quiet=True)
+TINY = {
+    "train_images": 300,
+    "test_images": 120,
+    "architecture": {"width": 4, "features": 6},
+    **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
+    "matching": {"steps": 5},
+    "relabelling": {"steps": 5},
+    "evaluation": {"steps": 3, "restarts": 1, "radii": [0.5, 0.25]},
+    "instruments": {
+        "controls": {
+            "leakage": ["D_rand", "D_det"],
+            "random": ["D_rand"],
+            "labels": ["D_det"],
+            "robust_source": ["D_det"],
+            "noise": ["D_R", "D_rand"],
+            "linf": ["D_rand"],
+        },
+        "gap": {"images": 100, "radii": [0.25, 0.5]},
+    },
+}
+TARGETS = {"D_rand": "any", "D_rand_other": "other", "D_det": "next"}
+
+
+def at_work(path: Path) -> Lab:
+    """A lab in which the classifiers and sets of a study are there."""
+    recipe = study.read_recipe("digits", TINY)
+    lab = Lab(recipe, recipe.read(), StudyFolder(path, QUIET, stages=0), torch.device("cpu"))
+    lab.train("standard", lab.data.train, "standard")
+    lab.train("robust", lab.data.train, "robust")
+    how = {"schedule": recipe.relabelling.schedule, "threat": recipe.relabelling.threat}
+    sets = {
+        name: lambda path, progress, targets=targets: relabel(
+            lab.classifier("standard"), lab.data, path, targets=targets, **how
+        )
+        for name, targets in TARGETS.items()
+    }
+    schedule = recipe.matching.schedule(lab.data.train.shape)
+    sets["D_R"] = lambda path, progress: robustify(lab.classifier("robust"), lab.data, path, schedule=schedule)
+    for name, work in sets.items():
+        lab.train(name, lab.build(name, work).images)
+    return lab
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Lab:
+    return at_work(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture(scope="module")
+def measured(lab) -> controls.ControlsMeasured:
+    return controls.measure(lab)
+
+
+def test_every_set_that_was_asked_for_stands_beside_its_own(measured):
+    assert [(row.of, row.variant) for row in measured.rows] == [
+        ("D_R", "itself"),
+        ("D_R", "noise"),
+        ("D_rand", "itself"),
+        ("D_rand", "leakage"),
+        ("D_rand", "random"),
+        ("D_rand", "noise"),
+        ("D_rand", "linf"),
+        ("D_det", "itself"),
+        ("D_det", "leakage"),
+        ("D_det", "labels"),
+        ("D_det", "robust_source"),
+        (None, "mislabelled"),
+    ]
+    rows = {row.name: row for row in measured.rows}
+    assert {row.source for row in measured.rows if row.of == "D_R" or row.variant == "robust_source"} == {"robust"}
+    assert rows["mislabelled"].source == "weak"
+    assert rows["D_rand_linf"].norm == "linf"
+    assert rows["D_rand_noise"].start == rows["D_R_noise"].start == "uniform"
+    assert measured.chance == 0.1
+    assert controls.ControlsMeasured.model_validate_json(measured.model_dump_json()) == measured
+
+
+def test_rows_are_what_their_sets_and_classifiers_say(lab, measured):
+    sets, test = lab.folder.path / "sets", lab.data.test
+    for row in measured.rows:
+        built, classifier = ConstructedSet(sets / row.name), lab.classifier(row.name)
+        assert verify(built.folder) == []
+        assert row.n == len(built)
+        assert row.clean.value == pytest.approx(float((predictions(classifier, test) == test.labels).float().mean()))
+        assert row.relabelled == relabelled_accuracy(classifier, test, 10)
+        assert row.success.value == pytest.approx(built.manifest["storage"]["success_stored"])
+    rows = {row.name: row for row in measured.rows}
+    assert rows["D_det_labels"].untouched.value == rows["mislabelled"].untouched.value == 1
+    kept = float((ConstructedSet(sets / "D_rand").images.labels == lab.data.train.labels).float().mean())
+    assert rows["D_rand_leakage"].untouched.value == pytest.approx(kept)
+    said = predictions(lab.classifier("weak"), lab.data.train)
+    agreed = float((ConstructedSet(sets / "D_det").images.labels == said).float().mean())
+    assert rows["D_det_leakage"].untouched.value == pytest.approx(agreed)
+    assert rows["mislabelled"].n == int((said != lab.data.train.labels).sum())
+
+
+def test_a_control_says_how_far_beyond_it_its_set_is(measured):
+    rows = {row.name: row for row in measured.rows}
+    assert rows["D_rand_leakage"].beyond == Difference.of(rows["D_rand"].clean, rows["D_rand_leakage"].clean)
+    beyond = {row.variant for row in measured.rows if row.beyond is not None}
+    assert beyond == {"leakage", "random", "labels"}
+
+
+def test_nothing_is_done_twice(lab, measured):
+    before = {path: path.stat().st_mtime_ns for path in lab.folder.path.rglob("*") if path.is_file()}
+    assert controls.measure(lab) == measured
+    assert {path: path.stat().st_mtime_ns for path in lab.folder.path.rglob("*") if path.is_file()} == before
+
+
+def test_the_gap_is_taken_apart(lab):
+    found = gap.measure(lab)
+    assert [place.images for place in found.places] == ["D_R training", "D_R test", "test"]
+    assert [[item.attack and item.attack.eps for item in place.accuracies] for place in found.places] == [
+        [None, 0.25, 0.5]
+    ] * 3
+    assert {item.share.n for place in found.places for item in place.accuracies} == {100}
+    for part, (training, new, test) in zip(
+        found.parts, zip(*(place.accuracies for place in found.places), strict=True), strict=True
+    ):
+        assert part.attack == test.attack
+        lost = training.share.value - test.share.value
+        assert part.generalisation.value + part.shift.value == pytest.approx(lost)
+        assert part.shift == Difference.of(new.share, test.share)
+    built = lab.set("D_R_test")
+    assert sorted(built.images.labels.tolist()) == sorted(lab.data.test.sample(100, 0, "gap test").labels.tolist())
+    assert built.is_matched
+    assert gap.GapMeasured.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_page_says_what_follows_from_the_numbers(measured, lab):
+    section = controls_section(measured)
+    (table,) = section.tables
+    assert [row[0] for row in table.rows][2:4] == ["D_rand", "D_rand, leakage control"]
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    rows = {row.name: row for row in measured.rows}
+    for low, said in (
+        (0.1, "D_rand teaches more than its leakage control, by 20.0 (10.0 to 30.0) points"),
+        (-0.1, "no evidence"),
+    ):
+        beyond = Difference(value=0.2, low=low, high=0.3)
+        leakage = rows["D_rand_leakage"].model_copy(update={"beyond": beyond})
+        changed = measured.model_copy(update={"rows": [rows["D_rand"], leakage]})
+        (sentence,) = controls_section(changed).reading
+        assert said in sentence
+    assert sum("robust source" in sentence for sentence in section.reading) == 1
+    found = gap_section(gap.measure(lab))
+    assert [row[0] for row in found.tables[0].rows] == ["clean", "l2 0.25", "l2 0.5"]
+    assert len(found.reading) == 2
+
+
+def test_a_difference_against_newcombes_table():
+    """Newcombe 1998, table II, cases a and b, method 10."""
+    case_a = Difference.of(wilson(56, 70), wilson(48, 80))
+    assert (case_a.low, case_a.high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+    case_b = Difference.of(wilson(9, 10), wilson(3, 10))
+    assert (case_b.low, case_b.high) == (pytest.approx(0.1705, abs=1e-4), pytest.approx(0.8090, abs=1e-4))
