@@ -31,7 +31,9 @@ from notbugs.measure import Usefulness as Usefulness
 from notbugs.measure import carried as carried
 from notbugs.measure import certified_linear as certified_linear
 from notbugs.measure import certify as certify
+from notbugs.measure import containment as containment
 from notbugs.measure import ends as ends
+from notbugs.measure import ensemble as ensemble
 from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
 from notbugs.measure import function_features as function_features

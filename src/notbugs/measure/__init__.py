@@ -1,6 +1,7 @@
 """Measurement: every number with its interval."""
 
 from notbugs.measure.accuracy import Accuracy, AttackUsed, evaluate, predictions
+from notbugs.measure.constructions import containment, ensemble
 from notbugs.measure.features import (
     FeatureMap,
     function_features,
@@ -37,7 +38,9 @@ __all__ = [
     "carried",
     "certified_linear",
     "certify",
+    "containment",
     "ends",
+    "ensemble",
     "evaluate",
     "feature_rank",
     "function_features",

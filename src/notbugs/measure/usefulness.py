@@ -17,20 +17,16 @@ from torch.nn.functional import one_hot
 from notbugs.data import Images
 from notbugs.errors import check_count, check_number, must
 from notbugs.measure.accuracy import AttackUsed
-from notbugs.measure.features import FeatureMap, FeatureSource, check_map, feature_map, feature_values
+from notbugs.measure.extremes import extremes, reach
+from notbugs.measure.features import FeatureSource, check_map, feature_map, feature_values
+from notbugs.measure.pairs import Table, pairs
 from notbugs.measure.spectrum import KINDS, SpectrumRow, UsefulnessSummary, counts
-from notbugs.measure.statistics import Z95
+from notbugs.measure.standard import Standard
 from notbugs.progress import Progress, silent
-from notbugs.search import Schedule, fast_relabelling, search
+from notbugs.search import Schedule, fast_relabelling
 from notbugs.seeds import generator
-from notbugs.shapes import Batch, PerSample
 from notbugs.threat import Threat
 
-Table = Float[Tensor, "f c"]
-Values = Float[Tensor, "image f"]
-
-CONSTANT = 1e-6
-"""Share of its mean below which a feature's standard deviation is rounding."""
 FLAT = 1e-6
 """Standard deviations that two searches in opposite directions must at least lie apart to have moved a feature."""
 
@@ -199,29 +195,30 @@ def usefulness(
     check_count("images", len(test) if images is None else images, low=2)
     count = _classes(classes, train, test)
     check_map(source, train)
-    mean, std = _standard(source, train, batch)
-    values = _standardised(feature_values(source, test, batch=batch), mean, std)
+    standard = Standard.over(source, train, batch=batch)
+    values = standard(feature_values(source, test, batch=batch))
     index = _searched(test, images, seed)
     plan = schedule or fast_relabelling(threat, steps)
     if source.weight is not None:
-        low, high, attack = *_exact(source.weight, threat, values[index], std), None
+        change = reach(source.weight, threat) * standard.scale
+        low, high, attack = values[index] - change, values[index] + change, None
     else:
-        raw = _extremes(source, test.subset(index), threat, plan, std > 0, batch, progress)
-        low, high = (_standardised(part, mean, std) for part in raw)
-        # what was found is judged anew, and must not count as better than the image as it is
-        low, high = torch.minimum(low, values[index]), torch.maximum(high, values[index])
-        attack = AttackUsed(
-            norm=threat.norm, eps=threat.eps, steps=plan.steps, step_size=plan.first_length(threat), restarts=1
-        )
+        wanted, parts = standard.varies, test.subset(index)
+        raw = extremes(source, parts, threat, plan, wanted=wanted, batch=batch, progress=progress)
+        # Searched in less precision, an image may turn out worse than it was: then it stays where it was.
+        low = torch.minimum(standard(raw[0]), values[index])
+        high = torch.maximum(standard(raw[1]), values[index])
+        length = plan.first_length(threat)
+        attack = AttackUsed(norm=threat.norm, eps=threat.eps, steps=plan.steps, step_size=length, restarts=1)
     signs = 2 * one_hot(test.labels, count).double() - 1
-    tables = _tables(values, low, high, signs, index)
-    z = NormalDist().inv_cdf(1 - 0.025 / max(1, int((std > 0).sum()) * count))
+    found = pairs(values, low, high, signs, index)
+    z = NormalDist().inv_cdf(1 - 0.025 / max(1, int(standard.varies.sum()) * count))
     flat = (high - low <= FLAT).double().mean(0)
     return Usefulness(
-        **tables.intervals(),
-        kind=tables.sorted(z, min_rho),
-        mean=mean,
-        std=std,
+        **found.intervals(),
+        kind=found.sorted(z, min_rho),
+        mean=standard.mean,
+        std=standard.std,
         flat=flat,
         features=source.name,
         names=source.names,
@@ -233,110 +230,6 @@ def usefulness(
         z=z,
         seed=seed,
     )
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """Estimates with their standard errors."""
-
-    rho: Table
-    rho_error: Table
-    gamma: Table
-    gamma_error: Table
-
-    def intervals(self) -> dict[str, Table]:
-        found = {"rho": (self.rho, self.rho_error), "gamma": (self.gamma, self.gamma_error)}
-        return {
-            f"{name}{end}": value + shift * error
-            for name, (value, error) in found.items()
-            for end, shift in (("", 0.0), ("_low", -Z95), ("_high", Z95))
-        }
-
-    def sorted(self, z: float, min_rho: float) -> Int[Tensor, "f c"]:
-        useful = self.rho.abs() - z * self.rho_error > min_rho
-        kind = torch.full_like(self.rho, KINDS.index("useless"), dtype=torch.int64)
-        kind[useful] = KINDS.index("undecided")
-        kind[useful & (self.gamma - z * self.gamma_error > 0)] = KINDS.index("robust")
-        kind[useful & (self.gamma + z * self.gamma_error < 0)] = KINDS.index("nonrobust")
-        return kind
-
-
-def _tables(values: Values, low: Values, high: Values, signs: Tensor, index: Tensor) -> _Tables:
-    """rho over all images; gamma as rho plus the mean change over those at `index`.
-
-    Var = Var(worst) / n + Var(change) (1 / m - 1 / n), the searched m being a random part of all n (two-phase
-    sampling; Cochran 1977, section 12.6).
-    """
-    n, m = len(values), len(index)
-    rho = values.T @ signs / n
-    rho_error = ((values.square().mean(0)[:, None] - rho.square()).clamp_min(0) / (n - 1)).sqrt()
-    gamma, gamma_error = torch.empty_like(rho), torch.empty_like(rho)
-    flips = torch.where(rho < 0, -1.0, 1.0).to(rho)
-    for label, sign in enumerate(signs[index].T):
-        turned = sign[:, None] * flips[:, label]
-        worst = torch.where(turned > 0, low, -high)
-        change = worst - turned * values[index]
-        gamma[:, label] = rho[:, label].abs() + change.mean(0)
-        gamma_error[:, label] = (worst.var(0) / n + change.var(0) * (1 / m - 1 / n)).sqrt()
-    return _Tables(rho, rho_error, gamma, gamma_error)
-
-
-def _extremes(
-    source: FeatureMap,
-    images: Images,
-    threat: Threat,
-    steps: Schedule,
-    varies: Tensor,
-    batch: int,
-    progress: Progress,
-) -> tuple[Values, Values]:
-    """The least and the greatest value of every feature that varies, in the ball around every image, in fp32."""
-    fast = source.ready(images.shape, batch)
-    numbers = varies.nonzero().flatten()
-    found = torch.zeros(2, len(images), len(varies))
-    total = 2 * len(images) * len(numbers)
-
-    def objective(moved: Batch, number: Tensor, sign: PerSample) -> tuple[PerSample, PerSample]:
-        value = sign * fast(moved).gather(1, number[:, None])[:, 0]
-        return value, value.detach()
-
-    for first in range(0, total, batch):
-        pair = torch.arange(first, min(first + batch, total))
-        image, number = pair // (2 * len(numbers)), numbers[pair // 2 % len(numbers)]
-        end = pair % 2
-        origin = images.batch(image)[0].to(source.device)
-        goals = (number.to(source.device), (1.0 - 2.0 * end).to(source.device))
-        with fast.evaluating():
-            moved = search(objective, origin, goals, threat, steps).images
-        with torch.no_grad(), source.evaluating("fp32"):
-            found[end, image, number] = source(moved).gather(1, goals[0][:, None])[:, 0].float().cpu()
-        progress(min(first + batch, total), total)
-    return found[0], found[1]
-
-
-def _exact(weight: Tensor, threat: Threat, values: Values, std: Tensor) -> tuple[Values, Values]:
-    """The same for affine features: eps times the dual norm away, the box ignored (Goh 2019)."""
-    reach = torch.where(std > 0, threat.eps * threat.dual(weight.double()) / std.clamp_min(torch.finfo().tiny), 0.0)
-    return values - reach, values + reach
-
-
-def _standard(source: FeatureMap, train: Images, batch: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every feature; 0 where it does not vary but for rounding."""
-    size, mean, square = 0, torch.zeros(()), torch.zeros(())
-    for first in range(0, len(train), batch * 10):
-        part = feature_values(source, train.subset(slice(first, first + batch * 10)), batch=batch).double()
-        change = part.mean(0) - mean
-        square = square + (part - part.mean(0)).square().sum(0)
-        square = square + change.square() * (size * len(part) / (size + len(part)))  # Chan et al. 1979
-        size += len(part)
-        mean = mean + change * (len(part) / size)
-    std = (square / size).sqrt()
-    return mean, torch.where(std > CONSTANT * mean.abs(), std, 0.0)
-
-
-def _standardised(values: Tensor, mean: Tensor, std: Tensor) -> Values:
-    scaled = (values.double() - mean) / torch.where(std > 0, std, 1.0)
-    return scaled.where(std > 0, 0.0)
 
 
 def _searched(test: Images, count: int | None, seed: int) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from notbugs.threat import Norm
+
 Relabelled = Literal["D_rand", "D_rand_other", "D_det"]
 Matched = Literal["D_R", "D_NR"]
 
@@ -22,6 +24,22 @@ class _Instrument(_Asked):
 
 class Usefulness(_Instrument):
     """Usefulness and robust usefulness of every feature."""
+
+    classifiers: tuple[Literal["standard", "independent", "robust"], ...] = Field(
+        ("standard", "robust"), min_length=1, description="Whose features are measured."
+    )
+    features: str = Field("penultimate", description="penultimate, logits, or the name of a layer (its spatial mean).")
+    norm: Norm = Field("l2", description="Norm of the ball.")
+    eps: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Radius, pixel units; if not given, the middle one of the evaluation where the norm is the same, "
+        "else 0.5 for l2 and 8/255 for linf.",
+    )
+    steps: int = Field(5, ge=1, description="Gradients of each search.")
+    images: int = Field(60, ge=2, description="Test images searched, twice a feature; rho takes all test images.")
+    min_rho: float = Field(0.0, ge=0, lt=1, description="How useful a useful feature is at least.")
 
 
 class Trust(_Instrument):
@@ -67,7 +85,9 @@ class Shares(_Instrument):
     """How much of each class a constructed image carries."""
 
     classifiers: tuple[Literal["independent", "robust", "standard"], ...] = Field(
-        ("independent", "robust"), description="Whose features look at the images."
+        ("independent", "robust"),
+        min_length=1,
+        description="Whose features look at the images; sorted as the section 'usefulness' says, which may be off.",
     )
     images: int = Field(3000, ge=2, description="Images of each set, at most, drawn at random.")
 

@@ -10,6 +10,8 @@ from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.gap import GapMeasured
 from notbugs.study.instruments.leakage import LeakageFound
+from notbugs.study.instruments.shares import SharesFound
+from notbugs.study.instruments.usefulness import UsefulnessMeasured
 from notbugs.threat import Norm
 
 TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
@@ -112,6 +114,8 @@ class StudyInfo(_Model):
 class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
 
+    usefulness: UsefulnessMeasured | None = None
+    shares: SharesFound | None = None
     leakage: LeakageFound | None = None
     controls: ControlsMeasured | None = None
     gap: GapMeasured | None = None

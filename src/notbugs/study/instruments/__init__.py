@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from notbugs.study.instruments import controls, gap, leakage
+from notbugs.study.instruments import controls, gap, leakage, shares, usefulness
 from notbugs.study.lab import Lab
 
 INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
+    "usefulness": usefulness.measure,
+    "shares": shares.measure,
     "leakage": leakage.measure,
     "controls": controls.measure,
     "gap": gap.measure,
