@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -16,6 +19,7 @@ from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images
 
+DOCS = Path(__file__).parents[1] / "docs"
 THREATS = [L2(0.3), Linf(0.05)]
 
 
@@ -262,3 +266,14 @@ def test_what_does_not_fit_is_refused(world, unchecked):
         fit_linear(torch.full((4, 2), torch.nan), torch.arange(4), classes=4)
     with pytest.raises(InputError, match="shape of the set's images"):
         leakage(templates(world, "robust"), images, Images(random_images(4), torch.arange(4)), classes=4)
+
+
+@pytest.mark.parametrize("page", ["leakage.md", "shares.md"])
+def test_every_block_of_the_guides_runs(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert blocks
+    for block in blocks:
+        line = text.count("\n", 0, block.start()) + 1
+        exec(compile("\n" * line + block[1], str(DOCS / page), "exec"), names)  # noqa: S102

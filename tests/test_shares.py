@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from notbugs import study
+from notbugs.console import TerminalConsole
 from notbugs.construct import relabel, robustify
 from notbugs.data import Data, Images, Planted, planted
 from notbugs.errors import InputError
@@ -174,6 +176,33 @@ def test_the_ends_of_a_set(tmp_path, small):
     assert torch.equal(target.labels, rand.images.labels[index])
     again = ends(rand, data.train, index, seed=1)[1]
     assert torch.equal(again.pixels, target.pixels)
+
+
+def test_a_study_has_shares_and_leakage(tmp_path):
+    few = {name: {"epochs": 1} for name in ("standard", "robust", "constructed")}
+    on = {
+        "usefulness": {"on": True, "images": 4, "steps": 1, "classifiers": ["independent"]},
+        "shares": {"on": True, "images": 40},
+        "leakage": {"on": True, "images": 100},
+    }
+    small = {"train_images": 150, "test_images": 40, "architecture": {"width": 4, "features": 6}, **few}
+    searches = {"matching": {"steps": 2}, "relabelling": {"steps": 2}, "evaluation": {"steps": 1, "radii": [0.5]}}
+    recipe = study.read_recipe("digits", small | searches | {"instruments": on})
+    found = study.run(recipe, tmp_path / "digits", TerminalConsole(quiet=True)).instruments
+    sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+    assert [(row.name, row.classifier) for row in found.shares.rows] == [
+        (name, looks) for name in sets for looks in ("independent", "robust")
+    ]
+    assert [row.name for row in found.shares.rows if row.is_source] == ["D_R"]
+    assert found.shares.eps == found.usefulness.classifiers["independent"].eps == 0.5
+    assert all(row.found.images == 40 for row in found.shares.rows)
+    assert [(row.train_set, row.features) for row in found.leakage.rows] == [
+        (name, kind) for name in ("D", *sets[2:]) for kind in ("robust linear", "robust network")
+    ]
+    assert all(row.leak.images == 100 and row.finding == row.leak.finding for row in found.leakage.rows)
+    assert found.leakage.certificate.eps == 0.25
+    stages = {file.stem for file in (tmp_path / "digits" / "stages").iterdir()}
+    assert {"usefulness-independent", "usefulness-robust", "shares", "leakage"} <= stages
 
 
 def test_what_does_not_fit_is_refused(world):
