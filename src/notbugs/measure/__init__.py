@@ -23,12 +23,15 @@ from notbugs.measure.features import (
     principal_components,
 )
 from notbugs.measure.heads import refit_head
+from notbugs.measure.leakage import Certificate, Leak, certified_linear, certify, leakage
+from notbugs.measure.linear import LinearModel, robust_linear
 from notbugs.measure.masking import Sign, masking_signs
 from notbugs.measure.paired import PairedTest, paired
 from notbugs.measure.rank import feature_rank
 from notbugs.measure.relabelled import relabelled_accuracy
 from notbugs.measure.repeats import OverSeeds, over_seeds
 from notbugs.measure.sets import measure_set
+from notbugs.measure.shares import SetCarried, carried, ends
 from notbugs.measure.spatial import SpatialAccuracy, spatial_accuracy
 from notbugs.measure.spectrum import UsefulnessSummary
 from notbugs.measure.statistics import Difference, Proportion, Spread, wilson
@@ -40,15 +43,19 @@ __all__ = [
     "Agreement",
     "AttackUsed",
     "Audit",
+    "Certificate",
     "Correlation",
     "CorruptionAccuracy",
     "Difference",
     "FeatureMap",
     "FilterAccuracy",
+    "Leak",
+    "LinearModel",
     "Outcome",
     "OverSeeds",
     "PairedTest",
     "Proportion",
+    "SetCarried",
     "Sign",
     "SpatialAccuracy",
     "Spread",
@@ -58,15 +65,20 @@ __all__ = [
     "UsefulnessSummary",
     "audit",
     "autoattack",
+    "carried",
+    "certified_linear",
+    "certify",
     "containment",
     "correlation",
     "corruption_accuracy",
+    "ends",
     "ensemble",
     "evaluate",
     "feature_rank",
     "filter_accuracy",
     "function_features",
     "layer",
+    "leakage",
     "linear_features",
     "logits",
     "masking_signs",
@@ -80,6 +92,7 @@ __all__ = [
     "principal_components",
     "refit_head",
     "relabelled_accuracy",
+    "robust_linear",
     "spatial_accuracy",
     "transfer",
     "usefulness",

@@ -103,9 +103,21 @@ class Gap(_Instrument):
 class Leakage(_Instrument):
     """What robust features alone explain of relabelled sets."""
 
+    eps: float = Field(
+        0.25, gt=0, allow_inf_nan=False, description="l2 radius of the certificate, pixel units; Goh's is 0.25."
+    )
+    images: int = Field(15_000, ge=2, description="Images of each set, at most, drawn at random.")
+
 
 class Shares(_Instrument):
     """How much of each class a constructed image carries."""
+
+    classifiers: tuple[Literal["independent", "robust", "standard"], ...] = Field(
+        ("independent", "robust"),
+        min_length=1,
+        description="Whose features look at the images; sorted as the section 'usefulness' says, which may be off.",
+    )
+    images: int = Field(3000, ge=2, description="Images of each set, at most, drawn at random.")
 
 
 class TransferSettings(_Asked):

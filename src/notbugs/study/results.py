@@ -10,6 +10,8 @@ from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.corruptions import CorruptionResult
 from notbugs.study.instruments.gap import GapMeasured
+from notbugs.study.instruments.leakage import LeakageFound
+from notbugs.study.instruments.shares import SharesFound
 from notbugs.study.instruments.spatial import SpatialResult
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.trust import TrustMeasured
@@ -117,6 +119,8 @@ class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
 
     usefulness: UsefulnessMeasured | None = None
+    shares: SharesFound | None = None
+    leakage: LeakageFound | None = None
     controls: ControlsMeasured | None = None
     gap: GapMeasured | None = None
     transfer: TransferFound | None = None

@@ -9,11 +9,23 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from notbugs.study.instruments import controls, corruptions, gap, spatial, transfer, trust, usefulness
+from notbugs.study.instruments import (
+    controls,
+    corruptions,
+    gap,
+    leakage,
+    shares,
+    spatial,
+    transfer,
+    trust,
+    usefulness,
+)
 from notbugs.study.lab import Lab
 
 INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
     "usefulness": usefulness.measure,
+    "shares": shares.measure,
+    "leakage": leakage.measure,
     "controls": controls.measure,
     "gap": gap.measure,
     "transfer": transfer.measure,

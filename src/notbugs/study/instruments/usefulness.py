@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from notbugs.classifier import Classifier
-from notbugs.measure import FeatureMap, UsefulnessSummary, layer, logits, penultimate, usefulness
+from notbugs.measure import (
+    AttackUsed,
+    FeatureMap,
+    Usefulness,
+    UsefulnessSummary,
+    layer,
+    logits,
+    penultimate,
+    usefulness,
+)
 from notbugs.progress import Progress
-from notbugs.study.asked import Usefulness
 from notbugs.study.lab import Lab
 from notbugs.threat import Threat, threat
 
+REAL = ("rho", "rho_low", "rho_high", "gamma", "gamma_low", "gamma_high", "mean", "std", "flat")
+TABLES = dict.fromkeys(REAL, torch.float64) | {"kind": torch.int64}
+"""The tensors of a `Usefulness`, as a stage keeps them."""
 DEFAULT_EPS = {"l2": 0.5, "linf": 8 / 255}
 
 
@@ -28,17 +39,20 @@ class UsefulnessMeasured(BaseModel):
 def measure(lab: Lab) -> UsefulnessMeasured:
     """Measure each classifier that the recipe names, standardising on training images."""
     asked = lab.recipe.instruments.usefulness
-    found: dict[str, UsefulnessSummary] = {name: _summary(lab, name, asked) for name in asked.classifiers}
+    found: dict[str, UsefulnessSummary] = {name: sorted_features(lab, name).summary() for name in asked.classifiers}
     return UsefulnessMeasured(classifiers=found, test_set=lab.data.test_name)
 
 
-def _summary(lab: Lab, name: str, asked: Usefulness) -> UsefulnessSummary:
+def sorted_features(lab: Lab, name: str) -> Usefulness:
+    """The usefulness of one classifier's features: measured once, for every instrument that asks."""
+    asked, threat = lab.recipe.instruments.usefulness, _threat(lab)
+
     def work(progress: Progress) -> dict[str, Any]:
         found = usefulness(
-            _features(lab.classifier(name), asked.features),
+            features_of(lab, name),
             lab.data.train,
             lab.data.test,
-            _threat(lab, asked),
+            threat,
             classes=len(lab.data.classes),
             steps=asked.steps,
             images=min(asked.images, len(lab.data.test)),
@@ -46,19 +60,26 @@ def _summary(lab: Lab, name: str, asked: Usefulness) -> UsefulnessSummary:
             seed=lab.seed,
             progress=progress,
         )
-        return found.summary().model_dump()
+        tables = {table: getattr(found, table).tolist() for table in TABLES}
+        plain = {field: getattr(found, field) for field in ("features", "n", "n_searched", "z")}
+        return tables | plain | {"attack": found.attack and found.attack.model_dump()}
 
-    return UsefulnessSummary(**lab.stage(f"usefulness-{name}", f"sort the features of {name}", work))
+    kept = lab.stage(f"usefulness-{name}", f"sort the features of {name}", work)
+    kept |= {table: torch.tensor(kept[table], dtype=kind) for table, kind in TABLES.items()}
+    kept["attack"] = kept["attack"] and AttackUsed(**kept["attack"])
+    return Usefulness(**kept, names=(), threat=threat, min_rho=asked.min_rho, seed=lab.seed)
 
 
-def _features(classifier: Classifier, which: str) -> FeatureMap:
+def features_of(lab: Lab, name: str) -> FeatureMap:
+    """Those features of a classifier that the recipe asks for."""
+    which, classifier = lab.recipe.instruments.usefulness.features, lab.classifier(name)
     made = {"penultimate": penultimate, "logits": logits}
     return made[which](classifier) if which in made else layer(classifier, which)
 
 
-def _threat(lab: Lab, asked: Usefulness) -> Threat:
+def _threat(lab: Lab) -> Threat:
     """The ball that the recipe asks for, or around the middle of its evaluation."""
-    evaluation = lab.recipe.evaluation
+    evaluation, asked = lab.recipe.evaluation, lab.recipe.instruments.usefulness
     eps = asked.eps
     if eps is None:
         radii = sorted(evaluation.radii) if asked.norm == evaluation.norm else []
