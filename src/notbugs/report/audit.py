@@ -17,6 +17,7 @@ from notbugs.report import audit_charts
 from notbugs.report.page import environment, flat
 from notbugs.report.pictures import SIDE, png
 from notbugs.report.reading import Arrays
+from notbugs.report.spectrum import spectrum
 from notbugs.report.wording import duration
 from notbugs.study.auditing import AuditFile
 
@@ -51,7 +52,7 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
         classes=found.data["classes"],
         radii=[item.attack.eps for item in audit.model if item.attack],
         curve=audit_charts.against_radius(audit),
-        spectrum=audit_charts.spectrum(audit),
+        spectrum=spectrum(audit.spectrum, audit.threat_name),
         drivers=[
             (kind, chosen)
             for kind in ("robust", "nonrobust")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from notbugs.report.controls import controls_section, gap_section
+from notbugs.report.leakage import leakage_section, shares_section
 from notbugs.report.perturbations import corruptions_section, spatial_section
 from notbugs.report.sections import Section
 from notbugs.report.transfer import transfer_section
@@ -15,6 +16,8 @@ from notbugs.study.results import Measured
 
 SECTIONS: dict[str, Callable[[Any], Section]] = {
     "usefulness": usefulness_section,
+    "shares": shares_section,
+    "leakage": leakage_section,
     "controls": controls_section,
     "gap": gap_section,
     "transfer": transfer_section,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
-from notbugs.report.sections import Cell, Section, Table
+from notbugs.report.sections import Cell, Figure, Section, Table
+from notbugs.report.spectrum import spectrum
 from notbugs.report.wording import NORMS
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
 
@@ -22,11 +23,20 @@ def usefulness_section(found: UsefulnessMeasured) -> Section:
         short="Usefulness",
         text=_text(summaries[0], found.test_set),
         reading=[_reading(name, summary) for name, summary in found.classifiers.items()],
+        figures=[_figure(name, summary) for name, summary in found.classifiers.items()],
         tables=[
             Table("Features of each kind, each as a whole.", columns, rows),
             *(_strongest(name, summary) for name, summary in found.classifiers.items()),
         ],
     )
+
+
+def _figure(name: str, of: UsefulnessSummary) -> Figure:
+    caption = (
+        f"Every feature of the {name} classifier, each for its best class: usefulness to the right, robust usefulness "
+        "upwards, with 95\u00a0% intervals. Below the line, what the feature says is turned round."
+    )
+    return Figure(caption, [spectrum(of.spectrum, f"{NORMS[of.norm]} {of.eps:g}")])
 
 
 def _text(of: UsefulnessSummary, test_set: str) -> str:

@@ -1,0 +1,46 @@
+"""The figure of features: robust usefulness against usefulness."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import altair as alt
+from markupsafe import Markup
+
+from notbugs.measure.spectrum import Kind, SpectrumRow
+from notbugs.report.charts import MUTED, to_svg
+
+KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
+    "robust": ("robustly useful", "#0072b2", "square"),
+    "undecided": ("useful, undecided", "#b97a00", "triangle-up"),
+    "nonrobust": ("useful, non-robust", "#d55e00", "diamond"),
+    "useless": ("not shown to be useful", "#8a8984", "circle"),
+}
+
+
+def spectrum(rows: Sequence[SpectrumRow], ball: str, *, width: int = 300, height: int = 240) -> Markup:
+    """Robust usefulness gamma against usefulness rho without its sign, a mark a feature, with intervals of gamma."""
+    counts = Counter(row.kind for row in rows)
+    names = {kind: f"{label}: {counts[kind]}" for kind, (label, _, _) in KINDS.items()}
+    legend = alt.Legend(orient="top", title=None, direction="vertical", labelLimit=0, symbolSize=70, symbolOpacity=1)
+    colours, shapes = ([KINDS[kind][place] for kind in names] for place in (1, 2))
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=list(names.values()), range=colours), legend=legend)
+    shape = alt.Shape("kind:N", scale=alt.Scale(domain=list(names.values()), range=shapes), legend=legend)
+    marks = alt.Data(values=[_mark(row) | {"kind": names[row.kind]} for row in rows])
+    base = alt.Chart(marks).encode(
+        x=alt.X("rho:Q", title="usefulness |\u03c1|").axis(tickCount=5, grid=False), color=colour
+    )
+    y = alt.Y("gamma:Q", title="robust usefulness \u03b3").axis(tickCount=5)
+    whiskers = base.mark_rule(opacity=0.3).encode(y="low:Q", y2="high:Q")
+    points = base.mark_point(filled=True, size=26, opacity=0.85).encode(y=y, shape=shape)
+    zero = alt.Chart(alt.Data(values=[{"gamma": 0}])).mark_rule(color=MUTED, strokeWidth=1).encode(y="gamma:Q")
+    text = (
+        f"Marks, one for each of {len(rows)} features: robust usefulness at {ball} against "
+        f"usefulness. {'; '.join(names.values())}."
+    )
+    return to_svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text)
+
+
+def _mark(row: SpectrumRow) -> dict[str, float]:
+    return {"rho": abs(row.rho), "gamma": row.gamma, "low": row.gamma_low, "high": row.gamma_high}
