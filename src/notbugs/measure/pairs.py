@@ -13,6 +13,7 @@ from notbugs.measure.standard import Values
 from notbugs.measure.statistics import Z95
 
 Table = Float[Tensor, "f c"]
+Searched = Float[Tensor, "searched f"]
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,29 @@ class Pairs:
         return kind
 
 
-def pairs(values: Values, low: Values, high: Values, signs: Tensor, index: Tensor) -> Pairs:
+def pairs(
+    values: Values,
+    low: Searched,
+    high: Searched,
+    signs: Float[Tensor, "image c"],
+    index: Int[Tensor, " searched"],
+    train: int,
+) -> Pairs:
     """rho over all images; gamma as |rho| plus the mean change over those at `index`.
 
     `values` are standardised features of all images, `low` and `high` their extremes for those at `index`, and `signs`,
-    shape (image, class), the labels one against all others.
+    shape (image, class), the labels one against all others; `train` is the number of images that
+    they were standardised on.
 
-    Var = Var(worst) / n + Var(change) (1 / m - 1 / n), the searched m being a random part of all n (two-phase
-    sampling; Cochran 1977, section 12.6).
+    Var = Var(worst) / n + Var(change) (1 / m - 1 / n) + E[y]^2 / train, the searched m being a random part
+    of all n (two-phase sampling; Cochran 1977, section 12.6).
     """
     n, m = len(values), len(index)
+    # Features have mean 0 over the training images, not over all that there could be; where E[y] is not 0, it shows.
+    square = values.square().mean(0)[:, None]
+    drift = square * signs.mean(0).square() / train
     rho = values.T @ signs / n
-    rho_error = ((values.square().mean(0)[:, None] - rho.square()).clamp_min(0) / (n - 1)).sqrt()
+    rho_error = ((square - rho.square()).clamp_min(0) / (n - 1) + drift).sqrt()
     gamma, gamma_error = torch.empty_like(rho), torch.empty_like(rho)
     flips = torch.where(rho < 0, -1.0, 1.0).to(rho)
     for label, sign in enumerate(signs[index].T):
@@ -62,5 +74,5 @@ def pairs(values: Values, low: Values, high: Values, signs: Tensor, index: Tenso
         worst = torch.where(turned > 0, low, -high)
         change = worst - turned * values[index]
         gamma[:, label] = rho[:, label].abs() + change.mean(0)
-        gamma_error[:, label] = (worst.var(0) / n + change.var(0) * (1 / m - 1 / n)).sqrt()
+        gamma_error[:, label] = (worst.var(0) / n + change.var(0) * (1 / m - 1 / n) + drift[:, label]).sqrt()
     return Pairs(rho, rho_error, gamma, gamma_error)

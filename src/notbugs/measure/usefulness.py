@@ -211,7 +211,7 @@ def usefulness(
         length = plan.first_length(threat)
         attack = AttackUsed(norm=threat.norm, eps=threat.eps, steps=plan.steps, step_size=length, restarts=1)
     signs = 2 * one_hot(test.labels, count).double() - 1
-    found = pairs(values, low, high, signs, index)
+    found = pairs(values, low, high, signs, index, len(train))
     z = NormalDist().inv_cdf(1 - 0.025 / max(1, int(standard.varies.sum()) * count))
     flat = (high - low <= FLAT).double().mean(0)
     return Usefulness(
