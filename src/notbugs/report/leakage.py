@@ -40,7 +40,10 @@ def leakage_section(found: LeakageFound) -> Section:
         f"{_says(held.gamma_at_least_0)}; the second, that 80 % keep their prediction, {_says(held.keeps_predictions)}."
     )
     columns = ("trained on", "features", "accuracy", "chance", "shuffled labels", "fits its set", "leakage")
-    rows = [[row.train_set, row.features, *_leak(row.leak, row.finding)] for row in found.rows]
+    rows = [
+        [row.train_set, row.features, *_leak(row.leak, "reference" if row.train_set == "D" else row.finding)]
+        for row in found.rows
+    ]
     caption = f"Linear heads on robust features, test accuracy in per cent; seed {found.seed}"
     return Section(
         "leakage",
