@@ -21,7 +21,10 @@ PAPER_MATCHING = Schedule(steps=1000, step_size=0.1)
 """The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5)."""
 
 LAST_IN_FP32 = 0.2
-"""Share of the steps of `minimum_norm` that are taken in fp32, where the classifier computes in less."""
+"""Share of the last steps of `minimum_norm` that are taken in fp32, where the classifier computes in less."""
+
+UNDECIDED = 0.2
+"""Share of the steps of an untargeted `minimum_norm` that follow the log-odds, and not yet the margin."""
 
 MATCHING_REACH = 0.035
 """First trust radius of `fast_matching`: root mean square change of a pixel value."""
@@ -139,8 +142,9 @@ def minimum_norm(
 ) -> Found:
     """The smallest perturbation with which an image leaves its label, or reaches its target class.
 
-    A boundary in reduced precision is not the one in fp32, so the last fifth of the steps is taken in fp32: what is
-    reported as found is found in fp32.
+    Away from a label, the first fifth of the steps follows the log-odds, which weighs all other classes; the others
+    follow the margin, towards the class that is then the nearest. A boundary in reduced precision is not the one in
+    fp32, so the last steps, about a fifth, are taken in fp32: what is reported as found is found in fp32.
 
     Parameters
     ----------
@@ -163,20 +167,23 @@ def minimum_norm(
         `score` is the norm of the perturbation, infinite where the search failed; those images are as they came.
         `loss` is negative where it succeeded.
     """
-    ball, goals = threat(norm, eps), (classes, images)
-    objective = smallest(classifier, ball, targeted=targeted)
-    first, last = (None, schedule) if classifier.precision == "fp32" else schedule.split(LAST_IN_FP32)
-    start, forwards = None, 0
-    if first:
-        with classifier.evaluating():
-            begun = search(objective, images, goals, ball, first)
-        start, forwards = begun.images, begun.forwards
-    with classifier.evaluating("fp32"):
-        found = search(objective, images, goals, ball, last, start=start)
+    ball = threat(norm, eps)
+    decided, undecided = (
+        smallest(classifier, ball, targeted=targeted, undecided=undecided) for undecided in (False, True)
+    )
+    early, late = (None, schedule) if targeted else schedule.split(1 - UNDECIDED)
+    middle, last = (None, late) if classifier.precision == "fp32" else late.split(LAST_IN_FP32)
+    start, forwards, found = None, 0, None
+    for objective, steps, precision in ((undecided, early, None), (decided, middle, None), (decided, last, "fp32")):
+        if steps:
+            with classifier.evaluating(precision):
+                found = search(objective, images, (classes, images), ball, steps, start=start)
+            start, forwards = found.images, forwards + found.forwards
+    assert found is not None  # the last of the three has a step at least
     reached = found.score.isfinite().view(-1, *[1] * (images.dim() - 1))
     return replace(
         found,
         images=torch.where(reached, found.images, images),
-        forwards=forwards + found.forwards,
+        forwards=forwards,
         backwards=schedule.steps,
     )

@@ -115,12 +115,12 @@ def matching(classifier: Classifier) -> Objective:
     return objective
 
 
-def smallest(classifier: Classifier, threat: Threat, *, targeted: bool) -> Objective:
+def smallest(classifier: Classifier, threat: Threat, *, targeted: bool, undecided: bool = False) -> Objective:
     """From classes and origins: descend the margin until it is negative; rank by the perturbation's norm from there.
 
     The margin is the label's, or, `targeted`, the negative of the target's. Where it is not negative the rank is
-    infinite. Away from a label the gradient is that of the log-odds, which weighs all other classes and so does not
-    commit the search to the one that happens to be second at the start.
+    infinite. While `undecided`, the gradient away from a label is that of the log-odds, which weighs all other classes
+    and so does not commit the search to the one that happens to be second at the start.
     """
 
     def objective(images: Batch, classes: Labels, origin: Batch) -> tuple[PerSample, PerSample]:
@@ -128,7 +128,7 @@ def smallest(classifier: Classifier, threat: Threat, *, targeted: bool) -> Objec
         loss = margin(logits, classes)
         if targeted:
             loss = -loss
-        else:
+        elif undecided:
             odds = log_odds(logits, classes)
             loss = loss.detach() + (odds - odds.detach())
         reached = loss.detach() < 0
