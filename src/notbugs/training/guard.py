@@ -14,7 +14,8 @@ from notbugs.search import Schedule, pgd
 from notbugs.seeds import generator
 from notbugs.training.settings import Adversary
 
-IMAGES = 250
+FEWEST, MOST, PART = 64, 250, 20
+"""A twentieth of the training images, but at least and at most so many: the guard must not cost what it guards."""
 STRONG = Schedule(10)
 
 
@@ -26,7 +27,8 @@ def guarded(classifier: Classifier, images: Images, adversary: Adversary, seed: 
     """
     if not adversary.guard or adversary.steps >= STRONG.steps:
         return adversary
-    index = torch.randperm(len(images), generator=generator(seed, "guard", epoch))[:IMAGES]
+    count = min(MOST, max(FEWEST, len(images) // PART))
+    index = torch.randperm(len(images), generator=generator(seed, "guard", epoch))[:count]
     own, strong = (_robust(classifier, images, index, adversary, steps) for steps in (adversary.schedule, STRONG))
     if strong >= own / 2:
         return adversary
