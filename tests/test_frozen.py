@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, relu
+from torch.optim.swa_utils import update_bn
 
 from notbugs import workers
 from notbugs.classifier import Classifier
@@ -127,34 +128,38 @@ def searched(made: Classifier, images: torch.Tensor, labels: torch.Tensor) -> di
 def judged(plain: Classifier, found: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor):
     """By the plain classifier in fp32: log-odds, distances of features, and lengths, image by image."""
     target = plain.features(images.flip(0))
+    lengths = l2_norm(found["minimum norm"] - images)
     return {
         "pgd": log_odds(plain(found["pgd"]), labels),
         "success": (plain(found["pgd"]).argmax(1) != labels).float(),
         "targeted": log_odds(plain(found["targeted"]), (labels + 1) % 10),
         "matching": (plain.features(found["matching"]) - target).norm(dim=1) / target.norm(dim=1),
-        "minimum norm": l2_norm(found["minimum norm"] - images),
+        "minimum norm": lengths[lengths > 0],  # an image that was not brought over stays as it was
+        "brought over": (lengths > 0).float(),
     }
 
 
 def briefly_trained(name: str, data: Data) -> Classifier:
-    """One pass over the planted images, a second for the plain chain of layers: enough to tell most classes."""
+    """Eight passes over the planted images: enough to tell most classes."""
     made = classifier(name).train()
     images, labels = data.train.batch(slice(None))
-    steps = torch.optim.SGD(made.parameters(), lr=0.02, momentum=0.9)
-    for part in torch.arange(len(images)).split(32) * (2 if name == "vgg16-bn" else 1):
+    steps = torch.optim.SGD(made.parameters(), lr=0.1, momentum=0.9)
+    for part in torch.arange(len(images)).split(32) * 8:
         steps.zero_grad()
         cross_entropy(made(images[part]), labels[part]).backward()
+        torch.nn.utils.clip_grad_norm_(made.parameters(), 1.0)
         steps.step()
+    update_bn([images], made)  # a few steps leave the running statistics behind
     return made.eval()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_fast_form_finds_the_same_attack(name):
-    """What is reached, in the mean over images: folded, and in bf16; as many successes, but one.
+    """What is reached, in the mean over images: folded, and in bf16; as many successes, but two.
 
     Single images differ more: a search turns another way wherever a gradient's last bit decides.
     """
-    data = planted(classes=10, channels=3, train=480, test=8).data
+    data = planted(classes=10, channels=3, train=480, test=16).data
     plain, (images, _) = briefly_trained(name, data), data.test.batch(slice(None))
     labels = plain(images).argmax(1)
     view = frozen(plain, SHAPE)
@@ -168,7 +173,8 @@ def test_every_fast_form_finds_the_same_attack(name):
             assert away <= odds * wanted[search].abs().mean().clamp_min(1), (precision, search)
         for search in ("matching", "minimum norm"):
             assert got[search] <= more * wanted[search].mean(), (precision, search)
-        assert (got["success"] - wanted["success"].mean()).abs() <= 1 / 8, precision
+        for share in ("success", "brought over"):
+            assert (got[share] - wanted[share].mean()).abs() <= 2 / 16, (precision, share)
 
 
 def test_nothing_of_the_given_classifier_changes():
