@@ -1,0 +1,92 @@
+"""The figure of a comparison: a dot for every study and classifier, and the means over seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+from markupsafe import Markup
+
+from notbugs.report.charts import INK, PAGE, SERIES, to_svg
+from notbugs.report.compare_findings import label
+from notbugs.study.compared import Comparison
+
+COLOURS = [style[1] for style in SERIES.values()][1:]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross"]
+"""Five, of six colours: thirty studies look different."""
+STEP = 13
+"""Pixels from one dot to the next of the same classifier."""
+
+
+def dots(found: Comparison, under: str, *, width: int) -> Markup | None:
+    """Accuracy of every classifier in every study, with 95 % intervals; hollow: means over seeds, with theirs.
+
+    Studies are numbered. None where nothing was measured under `under`.
+    """
+    rows = [*_of_studies(found, under), *_of_groups(found, under)]
+    if not rows:
+        return None
+    classifiers = list(dict.fromkeys(row["classifier"] for row in rows))
+    series = [str(number) for number in range(1, len(found.studies) + 1)]
+    means = [_mean_name(group.studies) for group in found.groups]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("classifier:N", sort=classifiers, title=None, scale=alt.Scale(paddingInner=0.25)).axis(
+            ticks=False, domain=False, labelPadding=8, labelColor=INK
+        ),
+        yOffset=alt.YOffset("series:N", sort=[*series, *means]),
+        color=_scale(alt.Color, [*series, *means], COLOURS, [INK] * len(means), legend=None),
+    )
+    scale, title = alt.Scale(zero=False, nice=True), "accuracy (%)"
+    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
+    points = base.mark_point(size=50, opacity=1, strokeWidth=1.5).encode(
+        x=alt.X("accuracy:Q", title=title, scale=scale).axis(tickCount=width // 60),
+        fill=_scale(alt.Fill, [*series, *means], COLOURS, [PAGE] * len(means), legend=None),
+        shape=_scale(alt.Shape, [*series, *means], SHAPES, ["diamond"] * len(means), legend=_legend(width)),
+    )
+    height = len(classifiers) * (STEP * len([*series, *means]) + 10)
+    chart = alt.layer(whiskers, points).properties(width=width, height=height)
+    return to_svg(chart, _text(rows, under))
+
+
+def _of_studies(found: Comparison, under: str) -> list[dict[str, Any]]:
+    return [
+        {"series": str(number), **_row(label(measure), share.value, share.low, share.high)}
+        for measure in found.measures
+        if measure.under == under
+        for number, share in enumerate(measure.shares, 1)
+        if share
+    ]
+
+
+def _of_groups(found: Comparison, under: str) -> list[dict[str, Any]]:
+    return [
+        {"series": _mean_name(group.studies), **_row(label(row), row.over.mean, row.over.low, row.over.high)}
+        for group in found.groups
+        for row in group.rows
+        if row.under == under
+    ]
+
+
+def _row(classifier: str, value: float, low: float | None, high: float | None) -> dict[str, Any]:
+    """In per cent; a t interval is drawn no further than accuracies go."""
+    low, high = (value if end is None else min(max(end, 0.0), 1.0) for end in (low, high))
+    return {"classifier": classifier, "accuracy": 100 * value, "low": 100 * low, "high": 100 * high}
+
+
+def _mean_name(places: list[int]) -> str:
+    return f"mean of {', '.join(str(place + 1) for place in places)}"
+
+
+def _scale(channel: Any, names: list[str], cycle: list[str], means: list[str], **options: Any) -> Any:
+    """Colours or shapes: one of the cycle for every study, then those of the means."""
+    studies = [cycle[place % len(cycle)] for place in range(len(names) - len(means))]
+    return channel("series:N", sort=names, scale=alt.Scale(domain=names, range=[*studies, *means]), **options)
+
+
+def _legend(width: int) -> alt.Legend:
+    return alt.Legend(orient="top", title="study", direction="horizontal", columns=max(2, width // 90), labelLimit=0)
+
+
+def _text(rows: list[dict[str, Any]], under: str) -> str:
+    parts = (f"{row['classifier']}, {row['series']}: {row['accuracy']:.1f}" for row in rows)
+    return f"Dots of accuracy, {under}, by classifier and study. {'; '.join(parts)}."
