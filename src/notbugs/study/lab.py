@@ -104,6 +104,7 @@ class Lab:
                 radii=asked.radii,
                 steps=asked.steps,
                 restarts=asked.restarts,
+                decay=asked.decay,
                 seed=self.seed,
                 progress=progress,
             )
