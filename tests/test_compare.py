@@ -162,8 +162,9 @@ def test_paired_tests_from_constructed_outcomes(tmp_path):
     assert tests["D_R", "clean"].test.p_value == tests["D_R", "clean"].adjusted == 1.0
     assert (len(pair.rows), pair.untested) == (4, [])
     test = robust.test
-    assert f"{signed(test.difference)} ({signed(test.low)} to {signed(test.high)}), p 0.00049*" in page.text
-    assert "1 of 4 accuracies differ, p below 0.05 adjusted for all 4 tests" in page.text
+    assert f"{signed(test.difference)} {signed(test.low)} to {signed(test.high)} p 0.00049*" in page.text
+    assert "1 of 4 accuracies differ, p below 0.05, adjusted for all 4 tests" in page.text
+    assert "D, standard, l2 0.5 (+30.0 points)" in page.text
 
 
 def test_images_and_not_shares_decide(tmp_path):
@@ -293,7 +294,8 @@ def test_every_number_is_on_the_page(tmp_path):
     for share in shares:
         assert share.value in page.values
         assert f"{percent(share.low)}–{percent(share.high)}" in page.text
-    assert len(page.values) == len(shares)
+    tests = [row.test.difference for pair in found.pairs for row in pair.rows]
+    assert sorted(page.values) == sorted([share.value for share in shares] + tests)
     links = [value for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
     assert "seed-0/report.html" in links
     assert "seed-1/report.html" in links

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from notbugs.measure import PairedTest, SeedDifference
 from notbugs.report.compare_charts import dots
 from notbugs.report.compare_findings import (
@@ -183,15 +185,17 @@ def _pair_table(found: Comparison, pair: StudyPair) -> Table:
     return _crossed(f"{caption}, {pair.rows[0].test.n} test images", pair.rows, cells)
 
 
-def _tested(row: PairRow) -> str:
-    return f"{_points(row.test)}, p {row.test.p_value:.2g}{'*' if row.adjusted < ALPHA else ''}"
+def _tested(row: PairRow) -> Markup:
+    mark = "*" if row.adjusted < ALPHA else ""
+    return _points(row.test) + Markup('<br><span class="interval">p {:.2g}{}</span>').format(row.test.p_value, mark)
 
 
-def _points(found: PairedTest | SeedDifference) -> str:
-    return f"{signed(found.difference)} ({signed(found.low)} to {signed(found.high)})"
+def _points(found: PairedTest | SeedDifference) -> Markup:
+    cell = '<data value="{}">{}</data> <span class="interval">{} to {}</span>'
+    return Markup(cell).format(found.difference, signed(found.difference), signed(found.low), signed(found.high))
 
 
-def _crossed(caption: str, rows: Sequence[Of], cells: dict[tuple[str, str], str]) -> Table:
+def _crossed(caption: str, rows: Sequence[Of], cells: dict[tuple[str, str], Markup]) -> Table:
     """A row for every classifier, a column for every attack."""
     columns, names = unders(rows), dict.fromkeys(map(label, rows))
     crossed = [[name, *(cells.get((name, at)) for at in columns)] for name in names]

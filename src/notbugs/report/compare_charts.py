@@ -26,34 +26,53 @@ def dots(found: Comparison, under: str, *, width: int) -> Markup | None:
     rows = [*_of_studies(found, under), *_of_groups(found, under)]
     if not rows:
         return None
-    classifiers = list(dict.fromkeys(row["classifier"] for row in rows))
-    series = [str(number) for number in range(1, len(found.studies) + 1)]
-    means = [_mean_name(group.studies) for group in found.groups]
+    classifiers, looks = list(dict.fromkeys(row["classifier"] for row in rows)), _looks(found)
+    names = [look[0] for look in looks]
+
+    def scale(place: int) -> alt.Scale:
+        return alt.Scale(domain=names, range=[look[place] for look in looks])
+
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=alt.Y("classifier:N", sort=classifiers, title=None, scale=alt.Scale(paddingInner=0.25)).axis(
             ticks=False, domain=False, labelPadding=8, labelColor=INK
         ),
-        yOffset=alt.YOffset("series:N", sort=[*series, *means]),
-        color=_scale(alt.Color, [*series, *means], COLOURS, [INK] * len(means), legend=None),
+        yOffset=alt.YOffset("series:N", sort=names),
     )
-    scale, title = alt.Scale(zero=False, nice=True), "accuracy (%)"
-    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
+    ends, title = alt.Scale(zero=False, nice=True), "accuracy (%)"
+    whiskers = base.mark_rule(strokeWidth=1.5).encode(
+        x=alt.X("low:Q", title=title, scale=ends),
+        x2="high:Q",
+        stroke=alt.Stroke("series:N", scale=scale(1)),
+    )
     points = base.mark_point(size=50, opacity=1, strokeWidth=1.5).encode(
-        x=alt.X("accuracy:Q", title=title, scale=scale).axis(tickCount=width // 60),
-        fill=_scale(alt.Fill, [*series, *means], COLOURS, [PAGE] * len(means), legend=None),
-        shape=_scale(alt.Shape, [*series, *means], SHAPES, ["diamond"] * len(means), legend=_legend(width)),
+        x=alt.X("accuracy:Q", title=title, scale=ends).axis(tickCount=width // 60),
+        stroke=alt.Stroke("series:N", scale=scale(1), legend=_legend(width)),
+        fill=alt.Fill("series:N", scale=scale(2), legend=_legend(width)),
+        shape=alt.Shape("series:N", scale=scale(3), legend=_legend(width)),
     )
-    height = len(classifiers) * (STEP * len([*series, *means]) + 10)
-    chart = alt.layer(whiskers, points).properties(width=width, height=height)
-    return to_svg(chart, _text(rows, under))
+    height = len(classifiers) * (STEP * len(looks) + 10)
+    chart = alt.layer(whiskers, points)
+    return to_svg(chart.properties(width=width, height=height), _text(rows, under))
+
+
+def _looks(found: Comparison) -> list[tuple[str, str, str, str]]:
+    """Name, stroke, fill and shape: of the studies, and after the last study of a group those of its mean."""
+    means = {group.studies[-1]: _mean_name(group.studies) for group in found.groups}
+    looks = []
+    for place in range(len(found.studies)):
+        colour = COLOURS[place % len(COLOURS)]
+        looks.append((_name(place), colour, colour, SHAPES[place % len(SHAPES)]))
+        if place in means:
+            looks.append((means[place], INK, PAGE, "diamond"))
+    return looks
 
 
 def _of_studies(found: Comparison, under: str) -> list[dict[str, Any]]:
     return [
-        {"series": str(number), **_row(label(measure), share.value, share.low, share.high)}
+        {"series": _name(place), **_row(label(measure), share.value, share.low, share.high)}
         for measure in found.measures
         if measure.under == under
-        for number, share in enumerate(measure.shares, 1)
+        for place, share in enumerate(measure.shares)
         if share
     ]
 
@@ -73,18 +92,16 @@ def _row(classifier: str, value: float, low: float | None, high: float | None) -
     return {"classifier": classifier, "accuracy": 100 * value, "low": 100 * low, "high": 100 * high}
 
 
+def _name(place: int) -> str:
+    return f"study {place + 1}"
+
+
 def _mean_name(places: list[int]) -> str:
     return f"mean of {', '.join(str(place + 1) for place in places)}"
 
 
-def _scale(channel: Any, names: list[str], cycle: list[str], means: list[str], **options: Any) -> Any:
-    """Colours or shapes: one of the cycle for every study, then those of the means."""
-    studies = [cycle[place % len(cycle)] for place in range(len(names) - len(means))]
-    return channel("series:N", sort=names, scale=alt.Scale(domain=names, range=[*studies, *means]), **options)
-
-
 def _legend(width: int) -> alt.Legend:
-    return alt.Legend(orient="top", title="study", direction="horizontal", columns=max(2, width // 90), labelLimit=0)
+    return alt.Legend(orient="top", title=None, columns=width // 100, labelLimit=0, symbolStrokeWidth=1.5)
 
 
 def _text(rows: list[dict[str, Any]], under: str) -> str:

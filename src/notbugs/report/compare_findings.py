@@ -46,14 +46,12 @@ def listed_pairs(found: Comparison) -> list[StudyPair]:
 
 
 def findings(found: Comparison) -> Iterator[str]:
-    """A sentence or two for every group of seeds, every two groups, and every pair of studies that is listed."""
+    """A sentence or two for every group of seeds, for every two groups, and for the pairs of studies."""
     for group in found.groups:
         yield _over_seeds(found, group)
     for contrast in found.contrasts:
         yield _contrast(found, contrast)
-    tests = sum(len(pair.rows) for pair in found.pairs)
-    for pair in listed_pairs(found):
-        yield _pair(found, pair, tests)
+    yield from _pairs(found, listed_pairs(found))
 
 
 def between(over: OverSeeds) -> str:
@@ -65,18 +63,18 @@ def between(over: OverSeeds) -> str:
 
 def _over_seeds(found: Comparison, group: SeedGroup) -> str:
     """The numbers that the paper's claims are about, and the largest spread."""
-    main = middle(group.rows) or "clean"
-    wanted = (("standard", "clean"), ("standard", main), ("D_R", main), ("D_NR", "clean"), ("D_det", "clean"))
     rows = {(row.classifier, row.under): row for row in group.rows}
-    said = [
-        f"{label(row)}, {row.under}: {percent(row.over.mean)} ({between(row.over)})"
-        for key in wanted
-        if (row := rows.get(key))
-    ]
+    said = []
+    for name in ("standard", "robust", "D_R", "D_NR", "D_det"):
+        measured = [row for under in ("clean", middle(group.rows) or "") if (row := rows.get((name, under)))]
+        means = [
+            f"{percent(row.over.mean)} ({between(row.over)}) {'at ' if row.norm else ''}{row.under}" for row in measured
+        ]
+        said += [f"{label(measured[0])}: {' and '.join(means)}"] if means else []
     largest = max(group.rows, key=lambda row: row.over.deviation or 0)
     return (
         f"Studies {numbered(found, group.studies)}, one recipe with {len(group.seeds)} seeds; mean accuracy in per "
-        f"cent with its 95\u00a0% t interval. {'; '.join([*said, ''])}the largest standard deviation over seeds is "
+        f"cent, with its 95\u00a0% t interval. {'; '.join(said)}. The largest standard deviation over seeds is "
         f"{100 * (largest.over.deviation or 0):.1f} points, of {label(largest)}, {largest.under}."
     )
 
@@ -92,19 +90,28 @@ def _contrast(found: Comparison, contrast: Contrast) -> str:
     return f"Studies {first} against {second}: {counted}{_named(apart)}."
 
 
-def _pair(found: Comparison, pair: StudyPair, tests: int) -> str:
-    names = f"Study {numbered(found, [pair.first])} against {numbered(found, [pair.second])}"
-    why = f"; {' and '.join(pair.untested)}" if pair.untested else ""
-    if not pair.rows:
-        return f"{names}: no paired tests{why}."
-    apart = [
-        (abs(row.test.difference), f"{label(row)}, {row.under} ({signed(row.test.difference)} points)")
-        for row in pair.rows
-        if row.adjusted < ALPHA
-    ]
-    partly = f" For the others there are no paired tests{why}." if why else ""
-    counted = f"{len(apart)} of {len(pair.rows)} accuracies differ, p below {ALPHA:g} adjusted for all {tests} tests"
-    return f"{names}: {counted}{_named(apart)}.{partly}"
+def _pairs(found: Comparison, pairs: Sequence[StudyPair]) -> Iterator[str]:
+    """One sentence for each pair that differs, one for all that do not, one for each reason against a test."""
+    tests = sum(len(pair.rows) for pair in found.pairs)
+    adjusted = f"p below {ALPHA:g}, adjusted for all {tests} tests"
+    same, untested = [], dict[str, list[str]]()
+    for pair in pairs:
+        names = f"{numbered(found, [pair.first])} and {numbered(found, [pair.second])}"
+        apart = [
+            (abs(row.test.difference), f"{label(row)}, {row.under} ({signed(row.test.difference)} points)")
+            for row in pair.rows
+            if row.adjusted < ALPHA
+        ]
+        if apart:
+            yield f"Studies {names}: {len(apart)} of {len(pair.rows)} accuracies differ, {adjusted}{_named(apart)}."
+        elif pair.rows:
+            same.append(names)
+        for why in pair.untested:
+            untested.setdefault(why, []).append(names)
+    if same:
+        yield f"No difference can be claimed between studies {'; '.join(same)}: no test has {adjusted}."
+    for why, names in untested.items():
+        yield f"Some or all accuracies of studies {'; '.join(names)} have no paired test: {why}."
 
 
 def _named(apart: list[tuple[float, str]]) -> str:
