@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -336,14 +337,19 @@ def test_the_same_studies_give_the_same_bytes(tmp_path):
     assert [sha256(tmp_path / "out" / name) for name in ("compare.json", "compare.html")] == before
 
 
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    shown(folder, *hostile(folder))
+    return folder / "out" / "compare.html"
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280, 2560])
-def test_the_page_in_a_browser(browser, tmp_path, scheme, width):  # noqa: F811  the fixture
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark"), (2560, "light")])
+def test_the_page_in_a_browser(browser, hostile_page, width, scheme):  # noqa: F811  the fixture
     from axe_playwright_python.sync_playwright import Axe
 
-    shown(tmp_path, *hostile(tmp_path))
-    page, trouble = opened(browser, tmp_path / "out" / "compare.html", width=width, scheme=scheme)
+    page, trouble = opened(browser, hostile_page, width=width, scheme=scheme)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -455,3 +461,20 @@ def test_two_seeds_by_the_command_killed_and_resumed(tmp_path, capsys):
     assert main(arguments) == 0
     assert {file: file.stat().st_mtime_ns for file in out.glob("seed-*/stages/*.json")} == stages
     assert sha256(out / "compare.html") == page
+
+
+def test_the_guide_runs_as_it_stands(capsys):
+    text = (Path(__file__).parent.parent / "docs" / "compare.md").read_text(encoding="utf-8")
+    names: dict = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/compare.md", "exec"), names)  # noqa: S102
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("+6.0 points [")
+    assert f"p = {2 / 2**12:.2g}" in printed[0]
+    assert printed[1] == "[0.003, 0.04, 0.04]"
+    assert printed[2].endswith("3 seeds")
+    for freedom, factor in ((1, 12.7), (2, 4.3), (4, 2.8)):
+        over = over_seeds([1.0, 0.0] + [0.5] * (freedom - 1))
+        assert over.low is not None
+        assert over.deviation is not None
+        assert (over.mean - over.low) / over.deviation * over.n**0.5 == pytest.approx(factor, abs=0.05)

@@ -8,7 +8,7 @@ import altair as alt
 from markupsafe import Markup
 
 from notbugs.report.charts import INK, PAGE, SERIES, to_svg
-from notbugs.report.compare_findings import label
+from notbugs.report.compare_findings import label, numbers
 from notbugs.study.compared import Comparison
 
 COLOURS = [style[1] for style in SERIES.values()][1:]
@@ -97,7 +97,7 @@ def _name(place: int) -> str:
 
 
 def _mean_name(places: list[int]) -> str:
-    return f"mean of {', '.join(str(place + 1) for place in places)}"
+    return f"mean of {numbers(places)}"
 
 
 def _legend(width: int) -> alt.Legend:

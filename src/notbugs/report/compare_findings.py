@@ -23,9 +23,16 @@ def label(of: Of) -> str:
 
 
 def numbered(found: Comparison, places: Sequence[int]) -> str:
-    """Studies by their numbers, one of them with its name: `1 (seed-0)`, `1, 2, 3`."""
+    """Studies by their numbers, one of them with its name: `1 (seed-0)`, `1, 2, 4`, `1 to 3`."""
     if len(places) == 1:
         return f"{places[0] + 1}\u00a0({found.studies[places[0]].label})"
+    return numbers(places)
+
+
+def numbers(places: Sequence[int]) -> str:
+    """Places as numbers from 1: `1, 2, 4`, and three or more in a row as `1 to 3`."""
+    if len(places) > 2 and list(places) == list(range(places[0], places[-1] + 1)):
+        return f"{places[0] + 1} to {places[-1] + 1}"
     return ", ".join(str(place + 1) for place in places)
 
 
@@ -67,9 +74,7 @@ def _over_seeds(found: Comparison, group: SeedGroup) -> str:
     said = []
     for name in ("standard", "robust", "D_R", "D_NR", "D_det"):
         measured = [row for under in ("clean", middle(group.rows) or "") if (row := rows.get((name, under)))]
-        means = [
-            f"{percent(row.over.mean)} ({between(row.over)}) {'at ' if row.norm else ''}{row.under}" for row in measured
-        ]
+        means = [f"{percent(row.over.mean)} ({between(row.over)}) {_at(row)}" for row in measured]
         said += [f"{label(measured[0])}: {' and '.join(means)}"] if means else []
     largest = max(group.rows, key=lambda row: row.over.deviation or 0)
     return (
@@ -77,6 +82,10 @@ def _over_seeds(found: Comparison, group: SeedGroup) -> str:
         f"cent, with its 95\u00a0% t interval. {'; '.join(said)}. The largest standard deviation over seeds is "
         f"{100 * (largest.over.deviation or 0):.1f} points, of {label(largest)}, {largest.under}."
     )
+
+
+def _at(row: Of) -> str:
+    return f"at {row.under}" if row.norm else row.under
 
 
 def _contrast(found: Comparison, contrast: Contrast) -> str:
