@@ -192,7 +192,7 @@ def test_what_cannot_be_tested_is_said(tmp_path, changes, why):
     assert why in page.text
     assert len(found.pairs[0].rows) == (1 if why == "attacks" else 0)
     assert [study.has_outcomes for study in found.studies] == [True, why[:4] != "what"]
-    assert ("made before that was written down" in page.text) == (why[:4] == "what")
+    assert ("Made before it was kept" in page.text) == (why[:4] == "what")
     assert found.measures[0].shares[1]
 
 
@@ -216,7 +216,7 @@ def test_mean_and_spread_over_seeds(tmp_path):
     assert f"{percent(robust.over.mean)} {percent(robust.over.low)} to {percent(robust.over.high)} 6.61" in page.text
     assert "with 3 seeds" in page.text
     assert "training and test images are the same with every seed" in page.text
-    assert "recipe.seed" not in page.text
+    assert "The recipes differ in seed alone." in page.text
 
 
 def test_other_images_of_another_seed_are_said(tmp_path):

@@ -222,13 +222,12 @@ def _short(setting: Setting, text: str) -> str:
 
 
 def _studies(found: Comparison) -> Section:
-    counts = ("training images", "test images", "test set")
-    columns = ("study", "recipe", "data", "architecture", "seed", *counts, "made on")
+    columns = ("study", "recipe", "data", "architecture", "seed", "training and test images", "made on")
     rows = [
         [
             numbered(found, [place]),
             *(study.recipe, study.data, study.architecture, str(study.seed)),
-            *(f"{study.train:,}", f"{study.test:,}", study.test_set, date(study.created)),
+            *(f"{study.train:,} and {study.test:,} ({study.test_set})", date(study.created)),
         ]
         for place, study in enumerate(found.studies)
     ]
@@ -241,7 +240,5 @@ def _kept(found: Comparison) -> str:
     without = [place for place, study in enumerate(found.studies) if not study.has_outcomes]
     if not without:
         return "All of them keep what became of every test image."
-    return (
-        f"Studies {numbered(found, without)} do not keep what became of every test image: they were made before that "
-        "was written down, and take no part in paired tests."
-    )
+    names = ", ".join(numbered(found, [place]) for place in without)
+    return f"Made before it was kept what became of every test image, and so without paired tests: {names}."

@@ -10,7 +10,7 @@ from notbugs.study.compared import Comparison, Contrast, Of, SeedGroup, StudyPai
 
 ALPHA = 0.05
 NAMED = 4
-"""Differences that a sentence names."""
+"""Differences, or settings, that a sentence names."""
 MOST_PAIRS = 10
 """Pairs of studies that are listed; of more, only those with the first study."""
 
@@ -53,7 +53,8 @@ def listed_pairs(found: Comparison) -> list[StudyPair]:
 
 
 def findings(found: Comparison) -> Iterator[str]:
-    """A sentence or two for every group of seeds, for every two groups, and for the pairs of studies."""
+    """What differs; a sentence or two for every group of seeds, for every two groups, and for the pairs of studies."""
+    yield _differ([setting.name for setting in found.settings if setting.part == "recipe"])
     for group in found.groups:
         yield _over_seeds(found, group)
     for contrast in found.contrasts:
@@ -66,6 +67,13 @@ def between(over: OverSeeds) -> str:
     assert over.low is not None
     assert over.high is not None
     return f"{percent(over.low)} to {percent(over.high)}"
+
+
+def _differ(names: list[str]) -> str:
+    if len(names) <= 1:
+        return f"The recipes differ in {names[0]} alone." if names else "The recipes are the same."
+    more = f" and {len(names) - NAMED} more settings" if len(names) > NAMED else ""
+    return f"The recipes differ in {', '.join(names[:NAMED])}{more}."
 
 
 def _over_seeds(found: Comparison, group: SeedGroup) -> str:
@@ -103,7 +111,7 @@ def _pairs(found: Comparison, pairs: Sequence[StudyPair]) -> Iterator[str]:
     """One sentence for each pair that differs, one for all that do not, one for each reason against a test."""
     tests = sum(len(pair.rows) for pair in found.pairs)
     adjusted = f"p below {ALPHA:g}, adjusted for all {tests} tests"
-    same, untested = [], dict[str, list[str]]()
+    same, untested = [], dict[tuple[str, str], list[str]]()
     for pair in pairs:
         names = f"{numbered(found, [pair.first])} and {numbered(found, [pair.second])}"
         apart = [
@@ -116,11 +124,11 @@ def _pairs(found: Comparison, pairs: Sequence[StudyPair]) -> Iterator[str]:
         elif pair.rows:
             same.append(names)
         for why in pair.untested:
-            untested.setdefault(why, []).append(names)
+            untested.setdefault(("Some accuracies" if pair.rows else "The accuracies", why), []).append(names)
     if same:
         yield f"No difference can be claimed between studies {'; '.join(same)}: no test has {adjusted}."
-    for why, names in untested.items():
-        yield f"Some or all accuracies of studies {'; '.join(names)} have no paired test: {why}."
+    for (which, why), names in untested.items():
+        yield f"{which} of studies {'; '.join(names)} cannot be tested in pairs: {why}."
 
 
 def _named(apart: list[tuple[float, str]]) -> str:
