@@ -78,6 +78,22 @@ def report(folder: Path, /) -> None:
 
 
 @app.command
+def status(folder: Path, /) -> None:
+    """Where a running, killed or finished study stands: what is done, what is at work, what is left, the numbers so far.
+
+    Only reads; the study may be running.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+    """
+    for table in study.status_tables(study.status(folder)):
+        show(table)
+        print()
+
+
+@app.command
 def train(*, out: Path, quiet: bool = False, job: Annotated[TrainJob, Flat] = TRAIN) -> None:
     """Train one classifier, standard or, with --adversary.eps, adversarial; print its clean accuracy.
 

@@ -15,6 +15,7 @@ from notbugs.study.single import (
     train_one,
     verify_one,
 )
+from notbugs.study.status import Status, status, status_tables
 from notbugs.study.transferring import TransferJob, transfer_one
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Kind",
     "Recipe",
     "Results",
+    "Status",
     "TrainJob",
     "TransferJob",
     "VerifyJob",
@@ -37,6 +39,8 @@ __all__ = [
     "read_recipe",
     "recipe_names",
     "run",
+    "status",
+    "status_tables",
     "train_one",
     "transfer_one",
     "verify_one",
