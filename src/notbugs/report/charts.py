@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import vl_convert
@@ -20,6 +20,8 @@ from notbugs.report.wording import NORMS, percent
 
 Style = tuple[str, str, str, list[int]]
 """Of a series: label, colour, shape, dashes."""
+Look = Literal["page", "print"]
+"""For a page that has light and dark themes, or to stand alone in a paper."""
 
 INK, MUTED, GRID, PAGE = "#1b1b1a", "#5f5e5a", "#deddd8", "#fffffe"
 CLEAN, ROBUST = "#7fbde3", "#c64b00"
@@ -50,6 +52,14 @@ _CONFIG: dict[str, Any] = {
         "layout": {"top": {"direction": "vertical", "anchor": "start", "margin": 4}},
     },
 }  # fmt: skip
+SERIF = "Times New Roman, Times, Nimbus Roman, TeX Gyre Termes, Liberation Serif, serif"
+"""Fonts that go with the text of a paper, the first that is there."""
+_PRINT: dict[str, Any] = {
+    **_CONFIG,
+    "background": "white",
+    "font": SERIF,
+    "axis": _CONFIG["axis"] | {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titlePadding": 5},
+}
 _BARS = {
     ("D", "standard"): "D|standard|training",
     ("D", "adversarial"): "D|adversarial|training",
@@ -58,7 +68,7 @@ _BARS = {
 }
 
 
-def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None:
+def figure_2b(lineup: Lineup, *, width: float, height: int = 300, look: Look = "page") -> Markup | None:
     """Bars of clean accuracy, and of robust accuracy at the main radius, with the paper's values marked.
 
     Widths and heights are in CSS pixels at scale one. None where there is nothing to show.
@@ -92,10 +102,12 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
     )
     values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
     chart = alt.layer(bars, whiskers, reference, values).resolve_legend(color="independent", shape="independent")
-    return to_svg(chart.properties(width=width, height=height), _bar_text(rows))
+    return to_svg(chart.properties(width=width, height=height), _bar_text(rows), look=look)
 
 
-def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height: int = 240) -> Markup | None:
+def against_radius(
+    lineup: Lineup, experiment: int, *, width: float = 236, height: int = 240, look: Look = "page"
+) -> Markup | None:
     """Accuracy against radius for the classifiers of experiment 1 or 2; None where there are no radii."""
     members = [m for m in lineup.members if m.train_set in EXPERIMENTS[experiment - 1] and m.robust]
     if experiment == 2:  # of the classifiers trained on D, only the source
@@ -104,7 +116,7 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height:
         return None
     series = [(_style(member), _points(member)) for member in members]
     text = f"Lines of accuracy against radius, experiment {experiment}."
-    return curves(series, lineup.norm or "l2", lineup.radii, text, width=width, height=height)
+    return curves(series, lineup.norm or "l2", lineup.radii, text, width=width, height=height, look=look)
 
 
 def curves(
@@ -113,8 +125,9 @@ def curves(
     radii: Sequence[float],
     text: str,
     *,
-    width: int = 236,
+    width: float = 236,
     height: int = 240,
+    look: Look = "page",
 ) -> Markup:
     """Lines of accuracy against radius, with bands and names at their ends.
 
@@ -142,7 +155,8 @@ def curves(
         f"{style[0]}: " + ", ".join(f"{p['accuracy']:.1f} at {p['radius']:g}" for p in points) + "."
         for style, points in series
     )
-    return to_svg(chart.properties(width=width, height=height), " ".join([text, *parts]), room=width + 150)
+    chart = chart.properties(width=width, height=height)
+    return to_svg(chart, " ".join([text, *parts]), room=width + 150, look=look)
 
 
 def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
@@ -221,15 +235,18 @@ def percent_axis(title: str, *, field: str = "accuracy", top: float = 100) -> al
     )
 
 
-def legend(width: int, **symbol: Any) -> alt.Legend:
+def legend(width: float, **symbol: Any) -> alt.Legend:
     """Above the figure, in a column where that is narrow."""
     columns = 1 if width < 500 else 2
     return alt.Legend(orient="top", title=None, columns=columns, labelLimit=0, symbolSize=90, offset=10, **symbol)
 
 
-def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
-    """Render `chart`, at least `room` wide, with `text` for those who do not see it."""
-    drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": _CONFIG}, allowed_base_urls=[])
+def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look = "page") -> Markup:
+    """Render `chart`, on a page at least `room` wide, with `text` for those who do not see it."""
+    config = _CONFIG if look == "page" else _PRINT
+    drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": config}, allowed_base_urls=[])
+    if look == "print":
+        return Markup(set_names(drawn).replace(">", Markup("><title>{}</title>").format(text), 1))
     for colour in dict.fromkeys(_COLOURS):
         drawn = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', drawn, flags=re.IGNORECASE)
     drawn = re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _subscript, drawn)
@@ -245,7 +262,15 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
     return Markup(opening + Markup(head.sub("", drawn, count=1)))
 
 
+def set_names(drawn: str) -> str:
+    """An SVG in which the names of sets that stand alone have subscripts."""
+    return re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _lowered, drawn)
+
+
 def _subscript(found: re.Match[str]) -> str:
+    return f'{_lowered(found)[:-1]}<tspan dy="-0.2em">\u200b</tspan><'
+
+
+def _lowered(found: re.Match[str]) -> str:
     other = ", other" if found[2] else ""
-    lowered = f'<tspan dy="0.25em" font-size="0.8em">{found[1][2:]}{other}</tspan>'
-    return f'>D{lowered}<tspan dy="-0.2em">\u200b</tspan><'
+    return f'>D<tspan dy="0.25em" font-size="0.8em">{found[1][2:]}{other}</tspan><'

@@ -15,7 +15,8 @@ from notbugs.study.single import (
     train_one,
     verify_one,
 )
-from notbugs.study.status import Status, status, status_tables
+from notbugs.study.status import Status, status
+from notbugs.study.status_tables import status_tables
 from notbugs.study.transferring import TransferJob, transfer_one
 
 __all__ = [

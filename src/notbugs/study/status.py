@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import time
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.table import Table
-from rich.text import Text
 from safetensors import SafetensorError, safe_open
 
 from notbugs.construct import describe
 from notbugs.errors import InputError, must
 from notbugs.files import has_writer
-from notbugs.measure import Accuracy, Proportion
-from notbugs.progress import duration
+from notbugs.measure import Accuracy
 from notbugs.study.asked import Instruments
 from notbugs.study.folder import UNDER_WAY
 from notbugs.study.plan import ON_ORIGINALS, SETS, STAGE_NAMES
@@ -199,106 +195,4 @@ def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, An
     except FileNotFoundError:
         begun = [number for number, name in enumerate(wanted) if any(s.partition("-")[0] == name for s in stages)]
         return wanted[max(begun, default=0) :]
-    return [name for name in wanted if results["instruments"].get(name) is None]
-
-
-def status_tables(found: Status) -> Iterator[Table]:
-    """What `status` found, as tables to print: where it stands, how long it took, and the numbers so far."""
-    yield _overview(found)
-    if found.seconds:
-        yield _times(found)
-    if found.accuracies:
-        yield _accuracies(found)
-    if found.sets:
-        yield _sets(found)
-
-
-def _overview(found: Status) -> Table:
-    made = Table(show_header=False, box=None, pad_edge=False)
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column()
-    data, spent = found.data, sum(found.seconds.values())
-    base = [name for name in found.seconds if name in STAGE_NAMES]
-    lines = {
-        "study": f"{found.name}: {found.state}",
-        "folder": str(found.folder),
-        "data": f"{data['name']}, {data['train']:,} training and {data['test']:,} test images",
-        "done": f"{len(base)} of {len(STAGE_NAMES)} stages{_more(found, base)}, in {duration(spent)}",
-        **(_now(found.now, found.state) if found.now else {}),
-        **({"left": ", ".join(_title(name) for name in found.left)} if found.left else {}),
-        **({"go on": f"notbugs run {found.folder / 'recipe.toml'} --out {found.folder}"} if _is_stopped(found) else {}),
-        "report": str(found.report) if found.report else _no_report(found),
-    }
-    for name, line in lines.items():
-        made.add_row(name, Text(line))  # names of studies and data are not markup
-    return made
-
-
-def _is_stopped(found: Status) -> bool:
-    return found.state == "stopped"
-
-
-def _more(found: Status, base: list[str]) -> str:
-    more = len(found.seconds) - len(base)
-    return f", and {more} of instruments" if more else ""
-
-
-def _no_report(found: Status) -> str:
-    return f"notbugs report {found.folder}" if found.state == "finished" else "none yet"
-
-
-def _now(now: UnderWay, state: str) -> dict[str, str]:
-    parts = [_title(now.name)]
-    if now.total:
-        parts.append(f"{now.done}/{now.total}")
-    if now.left is not None and state == "running":
-        parts.append(f"about {duration(now.left)} left")
-    parts += [now.note] if now.note else []
-    line = f"{', '.join(parts)}, {duration(now.ago)} ago"
-    return {("now" if state == "running" else "killed at"): line, **({"kept": now.kept} if now.kept else {})}
-
-
-def _title(stage: str) -> str:
-    return stage.replace("-", " ", 1)
-
-
-def _times(found: Status) -> Table:
-    """A row a classifier and its set, a column a kind of stage; all other stages below."""
-    works = ("build", "measure", "train", "evaluate")
-    made = Table("time", *works, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in made.columns[1:]:
-        column.justify, column.no_wrap = "right", True
-    for name in PLANS:
-        times = [found.seconds.get(f"{work}-{name}") for work in works]
-        if any(time is not None for time in times):
-            made.add_row(name, *("" if time is None else duration(time) for time in times))
-    named = {f"{work}-{name}" for work in works for name in PLANS}
-    for name, seconds in found.seconds.items():
-        if name not in named:
-            made.add_row(_title(name), duration(seconds))
-    return made
-
-
-def _accuracies(found: Status) -> Table:
-    """A row a classifier, a column a radius, per cent with 95 % intervals."""
-    heads = list(dict.fromkeys(item.under for items in found.accuracies.values() for item in items))
-    made = Table("accuracy (%)", *heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, items in found.accuracies.items():
-        at = {item.under: _share(item.share) for item in items}
-        made.add_row(name, *(at.get(head, "") for head in heads))
-    return made
-
-
-def _sets(found: Status) -> Table:
-    heads = ("set", "success (%)", "independent (%)", "l2", "l-inf", "matching loss")
-    made = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, value in found.sets.items():
-        shares = [_share(Proportion(**value[f"success_{on}"])) for on in ("source", "independent")]
-        medians = [f"{value[of]['median']:.3g}" if value[of] else "" for of in ("l2", "linf", "matching_loss")]
-        made.add_row(name, *shares, *medians)
-    return made
-
-
-def _share(of: Proportion) -> str:
-    """Breaks before the interval, and nowhere else, where there is no room."""
-    return f"{100 * of.value:.1f} {100 * of.low:.1f}-{100 * of.high:.1f}"
+    return [name for name in wanted if results.get("instruments", {}).get(name) is None]
