@@ -60,6 +60,10 @@ _PRINT: dict[str, Any] = {
     "font": SERIF,
     "axis": _CONFIG["axis"] | {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titlePadding": 5},
 }
+_SETS = r"\bD_(?:R|NR|rand|det)(?:_other)?\b"
+_ALL = rf"{_SETS}|\b(?:l2|l-inf)\b"
+_LETTERS = {"l2": ("\u2113", "2"), "l-inf": ("\u2113", "\u221e")}
+ZERO_WIDTH = "\u200b"
 _BARS = {
     ("D", "standard"): "D|standard|training",
     ("D", "adversarial"): "D|adversarial|training",
@@ -231,7 +235,7 @@ def _end_labels(series: list[Any], last: float, height: int, shapes: alt.Shape) 
 def percent_axis(title: str, *, field: str = "accuracy", top: float = 100) -> alt.Y:
     """From 0 to 100 %."""
     return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(domain=[0, top], nice=False)).axis(
-        values=[0, 20, 40, 60, 80, 100], ticks=False
+        values=[0, 20, 40, 60, 80, 100], tickCount=6, ticks=False
     )
 
 
@@ -246,10 +250,10 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look =
     config = _CONFIG if look == "page" else _PRINT
     drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": config}, allowed_base_urls=[])
     if look == "print":
-        return Markup(set_names(drawn).replace(">", Markup("><title>{}</title>").format(text), 1))
+        return Markup(set_names(drawn, _ALL).replace(">", Markup("><title>{}</title>").format(text), 1))
     for colour in dict.fromkeys(_COLOURS):
         drawn = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', drawn, flags=re.IGNORECASE)
-    drawn = re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _subscript, drawn)
+    drawn = set_names(drawn)
     drawn = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", drawn)
     head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
     found = head.search(drawn)
@@ -262,15 +266,16 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look =
     return Markup(opening + Markup(head.sub("", drawn, count=1)))
 
 
-def set_names(drawn: str) -> str:
-    """An SVG in which the names of sets that stand alone have subscripts."""
-    return re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _lowered, drawn)
+def set_names(drawn: str, names: str = _SETS) -> str:
+    """The texts of an SVG, with subscripts in the names of sets (and of norms, where `names` has them)."""
+    return re.sub("(?<=>)[^<>]+(?=<)", lambda text: _lowered(re.split(f"({names})", text[0])), drawn)
 
 
-def _subscript(found: re.Match[str]) -> str:
-    return f'{_lowered(found)[:-1]}<tspan dy="-0.2em">\u200b</tspan><'
-
-
-def _lowered(found: re.Match[str]) -> str:
-    other = ", other" if found[2] else ""
-    return f'>D<tspan dy="0.25em" font-size="0.8em">{found[1][2:]}{other}</tspan><'
+def _lowered(parts: list[str]) -> str:
+    """Every second part is a name; what follows it, if only an empty letter, takes the line up again."""
+    drawn = parts[0]
+    for name, rest in zip(parts[1::2], parts[2::2], strict=True):
+        letter, below = _LETTERS.get(name) or ("D", name[2:].replace("_", ", "))
+        drawn += f'{letter}<tspan dy="0.25em" font-size="0.8em">{below}</tspan>'
+        drawn += f'<tspan dy="-0.2em">{rest or ZERO_WIDTH}</tspan>'
+    return drawn

@@ -15,7 +15,7 @@ from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.wording import NORMS
 from notbugs.study.instruments.transfer import TransferFound
 
-OURS, THEIRS = "this run", f"the paper ({paper.SETTING} as source)"
+OURS, THEIRS = "this run", f"the paper ({paper.SETTING})"
 COLOUR = SERIES["D", "adversarial"][1]
 FIGURES: dict[Kind, tuple[str, str]] = {
     "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
