@@ -20,7 +20,7 @@ from notbugs.report import paper, write_figures
 from notbugs.report.figures import figures, fitted
 from notbugs.report.sections import Table
 from notbugs.report.tables import tables
-from notbugs.report.typeset import comma_separated, latex, markdown, md, tex, tidy
+from notbugs.report.typeset import comma_separated, fields, latex, markdown, md, tex
 from notbugs.report.wording import percent
 from notbugs.study.instruments.transfer import Learner, TransferFound
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
@@ -281,8 +281,10 @@ def test_a_table_of_every_kind_of_cell():
     assert line == "| a | 90.0 (86.5 to 92.7) | 1,234 | yes |  |"
     assert "---:" in markdown(table).splitlines()[3]
     assert "90.0 {\\scriptsize 86.5--92.7} & 1,234 & yes &  \\\\" in latex(table, "kinds")
-    assert [row["column"] for row in tidy(table)] == ["share", "number", "truth"]
-    assert tidy(table)[0]["n"] == 360
+    share = proportion(0.9, 360)
+    named = {"name": "a", "share": 0.9, "share low": share.low, "share high": share.high, "share n": 360}
+    assert fields(table) == [named | {"number": 1234, "truth": True, "none": None}]
+    assert comma_separated(fields(table)).splitlines()[0] == "name,share,share low,share high,share n,number,truth,none"
 
 
 def test_every_accuracy_is_a_tidy_row(written):

@@ -64,8 +64,8 @@ def write_all(results: Results, gallery: Arrays | None, out: Path) -> None:
             write_picture(out / width / figure.name, picture)
         drawn += [figure] if pictures else []
     for found in tables(results):
-        write_text(out / "tables" / f"{found.name}.tex", latex(found.table, found.name))
-        write_text(out / "tables" / f"{found.name}.md", markdown(found.table))
+        write_text(out / "tables" / f"{found.name}.tex", latex(found.table, found.name, found.note))
+        write_text(out / "tables" / f"{found.name}.md", markdown(found.table, found.note))
         write_text(out / "tables" / f"{found.name}.csv", comma_separated(found.rows))
     write_text(out / "figures.tex", "\n".join(map(_latex, drawn)))
     write_text(out / "figures.md", "\n".join(map(_markdown, drawn)))
@@ -164,7 +164,7 @@ def _curves_caption(results: Results, lineup: Lineup, sets: str) -> str:
 def _grid_caption(results: Results) -> str:
     return (
         f"Training images of {results.study.data['name']} and their versions in the constructed sets, as in the "
-        "paper's Figure 2a; below each image the label that it trains with."
+        f"paper's Figure 2a; below each image the label that it trains with; seed {results.study.seeds[0]}."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from notbugs.measure import AttackUsed
@@ -12,7 +12,7 @@ from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import Value, measures
 from notbugs.report.sections import Cell, Table
-from notbugs.report.typeset import tidy
+from notbugs.report.typeset import fields
 from notbugs.report.wording import NORMS, number, percent
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
 
@@ -28,11 +28,12 @@ SPREADS = ("l2", "linf", "matching_loss", "distance_to_target")
 
 @dataclass(frozen=True)
 class NamedTable:
-    """A table, the name of its files, and its numbers as tidy rows."""
+    """A table, the name of its files, its numbers as rows, and what its caption has no room for."""
 
     name: str
     table: Table
     rows: list[dict[str, Any]]
+    note: str = ""
 
 
 def tables(results: Results) -> Iterator[NamedTable]:
@@ -50,7 +51,22 @@ def tables(results: Results) -> Iterator[NamedTable]:
     for section in instruments(results.instruments):
         for count, table in enumerate(section.tables, 1):
             name = section.name if len(section.tables) == 1 else f"{section.name}-{count}"
-            yield NamedTable(name, table, tidy(table))
+            yield NamedTable(name, _said_all(table, results), fields(table), section.text)
+
+
+def _said_all(table: Table, results: Results) -> Table:
+    """The table of an instrument with interval, n and seed in its caption."""
+    counts = {cell.n for row in table.rows for cell in row if isinstance(cell, Proportion)}
+    parts = [table.caption.rstrip(".")]
+    parts += [f"{INTERVAL}, {_counted(counts)}"] if counts else []
+    parts += [f"seed {_seed(results)}"] if "seed" not in table.caption else []
+    return replace(table, caption="; ".join(parts))
+
+
+def _counted(counts: set[int]) -> str:
+    if len(counts) > 3:
+        return f"n from {number(min(counts))} to {number(max(counts))}"
+    return f"n = {' or '.join(map(number, sorted(counts)))}"
 
 
 def attacks_said(rows: Iterable[Row]) -> str:
@@ -64,8 +80,7 @@ def measured_on(results: Results, lineup: Lineup) -> str:
     data = results.study.data
     variant = f" ({data['variant']})" if data.get("variant") else ""
     kind = "test" if lineup.test_set == "test" else "held-out"
-    n = " or ".join(map(number, sorted(counts)))
-    return f"n = {n} {kind} images of {data['name']}{variant}, seed {lineup.seed}"
+    return f"{_counted(counts)} {kind} images of {data['name']}{variant}, seed {lineup.seed}"
 
 
 def _attack(attack: AttackUsed) -> str:
@@ -152,7 +167,8 @@ def _theory(results: Results) -> NamedTable:
             numbers.append(named | places | found.model_dump() | {"seed": _seed(results)})
     caption = (
         "Accuracy in per cent of the best linear rule between two classes: predicted by two Gaussians fitted to the "
-        f"features, and left by the search; {INTERVAL}; radii in {PIXELS}; seed {_seed(results)}"
+        f"features, and left by the search; {INTERVAL}, {_counted({row['n'] for row in numbers})}; radii in {PIXELS}; "
+        f"seed {_seed(results)}"
     )
     return NamedTable("theory", Table(caption, head, rows), numbers)
 

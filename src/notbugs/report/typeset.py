@@ -14,8 +14,11 @@ from notbugs.measure import Proportion
 from notbugs.report.sections import Cell, Table
 from notbugs.report.wording import number, percent
 
-ROOM = 84
-"""Characters of a row that fit the width of the text; a wider table is scaled down to it."""
+LETTER, BETWEEN, ROOM = 4.1, 8.0, 397.0
+"""Points: a letter of `small` text, about; the space between columns; and the width of the text.
+
+A table that is wider is scaled down to it.
+"""
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -26,17 +29,17 @@ _TEX = {
 }  # fmt: skip
 _SET = r"\bD_(?:R|NR|rand|det)(?:_other)?\b"
 _NORM = r"\b(?:l2|l-inf|linf)\b"
-_TEX_PARTS = re.compile(f"{_SET}|{_NORM}|--|[{re.escape(''.join(part for part in _TEX if len(part) == 1))}]")
+_TEX_PARTS = f"{_SET}|{_NORM}|--|[{re.escape(''.join(part for part in _TEX if len(part) == 1))}]"
 _MARKDOWN_PARTS = re.compile(_SET + r"|[\\`*_{}\[\]<>&|~$]")
 
 
-def latex(table: Table, name: str) -> str:
+def latex(table: Table, name: str, note: str = "") -> str:
     """A `table` environment for booktabs, with the label `tab:NAME`; its caption stands above, as NeurIPS has it.
 
-    A table that is wider than the text is scaled to it, which needs graphicx.
+    A table that is wider than the text is scaled to it, which needs graphicx. A `note` becomes a comment.
     """
     columns = "".join("l" if _has_words(table, place) else "r" for place in range(len(table.columns)))
-    rows = [" & ".join(map(_tex_cell, row)) for row in table.rows]
+    rows = [" & ".join([_tex_ours(_shown(row[0])), *map(_tex_cell, row[1:])]) for row in table.rows]
     tabular = [
         rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"\toprule",
@@ -46,11 +49,12 @@ def latex(table: Table, name: str) -> str:
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    if _width(table) > ROOM:
+    if _is_wide(table):
         tabular = [r"\resizebox{\linewidth}{!}{%", *tabular[:-1], rf"{tabular[-1]}}}"]
     lines = [
+        *([f"% {_line(note)}"] if note else []),
         r"\begin{table}[t]",
-        rf"\caption{{{tex(_sentence(table.caption))}}}",
+        rf"\caption{{{_tex_ours(_sentence(table.caption))}}}",
         rf"\label{{tab:{name}}}",
         r"\centering",
         r"\small",
@@ -61,11 +65,12 @@ def latex(table: Table, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(table: Table) -> str:
-    """A table for GitHub and pandoc, below its caption."""
+def markdown(table: Table, note: str = "") -> str:
+    """A table for GitHub and pandoc, below its caption and above its note."""
     sides = ["---" if _has_words(table, place) else "---:" for place in range(len(table.columns))]
     lines = [map(md, table.columns), sides, *([md(_shown(cell)) for cell in row] for row in table.rows)]
-    return "\n".join([md(_sentence(table.caption)), "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+    parts = [md(_sentence(table.caption)), "\n".join(f"| {' | '.join(line)} |" for line in lines), md(note)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -77,19 +82,33 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def tidy(table: Table) -> list[dict[str, Any]]:
-    """A table as tidy rows, one for each cell that is not empty; `row` is the first cell of its row."""
-    return [
-        {"row": row[0], "column": column, **_tidy_cell(cell)}
-        for row in table.rows
-        for column, cell in zip(table.columns[1:], row[1:], strict=True)
-        if cell is not None
-    ]
+def fields(table: Table) -> list[dict[str, Any]]:
+    """The rows of a table under the names of its columns; a share also has its interval and its n."""
+    shares = {
+        column
+        for place, column in enumerate(table.columns)
+        if any(isinstance(row[place], Proportion) for row in table.rows)
+    }
+    found = []
+    for row in table.rows:
+        named: dict[str, Any] = {}
+        for column, cell in zip(table.columns, row, strict=True):
+            named[column or "row"] = cell.value if isinstance(cell, Proportion) else cell
+            if column in shares:
+                share = cell.model_dump() if isinstance(cell, Proportion) else {}
+                named |= {f"{column} {name}": share.get(name) for name in ("low", "high", "n")}
+        found.append(named)
+    return found
 
 
 def tex(text: str) -> str:
     """`text` with what is special to LaTeX escaped, and the names of sets and norms as the paper sets them."""
-    return _TEX_PARTS.sub(_tex_part, _line(text))
+    return re.sub(_TEX_PARTS, _tex_part, _line(text))
+
+
+def _tex_ours(text: str) -> str:
+    """The same of a text of our own, in which a D that stands alone is the original set."""
+    return re.sub(rf"\bD\b|{_TEX_PARTS}", _tex_part, _line(text))
 
 
 def md(text: str) -> str:
@@ -98,6 +117,8 @@ def md(text: str) -> str:
 
 
 def _tex_part(found: re.Match[str]) -> str:
+    if found[0] == "D":
+        return r"$\mathcal{D}$"
     if not found[0].startswith("D_"):
         return _TEX[found[0]]
     name, _, other = found[0].removeprefix("D_").partition("_")
@@ -138,22 +159,18 @@ def _shown(cell: Cell) -> str:
     return number(cell) if isinstance(cell, int | float) else cell
 
 
-def _tidy_cell(cell: Cell) -> dict[str, Any]:
-    empty = dict.fromkeys(("value", "low", "high", "n", "text"))
-    if isinstance(cell, Proportion):
-        return empty | cell.model_dump()
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
-        return empty | {"value": cell}
-    return empty | {"text": _shown(cell)}
-
-
 def _has_words(table: Table, place: int) -> bool:
-    """Whether a column is set flush left: it names its rows, or has words in it."""
-    column = (row[place] for row in table.rows)
-    return place == 0 or any(isinstance(cell, str) and cell and not cell.lstrip("-")[:1].isdigit() for cell in column)
+    """Whether a column is set flush left: it names its rows, or most of it is words."""
+    column = [row[place] for row in table.rows if row[place] is not None]
+    words = [cell for cell in column if isinstance(cell, str) and not cell.lstrip("-")[:1].isdigit()]
+    return place == 0 or 2 * len(words) > len(column)
 
 
-def _width(table: Table) -> int:
-    """Characters of a row, were every cell as wide as the widest of its column."""
-    columns = zip(*(table.columns, *table.rows), strict=True)
-    return sum(max(len(_shown(cell)) for cell in column) + 1 for column in columns)
+def _is_wide(table: Table) -> bool:
+    columns = list(zip(*(table.columns, *table.rows), strict=True))
+    letters = sum(max(map(_letters, column)) for column in columns)
+    return LETTER * letters + BETWEEN * (len(columns) - 1) > ROOM
+
+
+def _letters(cell: Cell) -> int:
+    return 12 if isinstance(cell, Proportion) else len(_shown(cell))  # its interval is smaller

@@ -15,6 +15,7 @@ from notbugs.study.plan import STAGE_NAMES
 from notbugs.study.status import PLANS, Status, UnderWay
 
 WORKS = ("build", "measure", "train", "evaluate")
+MEDIANS = {"l2": ".3g", "linf": ".2g", "matching_loss": ".2g"}
 
 
 def status_tables(found: Status) -> Iterator[Table]:
@@ -22,6 +23,8 @@ def status_tables(found: Status) -> Iterator[Table]:
     yield _overview(found)
     if found.seconds:
         yield _times(found)
+    if others := _others(found):
+        yield others
     if found.accuracies:
         yield _accuracies(found)
     if found.sets:
@@ -78,19 +81,28 @@ def _title(stage: str) -> str:
 
 
 def _times(found: Status) -> Table:
-    """A row a classifier and its set, a column a kind of stage; all other stages below."""
+    """A row a classifier and its set, a column a kind of stage."""
     made = _table("time", *WORKS)
     for column in made.columns[1:]:
-        column.justify, column.no_wrap = "right", True
+        column.justify = "right"
     for name in PLANS:
         times = [found.seconds.get(f"{work}-{name}") for work in WORKS]
         if any(time is not None for time in times):
             made.add_row(name, *("" if time is None else duration(time) for time in times))
+    return made
+
+
+def _others(found: Status) -> Table | None:
+    """All other stages, those of a kind together; None where there are none."""
     named = {f"{work}-{name}" for work in WORKS for name in PLANS}
+    kinds: dict[str, list[float]] = {}
     for name, seconds in found.seconds.items():
         if name not in named:
-            made.add_row(Text(_title(name)), duration(seconds))
-    return made
+            kinds.setdefault(name.partition("-")[0], []).append(seconds)
+    made = _table("other stages", "number", "time")
+    for kind, times in sorted(kinds.items(), key=lambda item: -sum(item[1])):
+        made.add_row(Text(kind), str(len(times)), duration(sum(times)))
+    return made if kinds else None
 
 
 def _accuracies(found: Status) -> Table:
@@ -104,17 +116,19 @@ def _accuracies(found: Status) -> Table:
 
 
 def _sets(found: Status) -> Table:
-    heads = ("set", "success (%)", "independent (%)", "l2", "l-inf", "matching loss")
-    made = _table(*heads)
+    """A row a set: success on its source and on another classifier, per cent; medians of distances and of the loss."""
+    made = _table("success (%)", "source", "another", "l2", "l-inf", "loss")
     for name, value in found.sets.items():
         shares = [_share(Proportion(**value[f"success_{on}"])) for on in ("source", "independent")]
-        medians = [f"{value[of]['median']:.3g}" if value[of] else "" for of in ("l2", "linf", "matching_loss")]
+        medians = [f"{value[of]['median']:{how}}" if value[of] else "" for of, how in MEDIANS.items()]
         made.add_row(name, *shares, *medians)
     return made
 
 
 def _table(*heads: str) -> Table:
-    return Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made.columns[0].no_wrap = True
+    return made
 
 
 def _share(of: Proportion) -> str:
