@@ -6,17 +6,23 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column, Table
+from rich.text import Text
 
 from notbugs.progress import Pace, Progress, duration, silent
 
 LOG_SECONDS = 30.0
+REFRESHES = 4
+"""Of a bar, each second: more would take time from the work."""
 WIDE = 100
 """Columns of a terminal that has room for everything beside a bar."""
+BAR, CLOCK = 8, 12
+"""Columns of both at least."""
 
 
 class _Said(logging.Handler):
@@ -65,8 +71,9 @@ class TerminalConsole:
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:
-        columns = _columns(is_wide=self.rich.width >= WIDE)
-        with RichProgress(*columns, console=self.rich, transient=True, expand=True, speed_estimate_period=60) as bars:
+        columns = _columns(self.rich.width)
+        how: dict[str, Any] = {"transient": True, "expand": True, "refresh_per_second": REFRESHES}
+        with RichProgress(*columns, console=self.rich, speed_estimate_period=60, **how) as bars:
             task = bars.add_task(title, total=None, note="")
 
             def progress(done: int, total: int, note: str = "") -> None:
@@ -93,14 +100,33 @@ class _LogLines:
         self.console.say(f"{self.title}: {done}/{total},", *items)
 
 
-def _columns(*, is_wide: bool) -> list[ProgressColumn]:
-    """Title, bar and time left; counts and the number of the moment where there is room for them."""
-    title = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-    bar, left = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)), TimeRemainingColumn()
+class _Count(ProgressColumn):
+    """What is done, out of how much, once that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed:.0f}/{task.total:.0f}" if task.total else "", style="progress.download")
+
+
+class _Time(ProgressColumn):
+    """The time left; as long as that is not known, the time gone by."""
+
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        text = duration(task.elapsed or 0) if left is None else f"{duration(left)} left"
+        return Text(text, style="progress.remaining", justify="right")
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """Title, bar and time; counts and the number of the moment where there is room for them."""
+    is_wide = width >= WIDE
+    titled = Column(no_wrap=True, overflow="ellipsis", max_width=width // 2 if is_wide else width - BAR - CLOCK - 2)
+    title = TextColumn("{task.description}", markup=False, table_column=titled)
+    bar = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=BAR))
+    clock = _Time(table_column=Column(no_wrap=True, min_width=CLOCK))
     if not is_wide:
-        return [title, bar, left]
+        return [title, bar, clock]
     note = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True))
-    return [title, bar, MofNCompleteColumn(), left, note]
+    return [title, bar, _Count(), clock, note]
 
 
 def _packed(text: str, items: Sequence[str], width: int) -> list[str]:

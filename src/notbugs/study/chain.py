@@ -223,13 +223,13 @@ class _Study:
 
 def _told(name: str, found: dict[str, Any]) -> list[str]:
     """Of a set's measured properties, what a console says."""
-    success, other = (Proportion(**found[f"success_{on}"]) for on in ("source", "independent"))
-    moved = [f"{norm} {found[field]['median']:.3g}" for norm, field in (("l2", "l2"), ("l-inf", "linf"))]
+    source, other = (Proportion(**found[f"success_{on}"]) for on in ("source", "independent"))
     matched = [f"matching loss {found['matching_loss']['median']:.2g}"] if found["matching_loss"] else []
     return [
-        f"{name}, {success.n} images: success {success} on its source,",
-        f"{other} on an independent classifier",
-        f"medians {' and '.join(moved)} from the start",
+        f"{name}, {source.n} images:",
+        f"success {source}",
+        f"on an independent classifier {other}",
+        f"l2 {found['l2']['median']:.3g} and l-inf {found['linf']['median']:.2g} from the start (medians)",
         *matched,
     ]
 
