@@ -216,6 +216,16 @@ def test_what_is_no_study_is_refused(what, tmp_path, capsys):
     assert "notbugs info" in error
 
 
+def test_a_study_of_somebody_else(finished, monkeypatch, capsys):
+    def denied(folder):
+        raise PermissionError(13, "Permission denied", str(folder / ".lock"))
+
+    # root may read everything
+    monkeypatch.setattr(sys.modules["notbugs.study.status"], "has_writer", denied)
+    assert main(["status", str(finished)]) == 2
+    assert ".lock may not be read" in capsys.readouterr().err
+
+
 def test_a_damaged_study_is_one_line(finished, tmp_path, capsys):
     folder = copied(finished, tmp_path, upto="theory")
     (folder / "study.json").write_text("{")

@@ -109,7 +109,7 @@ def has_writer(folder: Path) -> bool:
     try:
         with (folder / ".lock").open("rb") as lock:
             return not _locked(lock, fcntl.LOCK_SH)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

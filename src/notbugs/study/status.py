@@ -103,9 +103,15 @@ def status(folder: str | Path) -> Status:
     Raises
     ------
     InputError
-        If `folder` holds no study.
+        If `folder` holds no study, or one that cannot be read.
     """
-    folder = Path(folder)
+    try:
+        return _read(Path(folder))
+    except PermissionError as error:
+        raise InputError(f"{error.filename} may not be read by this user. Ask its owner.") from error
+
+
+def _read(folder: Path) -> Status:
     is_running = has_writer(folder)  # first: what ends while we read must not look killed
     recipe, info = _claim(folder)
     stages = _finished_stages(folder)
