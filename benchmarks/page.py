@@ -21,10 +21,13 @@ To run it again:
 
 ```sh
 python -m benchmarks.peers
-python -m benchmarks.search --data FOLDER --json results/search.json
-python -m benchmarks.scaling --json results/scaling.json --picture docs/scaling.png
-python -m benchmarks.page results/search.json results/scaling.json
+python -m benchmarks.search --data FOLDER --json results/search/all.json
+python -m benchmarks.scaling --json results/search/scaling.json --picture docs/scaling.svg
+python -m benchmarks.page results/search/all.json results/search/scaling.json
 ```
+
+`--models`, `--tasks` and `--libraries` time a part. Where two files on one device hold the same task and model, the one
+named later counts.
 
 ## What is timed
 
@@ -74,29 +77,52 @@ def main(given: list[str] | None = None) -> None:
 def page(results: list[dict[str, Any]]) -> str:
     """The page's Markdown."""
     parts = [INTRODUCTION]
+    for result in joined([result for result in results if "rows" in result]):
+        parts += search(result)
     for result in results:
-        parts += scaling(result) if "sweeps" in result else search(result)
+        parts += scaling(result) if "sweeps" in result else []
     return "\n".join(parts)
 
 
+def joined(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs on each device as one; of a task and model that two have, the later one's rows."""
+    found: dict[Any, dict[str, Any]] = {}
+    for result in results:
+        key = tuple(result[name] for name in ("device", "threads", "quick", "data", "seed"))
+        before = found.get(key, result | {"rows": [], "runs": []})
+        new = {(row["task"], row["model"]) for row in result["rows"]}
+        kept = [row for row in before["rows"] if (row["task"], row["model"]) not in new]
+        models = {name: None for row in kept + result["rows"] for name in [row["model"]]}
+        found[key] = before | {"rows": kept + result["rows"], "runs": [*before["runs"], result], "models": models}
+    return list(found.values())
+
+
 def search(result: dict[str, Any]) -> Iterator[str]:
-    """One run of `benchmarks.search`."""
+    """The runs of `benchmarks.search` on one device."""
     yield f"## {result['device']}, {result['threads']} threads\n"
     if result["quick"]:
         yield "**A trial with few images, steps and one repeat: it shows that everything runs, and not how fast.**\n"
     versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items())
-    yield (
-        f"{result['data']}; batches of {result['batch']}, {result['repeats']} repeats, seed {result['seed']}; load of "
-        f"the machine at the start {result['load_at_start']:g}. {versions}.\n"
-    )
-    models = (f"{name} (accuracy {about['accuracy']:.3f})" for name, about in result["models"].items())
-    yield f"Networks, trained briefly, on test images that they get right: {', '.join(models)}.\n"
+    yield f"{result['data']}, seed {result['seed']}. {versions}.\n"
+    yield "Networks, trained briefly, on test images that they get right:\n"
+    yield from runs(result["runs"])
     yield f"{result['tolerance']}\n"
     yield from goals(result)
     for (task, model), rows in groupby(result["rows"], key=lambda row: (row["task"], row["model"])):
         listed = list(rows)
         steps = {row["library"]: row["steps"] for row in listed if row["seconds"]}
         yield f"### {task}, {model}\n\n{listed[0]['images']} images. {steps_text(steps)}\n\n{markdown(listed)}\n"
+
+
+def runs(results: list[dict[str, Any]]) -> Iterator[str]:
+    """What each call timed, and on how busy a machine."""
+    lines = ["| model | accuracy | tasks | batch | repeats | load at the start |", "|---|---:|---|---:|---:|---:|"]
+    for result in results:
+        for model, about in result["models"].items():
+            tasks = ", ".join(dict.fromkeys(row["task"] for row in result["rows"] if row["model"] == model))
+            how = f"{result['batch']} | {result['repeats']} | {result['load_at_start']:g}"
+            lines.append(f"| {model} | {about['accuracy']:.3f} | {tasks} | {how} |")
+    yield "\n".join(lines) + "\n"
 
 
 def steps_text(steps: dict[str, int]) -> str:

@@ -137,6 +137,13 @@ def test_the_two_standard_classifiers_are_independent(finished):
     assert classifiers["standard"] != classifiers["independent"]
 
 
+def test_a_layer_that_is_not_there_is_refused_before_any_work(tmp_path):
+    asked = {"instruments": {"usefulness": {"on": True, "features": "trunk.9"}}}
+    with pytest.raises(InputError, match="trunk.9"):
+        study.run(tiny(**asked), tmp_path / "study", QUIET)
+    assert not (tmp_path / "study").exists()
+
+
 def test_a_changed_recipe_is_refused_with_the_difference(finished):
     with pytest.raises(InputError, match=r"(?s)other settings.*-steps = 5.*\+steps = 6"):
         study.run(tiny(matching={"steps": 6}), finished, QUIET)

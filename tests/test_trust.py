@@ -553,9 +553,9 @@ def test_the_instrument_without_autoattack(tmp_path, bars_data):
     assert "more than a point" not in " ".join(trust_section(found).reading)
 
 
-def test_the_instrument_refuses_an_unknown_classifier(tmp_path, bars_data):
-    with pytest.raises(InputError, match="'classifier' must be one of"):
-        measure(lab(tmp_path, bars_data, classifiers=("nobody",), autoattack=False))
+def test_a_recipe_refuses_an_unknown_classifier():
+    with pytest.raises(InputError, match="instruments.trust.classifiers.0.*'standard'.*Got 'nobody'"):
+        read_recipe("digits", {"instruments": {"trust": {"classifiers": ["nobody"]}}})
 
 
 # -- the page -------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def evaluate(
     steps: int = 20,
     restarts: int = 1,
     targeted: int = 0,
-    decay: Decay = "constant",
+    decay: Decay = "linear",
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,
@@ -122,8 +122,8 @@ def evaluate(
         Further runs, from the image, each towards one of so many wrong classes: those with the largest logits of the
         image as it is. They descend the difference of the two logits.
     decay : {"constant", "linear", "cosine"}
-        "constant": the usual steps of 2.5 eps / steps. Otherwise the first is 2 eps long, and they fall to 0, which
-        finds more with as many gradients (docs/robust-accuracy.md).
+        The first step is 2 eps long, and they fall to 0, which finds more with as many gradients than the usual
+        steps of 2.5 eps / steps, "constant" (docs/robust-accuracy.md).
     seed : int
         Of the random starts.
 
@@ -158,7 +158,7 @@ def outcomes(
     steps: int = 20,
     restarts: int = 1,
     targeted: int = 0,
-    decay: Decay = "constant",
+    decay: Decay = "linear",
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,

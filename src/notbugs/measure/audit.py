@@ -80,7 +80,7 @@ def audit(
     fit_images : int
         Training images at most, drawn at random, for means and heads.
     steps, restarts : int
-        Of PGD, with step size 2.5 eps / steps.
+        Of PGD; its steps fall from 2 eps to 0.
     seed : int
         Of draws and random starts.
     pictures : Path, optional

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -15,7 +15,8 @@ from notbugs.threat import Norm
 
 Relabelled = Literal["D_rand", "D_rand_other", "D_det"]
 Matched = Literal["D_R", "D_NR"]
-EVERY = ("standard", "independent", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det")
+Trained = Literal["standard", "independent", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+EVERY: tuple[Trained, ...] = get_args(Trained)
 """The classifiers of every study."""
 
 
@@ -52,7 +53,7 @@ class Usefulness(_Instrument):
 class Trust(_Instrument):
     """Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients."""
 
-    classifiers: tuple[str, ...] = Field(
+    classifiers: tuple[Trained, ...] = Field(
         ("standard", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"),
         description="Which ones; each is tested against the standard one, image by image.",
     )
@@ -152,7 +153,7 @@ class Transfer(TransferSettings, _Instrument):
 class Spatial(_Instrument):
     """Accuracy under rotations and shifts, and of a classifier that is trained with them."""
 
-    classifiers: tuple[str, ...] = Field(EVERY, description="Which ones.")
+    classifiers: tuple[Trained, ...] = Field(EVERY, description="Which ones.")
     images: int = Field(300, ge=1, description="Test images, drawn at random; the same for every classifier.")
     degrees: float = Field(30.0, ge=0, le=180, allow_inf_nan=False, description="Largest rotation, either way.")
     pixels: float = Field(3.0, ge=0, allow_inf_nan=False, description="Largest shift, either way along each axis.")
@@ -171,7 +172,7 @@ class Spatial(_Instrument):
 class Corruptions(_Instrument):
     """Accuracy under common corruptions, and on what passes high- and low-pass filters."""
 
-    classifiers: tuple[str, ...] = Field(EVERY, description="Which ones.")
+    classifiers: tuple[Trained, ...] = Field(EVERY, description="Which ones.")
     images: int = Field(500, ge=1, description="Test images, drawn at random; the same for every classifier.")
     names: tuple[str, ...] = Field(tuple(CORRUPTIONS), description="Which corruptions.")
     severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 3, 5), description="Of each, 1 to 5.")

@@ -18,9 +18,9 @@ from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
+from notbugs.study import instruments
 from notbugs.study.folder import Console, StudyFolder, check_writable
 from notbugs.study.gallery import write_gallery
-from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPlan
@@ -56,10 +56,12 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     check_writable(out)
     device = find_device(recipe.device)
     data = _read_data(recipe, console)
+    folder = StudyFolder(out, console, stages=STAGES)
+    lab = Lab(recipe, data, folder, device)
+    instruments.check(lab)
     with only_writer(out):
-        folder = StudyFolder(out, console, stages=STAGES)
         info = folder.claim(recipe, surroundings(recipe.data, data, device))
-        results = _Study(Lab(recipe, data, folder, device)).run(info)
+        results = _Study(lab).run(info)
         write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
     return results
 
@@ -91,7 +93,7 @@ class _Study:
         write_gallery(folder.path / "gallery.safetensors", self.data, sets_on_disk, self.recipe.seed)
         architecture, theory = self.architecture(), self.theory()
         asked = self.recipe.instruments
-        instruments = {name: measure(self.lab) for name, measure in INSTRUMENTS.items() if asked.wanted(name)}
+        measured = {name: work(self.lab) for name, work in instruments.INSTRUMENTS.items() if asked.wanted(name)}
         study = StudyInfo(
             **info,
             name=self.recipe.name,
@@ -102,7 +104,7 @@ class _Study:
             stages=[Stage(**stage) for stage in folder.stages()],
             classifiers=self.lab.hashes,
         )
-        return Results(study=study, rows=rows, sets=sets, theory=theory, instruments=Measured(**instruments))
+        return Results(study=study, rows=rows, sets=sets, theory=theory, instruments=Measured(**measured))
 
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""

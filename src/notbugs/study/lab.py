@@ -103,6 +103,7 @@ class Lab:
                 radii=asked.radii,
                 steps=asked.steps,
                 restarts=asked.restarts,
+                decay=asked.decay,
                 seed=self.seed,
                 progress=progress,
             )

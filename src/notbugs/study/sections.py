@@ -236,5 +236,6 @@ class Evaluation(_Section):
 
     norm: Norm = Field("l2", description="Norm of the threat model.")
     radii: tuple[float, ...] = Field((0.25, 0.5), description="Radii of robust accuracy, pixel units.")
-    steps: int = Field(20, ge=1, description="PGD steps, each 2.5 eps / steps long.")
+    steps: int = Field(20, ge=1, description="PGD steps.")
+    decay: Decay = Field("linear", description="How PGD's step falls to 0, from 2 eps; constant: 2.5 eps / steps.")
     restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")

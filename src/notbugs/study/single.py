@@ -38,7 +38,6 @@ from notbugs.measure import (
 from notbugs.measure.autoattack import require_autoattack
 from notbugs.models import save_classifier
 from notbugs.search.fit import check_fits
-from notbugs.search.steps import Decay
 from notbugs.study.folder import Console, check_writable
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.training import Training, train
@@ -75,7 +74,6 @@ class EvaluateJob(Source, Model, Evaluation):
     """Measure one classifier."""
 
     targeted: int = Field(0, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
-    decay: Decay = Field("constant", description="How PGD's step falls to 0, from 2 eps; constant: 2.5 eps / steps.")
     autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
     spatial: Turning | None = Field(None, description="Measures under rotations and shifts, too, where present.")
 

@@ -34,3 +34,16 @@ INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
     "corruptions": corruptions.measure,
 }
 """By the names of `asked.Instruments`, in its order."""
+
+
+def check(lab: Lab) -> None:
+    """Refuse what an instrument could not do, before a study does anything.
+
+    Raises
+    ------
+    InputError
+        If a recipe asks for the features of a layer that its architecture does not have.
+    """
+    asked = lab.recipe.instruments
+    if asked.wanted("usefulness") or asked.wanted("shares"):
+        usefulness.check(lab)

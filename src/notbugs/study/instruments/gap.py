@@ -99,6 +99,7 @@ def _accuracies(lab: Lab, where: Where, images: Images) -> list[Accuracy]:
             radii=lab.recipe.instruments.gap.radii,
             steps=asked.steps,
             restarts=asked.restarts,
+            decay=asked.decay,
             seed=lab.seed,
             progress=progress,
         )

@@ -40,7 +40,7 @@ class TrustedRow(_Model):
 
     classifier: str
     clean: Accuracy
-    pgd: Accuracy = Field(description="with the steps and restarts of the recipe's evaluation")
+    pgd: Accuracy = Field(description="as the recipe evaluates every classifier")
     strong: Accuracy = Field(description="PGD with decaying steps, and the restarts and targets of this instrument")
     autoattack: Accuracy | None = Field(description="null: not asked for")
     union: Proportion = Field(description="robust to all of them: the worst for every image")
@@ -124,7 +124,7 @@ def _by_pgd(lab: Lab, name: str, images: Images, ball: Threat, progress: Progres
     """Clean; PGD as everywhere in the study; and PGD with more restarts and targets."""
     asked, usual, classifier = lab.recipe.instruments.trust, lab.recipe.evaluation, lab.classifier(name)
     how: dict[str, Any] = {"norm": ball.norm, "radii": (ball.eps,), "steps": usual.steps, "seed": lab.seed}
-    clean, plain = outcomes(classifier, images, **how, restarts=usual.restarts)
+    clean, plain = outcomes(classifier, images, **how, restarts=usual.restarts, decay=usual.decay)
     how |= {"restarts": asked.restarts, "targeted": asked.targeted, "decay": "linear"}
     return clean, plain, outcomes(classifier, images, **how, progress=progress)[1]
 

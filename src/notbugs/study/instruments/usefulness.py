@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from notbugs.classifier import Classifier
 from notbugs.measure import (
     AttackUsed,
     FeatureMap,
@@ -72,7 +73,24 @@ def sorted_features(lab: Lab, name: str) -> Usefulness:
 
 def features_of(lab: Lab, name: str) -> FeatureMap:
     """Those features of a classifier that the recipe asks for."""
-    which, classifier = lab.recipe.instruments.usefulness.features, lab.classifier(name)
+    return _features(lab.classifier(name), lab.recipe.instruments.usefulness.features)
+
+
+def check(lab: Lab) -> None:
+    """Refuse a layer that the recipe's architecture does not have, before anything is trained.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer, or its output is not a tensor.
+    """
+    images, _ = lab.data.train.batch(torch.arange(1))
+    untrained = lab.recipe.architecture.new(lab.data, 0, lab.recipe).eval()
+    with torch.no_grad():
+        _features(untrained, lab.recipe.instruments.usefulness.features)(images.to(lab.device))
+
+
+def _features(classifier: Classifier, which: str) -> FeatureMap:
     made = {"penultimate": penultimate, "logits": logits}
     return made[which](classifier) if which in made else layer(classifier, which)
 
