@@ -206,6 +206,16 @@ def test_looking_does_not_lock_a_writer_out(tmp_path):
             pass
 
 
+def test_every_seed_of_a_run_is_told_of(finished, tmp_path, capsys):
+    for seed in (2, 10):
+        copied(finished, tmp_path, upto="theory").rename(tmp_path / f"seed-{seed}")
+    assert study.studies_in(tmp_path) == [tmp_path / "seed-2", tmp_path / "seed-10"]
+    assert main(["status", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("digits: stopped") == 2
+    assert study.studies_in(finished) == [finished]
+
+
 @pytest.mark.parametrize("what", ["nowhere", "empty", "file"])
 def test_what_is_no_study_is_refused(what, tmp_path, capsys):
     (tmp_path / "empty").mkdir()

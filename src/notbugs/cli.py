@@ -102,11 +102,12 @@ def status(folder: Path, /) -> None:
     Parameters
     ----------
     folder
-        The study's folder.
+        The study's folder; of a run with several seeds, the one they are in.
     """
-    for table in study.status_tables(study.status(folder)):
-        show(table)
-        print()
+    for one in study.studies_in(folder):
+        for table in study.status_tables(study.status(one)):
+            show(table)
+            print()
 
 
 @app.command

@@ -15,7 +15,7 @@ from notbugs.study.single import (
     train_one,
     verify_one,
 )
-from notbugs.study.status import Status, status
+from notbugs.study.status import Status, status, studies_in
 from notbugs.study.status_tables import status_tables
 from notbugs.study.transferring import TransferJob, transfer_one
 
@@ -42,6 +42,7 @@ __all__ = [
     "run",
     "status",
     "status_tables",
+    "studies_in",
     "train_one",
     "transfer_one",
     "verify_one",

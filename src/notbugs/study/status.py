@@ -92,6 +92,15 @@ class Status:
     report: Path | None
 
 
+def studies_in(folder: str | Path) -> list[Path]:
+    """The folder of a study; of a run with several seeds, those of its studies."""
+    folder = Path(folder)
+    seeds = sorted(
+        (file.parent for file in folder.glob("seed-*/recipe.toml")), key=lambda one: (len(one.name), one.name)
+    )
+    return seeds if seeds and not (folder / "recipe.toml").exists() else [folder]
+
+
 def status(folder: str | Path) -> Status:
     """Where a study stands; only reads, also while a process is writing there.
 
