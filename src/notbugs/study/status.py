@@ -95,10 +95,10 @@ class Status:
 def studies_in(folder: str | Path) -> list[Path]:
     """The folder of a study; of a run with several seeds, those of its studies."""
     folder = Path(folder)
-    seeds = sorted(
-        (file.parent for file in folder.glob("seed-*/recipe.toml")), key=lambda one: (len(one.name), one.name)
-    )
-    return seeds if seeds and not (folder / "recipe.toml").exists() else [folder]
+    seeds = [file.parent for file in folder.glob("seed-*/recipe.toml")]
+    if not seeds or (folder / "recipe.toml").exists():
+        return [folder]
+    return sorted(seeds, key=lambda one: (len(one.name), one.name))
 
 
 def status(folder: str | Path) -> Status:
