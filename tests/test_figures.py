@@ -335,6 +335,21 @@ def test_the_accuracy_table_has_every_member_and_says_what_it_is(written):
     assert r"\begin{tabular}{@{}llrrrr@{}}" in made
 
 
+def test_a_d_that_stands_alone_is_the_original_set_but_no_class_is(written):
+    made = (written / "tables" / "accuracy.tex").read_text(encoding="utf-8")
+    assert r"{}$\mathcal{D}$ & standard & " in made
+    assert tex("D") == "D"
+
+
+def test_tables_of_instruments_carry_n_seed_and_interval_and_their_text(written):
+    made = (written / "tables" / "transfer-1.tex").read_text(encoding="utf-8")
+    assert r"95~\% Wilson intervals over images, n = 200; seed 0." in made
+    assert made.startswith("% Adversarial examples of one classifier, shown to the others: PGD with 20 steps")
+    assert r"3: a\_b \& c" in made
+    rows = list(csv.DictReader((written / "tables" / "transfer-1.csv").read_text(encoding="utf-8").splitlines()))
+    assert [int(row["learned from D_det n"]) for row in rows] == [200] * 3
+
+
 def test_table_1_stands_beside_the_papers():
     found = {table.name: table for table in tables(results())}["table-1"]
     assert [row[0] for row in found.table.rows] == ["D", "D_rand", "D_rand_other", "D_det"]

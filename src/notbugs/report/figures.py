@@ -22,7 +22,7 @@ from notbugs.report.page import class_names
 from notbugs.report.printed_grid import printed_grid
 from notbugs.report.reading import Arrays
 from notbugs.report.spectrum import spectrum
-from notbugs.report.tables import INTERVAL, attacks_said, measured_on, tables
+from notbugs.report.tables import INTERVAL, attacks_said, measured_on, seed_of, tables
 from notbugs.report.transfer import FIGURES, says, scatter
 from notbugs.report.typeset import comma_separated, latex, markdown, md, tex
 from notbugs.report.wording import NORMS, number
@@ -111,7 +111,7 @@ def _transfer(found: TransferFound, results: Results) -> Iterator[PrintedFigure]
         caption = (
             f"{kind.capitalize()} transfer of the adversarial examples of the classifier {found.source} against what "
             f"architectures learn from its D_det: PGD with {attack.steps} steps, {NORMS[attack.norm]} radius "
-            f"{attack.eps:g} in pixel units, n = {number(n)} test images; {INTERVAL}; seed {results.study.seeds[0]}. "
+            f"{attack.eps:g} in pixel units, n = {number(n)} test images; {INTERVAL}; seed {seed_of(results)}. "
             f"{says(getattr(found, kind))} Diamonds: {figure} of the paper ({paper.SETTING})."
         )
         yield PrintedFigure(f"transfer-{kind}", caption, partial(scatter, found, kind, look="print"))
@@ -164,7 +164,7 @@ def _curves_caption(results: Results, lineup: Lineup, sets: str) -> str:
 def _grid_caption(results: Results) -> str:
     return (
         f"Training images of {results.study.data['name']} and their versions in the constructed sets, as in the "
-        f"paper's Figure 2a; below each image the label that it trains with; seed {results.study.seeds[0]}."
+        f"paper's Figure 2a; below each image the label that it trains with; seed {seed_of(results)}."
     )
 
 

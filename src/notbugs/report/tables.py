@@ -59,7 +59,7 @@ def _said_all(table: Table, results: Results) -> Table:
     counts = {cell.n for row in table.rows for cell in row if isinstance(cell, Proportion)}
     parts = [table.caption.rstrip(".")]
     parts += [f"{INTERVAL}, {_counted(counts)}"] if counts else []
-    parts += [f"seed {_seed(results)}"] if "seed" not in table.caption else []
+    parts += [f"seed {seed_of(results)}"] if "seed" not in table.caption else []
     return replace(table, caption="; ".join(parts))
 
 
@@ -127,13 +127,14 @@ def _sets(results: Results) -> Table:
     names = [made.name for made in results.sets]
     caption = (
         f"Constructed sets: shares in per cent with {INTERVAL}; medians of distances over images, in {PIXELS}. "
-        f"{_searched(results, names)}Seed {_seed(results)}"
+        f"{_searched(results, names)}Seed {seed_of(results)}"
     )
     rows = [[measure.name, *map(_median, measure.values)] for measure in measures(results.sets)]
     return Table(caption, ["measure", *names], rows)
 
 
-def _seed(results: Results) -> int:
+def seed_of(results: Results) -> int:
+    """The seed of a study."""
     return results.study.seeds[0] if results.study.seeds else 0
 
 
@@ -164,11 +165,11 @@ def _theory(results: Results) -> NamedTable:
             shown = (named["classes"], NORMS[check.norm], f"{radius:g}", f"{moved:.3g}", percent(said))
             rows.append([check.classifier, *shown, found, found.n])
             places = {"radius": radius, "moved": moved, "predicted": said}
-            numbers.append(named | places | found.model_dump() | {"seed": _seed(results)})
+            numbers.append(named | places | found.model_dump() | {"seed": seed_of(results)})
     caption = (
         "Accuracy in per cent of the best linear rule between two classes: predicted by two Gaussians fitted to the "
         f"features, and left by the search; {INTERVAL}, {_counted({row['n'] for row in numbers})}; radii in {PIXELS}; "
-        f"seed {_seed(results)}"
+        f"seed {seed_of(results)}"
     )
     return NamedTable("theory", Table(caption, head, rows), numbers)
 

@@ -14,7 +14,7 @@ from notbugs.measure import Proportion
 from notbugs.report.sections import Cell, Table
 from notbugs.report.wording import number, percent
 
-LETTER, BETWEEN, ROOM = 4.1, 8.0, 397.0
+LETTER, BETWEEN, ROOM = 4.5, 8.0, 397.0
 """Points: a letter of `small` text, about; the space between columns; and the width of the text.
 
 A table that is wider is scaled down to it.
@@ -22,7 +22,7 @@ A table that is wider is scaled down to it.
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "--": "-{}-", "\u00a0": "~",
+    "|": r"\textbar{}", '"': "''", "`": "{`}", "--": "-{}-", "\u00a0": "~",
     "\u2013": "--", "\u2014": "---", "\u2019": "'", "\u201c": "``", "\u201d": "''",
     "\u03c1": r"$\rho$", "\u03b3": r"$\gamma$",
     "l2": r"$\ell_2$", "l-inf": r"$\ell_\infty$", "linf": r"$\ell_\infty$",
