@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,7 +60,7 @@ def _said_all(table: Table, results: Results) -> Table:
     counts = {cell.n for row in table.rows for cell in row if isinstance(cell, Proportion)}
     parts = [table.caption.rstrip(".")]
     parts += [f"{INTERVAL}, {_counted(counts)}"] if counts else []
-    parts += [f"seed {seed_of(results)}"] if "seed" not in table.caption else []
+    parts += [f"seed {seed_of(results)}"] if not re.search(r"\bseed \d", table.caption) else []
     return replace(table, caption="; ".join(parts))
 
 
