@@ -47,6 +47,7 @@ class StudyFolder:
         study.json              data, versions and device of the run
         stages/NAME.json        what each finished stage measured, and how long it took
         classifiers/NAME.safetensors
+        outcomes/NAME.safetensors  what became of each test image
         sets/NAME/              constructed sets
         under-way.json          the stage that is at work, or at which a run was killed
         results.json, gallery.safetensors, report.html
