@@ -52,8 +52,8 @@ _CONFIG: dict[str, Any] = {
         "layout": {"top": {"direction": "vertical", "anchor": "start", "margin": 4}},
     },
 }  # fmt: skip
-SERIF = "Times New Roman, Times, Nimbus Roman, TeX Gyre Termes, Liberation Serif, serif"
-"""Fonts that go with the text of a paper, the first that is there."""
+SERIF = "Times New Roman, Times, Nimbus Roman, TeX Gyre Termes, Liberation Serif, DejaVu Serif, serif, Liberation Sans"
+"""Fonts that go with the text of a paper; the first that is there is taken, and the last comes with vl-convert."""
 _PRINT: dict[str, Any] = {
     **_CONFIG,
     "background": "white",

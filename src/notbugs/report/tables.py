@@ -88,7 +88,8 @@ def _attack(attack: AttackUsed) -> str:
     name = "PGD" if attack.name == "pgd" else "AutoAttack"
     targeted = f", and {attack.targeted} more with targets" if attack.targeted else ""
     restarts = "1 restart" if attack.restarts == 1 else f"{attack.restarts} restarts"
-    return f"{name} with {attack.steps} steps and {restarts}{targeted}"
+    decay = "" if attack.decay == "constant" else f" of {attack.decay} decay"
+    return f"{name} with {attack.steps} steps{decay} and {restarts}{targeted}"
 
 
 def _accuracy(results: Results, lineup: Lineup) -> Table:
