@@ -51,7 +51,7 @@ def test_bad_input_is_one_line_and_status_2_before_any_work(arguments, message, 
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.err.splitlines()[-1].startswith("notbugs: ")
-    assert len([line for line in printed.err.splitlines() if not line.startswith("read the data: done")]) == 1
+    assert len([line for line in printed.err.splitlines() if not line.startswith("read the data: ")]) == 1
     assert "Traceback" not in printed.err
     assert not printed.out
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,14 @@ from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
 from notbugs.measure import Accuracy, Agreement, SpatialAccuracy
-from notbugs.report import require_extra, write_audit_page, write_comparison, write_report, write_transfer
+from notbugs.report import (
+    require_extra,
+    write_audit_page,
+    write_comparison,
+    write_figures,
+    write_report,
+    write_transfer,
+)
 from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Recipe, TrainJob, TransferJob, VerifyJob
 from notbugs.theory import write_theory_page
 
@@ -96,6 +103,39 @@ def report(folder: Path, /) -> None:
         The study's folder.
     """
     print(write_report(folder))
+
+
+@app.command
+def figures(folder: Path, /, *, out: Path | None = None) -> None:
+    """Write a study's figures and tables for a paper: SVG, PDF, PNG; LaTeX, Markdown, CSV.
+
+    In the fonts and widths of NeurIPS. The last line printed is the folder written.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+    out
+        The folder to write; FOLDER/figures by default.
+    """
+    print(write_figures(folder, out))
+
+
+@app.command
+def status(folder: Path, /) -> None:
+    """Where a running, killed or finished study stands: what is done, under way and left, and the numbers so far.
+
+    Only reads; the study may be running.
+
+    Parameters
+    ----------
+    folder
+        The study's folder; of a run with several seeds, the one they are in.
+    """
+    for one in study.studies_in(folder):
+        for table in study.status_tables(study.status(one)):
+            show(table)
+            print()
 
 
 @app.command

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
-from notbugs.progress import Progress, silent
+from notbugs.progress import Pace, Progress, duration, silent
 
 LOG_SECONDS = 30.0
+REFRESHES = 4
+"""Of a bar, each second: more would take time from the work."""
+WIDE = 100
+"""Columns of a terminal that has room for everything beside a bar."""
+BAR, CLOCK = 8, 12
+"""Columns of both at least."""
 
 
 class _Said(logging.Handler):
@@ -38,38 +45,35 @@ class TerminalConsole:
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.rich = RichConsole(stderr=True, highlight=False, quiet=quiet)
+        self.is_live = self.rich.is_terminal and not self.rich.is_dumb_terminal
         log = logging.getLogger("notbugs")
         log.handlers[:] = [_Said(self)]  # of the console that was made last
         log.setLevel(logging.INFO)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Progress]:
-        """A bar with elapsed and remaining time, or, without a terminal, a line now and then."""
+        """A bar with the time left, or, without a terminal, a line at the beginning and one now and then."""
         began = time.monotonic()
         if self.quiet:
             yield silent
-        elif self.rich.is_terminal:
+        elif self.is_live:
             with self._bar(title) as progress:
                 yield progress
         else:
-            yield _LogLines(title)
-        self.say(f"{title}: done in {time.monotonic() - began:.1f} s")
+            self.say(f"{title}: begun")
+            yield _LogLines(self, title)
+        self.say(f"{title}: done in {duration(time.monotonic() - began)}")
 
-    def say(self, text: str) -> None:
-        """One line, above the bar if there is one."""
-        self.rich.print(text, markup=False, soft_wrap=True)
+    def say(self, text: str, *items: str) -> None:
+        """One line, above the bar if there is one; a narrow terminal breaks it between its items."""
+        for line in _packed(text, items, self.rich.width) if self.is_live else [" ".join([text, ", ".join(items)])]:
+            self.rich.print(line.rstrip(), markup=False, soft_wrap=not self.is_live)
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            TextColumn("{task.fields[note]}", markup=False),
-        )
-        with RichProgress(*columns, console=self.rich, transient=True, expand=True, speed_estimate_period=60) as bars:
+        columns = _columns(self.rich.width)
+        how: dict[str, Any] = {"transient": True, "expand": True, "refresh_per_second": REFRESHES}
+        with RichProgress(*columns, console=self.rich, speed_estimate_period=60, **how) as bars:
             task = bars.add_task(title, total=None, note="")
 
             def progress(done: int, total: int, note: str = "") -> None:
@@ -80,22 +84,60 @@ class TerminalConsole:
 
 
 class _LogLines:
-    """A line every half minute, with the time left if the rest goes as what was done since the start."""
+    """A line every half minute, with the time left."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.began = self.said = time.monotonic()
-        self.first: int | None = None
+    def __init__(self, console: TerminalConsole, title: str) -> None:
+        self.console, self.title = console, title
+        self.said = time.monotonic()
+        self.pace = Pace()
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first, self.began = done, now  # a resumed stage starts in the middle
-        if now - self.said < LOG_SECONDS or done == self.first:
+        left, now = self.pace.left(done, total), time.monotonic()
+        if left is None or done == total or now - self.said < LOG_SECONDS:
             return
         self.said = now
-        left = (now - self.began) * (total - done) / (done - self.first)
-        print(f"{self.title}: {done}/{total}, about {left:.0f} s left {note}".rstrip(), file=sys.stderr, flush=True)
+        items = [f"about {duration(left)} left", *([note] if note else [])]
+        self.console.say(f"{self.title}: {done}/{total},", *items)
+
+
+class _Count(ProgressColumn):
+    """What is done, out of how much, once that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed:.0f}/{task.total:.0f}" if task.total else "", style="progress.download")
+
+
+class _Time(ProgressColumn):
+    """The time left; as long as that is not known, the time gone by."""
+
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        text = duration(task.elapsed or 0) if left is None else f"{duration(left)} left"
+        return Text(text, style="progress.remaining", justify="right")
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """Title, bar and time; counts and the number of the moment where there is room for them."""
+    is_wide = width >= WIDE
+    titled = Column(no_wrap=True, overflow="ellipsis", max_width=width // 2 if is_wide else width - BAR - CLOCK - 2)
+    title = TextColumn("{task.description}", markup=False, table_column=titled)
+    bar = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=BAR))
+    clock = _Time(table_column=Column(no_wrap=True, min_width=CLOCK))
+    if not is_wide:
+        return [title, bar, clock]
+    note = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True))
+    return [title, bar, _Count(), clock, note]
+
+
+def _packed(text: str, items: Sequence[str], width: int) -> list[str]:
+    """`text` and what follows it, in lines that end between items where they would be wider than `width`."""
+    lines = [text]
+    for number, item in enumerate(items, 1):
+        piece = item if number == len(items) else f"{item},"
+        if len(lines[-1]) + 1 + len(piece) > width:
+            lines.append("   ")
+        lines[-1] += f" {piece}"
+    return lines
 
 
 def show(table: Table) -> None:

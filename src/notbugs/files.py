@@ -7,10 +7,11 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -96,8 +97,26 @@ def only_writer(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"Another process is writing to {folder}. Wait for it, or name another folder.") from None
+        if not _locked(lock, fcntl.LOCK_EX):
+            time.sleep(0.1)  # it may only have been `has_writer`, looking
+            if not _locked(lock, fcntl.LOCK_EX):
+                raise InputError(f"Another process is writing to {folder}. Wait for it, or name another folder.")
         yield
+
+
+def has_writer(folder: Path) -> bool:
+    """Whether a process holds `folder` as its `only_writer` now."""
+    try:
+        with (folder / ".lock").open("rb") as lock:
+            return not _locked(lock, fcntl.LOCK_SH)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _locked(lock: IO[Any], how: int) -> bool:
+    """Whether this process got the lock, which goes when the file is closed."""
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

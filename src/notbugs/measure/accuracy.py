@@ -54,10 +54,16 @@ class Accuracy(BaseModel):
     attack: AttackUsed | None
     share: Proportion
 
+    @property
+    def under(self) -> str:
+        """What was done to the images: `clean`, `l2 0.5`, or `l2 0.5, autoattack`."""
+        if self.attack is None:
+            return "clean"
+        by = f", {self.attack.name}" if self.attack.name != "pgd" else ""
+        return f"{self.attack.norm} {self.attack.eps:g}{by}"
+
     def __str__(self) -> str:
-        under = f"{self.attack.norm} {self.attack.eps:g}" if self.attack else "clean"
-        by = f", {self.attack.name}" if self.attack and self.attack.name != "pgd" else ""
-        return f"{under}{by}: {self.share}, n={self.share.n}"
+        return f"{self.under}: {self.share}, n={self.share.n}"
 
 
 @dataclass(frozen=True)

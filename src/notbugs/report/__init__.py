@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from notbugs.errors import InputError
+from notbugs.errors import InputError, must
 
 _EXTRA = {"jinja2": "jinja2", "altair": "altair", "vl_convert": "vl-convert-python", "PIL": "pillow"}
 
@@ -44,6 +44,35 @@ def write_report(folder: Path) -> Path:
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def write_figures(folder: Path, out: Path | None = None) -> Path:
+    """Write the figures and tables of a study for a paper, and return the folder they are in.
+
+    Reads `results.json` and, where there is one, `gallery.safetensors`. Figures are SVG, PDF and PNG of 400 pixels an
+    inch, in the width of a NeurIPS paper's text and in half of it; tables are LaTeX (booktabs), Markdown and CSV.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's.
+    out : Path, optional
+        `folder`/figures by default. What is there already is written again.
+
+    Raises
+    ------
+    InputError
+        If a library of the figures is missing, a file of the study is missing or malformed, or `out` is a file.
+    """
+    require_extra()
+    from notbugs.report.figures import write_all
+    from notbugs.report.reading import read_gallery, read_results
+
+    out = out or folder / "figures"
+    if out.exists() and not out.is_dir():
+        raise must("out", "be a folder, or not exist yet", str(out))
+    write_all(read_results(folder / "results.json"), read_gallery(folder / "gallery.safetensors"), out)
+    return out
 
 
 def write_transfer(folder: Path) -> Path:

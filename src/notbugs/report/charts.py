@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import vl_convert
@@ -20,6 +20,8 @@ from notbugs.report.wording import NORMS, percent
 
 Style = tuple[str, str, str, list[int]]
 """Of a series: label, colour, shape, dashes."""
+Look = Literal["page", "print"]
+"""For a page that has light and dark themes, or to stand alone in a paper."""
 
 INK, MUTED, GRID, PAGE = "#1b1b1a", "#5f5e5a", "#deddd8", "#fffffe"
 CLEAN, ROBUST = "#7fbde3", "#c64b00"
@@ -50,6 +52,18 @@ _CONFIG: dict[str, Any] = {
         "layout": {"top": {"direction": "vertical", "anchor": "start", "margin": 4}},
     },
 }  # fmt: skip
+SERIF = "Times New Roman, Times, Nimbus Roman, TeX Gyre Termes, Liberation Serif, DejaVu Serif, serif, Liberation Sans"
+"""Fonts that go with the text of a paper; the first that is there is taken, and the last comes with vl-convert."""
+_PRINT: dict[str, Any] = {
+    **_CONFIG,
+    "background": "white",
+    "font": SERIF,
+    "axis": _CONFIG["axis"] | {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titlePadding": 5},
+}
+_SETS = r"\bD_(?:R|NR|rand|det)(?:_other)?\b"
+_ALL = rf"{_SETS}|\b(?:l2|l-inf)\b"
+_LETTERS = {"l2": ("\u2113", "2"), "l-inf": ("\u2113", "\u221e")}
+ZERO_WIDTH = "\u200b"
 _BARS = {
     ("D", "standard"): "D|standard|training",
     ("D", "adversarial"): "D|adversarial|training",
@@ -58,7 +72,7 @@ _BARS = {
 }
 
 
-def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None:
+def figure_2b(lineup: Lineup, *, width: float, height: int = 300, look: Look = "page") -> Markup | None:
     """Bars of clean accuracy, and of robust accuracy at the main radius, with the paper's values marked.
 
     Widths and heights are in CSS pixels at scale one. None where there is nothing to show.
@@ -92,10 +106,12 @@ def figure_2b(lineup: Lineup, *, width: int, height: int = 300) -> Markup | None
     )
     values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
     chart = alt.layer(bars, whiskers, reference, values).resolve_legend(color="independent", shape="independent")
-    return to_svg(chart.properties(width=width, height=height), _bar_text(rows))
+    return to_svg(chart.properties(width=width, height=height), _bar_text(rows), look=look)
 
 
-def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height: int = 240) -> Markup | None:
+def against_radius(
+    lineup: Lineup, experiment: int, *, width: float = 236, height: int = 240, look: Look = "page"
+) -> Markup | None:
     """Accuracy against radius for the classifiers of experiment 1 or 2; None where there are no radii."""
     members = [m for m in lineup.members if m.train_set in EXPERIMENTS[experiment - 1] and m.robust]
     if experiment == 2:  # of the classifiers trained on D, only the source
@@ -104,7 +120,7 @@ def against_radius(lineup: Lineup, experiment: int, *, width: int = 236, height:
         return None
     series = [(_style(member), _points(member)) for member in members]
     text = f"Lines of accuracy against radius, experiment {experiment}."
-    return curves(series, lineup.norm or "l2", lineup.radii, text, width=width, height=height)
+    return curves(series, lineup.norm or "l2", lineup.radii, text, width=width, height=height, look=look)
 
 
 def curves(
@@ -113,8 +129,9 @@ def curves(
     radii: Sequence[float],
     text: str,
     *,
-    width: int = 236,
+    width: float = 236,
     height: int = 240,
+    look: Look = "page",
 ) -> Markup:
     """Lines of accuracy against radius, with bands and names at their ends.
 
@@ -142,7 +159,8 @@ def curves(
         f"{style[0]}: " + ", ".join(f"{p['accuracy']:.1f} at {p['radius']:g}" for p in points) + "."
         for style, points in series
     )
-    return to_svg(chart.properties(width=width, height=height), " ".join([text, *parts]), room=width + 150)
+    chart = chart.properties(width=width, height=height)
+    return to_svg(chart, " ".join([text, *parts]), room=width + 150, look=look)
 
 
 def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
@@ -217,22 +235,25 @@ def _end_labels(series: list[Any], last: float, height: int, shapes: alt.Shape) 
 def percent_axis(title: str, *, field: str = "accuracy", top: float = 100) -> alt.Y:
     """From 0 to 100 %."""
     return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(domain=[0, top], nice=False)).axis(
-        values=[0, 20, 40, 60, 80, 100], ticks=False
+        values=[0, 20, 40, 60, 80, 100], tickCount=6, ticks=False
     )
 
 
-def legend(width: int, **symbol: Any) -> alt.Legend:
+def legend(width: float, **symbol: Any) -> alt.Legend:
     """Above the figure, in a column where that is narrow."""
     columns = 1 if width < 500 else 2
     return alt.Legend(orient="top", title=None, columns=columns, labelLimit=0, symbolSize=90, offset=10, **symbol)
 
 
-def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
-    """Render `chart`, at least `room` wide, with `text` for those who do not see it."""
-    drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": _CONFIG}, allowed_base_urls=[])
+def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look = "page") -> Markup:
+    """Render `chart`, on a page at least `room` wide, with `text` for those who do not see it."""
+    config = _CONFIG if look == "page" else _PRINT
+    drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": config}, allowed_base_urls=[])
+    if look == "print":
+        return Markup(set_names(drawn, _ALL).replace(">", Markup("><title>{}</title>").format(text), 1))
     for colour in dict.fromkeys(_COLOURS):
         drawn = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', drawn, flags=re.IGNORECASE)
-    drawn = re.sub(r">(D_[a-z]+|D_[NR]+)(_other)?<", _subscript, drawn)
+    drawn = set_names(drawn)
     drawn = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", drawn)
     head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
     found = head.search(drawn)
@@ -245,7 +266,16 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0) -> Markup:
     return Markup(opening + Markup(head.sub("", drawn, count=1)))
 
 
-def _subscript(found: re.Match[str]) -> str:
-    other = ", other" if found[2] else ""
-    lowered = f'<tspan dy="0.25em" font-size="0.8em">{found[1][2:]}{other}</tspan>'
-    return f'>D{lowered}<tspan dy="-0.2em">\u200b</tspan><'
+def set_names(drawn: str, names: str = _SETS) -> str:
+    """The texts of an SVG, with subscripts in the names of sets (and of norms, where `names` has them)."""
+    return re.sub("(?<=>)[^<>]+(?=<)", lambda text: _lowered(re.split(f"({names})", text[0])), drawn)
+
+
+def _lowered(parts: list[str]) -> str:
+    """Every second part is a name; what follows it, if only an empty letter, takes the line up again."""
+    drawn = parts[0]
+    for name, rest in zip(parts[1::2], parts[2::2], strict=True):
+        letter, below = _LETTERS.get(name) or ("D", name[2:].replace("_", ", "))
+        drawn += f'{letter}<tspan dy="0.25em" font-size="0.8em">{below}</tspan>'
+        drawn += f'<tspan dy="-0.2em">{rest or ZERO_WIDTH}</tspan>'
+    return drawn

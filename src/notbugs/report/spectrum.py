@@ -9,7 +9,7 @@ import altair as alt
 from markupsafe import Markup
 
 from notbugs.measure.spectrum import Kind, SpectrumRow
-from notbugs.report.charts import MUTED, to_svg
+from notbugs.report.charts import MUTED, Look, to_svg
 
 KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
     "robust": ("robustly useful", "#0072b2", "square"),
@@ -19,7 +19,9 @@ KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
 }
 
 
-def spectrum(rows: Sequence[SpectrumRow], ball: str, *, width: int = 300, height: int = 240) -> Markup:
+def spectrum(
+    rows: Sequence[SpectrumRow], ball: str, *, width: float = 300, height: int = 240, look: Look = "page"
+) -> Markup:
     """Robust usefulness gamma against usefulness rho without its sign, a mark a feature, with intervals of gamma."""
     counts = Counter(row.kind for row in rows)
     names = {kind: f"{label}: {counts[kind]}" for kind, (label, _, _) in KINDS.items()}
@@ -39,7 +41,7 @@ def spectrum(rows: Sequence[SpectrumRow], ball: str, *, width: int = 300, height
         f"Marks, one for each of {len(rows)} features: robust usefulness at {ball} against "
         f"usefulness. {'; '.join(names.values())}."
     )
-    return to_svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text)
+    return to_svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text, look=look)
 
 
 def _mark(row: SpectrumRow) -> dict[str, float]:

@@ -10,12 +10,12 @@ from markupsafe import Markup
 from notbugs.measure import Correlation, Proportion
 from notbugs.measure.transfer import Kind
 from notbugs.report import paper
-from notbugs.report.charts import INK, MUTED, PAGE, SERIES, legend, percent_axis, to_svg
+from notbugs.report.charts import INK, MUTED, PAGE, SERIES, Look, legend, percent_axis, to_svg
 from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.wording import NORMS
 from notbugs.study.instruments.transfer import TransferFound
 
-OURS, THEIRS = "this run", f"the paper ({paper.SETTING} as source)"
+OURS, THEIRS = "this run", f"the paper ({paper.SETTING})"
 COLOUR = SERIES["D", "adversarial"][1]
 FIGURES: dict[Kind, tuple[str, str]] = {
     "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
@@ -24,7 +24,9 @@ FIGURES: dict[Kind, tuple[str, str]] = {
 TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
 
 
-def scatter(found: TransferFound, kind: Kind, *, width: int = 420, height: int = 300) -> Markup | None:
+def scatter(
+    found: TransferFound, kind: Kind, *, width: float = 420, height: int = 300, look: Look = "page"
+) -> Markup | None:
     """What each architecture learns from D_det against how often it is fooled, beside the paper's points.
 
     Points are numbered in the order of `learners`. None where no architecture was trained.
@@ -52,7 +54,7 @@ def scatter(found: TransferFound, kind: Kind, *, width: int = 420, height: int =
         color=alt.Color("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[INK, MUTED]), legend=None),
     )
     chart = alt.layer(across, along, points, names).properties(width=width, height=height)
-    return to_svg(chart, _text(found, kind), room=width + 120)
+    return to_svg(chart, _text(found, kind), room=width + 120, look=look)
 
 
 def says(of: Correlation | None) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from markupsafe import Markup, escape
 
+from notbugs.progress import duration as duration
 from notbugs.study.results import Proportion, Row
 
 NORMS = {"l2": "l2", "linf": "l-inf"}
@@ -34,16 +35,6 @@ def number(value: float) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a reader: `0.4 s`, `12 s`, `3 min 5 s`, `1 h 2 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def date(created: str) -> str:

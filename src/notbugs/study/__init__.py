@@ -18,6 +18,8 @@ from notbugs.study.single import (
     train_one,
     verify_one,
 )
+from notbugs.study.status import Status, status, studies_in
+from notbugs.study.status_tables import status_tables
 from notbugs.study.transferring import TransferJob, transfer_one
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Kind",
     "Recipe",
     "Results",
+    "Status",
     "TrainJob",
     "TransferJob",
     "VerifyJob",
@@ -42,6 +45,9 @@ __all__ = [
     "read_recipe",
     "recipe_names",
     "run",
+    "status",
+    "status_tables",
+    "studies_in",
     "train_one",
     "transfer_one",
     "verify_one",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from notbugs.construct import ConstructedSet, relabel, robustify
 from notbugs.data import Data, Images
 from notbugs.errors import must
 from notbugs.files import only_writer, write_text
-from notbugs.measure import feature_rank, measure_set
+from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
@@ -165,7 +166,7 @@ class _Study:
             n=len(built),
             settings={key: request[key] for key in ("objective", "threat", "schedule", "seed")},
             seconds=built.manifest["seconds"],
-            **self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work),
+            **self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)),
         )
 
     def architecture(self) -> dict[str, Any]:
@@ -220,6 +221,19 @@ class _Study:
             return found
 
         return [TheoryCheck(**item) for item in self.lab.stage("theory", "hold the theory against the search", work)]
+
+
+def _told(name: str, found: dict[str, Any]) -> list[str]:
+    """Of a set's measured properties, what a console says."""
+    source, other = (Proportion(**found[f"success_{on}"]) for on in ("source", "independent"))
+    matched = [f"matching loss {found['matching_loss']['median']:.2g}"] if found["matching_loss"] else []
+    return [
+        f"{name}, {source.n} images:",
+        f"success {source}",
+        f"on an independent classifier {other}",
+        f"l2 {found['l2']['median']:.3g} and l-inf {found['linf']['median']:.2g} from the start (medians)",
+        *matched,
+    ]
 
 
 def _read_data(recipe: Recipe, console: Console) -> Data:

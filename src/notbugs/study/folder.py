@@ -6,8 +6,8 @@ import difflib
 import json
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,9 +15,12 @@ from typing import Any, Protocol, runtime_checkable
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, sha256, write_json, write_tensors, write_text
-from notbugs.progress import Progress
+from notbugs.progress import Pace, Progress
 from notbugs.study.asked import Instruments
 from notbugs.study.recipe import Recipe, read_recipe
+
+UNDER_WAY = "under-way.json"
+NOTE_SECONDS = 2.0
 
 
 @runtime_checkable
@@ -28,9 +31,13 @@ class Console(Protocol):
         """A bar for one stage."""
         ...
 
-    def say(self, text: str) -> None:
-        """One line."""
+    def say(self, text: str, *items: str) -> None:
+        """One line; where it must be broken, between its items."""
         ...
+
+
+Tell = Callable[[Any], Sequence[str]]
+"""From a stage's value to the line that a console says of it: its beginning, and items."""
 
 
 class StudyFolder:
@@ -42,6 +49,7 @@ class StudyFolder:
         classifiers/NAME.safetensors
         outcomes/NAME.safetensors  what became of each test image
         sets/NAME/              constructed sets
+        under-way.json          the stage that is at work, or at which a run was killed
         results.json, gallery.safetensors, report.html
 
     Raises
@@ -80,18 +88,39 @@ class StudyFolder:
         write_json(info_file, info)
         return info
 
-    def stage(self, name: str, title: str, work: Callable[[Progress], Any]) -> Any:
-        """The JSON value of a stage: from disk if it is finished, else from `work`, kept on disk."""
+    def stage(self, name: str, title: str, work: Callable[[Progress], Any], tell: Tell | None = None) -> Any:
+        """The JSON value of a stage: from disk if it is finished, else from `work`, told, and kept on disk."""
         self.number += 1
         path = self.path / "stages" / f"{name}.json"
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))["value"]
         began = time.monotonic()
         numbered = f"{self.number:2}/{self.count} {title}" if self.number <= self.count else title
-        with self.console.stage(numbered) as progress:
-            value = work(progress)
+        with self.console.stage(numbered) as progress, self._noted(name, progress) as noted:
+            value = work(noted)
         write_json(path, {"name": name, "seconds": round(time.monotonic() - began, 2), "value": value})
+        if tell:
+            self.console.say(*tell(value))
         return value
+
+    @contextmanager
+    def _noted(self, name: str, progress: Progress) -> Iterator[Progress]:
+        """`progress`, which also writes down how far the stage is, for `status`; a killed stage leaves that behind."""
+        path, pace = self.path / UNDER_WAY, Pace()
+        found: dict[str, Any] = {"name": name, "began": time.time(), "done": 0, "total": 0, "left": None, "note": ""}
+        write_json(path, found | {"at": time.time()})
+        written = time.monotonic()
+
+        def noted(done: int, total: int, note: str = "") -> None:
+            nonlocal written
+            progress(done, total, note)
+            found.update(done=done, total=total, left=pace.left(done, total), note=note or found["note"])
+            if time.monotonic() - written > NOTE_SECONDS:
+                write_json(path, found | {"at": time.time()})
+                written = time.monotonic()
+
+        yield noted
+        path.unlink(missing_ok=True)
 
     def stages(self) -> list[dict[str, Any]]:
         """Name and seconds of every finished stage, in the order in which they ended."""

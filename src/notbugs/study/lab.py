@@ -15,7 +15,7 @@ from notbugs.errors import InputError, must
 from notbugs.measure import Accuracy, outcomes
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.folder import StudyFolder
+from notbugs.study.folder import StudyFolder, Tell
 from notbugs.study.outcomes import write_outcomes
 from notbugs.study.recipe import Recipe
 from notbugs.study.sections import Architecture
@@ -59,9 +59,9 @@ class Lab:
             raise must("set", f"be one of {', '.join(self._sets)}", name)
         return self._sets[name]
 
-    def stage(self, name: str, title: str, work: Callable[[Progress], Any]) -> Any:
-        """The JSON value of `work`: done once, with a bar, and read from the folder afterwards."""
-        return self.folder.stage(name, title, work)
+    def stage(self, name: str, title: str, work: Callable[[Progress], Any], tell: Tell | None = None) -> Any:
+        """The JSON value of `work`: done once, with a bar, told of, and read from the folder afterwards."""
+        return self.folder.stage(name, title, work, tell)
 
     def train(
         self,
@@ -109,11 +109,13 @@ class Lab:
                 progress=progress,
             )
             write_outcomes(self.folder.path, name, kept, self.data.test)
-            found = [item.accuracy for item in kept]
-            self.folder.console.say(f"{name}: " + ", ".join(str(item).split(", n=")[0] for item in found))
-            return [item.model_dump() for item in found]
+            return [item.accuracy.model_dump() for item in kept]
 
-        return [Accuracy(**item) for item in self.stage(f"evaluate-{name}", f"measure {name}", work)]
+        def tell(value: list[dict[str, Any]]) -> list[str]:
+            found = [Accuracy(**item) for item in value]
+            return [f"{name}, {found[0].share.n} images:", *(f"{item.under} {item.share}" for item in found)]
+
+        return [Accuracy(**item) for item in self.stage(f"evaluate-{name}", f"measure {name}", work, tell)]
 
     def build(self, name: str, work: Callable[[Path, Progress], ConstructedSet]) -> ConstructedSet:
         """The set that `work` builds in the folder it is given; a damaged shard is built again."""

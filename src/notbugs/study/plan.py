@@ -39,5 +39,11 @@ ON_ORIGINALS = (
     ClassifierPlan("independent", "D", "standard"),
     ClassifierPlan("robust", "D", "robust"),
 )
-STAGES = 2 * len(ON_ORIGINALS) + 4 * len(SETS) + 2
-"""Train and evaluate each; build and measure each set; the rank of the features; the theory."""
+STAGE_NAMES = (
+    *(f"{work}-{plan.name}" for plan in ON_ORIGINALS for work in ("train", "evaluate")),
+    *(f"{work}-{plan.name}" for plan in SETS for work in ("build", "measure", "train", "evaluate")),
+    "rank",
+    "theory",
+)
+"""Of the stages that every study has, in order; an instrument's come after them."""
+STAGES = len(STAGE_NAMES)

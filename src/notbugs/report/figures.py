@@ -1,0 +1,186 @@
+"""Figures and tables of a study for a paper: SVG, PDF and PNG; LaTeX, Markdown and CSV.
+
+Widths are those of NeurIPS: the text is 5.5 inches wide. Lengths are in CSS pixels, 96 an inch, so that text of 12
+pixels has 9 points.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import vl_convert
+from markupsafe import Markup
+
+from notbugs.files import write_atomically, write_text
+from notbugs.report import charts, paper
+from notbugs.report.lineup import Lineup, line_up
+from notbugs.report.page import class_names
+from notbugs.report.printed_grid import printed_grid
+from notbugs.report.reading import Arrays
+from notbugs.report.spectrum import spectrum
+from notbugs.report.tables import INTERVAL, attacks_said, measured_on, seed_of, tables
+from notbugs.report.transfer import FIGURES, says, scatter
+from notbugs.report.typeset import comma_separated, latex, markdown, md, tex
+from notbugs.report.wording import NORMS, number
+from notbugs.study.instruments.transfer import TransferFound
+from notbugs.study.instruments.usefulness import UsefulnessMeasured
+from notbugs.study.results import Results
+
+WIDTHS = {"full": 528.0, "half": 258.0}
+"""The width of the text, and of one of two figures beside each other."""
+HEIGHTS = {"full": 200, "half": 150}
+PPI = 400
+_SIZE = re.compile(r'(<svg[^>]*? width=)"([\d.]+)"([^>]*? height=)"([\d.]+)"')
+Draw = Callable[..., Markup | None]
+"""From the `width` and the `height` of the plot, which axes and legends come on top of, to an SVG."""
+
+
+@dataclass(frozen=True)
+class PrintedFigure:
+    """A figure: the name of its files, what it shows, and how to draw it at each of `WIDTHS` that it is for."""
+
+    name: str
+    caption: str
+    draw: Draw
+    widths: tuple[str, ...] = ("full", "half")
+
+
+def write_all(results: Results, gallery: Arrays | None, out: Path) -> None:
+    """Write everything that the study has to a folder.
+
+    full/NAME.svg, .pdf, .png       as wide as the text
+    half/NAME.svg, .pdf, .png       for two beside each other
+    tables/NAME.tex, .md, .csv
+    figures.tex, figures.md         every figure with its caption
+    """
+    drawn = []
+    for figure in figures(results, gallery):
+        pictures = {width: picture for width in figure.widths if (picture := fitted(figure, width))}
+        for width, picture in pictures.items():
+            write_picture(out / width / figure.name, picture)
+        drawn += [figure] if pictures else []
+    for found in tables(results):
+        write_text(out / "tables" / f"{found.name}.tex", latex(found.table, found.name, found.note))
+        write_text(out / "tables" / f"{found.name}.md", markdown(found.table, found.note))
+        write_text(out / "tables" / f"{found.name}.csv", comma_separated(found.rows))
+    write_text(out / "figures.tex", "\n".join(map(_latex, drawn)))
+    write_text(out / "figures.md", "\n".join(map(_markdown, drawn)))
+
+
+def figures(results: Results, gallery: Arrays | None) -> Iterator[PrintedFigure]:
+    """Every figure that the study may have; one that lacks its numbers draws nothing."""
+    yield from _accuracies(results)
+    if gallery:
+        classes = class_names(results.study.data.get("classes"))
+        draw: Draw = lambda width, height: printed_grid(gallery, classes, width)  # noqa: E731  as high as it must be
+        yield PrintedFigure("images", _grid_caption(results), draw, ("full",))
+    if results.instruments.usefulness:
+        yield from _usefulness(results.instruments.usefulness)
+    if results.instruments.transfer:
+        yield from _transfer(results.instruments.transfer, results)
+
+
+def _accuracies(results: Results) -> Iterator[PrintedFigure]:
+    lineup = line_up(results)
+    draw = partial(charts.figure_2b, lineup, look="print")
+    yield PrintedFigure("figure-2b", _bars_caption(results, lineup), draw)
+    for experiment, sets in ((1, "D, D_R and D_NR"), (2, "relabelled sets, and on D")):
+        draw = partial(charts.against_radius, lineup, experiment, look="print")
+        yield PrintedFigure(f"against-radius-{experiment}", _curves_caption(results, lineup, sets), draw)
+
+
+def _usefulness(found: UsefulnessMeasured) -> Iterator[PrintedFigure]:
+    for name, of in found.classifiers.items():
+        ball = f"{NORMS[of.norm]} {of.eps:g}"
+        how = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
+        caption = (
+            f"Robust usefulness against usefulness of every feature of the {name} classifier, each for its best class; "
+            f"robust usefulness by {how} at {ball} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
+            f"{found.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
+        )
+        yield PrintedFigure(f"usefulness-{name}", caption, partial(spectrum, of.spectrum, ball, look="print"))
+
+
+def _transfer(found: TransferFound, results: Results) -> Iterator[PrintedFigure]:
+    attack, n = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    for kind, (figure, _) in FIGURES.items():
+        caption = (
+            f"{kind.capitalize()} transfer of the adversarial examples of the classifier {found.source} against what "
+            f"architectures learn from its D_det: PGD with {attack.steps} steps, {NORMS[attack.norm]} radius "
+            f"{attack.eps:g} in pixel units, n = {number(n)} test images; {INTERVAL}; seed {seed_of(results)}. "
+            f"{says(getattr(found, kind))} Diamonds: {figure} of the paper ({paper.SETTING})."
+        )
+        yield PrintedFigure(f"transfer-{kind}", caption, partial(scatter, found, kind, look="print"))
+
+
+def fitted(figure: PrintedFigure, width: str) -> Markup | None:
+    """A figure as wide as `WIDTHS` says, with all its axes and names; None where there is nothing to show."""
+    wanted, plot = WIDTHS[width], WIDTHS[width]
+    for _ in range(3):  # what stands beside the plot is known once it is drawn, and hardly depends on its width
+        drawn = figure.draw(width=plot, height=HEIGHTS[width])
+        if drawn is None or abs(_size(drawn)[0] - wanted) <= 1:
+            break
+        plot -= _size(drawn)[0] - wanted
+    return drawn
+
+
+def write_picture(path: Path, drawn: Markup) -> None:
+    """Write `path` as .svg, .pdf and .png."""
+    svg, (width, height) = str(drawn), _size(drawn)  # a substitution in Markup would escape it
+    points = _SIZE.sub(rf'\g<1>"{0.75 * width}"\g<3>"{0.75 * height}"', svg, count=1)  # 72 an inch, as PDF has them
+    pdf, png = vl_convert.svg_to_pdf(points), vl_convert.svg_to_png(points, ppi=PPI)
+    write_text(path.with_suffix(".svg"), svg)
+    write_atomically(path.with_suffix(".pdf"), lambda part: part.write_bytes(pdf))
+    write_atomically(path.with_suffix(".png"), lambda part: part.write_bytes(png))
+
+
+def _size(drawn: str) -> tuple[float, float]:
+    found = _SIZE.search(drawn)
+    assert found  # every drawing has one
+    return float(found[2]), float(found[4])
+
+
+def _bars_caption(results: Results, lineup: Lineup) -> str:
+    rows = [member.robust[lineup.radius] for member in lineup.members if lineup.radius in member.robust]
+    return (
+        f"Clean accuracy, and robust accuracy under {attacks_said(rows)} at {NORMS[lineup.norm or 'l2']} radius "
+        f"{lineup.radius or 0:g} in pixel units, of classifiers trained on D, D_R and D_NR; {INTERVAL}; "
+        f"{measured_on(results, lineup)}. Diamonds: the paper, Table 7 ({paper.SETTING}, l2 radius {paper.RADIUS})."
+    )
+
+
+def _curves_caption(results: Results, lineup: Lineup, sets: str) -> str:
+    said = attacks_said(row for member in lineup.members for row in member.robust.values())
+    return (
+        f"Accuracy against {NORMS[lineup.norm or 'l2']} radius in pixel units, under {said}, after training on {sets}; "
+        f"bands are {INTERVAL}; {measured_on(results, lineup)}."
+    )
+
+
+def _grid_caption(results: Results) -> str:
+    return (
+        f"Training images of {results.study.data['name']} and their versions in the constructed sets, as in the "
+        f"paper's Figure 2a; below each image the label that it trains with; seed {seed_of(results)}."
+    )
+
+
+def _latex(figure: PrintedFigure) -> str:
+    return "\n".join(
+        [
+            r"\begin{figure}[t]",
+            r"\centering",
+            rf"\includegraphics{{{figure.widths[0]}/{figure.name}.pdf}}",
+            rf"\caption{{{tex(figure.caption)}}}",
+            rf"\label{{fig:{figure.name}}}",
+            r"\end{figure}",
+            "",
+        ]
+    )
+
+
+def _markdown(figure: PrintedFigure) -> str:
+    return f"![{figure.name}]({figure.widths[0]}/{figure.name}.svg)\n\n{md(figure.caption)}\n"

@@ -1,0 +1,213 @@
+"""Where a running, killed or finished study stands, from the files in its folder alone."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+
+from notbugs.construct import describe
+from notbugs.errors import InputError, must
+from notbugs.files import has_writer
+from notbugs.measure import Accuracy
+from notbugs.study.asked import Instruments
+from notbugs.study.folder import UNDER_WAY
+from notbugs.study.plan import ON_ORIGINALS, SETS, STAGE_NAMES
+
+PLANS = {plan.name: plan.section for plan in ON_ORIGINALS} | {plan.name: "constructed" for plan in SETS}
+"""Sections of the recipe that train the classifiers of every study."""
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """The stage at work, or the one at which a run was killed.
+
+    Attributes
+    ----------
+    name : str
+        Of the stage.
+    done, total : int
+        Pieces of work done when it was last heard of; 0 of 0 before the first.
+    left : float or None
+        Seconds that the rest of it takes, if it goes on as until then.
+    note : str
+        The number of the moment.
+    ago : float
+        Seconds since it was last heard of.
+    kept : str
+        What a killed run would not have to do again; empty where that is nothing.
+    """
+
+    name: str
+    done: int
+    total: int
+    left: float | None
+    note: str
+    ago: float
+    kept: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a study stands.
+
+    Attributes
+    ----------
+    folder : Path
+        The study's.
+    name : str
+        Of the study.
+    data : dict
+        Of `study.json`: name, train and test (counts), and more.
+    state : {"running", "stopped", "finished"}
+        Whether a process is at work, none is though something is left, or nothing is left.
+    seconds : dict of str to float
+        How long each finished stage took, in the order in which they ended.
+    now : UnderWay or None
+        The stage under way; None between two of them.
+    left : tuple of str
+        Stages that are neither finished nor under way, and instruments that are not finished.
+    accuracies : dict of str to list of Accuracy
+        Measured so far, by the classifier's name.
+    sets : dict of str to dict
+        Measured properties of sets so far, by the set's name.
+    report : Path or None
+        The page, if there is one.
+    """
+
+    folder: Path
+    name: str
+    data: dict[str, Any]
+    state: Literal["running", "stopped", "finished"]
+    seconds: dict[str, float]
+    now: UnderWay | None
+    left: tuple[str, ...]
+    accuracies: dict[str, list[Accuracy]]
+    sets: dict[str, dict[str, Any]]
+    report: Path | None
+
+
+def studies_in(folder: str | Path) -> list[Path]:
+    """The folder of a study; of a run with several seeds, those of its studies."""
+    folder = Path(folder)
+    seeds = [file.parent for file in folder.glob("seed-*/recipe.toml")]
+    if not seeds or (folder / "recipe.toml").exists():
+        return [folder]
+    return sorted(seeds, key=lambda one: (len(one.name), one.name))
+
+
+def status(folder: str | Path) -> Status:
+    """Where a study stands; only reads, also while a process is writing there.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's.
+
+    Raises
+    ------
+    InputError
+        If `folder` holds no study, or one that cannot be read.
+    """
+    try:
+        return _read(Path(folder))
+    except PermissionError as error:
+        raise InputError(f"{error.filename} may not be read by this user. Ask its owner.") from error
+
+
+def _read(folder: Path) -> Status:
+    is_running = has_writer(folder)  # first: what ends while we read must not look killed
+    recipe, info = _claim(folder)
+    stages = _finished_stages(folder)
+    now = _under_way(folder, recipe, stages)
+    left = [name for name in STAGE_NAMES if name not in stages and not (now and now.name == name)]
+    left += _left_instruments(folder, recipe, stages)
+    is_finished = not left and not now and (folder / "results.json").exists()
+    report = folder / "report.html"
+    values = {name: stage["value"] for name, stage in stages.items()}
+    return Status(
+        folder=folder,
+        name=recipe["name"],
+        data=info["data"],
+        state="running" if is_running else "finished" if is_finished else "stopped",
+        seconds={name: stage["seconds"] for name, stage in stages.items()},
+        now=now,
+        left=tuple(left),
+        accuracies={
+            name: [Accuracy(**item) for item in values[f"evaluate-{name}"]]
+            for name in PLANS
+            if f"evaluate-{name}" in values
+        },
+        sets={plan.name: values[f"measure-{plan.name}"] for plan in SETS if f"measure-{plan.name}" in values},
+        report=report if report.exists() else None,
+    )
+
+
+def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe and `study.json`, as plain values: no library that a recipe needs is needed to read it."""
+    try:
+        recipe = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))
+        return recipe, json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise must(
+            "folder",
+            "hold a study: a recipe.toml and a study.json",
+            str(folder),
+            "Give the folder of a `notbugs run`; `notbugs info` tells of a constructed set.",
+        ) from None
+    except ValueError as error:
+        raise InputError(f"The study in {folder} cannot be read: {error}. Run it again in another folder.") from error
+
+
+def _finished_stages(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted((folder / "stages").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+    found = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    return {stage["name"]: stage for stage in found}
+
+
+def _under_way(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> UnderWay | None:
+    try:
+        found = json.loads((folder / UNDER_WAY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if found["name"] in stages:  # killed between two stages
+        return None
+    kept = _kept(folder, recipe, found["name"])
+    fields = {name: found[name] for name in ("name", "done", "total", "left", "note")}
+    return UnderWay(**fields, ago=max(0.0, time.time() - found["at"]), kept=kept)
+
+
+def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
+    """What is on disk of an unfinished stage: epochs of a training, shards of a set."""
+    work, _, name = stage.partition("-")
+    try:
+        if work == "build":
+            found = describe(folder / "sets" / name)
+            shards = f"{found['shards']} of {found['shards_wanted']} shards"
+            return f"{shards}, {found['images']} of {found['images_wanted']} images" if found["shards"] else ""
+        if work == "train":
+            with safe_open(folder / "classifiers" / f"{name}.unfinished.safetensors", "np") as file:
+                epoch = int(file.get_tensor("epoch"))
+            asked = recipe[PLANS[name]]["epochs"] if name in PLANS else None
+            return f"epoch {epoch} of {asked}" if asked else f"epoch {epoch}"
+    except (InputError, SafetensorError, OSError):  # nothing yet, or gone since: the stage has just ended
+        pass
+    return ""
+
+
+def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> list[str]:
+    """Those that the recipe asks for and that `results.json` has not, from the last one with a finished stage."""
+    asked = recipe.get("instruments", {})
+    names = [name for name in Instruments.model_fields if name != "all"]
+    wanted = [name for name in names if asked.get("all") or asked.get(name, {}).get("on")]
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        begun = [number for number, name in enumerate(wanted) if any(s.partition("-")[0] == name for s in stages)]
+        return wanted[max(begun, default=0) :]
+    return [name for name in wanted if results.get("instruments", {}).get(name) is None]

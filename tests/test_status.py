@@ -1,0 +1,243 @@
+"""Where a study stands: running, killed, finished; and what is no study."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from notbugs import files, study
+from notbugs.__main__ import main
+from notbugs.console import TerminalConsole, show
+from notbugs.errors import InputError
+from notbugs.study.folder import UNDER_WAY, StudyFolder
+from notbugs.study.plan import STAGE_NAMES
+from tests.test_study import KILLABLE, QUIET, tiny
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "digits"
+    study.run(tiny(), folder, QUIET)
+    return folder
+
+
+def printed(found: study.Status, capsys, monkeypatch, width: int = 100) -> str:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for table in study.status_tables(found):
+        show(table)
+    return capsys.readouterr().out
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def test_a_finished_study(finished, capsys, monkeypatch):
+    before = snapshot(finished)
+    found = study.status(finished)
+    assert snapshot(finished) == before
+    assert (found.state, found.now, found.left, found.report) == ("finished", None, (), None)
+    assert list(found.seconds) == list(STAGE_NAMES)
+    results = study.Results.model_validate_json((finished / "results.json").read_text())
+    rows = {(row.classifier, row.attack.eps if row.attack else 0): row.accuracy for row in results.rows}
+    for name, items in found.accuracies.items():
+        assert [item.share.value for item in items] == [rows[name, eps] for eps in (0, 0.25, 0.5)]
+    assert set(found.sets) == {made.name for made in results.sets}
+    text = printed(found, capsys, monkeypatch)
+    assert "digits: finished" in text
+    assert f"notbugs report {finished}" in " ".join(text.split())
+    assert "28 of 28 stages" in text
+    assert f"{100 * rows['robust', 0.25]:.1f} " in text
+
+
+def test_its_report_is_named(finished, capsys):
+    page = finished / "report.html"
+    page.touch()
+    assert main(["status", str(finished)]) == 0
+    page.unlink()
+    assert str(page) in "".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_no_line_is_wider_than_the_terminal(finished, capsys, monkeypatch, width):
+    text = printed(study.status(finished), capsys, monkeypatch, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "[95.0%,\n" not in text
+
+
+def killed(folder: Path, recipe: Path, stage: str) -> dict:
+    """A study killed in the middle of a stage; what `status` said of it as it ran."""
+    process = subprocess.Popen([sys.executable, "-c", KILLABLE, str(recipe), str(folder)], start_new_session=True)
+    seen, deadline = {}, time.monotonic() + 60
+    try:
+        while process.poll() is None and time.monotonic() < deadline and not seen:
+            try:
+                found = study.status(folder)
+            except InputError:  # nothing there yet
+                continue
+            if found.now and found.now.name == stage:
+                seen = {"state": found.state, "done": tuple(found.seconds)}
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return seen
+
+
+def test_a_running_study_and_the_same_when_it_was_killed(tmp_path, capsys, monkeypatch):
+    recipe, folder = tmp_path / "tiny.toml", tmp_path / "a study"
+    recipe.write_text(tiny(robust={"epochs": 400}).toml())
+    assert killed(folder, recipe, "train-robust") == {"state": "running", "done": STAGE_NAMES[:4]}
+    found = study.status(folder)
+    assert found.state == "stopped"
+    assert found.now
+    assert found.now.name == "train-robust"
+    assert found.left == STAGE_NAMES[5:]
+    assert not found.sets
+    text = " ".join(printed(found, capsys, monkeypatch).split())
+    assert "killed at train robust" in text
+    assert f"notbugs run '{folder}/recipe.toml' --out '{folder}'" in text
+    assert "4 of 28 stages" in text
+
+
+def test_what_a_killed_run_keeps(finished, tmp_path):
+    """Epochs of a training, shards of a set."""
+    folder = copied(finished, tmp_path, upto="train-D_NR")
+    under_way(folder, "train-D_NR")
+    files.write_tensors(folder / "classifiers" / "D_NR.unfinished.safetensors", {"epoch": study_tensor(1)})
+    assert study.status(folder).now.kept == "epoch 1 of 2"  # pyrefly: ignore
+    folder = copied(finished, tmp_path / "b", upto="build-D_rand")
+    under_way(folder, "build-D_rand")
+    assert study.status(folder).now.kept == "1 of 1 shards, 150 of 150 images"  # pyrefly: ignore
+    under_way(folder, "measure-D_rand", done=1, total=5, left=3.0, note="loss 0.5")
+    now = study.status(folder).now
+    assert now
+    assert (now.done, now.total, now.left, now.note, now.kept) == (1, 5, 3.0, "loss 0.5", "")
+
+
+def copied(finished: Path, to: Path, upto: str) -> Path:
+    """The folder as it was before a stage ended."""
+    folder = to / "copy"
+    (folder / "stages").mkdir(parents=True)
+    for name in ("recipe.toml", "study.json"):
+        (folder / name).write_bytes((finished / name).read_bytes())
+    for name in STAGE_NAMES[: STAGE_NAMES.index(upto)]:
+        (folder / "stages" / f"{name}.json").write_bytes((finished / "stages" / f"{name}.json").read_bytes())
+    (folder / "sets").symlink_to(finished / "sets")
+    (folder / "classifiers").mkdir()
+    return folder
+
+
+def under_way(folder: Path, name: str, **fields) -> None:
+    note = {"name": name, "began": 0, "done": 0, "total": 0, "left": None, "note": "", "at": time.time()}
+    (folder / UNDER_WAY).write_text(json.dumps(note | fields))
+
+
+def study_tensor(value: int):
+    import torch
+
+    return torch.tensor(value)
+
+
+def test_instruments_that_are_left_are_named(finished, tmp_path):
+    folder = copied(finished, tmp_path, upto="theory")
+    recipe = tiny(instruments={"usefulness": {"on": True}, "leakage": {"on": True}, "spatial": {"on": True}})
+    (folder / "recipe.toml").write_text(recipe.toml())
+    assert study.status(folder).left == ("theory", "usefulness", "leakage", "spatial")
+    for name in ("theory", "leakage"):
+        (folder / "stages" / f"{name}.json").write_text(json.dumps({"name": name, "seconds": 1, "value": None}))
+    assert study.status(folder).left == ("leakage", "spatial")
+    results = json.loads((finished / "results.json").read_text())
+    results["instruments"] |= {"usefulness": {}, "leakage": {}}
+    (folder / "results.json").write_text(json.dumps(results))
+    assert study.status(folder).left == ("spatial",)
+    assert study.status(folder).state == "stopped"
+
+
+def test_a_stage_notes_how_far_it_is_and_takes_the_note_away(tmp_path, monkeypatch):
+    monkeypatch.setattr("notbugs.study.folder.NOTE_SECONDS", -1)
+    folder = StudyFolder(tmp_path, TerminalConsole(quiet=True), 0)
+    seen = []
+
+    def work(progress):
+        for done in (1, 2):
+            progress(done, 4, "loss 1.0" if done == 1 else "")
+            seen.append(json.loads((tmp_path / UNDER_WAY).read_text()))
+        return 7
+
+    assert folder.stage("train-x", "train x", work) == 7
+    assert [(note["name"], note["done"], note["total"], note["note"]) for note in seen] == [
+        ("train-x", 1, 4, "loss 1.0"),
+        ("train-x", 2, 4, "loss 1.0"),
+    ]
+    assert seen[0]["left"] is None
+    assert seen[1]["left"] >= 0
+    assert not (tmp_path / UNDER_WAY).exists()
+
+
+def test_looking_does_not_lock_a_writer_out(tmp_path):
+    """As many looks as there is time for, while another process of the same kind takes and gives back the folder."""
+    stop = threading.Event()
+
+    def look():
+        while not stop.is_set():
+            files.has_writer(tmp_path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(50):
+            with files.only_writer(tmp_path):
+                pass
+    finally:
+        stop.set()
+        looking.join()
+    assert not files.has_writer(tmp_path)
+    with files.only_writer(tmp_path):
+        assert files.has_writer(tmp_path)
+        with pytest.raises(InputError, match="Another process is writing"), files.only_writer(tmp_path):
+            pass
+
+
+def test_every_seed_of_a_run_is_told_of(finished, tmp_path, capsys):
+    for seed in (2, 10):
+        copied(finished, tmp_path, upto="theory").rename(tmp_path / f"seed-{seed}")
+    assert study.studies_in(tmp_path) == [tmp_path / "seed-2", tmp_path / "seed-10"]
+    assert main(["status", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("digits: stopped") == 2
+    assert study.studies_in(finished) == [finished]
+
+
+@pytest.mark.parametrize("what", ["nowhere", "empty", "file"])
+def test_what_is_no_study_is_refused(what, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    assert main(["status", str(tmp_path / what)]) == 2
+    error = capsys.readouterr().err
+    assert "The 'folder' must hold a study: a recipe.toml and a study.json" in error
+    assert "notbugs info" in error
+
+
+def test_a_study_of_somebody_else(finished, monkeypatch, capsys):
+    def denied(folder):
+        raise PermissionError(13, "Permission denied", str(folder / ".lock"))
+
+    # root may read everything
+    monkeypatch.setattr(sys.modules["notbugs.study.status"], "has_writer", denied)
+    assert main(["status", str(finished)]) == 2
+    assert ".lock may not be read" in capsys.readouterr().err
+
+
+def test_a_damaged_study_is_one_line(finished, tmp_path, capsys):
+    folder = copied(finished, tmp_path, upto="theory")
+    (folder / "study.json").write_text("{")
+    assert main(["status", str(folder)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
