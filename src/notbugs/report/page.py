@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notbugs._version import __version__
+from notbugs.files import csp_hash
 from notbugs.report import charts, paper, wording
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
@@ -16,6 +17,7 @@ from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
 from notbugs.report.reading import Arrays
+from notbugs.report.scripts import script
 from notbugs.report.transfer import transfer_section
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.results import Proportion, Results, Spread
@@ -47,6 +49,8 @@ def render(results: Results, gallery: Arrays | None) -> str:
         settings=_tables(results),
         paper=paper,
         bibtex=BIBTEX,
+        script=script(),
+        script_hash=csp_hash(script()),
     )  # fmt: skip
 
 
