@@ -16,6 +16,7 @@ from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
+from notbugs.report.play import play
 from notbugs.report.reading import Arrays
 from notbugs.report.scripts import script
 from notbugs.report.transfer import transfer_section
@@ -44,6 +45,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],
         table_1=_table_1(lineup),
         grid=sample_grid(gallery, classes) if gallery else None,
+        play=play(gallery, classes) if gallery else None,
         measures=measures(results.sets),
         instruments=instruments(results.instruments),
         settings=_tables(results),

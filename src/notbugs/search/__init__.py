@@ -10,6 +10,7 @@ from notbugs.search.attacks import (
     pgd,
     targeted_pgd,
 )
+from notbugs.search.frames import frames
 from notbugs.search.loop import Found, Objective, search, stream
 from notbugs.search.quasi_newton import QuasiNewton
 from notbugs.search.spatial import FoundSpatial, spatial_pgd, worst_of
@@ -26,6 +27,7 @@ __all__ = [
     "Steps",
     "fast_matching",
     "fast_relabelling",
+    "frames",
     "identity",
     "match_features",
     "minimum_norm",

@@ -1,5 +1,137 @@
-// The gallery: unfolded where scripts run.
+// The gallery: pictures cut from one sheet a set, a row an image; columns are the frames of its search, then their perturbations.
 (() => {
-  const gallery = document.getElementById("play");
-  if (gallery) gallery.hidden = false;
+  const play = document.getElementById("play");
+  if (!play) return;
+  const data = JSON.parse(document.getElementById("play-data").textContent);
+  const part = (name) => document.getElementById("play-" + name);
+  const chosen = { set: 0, image: 0, frame: 0, flipped: false };
+  const format = (value) => Number(value.toPrecision(3)).toString();
+
+  function loaded(source) {
+    const image = new Image();
+    image.src = source;
+    return image.decode().then(() => image);
+  }
+
+  function draw(canvas, sheet, column, row, side) {
+    canvas.width = data.width;
+    canvas.height = data.height;
+    if (side) canvas.style.width = side + "px";
+    canvas.getContext("2d").drawImage(sheet, column * data.width, row * data.height, data.width, data.height, 0, 0, data.width, data.height);
+  }
+
+  function fits(image) {
+    const set = data.sets[chosen.set];
+    const asks = (name, value) => !part(name) || part(name).value === "" || Number(part(name).value) === Number(value);
+    return asks("looks", set.start_labels[image]) && asks("trains", set.labels[image]) && (!set.success || asks("success", set.success[image])) && set.l2[image] <= part("norm").valueAsNumber;
+  }
+
+  function pick(image) {
+    const label = document.createElement("label");
+    const input = document.createElement("input");
+    input.type = "radio";
+    input.name = "play-image";
+    input.value = image;
+    const words = document.createElement("span");
+    words.className = "unseen";
+    label.append(input, document.createElement("canvas"), words);
+    label.firstChild.addEventListener("change", () => choose({ image, flipped: false }));
+    return label;
+  }
+
+  const picks = Array.from({ length: data.count }, (_, image) => pick(image));
+
+  function showPicks(sheets) {
+    const set = data.sets[chosen.set];
+    const fitting = picks.map((_, image) => fits(image));
+    picks.forEach((label, image) => {
+      label.hidden = !fitting[image];
+      draw(label.querySelector("canvas"), sheets[chosen.set], set.frames - 1, image, data.thumb);
+      label.lastChild.textContent = `${image + 1}: starts as ${data.classes[set.start_labels[image]]}, trains as ${data.classes[set.labels[image]]}`;
+    });
+    const count = fitting.filter(Boolean).length;
+    part("count").textContent = `${count} of ${data.count} images`;
+    part("none").hidden = count > 0;
+    part("apart").hidden = count === 0;
+    if (count && !fitting[chosen.image]) chosen.image = fitting.indexOf(true);
+    picks[chosen.image].firstChild.checked = true;
+  }
+
+  function stepName(set) {
+    if (chosen.frame === 0) return "the start";
+    const step = set.steps[chosen.frame];
+    return step === undefined ? "the end" : `${step} of ${set.steps[set.steps.length - 1]}`;
+  }
+
+  function scoreText(set, name) {
+    if (!set.scores) return "";
+    const score = set.scores[chosen.image][chosen.frame];
+    if (set.matched) return `features differ from the target’s by ${format(100 * score)} % of its length`;
+    return `the source gives ${name} ${format(100 * Math.exp(-score))} %`;
+  }
+
+  function picture(name, sheet, column, says) {
+    draw(part(name), sheet, column, chosen.image);
+    part(name).setAttribute("aria-label", says);
+    part(name + "-says").textContent = says;
+  }
+
+  function show(sheets) {
+    const set = data.sets[chosen.set];
+    const { image, frame, flipped } = chosen;
+    const [human, label] = [set.start_labels[image], set.labels[image]].map((number) => data.classes[number]);
+    const shown = flipped ? 0 : frame;
+    data.sets.forEach((other, number) => draw(part("sets").querySelectorAll("canvas")[number], sheets[number], other.frames - 1, image, data.thumb));
+    picture("start", sheets[chosen.set], 0, `start: an image of ${human}`);
+    picture("image", sheets[chosen.set], shown, flipped ? `flipped back: the start, ${human}` : frame === set.frames - 1 ? `finished: trains as ${label}` : `on the way: ${stepName(set)}`);
+    picture("difference", sheets[chosen.set], set.frames + frame - 1 + (frame ? 0 : 1), "");
+    const factor = `perturbation × ${format(set.gains[image])}`;
+    if (frame === 0) blank(part("difference"));
+    part("difference").setAttribute("aria-label", frame ? `${factor}, of an image of ${human} that trains as ${label}` : "no perturbation yet");
+    part("difference-says").textContent = frame ? factor : "no perturbation yet";
+    part("human").textContent = human;
+    part("label").textContent = label;
+    part("goal").textContent = set.success ? (set.success[image] ? `reached its goal: the source says ${label}` : `missed its goal: the source does not say ${label}`) : "";
+    part("moved").textContent = `l2 ${format(set.l2[image])}, l-inf ${format(set.linf[image])}, when finished`;
+    part("step").max = set.frames - 1;
+    part("step").value = frame;
+    const at = [stepName(set), scoreText(set, label)].filter(Boolean).join(": ");
+    part("step-shown").textContent = at;
+    part("step").setAttribute("aria-valuetext", at);
+    part("flip").setAttribute("aria-pressed", flipped);
+    part("said").textContent = `${part("image-says").textContent}. ${at}`;
+  }
+
+  function blank(canvas) {
+    const context = canvas.getContext("2d");
+    context.fillStyle = "rgb(128, 128, 128)";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+  }
+
+  let redraw = () => {};
+
+  function choose(change) {
+    Object.assign(chosen, change);
+    redraw();
+  }
+
+  function begin(sheets) {
+    redraw = () => {
+      part("norm-shown").textContent = format(part("norm").valueAsNumber);
+      showPicks(sheets);
+      show(sheets);
+    };
+    part("images").append(...picks);
+    part("sets").addEventListener("change", (event) => {
+      const set = Number(event.target.value);
+      choose({ set, frame: data.sets[set].frames - 1, flipped: false });
+    });
+    for (const name of ["looks", "trains", "success", "norm"]) part(name)?.addEventListener("input", redraw);
+    part("step").addEventListener("input", (event) => choose({ frame: event.target.valueAsNumber, flipped: false }));
+    part("flip").addEventListener("click", () => choose({ flipped: !chosen.flipped }));
+    play.hidden = false;
+    choose({ frame: data.sets[0].frames - 1 });
+  }
+
+  Promise.all(data.sets.map((set) => loaded(set.sheet))).then(begin);
 })();
