@@ -70,6 +70,11 @@
     return `the source gives ${name} ${format(100 * Math.exp(-score))} %`;
   }
 
+  function goalText(set, name) {
+    if (!set.success) return "not recorded";
+    return set.success[chosen.image] ? `reached its goal: the source says ${name}` : `missed its goal: the source does not say ${name}`;
+  }
+
   function picture(name, sheet, column, says) {
     draw(part(name), sheet, column, chosen.image);
     part(name).setAttribute("aria-label", says);
@@ -82,16 +87,14 @@
     const [human, label] = [set.start_labels[image], set.labels[image]].map((number) => data.classes[number]);
     const shown = flipped ? 0 : frame;
     data.sets.forEach((other, number) => draw(part("sets").querySelectorAll("canvas")[number], sheets[number], other.frames - 1, image, data.thumb));
+    const finished = frame === set.frames - 1 ? `finished: trains as ${label}` : `on the way: step ${stepName(set)}`;
     picture("start", sheets[chosen.set], 0, `start: an image of ${human}`);
-    picture("image", sheets[chosen.set], shown, flipped ? `flipped back: the start, ${human}` : frame === set.frames - 1 ? `finished: trains as ${label}` : `on the way: ${stepName(set)}`);
-    picture("difference", sheets[chosen.set], set.frames + frame - 1 + (frame ? 0 : 1), "");
-    const factor = `perturbation × ${format(set.gains[image])}`;
+    picture("image", sheets[chosen.set], shown, shown ? finished : `the start: an image of ${human}`);
+    picture("difference", sheets[chosen.set], set.frames + Math.max(frame, 1) - 1, frame ? `perturbation × ${format(set.gains[image])}` : "no perturbation yet");
     if (frame === 0) blank(part("difference"));
-    part("difference").setAttribute("aria-label", frame ? `${factor}, of an image of ${human} that trains as ${label}` : "no perturbation yet");
-    part("difference-says").textContent = frame ? factor : "no perturbation yet";
     part("human").textContent = human;
     part("label").textContent = label;
-    part("goal").textContent = set.success ? (set.success[image] ? `reached its goal: the source says ${label}` : `missed its goal: the source does not say ${label}`) : "";
+    part("goal").textContent = goalText(set, label);
     part("moved").textContent = `l2 ${format(set.l2[image])}, l-inf ${format(set.linf[image])}, when finished`;
     part("step").max = set.frames - 1;
     part("step").value = frame;
