@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from notbugs.report.pictures import MATCHED, SAYS, SIDE, magnified, sheet
+from notbugs.report.pictures import SAYS, SIDE, magnified, sheet
 from notbugs.report.reading import Arrays
 
 BUDGET = 9_000_000
@@ -84,7 +84,10 @@ def _rounded_down(value: float) -> float:
 
 
 def _set(arrays: Arrays, name: str, count: int) -> dict[str, Any]:
-    """One set: a sheet of its frames and their differences, a row an image; and what is known of each image."""
+    """One set: its sheet, and what is known of each image.
+
+    A row of the sheet is an image: start and frames, the differences of the frames, and the target if it was matched.
+    """
     some = {key.partition(".")[2]: array for key, array in arrays.items() if key.partition(".")[0] == name}
     image = some[""][:count].astype(np.float64)
     start = some["start"][:count].astype(np.float64)
@@ -92,12 +95,13 @@ def _set(arrays: Arrays, name: str, count: int) -> dict[str, Any]:
     if "moved" in some:
         moved = np.concatenate([some["moved"][:count, :-1].astype(np.float64), moved], 1)
     shown, gains = differences(moved)
-    frames = np.concatenate([start[:, None], start[:, None] + moved, shown], 1)
+    columns = [start[:, None], start[:, None] + moved, shown]
+    columns += [some["target"][:count, None].astype(np.float64)] if "target" in some else []
     known = {key: some[key][:count].tolist() for key in ("labels", "start_labels", "success", "scores") if key in some}
     return {
         "name": name,
-        "matched": name in MATCHED,
-        "sheet": sheet(frames),
+        "matched": "target" in some,
+        "sheet": sheet(np.concatenate(columns, 1)),
         "steps": [0, *(some["steps"].tolist() if "steps" in some else [])],
         "frames": 1 + moved.shape[1],
         "gains": gains,

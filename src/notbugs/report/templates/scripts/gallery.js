@@ -1,4 +1,5 @@
-// The gallery: pictures cut from one sheet a set, a row an image; columns are the frames of its search, then their perturbations.
+// The gallery: pictures cut from one sheet a set, a row an image; columns are its start and the
+// frames of its search, their perturbations, and the target of a matched image.
 (() => {
   const play = document.getElementById("play");
   if (!play) return;
@@ -92,6 +93,8 @@
     picture("image", sheets[chosen.set], shown, shown ? finished : `the start: an image of ${human}`);
     picture("difference", sheets[chosen.set], set.frames + Math.max(frame, 1) - 1, frame ? `perturbation × ${format(set.gains[image])}` : "no perturbation yet");
     if (frame === 0) blank(part("difference"));
+    picture("target", sheets[chosen.set], 2 * set.frames - 1, `target: an image of ${label}, whose features it is given`);
+    part("target").parentElement.hidden = !set.matched;
     part("human").textContent = human;
     part("label").textContent = label;
     part("goal").textContent = goalText(set, label);
