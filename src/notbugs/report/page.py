@@ -12,6 +12,7 @@ from notbugs.files import csp_hash
 from notbugs.report import charts, paper, wording
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
+from notbugs.report.idea import idea
 from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
@@ -44,6 +45,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],
         curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],
         table_1=_table_1(lineup),
+        idea=idea(gallery, lineup, classes) if gallery else None,
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
         measures=measures(results.sets),

@@ -68,7 +68,7 @@
     if (!set.scores) return "";
     const score = set.scores[chosen.image][chosen.frame];
     if (set.matched) return `features differ from the target’s by ${format(100 * score)} % of its length`;
-    return `the source gives ${name} ${format(100 * Math.exp(-score))} %`;
+    return `on the source, “${name}” has probability ${format(100 * Math.exp(-score))} %`;
   }
 
   function goalText(set, name) {
