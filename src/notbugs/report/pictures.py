@@ -66,7 +66,7 @@ def sample_grid(arrays: Arrays, classes: Sequence[str]) -> Grid:
 
 
 def magnified(width: int, side: int) -> int:
-    """CSS pixels of an image `width` pixels wide: the whole multiple nearest to `side`, or `side` where it is larger."""
+    """CSS pixels of an image `width` pixels wide: the whole multiple nearest to `side`, at most `side` if larger."""
     return max(1, round(side / width)) * width if width <= side else side
 
 

@@ -31,8 +31,6 @@ class Play:
     ----------
     sets : list of str
         Names.
-    norm : float
-        The largest l2 norm of a perturbation.
     has_success : bool
         Whether it is known of every set which searches reached their goal.
     """
@@ -40,7 +38,6 @@ class Play:
     sets: list[str]
     classes: list[str]
     count: int
-    norm: float
     has_success: bool
     side: int
     data: dict[str, Any]
@@ -119,12 +116,10 @@ def _play(arrays: Arrays, classes: Sequence[str], made: list[dict[str, Any]]) ->
     thumb = magnified(width, SIDE // 2)
     data = {"width": width, "height": height, "classes": known, "sets": made, "count": count}
     pictures = {"side": side, "thumb": thumb}
-    norm = max(value for item in made for value in item["l2"])
     return Play(
         sets=[item["name"] for item in made],
         classes=known,
         count=count,
-        norm=math.ceil(norm * 100) / 100,
         has_success=all("success" in item for item in made),
         side=side,
         data=data | pictures,

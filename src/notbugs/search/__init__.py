@@ -10,11 +10,11 @@ from notbugs.search.attacks import (
     pgd,
     targeted_pgd,
 )
-from notbugs.search.frames import frames
 from notbugs.search.loop import Found, Objective, search, stream
 from notbugs.search.quasi_newton import QuasiNewton
 from notbugs.search.spatial import FoundSpatial, spatial_pgd, worst_of
 from notbugs.search.steps import Schedule, Shrinking, Steps
+from notbugs.search.watch import frames
 
 __all__ = [
     "PAPER_MATCHING",

@@ -12,9 +12,9 @@ from notbugs.construct.builder import ready_for
 from notbugs.data import Data
 from notbugs.files import write_tensors
 from notbugs.progress import Progress
-from notbugs.search.frames import frames
 from notbugs.search.objectives import matching, towards
 from notbugs.search.steps import Shrinking
+from notbugs.search.watch import frames
 from notbugs.seeds import generator
 from notbugs.study.lab import Lab
 from notbugs.study.plan import SETS, SetPlan

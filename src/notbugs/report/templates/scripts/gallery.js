@@ -121,6 +121,14 @@
     redraw();
   }
 
+  // Another set: its finished images, of any norm.
+  function take(set) {
+    const top = Math.ceil(100 * Math.max(...data.sets[set].l2)) / 100;
+    part("norm").max = top;
+    part("norm").value = top;
+    choose({ set, frame: data.sets[set].frames - 1, flipped: false });
+  }
+
   function begin(sheets) {
     redraw = () => {
       part("norm-shown").textContent = format(part("norm").valueAsNumber);
@@ -129,14 +137,13 @@
     };
     part("images").append(...picks);
     part("sets").addEventListener("change", (event) => {
-      const set = Number(event.target.value);
-      choose({ set, frame: data.sets[set].frames - 1, flipped: false });
+      take(Number(event.target.value));
     });
     for (const name of ["looks", "trains", "success", "norm"]) part(name)?.addEventListener("input", redraw);
     part("step").addEventListener("input", (event) => choose({ frame: event.target.valueAsNumber, flipped: false }));
     part("flip").addEventListener("click", () => choose({ flipped: !chosen.flipped }));
     play.hidden = false;
-    choose({ frame: data.sets[0].frames - 1 });
+    take(0);
   }
 
   Promise.all(data.sets.map((set) => loaded(set.sheet))).then(begin);

@@ -36,7 +36,7 @@ def frames(
 
 
 class _Watched:
-    """An objective that keeps the best of what it was asked. The loop asks once before each step, and once at the end."""
+    """Keeps the best images an objective was asked about: the loop asks before each step, and once at the end."""
 
     def __init__(self, objective: Objective, at: Sequence[int]) -> None:
         self.objective, self.at, self.asked = objective, at, 0
