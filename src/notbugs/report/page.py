@@ -22,6 +22,7 @@ from notbugs.report.reading import Arrays
 from notbugs.report.scripts import script
 from notbugs.report.transfer import transfer_section
 from notbugs.study.instruments.transfer import TransferFound
+from notbugs.study.recipe import flat
 from notbugs.study.results import Proportion, Results, Spread
 
 BIBTEX = f"""\
@@ -68,18 +69,6 @@ def class_names(classes: Any) -> list[str]:
     if isinstance(classes, int):
         return [str(label) for label in range(classes)]
     return [str(name) for name in classes or []]
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, with dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{name}.")
-        else:
-            found[name] = value
-    return found
 
 
 def shown(value: Any) -> str:

@@ -2,8 +2,11 @@
 
 from notbugs.study.auditing import AuditFile, AuditJob, audit_one, audit_table
 from notbugs.study.chain import run
+from notbugs.study.compared import Comparison
+from notbugs.study.comparing import compare
 from notbugs.study.recipe import Recipe, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
+from notbugs.study.seeds import with_seeds
 from notbugs.study.single import (
     BuildJob,
     EvaluateJob,
@@ -21,6 +24,7 @@ __all__ = [
     "AuditFile",
     "AuditJob",
     "BuildJob",
+    "Comparison",
     "EvaluateJob",
     "Kind",
     "Recipe",
@@ -31,6 +35,7 @@ __all__ = [
     "audit_one",
     "audit_table",
     "build_one",
+    "compare",
     "evaluate_one",
     "folder_name",
     "json_schema",
@@ -40,4 +45,5 @@ __all__ = [
     "train_one",
     "transfer_one",
     "verify_one",
+    "with_seeds",
 ]

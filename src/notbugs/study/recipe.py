@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -112,6 +113,18 @@ def _validate(values: dict[str, Any], where: str) -> Recipe:
     if not recipe.robust.adversary:
         raise InputError(f"{where}: The 'robust' training must have an adversary. Set robust.adversary.eps.")
     return recipe
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, with dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
 
 
 def describe(error: ValidationError) -> str:
