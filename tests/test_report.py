@@ -221,7 +221,7 @@ def test_the_table_of_every_number_has_a_line_for_every_row(plain):
 def test_one_offline_file(plain, page):
     assert plain[1].stat().st_size < 3_000_000
     loading = [(tag, value) for tag, name, value in page.attributes if name in ("src", "href") and tag != "a"]
-    assert {tag for tag, _ in loading} == {"img"}
+    assert {tag for tag, _ in loading} == {"img", "image"}
     assert loading
     assert all(value.startswith("data:image/png;base64,") for _, value in loading)
     assert not {"link", "iframe", "object"} & set(page.tags)

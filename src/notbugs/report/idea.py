@@ -77,7 +77,7 @@ def idea(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Idea | None:
 
 def _features(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Features | None:
     members = [lineup.get(name) for name in MATCHED]
-    if any(member is None or f"{member.name}.start_labels" not in arrays for member in members):
+    if None in members or not {f"{name}.start_labels" for name in MATCHED} <= set(arrays):
         return None
     success = np.logical_and.reduce([_success(arrays, name) for name in MATCHED])
     moved = np.logical_and.reduce([arrays[f"{name}.start_labels"] != arrays["D.labels"] for name in MATCHED])
