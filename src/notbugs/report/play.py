@@ -46,14 +46,12 @@ class Play:
 def play(arrays: Arrays, classes: Sequence[str]) -> Play | None:
     """As many images of a gallery as fit in `BUDGET`; None where none does, or there is no constructed set."""
     names = [name for name in SAYS if name != "D" and {f"{name}{part}" for part in _PARTS} <= set(arrays)]
-    count = len(arrays["D"])
-    while names and count:
-        made = [_set(arrays, name, count) for name in names]
-        size = sum(len(item["sheet"]) for item in made)
-        if size <= BUDGET:
-            return _play(arrays, classes, made)
-        count = min(count - 1, count * BUDGET // size)
-    return None
+    if not names:
+        return None
+    count = min(len(arrays["D"]), BUDGET // _size(_sets(arrays, names, 1)))  # as far as the first image tells
+    while count and _size(made := _sets(arrays, names, count)) > BUDGET:
+        count = count * 9 // 10
+    return _play(arrays, classes, made) if count else None
 
 
 def differences(moved: Floats) -> tuple[Floats, list[float]]:
@@ -78,6 +76,14 @@ def differences(moved: Floats) -> tuple[Floats, list[float]]:
 def _rounded_down(value: float) -> float:
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.floor(value / unit) * unit:.2g}")
+
+
+def _sets(arrays: Arrays, names: Sequence[str], count: int) -> list[dict[str, Any]]:
+    return [_set(arrays, name, count) for name in names]
+
+
+def _size(made: Sequence[dict[str, Any]]) -> int:
+    return sum(len(item["sheet"]) for item in made)
 
 
 def _set(arrays: Arrays, name: str, count: int) -> dict[str, Any]:
