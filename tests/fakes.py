@@ -165,18 +165,32 @@ def gallery(k: int = 12, channels: int = 1, side: int = 8, seed: int = 0) -> dic
     arrays: dict[str, np.ndarray] = {"D": draw(labels), "D.labels": labels}
     starts = random.integers(0, 10, k)
     start = draw(starts)
+    steps, shares = np.array([1, 3, 8, 20]), (0.4, 0.7, 0.9, 1.0)
+
+    def way(name: str) -> dict[str, np.ndarray]:
+        """Frames on a straight line, scores that fall along it, and every third search without success."""
+        moved = arrays[name] - arrays[f"{name}.start"]
+        return {
+            f"{name}.steps": steps,
+            f"{name}.moved": np.stack([share * moved for share in shares], 1).astype(np.float16),
+            f"{name}.scores": np.tile(np.float32([2, 1, 0.5, 0.2, 0.1]), (k, 1)),
+            f"{name}.success": np.arange(k) % 3 != 1,
+        }
+
     for name in ("D_R", "D_NR"):
         mix = 0.6 if name == "D_R" else 0.12
         arrays |= {
             name: ((1 - mix) * start + mix * arrays["D"]).astype(np.float32), f"{name}.labels": labels,
             f"{name}.start": start, f"{name}.start_labels": starts, f"{name}.target": arrays["D"],
         }  # fmt: skip
+        arrays |= way(name)
     targets = {"D_rand": random.integers(0, 10, k), "D_rand_other": (labels + 1 + random.integers(0, 9, k)) % 10}
     for name, target in (targets | {"D_det": (labels + 1) % 10}).items():
         moved = np.clip(arrays["D"] + 0.18 * (draw(target) - 0.1), 0, 1).astype(np.float32)
         arrays |= {
             name: moved, f"{name}.labels": target, f"{name}.start": arrays["D"], f"{name}.start_labels": labels,
         }  # fmt: skip
+        arrays |= way(name)
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 

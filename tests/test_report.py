@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from base64 import b64decode, b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,6 +19,7 @@ from notbugs.report.claims import against, compare, findings
 from notbugs.report.lineup import line_up
 from notbugs.report.page import class_names, flat, shown
 from notbugs.report.pictures import png, sample_grid
+from notbugs.report.scripts import script
 from notbugs.report.wording import duration, number, sets
 from notbugs.study.results import Results
 from tests import fakes
@@ -28,18 +31,23 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.tags, self.attributes, self.values, self.words = [], [], [], []
+        self.tags, self.attributes, self.values, self.words, self.scripts = [], [], [], [], []
         self.feed(html)
         self.text = " ".join(" ".join(self.words).split())
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "script":
+            self.kind = dict(attrs).get("type", "text/javascript")
         if tag == "data":
             self.values.append(float(dict(attrs)["value"]))
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self.tags and self.tags[-1] == "script" and self.cdata_elem == "script":
+            self.scripts += [data] if self.kind == "text/javascript" else []
+        else:
+            self.words.append(data)
 
 
 def study(rows, made=()):
@@ -213,10 +221,21 @@ def test_the_table_of_every_number_has_a_line_for_every_row(plain):
 def test_one_offline_file(plain, page):
     assert plain[1].stat().st_size < 3_000_000
     loading = [(tag, value) for tag, name, value in page.attributes if name in ("src", "href") and tag != "a"]
+    assert {tag for tag, _ in loading} == {"img", "image"}
     assert loading
     assert all(value.startswith("data:image/png;base64,") for _, value in loading)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    assert page.scripts == [str(script())]
     assert "url(" not in plain[1].read_text(encoding="utf-8")
+
+
+def test_the_policy_allows_the_one_script_and_nothing_else(page):
+    policies = [value for tag, name, value in page.attributes if (tag, name) == ("meta", "content") and "-src" in value]
+    digest = b64encode(sha256(page.scripts[0].encode()).digest()).decode()
+    assert len(policies) == 1
+    assert policies[0].startswith("default-src 'none'; ")
+    assert f"; script-src 'sha256-{digest}'; " in policies[0]
+    assert "</" not in page.scripts[0]
 
 
 def test_structure(page):
@@ -233,7 +252,7 @@ def test_hostile_text_is_inert(tmp_path):
     fakes.write_study(tmp_path, hostile=True)
     html = write_report(tmp_path).read_text(encoding="utf-8")
     page = Page(html)
-    assert "script" not in page.tags
+    assert page.scripts == [str(script())]
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert all(text in page.text for text in fakes.HOSTILE)
     assert "x" not in [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
@@ -321,7 +340,6 @@ def test_different_starts_have_their_own_columns():
 
 
 def test_pictures_keep_their_pixels():
-    from base64 import b64decode
     from io import BytesIO
 
     from PIL import Image

@@ -12,14 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
-from notbugs.search import Shrinking, fast_relabelling
-from notbugs.study import Results, chain, lab
+from notbugs.search import Shrinking, fast_relabelling, frames
+from notbugs.study import Results, chain, gallery, lab
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
@@ -102,6 +104,35 @@ def test_sets_agree_with_their_measured_properties(finished):
         assert len(built) == item.n == 150
         assert built.manifest["properties"]["success_source"] == item.success_source.model_dump()
         assert (item.matching_loss is None) == (item.targets is not None)
+
+
+def test_the_gallery_shows_how_images_were_made(finished):
+    arrays = load_file(finished / "gallery.safetensors")
+    assert len(arrays["D"]) == 40
+    assert torch.bincount(arrays["D.labels"], minlength=10).tolist() == [4] * 10
+    for name, matched in (("D_R", True), ("D_NR", True), ("D_rand", False), ("D_rand_other", False), ("D_det", False)):
+        image, start, moved = (arrays[f"{name}{part}"] for part in ("", ".start", ".moved"))
+        assert arrays[f"{name}.steps"].tolist() == [1, 2, 3, 5]
+        assert moved.shape == (40, 4, 1, 8, 8)
+        assert torch.equal(moved[:, -1], (image - start).half())
+        assert bool((arrays[f"{name}.scores"].diff(dim=1) <= 0).all())
+        assert (f"{name}.target" in arrays) == matched
+        if not matched:
+            assert torch.equal(start, arrays["D"])
+            assert float(moved.float().flatten(2).norm(dim=2).max()) <= 1.5 + 1e-3
+
+
+def test_a_search_made_again_finds_the_image_of_its_set(finished, monkeypatch):
+    found = []
+    monkeypatch.setattr(gallery, "frames", lambda *args: found.append(frames(*args)) or found[-1])
+    (finished / "gallery.safetensors").unlink()
+    study.run(tiny(), finished, QUIET)  # mends it
+    arrays = load_file(finished / "gallery.safetensors")
+    for name, (images, scores) in zip(("D_R", "D_NR", "D_rand", "D_rand_other", "D_det"), found, strict=True):
+        # The sets were built in other batches, which may decide the last bits.
+        assert torch.allclose(images[:, -1], arrays[name], atol=1e-4)
+        assert torch.equal(images[:, 0], arrays[f"{name}.start"])
+        assert bool(scores.isfinite().all())
 
 
 def test_the_schema_is_the_committed_one():

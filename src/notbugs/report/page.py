@@ -8,14 +8,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notbugs._version import __version__
+from notbugs.files import csp_hash
 from notbugs.report import charts, paper, wording
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
+from notbugs.report.idea import idea
 from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
+from notbugs.report.play import play
 from notbugs.report.reading import Arrays
+from notbugs.report.scripts import script
 from notbugs.report.transfer import transfer_section
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.recipe import flat
@@ -42,12 +46,16 @@ def render(results: Results, gallery: Arrays | None) -> str:
         bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],
         curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],
         table_1=_table_1(lineup),
+        idea=idea(gallery, lineup, classes) if gallery else None,
         grid=sample_grid(gallery, classes) if gallery else None,
+        play=play(gallery, classes) if gallery else None,
         measures=measures(results.sets),
         instruments=instruments(results.instruments),
         settings=_tables(results),
         paper=paper,
         bibtex=BIBTEX,
+        script=script(),
+        script_hash=csp_hash(script()),
     )  # fmt: skip
 
 

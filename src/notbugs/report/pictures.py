@@ -13,7 +13,8 @@ from PIL import Image
 
 from notbugs.report.reading import Arrays
 
-BUDGET = 2_000_000  # characters of pictures in one page
+BUDGET = 2_000_000  # characters of pictures in the grid
+ROWS = 12  # of the grid, at most
 SIDE = 96  # CSS pixels of a picture on the page, about
 SAYS = {
     "D": "the training image",
@@ -48,21 +49,31 @@ class Grid:
 
 
 def sample_grid(arrays: Arrays, classes: Sequence[str]) -> Grid:
-    """Draw as many rows of a gallery as fit in `BUDGET`, at least one."""
+    """Draw the first `ROWS` images of a gallery, or as many as fit in `BUDGET`, at least one."""
     starts = _start_columns(arrays)
     columns = ["D", *starts, *(name for name in SAYS if name != "D" and name in arrays)]
     rows: list[list[Cell]] = []
     spent = 0
-    for index in range(len(arrays["D"])):
+    for index in range(min(ROWS, len(arrays["D"]))):
         cells = [_cell(arrays, column, index, classes) for column in columns]
         spent += sum(len(cell.source) for cell in cells)
         if rows and spent > BUDGET:
             break
         rows.append(cells)
     width = arrays["D"].shape[3]
-    side = max(1, round(SIDE / width)) * width if width <= SIDE else SIDE
     headings = [(starts.get(column, column), SAYS.get(column, _START)) for column in columns]
-    return Grid(headings, rows, len(arrays["D"]) - len(rows), side, pixelated=width <= SIDE)
+    return Grid(headings, rows, len(arrays["D"]) - len(rows), magnified(width, SIDE), pixelated=width <= SIDE)
+
+
+def magnified(width: int, side: int) -> int:
+    """CSS pixels of an image `width` pixels wide: the whole multiple nearest to `side`, at most `side` if larger."""
+    return max(1, round(side / width)) * width if width <= side else side
+
+
+def sheet(images: NDArray[np.generic]) -> str:
+    """Images of shape (row, column, channel, height, width) in [0, 1], edge to edge, as the data URI of one PNG."""
+    rows, columns, channels, height, width = images.shape
+    return png(images.transpose(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width))
 
 
 def png(image: NDArray[np.generic]) -> str:

@@ -56,7 +56,8 @@ def read_gallery(path: Path) -> Arrays | None:
     """Read `gallery.safetensors`: a sample of training images and their version in every constructed set.
 
     Returns None where there is no such file. Images have shape (image, channel, height, width) and lie in [0, 1]; row
-    i of every array belongs to the same training image.
+    i of every array belongs to the same training image. What else there is, `study.gallery` says; older galleries have
+    less.
 
     Raises
     ------
@@ -75,10 +76,24 @@ def read_gallery(path: Path) -> Arrays | None:
     if channels not in (1, 3):
         raise _unreadable(path, f"images of shape {arrays['D'].shape} are neither grey nor RGB")
     for name, array in arrays.items():
-        expected = (count,) if name.endswith("labels") else arrays["D"].shape
+        expected = _expected(arrays, name, count)
         if array.shape != expected:
             raise _unreadable(path, f"{name} has shape {array.shape}, not {expected}")
     return arrays
+
+
+def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
+    made, _, kind = name.partition(".")
+    frames = arrays[f"{made}.steps"].size if f"{made}.steps" in arrays else 0
+    shapes = {
+        "labels": (count,),
+        "start_labels": (count,),
+        "success": (count,),
+        "steps": (frames,),
+        "moved": (count, frames, *arrays["D"].shape[1:]),
+        "scores": (count, 1 + frames),
+    }
+    return shapes.get(kind, arrays["D"].shape)
 
 
 def _unreadable(path: Path, why: str) -> InputError:

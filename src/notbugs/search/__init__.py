@@ -14,6 +14,7 @@ from notbugs.search.loop import Found, Objective, search, stream
 from notbugs.search.quasi_newton import QuasiNewton
 from notbugs.search.spatial import FoundSpatial, spatial_pgd, worst_of
 from notbugs.search.steps import Schedule, Shrinking, Steps
+from notbugs.search.watch import frames
 
 __all__ = [
     "PAPER_MATCHING",
@@ -26,6 +27,7 @@ __all__ = [
     "Steps",
     "fast_matching",
     "fast_relabelling",
+    "frames",
     "identity",
     "match_features",
     "minimum_norm",

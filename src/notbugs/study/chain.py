@@ -88,9 +88,8 @@ class _Study:
             built = self.built(plan)
             sets.append(self.set_measured(plan, built))
             rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
+        write_gallery(self.lab)
         folder = self.lab.folder
-        sets_on_disk: dict[str, Path] = {plan.name: folder.path / "sets" / plan.name for plan in SETS}
-        write_gallery(folder.path / "gallery.safetensors", self.data, sets_on_disk, self.recipe.seed)
         architecture, theory = self.architecture(), self.theory()
         asked = self.recipe.instruments
         measured = {name: work(self.lab) for name, work in instruments.INSTRUMENTS.items() if asked.wanted(name)}

@@ -1,45 +1,116 @@
-"""A few images of every set side by side, for the report."""
+"""A few images of every set, each with the way its search took, for the report."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
 import torch
+from torch import Tensor
 
 from notbugs.construct import ConstructedSet
+from notbugs.construct.builder import ready_for
 from notbugs.data import Data
 from notbugs.files import write_tensors
+from notbugs.progress import Progress
+from notbugs.search.objectives import matching, towards
+from notbugs.search.steps import Shrinking
+from notbugs.search.watch import frames
 from notbugs.seeds import generator
+from notbugs.study.lab import Lab
+from notbugs.study.plan import SETS, SetPlan
+from notbugs.threat import L2
 
-GALLERY_IMAGES = 12
+FEWEST, MOST, VALUES = 12, 40, 125_000
+"""Images in the gallery: as many as have so many pixel values in all, between these two."""
+FRAMES = 5
+"""Of each search, after its start."""
+
+Tensors = dict[str, Tensor]
 
 
-def write_gallery(path: Path, data: Data, sets: dict[str, Path], seed: int) -> None:
-    """Write `gallery.safetensors`: row i of every tensor belongs to the same training image.
+def write_gallery(lab: Lab) -> None:
+    """Write `gallery.safetensors`, once: row i of every tensor belongs to the same training image.
 
-    `D` and `D.labels` are that image. `NAME` and `NAME.labels` are its version in a constructed set and the label it
-    trains with; `NAME.start` and `NAME.start_labels` the image its search started from; `NAME.target`, in matched
-    sets, the image whose features it has.
+    `D` and `D.labels` are that image. Of every constructed set there are
+
+    - `NAME` and `NAME.labels`: its version, and the label it trains with;
+    - `NAME.start` and `NAME.start_labels`: the image its search started from;
+    - `NAME.target`, of matched sets: the image whose features it has;
+    - `NAME.success`, bool: whether the source gives it that label;
+    - `NAME.steps`, shape (frame,), and `NAME.moved`, float16, shape (image, frame, channel, height, width): how far
+      from its start the best image was that the search had met after so many steps; the last frame is the set's image;
+    - `NAME.scores`, shape (image, 1 + frame): of the start and these: the cross-entropy of the target class, or the
+      distance of the features to the target's as a share of their length.
+
+    The last three are of the same search made again; sets of smallest perturbations go without them.
     """
-    if path.exists():
-        return
-    index = _one_of_each_class(data, seed)
-    images, labels = data.train.batch(index)
-    tensors = {"D": images, "D.labels": labels}
-    for name, folder in sets.items():
-        built = ConstructedSet(folder)
-        tensors[name], tensors[f"{name}.labels"] = built.images.batch(index)
-        tensors[f"{name}.start"], tensors[f"{name}.start_labels"] = data.train.batch(built.start[index])
-        if built.is_matched:
-            tensors[f"{name}.target"], _ = data.train.batch(built.target[index])
-    write_tensors(path, tensors)
+    path = lab.folder.path / "gallery.safetensors"
+
+    def work(progress: Progress) -> int:
+        index = choose(lab.data, lab.seed)
+        tensors = dict(zip(("D", "D.labels"), lab.data.train.batch(index), strict=True))
+        for number, plan in enumerate(SETS, 1):
+            found = _images(lab, plan, index) | _way(lab, plan, index)
+            tensors |= {f"{plan.name}{name}": tensor for name, tensor in found.items()}
+            progress(number, len(SETS))
+        write_tensors(path, tensors)
+        return len(index)
+
+    lab.stage("gallery", "show how images were made", work)
+    if not path.exists():
+        with lab.folder.console.stage("mend the gallery") as progress:
+            work(progress)
 
 
-def _one_of_each_class(data: Data, seed: int) -> torch.Tensor:
+def choose(data: Data, seed: int) -> Tensor:
     """Indices of training images, in random order of classes, a second round only after the first is full."""
     labels = data.train.labels
+    count = max(FEWEST, min(MOST, VALUES // math.prod(data.train.shape)))
     order = torch.randperm(len(labels), generator=generator(seed, "gallery"))
     rank = torch.stack([(labels[order[:place]] == labels[order[place]]).sum() for place in range(min(len(order), 400))])
     by_class = labels[order[: len(rank)]]
     first = sorted(range(len(rank)), key=lambda place: (int(rank[place]), int(by_class[place])))
-    return order[first[:GALLERY_IMAGES]]
+    return order[first[:count]]
+
+
+def _images(lab: Lab, plan: SetPlan, index: Tensor) -> Tensors:
+    built, source = lab.set(plan.name), lab.classifier(plan.source)
+    images, labels = built.images.batch(index)
+    start, start_labels = lab.data.train.batch(built.start[index])
+    with torch.no_grad(), source.evaluating("fp32"):
+        success = source(images.to(source.device)).argmax(1).cpu() == labels
+    found = {"": images, ".labels": labels, ".start": start, ".start_labels": start_labels, ".success": success}
+    return found | ({".target": _target(lab, built, index)} if built.is_matched else {})
+
+
+def _way(lab: Lab, plan: SetPlan, index: Tensor) -> Tensors:
+    """The search of the set again, for these images alone."""
+    built, source = lab.set(plan.name), lab.classifier(plan.source)
+    shape = lab.data.train.shape
+    fast, _ = ready_for(source, lab.data.train, built.folder, len(index))
+    (images, labels), (start, _) = built.images.batch(index), lab.data.train.batch(built.start[index])
+    asked = lab.recipe.relabelling
+    schedule = lab.recipe.matching.schedule(shape) if built.is_matched else asked.schedule
+    if isinstance(schedule, Shrinking):
+        return {}
+    at = [0, *_spread(schedule.steps)]
+    with fast.evaluating():
+        if built.is_matched:
+            with torch.no_grad():
+                goals = fast.features(_target(lab, built, index).to(fast.device))
+            objective, ball = matching(fast), L2(math.inf)
+        else:
+            objective, goals, ball = towards(fast), labels.to(fast.device), asked.threat
+        met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)
+    moved = met[:, 1:].cpu() - start[:, None]
+    moved[:, -1] = images - start
+    return {".steps": torch.tensor(at[1:]), ".moved": moved.half(), ".scores": scores.float()}
+
+
+def _target(lab: Lab, built: ConstructedSet, index: Tensor) -> Tensor:
+    return lab.data.train.batch(built.target[index])[0]
+
+
+def _spread(steps: int) -> list[int]:
+    """Numbers of steps from 1 to all, close together at first, where a search moves most."""
+    return sorted({round(steps ** (frame / (FRAMES - 1))) for frame in range(FRAMES)})

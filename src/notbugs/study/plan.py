@@ -42,6 +42,7 @@ ON_ORIGINALS = (
 STAGE_NAMES = (
     *(f"{work}-{plan.name}" for plan in ON_ORIGINALS for work in ("train", "evaluate")),
     *(f"{work}-{plan.name}" for plan in SETS for work in ("build", "measure", "train", "evaluate")),
+    "gallery",
     "rank",
     "theory",
 )

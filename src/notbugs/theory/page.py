@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.errors import InputError
-from notbugs.files import write_json, write_text
+from notbugs.files import csp_hash, write_json, write_text
 from notbugs.theory.charts import charts
 from notbugs.theory.experiments import Numbers, compute, live_pair, panel
 from notbugs.theory.svg import panel_svg
@@ -91,8 +89,8 @@ def render(numbers: Numbers) -> str:
             n=numbers,
             style=Markup(style),
             script=Markup(script),
-            style_hash=_hash(style),
-            script_hash=_hash(script),
+            style_hash=csp_hash(style),
+            script_hash=csp_hash(script),
             settings=Markup(settings),
             legend=_LEGEND,
             live_rows=_LIVE_ROWS,
@@ -189,8 +187,3 @@ def _environment() -> Any:
 
 def _read(name: str) -> str:
     return (files("notbugs.theory") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """The Content-Security-Policy source that allows this inline text and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
