@@ -54,7 +54,7 @@ def test_a_finished_study(finished, capsys, monkeypatch):
     text = printed(found, capsys, monkeypatch)
     assert "digits: finished" in text
     assert f"notbugs report {finished}" in " ".join(text.split())
-    assert "28 of 29 stages" in text
+    assert "29 of 29 stages" in text
     assert f"{100 * rows['robust', 0.25]:.1f} " in text
 
 
