@@ -14,8 +14,8 @@ from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
 from notbugs.measure import Accuracy, Agreement, SpatialAccuracy
-from notbugs.report import require_extra, write_audit_page, write_report, write_transfer
-from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Settings, TrainJob, TransferJob, VerifyJob
+from notbugs.report import require_extra, write_audit_page, write_report, write_transfer, write_tune
+from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Settings, TrainJob, TransferJob, TuneJob, VerifyJob
 from notbugs.theory import write_theory_page
 
 app = App(
@@ -27,7 +27,7 @@ app = App(
 Flat = Parameter(name="*")
 NO_SETTINGS = Settings()
 TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
-AUDIT, TRANSFER = AuditJob(), TransferJob()
+AUDIT, TRANSFER, TUNE = AuditJob(), TransferJob(), TuneJob()
 
 
 @app.command
@@ -174,6 +174,28 @@ def transfer(
     if not quiet:
         print(*found.lines(), sep="\n")
     print(write_transfer(out))
+
+
+@app.command
+def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] = TUNE) -> None:
+    """Train on a study's sets with several learning rates and architectures, and choose by what is held out of them.
+
+    The same command again goes on where a killed one stopped. The last line printed is the path of the page, in the
+    study's folder; `tune.json` beside it has every number.
+
+    Parameters
+    ----------
+    folder
+        Of a study that was run.
+    quiet
+        Print only the path of the page.
+    """
+    require_extra()
+    _refuse_workers("tune")
+    found = study.tune(folder, job, _console(quiet))
+    if not quiet:
+        print(*found.lines(), sep="\n")
+    print(write_tune(folder / "tune"))
 
 
 @app.command

@@ -15,6 +15,7 @@ from notbugs.errors import InputError
 from notbugs.study.auditing import AuditFile
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.results import Results
+from notbugs.study.tuning import Tuned
 
 Made = TypeVar("Made", bound=BaseModel)
 Arrays = dict[str, NDArray[np.generic]]
@@ -51,6 +52,17 @@ def read_transfer(path: Path) -> TransferFound:
         If the file is missing, or is not one of this version of notbugs.
     """
     return _read(path, TransferFound, "a transfer", "transfer")
+
+
+def read_tuned(path: Path) -> Tuned:
+    """Read `tune.json`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not one of this version of notbugs.
+    """
+    return _read(path, Tuned, "a tuning", "tuning")
 
 
 def _read(path: Path, kind: type[Made], name: str, work: str) -> Made:

@@ -16,6 +16,7 @@ from notbugs.study.single import (
     verify_one,
 )
 from notbugs.study.transferring import TransferJob, transfer_one
+from notbugs.study.tuning import TuneJob, tune
 
 __all__ = [
     "AuditFile",
@@ -28,6 +29,7 @@ __all__ = [
     "Settings",
     "TrainJob",
     "TransferJob",
+    "TuneJob",
     "VerifyJob",
     "audit_one",
     "audit_table",
@@ -40,5 +42,6 @@ __all__ = [
     "run",
     "train_one",
     "transfer_one",
+    "tune",
     "verify_one",
 ]
