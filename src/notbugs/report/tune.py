@@ -23,8 +23,8 @@ def tune_section(found: Tuned) -> Section:
         short="Tuning",
         text=f"Classifiers are trained on {kept}\u00a0% of each set; the other {out}\u00a0%, which carry the set’s "
         f"own labels, choose the settings. Accuracy on the {found.test_set} images of {found.data}, with their true "
-        f"labels, is shown for every point and chooses nothing. Seed {found.seed}; all classifiers start from the same draw "
-        "and see the images in the same order.",
+        f"labels, is shown for every point and chooses nothing. Seed {found.seed}; all classifiers start from the same "
+        "draw and see the images in the same order.",
         reading=[sentence for name in found.sets for sentence in _reading(found, name)],
         figures=[
             Figure(
