@@ -91,6 +91,13 @@ def _reading(found: Tuned, name: str) -> list[str]:
         f"What is held out of {name} chooses {chosen}: {quoted(chosen.heldout)} held out, {quoted(chosen.test)} on the "
         "test images.",
     ]
+    level = [at for at in found.of(name) if at is not chosen and at.heldout and at.heldout.high >= chosen.heldout.low]
+    if level:
+        tests = sorted(at.test.value for at in level if at.test)
+        sentences.append(
+            f"The held-out images cannot tell it from {len(level)} others, whose intervals overlap; these have "
+            f"{percent(tests[0])} to {percent(tests[-1])}\u00a0% on the test images."
+        )
     if best is not chosen:
         apart = "" if best.test.low > chosen.test.high else "; the two intervals overlap"
         sentences.append(f"Most accurate on the test images, which choose nothing: {best}, {quoted(best.test)}{apart}.")
