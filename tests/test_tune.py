@@ -56,8 +56,9 @@ def test_the_heldout_split_chooses_and_the_test_images_do_not():
     reading = tune_section(found).reading
     assert "from 10.0 to 70.0" in reading[0]
     assert "chooses cnn, learning rate 0.01" in reading[1]
-    assert "Most accurate on the test images, which choose nothing: cnn, learning rate 0.1" in reading[2]
-    assert "overlap" not in reading[2]
+    assert "intervals overlap with its: 1, with 70.0 to 70.0" in reading[2]
+    assert "Most accurate on the test images, which choose nothing: cnn, learning rate 0.1" in reading[3]
+    assert "overlap" not in reading[3]
 
 
 def test_equal_points_are_chosen_in_their_order():

@@ -95,8 +95,8 @@ def _reading(found: Tuned, name: str) -> list[str]:
     if level:
         tests = sorted(at.test.value for at in level if at.test)
         sentences.append(
-            f"The held-out images cannot tell it from {len(level)} others, whose intervals overlap; these have "
-            f"{percent(tests[0])} to {percent(tests[-1])}\u00a0% on the test images."
+            f"Settings whose held-out intervals overlap with its: {len(level)}, with {percent(tests[0])} to "
+            f"{percent(tests[-1])}\u00a0% on the test images; what is held out cannot tell them apart."
         )
     if best is not chosen:
         apart = "" if best.test.low > chosen.test.high else "; the two intervals overlap"

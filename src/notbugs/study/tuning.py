@@ -89,11 +89,14 @@ class Tuned(_Model):
 
     def chosen(self, name: str) -> Point | None:
         """The point that is most accurate on what was held out of a set; of equal ones the first."""
-        return max((at for at in self.of(name) if at.heldout), key=lambda at: at.heldout.value, default=None)
+        return max(self._measured(name), key=lambda at: _value(at.heldout), default=None)
 
     def best(self, name: str) -> Point | None:
         """The point that is most accurate on the test images, which nothing may be chosen by."""
-        return max((at for at in self.of(name) if at.test), key=lambda at: at.test.value, default=None)
+        return max(self._measured(name), key=lambda at: _value(at.test), default=None)
+
+    def _measured(self, name: str) -> list[Point]:
+        return [at for at in self.of(name) if at.heldout]
 
     def lines(self) -> Iterator[str]:
         """For a terminal: every point, and which one the held-out split chooses."""
@@ -102,6 +105,10 @@ class Tuned(_Model):
                 mark = " <- chosen by the held-out split" if at is self.chosen(name) else ""
                 found = f"held out {at.heldout}, test {at.test}" if at.heldout else "diverged"
                 yield f"{name}, {at}: {found}{mark}"
+
+
+def _value(share: Proportion | None) -> float:
+    return share.value if share else 0.0
 
 
 def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
@@ -156,7 +163,7 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
 def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
     if not (folder / "recipe.toml").exists():
         raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.")
-    sets = {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
+    sets: dict[str, ConstructedSet] = {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
     return read_recipe(folder / "recipe.toml"), sets
 
 
