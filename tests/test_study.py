@@ -81,7 +81,7 @@ def test_results_hold_every_classifier_set_and_radius(finished):
     attack = results.rows[1].attack
     assert attack is not None
     assert (attack.norm, attack.steps, attack.restarts) == ("l2", 3, 1)
-    assert attack.step_size == pytest.approx(2.5 * 0.25 / 3)
+    assert (attack.step_size, attack.decay) == (2 * 0.25, "linear")
 
 
 def test_results_carry_their_settings_and_hashes(finished):
@@ -115,7 +115,7 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
 
     for name in ("robustify", "relabel", "measure_set", "feature_rank"):
         monkeypatch.setattr(chain, name, fail)
-    for name in ("train", "evaluate"):
+    for name in ("train", "outcomes"):
         monkeypatch.setattr(lab, name, fail)
     before = numbers(finished)
     study.run(tiny(), finished, QUIET)

@@ -155,7 +155,13 @@ class _Case:
         """Which images survive PGD, shape (n,)."""
         if (eps, steps) not in self._known:
             found = outcomes(
-                self.classifier, self.images, norm=self.threat.norm, radii=(eps,), steps=steps, batch=self.batch
+                self.classifier,
+                self.images,
+                norm=self.threat.norm,
+                radii=(eps,),
+                steps=steps,
+                decay="constant",  # a first step of 2 eps would be the one-step attack, too
+                batch=self.batch,
             )
             self._known[eps, steps] = found[-1].survived
         return self._known[eps, steps]

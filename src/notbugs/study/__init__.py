@@ -2,8 +2,11 @@
 
 from notbugs.study.auditing import AuditFile, AuditJob, audit_one, audit_table
 from notbugs.study.chain import run
+from notbugs.study.compared import Comparison
+from notbugs.study.comparing import compare
 from notbugs.study.recipe import Recipe, Settings, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
+from notbugs.study.seeds import with_seeds
 from notbugs.study.single import (
     BuildJob,
     EvaluateJob,
@@ -22,6 +25,7 @@ __all__ = [
     "AuditFile",
     "AuditJob",
     "BuildJob",
+    "Comparison",
     "EvaluateJob",
     "Kind",
     "Recipe",
@@ -34,6 +38,7 @@ __all__ = [
     "audit_one",
     "audit_table",
     "build_one",
+    "compare",
     "evaluate_one",
     "folder_name",
     "json_schema",
@@ -44,4 +49,5 @@ __all__ = [
     "transfer_one",
     "tune",
     "verify_one",
+    "with_seeds",
 ]
