@@ -21,8 +21,20 @@ from notbugs.report import (
     write_figures,
     write_report,
     write_transfer,
+    write_tune,
 )
-from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Recipe, TrainJob, TransferJob, VerifyJob
+from notbugs.study import (
+    AuditJob,
+    BuildJob,
+    EvaluateJob,
+    Kind,
+    Recipe,
+    Settings,
+    TrainJob,
+    TransferJob,
+    TuneJob,
+    VerifyJob,
+)
 from notbugs.theory import write_theory_page
 
 app = App(
@@ -32,9 +44,9 @@ app = App(
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
 )
 Flat = Parameter(name="*")
-NO_SETTINGS = Recipe()
+NO_SETTINGS = Settings()
 TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
-AUDIT, TRANSFER = AuditJob(), TransferJob()
+AUDIT, TRANSFER, TUNE = AuditJob(), TransferJob(), TuneJob()
 
 
 @app.command
@@ -45,7 +57,7 @@ def run(
     out: Path | None = None,
     seeds: int = 1,
     quiet: bool = False,
-    settings: Annotated[Recipe, Parameter(name="*", show_default=False)] = NO_SETTINGS,
+    settings: Annotated[Settings, Parameter(name="*", show_default=False)] = NO_SETTINGS,
 ) -> None:
     """Run a study: train, build the constructed sets, train on them, measure, report.
 
@@ -235,6 +247,28 @@ def transfer(
     if not quiet:
         print(*found.lines(), sep="\n")
     print(write_transfer(out))
+
+
+@app.command
+def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] = TUNE) -> None:
+    """Train on a study's sets with several learning rates and architectures, and choose by what is held out of them.
+
+    The same command again goes on where a killed one stopped. The last line printed is the path of the page, in the
+    study's folder; `tune.json` beside it has every number.
+
+    Parameters
+    ----------
+    folder
+        Of a study that was run.
+    quiet
+        Print only the path of the page.
+    """
+    require_extra()
+    _refuse_workers("tune")
+    found = study.tune(folder, job, _console(quiet))
+    if not quiet:
+        print(*found.lines(), sep="\n")
+    print(write_tune(folder / "tune"))
 
 
 @app.command

@@ -12,6 +12,7 @@ from notbugs.files import csp_hash
 from notbugs.report import charts, paper, wording
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
+from notbugs.report.expected import expected_section
 from notbugs.report.idea import idea
 from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
@@ -20,10 +21,13 @@ from notbugs.report.pictures import sample_grid
 from notbugs.report.play import play
 from notbugs.report.reading import Arrays
 from notbugs.report.scripts import script
+from notbugs.report.sections import Section
 from notbugs.report.transfer import transfer_section
+from notbugs.report.tune import tune_section
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.recipe import flat
 from notbugs.study.results import Proportion, Results, Spread
+from notbugs.study.tuning import Tuned
 
 BIBTEX = f"""\
 @software{{notbugs,
@@ -51,6 +55,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         play=play(gallery, classes) if gallery else None,
         measures=measures(results.sets),
         instruments=instruments(results.instruments),
+        expected=expected_section(results),
         settings=_tables(results),
         paper=paper,
         bibtex=BIBTEX,
@@ -61,7 +66,16 @@ def render(results: Results, gallery: Arrays | None) -> str:
 
 def render_transfer(found: TransferFound) -> str:
     """The page of `notbugs transfer` as HTML."""
-    return environment().get_template("transfer.html.j2").render(section=transfer_section(found))
+    return _section_page(transfer_section(found), "notbugs transfer")
+
+
+def render_tune(found: Tuned) -> str:
+    """The page of `notbugs tune` as HTML."""
+    return _section_page(tune_section(found), "notbugs tune")
+
+
+def _section_page(section: Section, command: str) -> str:
+    return environment().get_template("section.html.j2").render(section=section, command=command)
 
 
 def class_names(classes: Any) -> list[str]:

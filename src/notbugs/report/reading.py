@@ -15,6 +15,7 @@ from notbugs.study.comparing import Comparison
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.reading import read_json
 from notbugs.study.reading import read_results as read_results
+from notbugs.study.tuning import Tuned
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -50,6 +51,17 @@ def read_comparison(path: Path) -> Comparison:
         If the file is missing, or is not one of this version of notbugs.
     """
     return read_json(path, Comparison, "a comparison", "comparison")
+
+
+def read_tuned(path: Path) -> Tuned:
+    """Read `tune.json`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not one of this version of notbugs.
+    """
+    return read_json(path, Tuned, "a tuning", "tuning")
 
 
 def read_gallery(path: Path) -> Arrays | None:

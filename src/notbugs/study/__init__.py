@@ -4,7 +4,7 @@ from notbugs.study.auditing import AuditFile, AuditJob, audit_one, audit_table
 from notbugs.study.chain import run
 from notbugs.study.compared import Comparison
 from notbugs.study.comparing import compare
-from notbugs.study.recipe import Recipe, folder_name, read_recipe, recipe_names
+from notbugs.study.recipe import Recipe, Settings, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
 from notbugs.study.seeds import with_seeds
 from notbugs.study.single import (
@@ -21,6 +21,7 @@ from notbugs.study.single import (
 from notbugs.study.status import Status, status, studies_in
 from notbugs.study.status_tables import status_tables
 from notbugs.study.transferring import TransferJob, transfer_one
+from notbugs.study.tuning import TuneJob, tune
 
 __all__ = [
     "AuditFile",
@@ -31,9 +32,11 @@ __all__ = [
     "Kind",
     "Recipe",
     "Results",
+    "Settings",
     "Status",
     "TrainJob",
     "TransferJob",
+    "TuneJob",
     "VerifyJob",
     "audit_one",
     "audit_table",
@@ -50,6 +53,7 @@ __all__ = [
     "studies_in",
     "train_one",
     "transfer_one",
+    "tune",
     "verify_one",
     "with_seeds",
 ]
