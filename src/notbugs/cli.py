@@ -15,7 +15,7 @@ from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
 from notbugs.measure import Accuracy, Agreement, SpatialAccuracy
 from notbugs.report import require_extra, write_audit_page, write_report, write_transfer
-from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Recipe, TrainJob, TransferJob, VerifyJob
+from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Settings, TrainJob, TransferJob, VerifyJob
 from notbugs.theory import write_theory_page
 
 app = App(
@@ -25,7 +25,7 @@ app = App(
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
 )
 Flat = Parameter(name="*")
-NO_SETTINGS = Recipe()
+NO_SETTINGS = Settings()
 TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
 AUDIT, TRANSFER = AuditJob(), TransferJob()
 
@@ -37,7 +37,7 @@ def run(
     *,
     out: Path | None = None,
     quiet: bool = False,
-    settings: Annotated[Recipe, Parameter(name="*", show_default=False)] = NO_SETTINGS,
+    settings: Annotated[Settings, Parameter(name="*", show_default=False)] = NO_SETTINGS,
 ) -> None:
     """Run a study: train, build the constructed sets, train on them, measure, report.
 

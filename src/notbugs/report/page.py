@@ -11,6 +11,7 @@ from notbugs._version import __version__
 from notbugs.report import charts, paper, wording
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
+from notbugs.report.expected import expected_section
 from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
@@ -18,6 +19,7 @@ from notbugs.report.pictures import sample_grid
 from notbugs.report.reading import Arrays
 from notbugs.report.transfer import transfer_section
 from notbugs.study.instruments.transfer import TransferFound
+from notbugs.study.recipe import flat
 from notbugs.study.results import Proportion, Results, Spread
 
 BIBTEX = f"""\
@@ -44,6 +46,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         grid=sample_grid(gallery, classes) if gallery else None,
         measures=measures(results.sets),
         instruments=instruments(results.instruments),
+        expected=expected_section(results),
         settings=_tables(results),
         paper=paper,
         bibtex=BIBTEX,
@@ -60,18 +63,6 @@ def class_names(classes: Any) -> list[str]:
     if isinstance(classes, int):
         return [str(label) for label in range(classes)]
     return [str(name) for name in classes or []]
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, with dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{name}.")
-        else:
-            found[name] = value
-    return found
 
 
 def shown(value: Any) -> str:

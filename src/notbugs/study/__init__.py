@@ -2,7 +2,7 @@
 
 from notbugs.study.auditing import AuditFile, AuditJob, audit_one, audit_table
 from notbugs.study.chain import run
-from notbugs.study.recipe import Recipe, folder_name, read_recipe, recipe_names
+from notbugs.study.recipe import Recipe, Settings, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
 from notbugs.study.single import (
     BuildJob,
@@ -25,6 +25,7 @@ __all__ = [
     "Kind",
     "Recipe",
     "Results",
+    "Settings",
     "TrainJob",
     "TransferJob",
     "VerifyJob",

@@ -18,6 +18,7 @@ from notbugs.progress import Progress
 from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
+from notbugs.study.expected import against_expected, expected_lines
 from notbugs.study.folder import Console, StudyFolder, check_writable
 from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
@@ -62,6 +63,8 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
         info = folder.claim(recipe, surroundings(recipe.data, data, device))
         results = _Study(lab).run(info)
         write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
+    for line in expected_lines(results.expected) if results.expected else ():
+        console.say(line)
     return results
 
 
@@ -103,7 +106,9 @@ class _Study:
             stages=[Stage(**stage) for stage in folder.stages()],
             classifiers=self.lab.hashes,
         )
-        return Results(study=study, rows=rows, sets=sets, theory=theory, instruments=Measured(**measured))
+        expected = against_expected(self.recipe, self.data.name, rows)
+        found = Measured(**measured)
+        return Results(study=study, rows=rows, sets=sets, theory=theory, instruments=found, expected=expected)
 
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""

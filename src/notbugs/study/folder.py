@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import tomli_w
+
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, sha256, write_json, write_tensors, write_text
@@ -141,15 +143,15 @@ def check_writable(path: Path) -> None:
 
 
 def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
-    """Anything may not change but this: an instrument that was off is on."""
+    """No setting may change but this: an instrument that was off is on."""
     names = set(Instruments.model_fields)
     free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
     instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
-    if found.model_copy(update={"instruments": instruments}) == wanted:
+    there = found.model_copy(update={"instruments": instruments})
+    if there.settings() == wanted.settings():
         return
-    lines = difflib.unified_diff(
-        found.toml().splitlines(), wanted.toml().splitlines(), "there", "now", n=0, lineterm=""
-    )
+    before, after = (tomli_w.dumps(recipe.settings()).splitlines() for recipe in (found, wanted))
+    lines = difflib.unified_diff(before, after, "there", "now", n=0, lineterm="")
     changes = "\n".join(f"  {line}" for line in list(lines)[2:] if line[:2] != "@@")
     raise InputError(
         f"{path} holds a study with other settings. Name another folder with --out, or give these:\n{changes}"

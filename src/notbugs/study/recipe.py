@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -11,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from notbugs.errors import InputError
-from notbugs.study.asked import Instruments
+from notbugs.study.asked import Instruments, Trained
 from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
 from notbugs.threat import threat
 from notbugs.training import Training
 
+NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments")
+"""Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
-class Recipe(Source):
+
+class Settings(Source):
     """Everything that decides the numbers of a study."""
 
     name: str = Field("study", pattern=r"^[\w.-]+$", description="Name of the study.")
@@ -35,13 +39,43 @@ class Recipe(Source):
     instruments: Instruments = Instruments()
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
 
+
+class Expected(BaseModel):
+    """An accuracy that a recipe is expected to give: between `low` and `high`, both in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classifier: Trained = Field(description="Whose.")
+    radius: float = Field(0.0, ge=0, allow_inf_nan=False, description="Of the evaluation's attack; 0 is clean.")
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    source: str = Field(min_length=1, description="Where the expectation comes from.")
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Expected:
+        if self.low > self.high:
+            raise ValueError("low may not be above high")
+        return self
+
+
+class Recipe(Settings):
+    """Settings, and what they are expected to give."""
+
+    expected_time: str = Field("", description="How long the study takes, and on what.")
+    expected_data: str = Field("", description="Name of the data set that the expectations are of, copies included.")
+    expected: tuple[Expected, ...] = ()
+    departures: tuple[str, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
+
     def settings(self) -> dict[str, Any]:
-        """The recipe as plain values; what is not set is left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """The settings as plain values; what is not set is left out."""
+        return self.model_dump(mode="json", exclude_none=True, include=set(Settings.model_fields))
 
     def toml(self) -> str:
         """The recipe as a TOML file that `read_recipe` reads back to an equal recipe."""
-        return tomli_w.dumps(self.settings())
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+_STATED = frozenset(Recipe.model_fields) - frozenset(Settings.model_fields)
 
 
 def recipe_names() -> list[str]:
@@ -57,7 +91,7 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> 
     source : str or Path
         One of `recipe_names()`, or a path that ends in `.toml`.
     overrides : dict, optional
-        Nested values that take the place of the file's.
+        Nested values that take the place of the file's. Those that change the numbers are kept in `departures`.
 
     Raises
     ------
@@ -65,7 +99,7 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> 
         If there is no such recipe, the file is not TOML, or a value breaks a rule.
     """
     if str(source).endswith(".toml"):
-        return _validate(_merge(_read_toml(Path(source)), overrides or {}), str(source))
+        return _resolve(_read_toml(Path(source)), overrides or {}, str(source))
     names = recipe_names()
     if source not in names:
         near = get_close_matches(str(source), names, n=1)
@@ -73,7 +107,7 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> 
         raise InputError(
             f"There is no recipe {str(source)!r}.{hint} Recipes: {', '.join(names)}; or give a path ending in .toml."
         )
-    return _validate(_merge(_read_toml(_folder() / f"{source}.toml"), overrides or {}), f"recipe {source}")
+    return _resolve(_read_toml(_folder() / f"{source}.toml"), overrides or {}, f"recipe {source}")
 
 
 def folder_name(recipe: Recipe) -> str:
@@ -102,6 +136,25 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Recipe:
+    resolved = _validate(_merge(file, overrides), where)
+    if not resolved.expected:
+        return resolved
+    stated = _validate(file, where)
+    _check_expected(stated, where)
+    before, now = (flat(recipe.model_dump(exclude={*NEUTRAL, *_STATED})) for recipe in (stated, resolved))
+    changed = sorted(name for name in before | now if before.get(name) != now.get(name))
+    return resolved.model_copy(update={"departures": tuple(dict.fromkeys((*stated.departures, *changed)))})
+
+
+def _check_expected(recipe: Recipe, where: str) -> None:
+    radii = {item.radius for item in recipe.expected} - {0.0, *recipe.evaluation.radii}
+    if radii and not recipe.departures:
+        raise InputError(f"{where}: The 'expected' must be at radii of the evaluation. Got {min(radii):g} instead.")
+    if not recipe.expected_data:
+        raise InputError(f"{where}: The 'expected' need the name of their data set. Set expected_data.")
+
+
 def _validate(values: dict[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(values)
@@ -112,6 +165,18 @@ def _validate(values: dict[str, Any], where: str) -> Recipe:
     if not recipe.robust.adversary:
         raise InputError(f"{where}: The 'robust' training must have an adversary. Set robust.adversary.eps.")
     return recipe
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, with dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
 
 
 def describe(error: ValidationError) -> str:

@@ -115,6 +115,28 @@ class StudyInfo(_Model):
     classifiers: dict[str, str] = Field(description="sha256 of every checkpoint, by name")
 
 
+class AgainstExpected(_Model):
+    """One accuracy that the recipe expects, and what the run gave."""
+
+    classifier: str
+    radius: float = Field(description="of the evaluation's attack, pixel units; 0: clean accuracy")
+    low: float = Field(description="expected, at least")
+    high: float = Field(description="expected, at most")
+    source: str = Field(description="of the expectation")
+    found: Proportion
+    verdict: Literal["inside", "overlaps", "outside"] = Field(
+        description="whether the accuracy lies in the expected range; overlaps: only its 95 % interval reaches into it"
+    )
+
+
+class Expectations(_Model):
+    """What the recipe says it gives, against what the run gave."""
+
+    time: str = Field(description="how long the recipe says the study takes, and on what")
+    departures: list[str] = Field(description="settings that are not the recipe's: then nothing is compared")
+    compared: list[AgainstExpected]
+
+
 class Measured(_Model):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
 
@@ -138,6 +160,7 @@ class Results(_Model):
     sets: list[SetProperties]
     theory: list[TheoryCheck] = []
     instruments: Measured = Measured()
+    expected: Expectations | None = Field(None, description="null where the recipe states no expectation")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
