@@ -89,7 +89,18 @@ def test_a_recipe_file_with_a_mistake(capsys, tmp_path):
 
 def test_recipes_are_listed(capsys):
     assert main(["recipes"]) == 0
-    assert capsys.readouterr().out.split() == recipe_names() == ["cifar10-small", "digits", "images"]
+    assert (
+        capsys.readouterr().out.split()
+        == recipe_names()
+        == [
+            "cifar10",
+            "cifar10-paper",
+            "cifar10-resnet18",
+            "cifar10-small",
+            "digits",
+            "images",
+        ]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,8 @@ class Settings(Source):
     robust: Training = Field(Training(), description="Of the robust classifier.")
     constructed: Training = Field(Training(), description="Of the classifiers on constructed sets.")
     trained_on: dict[Matched | Relabelled, Training] = Field(
-        {}, description="Of the classifier on one constructed set, where it is trained otherwise, as `[trained_on.D_det]`."
+        {},
+        description="Of the classifier on one set, where it is trained otherwise: `[trained_on.D_det]`.",
     )
     matching: Matching = Matching()
     storage: Storage = Storage()

@@ -16,6 +16,7 @@ from notbugs.seeds import seeded
 WHITENED = 2000
 """Training images whose patches a whitening layer is computed from."""
 
+
 def new_classifier(
     data: Data,
     architecture: str = "cnn",
