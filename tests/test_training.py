@@ -157,7 +157,7 @@ def test_a_set_on_disk_is_moved_whole(tmp_path):
     write_tensors(tmp_path / "part.safetensors", {"images": pixels})
     mapped = Images(Mapped([tmp_path / "part.safetensors"], "images"), labels)
     assert torch.equal(mapped.pixels[:], pixels)
-    assert mapped.resident(torch.device("meta")).pixels.shape == images.pixels.shape
+    assert mapped.resident(torch.device("meta")).pixels.shape == pixels.shape
 
 
 def test_training_compiled_is_training(bars_data, monkeypatch):
