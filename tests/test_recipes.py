@@ -13,6 +13,7 @@ from torch.nn.functional import unfold
 
 from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images
+from notbugs.errors import InputError
 from notbugs.models import build
 from notbugs.models.whitening import Whitening
 from notbugs.report.cautions import cautions
@@ -158,3 +159,8 @@ def test_a_job_takes_the_classifiers_that_fit_to_the_next_machine(tmp_path):
     for name in ("robust", "standard"):
         file = f"classifiers/{name}.safetensors"
         assert (there / file).read_bytes() == (work / file).read_bytes()
+
+
+def test_only_a_set_has_its_own_training():
+    with pytest.raises(InputError, match="trained_on.*D_rnad"):
+        read_recipe("cifar10", {"trained_on": {"D_rnad": SHORT}})

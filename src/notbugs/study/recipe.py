@@ -9,13 +9,13 @@ from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from notbugs.classifier import default_device
-from notbugs.errors import InputError
+from notbugs.errors import InputError, check_choice
 from notbugs.study.asked import Instruments, Matched, Relabelled, Trained
 from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
 from notbugs.threat import threat
@@ -24,6 +24,7 @@ from notbugs.training import Training
 Section = Literal["standard", "robust", "constructed"]
 """The sections of a recipe that say how a classifier is trained."""
 
+SET_NAMES = (*get_args(Matched), *get_args(Relabelled))
 NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
@@ -36,7 +37,7 @@ class Settings(Source):
     standard: Training = Field(Training(), description="Of the standard and the independent classifier.")
     robust: Training = Field(Training(), description="Of the robust classifier.")
     constructed: Training = Field(Training(), description="Of the classifiers on constructed sets.")
-    trained_on: dict[Matched | Relabelled, Training] = Field(
+    trained_on: dict[str, Training] = Field(
         {},
         description="Of the classifier on one set, where it is trained otherwise: `[trained_on.D_det]`.",
     )
@@ -47,6 +48,11 @@ class Settings(Source):
     instruments: Instruments = Instruments()
     scaled_down: bool = Field(False, description="Whether these are the settings for a machine without accelerator.")
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
+
+    @field_validator("trained_on")
+    @classmethod
+    def _check_sets(cls, given: dict[str, Training]) -> dict[str, Training]:
+        return {check_choice("trained_on", name, SET_NAMES): settings for name, settings in given.items()}
 
 
 class Expected(BaseModel):
@@ -77,7 +83,7 @@ class Recipe(Settings):
 
     def training(self, name: str, section: Section) -> Training:
         """How the classifier `name` is trained: as its set says, or else its section."""
-        return self.trained_on.get(name) or getattr(self, section)  # pyrefly: ignore
+        return self.trained_on.get(name) or getattr(self, section)
 
     def settings(self) -> dict[str, Any]:
         """The settings as plain values; what is not set is left out."""
