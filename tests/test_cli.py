@@ -89,18 +89,9 @@ def test_a_recipe_file_with_a_mistake(capsys, tmp_path):
 
 def test_recipes_are_listed(capsys):
     assert main(["recipes"]) == 0
-    assert (
-        capsys.readouterr().out.split()
-        == recipe_names()
-        == [
-            "cifar10",
-            "cifar10-paper",
-            "cifar10-resnet18",
-            "cifar10-small",
-            "digits",
-            "images",
-        ]
-    )
+    found = capsys.readouterr().out.split()
+    assert found == recipe_names()
+    assert {"cifar10-small", "digits", "images", "medmnist", "restricted-imagenet"} <= set(found)
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
 
     for name in ("robustify", "relabel", "measure_set", "feature_rank"):
         monkeypatch.setattr(chain, name, fail)
-    for name in ("train", "evaluate"):
+    for name in ("train", "outcomes"):
         monkeypatch.setattr(lab, name, fail)
     before = numbers(finished)
     study.run(tiny(), finished, QUIET)

@@ -56,6 +56,7 @@ from notbugs.measure import evaluate as evaluate
 from notbugs.measure import feature_rank as feature_rank
 from notbugs.measure import filter_accuracy as filter_accuracy
 from notbugs.measure import function_features as function_features
+from notbugs.measure import holm as holm
 from notbugs.measure import layer as layer
 from notbugs.measure import leakage as leakage
 from notbugs.measure import linear_features as linear_features
@@ -75,6 +76,7 @@ from notbugs.measure import robust_linear as robust_linear
 from notbugs.measure import spatial_accuracy as spatial_accuracy
 from notbugs.measure import transfer as transfer
 from notbugs.measure import usefulness as usefulness
+from notbugs.measure import welch as welch
 from notbugs.measure import wilson as wilson
 from notbugs.models import Blueprint as Blueprint
 from notbugs.models import build as build

@@ -14,8 +14,26 @@ from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
 from notbugs.measure import Accuracy, Agreement, SpatialAccuracy
-from notbugs.report import require_extra, write_audit_page, write_report, write_transfer
-from notbugs.study import AuditJob, BuildJob, EvaluateJob, Kind, Settings, TrainJob, TransferJob, VerifyJob
+from notbugs.report import (
+    require_extra,
+    write_audit_page,
+    write_comparison,
+    write_report,
+    write_transfer,
+    write_tune,
+)
+from notbugs.study import (
+    AuditJob,
+    BuildJob,
+    EvaluateJob,
+    Kind,
+    Recipe,
+    Settings,
+    TrainJob,
+    TransferJob,
+    TuneJob,
+    VerifyJob,
+)
 from notbugs.theory import write_theory_page
 
 app = App(
@@ -27,7 +45,7 @@ app = App(
 Flat = Parameter(name="*")
 NO_SETTINGS = Settings()
 TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
-AUDIT, TRANSFER = AuditJob(), TransferJob()
+AUDIT, TRANSFER, TUNE = AuditJob(), TransferJob(), TuneJob()
 
 
 @app.command
@@ -36,12 +54,14 @@ def run(
     /,
     *,
     out: Path | None = None,
+    seeds: int = 1,
     quiet: bool = False,
     settings: Annotated[Settings, Parameter(name="*", show_default=False)] = NO_SETTINGS,
 ) -> None:
     """Run a study: train, build the constructed sets, train on them, measure, report.
 
-    The same command again goes on where a killed run stopped. The last line printed is the path of the report.
+    The same command again goes on where a killed run stopped. The last line printed is the path of the report, or with
+    several seeds that of the page which compares them.
 
     Parameters
     ----------
@@ -50,19 +70,38 @@ def run(
         option below overrides it.
     out
         The study's folder; runs/NAME by default, and for the recipe `images` runs/DATA.
+    seeds
+        Run the study so many times, with --seed and the seeds after it, each in a folder seed-SEED of its own, and
+        report mean and spread.
     quiet
-        Print only the path of the report.
+        Print only the path of the page.
     """
     require_extra()
     _refuse_workers("run")
     resolved = study.read_recipe(recipe, settings.model_dump(exclude_unset=True))
     folder = out or Path("runs") / study.folder_name(resolved)
-    console = TerminalConsole(quiet=quiet)
-    study.run(resolved, folder, console)
-    if not (folder / "theory.html").exists():
-        with console.stage("the theory, checked"):
-            write_theory_page(folder)
-    print(write_report(folder))
+    console, studies = TerminalConsole(quiet=quiet), study.with_seeds(resolved, seeds, folder)
+    pages = [_reported(one, where, console) for where, one in studies.items()]
+    print(pages[0] if len(pages) == 1 else _compared(list(studies), folder, console))
+
+
+@app.command
+def compare(*folders: Path, out: Path = Path("runs/compare"), quiet: bool = False) -> None:
+    """Several finished studies on one page: what differs between them, paired tests, mean and spread over seeds.
+
+    The last line printed is the path of the page; `compare.json` beside it has every number.
+
+    Parameters
+    ----------
+    folders
+        Of the studies, two or more.
+    out
+        The folder to write to.
+    quiet
+        Print only the path of the page.
+    """
+    require_extra()
+    print(_compared(folders, out, _console(quiet)))
 
 
 @app.command
@@ -177,6 +216,28 @@ def transfer(
 
 
 @app.command
+def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] = TUNE) -> None:
+    """Train on a study's sets with several learning rates and architectures, and choose by what is held out of them.
+
+    The same command again goes on where a killed one stopped. The last line printed is the path of the page, in the
+    study's folder; `tune.json` beside it has every number.
+
+    Parameters
+    ----------
+    folder
+        Of a study that was run.
+    quiet
+        Print only the path of the page.
+    """
+    require_extra()
+    _refuse_workers("tune")
+    found = study.tune(folder, job, _console(quiet))
+    if not quiet:
+        print(*found.lines(), sep="\n")
+    print(write_tune(folder / "tune"))
+
+
+@app.command
 def audit(
     model: Path, /, *, out: Path | None = None, quiet: bool = False, job: Annotated[AuditJob, Flat] = AUDIT
 ) -> None:
@@ -277,6 +338,22 @@ def recipes() -> None:
     """List the recipes that come with notbugs."""
     for name in study.recipe_names():
         print(name)
+
+
+def _reported(recipe: Recipe, folder: Path, console: TerminalConsole) -> Path:
+    """Run one study; return the path of its report."""
+    study.run(recipe, folder, console)
+    if not (folder / "theory.html").exists():
+        with console.stage("the theory, checked"):
+            write_theory_page(folder)
+    return write_report(folder)
+
+
+def _compared(folders: Sequence[Path], out: Path, console: TerminalConsole) -> Path:
+    """Compare studies; return the path of the page."""
+    for line in study.compare(folders, out, console).lines():
+        console.say(line)
+    return write_comparison(out)
 
 
 def _refuse_workers(command: str) -> None:

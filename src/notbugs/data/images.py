@@ -79,6 +79,14 @@ class Images:
         for first in range(0, len(self), size):
             yield self.pixels[first : first + size]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, pixels and labels."""
+        digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
+        for part in chain(self.chunks(), [self.labels]):
+            digest.update(part.contiguous().numpy().data)
+        return digest.hexdigest()
+
     def subset(self, index: Tensor | slice) -> Images:
         """The images at `index`, in that order."""
         pixels = self.pixels[index] if isinstance(self.pixels, Tensor) else self.pixels.subset(index)

@@ -10,7 +10,7 @@ from pathlib import Path
 from notbugs.data.assemble import assemble
 from notbugs.data.cifar import cifar
 from notbugs.data.digits import digits
-from notbugs.data.folder import holds_images, image_folder
+from notbugs.data.folder import Groups, holds_images, image_folder
 from notbugs.data.hub import PREFIX, hub
 from notbugs.data.images import Data
 from notbugs.data.npz import npz_file
@@ -91,7 +91,12 @@ KINDS = (
 
 
 def load(
-    source: str | Path, *, size: int | None = None, memory: int | None = None, progress: Progress = silent
+    source: str | Path,
+    *,
+    size: int | None = None,
+    groups: Groups | None = None,
+    memory: int | None = None,
+    progress: Progress = silent,
 ) -> Data:
     """Read a data set by name or path.
 
@@ -103,6 +108,9 @@ def load(
     size : int, optional
         Height and width to which the square in the middle of every image is resized, with antialiasing; images keep
         their size by default, which must then be one.
+    groups : mapping of str to str, optional
+        Of a folder of images: new classes by name, each made of the class folders and ranges of them that its text
+        names, as `{"cat": "n02123045..n02124075", "pet": "dog, canary"}`. Other folders are passed over.
     memory : int, optional
         Bytes that the decoded images may take. With more, they are decoded once to files in the cache folder and read
         from there as they are needed, to the same bits. A quarter of what is available by default.
@@ -123,7 +131,11 @@ def load(
         check_count("size", size)
     if memory is not None:
         check_count("memory", memory)
-    found = _kind(str(source)).read(str(source), size, progress)
+    kind = _kind(str(source))
+    if groups and kind is not KINDS[-1]:
+        raise must("groups", "be given with a folder of images", str(source))
+    read = (lambda source, size, _: image_folder(Path(source).expanduser(), size, groups)) if groups else kind.read
+    found = read(str(source), size, progress)
     if isinstance(found, Data):
         return found
     if size is not None:

@@ -26,10 +26,10 @@ from notbugs.measure.heads import refit_head
 from notbugs.measure.leakage import Certificate, Leak, certified_linear, certify, leakage
 from notbugs.measure.linear import LinearModel, robust_linear
 from notbugs.measure.masking import Sign, masking_signs
-from notbugs.measure.paired import PairedTest, paired
+from notbugs.measure.paired import PairedTest, holm, paired
 from notbugs.measure.rank import feature_rank
 from notbugs.measure.relabelled import relabelled_accuracy
-from notbugs.measure.repeats import OverSeeds, over_seeds
+from notbugs.measure.repeats import OverSeeds, SeedDifference, over_seeds, welch
 from notbugs.measure.sets import measure_set
 from notbugs.measure.shares import SetCarried, carried, ends
 from notbugs.measure.spatial import SpatialAccuracy, spatial_accuracy
@@ -55,6 +55,7 @@ __all__ = [
     "OverSeeds",
     "PairedTest",
     "Proportion",
+    "SeedDifference",
     "SetCarried",
     "Sign",
     "SpatialAccuracy",
@@ -77,6 +78,7 @@ __all__ = [
     "feature_rank",
     "filter_accuracy",
     "function_features",
+    "holm",
     "layer",
     "leakage",
     "linear_features",
@@ -96,5 +98,6 @@ __all__ = [
     "spatial_accuracy",
     "transfer",
     "usefulness",
+    "welch",
     "wilson",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from notbugs.errors import must
+from notbugs.errors import check_number, must
 from notbugs.measure.statistics import scipy_stats, wilson
 
 
@@ -66,6 +67,32 @@ def paired(first: Tensor, second: Tensor) -> PairedTest:
         high=high,
         p_value=float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0,
     )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p values of several tests, each raised so far that all may be read together (Holm 1979).
+
+    Where none of the hypotheses is false, the chance that any of them comes out below 0.05 is at most 0.05, however
+    the tests depend on each other.
+
+    Parameters
+    ----------
+    p_values : sequence of float
+        One for each test, in [0, 1].
+
+    Raises
+    ------
+    InputError
+        If one is not in [0, 1].
+    """
+    for value in p_values:
+        if check_number("p_values", value) > 1:
+            raise must("p_values", "be between 0 and 1", value)
+    found, largest = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        largest = max(largest, (len(p_values) - rank) * p_values[place])
+        found[place] = min(1.0, largest)
+    return found
 
 
 def _interval(both: int, first_only: int, second_only: int, n: int) -> tuple[float, float]:

@@ -28,6 +28,44 @@ class OverSeeds(BaseModel):
         return f"{self.mean:.4g} ± {self.deviation:.2g} [{self.low:.4g}, {self.high:.4g}], {self.n} seeds"
 
 
+class SeedDifference(BaseModel):
+    """The mean of one recipe's seeds minus that of another's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    difference: float
+    low: float = Field(description="of its 95 % interval (Welch 1947)")
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.4g} [{self.low:+.4g}, {self.high:+.4g}]"
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> SeedDifference:
+    """The difference of two means over seeds, with Welch's t interval: their spreads may differ.
+
+    Parameters
+    ----------
+    first, second : sequence of float
+        One value for each seed, at least two of each, taken as independent and about normal.
+
+    Raises
+    ------
+    InputError
+        If there are fewer, one is not finite, or SciPy is not installed.
+    """
+    if min(len(first), len(second)) < 2:
+        raise must("values", "be at least two of each", (len(first), len(second)))
+    one, other = over_seeds(first), over_seeds(second)
+    squares = [(item.deviation or 0) ** 2 / item.n for item in (one, other)]
+    difference, error = one.mean - other.mean, math.sqrt(sum(squares))
+    if not error:
+        return SeedDifference(difference=difference, low=difference, high=difference)
+    freedom = error**4 / sum(square**2 / (item.n - 1) for square, item in zip(squares, (one, other), strict=True))
+    half = float(scipy_stats().t.ppf(0.975, freedom)) * error
+    return SeedDifference(difference=difference, low=difference - half, high=difference + half)
+
+
 def over_seeds(values: Sequence[float]) -> OverSeeds:
     """Mean, standard deviation and the t interval of the mean.
 

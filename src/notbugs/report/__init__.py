@@ -64,6 +64,42 @@ def write_transfer(folder: Path) -> Path:
     return path
 
 
+def write_comparison(folder: Path) -> Path:
+    """Write `compare.html` beside the `compare.json` of `notbugs compare`, from it alone, and return its path.
+
+    Raises
+    ------
+    InputError
+        If a library of the page is missing, or `compare.json` is missing or malformed.
+    """
+    require_extra()
+    from notbugs.files import write_text
+    from notbugs.report.compare import render_comparison
+    from notbugs.report.reading import read_comparison
+
+    path = folder / "compare.html"
+    write_text(path, render_comparison(read_comparison(folder / "compare.json")))
+    return path
+
+
+def write_tune(folder: Path) -> Path:
+    """Write `tune.html` beside the `tune.json` of `notbugs tune`, from it alone, and return its path.
+
+    Raises
+    ------
+    InputError
+        If a library of the page is missing, or `tune.json` is missing or malformed.
+    """
+    require_extra()
+    from notbugs.files import write_text
+    from notbugs.report.page import render_tune
+    from notbugs.report.reading import read_tuned
+
+    path = folder / "tune.html"
+    write_text(path, render_tune(read_tuned(folder / "tune.json")))
+    return path
+
+
 def write_audit_page(folder: Path) -> Path:
     """Write `audit.html` into the folder of an audit and return its path.
 

@@ -17,10 +17,13 @@ from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
 from notbugs.report.reading import Arrays
+from notbugs.report.sections import Section
 from notbugs.report.transfer import transfer_section
+from notbugs.report.tune import tune_section
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.recipe import flat
 from notbugs.study.results import Proportion, Results, Spread
+from notbugs.study.tuning import Tuned
 
 BIBTEX = f"""\
 @software{{notbugs,
@@ -55,7 +58,16 @@ def render(results: Results, gallery: Arrays | None) -> str:
 
 def render_transfer(found: TransferFound) -> str:
     """The page of `notbugs transfer` as HTML."""
-    return environment().get_template("transfer.html.j2").render(section=transfer_section(found))
+    return _section_page(transfer_section(found), "notbugs transfer")
+
+
+def render_tune(found: Tuned) -> str:
+    """The page of `notbugs tune` as HTML."""
+    return _section_page(tune_section(found), "notbugs tune")
+
+
+def _section_page(section: Section, command: str) -> str:
+    return environment().get_template("section.html.j2").render(section=section, command=command)
 
 
 def class_names(classes: Any) -> list[str]:

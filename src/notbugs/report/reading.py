@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
 from notbugs.study.auditing import AuditFile
+from notbugs.study.comparing import Comparison
 from notbugs.study.instruments.transfer import TransferFound
-from notbugs.study.results import Results
+from notbugs.study.reading import read_json
+from notbugs.study.reading import read_results as read_results
+from notbugs.study.tuning import Tuned
 
-Made = TypeVar("Made", bound=BaseModel)
 Arrays = dict[str, NDArray[np.generic]]
-
-
-def read_results(path: Path) -> Results:
-    """Read `results.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not a results file of this version of notbugs.
-    """
-    return _read(path, Results, "a results", "study")
 
 
 def read_audit(path: Path) -> AuditFile:
@@ -39,7 +28,7 @@ def read_audit(path: Path) -> AuditFile:
     InputError
         If the file is missing, or is not one of this version of notbugs.
     """
-    return _read(path, AuditFile, "an audit", "audit")
+    return read_json(path, AuditFile, "an audit", "audit")
 
 
 def read_transfer(path: Path) -> TransferFound:
@@ -50,21 +39,29 @@ def read_transfer(path: Path) -> TransferFound:
     InputError
         If the file is missing, or is not one of this version of notbugs.
     """
-    return _read(path, TransferFound, "a transfer", "transfer")
+    return read_json(path, TransferFound, "a transfer", "transfer")
 
 
-def _read(path: Path, kind: type[Made], name: str, work: str) -> Made:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InputError(f"There is no {path}. Give the folder of a finished {work}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise InputError(
-            f"{path} is not {name} file that this version of notbugs reads: {where}: {first['msg']}. "
-            f"Give the command of the {work} again."
-        ) from error
+def read_comparison(path: Path) -> Comparison:
+    """Read `compare.json`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not one of this version of notbugs.
+    """
+    return read_json(path, Comparison, "a comparison", "comparison")
+
+
+def read_tuned(path: Path) -> Tuned:
+    """Read `tune.json`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not one of this version of notbugs.
+    """
+    return read_json(path, Tuned, "a tuning", "tuning")
 
 
 def read_gallery(path: Path) -> Arrays | None:

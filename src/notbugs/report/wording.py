@@ -18,6 +18,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def signed(difference: float) -> str:
+    """A difference of shares in points, with its sign: 0.012 is `+1.2`."""
+    return f"{100 * difference:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
+
+
 def quoted(measured: Row | Proportion) -> str:
     """A proportion in a sentence, with its 95 % interval: `90.0 % (86.5 to 92.7)`."""
     value = measured.accuracy if isinstance(measured, Row) else measured.value

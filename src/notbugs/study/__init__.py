@@ -2,8 +2,11 @@
 
 from notbugs.study.auditing import AuditFile, AuditJob, audit_one, audit_table
 from notbugs.study.chain import run
+from notbugs.study.compared import Comparison
+from notbugs.study.comparing import compare
 from notbugs.study.recipe import Recipe, Settings, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
+from notbugs.study.seeds import with_seeds
 from notbugs.study.single import (
     BuildJob,
     EvaluateJob,
@@ -16,11 +19,13 @@ from notbugs.study.single import (
     verify_one,
 )
 from notbugs.study.transferring import TransferJob, transfer_one
+from notbugs.study.tuning import TuneJob, tune
 
 __all__ = [
     "AuditFile",
     "AuditJob",
     "BuildJob",
+    "Comparison",
     "EvaluateJob",
     "Kind",
     "Recipe",
@@ -28,10 +33,12 @@ __all__ = [
     "Settings",
     "TrainJob",
     "TransferJob",
+    "TuneJob",
     "VerifyJob",
     "audit_one",
     "audit_table",
     "build_one",
+    "compare",
     "evaluate_one",
     "folder_name",
     "json_schema",
@@ -40,5 +47,7 @@ __all__ = [
     "run",
     "train_one",
     "transfer_one",
+    "tune",
     "verify_one",
+    "with_seeds",
 ]

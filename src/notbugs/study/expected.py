@@ -25,7 +25,7 @@ def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectat
     """
     if not recipe.expected:
         return None
-    departures = [*recipe.departures, *(["data"] if data != recipe.expected_data else [])]
+    departures = [*recipe.departures, *(["data"] if recipe.expected_data not in ("", data) else [])]
     found = {(row.classifier, row.attack.eps if row.attack else 0.0): row for row in rows}
     compared = [] if departures else [_against(item, found[item.classifier, item.radius]) for item in recipe.expected]
     return Expectations(time=recipe.expected_time, departures=departures, compared=compared)

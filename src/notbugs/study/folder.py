@@ -42,6 +42,7 @@ class StudyFolder:
         study.json              data, versions and device of the run
         stages/NAME.json        what each finished stage measured, and how long it took
         classifiers/NAME.safetensors
+        outcomes/NAME.safetensors  what became of each test image
         sets/NAME/              constructed sets
         results.json, gallery.safetensors, report.html
 

@@ -12,10 +12,11 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, must
-from notbugs.measure import Accuracy, evaluate
+from notbugs.measure import Accuracy, outcomes
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.folder import StudyFolder
+from notbugs.study.outcomes import write_outcomes
 from notbugs.study.recipe import Recipe, Section
 from notbugs.study.sections import Architecture
 from notbugs.training import Training, train
@@ -89,11 +90,11 @@ class Lab:
         return self._classifiers[name]
 
     def evaluate(self, name: str, classifier: Classifier) -> list[Accuracy]:
-        """Clean and robust accuracy on the test images, as the recipe says."""
+        """Clean and robust accuracy on the test images, as the recipe says; what became of each image is kept."""
         asked = self.recipe.evaluation
 
         def work(progress: Progress) -> list[dict[str, Any]]:
-            found = evaluate(
+            kept = outcomes(
                 classifier,
                 self.data.test,
                 norm=asked.norm,
@@ -104,6 +105,8 @@ class Lab:
                 seed=self.seed,
                 progress=progress,
             )
+            write_outcomes(self.folder.path, name, kept, self.data.test)
+            found = [item.accuracy for item in kept]
             self.folder.console.say(f"{name}: " + ", ".join(str(item).split(", n=")[0] for item in found))
             return [item.model_dump() for item in found]
 

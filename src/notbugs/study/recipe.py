@@ -77,7 +77,7 @@ class Recipe(Settings):
     """Settings, and what they are expected to give."""
 
     expected_time: str = Field("", description="How long the study takes, and on what.")
-    expected_data: str = Field("", description="Name of the data set that the expectations are of, copies included.")
+    expected_data: str = Field("", description="Name of the data set that the expectations are of; any if not given.")
     expected: tuple[Expected, ...] = ()
     departures: tuple[str, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
 
@@ -181,8 +181,6 @@ def _check_expected(recipe: Recipe, where: str) -> None:
     radii = {item.radius for item in recipe.expected} - {0.0, *recipe.evaluation.radii}
     if radii and not recipe.departures:
         raise InputError(f"{where}: The 'expected' must be at radii of the evaluation. Got {min(radii):g} instead.")
-    if not recipe.expected_data:
-        raise InputError(f"{where}: The 'expected' need the name of their data set. Set expected_data.")
 
 
 def _validate(values: dict[str, Any], where: str) -> Recipe:

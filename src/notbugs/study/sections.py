@@ -51,6 +51,7 @@ class Source(_Section):
 
     data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
+    groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
     train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
     test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
     heldout: float = Field(
@@ -63,7 +64,7 @@ class Source(_Section):
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
-        data = data_room.load(self.data, size=self.size, progress=progress)
+        data = data_room.load(self.data, size=self.size, groups=self.groups, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
         return data.take(self.train_images, self.test_images, self.seed)

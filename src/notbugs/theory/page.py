@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from notbugs.files import write_json, write_text
 from notbugs.theory.charts import charts
 from notbugs.theory.experiments import Numbers, compute, live_pair, panel
 from notbugs.theory.svg import panel_svg
+
+_computed = cache(compute)  # studies with several seeds have the same page
 
 _LEGEND = (
     ("true", "true Gaussian"),
@@ -63,7 +66,7 @@ def write_theory_page(folder: Path | str, seed: int = 0) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"The 'folder' must be a folder. Got the file {str(folder)!r} instead.")
     _environment()
-    numbers = compute(seed)
+    numbers = _computed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "theory.json", numbers)
     page = folder / "theory.html"

@@ -26,6 +26,10 @@ from notbugs.training.together import pieces, together
 CHECKPOINT_SECONDS = 15.0
 
 
+class Diverged(InputError):
+    """The loss of a training run is no longer finite."""
+
+
 def train(
     classifier: Classifier,
     images: Images,
@@ -61,8 +65,10 @@ def train(
 
     Raises
     ------
+    Diverged
+        If the loss stops being finite.
     InputError
-        If the loss stops being finite, or the checkpoint belongs to another run.
+        If the checkpoint belongs to another run.
     """
     settings = settings or Training()
     optimizer = torch.optim.SGD(
@@ -82,7 +88,7 @@ def train(
         for epoch in range(first, settings.epochs):
             loss = _epoch(classifier, shared, optimizer, images, settings, epoch, seed, progress)
             if not torch.isfinite(loss):
-                raise InputError(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
+                raise Diverged(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
                 adversary = guarded(classifier, images, settings.adversary, seed, epoch)
                 settings = settings.model_copy(update={"adversary": adversary})

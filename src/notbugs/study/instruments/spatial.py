@@ -40,9 +40,7 @@ class SpatialResult(_Model):
 def measure(lab: Lab) -> SpatialResult:
     """Every classifier asked for, one stage each; before them the one that is trained with transformations."""
     asked = lab.recipe.instruments.spatial
-    names = list(dict.fromkeys(asked.classifiers))
-    for name in names:
-        lab.classifier(name)  # a wrong name is refused before work
+    names: list[str] = list(dict.fromkeys(asked.classifiers))
     training = None
     if asked.train:
         training = SpatialTraining(degrees=asked.degrees, pixels=asked.pixels, tries=asked.train)

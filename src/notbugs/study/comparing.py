@@ -1,0 +1,272 @@
+"""Several finished studies side by side: what differs, over seeds, and image by image."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from notbugs.errors import InputError, must
+from notbugs.files import only_writer, write_text
+from notbugs.measure import Outcome, Proportion, holm, over_seeds, paired, welch
+from notbugs.measure.statistics import scipy_stats
+from notbugs.study.compared import (
+    ComparedStudy,
+    Comparison,
+    Contrast,
+    ContrastRow,
+    Of,
+    OverSeedsRow,
+    PairRow,
+    SeedGroup,
+    Setting,
+    SideBySide,
+    StudyPair,
+)
+from notbugs.study.folder import Console, check_writable
+from notbugs.study.outcomes import KeptOutcomes, read_outcomes
+from notbugs.study.reading import read_results
+from notbugs.study.recipe import flat
+from notbugs.study.results import Results, Row
+
+DRAWN = ("train_images", "test_images", "heldout")
+"""Settings by which the seed of a recipe draws images."""
+
+
+def compare(folders: Sequence[Path], out: Path, console: Console) -> Comparison:
+    """Compare finished studies from their files alone, and write `compare.json` into `out`.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Of two studies or more.
+    out : Path
+        The folder to write; what it has besides is left as it is.
+    console : Console
+        Told how far the work is.
+
+    Raises
+    ------
+    InputError
+        Before anything is written: if there are fewer than two studies, one is given twice or is not finished, a file
+        is damaged, or SciPy is not installed.
+    """
+    if len(folders) < 2:
+        raise must("studies", "be two or more", [str(folder) for folder in folders])
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise must("studies", "be different folders", [str(folder) for folder in folders])
+    check_writable(out)
+    scipy_stats()
+    with console.stage(f"compare {len(folders)} studies") as progress:
+        studies = []
+        for number, folder in enumerate(folders, 1):
+            studies.append(_Study(folder, read_results(folder / "results.json")))
+            progress(number, len(folders))
+        found = _compared(studies, out)
+    with only_writer(out):
+        write_text(out / "compare.json", found.model_dump_json(indent=2, by_alias=True) + "\n")
+    return found
+
+
+@dataclass(frozen=True)
+class _Study:
+    """A finished study, as its folder has it."""
+
+    folder: Path
+    results: Results
+
+    @cached_property
+    def rows(self) -> dict[Of, Row]:
+        """Every accuracy; of several attacks at one radius the one that leaves least."""
+        found: dict[Of, Row] = {}
+        for row in self.results.rows:
+            key = _of(row)
+            if key not in found or row.accuracy < found[key].accuracy:
+                found[key] = row
+        return found
+
+    @cached_property
+    def kept(self) -> dict[str, KeptOutcomes | None]:
+        """What became of every image, by classifier."""
+        names = dict.fromkeys(row.classifier for row in self.results.rows)
+        return {name: read_outcomes(self.folder, name) for name in names}
+
+    def survived(self, key: Of) -> Tensor | None:
+        """Shape (image,), bool; None where it was not kept."""
+        kept, row = self.kept[key.classifier], self.rows[key]
+        found = next((item for item in kept.outcomes if item.attack == row.attack), None) if kept else None
+        if found and not _belongs(found, row):
+            file = self.folder / "outcomes" / f"{key.classifier}.safetensors"
+            raise InputError(f"{file} does not belong to results.json beside it. Delete it to compare without it.")
+        return found.survived if found else None
+
+    def is_repeat_of(self) -> str:
+        """Equal for studies that differ in their seed alone."""
+        study = self.results.study
+        recipe = {name: value for name, value in study.recipe.items() if name != "seed"}
+        data = dict(study.data)
+        if _drawn(study.recipe):
+            data.pop("fingerprint", None)
+        return json.dumps([recipe, data], sort_keys=True)
+
+
+def _compared(studies: list[_Study], out: Path) -> Comparison:
+    groups = _groups(studies)
+    return Comparison(
+        studies=_described(studies, out),
+        settings=_settings(studies),
+        measures=[_side_by_side(studies, key) for key in _keys(studies)],
+        groups=groups,
+        contrasts=[_contrast(groups, *pair) for pair in combinations(range(len(groups)), 2)],
+        pairs=_adjusted([_pair(studies, *pair) for pair in combinations(range(len(studies)), 2)]),
+    )
+
+
+def _described(studies: list[_Study], out: Path) -> list[ComparedStudy]:
+    names = [study.folder.resolve().name for study in studies]
+    labels = names if len(set(names)) == len(names) else [str(study.folder) for study in studies]
+    return [_describe(study, label, out) for study, label in zip(studies, labels, strict=True)]
+
+
+def _describe(study: _Study, label: str, out: Path) -> ComparedStudy:
+    info, rows = study.results.study, study.results.rows
+    variant = info.data.get("variant")
+    return ComparedStudy(
+        label=label,
+        folder=os.path.relpath(study.folder, out),
+        recipe=info.name,
+        data=f"{info.data['name']} ({variant})" if variant else str(info.data["name"]),
+        architecture=str(info.architecture["name"]),
+        seed=info.seeds[0],
+        train=info.data["train"],
+        test=info.data["test"],
+        test_set=rows[0].test_set if rows else "test",
+        created=info.created,
+        device=info.device,
+        has_outcomes=any(study.kept.values()),
+    )
+
+
+def _settings(studies: list[_Study]) -> list[Setting]:
+    """Settings of the recipe first, then what the data and the machines were."""
+    infos = [study.results.study for study in studies]
+    machines = [{"device": info.device, "threads": info.threads, "versions": info.versions} for info in infos]
+    return [
+        *_differing("recipe", [info.recipe for info in infos]),
+        *_differing("data", [{key: info.data[key] for key in info.data if key != "source"} for info in infos]),
+        *_differing("machine", machines),
+    ]
+
+
+def _differing(part: Any, given: Sequence[dict[str, Any]]) -> list[Setting]:
+    levels = [flat(values) for values in given]
+    names = dict.fromkeys(name for level in levels for name in level)
+    found = [Setting(part=part, name=name, values=[level.get(name) for level in levels]) for name in names]
+    return [setting for setting in found if any(value != setting.values[0] for value in setting.values)]
+
+
+def _keys(studies: Iterable[_Study]) -> list[Of]:
+    """Every accuracy that any of them has."""
+    return list(dict.fromkeys(key for study in studies for key in study.rows))
+
+
+def _side_by_side(studies: list[_Study], key: Of) -> SideBySide:
+    rows = [study.rows.get(key) for study in studies]
+    shares = [row and Proportion(value=row.accuracy, low=row.low, high=row.high, n=row.n) for row in rows]
+    return SideBySide(**dict(key), shares=shares, attacks=[row and row.attack for row in rows])
+
+
+def _groups(studies: list[_Study]) -> list[SeedGroup]:
+    """Of every recipe that was run with two seeds or more; a seed that was run twice counts once."""
+    found: dict[str, dict[int, int]] = {}
+    for place, study in enumerate(studies):
+        found.setdefault(study.is_repeat_of(), {}).setdefault(study.results.study.seeds[0], place)
+    groups = [_group(studies, places) for places in found.values() if len(places) > 1]
+    return [group for group in groups if group.rows]
+
+
+def _group(studies: list[_Study], places: dict[int, int]) -> SeedGroup:
+    members = [studies[place] for place in places.values()]
+    infos = [member.results.study for member in members]
+    rows = []
+    for key in _keys(members):
+        if all(key in member.rows for member in members):
+            values = [member.rows[key].accuracy for member in members]
+            rows.append(OverSeedsRow(**dict(key), values=values, over=over_seeds(values)))
+    return SeedGroup(
+        studies=list(places.values()),
+        seeds=list(places),
+        same_images=len({info.data.get("fingerprint") for info in infos}) == 1,
+        drawn=_drawn(infos[0].recipe),
+        rows=rows,
+    )
+
+
+def _contrast(groups: list[SeedGroup], first: int, second: int) -> Contrast:
+    mine, theirs = ({row.of: row for row in groups[place].rows} for place in (first, second))
+    rows = [
+        ContrastRow(**dict(key), difference=welch(mine[key].values, theirs[key].values))
+        for key in mine
+        if key in theirs
+    ]
+    return Contrast(first=first, second=second, rows=rows)
+
+
+def _pair(studies: list[_Study], first: int, second: int) -> StudyPair:
+    one, other = studies[first], studies[second]
+    rows, untested = [], dict[str, None]()
+    for key in (key for key in one.rows if key in other.rows):
+        tested = _tested(one, other, key)
+        if isinstance(tested, str):
+            untested[tested] = None
+        else:
+            rows.append(tested)
+    return StudyPair(first=first, second=second, rows=rows, untested=list(untested))
+
+
+def _tested(one: _Study, other: _Study, key: Of) -> PairRow | str:
+    """The test, or why there is none."""
+    kept = one.kept[key.classifier], other.kept[key.classifier]
+    if not (kept[0] and kept[1]):
+        return "what became of each image is not on disk"
+    if kept[0].test_images != kept[1].test_images:
+        return "the test images are others"
+    mine, theirs = one.survived(key), other.survived(key)
+    if one.rows[key].attack != other.rows[key].attack or mine is None or theirs is None:
+        return "the attacks are others"
+    return PairRow(**dict(key), attack=one.rows[key].attack, test=paired(mine, theirs), adjusted=1.0)
+
+
+def _adjusted(pairs: list[StudyPair]) -> list[StudyPair]:
+    """With the p values of all tests adjusted together."""
+    values = iter(holm([row.test.p_value for pair in pairs for row in pair.rows]))
+    return [
+        pair.model_copy(update={"rows": [row.model_copy(update={"adjusted": next(values)}) for row in pair.rows]})
+        for pair in pairs
+    ]
+
+
+def _of(row: Row) -> Of:
+    attack = row.attack
+    return Of(
+        classifier=row.classifier,
+        train_set=row.train_set,
+        training=row.training,
+        norm=attack.norm if attack else None,
+        eps=attack.eps if attack else 0.0,
+    )
+
+
+def _belongs(found: Outcome, row: Row) -> bool:
+    return len(found.survived) == row.n and int(found.survived.sum()) == round(row.accuracy * row.n)
+
+
+def _drawn(recipe: dict[str, Any]) -> list[str]:
+    return [name for name in DRAWN if recipe.get(name)]

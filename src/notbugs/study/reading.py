@@ -1,0 +1,45 @@
+"""The JSON files that a study, or a tool beside it, left; checked as they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from notbugs.errors import InputError
+from notbugs.study.results import Results
+
+Made = TypeVar("Made", bound=BaseModel)
+
+
+def read_results(path: Path) -> Results:
+    """Read `results.json`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not a results file of this version of notbugs.
+    """
+    return read_json(path, Results, "a results", "study")
+
+
+def read_json(path: Path, kind: type[Made], name: str, work: str) -> Made:
+    """Read a file that holds one `kind`; errors call it a `name` file, and name the `work` that writes it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or malformed.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise InputError(f"There is no {path}. Give the folder of a finished {work}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(
+            f"{path} is not {name} file that this version of notbugs reads: {where}: {first['msg']}. "
+            f"Give the command of the {work} again."
+        ) from error

@@ -1,0 +1,26 @@
+"""One recipe with several seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from notbugs.errors import check_count
+from notbugs.measure.statistics import scipy_stats
+from notbugs.study.recipe import Recipe
+
+
+def with_seeds(recipe: Recipe, count: int, out: Path) -> dict[Path, Recipe]:
+    """The folder and the recipe of each of `count` studies, with the recipe's seed and those after it.
+
+    One study has `out` for itself; each of several has `out/seed-SEED`.
+
+    Raises
+    ------
+    InputError
+        If `count` is below 1, or there are several and SciPy, which their comparison needs, is not installed.
+    """
+    if check_count("seeds", count) == 1:
+        return {out: recipe}
+    scipy_stats()
+    seeds = range(recipe.seed, recipe.seed + count)
+    return {out / f"seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}

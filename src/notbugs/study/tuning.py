@@ -1,0 +1,208 @@
+"""`notbugs tune`: how much what is learned from a constructed set depends on learning rate and architecture."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from notbugs.classifier import Classifier
+from notbugs.construct import ConstructedSet
+from notbugs.data import Data, Images
+from notbugs.errors import must
+from notbugs.files import only_writer, write_text
+from notbugs.measure import Proportion, evaluate
+from notbugs.progress import Progress
+from notbugs.search.fit import check_fits
+from notbugs.seeds import derive
+from notbugs.study.asked import Matched, Relabelled
+from notbugs.study.folder import Console, StudyFolder, check_writable
+from notbugs.study.machine import find_device, surroundings
+from notbugs.study.recipe import Recipe, read_recipe
+from notbugs.study.sections import Architecture
+from notbugs.training import Training, train
+from notbugs.training.loop import Diverged
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TuneJob(_Model):
+    """What is tried: every combination."""
+
+    sets: tuple[Relabelled | Matched, ...] = Field(
+        ("D_rand", "D_det"), min_length=1, description="Of the study, each on its own."
+    )
+    learning_rates: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        (0.01, 0.03, 0.1, 0.3), min_length=1, description="Largest learning rates."
+    )
+    architectures: tuple[str, ...] = Field(
+        (), description="A name and options, as 'cnn width=8 stride=2'; the study's own if not given."
+    )
+    epochs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="Passes over the data; the study's own if not given."
+    )
+    heldout: float = Field(0.2, gt=0, lt=1, description="Share of each set that is held out to choose by.")
+
+
+class Point(_Model):
+    """One classifier, trained on what is not held out of a set."""
+
+    train_set: Literal["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+    architecture: str
+    epochs: int
+    lr: float
+    heldout: Proportion | None = Field(description="accuracy on what is held out, the set's labels; null: it diverged")
+    test: Proportion | None = Field(description="accuracy on the untouched test images, true labels")
+    seconds: float
+
+    def __str__(self) -> str:
+        """Where it is."""
+        return f"{self.architecture}, learning rate {self.lr:g}, {self.epochs} epoch{'s' * (self.epochs > 1)}"
+
+
+class Tuned(_Model):
+    """The whole of `tune.json`: what was tried, in the order of `sets`."""
+
+    study: str
+    data: str
+    test_set: str
+    seed: int
+    share: float = Field(description="of each set that was held out")
+    points: list[Point]
+
+    @property
+    def sets(self) -> list[str]:
+        """Which sets."""
+        return list(dict.fromkeys(point.train_set for point in self.points))
+
+    def of(self, name: str) -> list[Point]:
+        """The points of one set."""
+        return [point for point in self.points if point.train_set == name]
+
+    def chosen(self, name: str) -> Point | None:
+        """The point that is most accurate on what was held out of a set; of equal ones the first."""
+        return max(self._measured(name), key=lambda at: _value(at.heldout), default=None)
+
+    def best(self, name: str) -> Point | None:
+        """The point that is most accurate on the test images, which nothing may be chosen by."""
+        return max(self._measured(name), key=lambda at: _value(at.test), default=None)
+
+    def _measured(self, name: str) -> list[Point]:
+        return [at for at in self.of(name) if at.heldout]
+
+    def lines(self) -> Iterator[str]:
+        """For a terminal: every point, and which one the held-out split chooses."""
+        for name in self.sets:
+            for at in self.of(name):
+                mark = " <- chosen by the held-out split" if at is self.chosen(name) else ""
+                found = f"held out {at.heldout}, test {at.test}" if at.heldout else "diverged"
+                yield f"{name}, {at}: {found}{mark}"
+
+
+def _value(share: Proportion | None) -> float:
+    return share.value if share else 0.0
+
+
+def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
+    """Try every combination on sets of a study that was run, and write `tune/tune.json` into its folder.
+
+    A part of each set is held out, with the set's own labels, to choose by; the test images are only looked at. Every
+    classifier has the same initial weights and order of images. The same job again goes on where a killed one stopped,
+    and further learning rates or architectures add to what is there.
+
+    Parameters
+    ----------
+    study : Path
+        The folder of a study whose sets are built.
+
+    Raises
+    ------
+    InputError
+        Before any work: if the folder holds no such study, or an architecture does not fit the images.
+    """
+    out = study / "tune"
+    check_writable(out)
+    architectures = [Architecture.parse(text).check() for text in job.architectures]
+    recipe, sets = _read_study(study, job)
+    with console.stage("read the data") as progress:
+        data = recipe.read(progress)
+    trials = list(
+        itertools.product(
+            dict.fromkeys(job.sets),
+            architectures or [recipe.architecture],
+            job.epochs or (recipe.constructed.epochs,),
+            sorted(set(job.learning_rates)),
+        )
+    )
+    for _, architecture, *_ in trials[: len(trials) // len(sets)]:
+        check_fits(architecture.new(data, recipe.seed, recipe), data.train, len(data.classes))
+    with only_writer(out):
+        folder = StudyFolder(out, console, stages=len(trials))
+        folder.claim(recipe, surroundings(recipe.data, data, find_device(recipe.device)))
+        splits = {
+            name: replace(data, train=made.images).hold_out(job.heldout, recipe.seed) for name, made in sets.items()
+        }
+        points = [
+            _tried(folder, recipe, data, splits[name], name, architecture, _settings(recipe, epochs, lr), job.heldout)
+            for name, architecture, epochs, lr in trials
+        ]
+        names = {"study": recipe.name, "data": data.title, "test_set": data.test_name, "seed": recipe.seed}
+        found = Tuned(**names, share=job.heldout, points=points)
+        write_text(out / "tune.json", found.model_dump_json(indent=2) + "\n")
+    return found
+
+
+def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
+    if not (folder / "recipe.toml").exists():
+        raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.")
+    sets: dict[str, ConstructedSet] = {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
+    return read_recipe(folder / "recipe.toml"), sets
+
+
+def _settings(recipe: Recipe, epochs: int, lr: float) -> Training:
+    return recipe.constructed.model_copy(update={"epochs": epochs, "lr": lr})
+
+
+def _tried(
+    folder: StudyFolder,
+    recipe: Recipe,
+    data: Data,
+    split: Data,
+    train_set: Any,
+    architecture: Architecture,
+    settings: Training,
+    share: float,
+) -> Point:
+    """Train once and measure twice; kept as a stage, without the weights."""
+    at = f"{train_set} {architecture} epochs={settings.epochs} lr={settings.lr:g}"
+    name = re.sub(r"[^\w.=-]+", "_", f"{at} heldout={share:g}")
+
+    def work(progress: Progress) -> dict[str, Any]:
+        began = time.monotonic()
+        classifier = architecture.new(data, derive(recipe.seed, "init", "tune"), recipe)
+        checkpoint = folder.path / f"{name}.unfinished.safetensors"
+        seed = derive(recipe.seed, "train", "tune")
+        try:
+            train(classifier, split.train, settings, seed=seed, checkpoint=checkpoint, progress=progress)
+        except Diverged:
+            checkpoint.unlink(missing_ok=True)
+            measured = dict.fromkeys(("heldout", "test"))
+        else:
+            measured = {"heldout": _accuracy(classifier, split.test), "test": _accuracy(classifier, data.test)}
+        return {**measured, "seconds": round(time.monotonic() - began, 2)}
+
+    found = folder.stage(name, at, work)
+    where = {"train_set": train_set, "architecture": str(architecture), "epochs": settings.epochs, "lr": settings.lr}
+    return Point(**where, **found)
+
+
+def _accuracy(classifier: Classifier, images: Images) -> dict[str, Any]:
+    return evaluate(classifier, images)[0].share.model_dump()

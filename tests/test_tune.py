@@ -1,0 +1,139 @@
+"""Learning rates and architectures on a study's sets, chosen by what is held out of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from notbugs import construct, study
+from notbugs.__main__ import main
+from notbugs.console import TerminalConsole
+from notbugs.errors import InputError
+from notbugs.report.page import render_tune
+from notbugs.report.tune import tune_section
+from notbugs.study import TuneJob, tuning
+from notbugs.study.tuning import Point, Tuned
+from notbugs.threat import L2
+from notbugs.training import new_classifier
+from tests.fakes import proportion
+from tests.test_study import tiny
+
+QUIET = TerminalConsole(quiet=True)
+SMALL = ("cnn width=2 features=4", "cnn width=4 features=4")
+QUICK = ["--epochs", "1", "--learning-rates", "0.01", "0.1", "--architectures", *SMALL, "--sets", "D_det"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What a study leaves that was killed after it had built D_det."""
+    made, recipe = tmp_path_factory.mktemp("tune"), tiny()
+    (made / "recipe.toml").write_text(recipe.toml())
+    data = recipe.read()
+    source = new_classifier(data, "cnn", width=4, features=6)
+    construct.relabel(source, data, made / "sets" / "D_det", targets="next", threat=L2(0.5))
+    return made
+
+
+def point(heldout: float | None, test: float | None, **where) -> Point:
+    shares = [None if share is None else proportion(share, 100) for share in (heldout, test)]
+    values = {"train_set": "D_det", "architecture": "cnn", "epochs": 3, "lr": 0.1, "seconds": 1.0} | where
+    return Point(**values, heldout=shares[0], test=shares[1])
+
+
+def tuned(*points: Point) -> Tuned:
+    return Tuned(study="a", data="digits", test_set="test", seed=0, share=0.2, points=points)
+
+
+def test_the_heldout_split_chooses_and_the_test_images_do_not():
+    points = point(0.9, 0.1, lr=0.01), point(0.8, 0.7, lr=0.1), point(None, None, lr=3.0)
+    found = tuned(*points, point(0.1, 0.9, train_set="D_rand"))
+    assert found.chosen("D_det") is points[0]
+    assert found.best("D_det") is points[1]
+    assert found.sets == ["D_det", "D_rand"]
+    assert [line.endswith("<- chosen by the held-out split") for line in found.lines()] == [True, False, False, True]
+    reading = tune_section(found).reading
+    assert "from 10.0 to 70.0" in reading[0]
+    assert "chooses cnn, learning rate 0.01" in reading[1]
+    assert "intervals overlap with its: 1, with 70.0 to 70.0" in reading[2]
+    assert "Most accurate on the test images, which choose nothing: cnn, learning rate 0.1" in reading[3]
+    assert "overlap" not in reading[3]
+
+
+def test_equal_points_are_chosen_in_their_order():
+    assert tuned(point(0.5, 0.1, lr=0.01), point(0.5, 0.9, lr=0.1)).chosen("D_det").lr == 0.01
+
+
+def test_the_page_has_every_point_and_survives_runs_that_all_diverged():
+    page = render_tune(tuned(point(0.9, 0.312, lr=0.01), point(0.8, 0.7, lr=0.1), point(None, None, lr=3.0)))
+    assert page.count("<svg") == 2
+    for text in ("31.0", "70.0", "diverged", "<script"):
+        assert (text in page) == (text != "<script")
+    gone = render_tune(tuned(point(None, None)))
+    assert "every training run diverged" in gone
+    assert "<svg" not in gone
+
+
+def test_every_combination_is_tried_and_resumed(folder, monkeypatch, capsys):
+    kept, calls = tuning.train, []
+
+    def killed(*arguments, **options):
+        calls.append(arguments[1])
+        if len(calls) == 3:
+            raise OSError("killed")
+        return kept(*arguments, **options)
+
+    monkeypatch.setattr(tuning, "train", killed)
+    with pytest.raises(OSError, match="killed"):
+        main(["tune", str(folder), "--quiet", *QUICK])
+    assert not (folder / "tune" / "tune.json").exists()
+    assert main(["tune", str(folder), "--quiet", *QUICK]) == 0
+    assert capsys.readouterr().out == f"{folder / 'tune' / 'tune.html'}\n"
+    assert len(calls) == 5
+    found = Tuned.model_validate_json((folder / "tune" / "tune.json").read_text())
+    assert [(at.architecture, at.lr) for at in found.points] == [(name, lr) for name in SMALL for lr in (0.01, 0.1)]
+    assert {at.heldout.n for at in found.points} == {30}
+    assert {at.test.n for at in found.points} == {40}
+    assert {len(images) for images in calls} == {120}
+    monkeypatch.setattr(tuning, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert study.tune(
+        folder, TuneJob(sets=("D_det",), epochs=(1,), learning_rates=(0.1,), architectures=SMALL[:1]), QUIET
+    )
+
+
+def test_what_is_held_out_has_the_labels_of_the_set(folder, monkeypatch):
+    built = construct.ConstructedSet(folder / "sets" / "D_det").images
+    seen = []
+
+    def look(_, images) -> dict:
+        seen.append(images)
+        return proportion(0.5, len(images)).model_dump()
+
+    monkeypatch.setattr(tuning, "train", lambda *_, **__: None)
+    monkeypatch.setattr(tuning, "_accuracy", look)
+    study.tune(folder, TuneJob(sets=("D_det",), epochs=(9,), learning_rates=(0.1,)), QUIET)
+    images, labels = seen[0].batch(slice(None))
+    pixels, marks = built.batch(slice(None))
+    where = [int((pixels == image).flatten(1).all(1).nonzero()[0, 0]) for image in images]
+    assert labels.tolist() == [int(marks[row]) for row in where]
+    assert len(seen[0]) == 30
+    assert seen[1].labels.equal(tiny().read().test.labels)
+
+
+def test_a_learning_rate_that_diverges_is_a_point_without_accuracies(folder):
+    job = TuneJob(sets=("D_det",), epochs=(2,), learning_rates=(1e30,), architectures=SMALL[:1])
+    (at,) = study.tune(folder, job, QUIET).points
+    assert (at.heldout, at.test) == (None, None)
+    assert not list((folder / "tune").glob("*.unfinished*"))
+    assert json.loads((folder / "tune" / "tune.json").read_text())["points"][0]["heldout"] is None
+
+
+def test_errors_come_before_any_work(folder, tmp_path):
+    with pytest.raises(InputError, match="notbugs run"):
+        study.tune(tmp_path, TuneJob(), QUIET)
+    with pytest.raises(InputError, match="no finished constructed set"):
+        study.tune(folder, TuneJob(sets=("D_rand",)), QUIET)
+    with pytest.raises(InputError, match="cnn width=8 stride=2"):
+        study.tune(folder, TuneJob(sets=("D_det",), architectures=("cnn wide",)), QUIET)
+    assert main(["tune", str(folder), "--learning-rates", "0"]) == 2
