@@ -17,9 +17,11 @@ from notbugs.training import together
 ROOT = Path(__file__).parent.parent
 
 
-def trained(out: Path, count: int, checkpoint: str = "-", status: int = 0) -> dict[str, torch.Tensor]:
+def trained(
+    out: Path, count: int, checkpoint: str = "-", status: int = 0, microbatch: int = 0
+) -> dict[str, torch.Tensor]:
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
-    command = [sys.executable, *launch, "-m", "tests.together_script", str(out), checkpoint]
+    command = [sys.executable, *launch, "-m", "tests.together_script", str(out), checkpoint, str(microbatch)]
     finished = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200
     )
@@ -41,6 +43,14 @@ def test_workers_train_what_one_would(alone, count, tmp_path):
         torch.testing.assert_close(
             shared[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+def test_workers_sum_the_gradients_of_their_pieces(tmp_path):
+    """Without batch norm, of which every piece has its own statistics: what one worker trains with whole batches."""
+    alone = trained(tmp_path / "one.safetensors", 1, microbatch=8)
+    shared = trained(tmp_path / "many.safetensors", 2, microbatch=2)
+    for name, tensor in alone.items():
+        torch.testing.assert_close(shared[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_interrupted_workers_go_on_to_the_same_bits(tmp_path):

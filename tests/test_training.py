@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from notbugs.data import load
+from notbugs.classifier import Classifier
+from notbugs.data import Augmentation, Images, load
+from notbugs.data.mapped import Mapped
 from notbugs.errors import InputError
+from notbugs.files import write_tensors
 from notbugs.measure import evaluate
 from notbugs.search import Schedule, pgd
+from notbugs.seeds import generator, seeded
 from notbugs.training import Adversary, Training, learning_rate, new_classifier, train
 from notbugs.training import loop as training_loop
 from tests.conftest import bars
@@ -102,6 +107,80 @@ def test_a_last_batch_of_one_joins_its_neighbour(bars_data):
     classifier.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     train(classifier, bars(65), Training(epochs=1, batch=32))
     assert sizes == [32, 33]
+
+
+@pytest.mark.parametrize("adversary", [None, Adversary(eps=0.3, steps=2)])
+def test_microbatches_change_nothing_but_rounding_without_batch_norm(bars_data, adversary):
+    def trained(microbatch):
+        with seeded(0):
+            network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        settings = SHORT.model_copy(update={"epochs": 2, "microbatch": microbatch, "adversary": adversary})
+        return train(Classifier(network, mean=(0.5,)), bars_data.train, settings)
+
+    whole, pieces = trained(None), trained(3)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(pieces.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+    assert same(whole, trained(16))
+
+
+def test_with_batch_norm_every_microbatch_has_its_own_statistics(bars_data):
+    sizes = []
+    classifier = fresh(bars_data)
+    classifier.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    train(classifier, bars(32), Training(epochs=1, batch=16, microbatch=6))
+    assert sizes == [5, 5, 6, 5, 5, 6]
+
+
+def test_pixels_on_the_device_give_the_same_training(bars_data):
+    """`meta` stands for an accelerator here: what is moved is counted, and 8 bits stay 8 bits."""
+    bytes_ = Images(bars_data.train.pixels.mul(255).round().byte(), bars_data.train.labels)
+    assert bytes_.resident(torch.device("cpu")) is bytes_
+    there = bytes_.resident(torch.device("meta"))
+    assert there.pixels.dtype == torch.uint8
+    assert there.pixels.device == there.labels.device == torch.device("meta")
+
+
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="needs an accelerator")
+def test_batches_on_the_accelerator_are_those_of_the_cpu(bars_data):
+    device = torch.accelerator.current_accelerator()
+    images = Images(bars_data.train.pixels.mul(255).round().byte(), bars_data.train.labels)
+    index, augmentation = torch.arange(50).flip(0), Augmentation(1, flip=True)
+    changes = augmentation.draw(50, generator(0, "test"))
+    here, labels = images.batch(index)
+    there, labels_there = images.resident(device).batch(index.to(device))
+    assert torch.equal(labels, labels_there.cpu())
+    assert torch.equal(augmentation.apply(here, changes), augmentation.apply(there, changes).cpu())
+
+
+def test_a_set_on_disk_is_moved_whole(tmp_path):
+    pixels, labels = bars(20).pixels.mul(255).byte(), bars(20).labels
+    write_tensors(tmp_path / "part.safetensors", {"images": pixels})
+    mapped = Images(Mapped([tmp_path / "part.safetensors"], "images"), labels)
+    assert torch.equal(mapped.pixels[:], pixels)
+    assert mapped.resident(torch.device("meta")).pixels.shape == pixels.shape
+
+
+def test_training_compiled_is_training(bars_data, monkeypatch):
+    """By a backend that only traces: what a compiler does to the numbers is its own matter."""
+    calls = []
+
+    def compile_by_tracing(network):
+        calls.append(network)
+        network._compiled_call_impl = torch.compile(network._call_impl, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", compile_by_tracing)
+    plain = train(fresh(bars_data), bars_data.train, SHORT)
+    classifier = fresh(bars_data)
+    classifier.try_compiled = True
+    assert same(plain, train(classifier, bars_data.train, SHORT))
+    assert calls == [classifier.network]
+    assert classifier.network._compiled_call_impl is None
+
+
+def test_learning_rate_drops():
+    settings = Training(lr=0.4, drops=(0.5, 0.75))
+    rates = [learning_rate(settings, step, 8) for step in range(8)]
+    assert rates == pytest.approx([0.4] * 4 + [0.04] * 2 + [0.004] * 2)
 
 
 def test_learning_rate_rises_and_falls_to_zero():

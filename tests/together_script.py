@@ -1,6 +1,6 @@
 """Trains a small classifier against pixels and rotations, by however many workers there are; saves what rank 0 has.
 
-Arguments: the file to write, the number of epochs, a checkpoint or "-".
+Arguments: the file to write, a checkpoint or "-", and the size of a microbatch or 0; with one, there is no batch norm.
 """
 
 from __future__ import annotations
@@ -9,22 +9,32 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from notbugs import workers
+from notbugs.classifier import Classifier
 from notbugs.data import Data
 from notbugs.files import write_tensors
+from notbugs.seeds import seeded
 from notbugs.training import Adversary, SpatialTraining, Training, new_classifier, train
 from notbugs.training import loop as training_loop
 from tests.conftest import bars
 
 
-def main(out: str, checkpoint: str) -> None:
+def main(out: str, checkpoint: str, microbatch: str) -> None:
     training_loop.CHECKPOINT_SECONDS = -1.0
     data = Data("bars", bars(41, 0), bars(10, 1), ("left", "right"))
     spatial = SpatialTraining(degrees=20, pixels=1, tries=2)
     adversary = Adversary(eps=0.3, steps=2)
-    settings = Training(epochs=3, batch=8, lr=0.05, shift=1, flip=True, adversary=adversary, spatial=spatial)
+    size = int(microbatch) or None
+    settings = Training(
+        epochs=3, batch=8, microbatch=size, lr=0.05, shift=1, flip=True, adversary=adversary, spatial=spatial
+    )
     classifier = new_classifier(data, width=4, features=8, device=torch.device("cpu"), precision="fp32")
+    if size:
+        with seeded(0):
+            network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        classifier = Classifier(network, mean=(0.5,))
     file = None if checkpoint == "-" else Path(checkpoint)
 
     def stop_late(done: int, total: int, note: str = "") -> None:

@@ -18,6 +18,8 @@ from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
 
 CHUNK_BYTES = 2**21
+RESIDENT_BYTES = 8 * 2**30
+"""Largest set that is moved to an accelerator whole."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,13 @@ class Images:
         pixels = self.pixels[index]
         pixels = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
         return pixels, self.labels[index]
+
+    def resident(self, device: torch.device) -> Images:
+        """The same images on an accelerator, uint8 where they are stored so; as they are on a CPU, or if too large."""
+        size = len(self) * math.prod(self.shape) * self.pixels.dtype.itemsize
+        if device.type == "cpu" or size > RESIDENT_BYTES:
+            return self
+        return Images(self.pixels[:].to(device), self.labels.to(device))
 
     def chunks(self) -> Iterator[Tensor]:
         """The pixels as they are stored, a few megabytes at a time."""

@@ -14,14 +14,16 @@ NEAR_TARGET = 0.3
 
 def cautions(results: Results, lineup: Lineup) -> list[str]:
     """One sentence for everything in the results that limits what they show."""
-    found = [*_of_measurement(lineup), *_of_classifiers(lineup)]
+    found = [*_of_measurement(lineup, bool(results.study.recipe.get("scaled_down"))), *_of_classifiers(lineup)]
     for properties in results.sets:
         found += _of_set(properties)
     return found
 
 
-def _of_measurement(lineup: Lineup) -> list[str]:
+def _of_measurement(lineup: Lineup, scaled_down: bool) -> list[str]:
     found = []
+    if scaled_down:
+        found.append("There was no accelerator: this is the recipe's small form, of fewer images and smaller networks.")
     if lineup.test_set != "test":
         found.append("Accuracies are on images held out of the training split, not on the test set.")
     if lineup.norm not in (None, "l2"):

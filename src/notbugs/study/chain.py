@@ -56,6 +56,8 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     """
     check_writable(out)
     device = find_device(recipe.device)
+    if recipe.scaled_down:
+        console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = _read_data(recipe, console)
     folder = StudyFolder(out, console, stages=STAGES)
     lab = Lab(recipe, data, folder, device)
@@ -113,12 +115,12 @@ class _Study:
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""
         title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
-        classifier = self.lab.train(plan.name, images, plan.section, title=title)
-        training = getattr(self.recipe, plan.section).name
+        settings = self.recipe.training(plan.name, plan.section)
+        classifier = self.lab.train(plan.name, images, settings=settings, title=title)
         return [
             Row(
                 train_set=plan.train_set,
-                training=training,
+                training=settings.name,
                 classifier=plan.name,
                 architecture=self.recipe.architecture.name,
                 test_set=self.data.test_name,

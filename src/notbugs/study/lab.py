@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -17,12 +17,9 @@ from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.folder import StudyFolder, Tell
 from notbugs.study.outcomes import write_outcomes
-from notbugs.study.recipe import Recipe
+from notbugs.study.recipe import Recipe, Section
 from notbugs.study.sections import Architecture
 from notbugs.training import Training, train
-
-Section = Literal["standard", "robust", "constructed"]
-"""The sections of a recipe that say how a classifier is trained."""
 
 
 class Lab:

@@ -9,17 +9,22 @@ from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from notbugs.errors import InputError
-from notbugs.study.asked import Instruments, Trained
+from notbugs.classifier import default_device
+from notbugs.errors import InputError, check_choice
+from notbugs.study.asked import Instruments, Matched, Relabelled, Trained
 from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
 from notbugs.threat import threat
 from notbugs.training import Training
 
+Section = Literal["standard", "robust", "constructed"]
+"""The sections of a recipe that say how a classifier is trained."""
+
+SET_NAMES = (*get_args(Matched), *get_args(Relabelled))
 NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
@@ -32,12 +37,22 @@ class Settings(Source):
     standard: Training = Field(Training(), description="Of the standard and the independent classifier.")
     robust: Training = Field(Training(), description="Of the robust classifier.")
     constructed: Training = Field(Training(), description="Of the classifiers on constructed sets.")
+    trained_on: dict[str, Training] = Field(
+        {},
+        description="Of the classifier on one set, where it is trained otherwise: `[trained_on.D_det]`.",
+    )
     matching: Matching = Matching()
     storage: Storage = Storage()
     relabelling: Relabelling = Relabelling()
     evaluation: Evaluation = Evaluation()
     instruments: Instruments = Instruments()
+    scaled_down: bool = Field(False, description="Whether these are the settings for a machine without accelerator.")
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
+
+    @field_validator("trained_on")
+    @classmethod
+    def _check_sets(cls, given: dict[str, Training]) -> dict[str, Training]:
+        return {check_choice("trained_on", name, SET_NAMES): settings for name, settings in given.items()}
 
 
 class Expected(BaseModel):
@@ -66,6 +81,10 @@ class Recipe(Settings):
     expected: tuple[Expected, ...] = ()
     departures: tuple[str, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
 
+    def training(self, name: str, section: Section) -> Training:
+        """How the classifier `name` is trained: as its set says, or else its section."""
+        return self.trained_on.get(name) or getattr(self, section)
+
     def settings(self) -> dict[str, Any]:
         """The settings as plain values; what is not set is left out."""
         return self.model_dump(mode="json", exclude_none=True, include=set(Settings.model_fields))
@@ -85,6 +104,9 @@ def recipe_names() -> list[str]:
 
 def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
     """Read a recipe by name or from a TOML file.
+
+    Where it is to run without an accelerator, the values of its table `[small]`, if it has one, take the place of its
+    own; `scaled_down` then says so.
 
     Parameters
     ----------
@@ -137,14 +159,22 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Recipe:
-    resolved = _validate(_merge(file, overrides), where)
+    full = {name: value for name, value in file.items() if name != "small"}
+    small = file.get("small", {})
+    here = _merge(full, small | {"scaled_down": True}) if small and _without_accelerator(full | overrides) else full
+    resolved = _validate(_merge(here, overrides), where)
     if not resolved.expected:
         return resolved
-    stated = _validate(file, where)
+    stated = _validate(full, where)
     _check_expected(stated, where)
     before, now = (flat(recipe.model_dump(exclude={*NEUTRAL, *_STATED})) for recipe in (stated, resolved))
     changed = sorted(name for name in before | now if before.get(name) != now.get(name))
     return resolved.model_copy(update={"departures": tuple(dict.fromkeys((*stated.departures, *changed)))})
+
+
+def _without_accelerator(settings: dict[str, Any]) -> bool:
+    device = settings.get("device", "auto")
+    return device == "cpu" or (device == "auto" and default_device().type == "cpu")
 
 
 def _check_expected(recipe: Recipe, where: str) -> None:

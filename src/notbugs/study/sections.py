@@ -60,7 +60,7 @@ class Source(_Section):
     seed: int = Field(0, ge=0, description="All randomness follows from it.")
     device: str = Field("auto", description="A torch device, or auto.")
     precision: Precision = Field("auto", description="What the networks compute in: fp32, bf16 or auto.")
-    compile: bool = Field(False, description="Try the search compiled (torch.compile), and take it if it is faster.")
+    compile: bool = Field(False, description="Compile (torch.compile) standard training, and the search if faster.")
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""

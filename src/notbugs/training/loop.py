@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
 from notbugs.training.guard import guarded
 from notbugs.training.settings import Training
-from notbugs.training.together import part, together
+from notbugs.training.together import pieces, together
 
 CHECKPOINT_SECONDS = 15.0
 
@@ -74,7 +75,7 @@ def train(
         classifier.parameters(),
         lr=settings.lr,
         momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
+        nesterov=settings.nesterov and settings.momentum > 0,
         weight_decay=settings.weight_decay,
     )
     first = 0
@@ -82,7 +83,8 @@ def train(
         first, settings = _resume(checkpoint, classifier, optimizer, settings)
     batches = -(-len(images) // settings.batch)
     saved = time.monotonic()
-    with together(classifier) as shared:
+    images = images.resident(classifier.device)
+    with _compiled(classifier, settings), together(classifier) as shared:
         for epoch in range(first, settings.epochs):
             loss = _epoch(classifier, shared, optimizer, images, settings, epoch, seed, progress)
             if not torch.isfinite(loss):
@@ -99,6 +101,22 @@ def train(
     if checkpoint and workers.rank() == 0:
         checkpoint.unlink(missing_ok=True)
     return classifier.eval()
+
+
+@contextmanager
+def _compiled(classifier: Classifier, settings: Training) -> Iterator[None]:
+    """The network compiled in place, where the classifier says so: its names and weights stay as they are.
+
+    Not to train adversarially: a compiled backward pass has the gradients of all weights in every step of the search.
+    """
+    if not classifier.try_compiled or settings.adversary:
+        yield
+        return
+    classifier.network.compile()
+    try:
+        yield
+    finally:
+        classifier.network._compiled_call_impl = None
 
 
 def _epoch(
@@ -120,23 +138,43 @@ def _epoch(
         step = epoch * len(batches) + number
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, step, settings.epochs * len(batches))
-        changes, mine = settings.augmentation.draw(len(index), draw), part(index)
-        inputs, labels = (tensor.to(classifier.device, non_blocking=True) for tensor in images.batch(index[mine]))
-        inputs = settings.augmentation.apply(inputs, changes[mine])
-        if spatial := settings.spatial:
-            tries = spatial.draw(len(index), draw)[mine]  # for all workers' images: each takes its own
-            inputs = worst_of(classifier, inputs, labels, spatial.threat, tries) if len(labels) else inputs
-        if (adversary := settings.adversary) and len(labels):
-            inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
-        # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
-        weight = workers.count() / len(index)
-        loss = cross_entropy(shared(inputs), labels, reduction="sum") * weight
+        drawn = _Drawn(index, settings, draw)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        mine = pieces(index, settings.microbatch)
+        for piece in mine:
+            # Workers' gradients are averaged once for every batch: with those of its last piece.
+            wait = getattr(shared, "no_sync", nullcontext) if piece is not mine[-1] else nullcontext
+            with wait():
+                loss = _loss(classifier, shared, images, settings, drawn, piece)
+                loss.backward()
+            total += loss.detach()
         optimizer.step()
-        total += loss.detach()
         progress(step + 1, settings.epochs * len(batches))
     return total / len(batches)
+
+
+class _Drawn:
+    """What is random about a batch, for all workers' images: each takes its own."""
+
+    def __init__(self, index: Tensor, settings: Training, draw: torch.Generator) -> None:
+        self.index = index
+        self.changes = settings.augmentation.draw(len(index), draw)
+        self.tries = settings.spatial.draw(len(index), draw) if settings.spatial else None
+
+
+def _loss(
+    classifier: Classifier, shared: nn.Module, images: Images, settings: Training, drawn: _Drawn, piece: slice
+) -> Tensor:
+    """The share of a piece of a batch in the batch's mean loss, on the images that the classifier is to learn."""
+    index = drawn.index[piece].to(images.labels.device, non_blocking=True)
+    inputs, labels = (tensor.to(classifier.device, non_blocking=True) for tensor in images.batch(index))
+    inputs = settings.augmentation.apply(inputs, drawn.changes[piece])
+    if settings.spatial and drawn.tries is not None and len(labels):
+        inputs = worst_of(classifier, inputs, labels, settings.spatial.threat, drawn.tries[piece])
+    if (adversary := settings.adversary) and len(labels):
+        inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
+    # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
+    return cross_entropy(shared(inputs), labels, reduction="sum") * (workers.count() / len(drawn.index))
 
 
 def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[Tensor]:
@@ -149,7 +187,9 @@ def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[Tensor]:
 
 
 def learning_rate(settings: Training, step: int, steps: int) -> float:
-    """The learning rate of step number `step` of `steps`: a straight rise, then a straight fall to 0."""
+    """The learning rate of step number `step` of `steps`: a straight rise, then a straight fall to 0; or its drops."""
+    if settings.drops:
+        return settings.lr * 0.1 ** sum(step >= share * steps for share in settings.drops)
     rise = max(settings.warmup * steps, 1)
     return settings.lr * min((step + 1) / rise, (steps - step) / max(steps - rise, 1), 1.0)
 

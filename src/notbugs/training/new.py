@@ -9,8 +9,12 @@ import torch
 from notbugs.classifier import Classifier, Precision, default_device
 from notbugs.data import Data
 from notbugs.models import build
+from notbugs.models.whitening import Whitening
 from notbugs.models.zoo import normalisation
 from notbugs.seeds import seeded
+
+WHITENED = 2000
+"""Training images whose patches a whitening layer is computed from."""
 
 
 def new_classifier(
@@ -49,4 +53,9 @@ def new_classifier(
         network = build(architecture, channels=channels, classes=len(data.classes), size=(height, width), **options)
     published = normalisation(architecture) if options.get("pretrained") else None
     mean, std = published or data.channel_statistics
-    return Classifier(network, mean=mean, std=std, precision=precision).to(device or default_device())
+    classifier = Classifier(network, mean=mean, std=std, precision=precision)
+    for module in classifier.modules():
+        if isinstance(module, Whitening):
+            images, _ = data.train.sample(WHITENED, seed, "whitening").batch(slice(None))
+            module.fit((images - classifier.mean) / classifier.std)
+    return classifier.to(device or default_device())

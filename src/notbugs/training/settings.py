@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,15 +60,24 @@ class SpatialTraining(BaseModel):
 
 
 class Training(BaseModel):
-    """Stochastic gradient descent with Nesterov momentum and a learning rate that rises, then falls to 0."""
+    """Stochastic gradient descent with momentum and a learning rate that rises, then falls to 0, or drops."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(20, ge=1, description="Passes over the data.")
     batch: int = Field(128, ge=2, description="Images in a batch.")
+    microbatch: int | None = Field(
+        None,
+        ge=2,
+        description="Images that are on each device at once; gradients are summed up to a batch. All if not given.",
+    )
     lr: float = Field(0.1, gt=0, allow_inf_nan=False, description="Largest learning rate.")
     warmup: float = Field(0.2, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum.")
+    drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (), description="Shares of the steps after which the learning rate falls to a tenth, in place of rise and fall."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum.")
+    nesterov: bool = Field(True, description="Nesterov's form of the momentum; else the plain one.")
     weight_decay: float = Field(5e-4, ge=0, allow_inf_nan=False, description="Decay of every weight.")
     shift: int = Field(0, ge=0, description="Augmentation: shift by up to so many pixels.")
     flip: bool = Field(False, description="Augmentation: mirror images.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -41,6 +42,14 @@ def part(index: Tensor) -> slice:
     """Which places of a batch's `index` are this worker's: neighbours, as many as the others have, or one more."""
     cuts = [number * len(index) // workers.count() for number in range(workers.count() + 1)]
     return slice(cuts[workers.rank()], cuts[workers.rank() + 1])
+
+
+def pieces(index: Tensor, size: int | None) -> list[slice]:
+    """This worker's places of a batch in pieces of at most `size`; every worker has as many pieces."""
+    mine, longest = part(index), -(-len(index) // workers.count())
+    number = -(-longest // (size or longest))
+    cuts = [mine.start + piece * (mine.stop - mine.start) // number for piece in range(number + 1)]
+    return [slice(*ends) for ends in pairwise(cuts)]
 
 
 def _accelerator() -> Any:

@@ -1,0 +1,166 @@
+"""The recipes for CIFAR-10: they resolve in both forms, and run on made images of its shape."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import unfold
+
+from notbugs.console import TerminalConsole
+from notbugs.data import Data, Images
+from notbugs.errors import InputError
+from notbugs.models import build
+from notbugs.models.whitening import Whitening
+from notbugs.report.cautions import cautions
+from notbugs.report.lineup import line_up
+from notbugs.seeds import generator
+from notbugs.study import read_recipe, run
+from notbugs.training import new_classifier
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+NAMES = ("cifar10", "cifar10-resnet18", "cifar10-paper")
+SHORT = {"epochs": 1, "batch": 16}
+TINY = {
+    "train_images": 30,
+    "test_images": 20,
+    "pair": [0, 1],
+    "architecture": {"width": 2},
+    "standard": SHORT,
+    "robust": SHORT | {"adversary": {"steps": 1}},
+    "constructed": SHORT,
+    "matching": {"steps": 2},
+    "relabelling": {"steps": 2},
+    "evaluation": {"steps": 2},
+    "storage": {"batch": 30},
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """An archive of made images in CIFAR-10's shape, in two classes."""
+    draw = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 40), ("test", 20)):
+        labels = np.arange(count) % 2
+        pixels = draw.integers(0, 128, (count, 32, 32, 3)) + 100 * labels[:, None, None, None]
+        arrays |= {f"{split}_images": pixels.astype(np.uint8), f"{split}_labels": labels[:, None]}
+    file = tmp_path_factory.mktemp("made") / "made.npz"
+    np.savez(file, **arrays)
+    return file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_an_accelerator_a_recipe_is_whole(name):
+    recipe = read_recipe(name, {"device": "cuda"})
+    assert not recipe.scaled_down
+    assert recipe.train_images is recipe.test_images is None
+    assert {item.classifier for item in recipe.expected} >= {"standard", "robust", "D_R", "D_NR", "D_rand", "D_det"}
+    assert recipe.departures == ()
+    assert "estimated, not run" in recipe.expected_time
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_a_cpu_it_scales_itself_down_and_expects_nothing(name):
+    recipe, whole = read_recipe(name, {"device": "cpu"}), read_recipe(name, {"device": "cuda"})
+    assert recipe.scaled_down
+    assert recipe.settings()["scaled_down"]
+    assert recipe.train_images <= 5000
+    assert recipe.robust.adversary.eps == whole.robust.adversary.eps
+    assert "train_images" in recipe.departures
+    own = read_recipe(name, {"device": "cpu", "train_images": 7})
+    assert own.train_images == 7, "what is asked for comes before the small form"
+
+
+def test_a_study_keeps_to_the_form_it_began_in(tmp_path):
+    recipe = read_recipe("cifar10", {"device": "cpu"})
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe.toml(), encoding="utf-8")
+    assert read_recipe(file) == recipe
+
+
+def test_the_paper_s_recipe_has_the_paper_s_settings():
+    recipe = read_recipe("cifar10-paper", {"device": "cuda"})
+    assert recipe.architecture.name == "resnet50"
+    assert recipe.training("D_rand", "constructed").lr == 0.01
+    assert recipe.training("D_R", "constructed").lr == recipe.training("D_det", "constructed").lr == 0.1
+    assert recipe.training("D_R", "constructed").flip
+    assert not recipe.training("D_det", "constructed").flip
+    assert recipe.matching.schedule((3, 32, 32)).steps == 1000
+    schedule = recipe.robust.adversary.schedule
+    assert (schedule.steps, schedule.step_size) == (7, 0.1)
+    assert (recipe.relabelling.steps, recipe.relabelling.step_size, recipe.relabelling.eps) == (100, 0.1, 0.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_runs(name, images, tmp_path, capsys):
+    trained_on = dict.fromkeys(read_recipe(name).trained_on, SHORT)
+    recipe = read_recipe(name, TINY | {"data": str(images), "device": "cpu", "trained_on": trained_on})
+    results = run(recipe, tmp_path / "study", TerminalConsole(quiet=False))
+    assert {row.classifier for row in results.rows} >= {"standard", "independent", "robust", "D_R", "D_det"}
+    assert results.study.recipe["scaled_down"]
+    assert "small form" in capsys.readouterr().err
+    assert any("no accelerator" in sentence for sentence in cautions(results, line_up(results)))
+
+
+def test_whitened_patches_have_the_identity_as_their_covariance():
+    draw = generator(0, "whitening")
+    smooth = torch.rand(40, 3, 9, 9, generator=draw).cumsum(2).cumsum(3)
+    layer = Whitening(3).double()
+    images = smooth.double() @ torch.rand(9, 9, generator=draw).double()
+    layer.fit(images, eps=0.0)
+    inside = layer(images)[:, :27, 1:-1, 1:-1].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(torch.cov(inside), torch.eye(27).double(), rtol=0, atol=1e-6)
+    assert torch.equal(layer.weight[27:], -layer.weight[:27])
+    patches = unfold(images, 3).transpose(1, 2).flatten(0, 1)
+    assert not torch.allclose(torch.cov(patches.T), torch.eye(27).double(), atol=0.1)
+
+
+def test_a_whitened_resnet9_is_fitted_to_its_data_and_not_trained():
+    pixels = torch.randint(256, (30, 3, 32, 32), generator=generator(0, "whitening")).byte()
+    made = Images(pixels, torch.arange(30) % 2)
+    data = Data("made", made, made, ("a", "b"))
+    classifier = new_classifier(data, "resnet9", width=2, whiten=True, device=torch.device("cpu"))
+    layer = next(module for module in classifier.modules() if isinstance(module, Whitening))
+    assert layer.weight.abs().max() > 0
+    assert not any(parameter is layer.weight for parameter in classifier.parameters())
+    assert "network.whiten.weight" in classifier.state_dict()
+    assert classifier(made.batch(slice(4))[0]).shape == (4, 2)
+
+
+def test_without_whitening_a_resnet9_is_what_it_was():
+    names = build("resnet9", channels=3, classes=10, width=2).state_dict()
+    assert not any("whiten" in name for name in names)
+    assert sum(tensor.numel() for tensor in build("resnet9", channels=3, classes=10).parameters()) == 6_573_130
+
+
+def test_a_job_takes_the_classifiers_that_fit_to_the_next_machine(tmp_path):
+    """Those that others are built with first, in parts, each with what was measured of it and nothing unfinished."""
+    work, out, there = (tmp_path / name for name in ("work", "out", "there"))
+    for folder in (work / "classifiers", work / "stages", work / "sets" / "D_R", out, there):
+        folder.mkdir(parents=True)
+    for name in ("D_R", "independent", "robust", "standard"):
+        (work / "classifiers" / f"{name}.safetensors").write_bytes(name.encode() * (26_000_000 // len(name)))
+        for stage in ("train", "evaluate"):
+            (work / "stages" / f"{stage}-{name}.json").write_text("{}", encoding="utf-8")
+    (work / "classifiers" / "D_NR.unfinished.safetensors").write_bytes(b"half")
+    (work / "stages" / "build-D_R.json").write_text("{}", encoding="utf-8")
+    (work / "recipe.toml").write_text("name = 'x'", encoding="utf-8")
+    for command in (["pack", work, out], ["unpack", out, there]):
+        subprocess.run([sys.executable, SCRIPTS / "gpu_state.py", *map(str, command)], check=True)
+    assert max(part.stat().st_size for part in out.iterdir()) <= 15_000_000
+    found = {str(file.relative_to(there)) for file in there.rglob("*") if file.is_file()}
+    stages = {f"stages/{stage}-{name}.json" for stage in ("train", "evaluate") for name in ("robust", "standard")}
+    assert found == stages | {"recipe.toml", "classifiers/robust.safetensors", "classifiers/standard.safetensors"}
+    for name in ("robust", "standard"):
+        file = f"classifiers/{name}.safetensors"
+        assert (there / file).read_bytes() == (work / file).read_bytes()
+
+
+def test_only_a_set_has_its_own_training():
+    with pytest.raises(InputError, match="trained_on.*D_rnad"):
+        read_recipe("cifar10", {"trained_on": {"D_rnad": SHORT}})
