@@ -18,8 +18,8 @@ def expected_section(results: Results) -> Section | None:
         text += f"Nothing is compared here, for this run has other settings: {', '.join(found.departures)}."
     else:
         text += (
-            "The range holds for any seed and machine; an accuracy outside it whose 95 % interval reaches into it is "
-            "marked as such."
+            "A range is about where another seed and machine should be; an accuracy outside it whose 95 % interval "
+            "reaches into it is marked as such."
         )
     took = f"The stages of this run took {duration(sum(stage.seconds for stage in results.study.stages))}."
     reading = [f"The recipe expects {found.time}. {took}"] if found.time else []

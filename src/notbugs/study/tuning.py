@@ -151,7 +151,9 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
             name: replace(data, train=made.images).hold_out(job.heldout, recipe.seed) for name, made in sets.items()
         }
         points = [
-            _tried(folder, recipe, data, splits[name], name, architecture, _settings(recipe, epochs, lr), job.heldout)
+            _tried(
+                folder, recipe, data, splits[name], name, architecture, _settings(recipe, name, epochs, lr), job.heldout
+            )
             for name, architecture, epochs, lr in trials
         ]
         names = {"study": recipe.name, "data": data.title, "test_set": data.test_name, "seed": recipe.seed}
@@ -167,8 +169,8 @@ def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, Construct
     return read_recipe(folder / "recipe.toml"), sets
 
 
-def _settings(recipe: Recipe, epochs: int, lr: float) -> Training:
-    return recipe.constructed.model_copy(update={"epochs": epochs, "lr": lr})
+def _settings(recipe: Recipe, train_set: str, epochs: int, lr: float) -> Training:
+    return recipe.training(train_set, "constructed").model_copy(update={"epochs": epochs, "lr": lr})
 
 
 def _tried(
