@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from notbugs.report import write_report
+from notbugs.study.results import Measured
 from tests import fakes
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+INSTRUMENTS = Path(__file__).parent / "data" / "instruments.json"
 pytestmark = pytest.mark.browser
 
 
@@ -32,9 +35,12 @@ def browser():
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     paths = {}
-    for name, hostile in (("plain", False), ("hostile", True)):
+    measured = Measured.model_validate_json(INSTRUMENTS.read_text(encoding="utf-8"))
+    for name, hostile in (("plain", False), ("full", False), ("hostile", True)):
         folder = tmp_path_factory.mktemp(name)
-        fakes.write_study(folder, hostile=hostile, channels=3 if hostile else 1)
+        made = fakes.write_study(folder, hostile=hostile, channels=3 if hostile else 1)
+        made = made.model_copy(update={"instruments": measured} if name != "plain" else {})
+        (folder / "results.json").write_text(made.model_dump_json(by_alias=True), encoding="utf-8")
         paths[name] = write_report(folder)
     return paths
 
@@ -109,4 +115,16 @@ def test_the_skip_link_comes_first(browser, reports):
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     assert page.url.endswith("#found")
+    page.context.close()
+
+
+def test_nothing_is_cut_or_dark_in_print(browser, reports):
+    page, _ = opened(browser, reports["full"], width=700, scheme="dark")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 254)"
+    cut = """[...document.querySelectorAll('table, svg, pre, img')].filter(part => {
+      const box = part.getBoundingClientRect()
+      return box.width && box.right > 701
+    }).map(part => part.closest('section').id)"""
+    assert page.evaluate(cut) == []
     page.context.close()

@@ -65,18 +65,18 @@ def findings(lineup: Lineup, sets: list[SetProperties], classes: int) -> list[Cl
 def robust_features(lineup: Lineup) -> Claim | None:
     """Whether standard training is more robust on D_R than on D."""
     ours, base = lineup.get("D_R"), lineup.get("D")
-    pairs = _pairs(lineup, ours, base)
+    pairs = paired(lineup, ours, base)
     if not ours or not pairs:
         return None
     main, (a, b) = next(iter(pairs.items()))
     order = compare(a, b)
     text = (
-        f"At {_at(lineup, main)}, standard training on D_R reaches a robust accuracy of {quoted(a)}, and standard "
+        f"At {at(lineup, main)}, standard training on D_R reaches a robust accuracy of {quoted(a)}, and standard "
         f"training on D {quoted(b)}: {_difference('D_R', order)}."
     )
     if ours.clean:
         text += f" The clean accuracy of D_R is {quoted(ours.clean)}."
-    return Claim("Robust features", text, _verdict([order], wanted="higher"), _elsewhere(lineup, pairs, "D_R", "D"))
+    return Claim("Robust features", text, judge([order], wanted="higher"), _elsewhere(lineup, pairs, "D_R", "D"))
 
 
 def non_robust_features(lineup: Lineup, chance: float) -> Claim | None:
@@ -85,18 +85,18 @@ def non_robust_features(lineup: Lineup, chance: float) -> Claim | None:
     if not ours or not ours.clean:
         return None
     order = against(chance, ours.clean)
-    verdicts = [_verdict([order], wanted="higher")]
-    text = f"Standard training on D_NR gives a clean accuracy of {quoted(ours.clean)}, {_chance(order, chance)}"
-    pairs = _pairs(lineup, ours, other)
+    verdicts = [judge([order], wanted="higher")]
+    text = f"Standard training on D_NR gives a clean accuracy of {quoted(ours.clean)}, {beside_chance(order, chance)}"
+    pairs = paired(lineup, ours, other)
     if pairs:
         radius, (a, b) = next(iter(pairs.items()))
         order = compare(a, b)
-        verdicts.append(_verdict([order], wanted="lower"))
+        verdicts.append(judge([order], wanted="lower"))
         text += (
-            f"; at {_at(lineup, radius)} its robust accuracy is {quoted(a)}, and that of D_R {quoted(b)}: "
+            f"; at {at(lineup, radius)} its robust accuracy is {quoted(a)}, and that of D_R {quoted(b)}: "
             f"{_difference('D_NR', order)}"
         )
-    return Claim("Non-robust features", f"{text}.", _worst(verdicts), _elsewhere(lineup, pairs, "D_NR", "D_R"))
+    return Claim("Non-robust features", f"{text}.", worst(verdicts), _elsewhere(lineup, pairs, "D_NR", "D_R"))
 
 
 def relabelled_images(lineup: Lineup, sets: list[SetProperties], chance: float) -> Claim | None:
@@ -106,10 +106,10 @@ def relabelled_images(lineup: Lineup, sets: list[SetProperties], chance: float) 
     if not clean:
         return None
     orders = {name: against(chance, row) for name, row in clean.items()}
-    parts = [f"{name} {quoted(row)}, {_chance(orders[name], chance)}" for name, row in clean.items()]
+    parts = [f"{name} {quoted(row)}, {beside_chance(orders[name], chance)}" for name, row in clean.items()]
     text = f"Clean accuracy after training on relabelled images: {'; '.join(parts)}."
     strict = [order for name, order in orders.items() if name != "D_rand"]
-    verdict = _verdict(strict, wanted="higher") if strict else "open"
+    verdict = judge(strict, wanted="higher") if strict else "open"
     notes = []
     if "D_rand" in clean:
         notes.append(_kept_note(sets, chance))
@@ -121,12 +121,37 @@ def relabelled_images(lineup: Lineup, sets: list[SetProperties], chance: float) 
     return Claim("Relabelled images", text, verdict, " ".join(notes))
 
 
-def _pairs(lineup: Lineup, ours: Member | None, other: Member | None) -> dict[float, tuple[Row, Row]]:
+def paired(lineup: Lineup, ours: Member | None, other: Member | None) -> dict[float, tuple[Row, Row]]:
     """Robust accuracies of both at every radius that both were measured at, the main one first."""
     if not ours or not other:
         return {}
     radii = sorted(ours.robust.keys() & other.robust, key=lambda radius: (radius != lineup.radius, radius))
     return {radius: (ours.robust[radius], other.robust[radius]) for radius in radii}
+
+
+def beside_chance(order: Order, chance: float) -> str:
+    """How an accuracy that is of `order` stands to `chance`, a share: `above chance (10 %)`."""
+    level = f"chance ({100 * chance:.3g} %)"
+    if order == "unclear":
+        return f"which cannot be told from {level}"
+    return f"{'above' if order == 'higher' else 'below'} {level}"
+
+
+def at(lineup: Lineup, radius: float) -> str:
+    """A radius in a sentence: `l2 radius 0.25`."""
+    return f"{NORMS.get(lineup.norm or '', '')} radius {radius:g}"
+
+
+def judge(orders: list[Order], *, wanted: Order) -> Verdict:
+    """Agrees if every order is as `wanted`, disagrees if one is against it, and open otherwise."""
+    if all(order == wanted for order in orders):
+        return "agrees"
+    return "open" if all(order in (wanted, "unclear") for order in orders) else "disagrees"
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """The verdict on all of several: one that disagrees decides, then one that is open."""
+    return max(verdicts, key=("agrees", "open", "disagrees").index)
 
 
 def _difference(name: str, order: Order) -> str:
@@ -140,18 +165,11 @@ def _elsewhere(lineup: Lineup, pairs: dict[float, tuple[Row, Row]], ours: str, o
     orders = {radius: compare(a, b) for radius, (a, b) in pairs.items()}
     main = next(iter(orders.values()), None)
     return " ".join(
-        f"At {_at(lineup, radius)} the answer differs: {_difference(ours, order)}, with {quoted(pairs[radius][0])} "
+        f"At {at(lineup, radius)} the answer differs: {_difference(ours, order)}, with {quoted(pairs[radius][0])} "
         f"against {quoted(pairs[radius][1])} for {other}."
         for radius, order in orders.items()
         if order != main
     )
-
-
-def _chance(order: Order, chance: float) -> str:
-    level = f"chance ({100 * chance:.3g} %)"
-    if order == "unclear":
-        return f"which cannot be told from {level}"
-    return f"{'above' if order == 'higher' else 'below'} {level}"
 
 
 def _kept_note(sets: list[SetProperties], chance: float) -> str:
@@ -161,17 +179,3 @@ def _kept_note(sets: list[SetProperties], chance: float) -> str:
         f"D_rand draws its targets from all classes: {kept} of its images keep their label, and these can teach the "
         "right answer without any perturbation, so D_rand alone is weak evidence."
     )
-
-
-def _at(lineup: Lineup, radius: float) -> str:
-    return f"{NORMS.get(lineup.norm or '', '')} radius {radius:g}"
-
-
-def _verdict(orders: list[Order], *, wanted: Order) -> Verdict:
-    if all(order == wanted for order in orders):
-        return "agrees"
-    return "open" if all(order in (wanted, "unclear") for order in orders) else "disagrees"
-
-
-def _worst(verdicts: list[Verdict]) -> Verdict:
-    return max(verdicts, key=("agrees", "open", "disagrees").index)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from notbugs.measure.leakage import Leak
 from notbugs.measure.shares import Carried, GroupCarried
-from notbugs.report.sections import Cell, Section, Table
+from notbugs.report.sections import Cell, Figure, Section, Table
+from notbugs.report.shares_charts import GROUPS, histograms, means
 from notbugs.report.wording import NORMS, percent, quoted
 from notbugs.study.instruments.leakage import LeakageFound
 from notbugs.study.instruments.shares import SharesFound, SharesRow
@@ -26,7 +27,6 @@ SHARES_TEXT = (
     "points to the class no more than images of the other class do, and 100 where it does as untouched images of it. "
     "For D_R and D_NR the new class is that of the target image, the original one that of the start image."
 )
-GROUPS = {"robust": "robust", "nonrobust": "non-robust"}
 
 
 def leakage_section(found: LeakageFound) -> Section:
@@ -77,6 +77,7 @@ def shares_section(found: SharesFound) -> Section:
         "Shares",
         SHARES_TEXT,
         list(_reading(found)),
+        list(_figures(found)),
         tables=[Table(caption, columns, rows)],
     )
 
@@ -111,12 +112,40 @@ def _carried(seen: Carried) -> str:
     return f"{percent(mean.value)} ({percent(mean.low)} to {percent(mean.high)})"
 
 
+def _figures(found: SharesFound) -> Iterator[Figure]:
+    """Of every set by the first classifier that is not its source: the means, then the images behind them."""
+    rows = list(_independent(found).values())
+    for group, label in GROUPS.items():
+        of_both = [drawn for width in (480, 200) if (drawn := means(rows, group=group, width=width))]
+        panels = (histograms(rows, group=group, columns=at, width=width) for at, width in ((3, 165), (2, 120)))
+        of_images = [drawn for drawn in panels if drawn]
+        if of_both:
+            yield Figure(
+                f"How much of the new and of the original class the {label} features of a classifier see that the set "
+                "was not built with: 0 as in untouched images of the other class, 100 as in untouched images of this "
+                "one; means over images with 95\u00a0% intervals.",
+                of_both,
+            )
+        if of_images:
+            yield Figure(
+                f"The images behind the means: their number (upwards) by the share of {label} features that point to "
+                "the new class (per cent, to the right).",
+                of_images,
+            )
+
+
+def _independent(found: SharesFound) -> dict[str, SharesRow]:
+    """By the name of each set, what the first classifier that is not its source sees."""
+    rows: dict[str, SharesRow] = {}
+    for row in found.rows:
+        if not row.is_source:
+            rows.setdefault(row.name, row)
+    return rows
+
+
 def _reading(found: SharesFound) -> Iterator[str]:
     """For every set, by the first classifier that is not its source: what its two groups of features carry."""
-    for name in dict.fromkeys(row.name for row in found.rows):
-        row = next((row for row in found.rows if row.name == name and not row.is_source), None)
-        if row is None:
-            continue
+    for name, row in _independent(found).items():
         parts = [
             f"{label} features carry {_carried(group.new)} % of the new class and {_carried(group.original)} % of the "
             "original one"

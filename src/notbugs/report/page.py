@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from notbugs._version import __version__
 from notbugs.files import csp_hash
 from notbugs.report import charts, paper, wording
+from notbugs.report.answer import answer
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import findings
 from notbugs.report.expected import expected_section
@@ -45,6 +46,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         results=results,
         study=results.study,
         lineup=lineup,
+        answer=answer(lineup, results.instruments, len(classes)) if classes else [],
         findings=findings(lineup, results.sets, len(classes)) if classes else [],
         cautions=cautions(results, lineup),
         bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],

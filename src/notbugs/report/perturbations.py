@@ -47,7 +47,7 @@ def spatial_section(measured: SpatialResult) -> Section:
 
 def corruptions_section(measured: CorruptionResult) -> Section:
     """A row a corruption or filter, a column a classifier."""
-    columns = ("", *(row.classifier for row in measured.rows))
+    columns = ("images", *(row.classifier for row in measured.rows))
     clean: list[Cell] = ["none", *(row.clean for row in measured.rows)]
     first = measured.rows[0]
     corrupted: list[list[Cell]] = [

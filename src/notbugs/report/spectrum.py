@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -22,7 +23,10 @@ KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
 def spectrum(
     rows: Sequence[SpectrumRow], ball: str, *, width: float = 300, height: int = 240, look: Look = "page"
 ) -> Markup:
-    """Robust usefulness gamma against usefulness rho without its sign, a mark a feature, with intervals of gamma."""
+    """Robust usefulness gamma against usefulness rho without its sign, a mark a feature, with intervals of gamma.
+
+    A mark under the pointer tells its feature and numbers, by the title that SVG has for this.
+    """
     counts = Counter(row.kind for row in rows)
     names = {kind: f"{label}: {counts[kind]}" for kind, (label, _, _) in KINDS.items()}
     legend = alt.Legend(orient="top", title=None, direction="vertical", labelLimit=0, symbolSize=70, symbolOpacity=1)
@@ -41,7 +45,27 @@ def spectrum(
         f"Marks, one for each of {len(rows)} features: robust usefulness at {ball} against "
         f"usefulness. {'; '.join(names.values())}."
     )
-    return to_svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text, look=look)
+    drawn = to_svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text, look=look)
+    return _titled(drawn, rows) if look == "page" else drawn
+
+
+def _titled(drawn: Markup, rows: Sequence[SpectrumRow]) -> Markup:
+    """The figure with a title in each mark; Vega draws them in the order of `rows`."""
+    svg = str(drawn)
+    head = re.search(r'<g class="mark-symbol role-mark[^>]*>', svg)
+    if not head:
+        raise RuntimeError("vl-convert returned a figure without marks")
+    end = svg.index("</g>", head.end())
+    titles = (f"><title>{_said(row)}</title></path>" for row in rows)
+    marks = re.sub("/>", lambda _: next(titles), svg[head.end() : end])
+    return Markup(svg[: head.end()] + marks + svg[end:])
+
+
+def _said(row: SpectrumRow) -> str:
+    """Letters and numbers only."""
+    rho = f"{row.rho:.2f} ({row.rho_low:.2f} to {row.rho_high:.2f})"
+    gamma = f"{row.gamma:.2f} ({row.gamma_low:.2f} to {row.gamma_high:.2f})"
+    return f"feature {row.feature}, class {row.best_class}: {KINDS[row.kind][0]}, \u03c1 {rho}, \u03b3 {gamma}"
 
 
 def _mark(row: SpectrumRow) -> dict[str, float]:

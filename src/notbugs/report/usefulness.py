@@ -34,7 +34,8 @@ def usefulness_section(found: UsefulnessMeasured) -> Section:
 def _figure(name: str, of: UsefulnessSummary) -> Figure:
     caption = (
         f"Every feature of the {name} classifier, each for its best class: usefulness to the right, robust usefulness "
-        "upwards, with 95\u00a0% intervals. Below the line, what the feature says is turned round."
+        "upwards, with 95\u00a0% intervals. Below the line, what the feature says is turned round. A mark "
+        "under the pointer tells its numbers."
     )
     return Figure(caption, [spectrum(of.spectrum, f"{NORMS[of.norm]} {of.eps:g}")])
 

@@ -1,0 +1,97 @@
+"""The three sentences at the top of the page: what they say of results that agree, disagree and leave it open."""
+
+from __future__ import annotations
+
+import pytest
+
+from notbugs.measure import Difference
+from notbugs.report.answer import answer
+from notbugs.report.lineup import line_up
+from notbugs.study.instruments.controls import ControlRow, ControlsMeasured
+from notbugs.study.results import Measured, Results
+from tests import fakes
+from tests.fakes import row
+
+
+def sentences(rows, measured=None):
+    results = Results(study=fakes.study(), rows=rows, sets=[])
+    return answer(line_up(results), measured or Measured(), 10)
+
+
+def run(d=0.3, d_r=0.6, d_nr=0.7, nr_robust=0.1, det=0.4):
+    return [
+        row("D", d, eps=0.25, n=1000), row("D_R", d_r, eps=0.25, n=1000), row("D_NR", d_nr, n=1000),
+        row("D_NR", nr_robust, eps=0.25, n=1000), row("D_rand", 0.5, n=1000), row("D_det", det, n=1000),
+    ]  # fmt: skip
+
+
+def controlled(value, low, high, of="D_rand"):
+    some = fakes.proportion(0.4, 1000)
+    beside = ControlRow(
+        of=of, variant="leakage", name=f"{of}_leakage", source="standard", start="images", norm="l2", eps=1.0, n=1000,
+        success=some, untouched=some, clean=some, relabelled=some, beyond=Difference(value=value, low=low, high=high),
+    )  # fmt: skip
+    made = ControlsMeasured(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=[beside])
+    return Measured(controls=made)
+
+
+def test_three_sentences_that_agree_each_with_its_numbers():
+    found = sentences(run())
+    assert [sentence.verdict for sentence in found] == ["agrees"] * 3
+    robust, other, relabelled = (f"{sentence.text} {sentence.ending}." for sentence in found)
+    assert robust == (
+        "Standard training on D_R is more robust than on D: at l2 radius 0.25 its robust accuracy is "
+        "60.0\u00a0% (56.9 to 63.0), against 30.0\u00a0% (27.2 to 32.9), which agrees with the paper."
+    )
+    assert "70.0\u00a0% (67.1 to 72.8), above chance (10 %), and is less robust than D_R: 10.0" in other
+    assert "D_rand teaches 50.0\u00a0% (46.9 to 53.1), above chance (10 %); D_det teaches 40.0" in relabelled
+    assert all(text.count(". ") == 0 for text in (robust, other, relabelled))
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "verdict", "words"),
+    [
+        ({"d": 0.7}, 0, "disagrees", "is less robust than on D"),
+        ({"d": 0.59}, 0, "open", "intervals that overlap"),
+        ({"d_nr": 0.05}, 1, "disagrees", "below chance"),
+        ({"d_nr": 0.1}, 1, "open", "cannot be told from chance"),
+        ({"nr_robust": 0.8}, 1, "disagrees", "is more robust than D_R"),
+        ({"nr_robust": 0.6}, 1, "open", "is not told apart in robustness from D_R"),
+        ({"det": 0.02}, 2, "disagrees", "below chance"),
+        ({"det": 0.1}, 2, "open", "cannot be told from chance"),
+    ],
+)
+def test_the_numbers_decide(changes, place, verdict, words):
+    found = sentences(run(**changes))
+    assert len(found) == 3
+    assert found[place].verdict == verdict
+    assert words in found[place].text
+    assert {sentence.verdict for sentence in found if sentence is not found[place]} == {"agrees"}
+
+
+@pytest.mark.parametrize(
+    ("beyond", "verdict", "words"),
+    [
+        ((0.05, 0.02, 0.08), "agrees", "5.0 points (2.0 to 8.0) beyond its leakage control"),
+        ((0.01, -0.02, 0.04), "open", "cannot be told from its leakage control: 1.0 points (-2.0 to 4.0)"),
+        ((-0.05, -0.08, -0.02), "disagrees", "-5.0 points (-8.0 to -2.0) beyond its leakage control"),
+    ],
+)
+def test_a_leakage_control_decides_what_d_rand_says(beyond, verdict, words):
+    alone = [measured for measured in run() if measured.train_set == "D_rand"]
+    for rows in (run(), alone):
+        found = sentences(rows, controlled(*beyond))[2]
+        assert found.verdict == verdict
+        assert words in found.text
+
+
+def test_d_rand_without_a_control_leaves_it_open():
+    assert [sentence.verdict for sentence in sentences([row("D_rand", 0.9)])] == ["open"] * 3
+
+
+def test_what_was_not_measured_is_said():
+    found = sentences([row("D_NR", 0.7)])
+    assert len(found) == 3
+    assert found[0].text.startswith("This run did not measure standard training on D_R")
+    assert "relabelled" in found[2].text
+    assert sentences([]) == sentences([row("D", 0.9)]) == []
