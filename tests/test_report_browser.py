@@ -83,7 +83,7 @@ def test_no_horizontal_scroll(browser, reports, study, width):
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_text_of_figures_is_legible_and_inside(browser, reports, width):
-    page, _ = opened(browser, reports["plain"], width=width)
+    page, _ = opened(browser, reports["full"], width=width)
     boxes = page.evaluate(
         """[...document.querySelectorAll('svg.chart')].filter(svg => svg.getBoundingClientRect().width).flatMap(svg =>
            [...svg.querySelectorAll('text')].map(text => {

@@ -21,6 +21,7 @@ FIGURES: dict[Kind, tuple[str, str]] = {
     "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
     "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
 }
+WIDTHS = (420, 210)
 TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
 
 
@@ -83,10 +84,10 @@ def transfer_section(found: TransferFound) -> Section:
             f"{kind.capitalize()} transfer against what is learned from D_det; 95\u00a0% Wilson intervals over images. "
             f"{says(getattr(found, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
             "for these; it does not state radius and steps of the attack.",
-            [drawn],
+            drawings,
         )
         for kind, (figure, _) in FIGURES.items()
-        if (drawn := scatter(found, kind))
+        if (drawings := [drawn for width in WIDTHS if (drawn := scatter(found, kind, width=width))])
     ]
     return Section(
         name="transfer",
