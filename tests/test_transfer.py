@@ -281,7 +281,7 @@ def test_the_whole_experiment_from_a_terminal(models, tmp_path, capsys, monkeypa
     learned, fooled = ([getattr(at, name).value for at in found.learners] for name in ("learned", "untargeted"))
     assert found.untargeted == nb.correlation(learned, fooled)
     page = (tmp_path / "transfer.html").read_text()
-    assert len(re.findall("<svg", page)) == 2
+    assert len(re.findall("<svg", page)) == 4  # two figures, each for wide and for narrow pages
     assert "cnn width=4 features=8" in page
 
     # The same command trains and builds nothing again, and finds the same; one more architecture is two trainings.
