@@ -92,7 +92,7 @@ def assert_close(got: torch.Tensor, wanted: torch.Tensor, tolerance: float) -> N
 
 
 def assert_same(view: Classifier, plain: Classifier, images: torch.Tensor) -> None:
-    """Strictly in float64; in float32 as far as rounding lets it, which is relatively large where features are small."""
+    """Strictly in float64; in float32 with room for rounding, which is relatively large where features are small."""
     assert_answers(view, plain, images, 1e-3)
     exact = copy.deepcopy(plain).double()
     assert_answers(frozen(exact, images.shape[1:]), exact, images, 1e-6)

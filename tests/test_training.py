@@ -223,7 +223,6 @@ def test_the_guard_ends_catastrophic_overfitting():
     notes = []
     kept = train(digits_classifier(), images, TOO_FEW, progress=lambda done, total, note="": notes.append(note))
     told = [note.split(", ")[1] for note in notes if note]
-    assert told[0] == "1 inner steps"
     assert told[-1] in ("2 inner steps", "4 inner steps", "8 inner steps")
     assert robust_share(kept, images, Schedule(10)) > 1.5 * robust_share(overfitted, images, Schedule(10))
 

@@ -28,7 +28,6 @@ from notbugs.study import (
     BuildJob,
     EvaluateJob,
     Kind,
-    Recipe,
     Settings,
     TrainJob,
     TransferJob,
@@ -61,8 +60,8 @@ def run(
 ) -> None:
     """Run a study: train, build the constructed sets, train on them, measure, report.
 
-    The same command again goes on where a killed run stopped. The last line printed is the path of the report, or with
-    several seeds that of the page which compares them.
+    The same command again goes on where a killed run stopped. Under torchrun, several processes share the work. The
+    last line printed is the path of the report, or with several seeds that of the page which compares them.
 
     Parameters
     ----------
@@ -78,12 +77,14 @@ def run(
         Print only the path of the page.
     """
     require_extra()
-    _refuse_workers("run")
     resolved = study.read_recipe(recipe, settings.model_dump(exclude_unset=True))
     folder = out or Path("runs") / study.folder_name(resolved)
-    console, studies = TerminalConsole(quiet=quiet), study.with_seeds(resolved, seeds, folder)
-    pages = [_reported(one, where, console) for where, one in studies.items()]
-    print(pages[0] if len(pages) == 1 else _compared(list(studies), folder, console))
+    studies = study.with_seeds(resolved, seeds, folder)
+    with workers.joined():
+        console = _console(quiet)
+        pages = [_reported(one, where, console) for where, one in studies.items()]
+        if workers.rank() == 0:
+            print(pages[0] if len(pages) == 1 else _compared(list(studies), folder, console))
 
 
 @app.command
@@ -374,9 +375,11 @@ def recipes() -> None:
         print(name)
 
 
-def _reported(recipe: Recipe, folder: Path, console: TerminalConsole) -> Path:
-    """Run one study; return the path of its report."""
+def _reported(recipe: Recipe, folder: Path, console: TerminalConsole) -> Path | None:
+    """Run one study; return the path of its report, which the first worker writes."""
     study.run(recipe, folder, console)
+    if workers.rank() > 0:
+        return None
     if not (folder / "theory.html").exists():
         with console.stage("the theory, checked"):
             write_theory_page(folder)
@@ -392,7 +395,7 @@ def _compared(folders: Sequence[Path], out: Path, console: TerminalConsole) -> P
 
 def _refuse_workers(command: str) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise InputError(f"`notbugs {command}` is for one process. Under torchrun there are `build` and `train`.")
+        raise InputError(f"`notbugs {command}` is for one process. Under torchrun, `run`, `build` and `train` share.")
 
 
 def _console(quiet: bool) -> TerminalConsole:

@@ -31,6 +31,21 @@ def barrier() -> None:
 
 
 @contextmanager
+def apart() -> Iterator[None]:
+    """A block through which each worker goes on its own, and at whose end they wait for each other.
+
+    If it fails in one of them, that one raises its error, and the others exit without a word.
+    """
+    try:
+        yield
+    except Exception:
+        _any(True)
+        raise
+    if _any(False):
+        raise SystemExit(1)
+
+
+@contextmanager
 def joined() -> Iterator[None]:
     """Inside the block, the processes that torchrun started are one another's workers; alone, nothing happens.
 
@@ -53,6 +68,17 @@ def joined() -> Iterator[None]:
     gc.collect()
     barrier()
     dist.destroy_process_group()
+
+
+def _any(flag: bool) -> bool:
+    """Whether the flag of any worker is set; it waits for all."""
+    if not _together():
+        return flag
+    from accelerate import PartialState
+
+    flags = torch.tensor(int(flag), device=PartialState().device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
 
 
 def _together() -> bool:

@@ -99,7 +99,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
             command=command(model, job),
             settings=job.model_dump(mode="json"),
             test_set=data.test_name,
-            seconds={stage["name"]: stage["seconds"] for stage in folder.stages()},
+            seconds={stage["name"]: stage["seconds"] for stage in folder.finished()},
             audit=found,
         )
         write_text(out / "audit.json", written.model_dump_json(indent=2, by_alias=True) + "\n")

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from notbugs import workers
 from notbugs.construct import ConstructedSet, relabel, robustify
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import only_writer, write_text
+from notbugs.files import write_text
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
@@ -36,7 +37,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     """Run a study, or what is left of it, and write `results.json` and `gallery.safetensors`.
 
     Every stage is kept when it ends, training at epochs and constructed sets at shards within it, so the same call
-    after a kill goes on from there, and a finished study is only read.
+    after a kill goes on from there, and a finished study is only read. Several workers (see `workers.joined`) share it.
 
     Parameters
     ----------
@@ -62,10 +63,10 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     folder = StudyFolder(out, console, stages=STAGES)
     lab = Lab(recipe, data, folder, device)
     instruments.check(lab)
-    with only_writer(out):
-        info = folder.claim(recipe, surroundings(recipe.data, data, device))
+    with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
         results = _Study(lab).run(info)
-        write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
+        if workers.rank() == 0:
+            write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
     for line in expected_lines(results.expected) if results.expected else ():
         console.say(line)
     return results
@@ -105,7 +106,7 @@ class _Study:
             command=f"notbugs run {folder.path / 'recipe.toml'} --out NEW_FOLDER",
             architecture=architecture,
             seeds=[self.recipe.seed],
-            stages=[Stage(**stage) for stage in folder.stages()],
+            stages=[Stage(**stage) for stage in folder.finished()],
             classifiers=self.lab.hashes,
         )
         expected = against_expected(self.recipe, self.data.name, rows)

@@ -7,17 +7,19 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import tomli_w
 
+from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError
-from notbugs.files import read_tensors, sha256, write_json, write_tensors, write_text
-from notbugs.progress import Pace, Progress
+from notbugs.files import only_writer, read_tensors, sha256, write_json, write_tensors, write_text
+from notbugs.progress import Pace, Progress, silent
 from notbugs.study.asked import Instruments
 from notbugs.study.recipe import Recipe, read_recipe
 
@@ -42,8 +44,20 @@ Tell = Callable[[Any], Sequence[str]]
 """From a stage's value to the line that a console says of it: its beginning, and items."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """A stage to be done: its file's name, its title, what makes its JSON value, and what a console says of that."""
+
+    name: str
+    title: str
+    work: Callable[[Progress], Any]
+    tell: Tell | None = None
+
+
 class StudyFolder:
     """Runs each stage once: what is finished is on disk, and is read from there the next time.
+
+    Several workers (see `workers.joined`) go through the same stages, in the same order; the first writes the files.
 
         recipe.toml             every setting, as resolved
         study.json              data, versions and device of the run
@@ -66,11 +80,26 @@ class StudyFolder:
         self.count = stages
         self.number = 0
 
-    def claim(self, recipe: Recipe, info: dict[str, Any]) -> dict[str, Any]:
-        """Write down what the study is, or check that it is the one already here; return what is on disk.
+    @contextmanager
+    def claimed(self, recipe: Recipe, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Hold the folder, after writing down what the study is or checking that it is the one already here.
 
-        `info["data"]` must not change between runs of one study.
+        Yields what `study.json` has. `info["data"]` must not change between runs of one study.
+
+        Raises
+        ------
+        InputError
+            If the folder holds another study, or another process holds it.
         """
+        is_first = workers.rank() == 0
+        with ExitStack() as held:
+            with workers.apart():
+                if is_first:
+                    held.enter_context(only_writer(self.path))
+                    self._claim(recipe, info)
+            yield json.loads((self.path / "study.json").read_text(encoding="utf-8"))
+
+    def _claim(self, recipe: Recipe, info: dict[str, Any]) -> None:
         recipe_file, info_file = self.path / "recipe.toml", self.path / "study.json"
         if recipe_file.exists():
             before = read_recipe(recipe_file)
@@ -84,30 +113,62 @@ class StudyFolder:
                     f"{self.path} holds a study of other data: fingerprint {found['data']['fingerprint'][:12]} there, "
                     f"{info['data']['fingerprint'][:12]} now. Name another folder with --out."
                 )
-            return found
-        info = info | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+            return
         write_text(recipe_file, recipe.toml())
-        write_json(info_file, info)
-        return info
+        write_json(info_file, info | {"created": datetime.now(UTC).isoformat(timespec="seconds")})
 
     def stage(self, name: str, title: str, work: Callable[[Progress], Any], tell: Tell | None = None) -> Any:
-        """The JSON value of a stage: from disk if it is finished, else from `work`, told, and kept on disk."""
-        self.number += 1
-        path = self.path / "stages" / f"{name}.json"
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))["value"]
-        began = time.monotonic()
-        numbered = f"{self.number:2}/{self.count} {title}" if self.number <= self.count else title
-        with self.console.stage(numbered) as progress, self._noted(name, progress) as noted:
-            value = work(noted)
-        write_json(path, {"name": name, "seconds": round(time.monotonic() - began, 2), "value": value})
-        if tell:
-            self.console.say(*tell(value))
-        return value
+        """The JSON value of a stage: from disk if it is finished, else from `work`, told, and kept on disk.
+
+        Of several workers the first does it.
+        """
+        return self.stages([Step(name, title, work, tell)])[0]
+
+    def stages(self, steps: Sequence[Step]) -> list[Any]:
+        """The JSON values of stages that do not need each other; several workers do different ones at a time."""
+        missing = self._missing(steps)
+        with workers.apart():
+            for number, step in enumerate(missing):
+                if number % workers.count() == workers.rank():
+                    self._do(step, steps.index(step), writes=True)
+        return self._values(steps)
+
+    def shared_stage(self, step: Step) -> Any:
+        """The JSON value of a stage on which all workers work together."""
+        if self._missing([step]):
+            self._do(step, 0, writes=workers.rank() == 0)
+            workers.barrier()
+        return self._values([step])[0]
+
+    def _missing(self, steps: Sequence[Step]) -> list[Step]:
+        found = [step for step in steps if not self._file(step.name).exists()]
+        workers.barrier()  # no worker may finish a stage before all have looked
+        return found
+
+    def _do(self, step: Step, place: int, *, writes: bool) -> None:
+        began, number = time.monotonic(), self.number + 1 + place
+        title = f"{number:2}/{self.count} {step.title}" if number <= self.count else step.title
+        with self.console.stage(title) as progress, self._noted(step.name, progress) as noted:
+            value = step.work(noted)
+        if writes:
+            seconds = round(time.monotonic() - began, 2)
+            write_json(self._file(step.name), {"name": step.name, "seconds": seconds, "value": value})
+        if step.tell:
+            self.console.say(*step.tell(value))
+
+    def _values(self, steps: Sequence[Step]) -> list[Any]:
+        self.number += len(steps)
+        return [json.loads(self._file(step.name).read_text(encoding="utf-8"))["value"] for step in steps]
+
+    def _file(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
 
     @contextmanager
     def _noted(self, name: str, progress: Progress) -> Iterator[Progress]:
         """`progress`, which also writes down how far the stage is, for `status`; a killed stage leaves that behind."""
+        if workers.rank() > 0:
+            yield silent
+            return
         path, pace = self.path / UNDER_WAY, Pace()
         found: dict[str, Any] = {"name": name, "began": time.time(), "done": 0, "total": 0, "left": None, "note": ""}
         write_json(path, found | {"at": time.time()})
@@ -124,7 +185,7 @@ class StudyFolder:
         yield noted
         path.unlink(missing_ok=True)
 
-    def stages(self) -> list[dict[str, Any]]:
+    def finished(self) -> list[dict[str, Any]]:
         """Name and seconds of every finished stage, in the order in which they ended."""
         files = sorted((self.path / "stages").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
@@ -136,7 +197,9 @@ class StudyFolder:
 
     def save(self, name: str, classifier: Classifier) -> str:
         """Write a classifier's weights; return the file's SHA-256."""
-        write_tensors(self.classifier_file(name), classifier.state_dict())
+        with workers.apart():
+            if workers.rank() == 0:
+                write_tensors(self.classifier_file(name), classifier.state_dict())
         return sha256(self.classifier_file(name))
 
     def load(self, name: str, into: Classifier, expected: str) -> Classifier:

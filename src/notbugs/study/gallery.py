@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from notbugs import workers
 from notbugs.construct import ConstructedSet
 from notbugs.construct.builder import ready_for
 from notbugs.data import Data
@@ -57,7 +58,7 @@ def write_gallery(lab: Lab) -> None:
         return len(index)
 
     lab.stage("gallery", "show how images were made", work)
-    if not path.exists():
+    if not path.exists() and workers.rank() == 0:
         with lab.folder.console.stage("mend the gallery") as progress:
             work(progress)
 

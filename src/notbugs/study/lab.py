@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from notbugs.errors import InputError, must
 from notbugs.measure import Accuracy, outcomes
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.folder import StudyFolder, Tell
+from notbugs.study.folder import Step, StudyFolder, Tell
 from notbugs.study.outcomes import write_outcomes
 from notbugs.study.recipe import Recipe, Section
 from notbugs.study.sections import Architecture
@@ -60,6 +60,10 @@ class Lab:
         """The JSON value of `work`: done once, with a bar, told of, and read from the folder afterwards."""
         return self.folder.stage(name, title, work, tell)
 
+    def stages(self, steps: Sequence[Step]) -> list[Any]:
+        """The JSON values of stages that do not need each other, which several workers divide among them."""
+        return self.folder.stages(steps)
+
     def train(
         self,
         name: str,
@@ -85,7 +89,7 @@ class Lab:
             train(classifier, images, asked, seed=seed, checkpoint=checkpoint, progress=progress)
             return self.folder.save(name, classifier)
 
-        self.hashes[name] = self.stage(f"train-{name}", title or f"train {name}", work)
+        self.hashes[name] = self.folder.shared_stage(Step(f"train-{name}", title or f"train {name}", work))
         self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
         return self._classifiers[name]
 
@@ -121,7 +125,7 @@ class Lab:
         def seconds(progress: Progress) -> float:
             return work(path, progress).manifest["seconds"]
 
-        self.stage(f"build-{name}", f"build {name}", seconds)
+        self.folder.shared_stage(Step(f"build-{name}", f"build {name}", seconds))
         try:
             self._sets[name] = ConstructedSet(path)
         except InputError:  # a shard was lost or damaged since: only that one is built again

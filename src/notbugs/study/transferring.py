@@ -11,7 +11,7 @@ from pydantic import Field
 from notbugs.classifier import Classifier
 from notbugs.construct import relabel
 from notbugs.errors import must
-from notbugs.files import only_writer, write_text
+from notbugs.files import write_text
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
@@ -74,9 +74,8 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     for classifier in classifiers.values():
         check_fits(classifier, data.train, len(data.classes))
     device = find_device(recipe.device)
-    with only_writer(out):
-        folder = StudyFolder(out, console, stages=0)
-        folder.claim(recipe, surroundings(recipe.data, data, device))
+    folder = StudyFolder(out, console, stages=0)
+    with folder.claimed(recipe, surroundings(recipe.data, data, device)):
         lab = Lab(recipe, data, folder, device)
         pairs = _pairs(lab, classifiers[source.stem])
         found = measured(lab, source.stem, pairs, classifiers, _again(console))

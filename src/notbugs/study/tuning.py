@@ -16,7 +16,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import only_writer, write_text
+from notbugs.files import write_text
 from notbugs.measure import Proportion, evaluate
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
@@ -144,9 +144,8 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
     )
     for _, architecture, *_ in trials[: len(trials) // len(sets)]:
         check_fits(architecture.new(data, recipe.seed, recipe), data.train, len(data.classes))
-    with only_writer(out):
-        folder = StudyFolder(out, console, stages=len(trials))
-        folder.claim(recipe, surroundings(recipe.data, data, find_device(recipe.device)))
+    folder = StudyFolder(out, console, stages=len(trials))
+    with folder.claimed(recipe, surroundings(recipe.data, data, find_device(recipe.device))):
         splits = {
             name: replace(data, train=made.images).hold_out(job.heldout, recipe.seed) for name, made in sets.items()
         }

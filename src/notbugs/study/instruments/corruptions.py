@@ -17,6 +17,7 @@ from notbugs.measure import (
     predictions,
 )
 from notbugs.progress import Progress, silent
+from notbugs.study.folder import Step
 from notbugs.study.lab import Lab
 
 
@@ -47,8 +48,11 @@ def measure(lab: Lab) -> CorruptionResult:
     for name in names:
         lab.classifier(name)  # a wrong name is refused before work
     images = lab.data.test.sample(asked.images, lab.seed, "corruptions")
-    work = {name: partial(_work, lab, name, images) for name in names}
-    found = [lab.stage(f"corruptions-{name}", f"corrupt the images of {name}", work[name]) for name in names]
+    steps = [
+        Step(f"corruptions-{name}", f"corrupt the images of {name}", partial(_work, lab, name, images))
+        for name in names
+    ]
+    found = lab.stages(steps)
     rows = [CorruptionRow(classifier=name, **values) for name, values in zip(names, found, strict=True)]
     return CorruptionResult(n=len(images), rows=rows)
 

@@ -11,6 +11,7 @@ from notbugs.data import Images
 from notbugs.measure import SpatialAccuracy, spatial_accuracy
 from notbugs.progress import Progress
 from notbugs.spatial import Spatial
+from notbugs.study.folder import Step
 from notbugs.study.lab import Lab
 from notbugs.training import SpatialTraining
 
@@ -48,8 +49,11 @@ def measure(lab: Lab) -> SpatialResult:
         lab.train(TRAINED, lab.data.train, settings=settings, title="train with rotations and shifts")
         names.append(TRAINED)
     images = lab.data.test.sample(asked.images, lab.seed, "spatial")
-    work = {name: partial(_work, lab, name, images) for name in names}
-    found = [lab.stage(f"spatial-{name}", f"turn and move the images of {name}", work[name]) for name in names]
+    steps = [
+        Step(f"spatial-{name}", f"turn and move the images of {name}", partial(_work, lab, name, images))
+        for name in names
+    ]
+    found = lab.stages(steps)
     rows = [SpatialRow(classifier=name, accuracy=values) for name, values in zip(names, found, strict=True)]
     return SpatialResult(n=len(images), training=training, rows=rows)
 

@@ -25,6 +25,7 @@ from notbugs.measure import (
 from notbugs.measure.autoattack import possible
 from notbugs.progress import Progress
 from notbugs.seeds import derive
+from notbugs.study.folder import Step
 from notbugs.study.lab import Lab
 from notbugs.threat import Threat, threat
 
@@ -71,7 +72,8 @@ def measure(lab: Lab) -> TrustMeasured:
     asked = lab.recipe.instruments.trust
     images = lab.data.test.sample(asked.images, lab.seed, "trust")
     names = list(dict.fromkeys((REFERENCE, *asked.classifiers)))
-    found = {name: lab.stage(f"trust-{name}", f"attack {name}", partial(_work, lab, name, images)) for name in names}
+    steps = [Step(f"trust-{name}", f"attack {name}", partial(_work, lab, name, images)) for name in names]
+    found = dict(zip(names, lab.stages(steps), strict=True))
     right = {name: _right(stage) for name, stage in found.items()}
     return TrustMeasured(
         seed=lab.seed,
