@@ -28,6 +28,7 @@ from notbugs.study import (
     BuildJob,
     EvaluateJob,
     Kind,
+    Recipe,
     Settings,
     TrainJob,
     TransferJob,
