@@ -17,7 +17,7 @@ from notbugs.files import only_writer, sha256, write_json, write_text
 from notbugs.measure import Accuracy
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
-from notbugs.study.folder import Console, StudyFolder, check_writable
+from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import surroundings
 from notbugs.study.sections import Model, Source
 from notbugs.threat import Threat, threat
@@ -71,8 +71,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     """
     ball = read_threat(job.threat)
     check_writable(out)
-    with console.stage("read the data") as progress:
-        data = job.read(progress)
+    data = read_data(job, console)
     classifier = job.load(model, data, job)
     with only_writer(out):
         folder = StudyFolder(out, console, stages=PARTS)

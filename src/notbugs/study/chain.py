@@ -21,7 +21,7 @@ from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.expected import against_expected, expected_lines
-from notbugs.study.folder import Console, StudyFolder, check_writable
+from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
@@ -244,8 +244,7 @@ def _told(name: str, found: dict[str, Any]) -> list[str]:
 
 
 def _read_data(recipe: Recipe, console: Console) -> Data:
-    with console.stage("read the data") as progress:
-        data = recipe.read(progress)
+    data = read_data(recipe, console)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
     return data

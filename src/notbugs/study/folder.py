@@ -17,11 +17,13 @@ import tomli_w
 
 from notbugs import workers
 from notbugs.classifier import Classifier
+from notbugs.data import Data
 from notbugs.errors import InputError
 from notbugs.files import only_writer, read_tensors, sha256, write_json, write_tensors, write_text
 from notbugs.progress import Pace, Progress, silent
 from notbugs.study.asked import Instruments
 from notbugs.study.recipe import Recipe, read_recipe
+from notbugs.study.sections import Source
 
 UNDER_WAY = "under-way.json"
 NOTE_SECONDS = 2.0
@@ -216,6 +218,12 @@ class StudyFolder:
             raise InputError(f"{path} is missing or was changed. Delete {stage} to train it again.")
         into.load_state_dict(read_tensors(path))
         return into.eval()
+
+
+def read_data(source: Source, console: Console) -> Data:
+    """The images that a recipe or a job names."""
+    with console.stage("read the data") as progress:
+        return source.read(progress)
 
 
 def check_writable(path: Path) -> None:

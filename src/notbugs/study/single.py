@@ -38,7 +38,7 @@ from notbugs.measure import (
 from notbugs.measure.autoattack import require_autoattack
 from notbugs.models import save_classifier
 from notbugs.search.fit import check_fits
-from notbugs.study.folder import Console, check_writable
+from notbugs.study.folder import Console, check_writable, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.training import Training, train
 
@@ -100,7 +100,7 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Accuracy]:
     if out.exists():
         raise must("out", "not be there yet", str(out), "Name another, or delete it.")
     check_writable(out.parent)
-    data = _read(job, console)
+    data = read_data(job, console)
     images = ConstructedSet(job.on).images if job.on else data.train
     if images.shape != data.train.shape:
         raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
@@ -139,7 +139,7 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         rule = f"be given for {', '.join(CONTROLS)}, and for nothing else"
         raise must("of", rule, f"{kind} with {job.of}", "Name the folder of a relabelled set with --of.")
     check_writable(out)
-    data = _read(job, console)
+    data = read_data(job, console)
     source = job.load(model, data, job)
     with console.stage(f"build {kind}") as progress:
         if kind in CONTROLS and job.of:
@@ -169,7 +169,7 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accura
     """
     if job.autoattack:
         require_autoattack()
-    data = _read(job, console)
+    data = read_data(job, console)
     classifier = job.load(model, data, job)
     with console.stage("measure") as progress:
         found = outcomes(
@@ -207,12 +207,7 @@ def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:
     """What is wrong with a constructed set; see `construct.verify`."""
     if job.model and job.data is None:
         raise must("data", "be given with a model", None)
-    data = _read(job, console) if job.data else None
+    data = read_data(job, console) if job.data else None
     source = job.load(job.model, data, job) if job.model and data else None
     with console.stage("verify") as progress:
         return verify(folder, data=data, source=source, progress=progress)
-
-
-def _read(job: Source, console: Console) -> Data:
-    with console.stage("read the data") as progress:
-        return job.read(progress)

@@ -16,7 +16,7 @@ from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
 from notbugs.study.asked import Instruments, Transfer, TransferSettings
-from notbugs.study.folder import Console, StudyFolder, check_writable
+from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.instruments.transfer import Keep, Pair, TransferFound, architectures, measured, trained_pairs
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
@@ -67,8 +67,7 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     """
     check_writable(out)
     recipe = job.recipe(with_architectures=not others or "architectures" in job.model_fields_set)
-    with console.stage("read the data") as progress:
-        data = recipe.read(progress)
+    data = read_data(recipe, console)
     files = _by_name([source, *others], recipe.instruments.transfer.architectures)
     classifiers = {name: job.load(file, data, job) for name, file in files.items()}
     for classifier in classifiers.values():

@@ -22,7 +22,7 @@ from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
 from notbugs.study.asked import Matched, Relabelled
-from notbugs.study.folder import Console, StudyFolder, check_writable
+from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.recipe import Recipe, read_recipe
 from notbugs.study.sections import Architecture
@@ -132,8 +132,7 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
     check_writable(out)
     architectures = [Architecture.parse(text).check() for text in job.architectures]
     recipe, sets = _read_study(study, job)
-    with console.stage("read the data") as progress:
-        data = recipe.read(progress)
+    data = read_data(recipe, console)
     trials = list(
         itertools.product(
             dict.fromkeys(job.sets),
