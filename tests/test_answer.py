@@ -25,8 +25,8 @@ def run(d=0.3, d_r=0.6, d_nr=0.7, nr_robust=0.1, det=0.4):
     ]  # fmt: skip
 
 
-def controlled(value, low, high, of="D_rand"):
-    some = fakes.proportion(0.4, 1000)
+def controlled(value, low, high, of="D_rand", control=0.2):
+    some = fakes.proportion(control, 1000)
     beside = ControlRow(
         of=of, variant="leakage", name=f"{of}_leakage", source="standard", start="images", norm="l2", eps=1.0, n=1000,
         success=some, untouched=some, clean=some, relabelled=some, beyond=Difference(value=value, low=low, high=high),
@@ -72,7 +72,11 @@ def test_the_numbers_decide(changes, place, verdict, words):
 @pytest.mark.parametrize(
     ("beyond", "verdict", "words"),
     [
-        ((0.05, 0.02, 0.08), "agrees", "5.0 points (2.0 to 8.0) beyond its leakage control"),
+        (
+            (0.05, 0.02, 0.08),
+            "agrees",
+            "(2.0 to 8.0) beyond its leakage control's 20.0\u00a0% (17.6 to 22.6)",
+        ),
         ((0.01, -0.02, 0.04), "open", "cannot be told from its leakage control: 1.0 points (-2.0 to 4.0)"),
         ((-0.05, -0.08, -0.02), "disagrees", "-5.0 points (-8.0 to -2.0) beyond its leakage control"),
     ],
@@ -83,6 +87,16 @@ def test_a_leakage_control_decides_what_d_rand_says(beyond, verdict, words):
         found = sentences(rows, controlled(*beyond))[2]
         assert found.verdict == verdict
         assert words in found.text
+
+
+@pytest.mark.parametrize(
+    ("control", "difference", "verdict"),
+    [(0.31, (0.19, 0.15, 0.23), "partly"), (0.29, (0.21, 0.17, 0.25), "agrees"), (0.48, (0.02, -0.02, 0.06), "open")],
+)
+def test_agrees_in_part_where_the_control_reaches_more_than_half_of_what_is_above_chance(control, difference, verdict):
+    found = sentences(run(), controlled(*difference, control=control))[2]
+    assert found.verdict == verdict
+    assert ("only in part" in found.ending) == (verdict == "partly")
 
 
 def test_d_rand_without_a_control_leaves_it_open():

@@ -71,10 +71,20 @@ def test_an_output_folder_that_is_a_file(capsys, tmp_path):
         assert "is a file" in capsys.readouterr().err
 
 
-def test_an_output_folder_that_is_not_writable(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
-    assert main(["run", "digits", "--out", str(tmp_path / "out")]) == 2
-    assert "must be writable" in capsys.readouterr().err
+def test_an_output_folder_that_is_not_writable(capsys):
+    for arguments in (["run", "digits"], ["train"], ["audit", "x.safetensors"]):
+        ending = "/x.safetensors" if arguments == ["train"] else ""
+        assert main([*arguments, "--out", f"/proc/out{ending}"]) == 2  # where root may not write either
+        assert "must be writable" in capsys.readouterr().err
+    assert main(["theory", "--out", "/proc/out"]) == 1
+    assert capsys.readouterr().err == "notbugs: /proc/out: No such file or directory.\n"
+
+
+def test_whoever_reads_the_output_may_stop():
+    command = f"{sys.executable} -m notbugs recipes | true; exit ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert finished.returncode in (0, 141)  # 0 where it was written before the reader went
+    assert finished.stderr == ""
 
 
 def test_a_recipe_file_with_a_mistake(capsys, tmp_path):

@@ -29,9 +29,11 @@ from tests import fakes
 from tests.fakes import HOSTILE, proportion
 from tests.test_audit_page import usefulness
 
-FULL = {"figure-2b", "against-radius-1", "against-radius-2", "images", "usefulness-standard", "transfer-untargeted",
-        "transfer-targeted"}  # fmt: skip
-CHARTS = FULL - {"images"}
+STUDY = Path(__file__).parent / "data" / "instruments.json"
+WIDE = {"images", "shares-nonrobust-images"}
+CHARTS = {"figure-2b", "against-radius-1", "against-radius-2", "usefulness-standard", "transfer-untargeted",
+          "transfer-targeted", "shares-nonrobust"}  # fmt: skip
+FULL = CHARTS | WIDE
 TABLES = {
     "accuracy",
     "table-1",
@@ -39,6 +41,7 @@ TABLES = {
     "theory",
     "usefulness-1",
     "usefulness-2",
+    "shares",
     "transfer-1",
     "transfer-2",
     "transfer-3",
@@ -79,6 +82,7 @@ def results(*, hostile: bool = False) -> Results:
     measured = Measured(
         usefulness=UsefulnessMeasured(classifiers={"standard": usefulness(list(KINDS) * 3)}, test_set="test"),
         transfer=transfer(),
+        shares=Measured.model_validate_json(STUDY.read_text(encoding="utf-8")).shares,
     )
     check = TheoryCheck(
         classifier="standard", pair=HOSTILE[:2] if hostile else ("3", "8"), norm="l2", radii=[0, 0.5], moved=[0, 1.2],
@@ -359,6 +363,15 @@ def test_table_1_stands_beside_the_papers():
 
 def test_no_rows_are_an_empty_file():
     assert comma_separated([]).strip() == ""
+
+
+def test_what_images_carry_is_numbers_with_intervals(written):
+    found = results().instruments.shares.rows
+    rows = list(csv.DictReader((written / "tables" / "shares.csv").read_text(encoding="utf-8").splitlines()))
+    told = [row for row in rows if row["new class carried"]]
+    carried = [row.found.nonrobust.new.carried for row in found if row.found.nonrobust]
+    assert [float(row["new class carried low"]) for row in told] == [mean.low for mean in carried if mean]
+    assert [int(row["new class carried n"]) for row in told] == [mean.n for mean in carried if mean]
 
 
 # The command

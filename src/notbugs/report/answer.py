@@ -13,8 +13,9 @@ from notbugs.study.results import Measured, Row
 
 ENDINGS: dict[Verdict, str] = {
     "agrees": "agrees with the paper",
-    "disagrees": "disagrees with the paper",
+    "partly": "agrees with the paper only in part",
     "open": "neither confirms nor contradicts the paper",
+    "disagrees": "disagrees with the paper",
 }
 MORE: dict[Order, str] = {
     "higher": "is more robust than",
@@ -88,16 +89,19 @@ def _non_robust(lineup: Lineup, chance: float) -> Sentence | None:
 
 
 def _relabelled(lineup: Lineup, measured: Measured, chance: float) -> Sentence | None:
-    """D_rand beside its leakage control where there is one, and the sets in which no label is right beside chance."""
+    """D_rand beside its leakage control where there is one, and the sets in which no label is right beside chance.
+
+    It agrees only in part where a control reaches more than half of what its set teaches above chance.
+    """
     clean = {name: row for name in ("D_rand", "D_rand_other", "D_det") if (row := _clean(lineup, name))}
     if not clean:
         return None
-    beyond = {name: row.beyond for name, row in _controls(measured).items() if name in clean and row.beyond}
+    controls = {name: row for name, row in _controls(measured).items() if name in clean and row.beyond}
     orders = {name: against(chance, row) for name, row in clean.items()}
     verdicts = [judge([order], wanted="higher") for name, order in orders.items() if name != "D_rand"]
-    verdicts += [judge([_sign(difference)], wanted="higher") for difference in beyond.values()]
+    verdicts += [_judged(clean[name], row, chance) for name, row in controls.items()]
     levels = {name: beside_chance(order, chance) for name, order in orders.items()}
-    levels |= {name: _beyond(difference) for name, difference in beyond.items()}
+    levels |= {name: _beyond(row) for name, row in controls.items()}
     parts = [f"{name} teaches {quoted(row)}, {levels[name]}" for name, row in clean.items()]
     text = f"On untouched images, {'; '.join(parts)}; this"
     return Sentence(text, worst(verdicts) if verdicts else "open")
@@ -113,16 +117,26 @@ def _controls(measured: Measured) -> dict[str, ControlRow]:
     return {row.of: row for row in rows if row.of and row.variant == "leakage"}
 
 
-def _sign(difference: Difference) -> Order:
+def _judged(ours: Row, control: ControlRow, chance: float) -> Verdict:
+    verdict = judge([_sign(control.beyond)], wanted="higher")
+    explained = control.clean.value - chance > (ours.accuracy - chance) / 2
+    return "partly" if verdict == "agrees" and explained else verdict
+
+
+def _sign(difference: Difference | None) -> Order:
+    if difference is None:
+        return "unclear"
     if difference.low > 0:
         return "higher"
     return "lower" if difference.high < 0 else "unclear"
 
 
-def _beyond(difference: Difference) -> str:
-    """In points, beside the control that has no adversarial feature."""
+def _beyond(control: ControlRow) -> str:
+    """In points, beside what the control teaches, which has no adversarial feature."""
+    difference = control.beyond
+    assert difference  # of every control
     low, high = percent(difference.low), percent(difference.high)
-    said = f"{percent(difference.value)} points ({low} to {high}) beyond its leakage control"
+    said = f"{percent(difference.value)} points ({low} to {high}) beyond its leakage control's {quoted(control.clean)}"
     return f"which cannot be told from its leakage control: {said}" if _sign(difference) == "unclear" else said
 
 

@@ -14,12 +14,13 @@ from notbugs.report.wording import NORMS, quoted
 from notbugs.study.results import Proportion, Row, SetProperties
 
 Order = Literal["higher", "lower", "unclear"]
-Verdict = Literal["agrees", "disagrees", "open"]
+Verdict = Literal["agrees", "partly", "open", "disagrees"]
 
 VERDICTS: dict[Verdict, str] = {
     "agrees": "This agrees with the paper.",
-    "disagrees": "This disagrees with the paper.",
+    "partly": "This agrees with the paper only in part.",
     "open": "This neither confirms nor contradicts the paper.",
+    "disagrees": "This disagrees with the paper.",
 }
 
 
@@ -150,8 +151,8 @@ def judge(orders: list[Order], *, wanted: Order) -> Verdict:
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """The verdict on all of several: one that disagrees decides, then one that is open."""
-    return max(verdicts, key=("agrees", "open", "disagrees").index)
+    """The verdict on all of several: one that disagrees decides, then one that is open, then one in part."""
+    return max(verdicts, key=list(VERDICTS).index)
 
 
 def _difference(name: str, order: Order) -> str:

@@ -17,15 +17,18 @@ from markupsafe import Markup
 
 from notbugs.files import write_atomically, write_text
 from notbugs.report import charts, paper
+from notbugs.report.leakage import histograms_caption, independent, means_caption
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.page import class_names
 from notbugs.report.printed_grid import printed_grid
 from notbugs.report.reading import Arrays
+from notbugs.report.shares_charts import GROUPS, histograms, means
 from notbugs.report.spectrum import spectrum
 from notbugs.report.tables import INTERVAL, attacks_said, measured_on, seed_of, tables
 from notbugs.report.transfer import FIGURES, says, scatter
 from notbugs.report.typeset import comma_separated, latex, markdown, md, tex
 from notbugs.report.wording import NORMS, number
+from notbugs.study.instruments.shares import SharesFound
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
 from notbugs.study.results import Results
@@ -80,6 +83,8 @@ def figures(results: Results, gallery: Arrays | None) -> Iterator[PrintedFigure]
         yield PrintedFigure("images", _grid_caption(results), draw, ("full",))
     if results.instruments.usefulness:
         yield from _usefulness(results.instruments.usefulness)
+    if results.instruments.shares:
+        yield from _shares(results.instruments.shares)
     if results.instruments.transfer:
         yield from _transfer(results.instruments.transfer, results)
 
@@ -103,6 +108,18 @@ def _usefulness(found: UsefulnessMeasured) -> Iterator[PrintedFigure]:
             f"{found.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
         )
         yield PrintedFigure(f"usefulness-{name}", caption, partial(spectrum, of.spectrum, ball, look="print"))
+
+
+def _shares(found: SharesFound) -> Iterator[PrintedFigure]:
+    rows = list(independent(found).values())
+    seen = f"Features sorted at {NORMS[found.norm]} radius {found.eps:g} in pixel units; seed {found.seed}."
+    for group in GROUPS:
+        several = lambda width, height, group=group: means(rows, group=group, width=width, look="print")  # noqa: E731
+        yield PrintedFigure(f"shares-{group}", f"{means_caption(group)} {seen}", several)
+        panels = lambda width, height, group=group: histograms(  # noqa: E731
+            rows, group=group, columns=3, width=width / 3, look="print"
+        )
+        yield PrintedFigure(f"shares-{group}-images", f"{histograms_caption(group)} {seen}", panels, ("full",))
 
 
 def _transfer(found: TransferFound, results: Results) -> Iterator[PrintedFigure]:

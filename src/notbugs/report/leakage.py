@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from notbugs.measure.leakage import Leak
-from notbugs.measure.shares import Carried, GroupCarried
+from notbugs.measure.shares import GroupCarried, Mean
 from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.shares_charts import GROUPS, histograms, means
 from notbugs.report.wording import NORMS, percent, quoted
@@ -68,8 +68,8 @@ def shares_section(found: SharesFound) -> Section:
     )
     rows = [line for row in found.rows for line in _lines(row)]
     caption = (
-        f"Carried, and images whose evidence of all classes is largest for the new and for the original class, in per "
-        f"cent; features sorted at {NORMS[found.norm]} {found.eps:g}; seed {found.seed}"
+        "Carried (empty where it cannot be told), and images whose evidence of all classes is largest for the new and "
+        f"for the original class, in per cent; features sorted at {NORMS[found.norm]} {found.eps:g}; seed {found.seed}"
     )
     return Section(
         "shares",
@@ -100,41 +100,46 @@ def _lines(row: SharesRow) -> Iterator[list[Cell]]:
             yield [row.name, seen_by, f"{label}: none", None, None, None, None]
         else:
             yield [
-                row.name, seen_by, f"{label}, {group.features:.3g} a class", _carried(group.new),
-                _carried(group.original), group.new_wins, group.original_wins,
+                row.name, seen_by, f"{label}, {group.features:.3g} a class", group.new.carried,
+                group.original.carried, group.new_wins, group.original_wins,
             ]  # fmt: skip
 
 
-def _carried(seen: Carried) -> str:
-    if seen.carried is None:
-        return "cannot be told"
-    mean = seen.carried
+def _carried(mean: Mean) -> str:
     return f"{percent(mean.value)} ({percent(mean.low)} to {percent(mean.high)})"
 
 
 def _figures(found: SharesFound) -> Iterator[Figure]:
     """Of every set by the first classifier that is not its source: the means, then the images behind them."""
-    rows = list(_independent(found).values())
-    for group, label in GROUPS.items():
+    rows = list(independent(found).values())
+    for group in GROUPS:
         of_both = [drawn for width in (480, 200) if (drawn := means(rows, group=group, width=width))]
         panels = (histograms(rows, group=group, columns=at, width=width) for at, width in ((3, 165), (2, 120)))
         of_images = [drawn for drawn in panels if drawn]
         if of_both:
-            yield Figure(
-                f"How much of the new and of the original class the {label} features of a classifier see that the set "
-                "was not built with: 0 as in untouched images of the other class, 100 as in untouched images of this "
-                "one; means over images with 95\u00a0% intervals.",
-                of_both,
-            )
+            yield Figure(means_caption(group), of_both)
         if of_images:
-            yield Figure(
-                f"The images behind the means: their number (upwards) by the share of {label} features that point to "
-                "the new class (per cent, to the right).",
-                of_images,
-            )
+            yield Figure(histograms_caption(group), of_images)
 
 
-def _independent(found: SharesFound) -> dict[str, SharesRow]:
+def means_caption(group: str) -> str:
+    """What the figure of the means shows."""
+    return (
+        f"How much of the new and of the original class the {GROUPS[group]} features of a classifier see that the set "
+        "was not built with: 0 as in untouched images of the other class, 100 as in untouched images of this "
+        "one; means over images with 95\u00a0% intervals."
+    )
+
+
+def histograms_caption(group: str) -> str:
+    """What the figure of the images shows."""
+    return (
+        f"The images behind the means: their number (upwards) by the share of {GROUPS[group]} features that point to "
+        "the new class (per cent, to the right)."
+    )
+
+
+def independent(found: SharesFound) -> dict[str, SharesRow]:
     """By the name of each set, what the first classifier that is not its source sees."""
     rows: dict[str, SharesRow] = {}
     for row in found.rows:
@@ -145,12 +150,13 @@ def _independent(found: SharesFound) -> dict[str, SharesRow]:
 
 def _reading(found: SharesFound) -> Iterator[str]:
     """For every set, by the first classifier that is not its source: what its two groups of features carry."""
-    for name, row in _independent(found).items():
+    for name, row in independent(found).items():
         parts = [
-            f"{label} features carry {_carried(group.new)} % of the new class and {_carried(group.original)} % of the "
-            "original one"
+            f"{label} features carry {_carried(new)} % of the new class and {_carried(original)} % of the original one"
             for key, label in GROUPS.items()
-            if (group := getattr(row.found, key)) and group.new.carried and group.original.carried
+            if (group := getattr(row.found, key))
+            and (new := group.new.carried)
+            and (original := group.original.carried)
         ]
         if parts:
             yield f"{name}, seen by the {row.classifier} classifier: {'; '.join(parts)}."

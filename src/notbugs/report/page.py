@@ -22,12 +22,12 @@ from notbugs.report.pictures import sample_grid
 from notbugs.report.play import play
 from notbugs.report.reading import Arrays
 from notbugs.report.scripts import script
-from notbugs.report.sections import Section
+from notbugs.report.sections import Section, Share
 from notbugs.report.transfer import transfer_section
 from notbugs.report.tune import tune_section
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.recipe import flat
-from notbugs.study.results import Proportion, Results, Spread
+from notbugs.study.results import Results, Spread
 from notbugs.study.tuning import Tuned
 
 BIBTEX = f"""\
@@ -118,7 +118,7 @@ def environment() -> Environment:
         "shown": shown,
     }
     made.tests |= {
-        "proportion": lambda value: isinstance(value, Proportion),
+        "proportion": lambda value: isinstance(value, Share),
         "spread": lambda value: isinstance(value, Spread),
     }
     return made

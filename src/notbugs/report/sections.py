@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from notbugs.measure import Proportion
+from notbugs.measure.shares import Mean
 
-Cell = str | float | int | bool | Proportion | None
+Share = Proportion | Mean
+"""A value with its interval and its n, of which pages show per cent."""
+Cell = str | float | int | bool | Share | None
 
 
 @dataclass(frozen=True)

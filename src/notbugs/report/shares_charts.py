@@ -9,7 +9,7 @@ import altair as alt
 from markupsafe import Markup
 
 from notbugs.measure.shares import BINS, Carried, GroupCarried
-from notbugs.report.charts import INK, MUTED, to_svg
+from notbugs.report.charts import INK, MUTED, Look, to_svg
 from notbugs.report.wording import percent
 from notbugs.study.instruments.shares import SharesRow
 
@@ -22,7 +22,7 @@ HEIGHT = 34
 """Of a line of the figure of means, in CSS pixels."""
 
 
-def means(rows: Sequence[SharesRow], *, group: str, width: int) -> Markup | None:
+def means(rows: Sequence[SharesRow], *, group: str, width: float, look: Look = "page") -> Markup | None:
     """How much of the new and of the original class `group`'s features see, a line a set.
 
     `width` is in CSS pixels at scale one. None where nothing can be told.
@@ -42,10 +42,12 @@ def means(rows: Sequence[SharesRow], *, group: str, width: int) -> Markup | None
     chart = alt.layer(bounds, whiskers, points).properties(width=width, height=HEIGHT * len(lines))
     said = (f"{value['set']}: {value['class']} {_said(value)}" for value in values)
     text = f"Marks of how much {GROUPS[group]} features see of each class, in per cent. {'; '.join(said)}."
-    return to_svg(chart, text, room=width + 110)
+    return to_svg(chart, text, room=width + 110, look=look)
 
 
-def histograms(rows: Sequence[SharesRow], *, group: str, columns: int, width: int) -> Markup | None:
+def histograms(
+    rows: Sequence[SharesRow], *, group: str, columns: int, width: float, look: Look = "page"
+) -> Markup | None:
     """For each set, its images by the share of `group`'s features that point to the new class, with untouched ones.
 
     `columns` panels stand in a line, each `width` CSS pixels wide. None where no set has the group.
@@ -54,26 +56,31 @@ def histograms(rows: Sequence[SharesRow], *, group: str, columns: int, width: in
     if not panels:
         return None
     labels = list(SOURCES.values())
-    values = [value for row, found in panels for value in _bins(row, found)]
+    values = {row.name: list(_bins(found)) for row, found in panels}
+    most = max(value["count"] for bins in values.values() for value in bins)
     legend = alt.Legend(orient="top", title=None, direction="vertical", labelLimit=0, symbolSize=400)
     dashes, colours = (alt.Scale(domain=labels, range=[style[at] for style in STYLES]) for at in (0, 1))
     x = alt.X("share:Q", title=None, scale=alt.Scale(domain=[0, 100])).axis(values=[0, 50, 100], grid=False)
-    y = alt.Y("count:Q", title=None).axis(tickCount=3, ticks=False)
-    lines = alt.Chart().mark_line(interpolate="step-after", strokeWidth=1.8)
-    steps = lines.encode(
-        x=x,
-        y=y,
-        strokeDash=alt.StrokeDash("images:N", scale=dashes, legend=legend),
-        color=alt.Color("images:N", scale=colours, legend=legend),
+    y = alt.Y("count:Q", title=None, scale=alt.Scale(domain=[0, most])).axis(tickCount=3, ticks=False)
+    how = {
+        "x": x,
+        "y": y,
+        "strokeDash": alt.StrokeDash("images:N", scale=dashes, legend=legend),
+        "color": alt.Color("images:N", scale=colours, legend=legend),
+    }
+    # Not a facet: that draws axes below empty places, too.
+    head: dict[str, Any] = {"fontSize": 12, "fontWeight": "normal", "color": INK, "anchor": "start"}
+    drawn = (
+        alt.Chart(alt.Data(values=bins), title=alt.Title(name, **head))
+        .mark_line(interpolate="step-after", strokeWidth=1.8)
+        .encode(**how)
+        .properties(width=width, height=100)
+        for name, bins in values.items()
     )
-    names = list(dict.fromkeys(row.name for row, _ in panels))
-    head = alt.Header(title=None, labelFontSize=12, labelColor=INK, labelAnchor="start")
-    chart = steps.properties(width=width, height=100).facet(
-        alt.Facet("set:N", sort=names, header=head), columns=columns, data=alt.Data(values=values)
-    )
+    chart = alt.concat(*drawn, columns=columns)
     said = (f"{row.name}: {_middle(found.new)}" for row, found in panels)
     text = f"Histograms of images by the share of features that point to the new class, in per cent. {'; '.join(said)}."
-    return to_svg(chart, text)
+    return to_svg(chart, text, look=look)
 
 
 def _labels() -> list[str]:
@@ -99,12 +106,12 @@ def _said(value: dict[str, Any]) -> str:
     return f"{value['value']:.1f} ({value['low']:.1f} to {value['high']:.1f})"
 
 
-def _bins(row: SharesRow, found: GroupCarried) -> Iterator[dict[str, Any]]:
+def _bins(found: GroupCarried) -> Iterator[dict[str, Any]]:
     """The left end of every bin, and the right end of the last, which a line of steps wants."""
     for kind, label in SOURCES.items():
         counts = getattr(found.new, kind).histogram
         for place, count in enumerate([*counts, counts[-1]]):
-            yield {"set": row.name, "images": label, "share": 100 * place / BINS, "count": count}
+            yield {"images": label, "share": 100 * place / BINS, "count": count}
 
 
 def _middle(seen: Carried) -> str:

@@ -12,7 +12,7 @@ from notbugs.report import paper
 from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import Value, measures
-from notbugs.report.sections import Cell, Table
+from notbugs.report.sections import Cell, Share, Table
 from notbugs.report.typeset import fields
 from notbugs.report.wording import NORMS, number, percent
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
@@ -57,7 +57,7 @@ def tables(results: Results) -> Iterator[NamedTable]:
 
 def _said_all(table: Table, results: Results) -> Table:
     """The table of an instrument with interval, n and seed in its caption."""
-    counts = {cell.n for row in table.rows for cell in row if isinstance(cell, Proportion)}
+    counts = {cell.n for row in table.rows for cell in row if isinstance(cell, Share)}
     parts = [table.caption.rstrip(".")]
     parts += [f"{INTERVAL}, {_counted(counts)}"] if counts else []
     parts += [f"seed {seed_of(results)}"] if not re.search(r"\bseed \d", table.caption) else []

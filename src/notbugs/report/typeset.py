@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from notbugs.measure import Proportion
-from notbugs.report.sections import Cell, Table
+from notbugs.report.sections import Cell, Share, Table
 from notbugs.report.wording import number, percent
 
 LETTER, BETWEEN, ROOM = 4.5, 8.0, 397.0
@@ -85,17 +84,15 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
 def fields(table: Table) -> list[dict[str, Any]]:
     """The rows of a table under the names of its columns; a share also has its interval and its n."""
     shares = {
-        column
-        for place, column in enumerate(table.columns)
-        if any(isinstance(row[place], Proportion) for row in table.rows)
+        column for place, column in enumerate(table.columns) if any(isinstance(row[place], Share) for row in table.rows)
     }
     found = []
     for row in table.rows:
         named: dict[str, Any] = {}
         for column, cell in zip(table.columns, row, strict=True):
-            named[column or "row"] = cell.value if isinstance(cell, Proportion) else cell
+            named[column or "row"] = cell.value if isinstance(cell, Share) else cell
             if column in shares:
-                share = cell.model_dump() if isinstance(cell, Proportion) else {}
+                share = cell.model_dump() if isinstance(cell, Share) else {}
                 named |= {f"{column} {name}": share.get(name) for name in ("low", "high", "n")}
         found.append(named)
     return found
@@ -144,13 +141,13 @@ def _sentence(caption: str) -> str:
 
 
 def _tex_cell(cell: Cell) -> str:
-    if isinstance(cell, Proportion):
+    if isinstance(cell, Share):
         return rf"{percent(cell.value)} {{\scriptsize {percent(cell.low)}--{percent(cell.high)}}}"
     return tex(_shown(cell))
 
 
 def _shown(cell: Cell) -> str:
-    if isinstance(cell, Proportion):
+    if isinstance(cell, Share):
         return f"{percent(cell.value)} ({percent(cell.low)} to {percent(cell.high)})"
     if cell is None:
         return ""
@@ -173,4 +170,4 @@ def _is_wide(table: Table) -> bool:
 
 
 def _letters(cell: Cell) -> int:
-    return 12 if isinstance(cell, Proportion) else len(_shown(cell))  # its interval is smaller
+    return 12 if isinstance(cell, Share) else len(_shown(cell))  # its interval is smaller

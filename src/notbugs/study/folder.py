@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -239,8 +239,11 @@ def check_writable(path: Path) -> None:
         above = above.parent
     if not above.is_dir():
         raise InputError(f"The 'out' must be a folder. {above} is a file: name another with --out.")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"The 'out' must be writable. {above} is not: name another with --out.")
+    try:
+        with tempfile.TemporaryFile(dir=above):  # os.access would promise root too much
+            pass
+    except OSError as error:
+        raise InputError(f"The 'out' must be writable. {above} is not ({error.strerror}): name another.") from None
 
 
 def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
