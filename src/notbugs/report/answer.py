@@ -13,7 +13,7 @@ from notbugs.study.results import Measured, Row
 
 ENDINGS: dict[Verdict, str] = {
     "agrees": "agrees with the paper",
-    "partly": "agrees with the paper only in part",
+    "partly": "agrees with the paper only in part: a control without adversarial features teaches most of it",
     "open": "neither confirms nor contradicts the paper",
     "disagrees": "disagrees with the paper",
 }
