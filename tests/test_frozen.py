@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import shutil
 import threading
 
 import pytest
@@ -390,6 +391,19 @@ def test_compiled_for_batches_of_one_size(monkeypatch):
     assert_same(view, plain, images[:4])
     assert replayed == [6, 6]  # logits and the pass of the gradient
     assert ready(plain, SHAPE, batch=6, form="fp32")[0].network is not view.network
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+def test_a_search_really_compiled():
+    plain, images = classifier(), random_images(4, SHAPE)
+    view = forms.in_form(frozen(plain, SHAPE), "fp32 compiled", 4)
+    torch._dynamo.utils.counters.clear()
+    labels = plain(images).argmax(1)
+    found, wanted = (pgd(made, images, labels, L2(0.3), Schedule(5)) for made in (view, frozen(plain, SHAPE)))
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    torch.testing.assert_close(found.images, wanted.images, rtol=0, atol=1e-4)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -162,19 +164,33 @@ def test_a_set_on_disk_is_moved_whole(tmp_path):
 
 def test_training_compiled_is_training(bars_data, monkeypatch):
     """By a backend that only traces: what a compiler does to the numbers is its own matter."""
-    calls = []
+    compiler, traced = torch.compile, []
 
-    def compile_by_tracing(network):
-        calls.append(network)
-        network._compiled_call_impl = torch.compile(network._call_impl, backend="eager")
+    def trace(graph, _):
+        traced.append(graph)
+        return graph.forward
 
-    monkeypatch.setattr(nn.Module, "compile", compile_by_tracing)
+    monkeypatch.setattr(torch, "compile", lambda function: compiler(function, backend=trace))
     plain = train(fresh(bars_data), bars_data.train, SHORT)
     classifier = fresh(bars_data)
     classifier.try_compiled = True
     assert same(plain, train(classifier, bars_data.train, SHORT))
-    assert calls == [classifier.network]
-    assert classifier.network._compiled_call_impl is None
+    assert sum(node.op != "placeholder" for graph in traced for node in graph.graph.nodes) > 5
+    assert "forward" not in vars(classifier.network)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+def test_training_really_compiled(bars_data):
+    plain = train(fresh(bars_data), bars_data.train, SHORT)
+    classifier = fresh(bars_data)
+    classifier.try_compiled = True
+    torch._dynamo.utils.counters.clear()
+    compiled = train(classifier, bars_data.train, SHORT)
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)
 
 
 def test_learning_rate_drops():

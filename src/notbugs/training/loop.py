@@ -112,11 +112,12 @@ def _compiled(classifier: Classifier, settings: Training) -> Iterator[None]:
     if not classifier.try_compiled or settings.adversary:
         yield
         return
-    classifier.network.compile()
+    network = classifier.network
+    network.forward = torch.compile(network.forward)  # `network.compile()` leaves an nn.Sequential as it is
     try:
         yield
     finally:
-        classifier.network._compiled_call_impl = None
+        del network.forward
 
 
 def _epoch(
