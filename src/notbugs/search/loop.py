@@ -137,11 +137,11 @@ def stream(
             return
         active, rest = _where(pool, slice(batch)), _where(pool, slice(batch, None))
         done = _advance(objective, active, threat, walker, steps.steps)
-        gone = _where(active, done)
+        gone = _where(active, done.nonzero().flatten())  # numbers: a mask would wait for the device in every tensor
         if _size(gone):
             backwards = int(gone["age"].max())
             yield gone["number"], Found(gone["best"], gone["best_loss"], gone["best_score"], backwards + 1, backwards)
-        pool = _joined(_where(active, ~done), rest)
+        pool = _joined(_where(active, (~done).nonzero().flatten()), rest)
 
 
 @torch.no_grad()
@@ -150,11 +150,12 @@ def _advance(objective: Objective, samples: Samples, threat: Threat, walker: Wal
     for _ in range(min(CHUNK, steps - int(samples["age"].max()))):
         _step(objective, samples, threat, walker)
     is_last = samples["age"] == steps
-    if bool(is_last.any()):  # nobody has looked at the last iterate of these yet
-        last = _where(samples, is_last)
+    index = is_last.nonzero().flatten()
+    if len(index):  # nobody has looked at the last iterate of these yet
+        last = _where(samples, index)
         _offer(last, *objective(last["images"], *_goals(last)))
         for name in ("best", "best_loss", "best_score"):
-            samples[name][is_last] = last[name]
+            samples[name][index] = last[name]
     return is_last | (samples["best_score"] < 0)
 
 
@@ -221,7 +222,7 @@ def _check_origin(origin: Tensor, start: Tensor | None) -> None:
     if start is not None and start.shape != origin.shape:
         raise must("start", f"have the shape of the origin, {tuple(origin.shape)}", tuple(start.shape))
     low, high = torch.aminmax(origin)  # once, before the loop
-    if not (origin.is_floating_point() and low >= 0 and high <= 1):
+    if not (origin.is_floating_point() and bool((low >= 0) & (high <= 1))):  # waits for the device once
         raise InputError(
             f"The images must be floating point in [0, 1]. Got {origin.dtype} in [{float(low):g}, {float(high):g}] "
             "instead. Divide by 255, or give the classifier its normalisation and the search plain images."
