@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notbugs.data import KINDS, Augmentation, Data, Images, load, round_to_8_bits
+from notbugs.data.augment import coloured
 from notbugs.errors import InputError
 from notbugs.seeds import generator
 
@@ -119,6 +120,47 @@ def test_augmentation_mirrors_about_half():
     pixels[..., 0] = 1
     flipped = (Augmentation(flip=True)(pixels, generator(0))[:, 0, 0, 2] == 1).sum()
     assert 150 < flipped < 250
+
+
+def factors(*values: float) -> list[torch.Tensor]:
+    return [torch.full((1, 1, 1, 1), float(value)) for value in values]
+
+
+def test_brightness_contrast_and_saturation_have_closed_forms():
+    flat = torch.full((1, 3, 4, 4), 0.4)
+    torch.testing.assert_close(coloured(flat, *factors(1.5, 1, 1)), 1.5 * flat)
+    assert (coloured(flat, *factors(4, 1, 1)) == 1).all()
+    torch.testing.assert_close(coloured(flat, *factors(1, 0.3, 0.2)), flat)  # grey, and the same everywhere
+    halves = torch.tensor([0.2, 0.6]).repeat(1, 1, 4, 2)
+    torch.testing.assert_close(coloured(halves, *factors(1, 0.5, 1)), halves / 2 + 0.2)
+    red = torch.tensor([0.8, 0, 0])[None, :, None, None].expand(1, 3, 4, 4)
+    grey = coloured(red, *factors(1, 1, 0))
+    torch.testing.assert_close(grey, torch.full((1, 3, 4, 4), 0.8 * 0.2989))
+    torch.testing.assert_close(coloured(red, *factors(1, 1, 0.5)), (red + grey) / 2)
+    assert torch.equal(coloured(halves, *factors(1, 1, 0)), halves)  # one channel is grey
+
+
+def test_each_image_has_other_colours_and_another_rotation():
+    pixels = torch.rand(50, 3, 8, 8, generator=generator(0))
+    plain, changed = Augmentation(2, flip=True), Augmentation(2, flip=True, jitter=0.25, degrees=2)
+    drawn = changed.draw(50, generator(1))
+    assert torch.equal(drawn[:, :3], plain.draw(50, generator(1))[:, :3])
+    assert (drawn[:, 3:6] - 1).abs().max() <= 0.25
+    assert drawn[:, 6].abs().max() <= 2
+    assert len(drawn[:, 3:].unique()) == 200
+    made = changed.apply(pixels, drawn)
+    assert made.min() >= 0
+    assert made.max() <= 1
+    assert torch.equal(made[7:9], changed.apply(pixels[7:9], drawn[7:9]))
+    still = Augmentation(jitter=0.25, degrees=90)
+    drawn = torch.tensor([[0, 0, 0, 1, 1, 1, 90.0]])
+    torch.testing.assert_close(still.apply(pixels[:1], drawn), pixels[:1].rot90(dims=(2, 3)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"jitter": 1.1}, {"jitter": -0.1}, {"degrees": 181.0}, {"degrees": -1.0}])
+def test_augmentation_out_of_range(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Augmentation(**wrong)
 
 
 # Sources

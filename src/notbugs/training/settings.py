@@ -81,13 +81,17 @@ class Training(BaseModel):
     weight_decay: float = Field(5e-4, ge=0, allow_inf_nan=False, description="Decay of every weight.")
     shift: int = Field(0, ge=0, description="Augmentation: shift by up to so many pixels.")
     flip: bool = Field(False, description="Augmentation: mirror images.")
+    jitter: float = Field(
+        0.0, ge=0, le=1, description="Augmentation: brightness, contrast and saturation, each by up to this share."
+    )
+    degrees: float = Field(0.0, ge=0, le=180, description="Augmentation: turn by up to so many degrees.")
     adversary: Adversary | None = Field(None, description="Trains adversarially where present.")
     spatial: SpatialTraining | None = Field(None, description="Trains with rotations and shifts where present.")
 
     @property
     def augmentation(self) -> Augmentation:
         """The augmentation of a training batch."""
-        return Augmentation(self.shift, self.flip)
+        return Augmentation(self.shift, self.flip, self.jitter, self.degrees)
 
     @property
     def name(self) -> Literal["standard", "adversarial"]:
