@@ -135,7 +135,7 @@ def test_brightness_contrast_and_saturation_have_closed_forms():
     torch.testing.assert_close(coloured(halves, *factors(1, 0.5, 1)), halves / 2 + 0.2)
     red = torch.tensor([0.8, 0, 0])[None, :, None, None].expand(1, 3, 4, 4)
     grey = coloured(red, *factors(1, 1, 0))
-    torch.testing.assert_close(grey, torch.full((1, 3, 4, 4), 0.8 * 0.2989))
+    torch.testing.assert_close(grey, torch.full((1, 3, 4, 4), 0.8 * 0.299))
     torch.testing.assert_close(coloured(red, *factors(1, 1, 0.5)), (red + grey) / 2)
     assert torch.equal(coloured(halves, *factors(1, 1, 0)), halves)  # one channel is grey
 

@@ -12,8 +12,8 @@ from notbugs.errors import check_count, check_number, must
 from notbugs.shapes import Batch
 from notbugs.spatial import Spatial
 
-LUMA = (0.2989, 0.587, 0.114)
-"""Of red, green and blue in grey, as torchvision has them."""
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue in grey (ITU-R 601-2, as Pillow has them)."""
 
 
 @dataclass(frozen=True)
