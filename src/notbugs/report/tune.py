@@ -61,7 +61,7 @@ def against_rate(found: Tuned, name: str, *, width: int, height: int = 260) -> M
     x = alt.X("lr:Q", title="largest learning rate", scale=scale).axis(
         values=rates, labelExpr="toString(datum.value)", grid=False, labelOverlap="greedy"
     )
-    key = legend(width, symbolOpacity=1)  # not the band's
+    key = legend(0, symbolOpacity=1)  # long names, one below the other; not the band's opacity
     colour = alt.Color("series:N", scale=alt.Scale(domain=labels, range=[style[1] for style in styles]), legend=key)
     shape = alt.Shape("series:N", scale=alt.Scale(domain=labels, range=[style[2] for style in styles]), legend=key)
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
