@@ -123,6 +123,11 @@ def test_killed_workers_go_on_as_one_or_as_three(recipe, alone, tmp_path):
     assert_same(read(out), alone)
 
 
+def test_a_mistake_is_told_once(tmp_path):
+    _, told = run(tmp_path / "nowhere.toml", tmp_path / "study", 2, status=2)
+    assert told.count("notbugs: ") == 1
+
+
 def test_other_settings_are_refused_once(recipe, tmp_path):
     out, other = tmp_path / "study", tmp_path / "other.toml"
     out.mkdir()

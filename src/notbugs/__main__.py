@@ -8,6 +8,7 @@ import sys
 from cyclopts import CycloptsError
 from pydantic import ValidationError
 
+from notbugs import workers
 from notbugs.errors import InputError
 from notbugs.files import DiskFull
 
@@ -48,7 +49,8 @@ def _describe(error: CycloptsError) -> str:
 
 
 def _fail(text: str, status: int) -> int:
-    print(f"notbugs: {text}", file=sys.stderr)
+    if not workers.is_echo():
+        print(f"notbugs: {text}", file=sys.stderr)
     return status
 
 
