@@ -90,8 +90,10 @@ def run(
         console = _console(quiet)
         for where, one in studies.items():
             study.run(one, where, console)
+            if page and workers.rank() == 0:
+                _reported(where, console)
         if workers.rank() == 0:
-            print(_drawn(list(studies), folder, console) if page else folder)
+            print(_last_page(list(studies), folder, console) if page else folder)
 
 
 @app.command
@@ -382,12 +384,6 @@ def recipes() -> None:
         print(name)
 
 
-def _drawn(folders: Sequence[Path], out: Path, console: TerminalConsole) -> Path:
-    """Write the report of each study; return the path of the only one, or of the page that compares them."""
-    pages = [_reported(folder, console) for folder in folders]
-    return pages[0] if len(pages) == 1 else _compared(folders, out, console)
-
-
 def _reported(folder: Path, console: TerminalConsole) -> Path:
     """Write the report of one study, and the theory that it links to; return its path."""
     report = write_report(folder)
@@ -395,6 +391,11 @@ def _reported(folder: Path, console: TerminalConsole) -> Path:
         with console.stage("the theory, checked"):
             write_theory_page(folder)
     return report
+
+
+def _last_page(folders: Sequence[Path], out: Path, console: TerminalConsole) -> Path:
+    """The report of the only study, or the page that compares several, which is written."""
+    return out / "report.html" if len(folders) == 1 else _compared(folders, out, console)
 
 
 def _compared(folders: Sequence[Path], out: Path, console: TerminalConsole) -> Path:
