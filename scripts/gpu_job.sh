@@ -30,7 +30,7 @@ within() { # a command, until the slice ends: its log, and its output in $out/$j
   left=$((ends - $(date +%s)))
   [ "$left" -gt 0 ] || again
   status=0
-  timeout --signal=INT --kill-after=20 "$left" "$@" >>"$out/$job.out" 2>>"$log" || status=$?
+  timeout --foreground --signal=INT --kill-after=20 "$left" "$@" >>"$out/$job.out" 2>>"$log" || status=$?
   case $status in
     0) ;;
     124 | 130 | 137) again ;;
@@ -79,7 +79,7 @@ search() { # peers are timed too where `python -m benchmarks.peers` has been run
     name=search-gpu-$model.json
     # shellcheck disable=SC2086
     [ -e "$work/$name" ] || {
-      within python3 -m benchmarks.search --device "$device" --data "$data" --models "$model" --images 1024 --batch 512 \
+      within python3 -m benchmarks.search --device "$device" --data "$data" --models "$model" --images 512 --batch 512 --repeats 3 \
         --tasks "pgd-20 l2;pgd-20 linf;relabelling;feature matching" --json "$out/$name" ${MORE:-}
       cp "$out/$name" "$work/.$name" && mv "$work/.$name" "$work/$name"
     }
@@ -89,7 +89,7 @@ search() { # peers are timed too where `python -m benchmarks.peers` has been run
 
 if [ -n "${WHEELS:-}" ]; then
   site=$(mktemp -d)
-  python3 -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$WHEELS"/*.whl
+  python3 -m pip install --quiet --no-index --no-deps --no-compile --root-user-action ignore --target "$site" "$WHEELS"/*.whl
   PYTHONPATH=$PYTHONPATH:$site
 fi
 if [ -n "${STATE:-}" ] && [ -z "$(ls -A "$work")" ]; then

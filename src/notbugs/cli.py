@@ -28,7 +28,6 @@ from notbugs.study import (
     BuildJob,
     EvaluateJob,
     Kind,
-    Recipe,
     Settings,
     TrainJob,
     TransferJob,

@@ -127,9 +127,7 @@ def autoattack(
     devices = [fast.device] if fast.device.type == "cuda" else []
     with fast.evaluating("fp32"), torch.random.fork_rng(devices=devices):  # the library seeds torch's generators
         attack = _prepared(library, fast, threat, names, classes, derive(seed, "autoattack"))
-        survived = kept.attack(
-            batch, lambda part: _survives(attack, classifier, *images.batch(part), threat), progress
-        )
+        survived = kept.attack(batch, lambda part: _survives(attack, classifier, *images.batch(part), threat), progress)
     used = AttackUsed(
         name="autoattack", norm=threat.norm, eps=threat.eps, steps=STEPS, step_size=None, restarts=RESTARTS,
         targeted=TARGETS if {"apgd-t", "fab-t"} & set(names) else 0, attacks=names, version=version,
