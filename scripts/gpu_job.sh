@@ -5,18 +5,18 @@
 # None was run on a GPU yet. What each leaves, its estimated time, and how to commit it: docs/recipes.md.
 #
 # It needs this folder, python3 with torch, and the parquet files of CIFAR-10 (18 MB as JPEG copies). What else is missing
-# there comes as wheels: WHEELS=FOLDER, filled by scripts/wheels.sh, is installed beside this job alone. OUT gets small files
-# only, at most seven, none over 15 MB.
+# there comes as wheels: WHEELS=FOLDER, filled by scripts/wheels.sh, is installed for this job alone. What is missing is said
+# before any work.
 #
 # From one slice to the next. The work is kept in WORK (runs/gpu by default), and the next slice goes on there: checkpoints
-# every few seconds, sets by shards. On a fresh machine WORK is lost. So OUT always has state.0, state.1, ..., also if all is
-# killed: what was finished and fits into STATE_MB (30: with a checkout, the images and the wheels just under 64 MiB). Bring
-# that folder back and name it in STATE; it is read if WORK is empty. That is the robust classifier of cifar10, the finished
-# half of search, AutoAttack's outcomes; sets never fit (600 MB each) and are built again. ResNet-18 has 45 MB, ResNet-50
-# 94 MB: their jobs need a machine that keeps its disk, or begin again.
+# every few seconds, sets by shards, AutoAttack by batches. On a fresh machine WORK is lost. So OUT always has state.0,
+# state.1, ..., even if all is killed: what was finished and fits into STATE_MB (30: together with a checkout of 12 MB, the
+# images and 6 MB of wheels just under 64 MiB). Bring that folder back and name it in STATE; it is read if WORK is empty.
+# That is the robust classifier of cifar10, the finished half of search, AutoAttack's outcomes. Sets never fit (600 MB each)
+# and are built again. ResNet-18 has 45 MB, ResNet-50 94 MB: their jobs need a machine that keeps its disk, or begin again.
 #
-# DEVICE=cpu and MORE="--train-images 60 --test-images 20 ..." try a job without a GPU (MORE_EVALUATE: the evaluation of the
-# robust ones; docs/recipes.md has all of them). SLICE is its length in seconds.
+# DEVICE=cpu and MORE="..." try a job without a GPU (MORE_EVALUATE: the evaluation of the robust ones): docs/recipes.md.
+# SLICE is its length in seconds; AUTOATTACK_IMAGES how many test images AutoAttack gets in the robust jobs.
 set -eu
 cd "$(dirname "$0")/.."
 job=$1 data=$2 out=$3 device=${DEVICE:-cuda}
@@ -69,7 +69,7 @@ robust() { # norm and radius: a ResNet-18, half of the five minutes an estimate 
   }
   # shellcheck disable=SC2086
   notbugs evaluate "$file" --norm "$1" --radii "$2" --steps 20 --restarts 2 \
-    --autoattack --autoattack-images 1000 --keep "$work/autoattack" ${MORE_EVALUATE:-}
+    --autoattack --autoattack-images "${AUTOATTACK_IMAGES:-500}" --keep "$work/autoattack" ${MORE_EVALUATE:-}
   echo "$machine" | cat - "$out/$job.out" >"$out/accuracies.txt"
   rm "$out/$job.out"
 }
