@@ -106,7 +106,7 @@ def unpack(state: Path, work: Path) -> None:
             file.resolve().relative_to(work.resolve())  # refuses what would lie outside
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(tar.extractfile(name).read())
-        print(f"Goes on with {' '.join(tar.getnames())}")
+        print(f"Goes on with {' '.join(tar.getnames()) or 'nothing'}")
 
 
 def machine(device: str) -> None:
