@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,23 @@ def test_a_recipe_written_by_a_study_repeats_it(run_by_command, tmp_path, capsys
     folder, _ = run_by_command
     assert main(["run", str(folder / "recipe.toml"), "--out", str(folder), "--quiet"]) == 0
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+
+
+def test_without_its_page_a_study_needs_nothing_that_draws(run_by_command, monkeypatch, capsys, tmp_path):
+    folder, _ = run_by_command
+    shutil.copytree(folder, tmp_path / "there")
+    for name in ("report.html", "theory.html", "theory.json"):
+        (tmp_path / "there" / name).unlink()
+    arguments = ["run", str(folder / "recipe.toml"), "--out", str(tmp_path / "there"), "--quiet"]
+    with monkeypatch.context() as patched:
+        patched.setattr("notbugs.report.find_spec", lambda name: None)
+        assert main([*arguments, "--no-page"]) == 0
+        assert capsys.readouterr().out == f"{tmp_path / 'there'}\n"
+        assert main(arguments) != 0
+    assert not list((tmp_path / "there").glob("*.html"))
+    capsys.readouterr()
+    assert main(["report", str(tmp_path / "there")]) == 0
+    assert {file.name for file in (tmp_path / "there").glob("*.html")} == {"report.html", "theory.html"}
 
 
 def test_report_again(run_by_command, capsys):

@@ -67,7 +67,7 @@ def test_a_trained_classifier_is_one_file_that_says_everything(model, capsys):
     assert re.fullmatch(r"l2 0\.5: \d+\.\d% \[\d+\.\d%, \d+\.\d%\], n=100", printed[1])
 
 
-def test_evaluate_with_autoattack(model, capsys):
+def test_evaluate_with_autoattack(model, tmp_path, capsys):
     pytest.importorskip("pyautoattack")
     few = ("--test-images", "20", "--radii", "0.8", "--steps", "3", "--targeted", "1", "--autoattack")
     arguments = [*DATA[: DATA.index("--test-images")], *DATA[DATA.index("--test-images") + 2 :], *few]
@@ -76,6 +76,12 @@ def test_evaluate_with_autoattack(model, capsys):
     told = [line.split(": ")[0] for line in lines]
     assert told[:4] == ["clean", "l2 0.8", "l2 0.8, autoattack", "l2 0.8, worst of both"]
     assert all(line.startswith("! AutoAttack is ") for line in lines[4:])
+    fewer = ("--autoattack-images", "8", "--keep", str(tmp_path / "kept"))
+    for _ in range(2):
+        assert main(["evaluate", str(model), "--quiet", *arguments, *fewer]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.rpartition("=")[2] for line in lines[:4]] == ["20", "20", "8", "8"]
+    assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
 @pytest.mark.parametrize("kind", ["robust", "nonrobust", "rand", "rand-other", "det"])

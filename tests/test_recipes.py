@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -22,7 +18,6 @@ from notbugs.seeds import generator
 from notbugs.study import read_recipe, run
 from notbugs.training import new_classifier
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 NAMES = ("cifar10", "cifar10-resnet18", "cifar10-paper")
 SHORT = {"epochs": 1, "batch": 16}
 TINY = {
@@ -136,29 +131,6 @@ def test_without_whitening_a_resnet9_is_what_it_was():
     names = build("resnet9", channels=3, classes=10, width=2).state_dict()
     assert not any("whiten" in name for name in names)
     assert sum(tensor.numel() for tensor in build("resnet9", channels=3, classes=10).parameters()) == 6_573_130
-
-
-def test_a_job_takes_the_classifiers_that_fit_to_the_next_machine(tmp_path):
-    """Those that others are built with first, in parts, each with what was measured of it and nothing unfinished."""
-    work, out, there = (tmp_path / name for name in ("work", "out", "there"))
-    for folder in (work / "classifiers", work / "stages", work / "sets" / "D_R", out, there):
-        folder.mkdir(parents=True)
-    for name in ("D_R", "independent", "robust", "standard"):
-        (work / "classifiers" / f"{name}.safetensors").write_bytes(name.encode() * (26_000_000 // len(name)))
-        for stage in ("train", "evaluate"):
-            (work / "stages" / f"{stage}-{name}.json").write_text("{}", encoding="utf-8")
-    (work / "classifiers" / "D_NR.unfinished.safetensors").write_bytes(b"half")
-    (work / "stages" / "build-D_R.json").write_text("{}", encoding="utf-8")
-    (work / "recipe.toml").write_text("name = 'x'", encoding="utf-8")
-    for command in (["pack", work, out], ["unpack", out, there]):
-        subprocess.run([sys.executable, SCRIPTS / "gpu_state.py", *map(str, command)], check=True)
-    assert max(part.stat().st_size for part in out.iterdir()) <= 15_000_000
-    found = {str(file.relative_to(there)) for file in there.rglob("*") if file.is_file()}
-    stages = {f"stages/{stage}-{name}.json" for stage in ("train", "evaluate") for name in ("robust", "standard")}
-    assert found == stages | {"recipe.toml", "classifiers/robust.safetensors", "classifiers/standard.safetensors"}
-    for name in ("robust", "standard"):
-        file = f"classifiers/{name}.safetensors"
-        assert (there / file).read_bytes() == (work / file).read_bytes()
 
 
 def test_only_a_set_has_its_own_training():

@@ -132,6 +132,25 @@ def test_autoattack_on_a_linear_classifier_is_exact(eps):
 
 
 @needs_autoattack
+def test_autoattack_goes_on_after_a_kill_to_the_same_outcome(tmp_path):
+    (classifier, images, distance), told = linear_problem(60), []
+    how = {"attacks": ("apgd-ce", "apgd-t"), "batch": 20, "keep": tmp_path}
+
+    def killed(done: int, total: int, note: str = "") -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        autoattack(classifier, images, L2(0.05), **how, progress=killed)
+    for _ in range(2):  # the second time, there is nothing left to do
+        found = autoattack(classifier, images, L2(0.05), **how, progress=lambda done, total, note="": told.append(done))
+        assert torch.equal(found.survived, distance > 0.05)
+    assert told == [40, 54], "of 54 that are classified correctly, the first 20 were kept"
+    with pytest.raises(KeyboardInterrupt):  # what was kept is of another radius
+        autoattack(classifier, images, L2(0.02), **how, progress=killed)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@needs_autoattack
 def test_autoattack_and_pgd_agree_on_a_network():
     classifier, images = trained(0), bars(60, 5)
     ball = Linf(0.18)

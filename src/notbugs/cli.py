@@ -28,7 +28,6 @@ from notbugs.study import (
     BuildJob,
     EvaluateJob,
     Kind,
-    Recipe,
     Settings,
     TrainJob,
     TransferJob,
@@ -56,6 +55,7 @@ def run(
     *,
     out: Path | None = None,
     seeds: int = 1,
+    page: bool = True,
     quiet: bool = False,
     settings: Annotated[Settings, Parameter(name="*", show_default=False)] = NO_SETTINGS,
 ) -> None:
@@ -74,18 +74,25 @@ def run(
     seeds
         Run the study so many times, with --seed and the seeds after it, each in a folder seed-SEED of its own, and
         report mean and spread.
+    page
+        Draw the report. Without, for a machine that lacks its libraries, `notbugs report` draws it elsewhere, from
+        results.json and gallery.safetensors, and the last line printed is the folder.
     quiet
-        Print only the path of the page.
+        Print only that last line.
     """
-    require_extra()
+    if page:
+        require_extra()
     resolved = study.read_recipe(recipe, settings.model_dump(exclude_unset=True))
     folder = out or Path("runs") / study.folder_name(resolved)
     studies = study.with_seeds(resolved, seeds, folder)
     with workers.joined():
         console = _console(quiet)
-        pages = [_reported(one, where, console) for where, one in studies.items()]
+        for where, one in studies.items():
+            study.run(one, where, console)
+            if page and workers.rank() == 0:
+                _reported(where, console)
         if workers.rank() == 0:
-            print(pages[0] if len(pages) == 1 else _compared(list(studies), folder, console))
+            print(_last_page(list(studies), folder, console) if page else folder)
 
 
 @app.command
@@ -116,7 +123,7 @@ def report(folder: Path, /) -> None:
     folder
         The study's folder.
     """
-    print(write_report(folder))
+    print(_reported(folder, _console(quiet=True)))
 
 
 @app.command
@@ -376,15 +383,18 @@ def recipes() -> None:
         print(name)
 
 
-def _reported(recipe: Recipe, folder: Path, console: TerminalConsole) -> Path | None:
-    """Run one study; return the path of its report, which the first worker writes."""
-    study.run(recipe, folder, console)
-    if workers.rank() > 0:
-        return None
+def _reported(folder: Path, console: TerminalConsole) -> Path:
+    """Write the report of one study, and the theory that it links to; return its path."""
+    report = write_report(folder)
     if not (folder / "theory.html").exists():
         with console.stage("the theory, checked"):
             write_theory_page(folder)
-    return write_report(folder)
+    return report
+
+
+def _last_page(folders: Sequence[Path], out: Path, console: TerminalConsole) -> Path:
+    """The report of the only study, or the page that compares several, which is written."""
+    return out / "report.html" if len(folders) == 1 else _compared(folders, out, console)
 
 
 def _compared(folders: Sequence[Path], out: Path, console: TerminalConsole) -> Path:

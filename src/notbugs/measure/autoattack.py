@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata, util
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
+from notbugs.construct.builder import fingerprint
 from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
+from notbugs.measure.kept import Kept
 from notbugs.measure.statistics import Proportion
 from notbugs.models.forms import ready
 from notbugs.progress import Progress, silent
@@ -80,6 +83,7 @@ def autoattack(
     attacks: Sequence[AttackName] | None = None,
     seed: int = 0,
     batch: int = 250,
+    keep: Path | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Which images survive AutoAttack.
@@ -100,6 +104,8 @@ def autoattack(
         those whose loss needs more classes than there are.
     seed, batch : int
         The library draws its random starts for a batch, so both decide them.
+    keep : Path, optional
+        A folder. What became of every batch is kept in a file there, from which the same call goes on after a kill.
 
     Raises
     ------
@@ -114,16 +120,14 @@ def autoattack(
     check_fits(classifier, images)
     classes = _classes(classifier, images)
     names = _chosen(attacks, classes)
-    survived = predictions(classifier, images, batch=batch) == images.labels
-    index = survived.nonzero().flatten()
     library, version = _library()
+    request = (fingerprint(classifier), images.fingerprint, threat, names, seed, batch, version)
+    kept = Kept(keep, request, predictions(classifier, images, batch=batch) == images.labels)
     fast = ready(classifier, images.shape, batch=batch, form="fp32")[0]
     devices = [fast.device] if fast.device.type == "cuda" else []
     with fast.evaluating("fp32"), torch.random.fork_rng(devices=devices):  # the library seeds torch's generators
         attack = _prepared(library, fast, threat, names, classes, derive(seed, "autoattack"))
-        for done, part in enumerate(index.split(batch) if len(index) else (), start=1):
-            survived[part] = _survives(attack, classifier, *images.batch(part), threat)
-            progress(min(done * batch, len(index)), len(index))
+        survived = kept.attack(batch, lambda part: _survives(attack, classifier, *images.batch(part), threat), progress)
     used = AttackUsed(
         name="autoattack", norm=threat.norm, eps=threat.eps, steps=STEPS, step_size=None, restarts=RESTARTS,
         targeted=TARGETS if {"apgd-t", "fab-t"} & set(names) else 0, attacks=names, version=version,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 
 from notbugs import workers
@@ -38,6 +40,7 @@ from notbugs.measure import (
 from notbugs.measure.autoattack import require_autoattack
 from notbugs.models import save_classifier
 from notbugs.search.fit import check_fits
+from notbugs.seeds import generator
 from notbugs.study.folder import Console, check_writable, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.training import Training, train
@@ -75,6 +78,8 @@ class EvaluateJob(Source, Model, Evaluation):
 
     targeted: int = Field(0, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
     autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
+    autoattack_images: int | None = Field(None, ge=1, description="Test images for AutoAttack, at random; else all.")
+    keep: Path | None = Field(None, description="A folder in which AutoAttack keeps its outcomes, to go on from there.")
     spatial: Turning | None = Field(None, description="Measures under rotations and shifts, too, where present.")
 
 
@@ -196,11 +201,15 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accura
 def _agreement(
     classifier: Classifier, data: Data, pgd: Outcome, job: EvaluateJob, console: Console
 ) -> Iterator[Agreement]:
-    """With AutoAttack, where it is asked for and there is something to attack."""
+    """With AutoAttack on the same images, where it is asked for and there is something to attack."""
     if job.autoattack and pgd.attack and pgd.attack.eps:
+        order = torch.randperm(len(data.test), generator=generator(job.seed, "autoattack"))
+        index = order[: job.autoattack_images].sort().values
         with console.stage(f"AutoAttack, {pgd.attack.norm} {pgd.attack.eps:g}") as progress:
-            other = autoattack(classifier, data.test, pgd.attack.threat, seed=job.seed, progress=progress)
-        yield Agreement.of(pgd, other)
+            other = autoattack(
+                classifier, data.test.subset(index), pgd.attack.threat, seed=job.seed, keep=job.keep, progress=progress
+            )
+        yield Agreement.of(replace(pgd, survived=pgd.survived[index]), other)
 
 
 def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:

@@ -104,7 +104,8 @@ def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, 
     survived, other, is_marked = plain.survived & strong.survived, None, False
     if asked.autoattack:
         attacks = possible(asked.attacks, len(lab.data.classes))
-        found = autoattack(classifier, images, ball, attacks=attacks, seed=lab.seed, progress=part(1))
+        keep = lab.folder.path / "outcomes" / "autoattack"
+        found = autoattack(classifier, images, ball, attacks=attacks, seed=lab.seed, keep=keep, progress=part(1))
         agreement = Agreement.of(strong, found)
         survived, other, is_marked = survived & found.survived, agreement.autoattack, agreement.marked
     row = TrustedRow(
