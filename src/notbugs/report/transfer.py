@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import altair as alt
@@ -10,7 +11,7 @@ from markupsafe import Markup
 from notbugs.measure import Correlation, Proportion
 from notbugs.measure.transfer import Kind
 from notbugs.report import paper
-from notbugs.report.charts import INK, MUTED, PAGE, SERIES, Look, legend, percent_axis, to_svg
+from notbugs.report.charts import INK, PAGE, SERIES, Look, legend, percent_axis, to_svg
 from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.wording import NORMS
 from notbugs.study.instruments.transfer import TransferFound
@@ -22,6 +23,10 @@ FIGURES: dict[Kind, tuple[str, str]] = {
     "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
 }
 WIDTHS = (420, 210)
+TOP = 102
+"""Of the upward axis, which leaves room for a mark at 100."""
+APART = 10.0
+"""From a mark to its number, right or left and up or down: CSS pixels."""
 TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
 
 
@@ -38,7 +43,7 @@ def scatter(
     right = max(row["right"] for row in rows) + 4
     x = alt.X("x:Q", title="test accuracy after training on D_det (%)", scale=alt.Scale(domain=[0, right], nice=False))
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=x.axis(grid=False, tickCount=6), y=percent_axis(FIGURES[kind][1], field="y", top=102)
+        x=x.axis(grid=False, tickCount=6), y=percent_axis(FIGURES[kind][1], field="y", top=TOP)
     )
     ours = base.transform_filter(f"datum.who === '{OURS}'")
     across = ours.mark_rule(color=COLOUR).encode(x="left:Q", x2="right:Q")
@@ -50,12 +55,27 @@ def scatter(
         fill=alt.Fill("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, PAGE]), legend=None),
         stroke=alt.Stroke("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, INK]), legend=None),
     )
-    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(
-        text="name:N",
-        color=alt.Color("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[INK, MUTED]), legend=None),
-    )
+    labels = alt.Chart(alt.Data(values=_labels(rows, width / right, height / TOP)))
+    names = labels.mark_text(fontSize=11, color=INK).encode(x="x:Q", y="y:Q", text="name:N")
     chart = alt.layer(across, along, points, names).properties(width=width, height=height)
     return to_svg(chart, _text(found, kind), room=width + 120, look=look)
+
+
+def _labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
+    """The numbers of our marks, each in that corner of its mark that is farthest from other marks and numbers.
+
+    A unit of an axis is `across` or `up` CSS pixels long.
+    """
+    taken = [(row["x"] * across, row["y"] * up) for row in rows]
+    labels = []
+    for row in (row for row in rows if row["name"]):
+        x, y = row["x"] * across, row["y"] * up
+        corners = [(x + right * APART, y + above * APART) for above in (1, -1) for right in (1, -1)]
+        inside = [corner for corner in corners if min(corner) > 0 and corner[1] < TOP * up]
+        best = max(inside, key=lambda corner: min(math.dist(corner, other) for other in taken if other != (x, y)))
+        taken.append(best)
+        labels.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
+    return labels
 
 
 def says(of: Correlation | None) -> str:
