@@ -16,9 +16,7 @@ from tests import fakes
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 INSTRUMENTS = Path(__file__).parent / "data" / "instruments.json"
-EVIL = dict(
-    zip(("cnn width=32 features=16", "cnn width=8 features=16", "independent", "gaussian_noise"), fakes.HOSTILE)
-)
+NAMED = ("cnn width=32 features=16", "cnn width=8 features=16", "independent", "gaussian_noise")
 pytestmark = pytest.mark.browser
 
 
@@ -53,7 +51,7 @@ def reports(tmp_path_factory):
 
 def renamed(instruments):
     """The instruments of a study in which whatever a user may name is named by somebody hostile."""
-    for name, evil in EVIL.items():
+    for name, evil in zip(NAMED, fakes.HOSTILE, strict=True):
         assert json.dumps(name) in instruments
         instruments = instruments.replace(json.dumps(name), json.dumps(evil))
     return instruments

@@ -55,27 +55,27 @@ def scatter(
         fill=alt.Fill("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, PAGE]), legend=None),
         stroke=alt.Stroke("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, INK]), legend=None),
     )
-    labels = alt.Chart(alt.Data(values=_labels(rows, width / right, height / TOP)))
-    names = labels.mark_text(fontSize=11, color=INK).encode(x="x:Q", y="y:Q", text="name:N")
+    numbers = alt.Chart(alt.Data(values=labels(rows, width / right, height / TOP)))
+    names = numbers.mark_text(fontSize=11, color=INK).encode(x="x:Q", y="y:Q", text="name:N")
     chart = alt.layer(across, along, points, names).properties(width=width, height=height)
     return to_svg(chart, _text(found, kind), room=width + 120, look=look)
 
 
-def _labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
+def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
     """The numbers of our marks, each in that corner of its mark that is farthest from other marks and numbers.
 
     A unit of an axis is `across` or `up` CSS pixels long.
     """
     taken = [(row["x"] * across, row["y"] * up) for row in rows]
-    labels = []
+    found = []
     for row in (row for row in rows if row["name"]):
         x, y = row["x"] * across, row["y"] * up
         corners = [(x + right * APART, y + above * APART) for above in (1, -1) for right in (1, -1)]
         inside = [corner for corner in corners if min(corner) > 0 and corner[1] < TOP * up]
         best = max(inside, key=lambda corner: min(math.dist(corner, other) for other in taken if other != (x, y)))
         taken.append(best)
-        labels.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
-    return labels
+        found.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
+    return found
 
 
 def says(of: Correlation | None) -> str:
