@@ -26,7 +26,10 @@ WIDTHS = (420, 210)
 TOP = 102
 """Of the upward axis, which leaves room for a mark at 100."""
 APART = 10.0
-"""From a mark to its number, right or left and up or down: CSS pixels."""
+"""From a mark to its number at the nearest corners, right or left and up or down: CSS pixels."""
+CLEAR = 12.0
+"""Between a number and other marks and numbers, where there is room: CSS pixels."""
+CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 1), (2, -1), (1, 2), (1, -2))
 TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
 
 
@@ -62,7 +65,7 @@ def scatter(
 
 
 def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
-    """The numbers of our marks, each in that corner of its mark that is farthest from other marks and numbers.
+    """The numbers of our marks, each at the first corner of its mark that is clear of other marks and numbers.
 
     A unit of an axis is `across` or `up` CSS pixels long.
     """
@@ -70,9 +73,9 @@ def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[st
     found = []
     for row in (row for row in rows if row["name"]):
         x, y = row["x"] * across, row["y"] * up
-        corners = [(x + right * APART, y + above * APART) for above in (1, -1) for right in (1, -1)]
+        corners = [(x + right * APART, y + above * APART) for right, above in CORNERS]
         inside = [corner for corner in corners if min(corner) > 0 and corner[1] < TOP * up]
-        best = max(inside, key=lambda corner: min(math.dist(corner, other) for other in taken if other != (x, y)))
+        best = max(inside, key=lambda corner: min(CLEAR, *(math.dist(corner, other) for other in taken)))
         taken.append(best)
         found.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
     return found
