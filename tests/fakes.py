@@ -21,7 +21,7 @@ from notbugs.study.results import (
 )
 
 RADII = (0.25, 0.5, 1.0)
-HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'};alert(1)//")
+HOSTILE = ("</title><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'};alert(1)//")
 
 # clean and robust accuracies (%) in the order of RADII: a rough trial on the digits
 ACCURACIES: dict[tuple[TrainSet, str, str], tuple[float, ...]] = {

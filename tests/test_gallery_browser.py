@@ -154,6 +154,19 @@ def test_by_keyboard_alone(page):
     assert page.evaluate("document.activeElement.id") == "play-flip"
 
 
+def test_a_set_without_such_images_can_be_left_by_keyboard(page):
+    choose_set(page, 4)
+    page.select_option("#play-looks", "1")
+    page.select_option("#play-trains", "9")
+    assert shown(page) == 0
+    assert page.text_content("#play-said") == page.locator("#play-none").inner_text()
+    page.locator("#play-sets input").nth(4).focus()
+    for number in (3, 2, 1):
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate("document.activeElement.value") == str(number)
+    assert page.locator("#play-sets").is_visible()
+
+
 def test_pixels_stay_crisp(page):
     assert page.evaluate("getComputedStyle(document.getElementById('play-image')).imageRendering") == "pixelated"
     assert page.evaluate("getComputedStyle(document.querySelector('.idea image')).imageRendering") == "pixelated"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests import fakes
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 INSTRUMENTS = Path(__file__).parent / "data" / "instruments.json"
+NAMED = ("cnn width=32 features=16", "cnn width=8 features=16", "independent", "gaussian_noise")
 pytestmark = pytest.mark.browser
 
 
@@ -35,14 +38,23 @@ def browser():
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     paths = {}
-    measured = Measured.model_validate_json(INSTRUMENTS.read_text(encoding="utf-8"))
+    text = INSTRUMENTS.read_text(encoding="utf-8")
     for name, hostile in (("plain", False), ("full", False), ("hostile", True)):
         folder = tmp_path_factory.mktemp(name)
         made = fakes.write_study(folder, hostile=hostile, channels=3 if hostile else 1)
+        measured = Measured.model_validate_json(renamed(text) if hostile else text)
         made = made.model_copy(update={"instruments": measured} if name != "plain" else {})
         (folder / "results.json").write_text(made.model_dump_json(by_alias=True), encoding="utf-8")
         paths[name] = write_report(folder)
     return paths
+
+
+def renamed(instruments):
+    """The instruments of a study in which whatever a user may name is named by somebody hostile."""
+    for name, evil in zip(NAMED, fakes.HOSTILE, strict=True):
+        assert json.dumps(name) in instruments
+        instruments = instruments.replace(json.dumps(name), json.dumps(evil))
+    return instruments
 
 
 def opened(browser, path, *, width=1280, scheme="light"):
@@ -59,7 +71,7 @@ def opened(browser, path, *, width=1280, scheme="light"):
     return page, trouble
 
 
-@pytest.mark.parametrize("study", ["plain", "hostile"])
+@pytest.mark.parametrize("study", ["full", "hostile"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser, reports, study, scheme):
     from axe_playwright_python.sync_playwright import Axe
@@ -71,12 +83,25 @@ def test_axe_finds_nothing(browser, reports, study, scheme):
     page.context.close()
 
 
-@pytest.mark.parametrize("study", ["plain", "hostile"])
+@pytest.mark.parametrize("study", ["full", "hostile"])
 @pytest.mark.parametrize("width", [360, 1280, 2560])
 def test_no_horizontal_scroll(browser, reports, study, width):
     page, trouble = opened(browser, reports[study], width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert trouble == []
+    page.context.close()
+
+
+def test_hostile_names_are_only_text(browser, reports):
+    page, trouble = opened(browser, reports["hostile"])
+    assert page.locator("script").count() == 2
+    assert page.locator('img[src="x"]').count() == 0
+    assert fakes.HOSTILE[0] in page.title()
+    script, image, closing, quote = fakes.HOSTILE
+    named = {"transfer": [script, image, closing], "corruptions": [closing, quote], "usefulness": fakes.HOSTILE}
+    for section, names in named.items():
+        assert all(name in page.locator(f"#{section}").text_content() for name in names)
     assert trouble == []
     page.context.close()
 
@@ -115,6 +140,25 @@ def test_the_skip_link_comes_first(browser, reports):
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     assert page.url.endswith("#found")
+    page.context.close()
+
+
+def test_what_the_pointer_learns_of_features_is_there_for_the_keyboard(browser, reports):
+    page, trouble = opened(browser, reports["hostile"])
+    titles = page.locator("#usefulness svg").first.locator("title").all_text_contents()
+    folded = page.locator("#usefulness details").first
+    folded.locator("summary").focus()
+    page.keyboard.press("Enter")
+    rows = [row.all_inner_texts() for row in (tr.locator("th, td") for tr in folded.locator("tbody tr").all())]
+    assert len(rows) == len(titles) > 10
+    said = {}
+    for feature, name, _, rho, gamma in rows:
+        said[feature] = f"feature {feature}, class {name}: ", rho + gamma
+    for title in titles:
+        start, numbers = said[re.match(r"feature (\d+)", title)[1]]
+        assert title.startswith(start)
+        assert re.findall(r"-?[\d.]+", numbers) == re.findall(r"-?[\d.]+", title.removeprefix(start))
+    assert trouble == []
     page.context.close()
 
 

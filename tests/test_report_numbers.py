@@ -65,7 +65,9 @@ def numbers(table):
 def of_share(share):
     """A proportion, a row or a mean as a table prints it: value, low, high, in per cent."""
     value = share["accuracy"] if "accuracy" in share else share["value"]
-    return [f"{100 * part:.1f}" for part in (value, share["low"], share["high"])] if share else []
+    return (
+        [f"{100 * part:.1f}".replace("-0.0", "0.0") for part in (value, share["low"], share["high"])] if share else []
+    )
 
 
 def shares(of, *names):
@@ -129,13 +131,15 @@ def sets(made):
     return [row for row in rows if row]
 
 
-def of_usefulness(found):
+def of_usefulness(found, classes):
     summaries = list(found["classifiers"].values())
     tables = [[[whole(len(of["spectrum"])), *(whole(of["of_features"][kind]) for kind in KINDS)] for of in summaries]]
     for of in summaries:
-        rows = sorted(of["spectrum"], key=lambda row: -abs(row["rho"]))[:10]
+        rows = sorted(of["spectrum"], key=lambda row: -abs(row["rho"]))
         values = ("rho", "rho_low", "rho_high", "gamma", "gamma_low", "gamma_high")
-        tables.append([[str(row["best_class"]), *(f"{row[name]:.2f}" for name in values)] for row in rows])
+        named = [(NUMBER.findall(classes[row["best_class"]]), row) for row in rows]
+        every = [[*name, *(f"{row[value]:.2f}" for value in values)] for name, row in named]
+        tables += [every[:10], every]
     return tables
 
 
@@ -279,7 +283,8 @@ def test_instruments(read, name):
     found = results.get("instruments", {}).get(name)
     assert (found is None) == (name not in page)
     if found:
-        assert [numbers(table) for table in page[name]] == INSTRUMENTS[name](found)
+        more = [results["study"]["data"]["classes"]] if name == "usefulness" else []
+        assert [numbers(table) for table in page[name]] == INSTRUMENTS[name](found, *more)
 
 
 def test_the_made_up_study_has_every_instrument():

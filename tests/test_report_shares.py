@@ -40,3 +40,11 @@ def test_every_figure_is_drawn_wide_and_narrow(found):
     assert section.figures
     assert all(len(figure.drawings) == 2 for figure in section.figures)
     assert "0072b2" in section.figures[0].drawings[0]
+
+
+def test_no_axis_stands_where_no_panel_is(found):
+    rows = list({row.name: row for row in found.rows if row.found.nonrobust}.values())
+    assert len(rows) == 3
+    drawn = histograms(rows, group="nonrobust", columns=2, width=100)
+    assert drawn.count("mark-line role-mark") == 3 * len(rows)
+    assert drawn.count("role-axis-label") == 2 * len(rows)

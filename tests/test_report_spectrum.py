@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from markupsafe import escape
+
 from notbugs.report.spectrum import spectrum
+from notbugs.report.usefulness import usefulness_section
+from notbugs.report.wording import class_name
 from notbugs.study.results import Measured
 
 STUDY = Path(__file__).parent / "data" / "instruments.json"
@@ -27,3 +31,18 @@ def test_every_mark_tells_its_own_feature():
             placed.append((float(x), abs(row.rho), float(y), row.gamma))
         assert [at[1] for at in sorted(placed)] == sorted(at[1] for at in placed)
         assert [at[3] for at in sorted(placed, key=lambda at: -at[2])] == sorted(at[3] for at in placed)
+
+
+def test_classes_have_their_names_in_the_figure_and_in_every_table():
+    found = Measured.model_validate_json(STUDY.read_text(encoding="utf-8")).usefulness
+    names = [*"abcdefgh", "<i>", "&"]
+    section = usefulness_section(found, names)
+    for figure, of in zip(section.figures, found.classifiers.values(), strict=True):
+        for row in of.spectrum:
+            assert f"<title>feature {row.feature}, class {escape(names[row.best_class])}: " in figure.drawings[0]
+    classes = {str(row.feature): names[row.best_class] for row in found.classifiers["standard"].spectrum}
+    few, every = section.tables[1:3]
+    assert (few.folded, len(few.rows), len(every.rows)) == ("", 10, len(classes))
+    assert every.folded == f"All {len(classes)} features of the standard classifier, as in its figure"
+    assert {row[0]: row[1] for row in every.rows} == classes
+    assert class_name(["only one"], 3) == "3"

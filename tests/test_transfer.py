@@ -19,7 +19,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure.transfer import Transfer
 from notbugs.report import paper
-from notbugs.report.transfer import scatter
+from notbugs.report.transfer import labels, scatter
 from notbugs.search.objectives import towards, towards_alone
 from notbugs.seeds import generator
 from notbugs.study.asked import TransferSettings
@@ -223,6 +223,19 @@ def test_what_few_points_do_not_have():
     for first, second in (((1, 2), (1, 2)), ((1, 2, 3), (1, 2)), ((1, 2, math.nan), (1, 2, 3))):
         with pytest.raises(InputError):
             nb.correlation(first, second)
+
+
+def test_the_numbers_of_a_figure_keep_off_its_marks():
+    marks = [(30.0, 90.0), (31.0, 91.0), (32.0, 87.0), (29.5, 84.0), (0.0, 0.0), (40.0, 100.0)]
+    rows = [{"name": str(number), "x": x, "y": y} for number, (x, y) in enumerate(marks, 1)]
+    for across, up in ((9.0, 3.0), (4.5, 3.0)):
+        found = labels(rows, across, up)
+        assert [label["name"] for label in found] == ["1", "2", "3", "4", "5", "6"]
+        places = [(label["x"] * across, label["y"] * up) for label in found]
+        for at, place in enumerate(places):
+            others = [(x * across, y * up) for x, y in marks] + places[:at]
+            assert min(math.dist(place, other) for other in others) > 8
+            assert min(place) > 0
 
 
 def test_architectures_are_written_as_a_name_and_options():

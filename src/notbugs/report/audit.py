@@ -52,7 +52,7 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
         classes=found.data["classes"],
         radii=[item.attack.eps for item in audit.model if item.attack],
         curve=audit_charts.against_radius(audit),
-        spectrum=spectrum(audit.spectrum, audit.threat_name),
+        spectrum=spectrum(audit.spectrum, audit.threat_name, classes=found.data["classes"]),
         drivers=[
             (kind, chosen)
             for kind in ("robust", "nonrobust")

@@ -260,9 +260,9 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look =
     if not found:
         raise RuntimeError("vl-convert returned an SVG without a size")
     width = max(room, float(found[1]))
-    opening = Markup('<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}">').format(
-        text, width, found[2], width
-    )
+    opening = Markup(
+        '<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" style="--drawn: {}">'
+    ).format(text, width, found[2], width, width)
     return Markup(opening + Markup(head.sub("", drawn, count=1)))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from notbugs.report.controls import controls_section, gap_section
@@ -28,7 +29,8 @@ SECTIONS: dict[str, Callable[[Any], Section]] = {
 """By the names of `Measured`, in the order of the page."""
 
 
-def instruments(measured: Measured) -> list[Section]:
-    """A section for each instrument that the run has."""
-    found = ((draw, getattr(measured, name)) for name, draw in SECTIONS.items())
+def instruments(measured: Measured, classes: Sequence[str]) -> list[Section]:
+    """A section for each instrument that the run has, on data with these classes."""
+    sections = SECTIONS | {"usefulness": partial(usefulness_section, classes=classes)}
+    found = ((draw, getattr(measured, name)) for name, draw in sections.items())
     return [draw(result) for draw, result in found if result is not None]

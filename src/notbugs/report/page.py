@@ -25,6 +25,7 @@ from notbugs.report.scripts import script
 from notbugs.report.sections import Section, Share
 from notbugs.report.transfer import transfer_section
 from notbugs.report.tune import tune_section
+from notbugs.report.wording import class_names
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Spread
@@ -56,7 +57,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
         measures=measures(results.sets),
-        instruments=instruments(results.instruments),
+        instruments=instruments(results.instruments, classes),
         expected=expected_section(results),
         settings=_tables(results),
         paper=paper,
@@ -78,13 +79,6 @@ def render_tune(found: Tuned) -> str:
 
 def _section_page(section: Section, command: str) -> str:
     return environment().get_template("section.html.j2").render(section=section, command=command)
-
-
-def class_names(classes: Any) -> list[str]:
-    """The names of the classes, from their list or their number."""
-    if isinstance(classes, int):
-        return [str(label) for label in range(classes)]
-    return [str(name) for name in classes or []]
 
 
 def shown(value: Any) -> str:

@@ -38,7 +38,7 @@ def spatial_section(measured: SpatialResult) -> Section:
     if measured.training:
         trained = next(row.accuracy.worst for row in measured.rows if row.classifier == "spatial")
         reading.append(
-            f"The classifier `spatial` was trained on the worst of {measured.training.tries} random changes of each "
+            f"The classifier “spatial” was trained on the worst of {measured.training.tries} random changes of each "
             f"image: it keeps {quoted(trained)}."
         )
     tables = [Table(caption, columns, rows)]
@@ -51,7 +51,10 @@ def corruptions_section(measured: CorruptionResult) -> Section:
     clean: list[Cell] = ["none", *(row.clean for row in measured.rows)]
     first = measured.rows[0]
     corrupted: list[list[Cell]] = [
-        [f"{item.corruption}, severity {item.severity}", *(row.corruptions[index].share for row in measured.rows)]
+        [
+            f"{item.corruption.replace('_', ' ')}, severity {item.severity}",
+            *(row.corruptions[index].share for row in measured.rows),
+        ]
         for index, item in enumerate(first.corruptions)
     ]
     filtered: list[list[Cell]] = [

@@ -17,11 +17,18 @@ Cell = str | float | int | bool | Share | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns; the first cell of a row names it. `None` is left empty."""
+    """Rows under named columns; the first cell of a row names it. `None` is left empty.
+
+    Attributes
+    ----------
+    folded : str
+        What a reader opens to see it; always in sight if empty.
+    """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    folded: str = ""
 
 
 @dataclass(frozen=True)

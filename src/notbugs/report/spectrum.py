@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from notbugs.measure.spectrum import Kind, SpectrumRow
 from notbugs.report.charts import MUTED, Look, to_svg
+from notbugs.report.wording import class_name
 
 KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
     "robust": ("robustly useful", "#0072b2", "square"),
@@ -21,7 +22,13 @@ KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
 
 
 def spectrum(
-    rows: Sequence[SpectrumRow], ball: str, *, width: float = 300, height: int = 240, look: Look = "page"
+    rows: Sequence[SpectrumRow],
+    ball: str,
+    *,
+    classes: Sequence[str] = (),
+    width: float = 300,
+    height: int = 240,
+    look: Look = "page",
 ) -> Markup:
     """Robust usefulness gamma against usefulness rho without its sign, a mark a feature, with intervals of gamma.
 
@@ -46,26 +53,26 @@ def spectrum(
         f"usefulness. {'; '.join(names.values())}."
     )
     drawn = to_svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text, look=look)
-    return _titled(drawn, rows) if look == "page" else drawn
+    return _titled(drawn, rows, classes) if look == "page" else drawn
 
 
-def _titled(drawn: Markup, rows: Sequence[SpectrumRow]) -> Markup:
+def _titled(drawn: Markup, rows: Sequence[SpectrumRow], classes: Sequence[str]) -> Markup:
     """The figure with a title in each mark; Vega draws them in the order of `rows`."""
     svg = str(drawn)
     head = re.search(r'<g class="mark-symbol role-mark[^>]*>', svg)
     if not head:
         raise RuntimeError("vl-convert returned a figure without marks")
     end = svg.index("</g>", head.end())
-    titles = (f"><title>{_said(row)}</title></path>" for row in rows)
+    titles = (Markup("><title>{}</title></path>").format(_said(row, classes)) for row in rows)
     marks = re.sub("/>", lambda _: next(titles), svg[head.end() : end])
     return Markup(svg[: head.end()] + marks + svg[end:])
 
 
-def _said(row: SpectrumRow) -> str:
-    """Letters and numbers only."""
+def _said(row: SpectrumRow, classes: Sequence[str]) -> str:
     rho = f"{row.rho:.2f} ({row.rho_low:.2f} to {row.rho_high:.2f})"
     gamma = f"{row.gamma:.2f} ({row.gamma_low:.2f} to {row.gamma_high:.2f})"
-    return f"feature {row.feature}, class {row.best_class}: {KINDS[row.kind][0]}, \u03c1 {rho}, \u03b3 {gamma}"
+    name = class_name(classes, row.best_class)
+    return f"feature {row.feature}, class {name}: {KINDS[row.kind][0]}, \u03c1 {rho}, \u03b3 {gamma}"
 
 
 def _mark(row: SpectrumRow) -> dict[str, float]:

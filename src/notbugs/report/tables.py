@@ -14,7 +14,7 @@ from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import Value, measures
 from notbugs.report.sections import Cell, Share, Table
 from notbugs.report.typeset import fields
-from notbugs.report.wording import NORMS, number, percent
+from notbugs.report.wording import NORMS, class_names, number, percent
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
 
 INTERVAL = "95\u00a0% Wilson intervals over images"
@@ -49,9 +49,10 @@ def tables(results: Results) -> Iterator[NamedTable]:
         yield NamedTable("sets", _sets(results), rows)
     if results.theory:
         yield _theory(results)
-    for section in instruments(results.instruments):
-        for count, table in enumerate(section.tables, 1):
-            name = section.name if len(section.tables) == 1 else f"{section.name}-{count}"
+    for section in instruments(results.instruments, class_names(results.study.data.get("classes"))):
+        shown = [table for table in section.tables if not table.folded]
+        for count, table in enumerate(shown, 1):
+            name = section.name if len(shown) == 1 else f"{section.name}-{count}"
             yield NamedTable(name, _said_all(table, results), fields(table), section.text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import altair as alt
@@ -10,7 +11,7 @@ from markupsafe import Markup
 from notbugs.measure import Correlation, Proportion
 from notbugs.measure.transfer import Kind
 from notbugs.report import paper
-from notbugs.report.charts import INK, MUTED, PAGE, SERIES, Look, legend, percent_axis, to_svg
+from notbugs.report.charts import INK, PAGE, SERIES, Look, legend, percent_axis, to_svg
 from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.wording import NORMS
 from notbugs.study.instruments.transfer import TransferFound
@@ -22,6 +23,13 @@ FIGURES: dict[Kind, tuple[str, str]] = {
     "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
 }
 WIDTHS = (420, 210)
+TOP = 102
+"""Of the upward axis, which leaves room for a mark at 100."""
+APART = 10.0
+"""From a mark to its number at the nearest corners, right or left and up or down: CSS pixels."""
+CLEAR = 12.0
+"""Between a number and other marks and numbers, where there is room: CSS pixels."""
+CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 1), (2, -1), (1, 2), (1, -2))
 TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
 
 
@@ -38,7 +46,7 @@ def scatter(
     right = max(row["right"] for row in rows) + 4
     x = alt.X("x:Q", title="test accuracy after training on D_det (%)", scale=alt.Scale(domain=[0, right], nice=False))
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=x.axis(grid=False, tickCount=6), y=percent_axis(FIGURES[kind][1], field="y", top=102)
+        x=x.axis(grid=False, tickCount=6), y=percent_axis(FIGURES[kind][1], field="y", top=TOP)
     )
     ours = base.transform_filter(f"datum.who === '{OURS}'")
     across = ours.mark_rule(color=COLOUR).encode(x="left:Q", x2="right:Q")
@@ -50,12 +58,27 @@ def scatter(
         fill=alt.Fill("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, PAGE]), legend=None),
         stroke=alt.Stroke("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, INK]), legend=None),
     )
-    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(
-        text="name:N",
-        color=alt.Color("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[INK, MUTED]), legend=None),
-    )
+    numbers = alt.Chart(alt.Data(values=labels(rows, width / right, height / TOP)))
+    names = numbers.mark_text(fontSize=11, color=INK).encode(x="x:Q", y="y:Q", text="name:N")
     chart = alt.layer(across, along, points, names).properties(width=width, height=height)
     return to_svg(chart, _text(found, kind), room=width + 120, look=look)
+
+
+def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
+    """The numbers of our marks, each at the first corner of its mark that is clear of other marks and numbers.
+
+    A unit of an axis is `across` or `up` CSS pixels long.
+    """
+    taken = [(row["x"] * across, row["y"] * up) for row in rows]
+    found = []
+    for row in (row for row in rows if row["name"]):
+        x, y = row["x"] * across, row["y"] * up
+        corners = [(x + right * APART, y + above * APART) for right, above in CORNERS]
+        inside = [corner for corner in corners if min(corner) > 0 and corner[1] < TOP * up]
+        best = max(inside, key=lambda corner: min(CLEAR, *(math.dist(corner, other) for other in taken)))
+        taken.append(best)
+        found.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
+    return found
 
 
 def says(of: Correlation | None) -> str:

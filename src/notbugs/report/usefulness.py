@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.spectrum import spectrum
-from notbugs.report.wording import NORMS
+from notbugs.report.wording import NORMS, class_name
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
 
 SHOWN = 10
 """Features of each classifier in its table."""
 
 
-def usefulness_section(found: UsefulnessMeasured) -> Section:
-    """The section of the page."""
+def usefulness_section(found: UsefulnessMeasured, classes: Sequence[str] = ()) -> Section:
+    """The section of the page; `classes` are names, in place of which numbers stand where there are none."""
     columns = ("classifier", "features", "robust", "undecided", "non-robust", "useless")
     rows = [_counts(name, summary) for name, summary in found.classifiers.items()]
     summaries = list(found.classifiers.values())
@@ -23,21 +25,21 @@ def usefulness_section(found: UsefulnessMeasured) -> Section:
         short="Usefulness",
         text=_text(summaries[0], found.test_set),
         reading=[_reading(name, summary) for name, summary in found.classifiers.items()],
-        figures=[_figure(name, summary) for name, summary in found.classifiers.items()],
+        figures=[_figure(name, summary, classes) for name, summary in found.classifiers.items()],
         tables=[
             Table("Features of each kind, each as a whole.", columns, rows),
-            *(_strongest(name, summary) for name, summary in found.classifiers.items()),
+            *(table for name, summary in found.classifiers.items() for table in _features(name, summary, classes)),
         ],
     )
 
 
-def _figure(name: str, of: UsefulnessSummary) -> Figure:
+def _figure(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Figure:
     caption = (
         f"Every feature of the {name} classifier, each for its best class: usefulness to the right, robust usefulness "
         "upwards, with 95\u00a0% intervals. Below the line, what the feature says is turned round. A mark "
-        "under the pointer tells its numbers."
+        "under the pointer tells its numbers; the tables below have them all."
     )
-    return Figure(caption, [spectrum(of.spectrum, f"{NORMS[of.norm]} {of.eps:g}")])
+    return Figure(caption, [spectrum(of.spectrum, f"{NORMS[of.norm]} {of.eps:g}", classes=classes)])
 
 
 def _text(of: UsefulnessSummary, test_set: str) -> str:
@@ -65,13 +67,24 @@ def _counts(name: str, of: UsefulnessSummary) -> list[Cell]:
     return [name, len(of.spectrum), counts.robust, counts.undecided, counts.nonrobust, counts.useless]
 
 
-def _strongest(name: str, of: UsefulnessSummary) -> Table:
-    rows = sorted(of.spectrum, key=lambda row: -abs(row.rho))[:SHOWN]
-    caption = f"The most useful features of the {name} classifier, each for its best class; 95\u00a0% intervals."
-    return Table(caption, ("feature", "class", "kind", "rho", "gamma"), [_row(row) for row in rows])
+def _features(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Iterator[Table]:
+    """The most useful ones; and all of them, folded, where there are more."""
+    columns = ("feature", "class", "kind", "rho", "gamma")
+    rows = [_row(row, classes) for row in sorted(of.spectrum, key=lambda row: -abs(row.rho))]
+    how = f"features of the {name} classifier, each for its best class; 95\u00a0% intervals."
+    yield Table(f"The most useful {how}", columns, rows[:SHOWN])
+    if len(rows) > SHOWN:
+        said = f"All {len(rows)} features of the {name} classifier, as in its figure"
+        yield Table(f"All {how}", columns, rows, folded=said)
 
 
-def _row(row: SpectrumRow) -> list[Cell]:
+def _row(row: SpectrumRow, classes: Sequence[str]) -> list[Cell]:
     rho = f"{row.rho:.2f} [{row.rho_low:.2f}, {row.rho_high:.2f}]"
     gamma = f"{row.gamma:.2f} [{row.gamma_low:.2f}, {row.gamma_high:.2f}]"
-    return [str(row.feature), str(row.best_class), row.kind.replace("nonrobust", "non-robust"), rho, gamma]
+    return [
+        str(row.feature),
+        class_name(classes, row.best_class),
+        row.kind.replace("nonrobust", "non-robust"),
+        rho,
+        gamma,
+    ]

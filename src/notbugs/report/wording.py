@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -16,7 +18,7 @@ _NAMES = re.compile(r"\bD_(R|NR|rand|det)(_other)?\b")
 
 def percent(share: float) -> str:
     """A share in [0, 1] as a percentage with one decimal, without the sign: 0.9 is `90.0`."""
-    return f"{100 * share:.1f}"
+    return f"{round(100 * share, 1) + 0.0:.1f}"  # + 0.0: there is no -0.0
 
 
 def signed(difference: float) -> str:
@@ -35,6 +37,18 @@ def number(value: float) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.4g}"
+
+
+def class_names(classes: Any) -> list[str]:
+    """The names of the classes, from their list or their number."""
+    if isinstance(classes, int):
+        return [str(label) for label in range(classes)]
+    return [str(name) for name in classes or []]
+
+
+def class_name(classes: Sequence[str], label: int) -> str:
+    """The name of a class; its number where it has none."""
+    return classes[label] if label < len(classes) else str(label)
 
 
 def date(created: str) -> str:

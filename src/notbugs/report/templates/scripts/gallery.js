@@ -105,7 +105,7 @@
     part("step-shown").textContent = at;
     part("step").setAttribute("aria-valuetext", at);
     part("flip").setAttribute("aria-pressed", flipped);
-    part("said").textContent = `${part("image-says").textContent}. ${at}`;
+    part("said").textContent = part("none").hidden ? `${part("image-says").textContent}. ${at}` : part("none").textContent;
   }
 
   function blank(canvas) {
