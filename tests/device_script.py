@@ -30,7 +30,16 @@ from notbugs.measure import (
     transfer,
     usefulness,
 )
-from notbugs.search import Schedule, Shrinking, match_features, minimum_norm, pgd, spatial_pgd, targeted_pgd
+from notbugs.search import (
+    Schedule,
+    Shrinking,
+    fast_matching,
+    match_features,
+    minimum_norm,
+    pgd,
+    spatial_pgd,
+    targeted_pgd,
+)
 from notbugs.spatial import Spatial
 from notbugs.threat import L2, Linf
 from notbugs.training import Adversary, SpatialTraining, Training, new_classifier, train
@@ -75,7 +84,7 @@ def matched(device: torch.device, schedule: Any) -> list[Tensor]:
 def built(device: torch.device, **settings: Any) -> list[Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         make = nb.relabel if "targets" in settings else nb.robustify
-        made = make(classifier(device), DATA, Path(folder) / "set", batch=16, **settings)
+        made = make(classifier(device), DATA, Path(folder) / "set", batch=32, **settings)
         other = classifier(device, seed=1)
         measured = measure_set(made, DATA.train, classifier(device), other, Augmentation(1, True))
         parts = [made.images.batch(slice(None))[0], values(measured)]
@@ -107,9 +116,9 @@ WORKS: dict[str, Callable[[torch.device], list[Tensor]]] = {
     "minimum norm": lambda device: searched(device, minimum_norm, schedule=Shrinking(10)),
     "pgd in bfloat16": lambda device: in_bfloat16(device),
     "rotations": lambda device: searched(device, spatial_pgd, Spatial(20, 1), Schedule(3)),
-    "feature matching, quasi-Newton": lambda device: matched(device, None),
+    "feature matching, quasi-Newton": lambda device: matched(device, fast_matching(DATA.train.shape, 12)),
     "feature matching, momentum": lambda device: matched(device, Schedule(3, 0.1, momentum=0.8)),
-    "robustify and measure": lambda device: built(device),
+    "robustify and measure": lambda device: built(device, schedule=fast_matching(DATA.train.shape, 12)),
     "relabel, control and measure": lambda device: built(device, targets="next"),
     "relabel by the smallest perturbation": lambda device: built(device, targets="any", schedule=Shrinking(10)),
     "evaluation": lambda device: [values(evaluate(classifier(device), DATA.test, radii=(0.1, 0.5), restarts=2))],

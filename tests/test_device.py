@@ -13,6 +13,7 @@ import pytest
 from tests.device_script import WORKS
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.timeout(900)  # some twenty seconds of work, on a machine that may have other work
 
 
 @pytest.fixture(scope="module")
