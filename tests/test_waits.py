@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from notbugs.data import load
 from notbugs.measure import evaluate
-from notbugs.search import Schedule, Shrinking, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
+from notbugs.search import (
+    Schedule,
+    Shrinking,
+    fast_matching,
+    match_features,
+    minimum_norm,
+    pgd,
+    spatial_pgd,
+    targeted_pgd,
+)
+from notbugs.spatial import Spatial
 from notbugs.threat import L2
 from notbugs.training import Adversary, Training, new_classifier, train
 
@@ -19,18 +31,18 @@ WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_sel
 class Waits(TorchDispatchMode):
     """Counts what makes the host wait: a number read from a tensor, and shapes that depend on values."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Collection = WAITS) -> None:
         super().__init__()
-        self.count = 0
+        self.kinds, self.count = kinds, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         masked = func is aten.index.Tensor and any(item is not None and item.dtype == torch.bool for item in args[1])
-        self.count += func in WAITS or masked
+        self.count += func in self.kinds or masked
         return func(*args, **(kwargs or {}))
 
 
-def waits(work) -> int:
-    with Waits() as counted:
+def waits(work, kinds: Collection = WAITS) -> int:
+    with Waits(kinds) as counted:
         work()
     return counted.count
 
@@ -69,6 +81,18 @@ def test_a_search_waits_no_more_for_more_steps(classifier, data, search):
     few = waits(lambda: made(4))
     assert few == waits(lambda: made(16))
     assert few <= 4
+
+
+def test_a_search_over_rotations_waits_no_more_for_more_steps(classifier, data):
+    """Nor for numbers that go to the device: a tensor made of them is copied there, and the copy waited for."""
+    images, labels = data.test.batch(slice(None))
+    kinds = WAITS | {aten.lift_fresh.default}
+    assert waits(lambda: torch.tensor([1.0]), kinds) == waits(lambda: images.new_tensor([1.0]), kinds) == 1
+
+    def found(steps: int) -> int:
+        return waits(lambda: spatial_pgd(classifier, images, labels, Spatial(20, 1), Schedule(steps)), kinds)
+
+    assert found(4) == found(16) <= 4
 
 
 def test_standard_training_waits_once_or_twice_an_epoch(classifier, data):

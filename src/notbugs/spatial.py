@@ -74,13 +74,14 @@ class Spatial:
 
     def inside(self, box: Box) -> Parameters:
         """The parameters at a place in the unit box, whose middle is the identity."""
-        return (2 * box.flatten(1) - 1) * box.new_tensor(self._reach)
+        shares = (2 * box.flatten(1) - 1).unbind(1)
+        return torch.stack([share * reach for share, reach in zip(shares, self._reach, strict=True)], 1)
 
     def place(self, parameters: Parameters) -> Box:
         """The place in the unit box of parameters; what has no range is in the middle."""
-        reach = parameters.new_tensor(self._reach)
-        shares = torch.where(reach > 0, parameters / reach.clamp_min(torch.finfo(reach.dtype).tiny), 0.0)
-        return (0.5 + shares / 2)[:, :, None, None]
+        parts = zip(parameters.unbind(1), self._reach, strict=True)
+        shares = [value / reach if reach else torch.zeros_like(value) for value, reach in parts]
+        return (0.5 + torch.stack(shares, 1) / 2)[:, :, None, None]
 
     def random(self, count: int, generator: torch.Generator) -> Parameters:
         """Parameters uniform over the valid ones, shape (count, 3)."""
@@ -107,7 +108,9 @@ class Spatial:
 
 def _sources(parameters: Parameters, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Where every pixel of the result comes from: its row and its column, shape (batch, height, width)."""
-    turn, down, right = (parameters * parameters.new_tensor([math.pi / 180, 1, 1])).T[:, :, None, None]
+    # Numbers of the host, never a tensor made of them: that would wait for the device in every step of a search.
+    turn, down, right = parameters.T[:, :, None, None]
+    turn = turn * (math.pi / 180)
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
     rows = (torch.arange(height, device=turn.device) - middle_row)[:, None] - down
     columns = (torch.arange(width, device=turn.device) - middle_column)[None, :] - right

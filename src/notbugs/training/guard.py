@@ -37,5 +37,6 @@ def guarded(classifier: Classifier, images: Images, adversary: Adversary, seed: 
 
 def _robust(classifier: Classifier, images: Images, index: torch.Tensor, adversary: Adversary, steps: Schedule) -> int:
     """How many of the images at `index` are classified correctly after these steps."""
+    index = index.to(images.labels.device)
     inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(index))
     return int((pgd(classifier, inputs, labels, adversary.threat, steps).score >= 0).sum())
