@@ -137,7 +137,8 @@ class _Compiled(nn.Module):
         self.replay: Callable[[Tensor], Tensor] = torch.compile(network, mode="reduce-overhead", dynamic=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.replay(images) if len(images) == self.batch else self._orig_mod(images)
+        # A copy: the next replay writes its logits into the same memory.
+        return self.replay(images).clone() if len(images) == self.batch else self._orig_mod(images)
 
 
 def _rule(view: Classifier) -> str:
