@@ -29,6 +29,12 @@ hypothesis.settings.register_profile("notbugs", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("notbugs")
 
 
+@pytest.fixture(autouse=True)
+def _same_draws():
+    """What a test draws without a generator of its own does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """As users run it: without the checks of shapes, to see our own errors."""

@@ -391,7 +391,8 @@ ZERO_GRADIENT = {
 def test_a_planted_defect_is_named(defect, signs):
     found = looked(trained(0, **defect))
     assert signs <= shown(found)
-    assert signs == ZERO_GRADIENT or shown(found) <= signs | {"loss does not fall"}
+    if signs <= {"softmaxed outputs", "vanishing gradients"}:  # the others weaken every search by gradients as well
+        assert shown(found) <= signs | {"loss does not fall"}
 
 
 def test_large_logits_hide_the_cross_entropy_and_not_the_log_odds():
