@@ -43,8 +43,8 @@ def test_three_sentences_that_agree_each_with_its_numbers():
         "Standard training on D_R is more robust than on D: at l2 radius 0.25 its robust accuracy is "
         "60.0\u00a0% (56.9 to 63.0), against 30.0\u00a0% (27.2 to 32.9), which agrees with the paper."
     )
-    assert "70.0\u00a0% (67.1 to 72.8), above chance (10 %), and is less robust than D_R: 10.0" in other
-    assert "D_rand teaches 50.0\u00a0% (46.9 to 53.1), above chance (10 %); D_det teaches 40.0" in relabelled
+    assert "70.0\u00a0% (67.1 to 72.8), above chance (10\u00a0%), and is less robust than D_R: 10.0" in other
+    assert "D_rand teaches 50.0\u00a0% (46.9 to 53.1), above chance (10\u00a0%); D_det teaches 40.0" in relabelled
     assert all(text.count(". ") == 0 for text in (robust, other, relabelled))
 
 

@@ -124,7 +124,7 @@ def test_non_robust_features(clean, robust, verdict):
 @pytest.mark.parametrize(
     ("other", "det", "verdict", "words"),
     [
-        (0.34, 0.3, "agrees", "above chance (10 %)"),
+        (0.34, 0.3, "agrees", "above chance (10\u00a0%)"),
         (0.1, 0.3, "open", "cannot be told from chance"),
         (0.02, 0.3, "disagrees", "below chance"),
         (0.34, 0.02, "disagrees", "below chance"),

@@ -131,8 +131,8 @@ def paired(lineup: Lineup, ours: Member | None, other: Member | None) -> dict[fl
 
 
 def beside_chance(order: Order, chance: float) -> str:
-    """How an accuracy that is of `order` stands to `chance`, a share: `above chance (10 %)`."""
-    level = f"chance ({100 * chance:.3g} %)"
+    """How an accuracy that is of `order` stands to `chance`, a share: `above chance (10\u00a0%)`."""
+    level = f"chance ({100 * chance:.3g}\u00a0%)"
     if order == "unclear":
         return f"which cannot be told from {level}"
     return f"{'above' if order == 'higher' else 'below'} {level}"
