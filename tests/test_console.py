@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from rich.table import Table
 
-from notbugs.console import TerminalConsole
+from notbugs.console import TerminalConsole, show
 from notbugs.progress import Pace, duration
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -84,6 +85,40 @@ def test_a_narrow_terminal_breaks_between_numbers(monkeypatch):
     bars = [line for line in drawn if "━" in line]
     assert any(line.startswith(" 5/28 train on a set") and "… ━" in line for line in bars)
     assert not any("12345" in line for line in bars)
+
+
+def test_what_goes_on_in_the_next_line_is_indented(monkeypatch):
+    """The end of a stage is in one piece, and an item that needs two lines is still seen as one."""
+
+    def say(console: TerminalConsole) -> None:
+        with console.stage(" 3/29 train independent classifier"):
+            pass
+        console.say("D_R, 200 images:", "on an independent classifier 15.5% [11.1%, 21.2%]", "loss 0.18")
+
+    drawn = lines(in_terminal(monkeypatch, 40, say))
+    assert drawn[-6] == " 3/29 train independent classifier:"
+    assert re.fullmatch(r"    done in [\d.]+ s", drawn[-5])
+    assert drawn[-4:] == [
+        "D_R, 200 images:",
+        "    on an independent classifier 15.5%",
+        "      [11.1%, 21.2%],",
+        "    loss 0.18",
+    ]
+
+
+@pytest.mark.parametrize(("width", "parts"), [(24, 3), (30, 2), (60, 1)])
+def test_a_table_wider_than_the_terminal_is_printed_in_parts(monkeypatch, capsys, width, parts):
+    table = Table("accuracy", "clean", "l2 0.25", "l2 0.5", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_row("standard", "30.0 19.9-42.5", "21.7 13.1-33.6", "15.0 8.1-26.1")
+    table.add_row("robust", "", "", "11.7 5.8-22.2")
+    monkeypatch.setenv("COLUMNS", str(width))
+    show(table)
+    written = capsys.readouterr().out
+    assert "…" not in written
+    assert max(map(len, written.splitlines())) <= width
+    assert written.count("accuracy") == written.count("standard") == parts
+    assert written.count("robust") == 1  # only where it says something
+    assert all(written.count(word) == 1 for word in ("19.9-42.5", "13.1-33.6", "8.1-26.1", "5.8-22.2"))
 
 
 def test_a_wide_terminal_has_room_for_everything(monkeypatch):

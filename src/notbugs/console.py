@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.measure import Measurement
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column, Table
 from rich.text import Text
 
-from notbugs.progress import Pace, Progress, duration, silent
+from notbugs.progress import Pace, Progress, duration, packed, silent
 
 LOG_SECONDS = 30.0
 REFRESHES = 4
@@ -62,11 +63,11 @@ class TerminalConsole:
         else:
             self.say(f"{title}: begun")
             yield _LogLines(self, title)
-        self.say(f"{title}: done in {duration(time.monotonic() - began)}")
+        self.say(f"{title}:", f"done in {duration(time.monotonic() - began)}")
 
     def say(self, text: str, *items: str) -> None:
         """One line, above the bar if there is one; a narrow terminal breaks it between its items."""
-        for line in _packed(text, items, self.rich.width) if self.is_live else [" ".join([text, ", ".join(items)])]:
+        for line in packed(text, items, self.rich.width) if self.is_live else [" ".join([text, ", ".join(items)])]:
             self.rich.print(line.rstrip(), markup=False, soft_wrap=not self.is_live)
 
     @contextmanager
@@ -129,17 +130,42 @@ def _columns(width: int) -> list[ProgressColumn]:
     return [title, bar, _Count(), clock, note]
 
 
-def _packed(text: str, items: Sequence[str], width: int) -> list[str]:
-    """`text` and what follows it, in lines that end between items where they would be wider than `width`."""
-    lines = [text]
-    for number, item in enumerate(items, 1):
-        piece = item if number == len(items) else f"{item},"
-        if len(lines[-1]) + 1 + len(piece) > width:
-            lines.append("   ")
-        lines[-1] += f" {piece}"
-    return lines
-
-
 def show(table: Table) -> None:
-    """Print a table, as wide as the terminal."""
-    RichConsole(highlight=False).print(table)
+    """Print a table, as wide as the terminal; where that cuts words, in parts, each with the first column."""
+    console = RichConsole(highlight=False)
+    for part in _parts(table, console) if table.show_header else [table]:
+        console.print(part)
+
+
+def _parts(table: Table, console: RichConsole) -> Iterator[Table]:
+    gap = table.padding[1] + table.padding[3]
+    name, *others = (_sized(column, console) for column in table.columns)
+    if sum(gap + most for _, _, most in others) + name[2] <= console.width:
+        yield table
+        return
+    groups, used = [[name]], name[1]
+    for column in others:
+        used += gap + column[1]
+        if used > console.width and len(groups[-1]) > 1:
+            groups.append([name])
+            used = name[1] + gap + column[1]
+        groups[-1].append(column)
+    yield from (_part(group, table) for group in groups)
+
+
+def _sized(column: Column, console: RichConsole) -> tuple[Column, int, int]:
+    """A column, and how wide it is at least, without cutting words, and at most."""
+    sizes = [Measurement.get(console, console.options, cell) for cell in (column.header, *column.cells)]
+    most = max(size.maximum for size in sizes)
+    return column, most if column.no_wrap else max(size.minimum for size in sizes), most
+
+
+def _part(columns: list[tuple[Column, int, int]], table: Table) -> Table:
+    """Some columns, as narrow as they may be, without the rows that say nothing in them."""
+    made = Table(box=table.box, pad_edge=table.pad_edge, padding=table.padding)
+    for column, least, _ in columns:
+        made.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, width=least)
+    for name, *cells in zip(*(column.cells for column, _, _ in columns), strict=True):
+        if any(cells):
+            made.add_row(name, *cells)
+    return made

@@ -1,8 +1,10 @@
-"""How long work tells that it goes on."""
+"""How work tells that it goes on, in lines as wide as there is room."""
 
 from __future__ import annotations
 
+import textwrap
 import time
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 
@@ -42,3 +44,26 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def packed(text: str, items: Sequence[str], width: int, indent: str = "    ") -> list[str]:
+    """`text` and what follows it, in lines of at most `width` that end between items where they can."""
+    return [part for line in _lines(text, items, width, indent) for part in _wrapped(line, width, indent)]
+
+
+def _lines(text: str, items: Sequence[str], width: int, indent: str) -> Iterator[str]:
+    line = text
+    for number, item in enumerate(items, 1):
+        piece = item if number == len(items) else f"{item},"
+        if len(line) + 1 + len(piece) > width:
+            yield line
+            line = f"{indent}{piece}"
+        else:
+            line += f" {piece}"
+    yield line
+
+
+def _wrapped(line: str, width: int, indent: str) -> list[str]:
+    """An item goes on two columns to its right."""
+    deeper = f"{indent}  " if line.startswith(indent) else indent
+    return textwrap.wrap(line, width, subsequent_indent=deeper, break_on_hyphens=False)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
 from notbugs.measure import Proportion
-from notbugs.progress import duration
+from notbugs.progress import duration, packed
 from notbugs.study.plan import STAGE_NAMES
 from notbugs.study.status import PLANS, Status, UnderWay
 
@@ -31,24 +33,36 @@ def status_tables(found: Status) -> Iterator[Table]:
         yield _sets(found)
 
 
+@dataclass(frozen=True)
+class _Items:
+    """A list, in lines that end between its items."""
+
+    items: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        first, *others = self.items
+        yield Text("\n".join(packed(f"{first}," if others else first, others, options.max_width, indent="")))
+
+
 def _overview(found: Status) -> Table:
     made = Table(show_header=False, box=None, pad_edge=False)
     made.add_column(style="bold", no_wrap=True)
-    made.add_column()
+    made.add_column(overflow="fold")
     data, spent = found.data, sum(found.seconds.values())
     base, is_stopped = [name for name in found.seconds if name in STAGE_NAMES], found.state == "stopped"
-    lines = {
+    lines: dict[str, str | Sequence[str]] = {
         "study": f"{found.name}: {found.state}",
         "folder": str(found.folder),
         "data": f"{data['name']}, {data['train']:,} training and {data['test']:,} test images",
         "done": f"{len(base)} of {len(STAGE_NAMES)} stages{_more(found, base)}, in {duration(spent)}",
         **(_now(found.now, found.state) if found.now else {}),
-        **({"left": ", ".join(_title(name) for name in found.left)} if found.left else {}),
+        **({"left": [_title(name) for name in found.left]} if found.left else {}),
         **({"go on": _go_on(found.folder)} if is_stopped else {}),
         "report": str(found.report) if found.report else _no_report(found),
     }
     for name, line in lines.items():
-        made.add_row(name, Text(line))  # names of studies and data are not markup
+        text = Text(line) if isinstance(line, str) else _Items(line)  # names of studies and data are not markup
+        made.add_row(name, text)
     return made
 
 
@@ -65,15 +79,14 @@ def _no_report(found: Status) -> str:
     return shlex.join(["notbugs", "report", str(found.folder)]) if found.state == "finished" else "none yet"
 
 
-def _now(now: UnderWay, state: str) -> dict[str, str]:
+def _now(now: UnderWay, state: str) -> dict[str, str | Sequence[str]]:
     parts = [_title(now.name)]
     if now.total:
         parts.append(f"{now.done}/{now.total}")
     if now.left is not None and state == "running":
         parts.append(f"about {duration(now.left)} left")
-    parts += [now.note] if now.note else []
-    line = f"{', '.join(parts)}, {duration(now.ago)} ago"
-    return {("now" if state == "running" else "killed at"): line, **({"kept": now.kept} if now.kept else {})}
+    parts += [*now.note.split(", "), f"{duration(now.ago)} ago"] if now.note else [f"{duration(now.ago)} ago"]
+    return {("now" if state == "running" else "killed at"): parts, **({"kept": now.kept} if now.kept else {})}
 
 
 def _title(stage: str) -> str:
@@ -84,7 +97,7 @@ def _times(found: Status) -> Table:
     """A row a classifier and its set, a column a kind of stage."""
     made = _table("time", *WORKS)
     for column in made.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     for name in PLANS:
         times = [found.seconds.get(f"{work}-{name}") for work in WORKS]
         if any(time is not None for time in times):
