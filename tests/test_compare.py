@@ -240,7 +240,7 @@ def test_another_recipe_or_other_data_are_no_repeat(tmp_path):
     differing = {(setting.part, setting.name): setting.values for setting in found.settings}
     assert differing["recipe", "seed"] == [0, 1, 2]
     assert differing["recipe", "robust.epochs"] == [25, 9, 25]
-    assert differing["recipe", "robust.eps"] == [1.0, None, 1.0]
+    assert differing["recipe", "robust.adversary.eps"] == [0.5, None, 0.5]
     assert differing["data", "fingerprint"] == ["b7", "b7", "c8"]
     assert ("recipe", "standard.epochs") not in differing
     assert "not set" in page.text

@@ -100,7 +100,7 @@ def verdict(
         sentences=(
             _first(every, robust, kept, guessing),
             _second(nonrobust, other, threat),
-            _third(model, robust, basis, threat),
+            _third(model, robust, basis),
         ),
     )
 
@@ -142,7 +142,7 @@ def _second(nonrobust: Measured, kept: Kept | None, threat: str) -> str:
     )
 
 
-def _third(model: Measured, robust: Measured, basis: Basis, threat: str) -> str:
+def _third(model: Measured, robust: Measured, basis: Basis) -> str:
     fall = f"The same attack takes the model itself from {_quoted(model.clean)} to {_quoted(model.attacked)}"
     return f"{fall}: {_conclusion(model, robust, basis)}."
 
