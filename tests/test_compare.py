@@ -19,10 +19,10 @@ from notbugs.console import TerminalConsole
 from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.files import sha256
+from notbugs.formats import percent, signed
 from notbugs.measure import AttackUsed, Outcome, holm, over_seeds, paired, welch
 from notbugs.report import write_comparison
 from notbugs.report.compare_findings import listed_pairs
-from notbugs.report.wording import percent, signed
 from notbugs.study import Comparison, compare, read_recipe, with_seeds
 from notbugs.study.outcomes import read_outcomes, write_outcomes
 from notbugs.study.results import Results
