@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +42,11 @@ STORAGES: dict[str, torch.dtype | None] = {
     "Bool": torch.bool,
     "ComplexFloat": torch.complex64,
     "ComplexDouble": torch.complex128,
+    "QInt8": torch.int8,
+    "QUInt8": torch.uint8,
+    "QInt32": torch.int32,
+    "QUInt4x2": torch.uint8,
+    "QUInt2x4": torch.uint8,
     "Untyped": None,
 }
 UNUSABLE = {
@@ -66,19 +71,11 @@ class Tensors(dict[str, Tensor]):
         self.unusable: dict[str, str] = {}
 
 
-class _Container(Protocol):
-    """Where the numbers of storages are."""
-
-    def raw(self, key: str) -> Tensor:
-        """The bytes of the storage called `key`."""
-        ...
-
-
 @dataclass(eq=False, frozen=True)
 class _Storage:
     """The numbers of a file called `key`; tensors count them from `start`."""
 
-    container: _Container
+    container: _Zip | _Sequence
     dtype: torch.dtype | None
     key: str
     start: int = 0
@@ -217,7 +214,7 @@ def _within(content: bytes) -> _Storage:
     return root
 
 
-def _storage(container: _Container, id: Any) -> _Storage:
+def _storage(container: _Zip | _Sequence, id: Any) -> _Storage:
     """The storage that a persistent id names: ("storage", class, key, device, count), and a view in the oldest."""
     if not isinstance(id, tuple) or len(id) < 5 or id[0] != "storage" or not isinstance(id[2], str | int):
         raise Damaged("it refers to something that is no storage")
@@ -347,8 +344,9 @@ def _array(value: Inert) -> Tensor | None:
         order = "F" if is_fortran is True else "C"
     code = dtype.args[0] if isinstance(dtype, Inert) and dtype.args else None
     written = dtype.state[1] if isinstance(dtype, Inert) and isinstance(dtype.state, tuple) else "<"
-    is_plain = isinstance(code, str) and code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
-    if not is_plain or written == ">" or not isinstance(raw, bytes | bytearray):
+    if not isinstance(code, str) or code not in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"):
+        return None
+    if written == ">" or not isinstance(raw, bytes | bytearray):
         return None
     sizes = _sizes(shape)
     if not all(isinstance(size, int) and size >= 0 for size in sizes) or math.prod(sizes) * int(code[1]) != len(raw):

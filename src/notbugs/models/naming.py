@@ -42,8 +42,14 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     """
     wrappers = set(WRAPPERS) - {part for name in own for part in name.split(".")}
     names = {name: ".".join(part for part in name.split(".") if part not in wrappers) for name in tensors}
-    tensors = _renamed(tensors, names)
-    tensors = _renamed(tensors, _parametrised(tensors, own))
+    plain = _renamed(tensors, _parametrised(tensors, own))
+    unwrapped = _renamed(tensors, names)
+    unwrapped = _renamed(unwrapped, _parametrised(unwrapped, own))
+    found = [_without_prefix(own, named, where) for named in (plain, unwrapped)]
+    return max(found, key=lambda named: len(own.keys() & named.keys()))
+
+
+def _without_prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     prefix = _prefix(own, tensors, where)
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
@@ -129,9 +135,15 @@ def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str
             for name in own
             if first + name in tensors
         ):
-            one, two = sorted((first.rstrip("."), other.rstrip(".")), key=len)
+            one, two = sorted(_told_apart(first.rstrip("."), other.rstrip(".")), key=len)
             raise InputError(
                 f"{where} holds several sets of weights that fit, {one!r} and {two!r} among them. Say which: "
                 f"weights={two!r} (--weights {two})."
             )
     return first
+
+
+def _told_apart(one: str, two: str) -> tuple[str, str]:
+    """Two names of sets, as short as they can be."""
+    firsts = one.split(".")[0], two.split(".")[0]
+    return firsts if firsts[0] != firsts[1] else (one, two)

@@ -7,34 +7,20 @@ tensors become descriptions of where the numbers lie. A hostile file therefore d
 
 from __future__ import annotations
 
+import io
+import mmap
 import pickletools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-LIMIT = 10_000_000
+LIMIT = 5_000_000
 """Opcodes of a pickle at most; a checkpoint of a large network has some 100,000."""
 
 
 class Damaged(ValueError):
     """A pickle, or what is around it, that breaks its own format."""
-
-
-class Readable(Protocol):
-    """What `pickletools` reads from: `io.BytesIO` or `mmap.mmap`, which give no more bytes than there are."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """So many bytes, or as many as are left."""
-        ...
-
-    def readline(self) -> bytes:
-        """Up to the end of a line."""
-        ...
-
-    def tell(self) -> int:
-        """The place."""
-        ...
 
 
 class Name(NamedTuple):
@@ -70,13 +56,13 @@ class _Mark:
     """Where the arguments of an opcode begin."""
 
 
-def read(stream: Readable, persistent: Callable[[Any], Any], load_bytes: Callable[[bytes], Any]) -> Any:
+def read(stream: io.BytesIO | mmap.mmap, persistent: Callable[[Any], Any], load_bytes: Callable[[bytes], Any]) -> Any:
     """The value of the pickle at the current place of `stream`, which is left behind its last opcode.
 
     Parameters
     ----------
-    stream : Readable
-        With the pickle.
+    stream : BytesIO or mmap
+        With the pickle. Either gives no more bytes than there are, whatever length the pickle says.
     persistent : callable
         What stands for a persistent id: of storages, where their numbers are.
     load_bytes : callable
@@ -88,8 +74,9 @@ def read(stream: Readable, persistent: Callable[[Any], Any], load_bytes: Callabl
         If it is not a whole pickle, or longer than `LIMIT`.
     """
     machine = _Machine(persistent, load_bytes)
+    file: Any = stream  # mmap has what genops uses of a file
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if count > LIMIT:
                 raise Damaged(f"it has more than {LIMIT:,} opcodes")
             machine.step(opcode.name, argument)

@@ -84,13 +84,16 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     found = named_as(own, tensors, where)
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
     missing = sorted(own.keys() - found.keys() - counters)
-    unexpected = sorted(name for name in found.keys() - own.keys() if not NORMALISER.search(name))
+    passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
+    unexpected = sorted(name for name in found.keys() - own.keys() - passing if not NORMALISER.search(name))
     both = {name: (found[name], value) for name, value in own.items() if name in found}
     shapes = [f"{n} {tuple(f.shape)} in place of {tuple(v.shape)}" for n, (f, v) in both.items() if f.shape != v.shape]
     kinds = [f"{n} {f.dtype} in place of {v.dtype}" for n, (f, v) in both.items() if not _of_one_kind(f, v)]
     if missing or unexpected or shapes or kinds:
+        unusable = [f"{n} is {k}" for n, k in getattr(tensors, "unusable", {}).items() if n.endswith(tuple(missing))]
         raise InputError(
             f"The weights in {where} do not fit the network. "
+            + (f"{unusable[0]}: save it as plain numbers (dequantize() or to_dense()). " if unusable else "")
             + listed("Missing", missing)
             + listed("Unexpected", unexpected)
             + listed("Of another shape", shapes)
