@@ -13,7 +13,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_version", "errors", "shapes", "seeds", "files", "progress", "workers", "threat", "spatial", "networks"),
+    *(
+        "_version",
+        "errors",
+        "shapes",
+        "seeds",
+        "files",
+        "progress",
+        "workers",
+        "threat",
+        "spatial",
+        "networks",
+        "outputs",
+    ),
     *("classifier", "models", "data", "search", "training", "construct", "measure", "theory", "study", "report"),
     *("console", "cli", "__main__"),
 ]
