@@ -44,8 +44,8 @@ class Classifier(nn.Module):
     ----------
     network : nn.Module
         Maps normalised images, shape (batch, channel, height, width), to logits, shape (batch, class), or to one
-        logit for two classes. It keeps its device and its dtype; images are cast to that dtype, and logits back to the
-        images'.
+        logit for two classes. It is left as it is: its weights, modes, device, dtype and layout. Images are cast to its
+        dtype, and logits back to theirs.
     mean, std : sequence of float, optional
         Per channel, subtracted from and divided into images in [0, 1] before the network sees them.
     head : str, optional
@@ -93,7 +93,8 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         _check_normalisation(mean, std)
-        self.network = network.to(memory_format=torch.channels_last)  # pyrefly: ignore
+        self.network = network
+        self.is_channels_last = False  # `models.layout` changes it, of networks that nobody else holds
         self.output = output
         self.outputs_are: OutputsAre = check_choice(  # pyrefly: ignore
             "outputs_are", outputs_are, ("auto", "logits", "probabilities")
@@ -229,7 +230,8 @@ class Classifier(nn.Module):
 
     def _normalise(self, images: Batch) -> Tensor:
         self._check(images)
-        images = images.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if self.is_channels_last else torch.contiguous_format
+        images = images.contiguous(memory_format=layout)
         return ((images - self.mean.to(images)) / self.std.to(images)).to(self.dtype)
 
     def _check(self, images: Tensor) -> None:

@@ -50,6 +50,7 @@ class Refitted(Classifier):
             precision=source.precision,
         )
         self.head_is_certain, self.meaning = source.head_is_certain, source.meaning
+        self.is_channels_last = source.is_channels_last
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 
