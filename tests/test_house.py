@@ -14,7 +14,18 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
     *("_version", "errors", "shapes", "seeds", "files", "formats", "progress", "workers", "threat", "spatial"),
-    *("networks", "outputs", "classifier", "models", "data", "search", "training", "construct", "measure"),
+    *(
+        "networks",
+        "outputs",
+        "normalisation",
+        "classifier",
+        "models",
+        "data",
+        "search",
+        "training",
+        "construct",
+        "measure",
+    ),
     *("theory", "study", "report"),
     *("console", "cli", "__main__"),
 ]
