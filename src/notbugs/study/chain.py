@@ -103,7 +103,7 @@ class _Study:
             **info,
             name=self.recipe.name,
             recipe=self.recipe.settings(),
-            command=f"notbugs run {folder.path / 'recipe.toml'} --out NEW_FOLDER",
+            command=self.recipe.command(folder.path / "recipe.toml"),
             architecture=architecture,
             seeds=[self.recipe.seed],
             stages=[Stage(**stage) for stage in folder.finished()],

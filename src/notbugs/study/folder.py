@@ -104,7 +104,7 @@ class StudyFolder:
     def _claim(self, recipe: Recipe, info: dict[str, Any]) -> None:
         recipe_file, info_file = self.path / "recipe.toml", self.path / "study.json"
         if recipe_file.exists():
-            before = read_recipe(recipe_file)
+            before = read_recipe(recipe_file, is_run=False)
             _refuse_other_recipe(self.path, before, recipe)
             if before != recipe:
                 write_text(recipe_file, recipe.toml())

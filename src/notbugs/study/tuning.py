@@ -18,13 +18,14 @@ from notbugs.data import Data, Images
 from notbugs.errors import must
 from notbugs.files import write_text
 from notbugs.measure import Proportion, evaluate
+from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
 from notbugs.study.asked import Matched, Relabelled
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.recipe import Recipe, read_recipe
+from notbugs.study.recipe import Recipe, code_in_file, read_recipe
 from notbugs.study.sections import Architecture
 from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
@@ -163,8 +164,10 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
 def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
     if not (folder / "recipe.toml").exists():
         raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.")
-    sets: dict[str, ConstructedSet] = {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
-    return read_recipe(folder / "recipe.toml"), sets
+    recipe = read_recipe(folder / "recipe.toml", is_run=False)
+    if not job.architectures and is_own_code(recipe.architecture.name):
+        raise code_in_file(folder / "recipe.toml", "--architectures", str(recipe.architecture))
+    return recipe, {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
 
 
 def _settings(recipe: Recipe, train_set: str, epochs: int, lr: float) -> Training:
