@@ -19,10 +19,10 @@ from notbugs.console import TerminalConsole
 from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.files import sha256
+from notbugs.formats import percent, signed
 from notbugs.measure import AttackUsed, Outcome, holm, over_seeds, paired, welch
 from notbugs.report import write_comparison
 from notbugs.report.compare_findings import listed_pairs
-from notbugs.report.wording import percent, signed
 from notbugs.study import Comparison, compare, read_recipe, with_seeds
 from notbugs.study.outcomes import read_outcomes, write_outcomes
 from notbugs.study.results import Results
@@ -240,7 +240,7 @@ def test_another_recipe_or_other_data_are_no_repeat(tmp_path):
     differing = {(setting.part, setting.name): setting.values for setting in found.settings}
     assert differing["recipe", "seed"] == [0, 1, 2]
     assert differing["recipe", "robust.epochs"] == [25, 9, 25]
-    assert differing["recipe", "robust.eps"] == [1.0, None, 1.0]
+    assert differing["recipe", "robust.adversary.eps"] == [0.5, None, 0.5]
     assert differing["data", "fingerprint"] == ["b7", "b7", "c8"]
     assert ("recipe", "standard.epochs") not in differing
     assert "not set" in page.text

@@ -171,6 +171,10 @@ class Matching(_Section):
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
     decay: Decay = Field("constant", description="How the step falls to 0, of the gradient method.")
+    fake_relu: bool | str = Field(
+        False,
+        description="Gradients pass the last ReLU unchanged, or the one of this name, as in the authors' library.",
+    )
 
     @model_validator(mode="after")
     def _check_method(self) -> Matching:
@@ -184,6 +188,10 @@ class Matching(_Section):
         if self.method == "quasi-newton":
             return QuasiNewton(self.steps, length)
         return Schedule(self.steps, length, self.momentum, self.decay)
+
+    def how(self, shape: Sequence[int]) -> dict[str, Any]:
+        """The search as `robustify` takes it, for images of `shape`."""
+        return {"schedule": self.schedule(shape), "fake_relu": self.fake_relu}
 
 
 class Relabelling(_Section):
