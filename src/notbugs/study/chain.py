@@ -14,7 +14,6 @@ from notbugs import workers
 from notbugs.construct import ConstructedSet, relabel, robustify
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import write_text
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
@@ -26,6 +25,7 @@ from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPlan
+from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.theory import vulnerability
@@ -66,7 +66,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
         results = _Study(lab).run(info)
         if workers.rank() == 0:
-            write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
+            write_model(out / "results.json", results)
     for line in expected_lines(results.expected) if results.expected else ():
         console.say(line)
     return results
@@ -162,6 +162,9 @@ class _Study:
             built.record(found)
             return found
 
+        found = self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name))
+        if built.manifest.get("properties") != found:  # the manifest was lost or damaged since
+            built.record(found)
         request = built.manifest["request"]
         return SetProperties(
             name=plan.name,
@@ -174,7 +177,7 @@ class _Study:
                 key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
             },
             seconds=built.manifest["seconds"],
-            **self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)),
+            **found,
         )
 
     def architecture(self) -> dict[str, Any]:

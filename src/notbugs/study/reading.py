@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from notbugs import files
 from notbugs.errors import InputError
+from notbugs.files import Damaged
 from notbugs.study.results import Results
 
 Made = TypeVar("Made", bound=BaseModel)
@@ -24,18 +27,25 @@ def read_results(path: Path) -> Results:
     return read_json(path, Results, "a results", "study")
 
 
+def write_model(path: Path, model: BaseModel) -> None:
+    """Write a file that holds one model, with a checksum, for `read_json`."""
+    files.write_json(path, json.loads(model.model_dump_json(by_alias=True)))
+
+
 def read_json(path: Path, kind: type[Made], name: str, work: str) -> Made:
     """Read a file that holds one `kind`; errors call it a `name` file, and name the `work` that writes it.
 
     Raises
     ------
     InputError
-        If the file is missing or malformed.
+        If the file is missing, malformed, or was changed since it was written.
     """
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(json.dumps(files.read_json(path)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise InputError(f"There is no {path}. Give the folder of a finished {work}.") from None
+    except Damaged as error:
+        raise Damaged(f"{error} Give the command of the {work} again to write it anew.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -101,6 +101,15 @@ class Stage(_Model):
     seconds: float
 
 
+class Continued(_Model):
+    """With what a study went on, where that is not what it began with."""
+
+    at: str = Field(description="ISO 8601, UTC")
+    versions: dict[str, str]
+    device: str
+    threads: int
+
+
 class StudyInfo(_Model):
     """Where the numbers come from."""
 
@@ -116,6 +125,7 @@ class StudyInfo(_Model):
     versions: dict[str, str]
     device: str
     threads: int
+    continued: list[Continued] = Field([], description="with other versions, or on another machine, where it was")
     stages: list[Stage]
     classifiers: dict[str, str] = Field(description="sha256 of every checkpoint, by name")
 
@@ -172,4 +182,9 @@ class Results(_Model):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of `results.json`, as committed in `results.schema.json`."""
-    return Results.model_json_schema(by_alias=True)
+    schema = Results.model_json_schema(by_alias=True)
+    schema["properties"]["checksum"] = {
+        "description": "SHA-256 of the rest as JSON in ASCII without spaces, names sorted; older files have none",
+        "type": "string",
+    }
+    return schema

@@ -16,7 +16,6 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import write_text
 from notbugs.measure import Proportion, evaluate
 from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
@@ -25,8 +24,10 @@ from notbugs.seeds import derive
 from notbugs.study.asked import Matched, Relabelled
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.recipe import Recipe, code_in_file, read_recipe
+from notbugs.study.reading import write_model
+from notbugs.study.recipe import Recipe, code_in_file
 from notbugs.study.sections import Architecture
+from notbugs.study.written import read_own_recipe
 from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
 
@@ -157,14 +158,14 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
         ]
         names = {"study": recipe.name, "data": data.title, "test_set": data.test_name, "seed": recipe.seed}
         found = Tuned(**names, share=job.heldout, points=points)
-        write_text(out / "tune.json", found.model_dump_json(indent=2) + "\n")
+        write_model(out / "tune.json", found)
     return found
 
 
 def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
     if not (folder / "recipe.toml").exists():
         raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.")
-    recipe = read_recipe(folder / "recipe.toml", is_run=False)
+    recipe = read_own_recipe(folder)
     if not job.architectures and is_own_code(recipe.architecture.name):
         raise code_in_file(folder / "recipe.toml", "--architectures", str(recipe.architecture))
     return recipe, {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
