@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.errors import InputError, must
@@ -17,6 +17,7 @@ from notbugs.formats import compact
 from notbugs.measure import Accuracy
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
+from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
@@ -37,7 +38,7 @@ class AuditJob(Source, Model):
     restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")
 
 
-class AuditFile(BaseModel):
+class AuditFile(WholeFile):
     """The whole of `audit.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

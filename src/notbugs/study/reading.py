@@ -22,9 +22,15 @@ def read_results(path: Path) -> Results:
     Raises
     ------
     InputError
-        If the file is missing, or is not a results file of this version of notbugs.
+        If the file is missing, or is not a results file of this version of notbugs. Of a classifier that was changed
+        since, a warning is logged: the numbers are not of it.
     """
-    return read_json(path, Results, "a results", "study")
+    found = read_json(path, Results, "a results", "study")
+    for name, digest in found.study.classifiers.items():
+        file = path.parent / "classifiers" / f"{Path(name).name}.safetensors"
+        if file.is_file() and files.sha256(file) != digest:
+            files.LOG.warning(f"{file} was changed: the numbers are not of it. The study's command trains it again.")
+    return found
 
 
 def write_model(path: Path, model: BaseModel) -> None:

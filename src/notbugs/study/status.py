@@ -22,6 +22,9 @@ PLANS = {plan.name: plan.section for plan in ON_ORIGINALS} | {plan.name: "constr
 """Sections of the recipe that train the classifiers of every study."""
 
 
+NOTED = {"name", "done", "total", "left", "note", "at"}
+
+
 @dataclass(frozen=True)
 class UnderWay:
     """The stage at work, or the one at which a run was killed.
@@ -186,9 +189,7 @@ def _under_way(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> 
         found = read_json(folder / UNDER_WAY)
     except (FileNotFoundError, Damaged):  # only a note: the run writes it again
         return None
-    if {"name", "done", "total", "left", "note", "at"} - found.keys() or found[
-        "name"
-    ] in stages:  # killed between two stages
+    if NOTED - found.keys() or found["name"] in stages:  # killed between two stages
         return None
     kept = _kept(folder, recipe, found["name"])
     fields = {name: found[name] for name in ("name", "done", "total", "left", "note")}

@@ -22,6 +22,7 @@ from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
 from notbugs.study.asked import Matched, Relabelled
+from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.reading import write_model
@@ -70,7 +71,7 @@ class Point(_Model):
         return f"{self.architecture}, learning rate {self.lr:g}, {self.epochs} epoch{'s' * (self.epochs > 1)}"
 
 
-class Tuned(_Model):
+class Tuned(WholeFile, _Model):
     """The whole of `tune.json`: what was tried, in the order of `sets`."""
 
     study: str

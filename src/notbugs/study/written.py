@@ -86,6 +86,8 @@ def check_recipe(folder: Path) -> dict[str, Any]:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{file} is damaged: it is no TOML ({error}). {LOST}") from error
+    if not isinstance(values.get("name"), str):
+        raise Damaged(f"{file} is damaged: it is no study's recipe. {LOST}")
     _, found, written = text.rpartition(MARK)
     if not found:
         warn_unchecked(file)
