@@ -1,4 +1,4 @@
-"""What CONTRIBUTING says of adding things: each of them once, in a copy of the library, touching as many files as it says."""
+"""Adding a thing touches as few files as CONTRIBUTING says: shown in a copy of the library."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ from notbugs.study.sets import BY_NAME
 from tests import fakes
 
 toy = BY_NAME["D_toy"]
-recipe = read_recipe("digits", {"trained_on": {"D_toy": {"epochs": 3}}, "instruments": {"controls": {"leakage": ["D_toy"]}}})
+asked = {"trained_on": {"D_toy": {"epochs": 3}}, "instruments": {"controls": {"leakage": ["D_toy"]}}}
+recipe = read_recipe("digits", asked)
 assert recipe.training("D_toy", "constructed").epochs == 3
 assert isinstance(toy.relabelling(recipe.relabelling).schedule, Shrinking)
 assert {"build-D_toy", "measure-D_toy", "train-D_toy", "evaluate-D_toy"} <= set(STAGE_NAMES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -111,7 +111,7 @@ def environment() -> Environment:
         "date": date,
         "shown": shown,
     }
-    made.globals |= {"SETS": SETS}
+    cast("dict[str, Any]", made.globals)["SETS"] = SETS
     made.tests |= {
         "proportion": lambda value: isinstance(value, Share),
         "spread": lambda value: isinstance(value, Spread),
