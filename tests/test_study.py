@@ -192,7 +192,7 @@ def test_held_out_images_replace_the_test_images(tmp_path):
 DAMAGED = (
     "stages/evaluate-standard.json",
     "stages/measure-D_R.json",
-    "stages/build-D_NR.json",
+    "stages/build-D_rand.json",
     "stages/train-D_det.json",
     "classifiers/robust.safetensors",
     "outcomes/D_R.safetensors",

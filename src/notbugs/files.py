@@ -75,7 +75,8 @@ def is_disk_full(error: BaseException) -> bool:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write `values` as indented JSON with their checksum, atomically; `read_json` reads them back."""
-    values = values | {CHECKSUM: digest(values)}
+    values = {name: value for name, value in values.items() if name != CHECKSUM}
+    values |= {CHECKSUM: digest(values)}
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
