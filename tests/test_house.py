@@ -141,7 +141,7 @@ def test_the_readmes_python_runs(tmp_path):
     )
     assert finished.returncode == 0, finished.stderr
     assert re.findall(r"^(D_\w+)$", finished.stdout, re.MULTILINE) == ["D_R", "D_NR", "D_det"]
-    assert len(re.findall(r"l2 0\.5: \d+\.\d% \[", finished.stdout)) == 3
+    assert len(re.findall(r"l2 0\.5: \d+\.\d% \(", finished.stdout)) == 3
 
 
 def test_ci_runs_the_readmes_test_command():

@@ -54,8 +54,8 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Comparison:
     Raises
     ------
     InputError
-        Before anything is written: if there are fewer than two studies, one is given twice or is not finished, a file
-        is damaged, or SciPy is not installed.
+        Before anything is written: if there are fewer than two studies, one is given twice or is not finished, or a
+        file is damaged.
     """
     if len(folders) < 2:
         raise must("studies", "be two or more", [str(folder) for folder in folders])
