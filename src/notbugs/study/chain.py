@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from notbugs import workers
+from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, relabel, robustify
 from notbugs.data import Data, Images
 from notbugs.errors import must
@@ -60,7 +61,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = _read_data(recipe, console)
-    folder = StudyFolder(out, console, stages=STAGES)
+    folder = StudyFolder(out, console, stages=STAGES + recipe.judge)
     lab = Lab(recipe, data, folder, device)
     instruments.check(lab)
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
@@ -148,7 +149,18 @@ class _Study:
 
         return self.lab.build(plan.name, work)
 
+    def judge(self, plan: SetPlan) -> tuple[Classifier | None, str]:
+        """A robust classifier that had no hand in the set, if there is one, and its name."""
+        if plan.source != "robust":
+            return self.lab.classifier("robust"), "robust"
+        if not self.recipe.judge:
+            return None, ""
+        title = "train a second robust classifier"
+        return self.lab.train("judge", self.data.train, "robust", title=title), "judge"
+
     def set_measured(self, plan: SetPlan, built: ConstructedSet) -> SetProperties:
+        judge, judge_name = self.judge(plan)
+
         def work(progress: Progress) -> dict[str, Any]:
             found = measure_set(
                 built,
@@ -156,6 +168,8 @@ class _Study:
                 self.lab.classifier(plan.source),
                 self.lab.classifier("independent"),
                 self.recipe.constructed.augmentation,
+                judge=judge,
+                judge_name=judge_name,
                 seed=self.recipe.seed,
                 progress=progress,
             )
