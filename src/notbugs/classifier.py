@@ -39,8 +39,8 @@ class Classifier(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        Maps normalised images, shape (batch, channel, height, width), to logits, shape (batch, class). It keeps its
-        device and its dtype; images are cast to that dtype, and logits back to the images'.
+        Maps normalised images, shape (batch, channel, height, width), to logits, shape (batch, class). It is left as
+        it is: its weights, modes, device, dtype and layout. Images are cast to its dtype, and logits back to theirs.
     mean, std : sequence of float, optional
         Per channel, subtracted from and divided into images in [0, 1] before the network sees them.
     head : str, optional
@@ -78,7 +78,8 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         _check_normalisation(mean, std)
-        self.network = network.to(memory_format=torch.channels_last)  # pyrefly: ignore
+        self.network = network
+        self.is_channels_last = False  # `models.layout` changes it, of networks that nobody else holds
         self.output = output
         self.precision: Precision = check_choice("precision", precision, ("auto", "fp32", "bf16"))  # pyrefly: ignore
         self.try_compiled = try_compiled
@@ -179,7 +180,8 @@ class Classifier(nn.Module):
 
     def _normalise(self, images: Batch) -> Tensor:
         self._check(images)
-        images = images.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if self.is_channels_last else torch.contiguous_format
+        images = images.contiguous(memory_format=layout)
         return ((images - self.mean.to(images)) / self.std.to(images)).to(self.dtype)
 
     def _check(self, images: Tensor) -> None:

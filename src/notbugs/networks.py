@@ -53,18 +53,37 @@ def first_input(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     return inputs[0] if inputs else next(iter(named.values()), None)
 
 
+def snapshot(value: Any) -> Any:
+    """A copy of a tensor as it is now, with its gradient; anything else as it is."""
+    return value.clone() if isinstance(value, Tensor) else value
+
+
 @contextmanager
 def recorded_calls(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Any, Any]]]:
-    """Input and output of the first call of each module inside the block, in the order of the calls."""
+    """Input and output of the first call of each module inside the block, in the order of the calls.
+
+    They are copies, whatever the network does to them in place afterwards; gradients flow through them.
+    """
     calls: dict[str, tuple[Any, Any]] = {}
 
-    def record(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-            calls.setdefault(name, (first_input(inputs, named), output))
+    begun: dict[str, Any] = {}
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            if name not in begun:
+                begun[name] = snapshot(first_input(inputs, named))
 
         return hook
 
-    handles = [module.register_forward_hook(record(name), with_kwargs=True) for name, module in modules.items()]
+    def after(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            if name not in calls:
+                calls[name] = (begun[name], snapshot(output))
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(before(name), with_kwargs=True) for name, module in modules.items()]
+    handles += [module.register_forward_hook(after(name), with_kwargs=True) for name, module in modules.items()]
     try:
         yield calls
     finally:

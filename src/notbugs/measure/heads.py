@@ -49,6 +49,7 @@ class Refitted(Classifier):
             precision=source.precision,
         )
         self.head_is_certain = source.head_is_certain
+        self.is_channels_last = source.is_channels_last
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 

@@ -17,6 +17,7 @@ from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.models import zoo
+from notbugs.models.layout import to_channels_last
 from notbugs.models.registry import ARCHITECTURES, LIBRARIES, build
 from notbugs.models.weights import load_tensors, read_weights
 from notbugs.networks import unwrapped
@@ -57,6 +58,7 @@ class _Header(BaseModel):
     output: str | int
     precision: Precision
     dtype: Literal["float64", "float32", "float16", "bfloat16"]
+    is_channels_last: bool = Field(True, description="The layout it computed in, which decides the last bits.")
 
 
 def save_classifier(path: str | Path, classifier: Classifier, blueprint: Blueprint) -> None:
@@ -92,6 +94,7 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
         output=classifier.output,
         precision=classifier.precision,
         dtype=str(classifier.dtype).removeprefix("torch."),  # pyrefly: ignore
+        is_channels_last=classifier.is_channels_last,
     )
     write_tensors(path, tensors | {"mean": classifier.mean, "std": classifier.std}, {KEY: header.model_dump_json()})
 
@@ -192,9 +195,10 @@ def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifie
     mean, std = (tensors.pop(name).flatten().tolist() for name in ("mean", "std"))
     network = header.blueprint.build().to(getattr(torch, header.dtype))
     load_tensors(network, tensors, str(path))
-    return Classifier(
+    found = Classifier(
         network, mean=mean, std=std, head=header.head, output=header.output, precision=precision or header.precision
     )
+    return to_channels_last(found, header.blueprint.shape) if header.is_channels_last else found
 
 
 def _read_header(path: Path) -> _Header | None:
