@@ -14,19 +14,8 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
     *("_version", "errors", "shapes", "seeds", "files", "formats", "progress", "workers", "threat", "spatial"),
-    *(
-        "networks",
-        "classifier",
-        "models",
-        "data",
-        "search",
-        "training",
-        "construct",
-        "measure",
-        "theory",
-        "study",
-        "report",
-    ),
+    *("networks", "outputs", "classifier", "models", "data", "search", "training", "construct", "measure"),
+    *("theory", "study", "report"),
     *("console", "cli", "__main__"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
