@@ -26,7 +26,7 @@ from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPlan
+from notbugs.study.plan import JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, SetPlan, stage_names
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.theory import vulnerability
@@ -61,7 +61,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = _read_data(recipe, console)
-    folder = StudyFolder(out, console, stages=STAGES + recipe.judge)
+    folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
     lab = Lab(recipe, data, folder, device)
     instruments.check(lab)
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
@@ -156,7 +156,7 @@ class _Study:
         if not self.recipe.judge:
             return None, ""
         title = "train a second robust classifier"
-        return self.lab.train("judge", self.data.train, "robust", title=title), "judge"
+        return self.lab.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
 
     def set_measured(self, plan: SetPlan, built: ConstructedSet) -> SetProperties:
         judge, judge_name = self.judge(plan)
