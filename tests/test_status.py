@@ -103,7 +103,7 @@ def test_a_running_study_and_the_same_when_it_was_killed(tmp_path, capsys, monke
     assert found.state == "stopped"
     assert found.now
     assert found.now.name == "train-robust"
-    assert found.left == STAGE_NAMES[5:]
+    assert found.left == tuple(STAGE_NAMES[5:])
     assert not found.sets
     text = " ".join(printed(found, capsys, monkeypatch).split())
     assert "killed at train robust" in text
