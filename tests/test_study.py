@@ -21,7 +21,7 @@ from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.search import Shrinking, fast_relabelling, frames
-from notbugs.study import Results, chain, gallery, lab
+from notbugs.study import Results, chain, gallery, lab, sets
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
@@ -153,8 +153,10 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
     def fail(*_, **__):
         pytest.fail("work was done again")
 
-    for name in ("robustify", "relabel", "measure_set", "feature_rank"):
+    for name in ("measure_set", "feature_rank"):
         monkeypatch.setattr(chain, name, fail)
+    for name in ("robustify", "relabel"):
+        monkeypatch.setattr(sets, name, fail)
     for name in ("train", "outcomes"):
         monkeypatch.setattr(lab, name, fail)
     before = numbers(finished)

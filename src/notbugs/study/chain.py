@@ -12,7 +12,7 @@ import torch
 
 from notbugs import workers
 from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet, relabel, robustify
+from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
 from notbugs.files import write_text
@@ -26,9 +26,10 @@ from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.plan import JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, SetPlan, stage_names
+from notbugs.study.plan import JUDGE, ON_ORIGINALS, ClassifierPlan, stage_names
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
+from notbugs.study.sets import SETS, SetDeclaration
 from notbugs.theory import vulnerability
 
 RANK_IMAGES = 16
@@ -136,20 +137,17 @@ class _Study:
             for found in self.lab.evaluate(plan.name, classifier)
         ]
 
-    def built(self, plan: SetPlan) -> ConstructedSet:
+    def built(self, plan: SetDeclaration) -> ConstructedSet:
         source, seed = self.lab.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
 
         def work(path: Path, progress: Progress) -> ConstructedSet:
             how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
-            if plan.targets is None:
-                return robustify(source, self.data, path, **self.recipe.matching.how(self.data.train.shape), **how)
-            asked = self.recipe.relabelling
-            how |= {"threat": asked.threat, "schedule": asked.schedule}
-            return relabel(source, self.data, path, targets=plan.targets, **how)
+            how |= {"matching": self.recipe.matching, "relabelling": self.recipe.relabelling}
+            return plan.build(source, self.data, path, **how)
 
         return self.lab.build(plan.name, work)
 
-    def judge(self, plan: SetPlan) -> tuple[Classifier | None, str]:
+    def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
         """A robust classifier that had no hand in the set, if there is one, and its name."""
         if plan.source != "robust":
             return self.lab.classifier("robust"), "robust"
@@ -158,7 +156,7 @@ class _Study:
         title = "train a second robust classifier"
         return self.lab.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
 
-    def set_measured(self, plan: SetPlan, built: ConstructedSet) -> SetProperties:
+    def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
         judge, judge_name = self.judge(plan)
 
         def work(progress: Progress) -> dict[str, Any]:

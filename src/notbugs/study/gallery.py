@@ -21,7 +21,7 @@ from notbugs.search.steps import Shrinking
 from notbugs.search.watch import frames
 from notbugs.seeds import generator
 from notbugs.study.lab import Lab
-from notbugs.study.plan import SETS, SetPlan
+from notbugs.study.sets import SETS, SetDeclaration
 from notbugs.threat import L2, l2_norm
 
 FEWEST, MOST, VALUES = 12, 40, 125_000
@@ -81,7 +81,7 @@ def choose(data: Data, seed: int) -> Tensor:
     return order[first[:count]]
 
 
-def _images(lab: Lab, plan: SetPlan, index: Tensor) -> Tensors:
+def _images(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
     built, source = lab.set(plan.name), lab.classifier(plan.source)
     images, labels = built.images.batch(index)
     start, start_labels = lab.data.train.batch(built.start[index])
@@ -102,13 +102,13 @@ def _sizes(lab: Lab, images: Tensor, labels: Tensor, start: Tensor, start_labels
     return size.masked_fill((labels == start_labels)[:, None], math.nan)
 
 
-def _way(lab: Lab, plan: SetPlan, index: Tensor) -> Tensors:
+def _way(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
     """The search of the set again, for these images alone."""
     built, source = lab.set(plan.name), lab.classifier(plan.source)
     shape = lab.data.train.shape
     fast, _ = ready_for(source, lab.data.train, built.folder, len(index))
     (images, labels), (start, _) = built.images.batch(index), lab.data.train.batch(built.start[index])
-    asked = lab.recipe.relabelling
+    asked = plan.relabelling(lab.recipe.relabelling)
     schedule = lab.recipe.matching.schedule(shape) if built.is_matched else asked.schedule
     if isinstance(schedule, Shrinking):
         return {}
