@@ -32,7 +32,7 @@ TINY = {
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
-    "evaluation": {"steps": 3, "restarts": 1, "radii": [0.5, 0.25]},
+    "evaluation": {"attack": {"steps": 3}, "pgd": {"name": "pgd", "steps": 3}, "radii": [0.5, 0.25]},
 }
 QUIET = TerminalConsole(quiet=True)
 
