@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
@@ -259,4 +259,9 @@ class StudyEvaluation(Evaluation):
             return given
         pgd = {name: given[name] for name in ("steps", "decay", "restarts") if name in given}
         rest = {name: value for name, value in given.items() if name not in pgd}
-        return {"pgd": {"name": "pgd", "decay": "linear"} | pgd} | rest
+        return {"pgd": {"decay": "linear"} | pgd} | rest
+
+    @field_validator("pgd", mode="before")
+    @classmethod
+    def _name(cls, given: object) -> object:
+        return {"name": PGD.name} | given if isinstance(given, dict) else given
