@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from notbugs.__main__ import main
+from notbugs.formats import percent
 from notbugs.measure import Proportion, correlation
 from notbugs.measure.spectrum import KINDS
 from notbugs.measure.transfer import Transfer, TransferAttack, Transferred
@@ -21,7 +22,6 @@ from notbugs.report.figures import figures, fitted
 from notbugs.report.sections import Table
 from notbugs.report.tables import tables
 from notbugs.report.typeset import comma_separated, fields, latex, markdown, md, tex
-from notbugs.report.wording import percent
 from notbugs.study.instruments.transfer import Learner, TransferFound
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
 from notbugs.study.results import Measured, Results, TheoryCheck

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from notbugs.errors import InputError
+from notbugs.formats import duration, number
 from notbugs.report import paper, require_extra, write_report
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import against, compare
@@ -21,7 +22,7 @@ from notbugs.report.lineup import line_up
 from notbugs.report.page import class_names, flat, shown
 from notbugs.report.pictures import png, sample_grid
 from notbugs.report.scripts import script
-from notbugs.report.wording import duration, number, sets
+from notbugs.report.wording import sets
 from notbugs.study.results import Results
 from tests import fakes
 from tests.fakes import row

@@ -16,6 +16,7 @@ from notbugs.data.images import Data
 from notbugs.data.npz import npz_file
 from notbugs.data.parquet import parquet_files
 from notbugs.data.planted import planted
+from notbugs.data.pneumonia import pneumonia
 from notbugs.data.rows import Found
 from notbugs.errors import InputError, check_count, must
 from notbugs.progress import Progress, silent
@@ -64,6 +65,7 @@ def _folder_with(content: Callable[[Path], bool]) -> Callable[[str], bool]:
 
 KINDS = (
     _named("digits", "1,797 handwritten digits of 8x8 pixels, no download", _made(digits)),
+    _named("pneumonia", "2,624 chest x-rays of 28x28 pixels, with or without pneumonia, no download", _made(pneumonia)),
     _named("planted", "made images whose robust and non-robust features are known", _made(lambda: planted().data)),
     _named("cifar10", "CIFAR-10 from its authors, 170 MB", cifar),
     _named("cifar100", "CIFAR-100 from its authors, 169 MB", cifar),
@@ -103,8 +105,8 @@ def load(
     Parameters
     ----------
     source : str or Path
-        `digits`, `planted`, `cifar10`, `cifar100`, `hub:OWNER/NAME`, an npz or parquet file, or a folder of parquet
-        files or images; docs/your-data.md has the rules of each.
+        `digits`, `pneumonia`, `planted`, `cifar10`, `cifar100`, `hub:OWNER/NAME`, an npz or parquet file, or a folder
+        of parquet files or images; docs/your-data.md has the rules of each.
     size : int, optional
         Height and width to which the square in the middle of every image is resized, with antialiasing; images keep
         their size by default, which must then be one.

@@ -15,9 +15,9 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
+from notbugs.formats import NORMS, percent
 from notbugs.report import paper
 from notbugs.report.lineup import Lineup, Member
-from notbugs.report.wording import NORMS, percent
 
 Style = tuple[str, str, str, list[int]]
 """Of a series: label, colour, shape, dashes."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from notbugs.formats import NORMS, between, percent
 from notbugs.measure import Difference
 from notbugs.report.lineup import Lineup, Member
-from notbugs.report.wording import NORMS, percent, quoted
+from notbugs.report.wording import quoted
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
 
@@ -273,8 +274,8 @@ def _beyond(control: ControlRow) -> str:
     """In points, beside what the control teaches, which has no adversarial feature."""
     difference = control.beyond
     assert difference  # of every control
-    low, high = percent(difference.low), percent(difference.high)
-    said = f"{percent(difference.value)} points ({low} to {high}) beyond its leakage control's {quoted(control.clean)}"
+    gap = between(difference.low, difference.high)
+    said = f"{percent(difference.value)} points ({gap}) beyond its leakage control's {quoted(control.clean)}"
     return f"which cannot be told from its leakage control: {said}" if _sign(difference) == "unclear" else said
 
 

@@ -16,6 +16,7 @@ import vl_convert
 from markupsafe import Markup
 
 from notbugs.files import write_atomically, write_text
+from notbugs.formats import NORMS, number
 from notbugs.report import charts, paper
 from notbugs.report.leakage import histograms_caption, independent, means_caption
 from notbugs.report.lineup import Lineup, line_up
@@ -27,7 +28,6 @@ from notbugs.report.spectrum import spectrum
 from notbugs.report.tables import INTERVAL, attacks_said, measured_on, seed_of, tables
 from notbugs.report.transfer import FIGURES, says, scatter
 from notbugs.report.typeset import comma_separated, latex, markdown, md, tex
-from notbugs.report.wording import NORMS, number
 from notbugs.study.instruments.shares import SharesFound
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.usefulness import UsefulnessMeasured

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from notbugs import formats
 from notbugs._version import __version__
 from notbugs.files import csp_hash
 from notbugs.report import charts, paper, wording
@@ -103,9 +104,9 @@ def environment() -> Environment:
     )
     made.filters |= {
         "sets": wording.sets,
-        "percent": wording.percent,
-        "number": wording.number,
-        "duration": wording.duration,
+        "percent": formats.percent,
+        "number": formats.number,
+        "duration": formats.duration,
         "date": wording.date,
         "shown": shown,
     }
@@ -139,6 +140,6 @@ def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
         ("Architecture", flat(study.architecture)),
         ("Machine and time", machine),
         ("Versions", dict(study.versions)),
-        ("Stages", {stage.name: wording.duration(stage.seconds) for stage in study.stages}),
+        ("Stages", {stage.name: formats.duration(stage.seconds) for stage in study.stages}),
         ("Checkpoints (SHA-256)", dict(study.classifiers)),
     ]

@@ -41,6 +41,11 @@ class Row(_Model):
     seed: int
     broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
 
+    @property
+    def share(self) -> Proportion:
+        """The accuracy with its interval, as one."""
+        return Proportion(value=self.accuracy, low=self.low, high=self.high, n=self.n)
+
 
 class SetProperties(_Model):
     """One constructed set with its measured properties.
