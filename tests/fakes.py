@@ -21,7 +21,7 @@ from notbugs.study.results import (
     StudyInfo,
     TrainSet,
 )
-from notbugs.study.sections import Architecture, Evaluation
+from notbugs.study.sections import Architecture, StudyEvaluation
 from notbugs.training import Training
 from notbugs.training.settings import Adversary
 
@@ -158,7 +158,7 @@ def recipe(*, hostile: bool = False) -> Recipe:
         architecture=Architecture(name=evil[3], width=32, features=16, options={evil[1]: evil[2]} if hostile else {}),
         standard=Training(epochs=25, batch=64),
         robust=Training(epochs=25, batch=64, adversary=adversary),
-        evaluation=Evaluation(radii=RADII, steps=20, restarts=2),
+        evaluation=StudyEvaluation(radii=RADII),
     )
 
 

@@ -32,7 +32,7 @@ TINY = {
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
-    "evaluation": {"steps": 3, "restarts": 1, "radii": [0.5, 0.25]},
+    "evaluation": {"attack": {"steps": 3}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
     "judge": True,
 }
 QUIET = TerminalConsole(quiet=True)
@@ -73,8 +73,15 @@ def test_results_hold_every_classifier_set_and_radius(finished):
     results = read(finished)
     sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
     assert [item.name for item in results.sets] == sets
-    expected = [(name, eps) for name in ("standard", "independent", "robust", *sets) for eps in (None, 0.25, 0.5)]
-    assert [(row.classifier, row.attack and row.attack.eps) for row in results.rows] == expected
+    under = [(None, None), ("strong", 0.25), ("strong", 0.5), ("pgd", 0.25), ("pgd", 0.5)]
+    expected = [(name, *at) for name in ("standard", "independent", "robust", *sets) for at in under]
+    found = [(row.classifier, row.attack and row.attack.name, row.attack and row.attack.eps) for row in results.rows]
+    assert found == expected
+    for clean, near, far, *paper in (results.rows[first : first + 5] for first in range(0, len(results.rows), 5)):
+        for strong, weak in zip((near, far), paper, strict=True):
+            assert strong.accuracy <= weak.accuracy
+            assert sum(strong.broken.values()) == round(clean.n * (clean.accuracy - strong.accuracy))
+            assert strong.broken["pgd"] == sum(weak.broken.values())
     assert {row.train_set for row in results.rows} == {"D", *sets}
     assert {row.training for row in results.rows if row.classifier == "robust"} == {"adversarial"}
     assert {row.training for row in results.rows if row.classifier != "robust"} == {"standard"}

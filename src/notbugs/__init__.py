@@ -92,6 +92,7 @@ from notbugs.models import load_classifier as load_classifier
 from notbugs.models import load_weights as load_weights
 from notbugs.models import save_classifier as save_classifier
 from notbugs.search import PAPER_MATCHING as PAPER_MATCHING
+from notbugs.search import Attack as Attack
 from notbugs.search import Found as Found
 from notbugs.search import FoundSpatial as FoundSpatial
 from notbugs.search import QuasiNewton as QuasiNewton

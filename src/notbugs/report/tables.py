@@ -87,8 +87,8 @@ def measured_on(results: Results, lineup: Lineup) -> str:
 
 
 def _attack(attack: AttackUsed) -> str:
-    name = "PGD" if attack.name == "pgd" else "AutoAttack"
-    targeted = f", and {attack.targeted} more with targets" if attack.targeted else ""
+    name = {"pgd": "PGD", "strong": "the strong attack", "autoattack": "AutoAttack"}.get(attack.name, attack.name)
+    targeted = f", and {attack.targeted} classes searched for" if attack.targeted else ""
     restarts = "1 restart" if attack.restarts == 1 else f"{attack.restarts} restarts"
     decay = "" if attack.decay == "constant" else f" of {attack.decay} decay"
     return f"{name} with {attack.steps} steps{decay} and {restarts}{targeted}"

@@ -128,6 +128,7 @@ class _Study:
                 architecture=self.recipe.architecture.name,
                 test_set=self.data.test_name,
                 attack=found.attack,
+                broken=found.broken,
                 accuracy=found.share.value,
                 low=found.share.low,
                 high=found.share.high,
@@ -218,7 +219,7 @@ class _Study:
         def work(progress: Progress) -> list[dict[str, Any]]:
             found = []
             for number, name in enumerate(("standard", "robust"), 1):
-                classifier, schedule = self.lab.classifier(name), Schedule(asked.steps)
+                classifier, schedule = self.lab.classifier(name), Schedule(asked.pgd.steps)
                 radii = sorted(asked.radii)
                 train, test = self.data.train, self.data.test
                 fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)

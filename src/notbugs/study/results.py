@@ -41,6 +41,7 @@ class Row(_Model):
     high: float = Field(ge=0, le=1)
     n: int = Field(ge=1)
     seed: int
+    broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
 
     @property
     def share(self) -> Proportion:
@@ -133,6 +134,7 @@ class AgainstExpected(_Model):
 
     classifier: str
     radius: float = Field(description="of the evaluation's attack, pixel units; 0: clean accuracy")
+    attack: str = Field("pgd", description="whose number is expected, where the radius is not 0")
     low: float = Field(description="expected, at least")
     high: float = Field(description="expected, at most")
     source: str = Field(description="of the expectation")
