@@ -25,7 +25,7 @@ from notbugs.training import Training
 Section = Literal["standard", "robust", "constructed"]
 """The sections of a recipe that say how a classifier is trained."""
 
-NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments")
+NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
 
@@ -47,6 +47,10 @@ class Settings(Source):
     evaluation: StudyEvaluation = StudyEvaluation()
     instruments: Instruments = Instruments()
     scaled_down: bool = Field(False, description="Whether these are the settings for a machine without accelerator.")
+    judge: bool = Field(
+        False,
+        description="Train a second robust classifier, from another seed, to say what the images of D_R resemble.",
+    )
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
 
     @field_validator("trained_on")

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.measure.resemblance import Resemblance
+from notbugs.measure.size import PerturbationSize
 from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.corruptions import CorruptionResult
 from notbugs.study.instruments.gap import GapMeasured
@@ -75,6 +77,12 @@ class SetProperties(_Model):
     )
     distance_to_target: Spread | None = Field(
         description="||x - target|| / ||start - target||: 1 untouched, 0 when the target image is reproduced"
+    )
+    resemblance: Resemblance | None = Field(
+        None, description="whom images resemble, their start or their target; null where it was not measured"
+    )
+    perturbation: PerturbationSize | None = Field(
+        None, description="how large perturbations are; null for matched sets, and where it was not measured"
     )
     seconds: float = Field(description="time to build")
 
