@@ -15,10 +15,10 @@ from notbugs.files import Damaged, has_writer, read_json
 from notbugs.measure import Accuracy
 from notbugs.study.asked import Instruments
 from notbugs.study.folder import UNDER_WAY
-from notbugs.study.plan import ON_ORIGINALS, SETS, STAGE_NAMES
+from notbugs.study.plan import JUDGE, ON_ORIGINALS, SETS, stage_names
 from notbugs.study.written import check_recipe, read_info, read_stage
 
-PLANS = {plan.name: plan.section for plan in ON_ORIGINALS} | {plan.name: "constructed" for plan in SETS}
+PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
 """Sections of the recipe that train the classifiers of every study."""
 
 
@@ -130,7 +130,11 @@ def _read(folder: Path) -> Status:
     recipe, info = _claim(folder)
     stages, damaged = _finished_stages(folder)
     now = _under_way(folder, recipe, stages)
-    left = [name for name in STAGE_NAMES if name not in stages and not (now and now.name == name)]
+    left = [
+        name
+        for name in stage_names(recipe.get("judge", False))
+        if name not in stages and not (now and now.name == name)
+    ]
     left += _left_instruments(folder, recipe, stages)
     is_finished = not left and not now and (folder / "results.json").exists()
     report = folder / "report.html"
@@ -180,8 +184,8 @@ def _finished_stages(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]
 
 def _place(file: Path) -> tuple[int, int]:
     """In the order of a study; instruments' stages follow, in that in which they ended."""
-    known = STAGE_NAMES.index(file.stem) if file.stem in STAGE_NAMES else len(STAGE_NAMES)
-    return known, file.stat().st_mtime_ns
+    names = stage_names(judge=True)
+    return names.index(file.stem) if file.stem in names else len(names), file.stat().st_mtime_ns
 
 
 def _under_way(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> UnderWay | None:
