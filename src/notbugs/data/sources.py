@@ -224,8 +224,6 @@ def load(
 
 def _kind(place: Place) -> tuple[Kind, Place]:
     """What a source is, and where: a built-in set must not be mistaken for a file or folder of its name."""
-    if not place.source.strip():
-        raise InputError(_trouble(place))
     built_in = {kind.form: kind for kind in KINDS if kind.form.islower() and ":" not in kind.form}
     name = place.source.removeprefix(BUILT_IN)
     if place.source.startswith(BUILT_IN) and name in built_in:
@@ -238,7 +236,7 @@ def _kind(place: Place) -> tuple[Kind, Place]:
                 f"that, or {BUILT_IN}{name} for the built-in set."
             )
         return built_in[name], place
-    for kind in KINDS:
+    for kind in KINDS if place.source.strip() else ():
         if kind.fits(place):
             return kind, place
     raise InputError(f"{_trouble(place)} Data can be given as {', '.join(kind.form for kind in KINDS)}.")
