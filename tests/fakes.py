@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from notbugs.study.recipe import Recipe
 from notbugs.study.results import (
     AttackUsed,
     Proportion,
@@ -19,6 +20,9 @@ from notbugs.study.results import (
     StudyInfo,
     TrainSet,
 )
+from notbugs.study.sections import Architecture, Evaluation
+from notbugs.training import Training
+from notbugs.training.settings import Adversary
 
 RADII = (0.25, 0.5, 1.0)
 HOSTILE = ("</title><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'};alert(1)//")
@@ -82,7 +86,12 @@ def properties(name: TrainSet, **changes: Any) -> SetProperties:
         "source": "robust" if name == "D_R" else "standard",
         "targets": targets,
         "n": n,
-        "settings": {"search": {"steps": 200, "step_size": 0.1, "schedule": "decaying"}, "threat": None},
+        "settings": {
+            "objective": "feature matching" if matched else "targeted cross-entropy",
+            "threat": {"norm": "l2", "eps": None if matched else 1.5},
+            "schedule": {"kind": "Schedule", "steps": 200, "step_size": 0.1, "momentum": 0.0, "decay": "linear"},
+            "seed": 3940221493445864517,
+        },
         "kept_label": proportion(kept, n),
         "success_source": proportion(0.985, n),
         "success_source_changed": proportion(0.983, n - 146) if name != "D_R" else None,
@@ -112,19 +121,26 @@ def results(*, hostile: bool = False, n: int = 360) -> Results:
     )
 
 
+def recipe(*, hostile: bool = False) -> Recipe:
+    """Whatever a user may write in a recipe is written by somebody hostile, if asked for."""
+    evil = HOSTILE if hostile else ("digits", "", "", "cnn")
+    adversary = Adversary(eps=0.5, steps=7, step_size=0.2)
+    return Recipe(
+        data=evil[0],
+        groups={evil[1]: evil[2]} if hostile else {},
+        architecture=Architecture(name=evil[3], width=32, features=16, options={evil[1]: evil[2]} if hostile else {}),
+        standard=Training(epochs=25, batch=64),
+        robust=Training(epochs=25, batch=64, adversary=adversary),
+        evaluation=Evaluation(radii=RADII, steps=20, restarts=2),
+    )
+
+
 def study(*, hostile: bool = False) -> StudyInfo:
     evil = HOSTILE if hostile else ("digits", "8x8, scikit-learn", "0", "cnn")
     return StudyInfo(
         name=evil[0],
         created="2026-03-04T15:09:26+00:00",
-        recipe={
-            "data": {"name": evil[0], "folder": evil[1] if hostile else None, "test_share": 0.2},
-            "architecture": {"name": "cnn", "width": 32, "features": 16},
-            "standard": {"epochs": 25, "batch_size": 64, "learning_rate": 0.1, "augment": True, "weight_decay": 5e-4},
-            "robust": {"epochs": 25, "norm": "l2", "eps": 1.0, "steps": 7, "step_size": 0.2},
-            "measure": {"radii": list(RADII), "steps": 20, "restarts": 2},
-            evil[3] if hostile else "seed": evil[2],
-        },
+        recipe=recipe(hostile=hostile).settings(),
         command=f"notbugs run digits --out '{evil[1]}'" if hostile else "notbugs run digits --out runs/digits",
         data={
             "name": evil[0],

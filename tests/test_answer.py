@@ -1,12 +1,15 @@
-"""The three sentences at the top of the page: what they say of results that agree, disagree and leave it open."""
+"""The three claims: what the page says of results that agree, disagree and leave it open, above and below alike."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 
 from notbugs.measure import Difference
-from notbugs.report.answer import answer
+from notbugs.report.claims import ENDINGS, claims
 from notbugs.report.lineup import line_up
+from notbugs.report.page import render
 from notbugs.study.instruments.controls import ControlRow, ControlsMeasured
 from notbugs.study.results import Measured, Results
 from tests import fakes
@@ -14,8 +17,8 @@ from tests.fakes import row
 
 
 def sentences(rows, measured=None):
-    results = Results(study=fakes.study(), rows=rows, sets=[])
-    return answer(line_up(results), measured or Measured(), 10)
+    results = Results(study=fakes.study(), rows=rows, sets=[], instruments=measured or Measured())
+    return claims(line_up(results), results, 10)
 
 
 def run(d=0.3, d_r=0.6, d_nr=0.7, nr_robust=0.1, det=0.4):
@@ -38,7 +41,7 @@ def controlled(value, low, high, of="D_rand", control=0.2):
 def test_three_sentences_that_agree_each_with_its_numbers():
     found = sentences(run())
     assert [sentence.verdict for sentence in found] == ["agrees"] * 3
-    robust, other, relabelled = (f"{sentence.text} {sentence.ending}." for sentence in found)
+    robust, other, relabelled = (f"{sentence.short} {sentence.ending}." for sentence in found)
     assert robust == (
         "Standard training on D_R is more robust than on D: at l2 radius 0.25 its robust accuracy is "
         "60.0\u00a0% (56.9 to 63.0), against 30.0\u00a0% (27.2 to 32.9), which agrees with the paper."
@@ -65,7 +68,7 @@ def test_the_numbers_decide(changes, place, verdict, words):
     found = sentences(run(**changes))
     assert len(found) == 3
     assert found[place].verdict == verdict
-    assert words in found[place].text
+    assert words in found[place].short
     assert {sentence.verdict for sentence in found if sentence is not found[place]} == {"agrees"}
 
 
@@ -86,6 +89,7 @@ def test_a_leakage_control_decides_what_d_rand_says(beyond, verdict, words):
     for rows in (run(), alone):
         found = sentences(rows, controlled(*beyond))[2]
         assert found.verdict == verdict
+        assert words in found.short
         assert words in found.text
 
 
@@ -106,6 +110,37 @@ def test_d_rand_without_a_control_leaves_it_open():
 def test_what_was_not_measured_is_said():
     found = sentences([row("D_NR", 0.7)])
     assert len(found) == 3
-    assert found[0].text.startswith("This run did not measure standard training on D_R")
-    assert "relabelled" in found[2].text
+    assert found[0].short.startswith("This run did not measure standard training on D_R")
+    assert "relabelled" in found[2].short
     assert sentences([]) == sentences([row("D", 0.9)]) == []
+
+
+VERDICTS = {
+    "agrees": (run(), controlled(0.3, 0.25, 0.35)),
+    "partly": (run(), controlled(0.19, 0.15, 0.23, control=0.31)),
+    "open": (run(d=0.59, d_nr=0.1, det=0.1), controlled(0.02, -0.02, 0.06, control=0.48)),
+    "disagrees": (run(d=0.7, nr_robust=0.8, det=0.02), controlled(-0.05, -0.08, -0.02, control=0.55)),
+    "alone": ([row("D_rand", 0.9)], None),
+}
+
+
+@pytest.mark.parametrize("wanted", VERDICTS)
+def test_no_page_can_contradict_itself(wanted):
+    """Whatever the page says of a claim, above, below and in the section of the controls, is one verdict."""
+    rows, measured = VERDICTS[wanted]
+    made = Results(study=fakes.study(), rows=rows, sets=[], instruments=measured or Measured())
+    page = re.sub(r"\s+", " ", render(made, None))
+    above = re.findall(r'<li class="(\w+)">(.*?) <strong>(.*?)</strong>\.</li>', page)
+    below = re.findall(r'<li class="claim (\w+)"> <h3>(.*?)</h3>.*?<strong>This (.*?)\.</strong>', page)
+    found = {claim.about: claim for claim in claims(line_up(made), made, 10)}
+    assert [(verdict, ENDINGS[verdict]) for verdict, _, _ in above] == [(c.verdict, c.ending) for c in found.values()]
+    assert [ending for _, _, ending in above] == [claim.ending for claim in found.values()]
+    assert below == [(claim.verdict, about, claim.ending) for about, claim in found.items() if claim.text]
+    said = re.compile("(?:agrees with|disagrees with|contradicts) the paper")
+    ours = [claim.ending for claim in found.values()] + [claim.ending for claim in found.values() if claim.text]
+    assert said.findall(page) == [phrase for ending in ours for phrase in said.findall(ending)]
+    assert ("teaches no more than its leakage control" in page) == (
+        found["Relabelled images"].verdict in ("open", "disagrees") and measured is not None
+    )
+    if measured:
+        assert found["Relabelled images"].verdict == wanted

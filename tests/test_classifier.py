@@ -238,13 +238,14 @@ def test_outputs_that_must_be_named():
     ("change", "got"),
     [
         (lambda logits: logits[:, :, None, None], r"float32 of shape \(3, 4, 1, 1\) for 3 images"),
-        (lambda logits: logits[:, :1], r"shape \(3, 1\)"),
+        (lambda logits: logits[:, :0], r"shape \(3, 0\)"),
         (lambda logits: logits[:2], r"shape \(2, 4\)"),
         (lambda logits: logits.argmax(1, keepdim=True).expand(3, 2), "int64"),
     ],
 )
 def test_what_is_not_logits_is_refused(change, got):
-    with pytest.raises(InputError, match=rf"logits of shape \(batch, class\), with at least two classes. Got .*{got}"):
+    wanted = rf"logits of shape \(batch, class\), or \(batch,\) or \(batch, 1\) for two classes. Got .*{got}"
+    with pytest.raises(InputError, match=wanted):
         Classifier(TwoHeads(lambda logits, _: change(logits)))(random_images(3))
 
 

@@ -64,7 +64,7 @@ def test_a_trained_classifier_is_one_file_that_says_everything(model, capsys):
     assert main(["evaluate", str(model), "--quiet", *DATA, "--radii", "0.5", "--steps", "3"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == str(clean)
-    assert re.fullmatch(r"l2 0\.5: \d+\.\d% \[\d+\.\d%, \d+\.\d%\], n=100", printed[1])
+    assert re.fullmatch(r"l2 0\.5: \d+\.\d% \(\d+\.\d to \d+\.\d\), n=100", printed[1])
 
 
 def test_evaluate_with_autoattack(model, tmp_path, capsys):

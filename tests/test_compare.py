@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -13,16 +14,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.special import stdtrit
 
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
 from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.files import sha256
+from notbugs.formats import percent, signed
 from notbugs.measure import AttackUsed, Outcome, holm, over_seeds, paired, welch
 from notbugs.report import write_comparison
 from notbugs.report.compare_findings import listed_pairs
-from notbugs.report.wording import percent, signed
 from notbugs.study import Comparison, compare, read_recipe, with_seeds
 from notbugs.study.outcomes import read_outcomes, write_outcomes
 from notbugs.study.results import Results
@@ -104,13 +106,16 @@ def test_holm_by_hand():
         holm([1.5])
 
 
-def test_welch_is_scipys():
-    from scipy import stats
-
+def test_welch_and_student_by_hand():
+    """Welch 1947: variances 4e-4 of three and 4.5e-4 of two; Student: 12.706204736174698 for one degree of freedom."""
     one, other = [0.91, 0.89, 0.93], [0.85, 0.88]
     found = welch(one, other)
-    theirs = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    squares = 4e-4 / 3, 4.5e-4 / 2
+    freedom = sum(squares) ** 2 / (squares[0] ** 2 / 2 + squares[1] ** 2 / 1)
+    half = stdtrit(freedom, 0.975) * math.sqrt(sum(squares))
+    assert (found.low, found.high) == pytest.approx((0.045 - half, 0.045 + half), abs=1e-12)
+    two = over_seeds(other)
+    assert (two.low, two.high) == pytest.approx((0.865 - 0.19059307104262, 0.865 + 0.19059307104262), abs=1e-12)
     assert found.difference == pytest.approx(sum(one) / 3 - sum(other) / 2)
     same = welch([0.5, 0.5], [0.25, 0.25])
     assert (same.low, same.difference, same.high) == (0.25, 0.25, 0.25)
@@ -240,7 +245,7 @@ def test_another_recipe_or_other_data_are_no_repeat(tmp_path):
     differing = {(setting.part, setting.name): setting.values for setting in found.settings}
     assert differing["recipe", "seed"] == [0, 1, 2]
     assert differing["recipe", "robust.epochs"] == [25, 9, 25]
-    assert differing["recipe", "robust.eps"] == [1.0, None, 1.0]
+    assert differing["recipe", "robust.adversary.eps"] == [0.5, None, 0.5]
     assert differing["data", "fingerprint"] == ["b7", "b7", "c8"]
     assert ("recipe", "standard.epochs") not in differing
     assert "not set" in page.text
@@ -469,7 +474,7 @@ def test_the_guide_runs_as_it_stands(capsys):
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/compare.md", "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("+6.0 points [")
+    assert printed[0].startswith("+6.0 points (")
     assert f"p = {2 / 2**12:.2g}" in printed[0]
     assert printed[1] == "[0.003, 0.04, 0.04]"
     assert printed[2].endswith("3 seeds")

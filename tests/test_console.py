@@ -17,7 +17,8 @@ import pytest
 from rich.table import Table
 
 from notbugs.console import TerminalConsole, show
-from notbugs.progress import Pace, duration
+from notbugs.formats import duration
+from notbugs.progress import Pace
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")

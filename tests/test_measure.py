@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from torch import nn
 
 from notbugs.classifier import Classifier
@@ -19,10 +20,14 @@ from tests.conftest import random_images
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1))
-def test_wilson_is_scipys(n, share):
-    hits = round(share * n)
-    ours, theirs = wilson(hits, n), stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+def test_wilson_is_its_closed_form(n, share):
+    """Wilson 1927, equation 3."""
+    hits, z = round(share * n), 1.959963984540054
+    p = hits / n
+    centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    ours = wilson(hits, n)
+    closed = [max(0.0, (centre - half) / (1 + z**2 / n)), min(1.0, (centre + half) / (1 + z**2 / n))]
+    assert [ours.low, ours.high] == pytest.approx(closed, abs=1e-12)
     assert 0 <= ours.low <= ours.value <= ours.high <= 1
 
 

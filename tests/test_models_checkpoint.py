@@ -67,8 +67,12 @@ def test_everything_is_in_one_plain_file(saved):
         header = json.loads(opened.metadata()[KEY])
     assert header["notbugs"] == __version__
     assert header["blueprint"] == {
-        "architecture": "resnet18", "shape": [2, 8, 8], "classes": ["cat", "dog", "ship"], "options": {"width": 2}
-    }  # fmt: skip
+        "architecture": "resnet18",
+        "shape": [2, 8, 8],
+        "classes": ["cat", "dog", "ship"],
+        "outputs": None,
+        "options": {"width": 2},
+    }
     assert load_file(path)["mean"].flatten().tolist() == pytest.approx([0.4, 0.6])
     assert [file.name for file in path.parent.iterdir()] == ["robust.safetensors"]
 

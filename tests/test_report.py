@@ -13,14 +13,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from notbugs.errors import InputError
+from notbugs.formats import duration, number
 from notbugs.report import paper, require_extra, write_report
 from notbugs.report.cautions import cautions
-from notbugs.report.claims import against, compare, findings
+from notbugs.report.claims import against, compare
+from notbugs.report.claims import claims as claims_of
 from notbugs.report.lineup import line_up
 from notbugs.report.page import class_names, flat, shown
 from notbugs.report.pictures import png, sample_grid
 from notbugs.report.scripts import script
-from notbugs.report.wording import duration, number, sets
+from notbugs.report.wording import sets
 from notbugs.study.results import Results
 from tests import fakes
 from tests.fakes import row
@@ -56,7 +58,7 @@ def study(rows, made=()):
 
 def claims(rows, made=(), classes=10):
     results = study(rows, made)
-    return {claim.about: claim for claim in findings(line_up(results), results.sets, classes)}
+    return {claim.about: claim for claim in claims_of(line_up(results), results, classes)}
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings
-from scipy.stats import binomtest, multivariate_normal
-from scipy.stats import t as student
+from scipy.stats import binomtest, multivariate_normal, ttest_1samp
 
 from notbugs.errors import InputError
 from notbugs.theory import (
@@ -19,7 +18,7 @@ from notbugs.theory import (
     learning_curve,
     maximum_likelihood,
 )
-from notbugs.theory.estimates import share, student95
+from notbugs.theory.estimates import average, share
 from tests.theory_pairs import dims, random_pair, seeded, seeds
 
 
@@ -111,8 +110,10 @@ def test_intervals_are_scipys():
         ours = share(torch.arange(n) < hits)
         theirs = binomtest(hits, n).proportion_ci(method="wilson")
         assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
-    for freedom in (1, 2, 3, 5, 7, 31, 1000):
-        assert student95(freedom) == pytest.approx(student.ppf(0.975, freedom), rel=2e-3)
+    for n in (2, 3, 8, 1000):
+        draws = torch.randn(n, generator=seeded(), dtype=torch.float64)
+        ours, theirs = average(draws), ttest_1samp(draws.numpy(), 0).confidence_interval()
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_learning_curve_reaches_the_population():

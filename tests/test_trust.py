@@ -342,7 +342,7 @@ class Waves(nn.Module):
         return torch.stack([score, -score], 1)
 
 
-def trained(seed: int, *, before=(), after=()) -> Classifier:
+def trained(seed: int, *, before=(), after=(), **how) -> Classifier:
     """A small network that knows bars, in between two lists of layers that it was not trained with."""
     with seeded(seed):
         core = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2))
@@ -352,7 +352,7 @@ def trained(seed: int, *, before=(), after=()) -> Classifier:
         optimiser.zero_grad()
         nn.functional.cross_entropy(core(images.pixels), images.labels).backward()
         optimiser.step()
-    return Classifier(nn.Sequential(*before, *core, *after), head=f"{len(before) + 3}").eval()
+    return Classifier(nn.Sequential(*before, *core, *after), head=f"{len(before) + 3}", **how).eval()
 
 
 def shown(signs: list[Sign]) -> set[str]:
@@ -383,10 +383,11 @@ ZERO_GRADIENT = {
         ({"before": [Quantise()]}, ZERO_GRADIENT),
         ({"before": [Jpeg()]}, ZERO_GRADIENT),
         ({"before": [Noise()]}, {"random outputs"}),
-        ({"after": [nn.Softmax(1)]}, {"softmaxed outputs"}),
+        ({"after": [nn.Softmax(1)], "outputs_are": "logits"}, {"softmaxed outputs"}),
+        ({"after": [nn.Softmax(1)]}, set()),  # recognised, and searched in front of it
         ({"after": [Scale()]}, {"vanishing gradients"}),
     ],
-    ids=["quantises", "jpeg", "random", "softmaxes", "logits times 1e4"],
+    ids=["quantises", "jpeg", "random", "softmaxes", "recognised", "logits times 1e4"],
 )
 def test_a_planted_defect_is_named(defect, signs):
     found = looked(trained(0, **defect))

@@ -6,6 +6,7 @@ that layer, so the network needs no method of ours, and the forward pass stops t
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from notbugs import networks
+from notbugs import networks, outputs
 from notbugs.errors import InputError, check_choice, must
+from notbugs.outputs import Meaning, OutputsAre
 from notbugs.shapes import Batch, Features, Logits
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+log = logging.getLogger("notbugs")
 
 
 class _FeaturesReached(Exception):
@@ -39,8 +43,9 @@ class Classifier(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        Maps normalised images, shape (batch, channel, height, width), to logits, shape (batch, class). It keeps its
-        device and its dtype; images are cast to that dtype, and logits back to the images'.
+        Maps normalised images, shape (batch, channel, height, width), to logits, shape (batch, class), or to one
+        logit for two classes. It is left as it is: its weights, modes, device, dtype and layout. Images are cast to its
+        dtype, and logits back to theirs.
     mean, std : sequence of float, optional
         Per channel, subtracted from and divided into images in [0, 1] before the network sees them.
     head : str, optional
@@ -50,11 +55,20 @@ class Classifier(nn.Module):
     output : str or int
         Which of the network's outputs are the logits: a key, an attribute or an index. "auto" takes a tensor, the
         part called `logits`, or the element of a tuple of one.
+    outputs_are : {"auto", "logits", "probabilities"}
+        What they are. "auto" recognises a softmax or sigmoid at the end, by the rule of `outputs.recognise`, from the
+        first images that the classifier sees.
     precision : {"auto", "fp32", "bf16"}
         What the network computes in. Images, logits, losses and perturbations stay float32. "auto" takes bf16
         where the device has instructions for it. A network whose weights are not float32 computes in their dtype.
     try_compiled : bool
         Whether long searches compile the network (`torch.compile`, CUDA graphs) and take it so where that is faster.
+
+    Attributes
+    ----------
+    meaning : Meaning or None
+        What the network's outputs are; None until it has seen images. Of probabilities the logits in front of the
+        softmax or sigmoid are taken, or their logarithm; of one logit z the pair (0, z).
 
     Raises
     ------
@@ -73,13 +87,19 @@ class Classifier(nn.Module):
         std: Sequence[float] = (1.0,),
         head: str | None = None,
         output: str | int = "auto",
+        outputs_are: OutputsAre = "auto",
         precision: Precision = "fp32",
         try_compiled: bool = False,
     ) -> None:
         super().__init__()
         _check_normalisation(mean, std)
-        self.network = network.to(memory_format=torch.channels_last)  # pyrefly: ignore
+        self.network = network
+        self.is_channels_last = False  # `models.layout` changes it, of networks that nobody else holds
         self.output = output
+        self.outputs_are: OutputsAre = check_choice(  # pyrefly: ignore
+            "outputs_are", outputs_are, ("auto", "logits", "probabilities")
+        )
+        self.meaning: Meaning | None = None
         self.precision: Precision = check_choice("precision", precision, ("auto", "fp32", "bf16"))  # pyrefly: ignore
         self.try_compiled = try_compiled
         self.register_buffer("mean", _per_channel(mean, network))
@@ -116,13 +136,8 @@ class Classifier(nn.Module):
             If the images are on another device or have other channels than the normalisation, or what the network
             returns is not logits.
         """
-        network = self.network
-        if isinstance(network, DistributedDataParallel) and not self.training:
-            network = network.module  # its gradients are not for the weights, so there is nothing to synchronise
-        normalised = self._normalise(images)
-        with self._autocast():
-            output = network(normalised)
-        return networks.as_logits(output, self.output, len(images)).to(images.dtype)
+        raw = self._raw(self._normalise(images))
+        return outputs.read(raw, self.meaning or Meaning("logits")).to(images.dtype)
 
     def features(self, images: Batch) -> Features:
         """The inputs of the head, flattened to shape (batch, feature).
@@ -170,16 +185,53 @@ class Classifier(nn.Module):
     def _found_in_a_whole_pass(self, images: Batch) -> Any:
         """The inputs of the head, from a pass that goes on to the logits, to see that they come from it."""
         normalised = self._normalise(images)
-        with networks.recorded_calls(networks.linear_layers(self._plain)) as calls, self._autocast():
-            output = self._plain(normalised)
+        calls, raw = self._recorded_pass(normalised)
+        if self._learns(normalised, raw):
+            calls, raw = self._recorded_pass(normalised)
         head = str(self.head_name)
-        networks.check_gives_logits(head, calls, networks.as_logits(output, self.output, len(images)))
+        networks.check_gives_logits(head, calls, raw)
         self.head_is_certain = True
         return calls[head][0]
 
+    def _recorded_pass(self, normalised: Tensor) -> tuple[dict[str, tuple[Any, Any]], Tensor]:
+        with networks.recorded_calls(networks.linear_layers(self._plain)) as calls:
+            return calls, self._passed(normalised, self._plain)
+
+    def _raw(self, normalised: Tensor) -> Tensor:
+        """What is read as logits, shape (batch, output): the network's outputs, or what is in front of its end."""
+        raw = self._passed(normalised)
+        return self._passed(normalised) if self._learns(normalised, raw) else raw
+
+    def _learns(self, normalised: Tensor, raw: Tensor) -> bool:
+        """Find out what the outputs are, if that is not known; whether another pass must give them otherwise."""
+        if self.meaning is not None or not bool(raw.isfinite().all()):
+            return False
+        self.meaning = self._recognised(normalised, raw)
+        if self.meaning.kind != "logits":
+            log.info("%s", self.meaning)
+        return bool(self.meaning.layer) or self.meaning.is_logarithm
+
+    def _passed(self, normalised: Tensor, network: nn.Module | None = None) -> Tensor:
+        network = network or self.network
+        if isinstance(network, DistributedDataParallel) and not self.training:
+            network = network.module  # its gradients are not for the weights, so there is nothing to synchronise
+        if self.meaning and self.meaning.layer and not isinstance(network, DistributedDataParallel):
+            network = self._plain  # a compiled network calls no hooks
+        with outputs.caught(self._plain, self.meaning) as found, self._autocast():
+            raw = networks.as_outputs(network(normalised), self.output, len(normalised))
+        return found[-1].reshape(raw.shape) if found else raw
+
+    def _recognised(self, normalised: Tensor, raw: Tensor) -> Meaning:
+        def run(inputs: Tensor) -> Tensor:
+            return networks.as_outputs(self._plain(inputs), self.output, len(inputs))
+
+        with self.evaluating():
+            return outputs.recognise(self._plain, run, normalised, raw, self.outputs_are)
+
     def _normalise(self, images: Batch) -> Tensor:
         self._check(images)
-        images = images.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if self.is_channels_last else torch.contiguous_format
+        images = images.contiguous(memory_format=layout)
         return ((images - self.mean.to(images)) / self.std.to(images)).to(self.dtype)
 
     def _check(self, images: Tensor) -> None:
@@ -194,6 +246,8 @@ class Classifier(nn.Module):
 
     def _autocast(self) -> torch.autocast:
         bf16 = self.precision == "bf16" or (self.precision == "auto" and has_bf16(self.device))
+        if self.meaning and self.meaning.is_logarithm:
+            bf16 = False
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16 and self.dtype == torch.float32)
 
 

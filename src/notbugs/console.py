@@ -15,7 +15,8 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column, Table
 from rich.text import Text
 
-from notbugs.progress import Pace, Progress, duration, packed, silent
+from notbugs.formats import duration
+from notbugs.progress import Pace, Progress, packed, silent
 
 LOG_SECONDS = 30.0
 REFRESHES = 4

@@ -53,18 +53,37 @@ def first_input(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     return inputs[0] if inputs else next(iter(named.values()), None)
 
 
+def snapshot(value: Any) -> Any:
+    """A copy of a tensor as it is now, with its gradient; anything else as it is."""
+    return value.clone() if isinstance(value, Tensor) else value
+
+
 @contextmanager
 def recorded_calls(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Any, Any]]]:
-    """Input and output of the first call of each module inside the block, in the order of the calls."""
+    """Input and output of the first call of each module inside the block, in the order of the calls.
+
+    They are copies, whatever the network does to them in place afterwards; gradients flow through them.
+    """
     calls: dict[str, tuple[Any, Any]] = {}
 
-    def record(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-            calls.setdefault(name, (first_input(inputs, named), output))
+    begun: dict[str, Any] = {}
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            if name not in begun:
+                begun[name] = snapshot(first_input(inputs, named))
 
         return hook
 
-    handles = [module.register_forward_hook(record(name), with_kwargs=True) for name, module in modules.items()]
+    def after(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            if name not in calls:
+                calls[name] = (begun[name], snapshot(output))
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(before(name), with_kwargs=True) for name, module in modules.items()]
+    handles += [module.register_forward_hook(after(name), with_kwargs=True) for name, module in modules.items()]
     try:
         yield calls
     finally:
@@ -116,27 +135,30 @@ def as_features(found: Any, head: str, count: int) -> Tensor:
     return found.flatten(1)
 
 
-def as_logits(output: Any, choice: str | int, count: int) -> Tensor:
-    """The logits among what a network returned for `count` images.
+def as_outputs(output: Any, choice: str | int, count: int) -> Tensor:
+    """What is to be read as logits among what a network returned for `count` images, shape (batch, output).
 
     Raises
     ------
     InputError
-        If it is not clear which they are, or they are not floating point of shape (batch, class).
+        If it is not clear which they are, or they are not floating point of shape (batch, class) or, of one output,
+        (batch,).
     """
-    logits = _sole(output) if choice == "auto" else _chosen(output, choice)
-    if logits is None:
+    found = _sole(output) if choice == "auto" else _chosen(output, choice)
+    if found is None:
         raise InputError(
             f"The 'output' must say which of the network's outputs are the logits. Got {choice!r}, and the network "
             f"returned {_describe(output)}. Choose one of {', '.join(map(repr, _parts(output))) or 'none: no tensors'}."
         )
-    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2 or not logits.is_floating_point():
+    if found.shape == (count,):
+        found = found[:, None]
+    if found.ndim != 2 or len(found) != count or found.shape[1] < 1 or not found.is_floating_point():
         raise InputError(
-            "The network must return floating point logits of shape (batch, class), with at least two classes. Got "
-            f"{_describe(logits)} for {count} images instead. Put what brings them into this shape behind it: "
-            "nn.Sequential(network, nn.Flatten()), for instance."
+            "The network must return floating point logits of shape (batch, class), or (batch,) or (batch, 1) for two "
+            f"classes. Got {_describe(found)} for {count} images instead. Put what brings them into this shape behind "
+            "it: nn.Sequential(network, nn.Flatten()), for instance."
         )
-    return logits
+    return found
 
 
 def _sole(output: Any) -> Tensor | None:

@@ -36,16 +36,6 @@ class Pace:
         return (time.monotonic() - self.began) * (total - done) / (done - self.first)
 
 
-def duration(seconds: float) -> str:
-    """Seconds for a reader: `0.4 s`, `12 s`, `3 min 5 s`, `1 h 2 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def packed(text: str, items: Sequence[str], width: int, indent: str = "    ") -> list[str]:
     """`text` and what follows it, in lines of at most `width` that end between items where they can."""
     return [part for line in _lines(text, items, width, indent) for part in _wrapped(line, width, indent)]

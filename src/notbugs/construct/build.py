@@ -27,6 +27,7 @@ from notbugs.search import (
     minimum_norm,
     targeted_pgd,
 )
+from notbugs.search.fake_relu import fake_relu_features
 from notbugs.search.fit import check_fits
 from notbugs.search.objectives import matching, towards
 from notbugs.shapes import Batch
@@ -43,6 +44,7 @@ def robustify(
     *,
     start: Start = "images",
     schedule: Steps | None = None,
+    fake_relu: bool | str = False,
     dtype: Dtype = "float32",
     batch: int | None = None,
     seed: int = 0,
@@ -67,6 +69,8 @@ def robustify(
         (the paper's figure 7 takes ten times as many). See `construct.starts.noise`.
     schedule : Steps, optional
         Of the search; `fast_matching` by default. `PAPER_MATCHING` is the paper's.
+    fake_relu : bool or str
+        Whether gradients pass the last ReLU unchanged, or the name of the one they pass so; see `match_features`.
     dtype : {"float32", "float16", "uint8"}
         What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
     batch : int, optional
@@ -90,10 +94,13 @@ def robustify(
     starts = choose_starts(len(images), seed) if start == "images" else targets.clone()
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])
+    if fake_relu:  # before any work
+        with fast.evaluating():
+            fake_relu_features(fast, images.batch(slice(1))[0].to(fast.device), fake_relu)
 
     def run(begin: Batch, rows: Rows) -> Batch:
         target, _ = images.batch(rows["target"])
-        return match_features(fast, begin, target.to(begin.device), schedule).images
+        return match_features(fast, begin, target.to(begin.device), schedule, fake_relu=fake_relu).images
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         target, _ = images.batch(rows["target"])
@@ -101,6 +108,7 @@ def robustify(
 
     free = L2(math.inf)
     request = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
+    request |= {"fake_relu": fake_relu} if fake_relu else {}
     columns = {"labels": images.labels, "start": starts, "target": targets}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
 

@@ -79,7 +79,7 @@ def control(
     _check(classifier, data, request)
     check_fits(classifier, data.train, len(data.classes))
     if kind == "leakage":
-        _check_consistent(request, data, weak)
+        _check_consistent(request, weak)
         check_fits(weak or classifier, data.train, len(data.classes))
     ball = threat(request["threat"]["norm"], request["threat"]["eps"] if kind == "leakage" else 0.0)
 
@@ -216,7 +216,7 @@ def _check(classifier: Classifier, data: Data, request: dict[str, Any]) -> None:
             raise must(name, f"be what the relabelled set was built with, of hash {wanted[:12]}", got[:12])
 
 
-def _check_consistent(request: dict[str, Any], data: Data, weak: Classifier | None) -> None:
+def _check_consistent(request: dict[str, Any], weak: Classifier | None) -> None:
     if request["threat"]["eps"] is None:
         raise must("of", "have a finite radius, which sets the length of the patterns", "a free one")
     if weak is None and request["targets"] != "any":

@@ -45,6 +45,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
         "status": manifest["status"],
         **{name: request[name] for name in ("objective", "targets", "threat", "schedule", "seed")},
         "start": request.get("start", "images"),
+        "fake_relu": request.get("fake_relu", False),
         **{name: request.get(name) for name in ("of", "weak")},
         **{name: request[name] for name in ("source", "precision", "data", "classes", "dtype", "batch", "versions")},
         "images": sum(counts),
@@ -83,6 +84,7 @@ def _lines(found: dict[str, Any]) -> dict[str, str]:
         "objective": f"{found['objective']}, targets {found['targets'] or 'images'}, threat {radius}",
         "start": found["start"] if found["start"] == "images" else f"{found['start']} noise",
         "schedule": ", ".join(f"{name} {value}" for name, value in found["schedule"].items()),
+        **({"fake ReLU": _relu(found["fake_relu"])} if found["fake_relu"] else {}),
         **({"control of": f"build {found['of']}"} if found["of"] else {}),
         **({"consistent for": found["weak"][:12]} if found["weak"] else {}),
         "seed": str(found["seed"]),
@@ -92,6 +94,10 @@ def _lines(found: dict[str, Any]) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
     }
     return lines | (_storage_lines(found["storage"]) if found["storage"] else {})
+
+
+def _relu(which: bool | str) -> str:
+    return f"gradients pass {which if isinstance(which, str) else 'the last one'} unchanged"
 
 
 def _storage_lines(storage: dict[str, Any]) -> dict[str, str]:

@@ -78,6 +78,7 @@ class Request(_Strict):
     objective: str
     targets: Literal["any", "other", "next", "predicted"] | None
     start: NotRequired[Literal["gaussian", "uniform"]]  # training images where there is none
+    fake_relu: NotRequired[Literal[True] | str]  # gradients of the search passed a ReLU unchanged: the last, or this
     images: NotRequired[Count]  # of the set, where it has not one for every training image
     of: NotRequired[str]
     weak: NotRequired[str]

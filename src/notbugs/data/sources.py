@@ -19,6 +19,7 @@ from notbugs.data.images import Data
 from notbugs.data.npz import npz_file
 from notbugs.data.parquet import parquet_file, parquet_files
 from notbugs.data.planted import planted
+from notbugs.data.pneumonia import pneumonia
 from notbugs.data.reading import Groups, Reading
 from notbugs.data.rows import Found
 from notbugs.data.walk import Node, Passed, walk
@@ -114,6 +115,7 @@ def _folder(
 
 KINDS = (
     _named("digits", "1,797 handwritten digits of 8x8 pixels, no download", _made(digits)),
+    _named("pneumonia", "2,624 chest x-rays of 28x28 pixels, with or without pneumonia, no download", _made(pneumonia)),
     _named("planted", "made images whose robust and non-robust features are known", _made(lambda: planted().data)),
     _named("cifar10", "CIFAR-10 from its authors, 170 MB", _cifar),
     _named("cifar100", "CIFAR-100 from its authors, 169 MB", _cifar),
@@ -162,8 +164,8 @@ def load(
     Parameters
     ----------
     source : str or Path
-        `digits`, `planted`, `cifar10`, `cifar100`, `hub:OWNER/NAME`, an npz or parquet file, or a folder of parquet
-        files or images; docs/your-data.md has the rules of each.
+        `digits`, `pneumonia`, `planted`, `cifar10`, `cifar100`, `hub:OWNER/NAME`, an npz or parquet file, or a folder
+        of parquet files or images; docs/your-data.md has the rules of each.
     size : int, optional
         Height and width to which the square in the middle of every image is resized, with antialiasing; images keep
         their size by default, which must then be one.

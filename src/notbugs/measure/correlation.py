@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
+import numpy as np
+import scipy
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
-from notbugs.errors import InputError, must
-from notbugs.seeds import generator
+from notbugs.errors import must
+from notbugs.seeds import derive
 
 RESAMPLES = 10_000
 
@@ -39,7 +40,7 @@ class Correlation(BaseModel):
     def __str__(self) -> str:
         if self.pearson is None:
             return f"no correlation to speak of: one quantity does not vary, n={self.n}"
-        interval = f"[{self.low:.2f}, {self.high:.2f}]" if self.low is not None else "no interval"
+        interval = f"({self.low:.2f} to {self.high:.2f})" if self.low is not None else "no interval"
         return f"r = {self.pearson:.2f} {interval}, rank {self.spearman:.2f}, n={self.n}"
 
 
@@ -56,9 +57,8 @@ def correlation(first: Sequence[float], second: Sequence[float], *, seed: int = 
     Raises
     ------
     InputError
-        If the two differ in length, hold fewer than three values, or one that is not finite; or scipy is missing.
+        If the two differ in length, hold fewer than three values, or one that is not finite.
     """
-    stats = _scipy_stats()
     if len(first) != len(second) or len(first) < 3:
         raise must("second", "have as many values as the 'first', at least 3", (len(first), len(second)))
     if not all(map(math.isfinite, [*first, *second])):
@@ -67,11 +67,10 @@ def correlation(first: Sequence[float], second: Sequence[float], *, seed: int = 
     if len(set(first)) == 1 or len(set(second)) == 1:
         names = [name for name in Correlation.model_fields if name != "n"]
         return Correlation(n=n, **dict.fromkeys(names, None))  # pyrefly: ignore
-    found = stats.pearsonr(first, second)
+    found = scipy.stats.pearsonr(first, second)
     fisher = found.confidence_interval(0.95) if n > 3 else (None, None)
-    points = torch.tensor([first, second], dtype=torch.float64)
-    drawn = points[:, torch.randint(n, (RESAMPLES, n), generator=generator(seed, "correlation"))]
-    plain, ranked = _middle(_pearson(drawn)), _middle(_pearson(_ranks(stats.rankdata, drawn)))
+    plain = _resampled(_pearson, first, second, seed)
+    ranked = _resampled(_spearman, first, second, seed)
     return Correlation(
         n=n,
         pearson=float(found.statistic),
@@ -79,33 +78,32 @@ def correlation(first: Sequence[float], second: Sequence[float], *, seed: int = 
         high=fisher[1],
         bootstrap_low=plain[0],
         bootstrap_high=plain[1],
-        spearman=float(_pearson(_ranks(stats.rankdata, points))),
+        spearman=float(scipy.stats.spearmanr(first, second).statistic),
         spearman_low=ranked[0],
         spearman_high=ranked[1],
     )
 
 
-def _ranks(rankdata: Callable[..., Any], points: Tensor) -> Tensor:
-    return torch.from_numpy(rankdata(points.numpy(), axis=-1))
+Values = NDArray[np.float64]
 
 
-def _pearson(points: Tensor) -> Tensor:
-    """Of `points`, shape (2, ..., n), along the last dimension; NaN where one does not vary."""
-    centred = points - points.mean(-1, keepdim=True)
-    varies = (points.amax(-1) > points.amin(-1)).all(0)  # a variance of 0 is rarely 0 in floating point
-    length = centred.norm(dim=-1)
-    return torch.where(varies, (centred[0] * centred[1]).sum(-1) / length.prod(0), torch.nan).clamp(-1, 1)
+def _pearson(first: Values, second: Values, axis: int = -1) -> Values:
+    return scipy.stats.pearsonr(first, second, axis=axis).statistic
 
 
-def _middle(values: Tensor) -> tuple[float, float]:
-    """Between which the middle 95 % of the values are; a resample that does not vary has none and is left out."""
-    low, high = values[~values.isnan()].quantile(torch.tensor([0.025, 0.975], dtype=values.dtype))
+def _spearman(first: Values, second: Values, axis: int = -1) -> Values:
+    return _pearson(*(scipy.stats.rankdata(values, axis=axis) for values in (first, second)), axis=axis)
+
+
+def _resampled(
+    statistic: Callable[..., Values], first: Sequence[float], second: Sequence[float], seed: int
+) -> tuple[float, float]:
+    """Between which the middle 95 % of the resamples are; one that does not vary has none and is left out."""
+    draws = np.random.default_rng(derive(seed, "correlation"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the resamples that do not vary
+        drawn = scipy.stats.bootstrap(
+            (first, second), statistic, paired=True, n_resamples=RESAMPLES, method="percentile", rng=draws
+        ).bootstrap_distribution
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
     return float(low), float(high)
-
-
-def _scipy_stats() -> Any:
-    try:
-        from scipy import stats
-    except ImportError:
-        raise InputError("Correlations need scipy. Install it with: pip install 'notbugs[measure]'") from None
-    return stats

@@ -46,9 +46,11 @@ class Refitted(Classifier):
             std=source.std.flatten().tolist(),
             head=source.head_name,
             output=source.output,
+            outputs_are=source.outputs_are,
             precision=source.precision,
         )
-        self.head_is_certain = source.head_is_certain
+        self.head_is_certain, self.meaning = source.head_is_certain, source.meaning
+        self.is_channels_last = source.is_channels_last
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 

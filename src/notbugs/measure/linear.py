@@ -16,6 +16,8 @@ from notbugs.errors import check_count, must
 from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
 from notbugs.threat import Threat
 
+ITERATIONS = 200
+"""Of LBFGS, at most."""
 CONSTANT = 1e-6
 """Share of the largest variance below which that of another direction is rounding."""
 
@@ -65,7 +67,6 @@ def robust_linear(
     threat: Threat,
     *,
     classes: int,
-    iterations: int = 200,
     device: torch.device | None = None,
 ) -> LinearModel:
     """A linear model trained against `threat`, by full-batch LBFGS; nothing in it is random.
@@ -82,15 +83,12 @@ def robust_linear(
         The perturbations, in pixel units; radius 0 trains the standard way.
     classes : int
         At least two.
-    iterations : int
-        Of LBFGS, at most.
 
     Raises
     ------
     InputError
-        If a number is out of range, the radius is infinite or a label is not below `classes`.
+        If the radius is infinite or a label is not below `classes`.
     """
-    check_count("iterations", iterations)
     if threat.eps == float("inf"):
         raise must("threat", "have a finite radius", threat.eps)
     inputs, labels = (part.to(device or "cpu") for part in images.batch(slice(None)))
@@ -102,7 +100,6 @@ def robust_linear(
         labels,
         classes=classes,
         rise=lambda weight: threat.eps * rises(weight.view(shape), threat),
-        iterations=iterations,
     )
     return LinearModel(weight.view(shape).cpu(), (bias - weight @ mean.flatten()).cpu())
 
@@ -120,7 +117,6 @@ def fit_linear(
     classes: int,
     rise: Callable[[Tensor], Tensor] | None = None,
     penalty: float = 0.0,
-    iterations: int = 200,
 ) -> tuple[Float[Tensor, "class feature"], Float[Tensor, " class"]]:
     """Weight and bias at the minimum of the mean cross-entropy, found by LBFGS.
 
@@ -134,8 +130,6 @@ def fit_linear(
         From the weight to what an adversary adds to each logit (column) of images of each class (row).
     penalty : float
         Half of it, times the squared norm of the weight, is added.
-    iterations : int
-        At most.
 
     Raises
     ------
@@ -150,7 +144,7 @@ def fit_linear(
     sums = inputs.new_zeros(classes, inputs.shape[1]).index_add_(0, labels, inputs)
     weight = (START * sums / labels.bincount(minlength=classes).clamp_min(1)[:, None]).requires_grad_()
     bias = inputs.new_zeros(classes, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=iterations, history_size=20, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import scipy
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from notbugs.errors import check_number, must
-from notbugs.measure.statistics import scipy_stats, wilson
+from notbugs.formats import signed
+from notbugs.measure.statistics import wilson
 
 
 class PairedTest(BaseModel):
@@ -28,8 +30,8 @@ class PairedTest(BaseModel):
     p_value: float = Field(ge=0, le=1, description="McNemar's test, exact, two-sided")
 
     def __str__(self) -> str:
-        points = [f"{100 * value:+.1f}" for value in (self.difference, self.low, self.high)]
-        return f"{points[0]} points [{points[1]}, {points[2]}], p = {self.p_value:.2g}, n={self.n}"
+        difference, low, high = (signed(value, "-") for value in (self.difference, self.low, self.high))
+        return f"{difference} points ({low} to {high}), p = {self.p_value:.2g}, n={self.n}"
 
 
 def paired(first: Tensor, second: Tensor) -> PairedTest:
@@ -47,9 +49,8 @@ def paired(first: Tensor, second: Tensor) -> PairedTest:
     Raises
     ------
     InputError
-        If the two have other shapes or types, or SciPy is not installed.
+        If the two have other shapes or types.
     """
-    stats = scipy_stats()
     if first.ndim != 1 or first.shape != second.shape or not first.dtype == second.dtype == torch.bool:
         rule = f"be boolean of shape (n,), as the 'first', {tuple(first.shape)} of {first.dtype}"
         raise must("second", rule, f"{tuple(second.shape)} of {second.dtype}")
@@ -65,7 +66,7 @@ def paired(first: Tensor, second: Tensor) -> PairedTest:
         difference=(first_only - second_only) / n,
         low=low,
         high=high,
-        p_value=float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0,
+        p_value=float(scipy.stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0,
     )
 
 

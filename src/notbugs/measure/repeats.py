@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
+import warnings
 from collections.abc import Sequence
 
+import scipy
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.errors import check_number, must
-from notbugs.measure.statistics import scipy_stats
 
 
 class OverSeeds(BaseModel):
@@ -25,7 +27,7 @@ class OverSeeds(BaseModel):
     def __str__(self) -> str:
         if self.deviation is None:
             return f"{self.mean:.4g}, 1 seed"
-        return f"{self.mean:.4g} ± {self.deviation:.2g} [{self.low:.4g}, {self.high:.4g}], {self.n} seeds"
+        return f"{self.mean:.4g} ± {self.deviation:.2g} ({self.low:.4g} to {self.high:.4g}), {self.n} seeds"
 
 
 class SeedDifference(BaseModel):
@@ -38,7 +40,7 @@ class SeedDifference(BaseModel):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.difference:+.4g} [{self.low:+.4g}, {self.high:+.4g}]"
+        return f"{self.difference:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> SeedDifference:
@@ -52,18 +54,17 @@ def welch(first: Sequence[float], second: Sequence[float]) -> SeedDifference:
     Raises
     ------
     InputError
-        If there are fewer, one is not finite, or SciPy is not installed.
+        If there are fewer, one is not finite.
     """
     if min(len(first), len(second)) < 2:
         raise must("values", "be at least two of each", (len(first), len(second)))
-    one, other = over_seeds(first), over_seeds(second)
-    squares = [(item.deviation or 0) ** 2 / item.n for item in (one, other)]
-    difference, error = one.mean - other.mean, math.sqrt(sum(squares))
-    if not error:
+    difference = statistics.mean(_checked(first)) - statistics.mean(_checked(second))
+    if not any(map(statistics.stdev, (first, second))):
         return SeedDifference(difference=difference, low=difference, high=difference)
-    freedom = error**4 / sum(square**2 / (item.n - 1) for square, item in zip(squares, (one, other), strict=True))
-    half = float(scipy_stats().t.ppf(0.975, freedom)) * error
-    return SeedDifference(difference=difference, low=difference - half, high=difference + half)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a side whose values do not differ
+        low, high = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return SeedDifference(difference=difference, low=float(low), high=float(high))
 
 
 def over_seeds(values: Sequence[float]) -> OverSeeds:
@@ -78,14 +79,17 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     Raises
     ------
     InputError
-        If there is none, one is not finite, or SciPy is not installed.
+        If there is none, one is not finite.
     """
     if not len(values):
         raise must("values", "hold at least one, of one seed each", tuple(values))
-    numbers = [check_number("values", value, low=-math.inf) for value in values]
-    n, mean = len(numbers), math.fsum(numbers) / len(numbers)
+    n, mean = len(values), statistics.mean(_checked(values))
     if n == 1:
         return OverSeeds(mean=mean, deviation=None, low=None, high=None, n=1)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in numbers) / (n - 1))
-    half = float(scipy_stats().t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-    return OverSeeds(mean=mean, deviation=deviation, low=mean - half, high=mean + half, n=n)
+    deviation = statistics.stdev(values)
+    low, high = scipy.stats.t.interval(0.95, n - 1, mean, deviation / math.sqrt(n)) if deviation else (mean, mean)
+    return OverSeeds(mean=mean, deviation=deviation, low=float(low), high=float(high), n=n)
+
+
+def _checked(values: Sequence[float]) -> list[float]:
+    return [check_number("values", value, low=-math.inf) for value in values]

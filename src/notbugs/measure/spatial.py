@@ -44,7 +44,7 @@ class SpatialAccuracy(BaseModel):
     def __str__(self) -> str:
         share = self.worst
         under = f"rotations {self.degrees:g} degrees, shifts {self.pixels:g} pixels"
-        return f"{under}: {share.value:.1%} [{share.low:.1%}, {share.high:.1%}], n={share.n}"
+        return f"{under}: {share}, n={share.n}"
 
 
 def spatial_accuracy(

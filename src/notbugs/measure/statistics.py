@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
 
+import scipy
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from notbugs.errors import InputError
+from notbugs.formats import quoted
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -24,7 +25,7 @@ class Proportion(BaseModel):
     n: int = Field(ge=1)
 
     def __str__(self) -> str:
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
+        return quoted(self)
 
     @classmethod
     def of(cls, hits: Tensor) -> Proportion:
@@ -88,24 +89,5 @@ def wilson(hits: int, n: int) -> Proportion:
     """
     if n < 1 or not 0 <= hits <= n:
         raise InputError(f"The 'hits' must be between 0 and 'n', and 'n' at least 1. Got {hits} of {n} instead.")
-    share, square = hits / n, Z95**2 / n
-    centre = (share + square / 2) / (1 + square)
-    half = Z95 / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    low = 0.0 if hits == 0 else max(0.0, centre - half)
-    high = 1.0 if hits == n else min(1.0, centre + half)
-    return Proportion(value=share, low=low, high=high, n=n)
-
-
-def scipy_stats() -> ModuleType:
-    """The module scipy.stats.
-
-    Raises
-    ------
-    InputError
-        If SciPy is not installed.
-    """
-    try:
-        from scipy import stats
-    except ImportError:
-        raise InputError("Exact tests and t intervals need SciPy: pip install 'notbugs[measure]'.") from None
-    return stats
+    ends = scipy.stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
+    return Proportion(value=hits / n, low=float(ends.low), high=float(ends.high), n=n)

@@ -13,6 +13,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct.plan import choose_targets
 from notbugs.data import Images
 from notbugs.errors import check_choice, check_count, must
+from notbugs.formats import percent
 from notbugs.measure.accuracy import AttackUsed, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.forms import ready
@@ -48,7 +49,7 @@ class Transferred(_Model):
     def __str__(self) -> str:
         return (
             f"{self.source} -> {self.classifier}: untargeted {self.untargeted}; targeted {self.targeted}; "
-            f"accuracy without attack {self.accuracy.value:.1%}, n={self.accuracy.n}"
+            f"accuracy without attack {percent(self.accuracy.value)}%, n={self.accuracy.n}"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from notbugs.formats import percent, quoted
 from notbugs.measure.statistics import Proportion
 
 LEVELS = ((0.9, "nearly all"), (0.5, "most"), (0.1, "a part"), (-1e9, "next to nothing"))
@@ -100,7 +101,7 @@ def verdict(
         sentences=(
             _first(every, robust, kept, guessing),
             _second(nonrobust, other, threat),
-            _third(model, robust, basis, threat),
+            _third(model, robust, basis),
         ),
     )
 
@@ -118,15 +119,15 @@ def _basis(robust: Kept | None, nonrobust: Kept | None, held: Kept | None) -> Ba
 
 
 def _first(every: Measured, robust: Measured, kept: Kept | None, guessing: float) -> str:
-    whole = _quoted(every.clean)
-    reference = f"a head on all {every.features} features reaches {whole} and guessing {100 * guessing:.1f} %"
+    whole = quoted(every.clean)
+    reference = f"a head on all {every.features} features reaches {whole} and guessing {percent(guessing)}%"
     if kept is None:
         return f"This model's features cannot be told from guessing: {reference}."
     if not robust.features:
         return f"None of its {every.features} features is robustly useful, so none may speak alone, where {reference}."
     return (
         f"{_counted(robust.features, 'robustly useful feature')} alone {_keep(robust.features)} {kept.words} of what "
-        f"its features know: a head refitted on them is right on {_quoted(robust.clean)} of the images, where "
+        f"its features know: a head refitted on them is right on {quoted(robust.clean)} of the images, where "
         f"{reference}."
     )
 
@@ -137,13 +138,13 @@ def _second(nonrobust: Measured, kept: Kept | None, threat: str) -> str:
     counted = _counted(nonrobust.features, "useful non-robust feature")
     share = f" {_keep(nonrobust.features)} {kept.words} of it and" if kept else ""
     return (
-        f"{counted} alone{share} {'reach' if nonrobust.features > 1 else 'reaches'} {_quoted(nonrobust.clean)}, of "
-        f"which an attack at {threat} leaves {_quoted(nonrobust.attacked)}."
+        f"{counted} alone{share} {'reach' if nonrobust.features > 1 else 'reaches'} {quoted(nonrobust.clean)}, of "
+        f"which an attack at {threat} leaves {quoted(nonrobust.attacked)}."
     )
 
 
-def _third(model: Measured, robust: Measured, basis: Basis, threat: str) -> str:
-    fall = f"The same attack takes the model itself from {_quoted(model.clean)} to {_quoted(model.attacked)}"
+def _third(model: Measured, robust: Measured, basis: Basis) -> str:
+    fall = f"The same attack takes the model itself from {quoted(model.clean)} to {quoted(model.attacked)}"
     return f"{fall}: {_conclusion(model, robust, basis)}."
 
 
@@ -154,7 +155,7 @@ def _conclusion(model: Measured, robust: Measured, basis: Basis) -> str:
         return "its accuracy rests on features that such a change turns round"
     if basis == "unused":
         gain = robust.attacked.low > model.attacked.high
-        more = f", which alone would leave {_quoted(robust.attacked)}" if gain else ""
+        more = f", which alone would leave {quoted(robust.attacked)}" if gain else ""
         return f"it has robust features{more}, but others decide what it says"
     return "on what its accuracy rests these numbers do not decide"
 
@@ -169,7 +170,3 @@ def _keep(count: int) -> str:
 
 def _word(share: float) -> str:
     return next(word for least, word in LEVELS if share >= least)
-
-
-def _quoted(share: Proportion) -> str:
-    return f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})"

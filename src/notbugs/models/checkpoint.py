@@ -17,9 +17,11 @@ from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.models import zoo
+from notbugs.models.layout import to_channels_last
 from notbugs.models.registry import ARCHITECTURES, LIBRARIES, build
 from notbugs.models.weights import load_tensors, read_weights
 from notbugs.networks import unwrapped
+from notbugs.outputs import OutputsAre
 from notbugs.seeds import seeded
 
 KEY = "notbugs.classifier"
@@ -33,6 +35,7 @@ class Blueprint(BaseModel):
     architecture: str = Field(description="By name, as `build` takes it.")
     shape: tuple[int, int, int] = Field(description="Of an image: (channel, height, width).")
     classes: tuple[str, ...] = Field(min_length=2, description="Their names, in the order of the logits.")
+    outputs: int | None = Field(None, ge=1, description="Of the network; one for each class if not given.")
     options: dict[str, bool | int | float | str] = Field({}, description="Of the architecture.")
 
     def build(self) -> nn.Module:
@@ -40,9 +43,8 @@ class Blueprint(BaseModel):
         channels, height, width = self.shape
         options = {name: value for name, value in self.options.items() if name != "pretrained"}
         with seeded(0, "blueprint"):
-            return build(
-                self.architecture, channels=channels, classes=len(self.classes), size=(height, width), **options
-            )
+            count = self.outputs or len(self.classes)
+            return build(self.architecture, channels=channels, classes=count, size=(height, width), **options)
 
 
 class _Header(BaseModel):
@@ -55,8 +57,10 @@ class _Header(BaseModel):
     blueprint: Blueprint
     head: str | None
     output: str | int
+    outputs_are: OutputsAre = "auto"
     precision: Precision
     dtype: Literal["float64", "float32", "float16", "bfloat16"]
+    is_channels_last: bool = Field(True, description="The layout it computed in, which decides the last bits.")
 
 
 def save_classifier(path: str | Path, classifier: Classifier, blueprint: Blueprint) -> None:
@@ -90,8 +94,10 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
         blueprint=blueprint,
         head=classifier.head_name if classifier.head_is_certain else None,
         output=classifier.output,
+        outputs_are=classifier.outputs_are,
         precision=classifier.precision,
         dtype=str(classifier.dtype).removeprefix("torch."),  # pyrefly: ignore
+        is_channels_last=classifier.is_channels_last,
     )
     write_tensors(path, tensors | {"mean": classifier.mean, "std": classifier.std}, {KEY: header.model_dump_json()})
 
@@ -106,6 +112,7 @@ def load_classifier(
     std: Sequence[float] | None = None,
     head: str | None = None,
     output: str | int = "auto",
+    outputs_are: OutputsAre = "auto",
     precision: Precision | None = None,
     device: torch.device | None = None,
     **options: Any,
@@ -129,7 +136,7 @@ def load_classifier(
     mean, std : sequence of float, optional
         Of the normalisation. If not given: those of a normaliser in the file, else those that the published weights
         of a `timm:` or `torchvision:` architecture expect.
-    head, output, precision
+    head, output, outputs_are, precision
         Of `Classifier`.
     device : torch.device, optional
         Where it goes; the CPU if not given.
@@ -145,9 +152,11 @@ def load_classifier(
     header = _read_header(path)
     if header is None:
         blueprint = _given(architecture, shape, classes, options)
-        found = _foreign(path, blueprint, mean, std, head=head, output=output, precision=precision or "auto")
+        how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
+        found = _foreign(path, blueprint, mean, std, precision=precision or "auto", **how)
     else:
         given = {"mean": mean, "std": std, "head": head, "output": output if output != "auto" else None}
+        given["outputs_are"] = outputs_are if outputs_are != "auto" else None
         if told := [name for name, value in (given | options).items() if value is not None]:
             raise InputError(f"{path} says itself what {told[0]!r} is. Leave it out.")
         _check_agreement(path, header.blueprint, architecture, shape, classes)
@@ -180,9 +189,26 @@ def _foreign(
                 "one value for each channel, for pixels in [0, 1]; 0 and 1 if the network normalises its images itself."
             )
         mean, std = known
+    return Classifier(_loaded(blueprint, tensors, str(path)), mean=mean, std=std, **how)
+
+
+def _loaded(blueprint: Blueprint, tensors: dict[str, Tensor], origin: str) -> nn.Module:
+    """The network with its weights; of two classes one with a single logit where only that takes them."""
     network = blueprint.build()
-    load_tensors(network, tensors, str(path))
-    return Classifier(network, mean=mean, std=std, **how)
+    try:
+        load_tensors(network, tensors, origin)
+    except InputError:
+        if len(blueprint.classes) != 2 or blueprint.outputs is not None:
+            raise
+        single = blueprint.model_copy(update={"outputs": 1}).build()
+        try:
+            load_tensors(single, tensors, origin)
+        except InputError:
+            single = None
+        if single is None:
+            raise
+        return single
+    return network
 
 
 def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifier:
@@ -192,9 +218,16 @@ def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifie
     mean, std = (tensors.pop(name).flatten().tolist() for name in ("mean", "std"))
     network = header.blueprint.build().to(getattr(torch, header.dtype))
     load_tensors(network, tensors, str(path))
-    return Classifier(
-        network, mean=mean, std=std, head=header.head, output=header.output, precision=precision or header.precision
+    found = Classifier(
+        network,
+        mean=mean,
+        std=std,
+        head=header.head,
+        output=header.output,
+        outputs_are=header.outputs_are,
+        precision=precision or header.precision,
     )
+    return to_channels_last(found, header.blueprint.shape) if header.is_channels_last else found
 
 
 def _read_header(path: Path) -> _Header | None:

@@ -18,7 +18,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from notbugs import networks
 from notbugs.classifier import Classifier
-from notbugs.seeds import generator, seeded
+from notbugs.models.layout import lay_out, to_channels_last, trial_images
+from notbugs.seeds import seeded
 
 TOLERANCE = 1e-2
 """Largest relative difference at which a folded network still counts as the same: wrong ones are far beyond it, and
@@ -37,8 +38,9 @@ def frozen(classifier: Classifier, shape: Sequence[int]) -> Classifier:
     """A copy for long searches, in evaluation mode, whose weights take no gradients and whose batch norms are folded.
 
     It answers as `classifier` does in evaluation mode, but for rounding; head and features are the same. It is checked
-    once, on two random images. A network that `torch.fx` cannot follow, with hooks, wrapped, or that answers otherwise
-    once it is folded, stays unfolded; one that cannot be copied is shared, with the modes and gradients it has.
+    on two random images. A network that `torch.fx` cannot follow, with hooks, wrapped, or that answers otherwise once
+    it is folded, stays unfolded; one that cannot run with channels last keeps its layout; one that cannot be copied is
+    shared, with the modes and gradients it has.
 
     Parameters
     ----------
@@ -48,11 +50,17 @@ def frozen(classifier: Classifier, shape: Sequence[int]) -> Classifier:
         Of an image: channel, height, width.
     """
     view = copied(classifier)
+    if view.network is classifier.network:
+        return view
     try:
+        images = trial_images(view, shape)
+        wanted = _answers(view, images)
+        if not view.is_channels_last:
+            to_channels_last(view, shape, lambda: _agree(view, view, images, wanted))
         folded = _folded(view)
-        if folded is not None and _agree(view, folded, shape):
+        if folded is not None and _agree(view, folded, images, wanted):
             return folded
-    except Exception as error:  # what a network of any kind may do when it is traced; it works unfolded
+    except Exception as error:  # what a network of any kind may do when it is tried or traced; it works unfolded
         log.debug("The network stays unfolded: %s: %s", type(error).__name__, error)
     return view
 
@@ -98,7 +106,8 @@ def _folded(view: Classifier) -> Classifier | None:
     network = fx.GraphModule(view.network, graph)
     _fold(network)
     folded = shared(view)
-    folded.network = network.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # pyrefly: ignore
+    folded.network = network.eval().requires_grad_(False)
+    lay_out(folded, view.is_channels_last)
     return folded
 
 
@@ -125,12 +134,10 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, kind) for kind in kinds)
 
 
-def _agree(view: Classifier, folded: Classifier, shape: Sequence[int]) -> bool:
-    """Whether logits, features and input gradients of the two are equal, but for rounding."""
-    images = torch.rand(2, *shape, generator=generator(0, "frozen")).to(view.device)
-    wanted = _answers(view, images)
-    folded.head_is_certain = view.head_is_certain
-    pairs = zip(_answers(folded, images), wanted, strict=True)
+def _agree(view: Classifier, made: Classifier, images: Tensor, wanted: Sequence[Tensor]) -> bool:
+    """Whether logits, features and input gradients are those that are wanted, but for rounding."""
+    made.head_is_certain = view.head_is_certain
+    pairs = zip(_answers(made, images), wanted, strict=True)
     return all(bool((got - want).norm() <= TOLERANCE * want.norm()) for got, want in pairs)
 
 

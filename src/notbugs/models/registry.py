@@ -56,7 +56,7 @@ def build(name: str, *, channels: int, classes: int, size: Size = 32, **options:
         If there is no such architecture or option, or the library that has it is not installed.
     """
     check_count("channels", channels)
-    check_count("classes", classes, low=2)
+    check_count("classes", classes)
     size = height_and_width(size)
     source, separator, rest = name.partition(":")
     if separator and source in LIBRARIES:

@@ -120,10 +120,6 @@ def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str
     return first
 
 
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is other or (one is not None and other is not None and torch.equal(one, other))
-
-
 def _listed(title: str, names: list[str]) -> str:
     if not names:
         return ""

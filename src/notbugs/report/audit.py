@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
+from notbugs.formats import duration
 from notbugs.measure.drivers import Driver
 from notbugs.report import audit_charts
 from notbugs.report.page import environment, flat
 from notbugs.report.pictures import SIDE, png
 from notbugs.report.reading import Arrays
 from notbugs.report.spectrum import spectrum
-from notbugs.report.wording import duration
 from notbugs.study.auditing import AuditFile
 
 LISTED = 200

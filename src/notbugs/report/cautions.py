@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from notbugs.formats import NORMS, percent
 from notbugs.report.claims import compare
 from notbugs.report.lineup import Lineup
-from notbugs.report.wording import NORMS, percent, quoted
+from notbugs.report.wording import quoted
 from notbugs.study.results import Results, SetProperties
 
 FEW_IMAGES = 1000

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import altair as alt
 import vl_convert
 from markupsafe import Markup
 
+from notbugs.formats import NORMS, percent
 from notbugs.report import paper
 from notbugs.report.lineup import Lineup, Member
-from notbugs.report.wording import NORMS, percent
 
 Style = tuple[str, str, str, list[int]]
 """Of a series: label, colour, shape, dashes."""
@@ -52,8 +53,9 @@ _CONFIG: dict[str, Any] = {
         "layout": {"top": {"direction": "vertical", "anchor": "start", "margin": 4}},
     },
 }  # fmt: skip
-SERIF = "Times New Roman, Times, Nimbus Roman, TeX Gyre Termes, Liberation Serif, DejaVu Serif, serif, Liberation Sans"
-"""Fonts that go with the text of a paper; the first that is there is taken, and the last comes with vl-convert."""
+SERIF = "Liberation Serif, Times New Roman, Times, serif"
+"""The font that is shipped, which letters are set in everywhere, and for who opens an SVG without it, those as wide."""
+vl_convert.register_font_directory(str(Path(__file__).parent / "fonts"))
 _PRINT: dict[str, Any] = {
     **_CONFIG,
     "background": "white",

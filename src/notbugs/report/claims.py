@@ -1,7 +1,8 @@
-"""What a run found, in sentences that claim only what the intervals allow.
+"""What a run found of each thing that the paper claims, in sentences that claim only what the intervals allow.
 
 Two accuracies differ where their 95 % intervals do not overlap, and an accuracy differs from chance where its interval
-does not contain it. Everything else is called what it is: a difference that cannot be claimed.
+does not contain it. Everything else is called what it is: a difference that cannot be claimed. A verdict is decided
+once, here; the answer at the top of the page and the finding below it are two texts of one claim.
 """
 
 from __future__ import annotations
@@ -9,34 +10,65 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from notbugs.formats import NORMS, between, percent
+from notbugs.measure import Difference
 from notbugs.report.lineup import Lineup, Member
-from notbugs.report.wording import NORMS, quoted
-from notbugs.study.results import Proportion, Row, SetProperties
+from notbugs.report.wording import quoted
+from notbugs.study.instruments.controls import ControlRow
+from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
+
+RELABELLED = ("D_rand", "D_rand_other", "D_det")
+KEEPS_LABELS = ("D_rand",)
+"""Sets in which some images keep their label."""
 
 Order = Literal["higher", "lower", "unclear"]
 Verdict = Literal["agrees", "partly", "open", "disagrees"]
 
-VERDICTS: dict[Verdict, str] = {
-    "agrees": "This agrees with the paper.",
-    "partly": "This agrees with the paper only in part.",
-    "open": "This neither confirms nor contradicts the paper.",
-    "disagrees": "This disagrees with the paper.",
+ENDINGS: dict[Verdict, str] = {
+    "agrees": "agrees with the paper",
+    "partly": "agrees with the paper only in part: a control without adversarial features teaches most of it",
+    "open": "neither confirms nor contradicts the paper",
+    "disagrees": "disagrees with the paper",
+}
+"""From the best to the worst: of several verdicts the last decides."""
+MORE: dict[Order, str] = {
+    "higher": "is more robust than",
+    "lower": "is less robust than",
+    "unclear": "is not told apart in robustness from",
 }
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One finding: what it is about, what was measured, how it stands to the paper, and what qualifies it."""
+    """One thing that the paper claims, and what this run says of it.
+
+    Attributes
+    ----------
+    about : str
+        Its subject.
+    short : str
+        The answer in a sentence without its end, which is `ending`.
+    text : str
+        The finding in full; empty where the run did not measure it.
+    more : str
+        What qualifies the finding.
+    """
 
     about: str
-    text: str
+    short: str
     verdict: Verdict
+    text: str = ""
     more: str = ""
+
+    @property
+    def ending(self) -> str:
+        """The end of `short`: `agrees with the paper`."""
+        return ENDINGS[self.verdict]
 
     @property
     def conclusion(self) -> str:
         """The sentence that compares the finding with the paper."""
-        return VERDICTS[self.verdict]
+        return f"This {self.ending}."
 
 
 def compare(a: Row | Proportion, b: Row | Proportion) -> Order:
@@ -53,14 +85,27 @@ def against(chance: float, measured: Row | Proportion) -> Order:
     return "lower" if measured.high < chance else "unclear"
 
 
-def findings(lineup: Lineup, sets: list[SetProperties], classes: int) -> list[Claim]:
-    """The findings of a run on `classes` classes; one that lacks its numbers is left out."""
-    claims = (
-        robust_features(lineup),
-        non_robust_features(lineup, 1 / classes),
-        relabelled_images(lineup, sets, 1 / classes),
+def claims(lineup: Lineup, results: Results, classes: int) -> list[Claim]:
+    """The three claims, in the paper's order; none where the run measured nothing that they speak of.
+
+    Parameters
+    ----------
+    lineup : Lineup
+        The accuracies of `results`.
+    results : Results
+        Their sets and instruments qualify what is said of relabelled images.
+    classes : int
+        At least 1.
+    """
+    chance = 1 / classes
+    found = (
+        (robust_features(lineup), "Robust features", "standard training on D_R and on D under one attack"),
+        (non_robust_features(lineup, chance), "Non-robust features", "standard training on D_NR"),
+        (relabelled_images(lineup, results, chance), "Relabelled images", "training on relabelled images"),
     )
-    return [claim for claim in claims if claim]
+    if not any(claim for claim, _, _ in found):
+        return []
+    return [claim or Claim(about, f"This run did not measure {what}, which", "open") for claim, about, what in found]
 
 
 def robust_features(lineup: Lineup) -> Claim | None:
@@ -70,14 +115,21 @@ def robust_features(lineup: Lineup) -> Claim | None:
     if not ours or not pairs:
         return None
     main, (a, b) = next(iter(pairs.items()))
-    order = compare(a, b)
+    order, where = compare(a, b), at(lineup, main)
     text = (
-        f"At {at(lineup, main)}, standard training on D_R reaches a robust accuracy of {quoted(a)}, and standard "
-        f"training on D {quoted(b)}: {_difference('D_R', order)}."
+        f"At {where}, standard training on D_R reaches a robust accuracy of {quoted(a)}, and standard training on D "
+        f"{quoted(b)}: {_difference('D_R', order)}."
     )
     if ours.clean:
         text += f" The clean accuracy of D_R is {quoted(ours.clean)}."
-    return Claim("Robust features", text, judge([order], wanted="higher"), _elsewhere(lineup, pairs, "D_R", "D"))
+    return Claim(
+        "Robust features",
+        f"Standard training on D_R {MORE[order]} on D: at {where} its robust accuracy is {quoted(a)}, against "
+        f"{quoted(b)}{_overlap(order)}, which",
+        judge([order], wanted="higher"),
+        text,
+        _elsewhere(lineup, pairs, "D_R", "D"),
+    )
 
 
 def non_robust_features(lineup: Lineup, chance: float) -> Claim | None:
@@ -87,39 +139,55 @@ def non_robust_features(lineup: Lineup, chance: float) -> Claim | None:
         return None
     order = against(chance, ours.clean)
     verdicts = [judge([order], wanted="higher")]
-    text = f"Standard training on D_NR gives a clean accuracy of {quoted(ours.clean)}, {beside_chance(order, chance)}"
+    level = beside_chance(order, chance)
+    short = f"D_NR alone teaches a clean accuracy of {quoted(ours.clean)}, {level}"
+    text = f"Standard training on D_NR gives a clean accuracy of {quoted(ours.clean)}, {level}"
     pairs = paired(lineup, ours, other)
     if pairs:
         radius, (a, b) = next(iter(pairs.items()))
-        order = compare(a, b)
+        order, where = compare(a, b), at(lineup, radius)
         verdicts.append(judge([order], wanted="lower"))
+        short += f", and {MORE[order]} D_R: {quoted(a)} against {quoted(b)} at {where}{_overlap(order)}"
         text += (
-            f"; at {at(lineup, radius)} its robust accuracy is {quoted(a)}, and that of D_R {quoted(b)}: "
+            f"; at {where} its robust accuracy is {quoted(a)}, and that of D_R {quoted(b)}: "
             f"{_difference('D_NR', order)}"
         )
-    return Claim("Non-robust features", f"{text}.", worst(verdicts), _elsewhere(lineup, pairs, "D_NR", "D_R"))
+    more = _elsewhere(lineup, pairs, "D_NR", "D_R")
+    return Claim("Non-robust features", f"{short}, which", worst(verdicts), f"{text}.", more)
 
 
-def relabelled_images(lineup: Lineup, sets: list[SetProperties], chance: float) -> Claim | None:
-    """Whether images labelled with the class they were pushed to teach more than chance."""
-    names = ("D_rand_other", "D_det", "D_rand")
-    clean = {name: member.clean for name in names if (member := lineup.get(name)) and member.clean}
+def relabelled_images(lineup: Lineup, results: Results, chance: float) -> Claim | None:
+    """Whether images labelled with the class they were pushed to teach more than chance, and than their controls.
+
+    A set in which some labels are right says something only beside its leakage control. The verdict is `partly` where a
+    control reaches more than half of what its set teaches above chance.
+    """
+    clean = {name: member.clean for name in RELABELLED if (member := lineup.get(name)) and member.clean}
     if not clean:
         return None
+    controls = {name: row for name, row in _controls(results.instruments).items() if name in clean and row.beyond}
     orders = {name: against(chance, row) for name, row in clean.items()}
-    parts = [f"{name} {quoted(row)}, {beside_chance(orders[name], chance)}" for name, row in clean.items()]
-    text = f"Clean accuracy after training on relabelled images: {'; '.join(parts)}."
-    strict = [order for name, order in orders.items() if name != "D_rand"]
-    verdict = judge(strict, wanted="higher") if strict else "open"
-    notes = []
-    if "D_rand" in clean:
-        notes.append(_kept_note(sets, chance))
-    if "lower" in strict:
+    strict = {name: order for name, order in orders.items() if name not in KEEPS_LABELS}
+    verdicts = [judge([order], wanted="higher") for order in strict.values()]
+    verdicts += [_beside_control(clean[name], row, chance) for name, row in controls.items()]
+    levels = {name: beside_chance(order, chance) for name, order in orders.items()}
+    beside = levels | {name: _beyond(row) for name, row in controls.items()}
+    short = "; ".join(f"{name} teaches {quoted(row)}, {beside[name]}" for name, row in clean.items())
+    also = {name: f", {_beyond(row)}" for name, row in controls.items()}
+    parts = [f"{name} {quoted(row)}, {levels[name]}{also.get(name, '')}" for name, row in clean.items()]
+    notes = [_kept_note(name, results.sets, chance) for name in clean if name in KEEPS_LABELS and name not in controls]
+    if "lower" in strict.values():
         notes.append(
             "A result below chance means that the classifier learned more from what the image showed before it was "
             "moved, for which the new label is never right, than from the perturbation."
         )
-    return Claim("Relabelled images", text, verdict, " ".join(notes))
+    return Claim(
+        "Relabelled images",
+        f"On untouched images, {short}; this",
+        worst(verdicts) if verdicts else "open",
+        f"Clean accuracy after training on relabelled images: {'; '.join(parts)}.",
+        " ".join(notes),
+    )
 
 
 def paired(lineup: Lineup, ours: Member | None, other: Member | None) -> dict[float, tuple[Row, Row]]:
@@ -152,7 +220,7 @@ def judge(orders: list[Order], *, wanted: Order) -> Verdict:
 
 def worst(verdicts: list[Verdict]) -> Verdict:
     """The verdict on all of several: one that disagrees decides, then one that is open, then one in part."""
-    return max(verdicts, key=list(VERDICTS).index)
+    return max(verdicts, key=list(ENDINGS).index)
 
 
 def _difference(name: str, order: Order) -> str:
@@ -173,10 +241,43 @@ def _elsewhere(lineup: Lineup, pairs: dict[float, tuple[Row, Row]], ours: str, o
     )
 
 
-def _kept_note(sets: list[SetProperties], chance: float) -> str:
-    found = next((s for s in sets if s.name == "D_rand"), None)
+def _kept_note(name: str, sets: list[SetProperties], chance: float) -> str:
+    found = next((s for s in sets if s.name == name), None)
     kept = quoted(found.kept_label) if found else f"about {100 * chance:.3g} %"
     return (
-        f"D_rand draws its targets from all classes: {kept} of its images keep their label, and these can teach the "
-        "right answer without any perturbation, so D_rand alone is weak evidence."
+        f"{name} draws its targets from all classes: {kept} of its images keep their label, and these can teach the "
+        f"right answer without any perturbation, so {name} alone is weak evidence."
     )
+
+
+def _controls(measured: Measured) -> dict[str, ControlRow]:
+    """The leakage control of each set that has one."""
+    rows = measured.controls.rows if measured.controls else []
+    return {row.of: row for row in rows if row.of and row.variant == "leakage"}
+
+
+def _beside_control(ours: Row, control: ControlRow, chance: float) -> Verdict:
+    verdict = judge([_sign(control.beyond)], wanted="higher")
+    is_explained = control.clean.value - chance > (ours.accuracy - chance) / 2
+    return "partly" if verdict == "agrees" and is_explained else verdict
+
+
+def _sign(difference: Difference | None) -> Order:
+    if difference is None:
+        return "unclear"
+    if difference.low > 0:
+        return "higher"
+    return "lower" if difference.high < 0 else "unclear"
+
+
+def _beyond(control: ControlRow) -> str:
+    """In points, beside what the control teaches, which has no adversarial feature."""
+    difference = control.beyond
+    assert difference  # of every control
+    gap = between(difference.low, difference.high)
+    said = f"{percent(difference.value)} points ({gap}) beyond its leakage control's {quoted(control.clean)}"
+    return f"which cannot be told from its leakage control: {said}" if _sign(difference) == "unclear" else said
+
+
+def _overlap(order: Order) -> str:
+    return ", intervals that overlap" if order == "unclear" else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from notbugs import formats
+from notbugs.formats import percent, signed
 from notbugs.measure import OverSeeds
-from notbugs.report.wording import percent, signed
 from notbugs.study.compared import Comparison, Contrast, Of, SeedGroup, StudyPair
 
 ALPHA = 0.05
@@ -66,7 +67,7 @@ def between(over: OverSeeds) -> str:
     """The interval of a mean over two seeds or more, in per cent: `88.5 to 91.5`."""
     assert over.low is not None
     assert over.high is not None
-    return f"{percent(over.low)} to {percent(over.high)}"
+    return formats.between(over.low, over.high)
 
 
 def _differ(names: list[str]) -> str:

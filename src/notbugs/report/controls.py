@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from notbugs.formats import ball, percent, points
 from notbugs.measure import AttackUsed, Difference
 from notbugs.report.sections import Cell, Section, Table
-from notbugs.report.wording import NORMS, number, percent, quoted
+from notbugs.report.wording import quoted
 from notbugs.study.instruments.controls import ControlRow, ControlsMeasured
 from notbugs.study.instruments.gap import GapMeasured, GapPart
 
@@ -106,9 +107,9 @@ def _lost(part: GapPart) -> str:
 
 
 def _attack(attack: AttackUsed | None) -> str:
-    return f"{NORMS[attack.norm]} {number(attack.eps)}" if attack else "clean"
+    return ball(attack.norm, attack.eps) if attack else "clean"
 
 
 def _points(difference: Difference) -> str:
     """In percentage points, with the interval: `63.6 (57.5 to 68.8)`."""
-    return f"{percent(difference.value)} ({percent(difference.low)} to {percent(difference.high)})"
+    return points(difference.value, difference.low, difference.high)

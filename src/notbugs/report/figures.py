@@ -16,6 +16,7 @@ import vl_convert
 from markupsafe import Markup
 
 from notbugs.files import write_atomically, write_text
+from notbugs.formats import NORMS, number
 from notbugs.report import charts, paper
 from notbugs.report.leakage import histograms_caption, independent, means_caption
 from notbugs.report.lineup import Lineup, line_up
@@ -27,7 +28,6 @@ from notbugs.report.spectrum import spectrum
 from notbugs.report.tables import INTERVAL, attacks_said, measured_on, seed_of, tables
 from notbugs.report.transfer import FIGURES, says, scatter
 from notbugs.report.typeset import comma_separated, latex, markdown, md, tex
-from notbugs.report.wording import NORMS, number
 from notbugs.study.instruments.shares import SharesFound
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
@@ -37,6 +37,8 @@ WIDTHS = {"full": 528.0, "half": 258.0}
 """The width of the text, and of one of two figures beside each other."""
 HEIGHTS = {"full": 200, "half": 150}
 PPI = 400
+_GROUND = re.compile(r'<rect width="[\d.]+" height="[\d.]+" fill="white"')
+_BOX = re.compile(r'(<svg[^>]*? viewBox=)"[^"]*"')
 _SIZE = re.compile(r'(<svg[^>]*? width=)"([\d.]+)"([^>]*? height=)"([\d.]+)"')
 Draw = Callable[..., Markup | None]
 """From the `width` and the `height` of the plot, which axes and legends come on top of, to an SVG."""
@@ -142,7 +144,16 @@ def fitted(figure: PrintedFigure, width: str) -> Markup | None:
         if drawn is None or abs(_size(drawn)[0] - wanted) <= 1:
             break
         plot -= _size(drawn)[0] - wanted
-    return drawn
+    return drawn and _widened(drawn, wanted)
+
+
+def _widened(drawn: Markup, wanted: float) -> Markup:
+    """A drawing at exactly this width: one that is too narrow gets an edge, one that is too wide is made smaller."""
+    width, height = _size(drawn)
+    box = max(width, wanted)
+    resized = _SIZE.sub(rf'\g<1>"{wanted:g}"\g<3>"{height * wanted / box}"', str(drawn), count=1)
+    resized = _GROUND.sub('<rect width="100%" height="100%" fill="white"', resized, count=1)
+    return Markup(_BOX.sub(rf'\g<1>"0 0 {box:g} {height:g}"', resized, count=1))
 
 
 def write_picture(path: Path, drawn: Markup) -> None:

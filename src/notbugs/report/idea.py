@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from notbugs.formats import ball
 from notbugs.report.lineup import Lineup, Member
 from notbugs.report.pictures import MATCHED, png
 from notbugs.report.play import differences
 from notbugs.report.reading import Arrays
-from notbugs.report.wording import NORMS
 from notbugs.study.results import Row
 
 RELABELLED = ("D_rand_other", "D_det", "D_rand")
@@ -84,7 +84,7 @@ def _features(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Feature
     index = int(np.argmax(2 * moved + success))
     label = _short(classes, arrays["D.labels"][index])
     branches = [_branch(arrays, lineup, member, index, classes) for member in members if member]
-    attack = f"{NORMS[lineup.norm]} {lineup.radius:g}" if lineup.norm and lineup.radius else ""
+    attack = ball(lineup.norm, lineup.radius) if lineup.norm and lineup.radius else ""
     return Features(png(arrays["D"][index]), label, branches, attack)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from notbugs import formats
+from notbugs.formats import ball, between, percent
 from notbugs.measure.leakage import Leak
-from notbugs.measure.shares import GroupCarried, Mean
+from notbugs.measure.shares import GroupCarried
 from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.shares_charts import GROUPS, histograms, means
-from notbugs.report.wording import NORMS, percent, quoted
+from notbugs.report.wording import quoted
 from notbugs.study.instruments.leakage import LeakageFound
 from notbugs.study.instruments.shares import SharesFound, SharesRow
 
@@ -32,10 +34,10 @@ SHARES_TEXT = (
 def leakage_section(found: LeakageFound) -> Section:
     """The certificate, and both probes on every set."""
     held = found.certificate
-    ball = f"{NORMS[held.norm]} {held.eps:g}"
+    within = ball(held.norm, held.eps)
     certificate = (
         f"The linear model, trained at l2 {found.trained_eps:g}, is right on {quoted(held.accuracy)} of {held.n} test "
-        f"images, and provably so within {ball} on {quoted(held.certified)}; {quoted(held.kept)} keep their "
+        f"images, and provably so within {within} on {quoted(held.certified)}; {quoted(held.kept)} keep their "
         f"prediction there. Goh's first specification, gamma at least 0 for every feature, "
         f"{_says(held.gamma_at_least_0)}; the second, that 80 % keep their prediction, {_says(held.keeps_predictions)}."
     )
@@ -69,7 +71,7 @@ def shares_section(found: SharesFound) -> Section:
     rows = [line for row in found.rows for line in _lines(row)]
     caption = (
         "Carried (empty where it cannot be told), and images whose evidence of all classes is largest for the new and "
-        f"for the original class, in per cent; features sorted at {NORMS[found.norm]} {found.eps:g}; seed {found.seed}"
+        f"for the original class, in per cent; features sorted at {ball(found.norm, found.eps)}; seed {found.seed}"
     )
     return Section(
         "shares",
@@ -88,8 +90,7 @@ def _says(verdict: str) -> str:
 
 def _leak(leak: Leak, finding: str) -> list[Cell]:
     low, high = leak.shuffled
-    shuffled = f"{percent(low)} to {percent(high)}"
-    return [leak.accuracy, percent(leak.chance), shuffled, leak.fitted, finding]
+    return [leak.accuracy, percent(leak.chance), between(low, high), leak.fitted, finding]
 
 
 def _lines(row: SharesRow) -> Iterator[list[Cell]]:
@@ -103,10 +104,6 @@ def _lines(row: SharesRow) -> Iterator[list[Cell]]:
                 row.name, seen_by, f"{label}, {group.features:.3g} a class", group.new.carried,
                 group.original.carried, group.new_wins, group.original_wins,
             ]  # fmt: skip
-
-
-def _carried(mean: Mean) -> str:
-    return f"{percent(mean.value)} ({percent(mean.low)} to {percent(mean.high)})"
 
 
 def _figures(found: SharesFound) -> Iterator[Figure]:
@@ -152,7 +149,8 @@ def _reading(found: SharesFound) -> Iterator[str]:
     """For every set, by the first classifier that is not its source: what its two groups of features carry."""
     for name, row in independent(found).items():
         parts = [
-            f"{label} features carry {_carried(new)} % of the new class and {_carried(original)} % of the original one"
+            f"{label} features carry {formats.quoted(new)} of the new class and {formats.quoted(original)} of the "
+            "original one"
             for key, label in GROUPS.items()
             if (group := getattr(row.found, key))
             and (new := group.new.carried)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from notbugs.report.wording import duration
+from notbugs.formats import duration
 from notbugs.study.results import Proportion, SetProperties, Spread
 
 Value = str | int | Proportion | Spread | None

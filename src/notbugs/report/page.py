@@ -7,12 +7,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from notbugs import formats
 from notbugs._version import __version__
 from notbugs.files import csp_hash
 from notbugs.report import charts, paper, wording
-from notbugs.report.answer import answer
 from notbugs.report.cautions import cautions
-from notbugs.report.claims import findings
+from notbugs.report.claims import claims
 from notbugs.report.expected import expected_section
 from notbugs.report.idea import idea
 from notbugs.report.instruments import instruments
@@ -47,8 +47,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         results=results,
         study=results.study,
         lineup=lineup,
-        answer=answer(lineup, results.instruments, len(classes)) if classes else [],
-        findings=findings(lineup, results.sets, len(classes)) if classes else [],
+        claims=claims(lineup, results, len(classes)) if classes else [],
         cautions=cautions(results, lineup),
         bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],
         curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],
@@ -105,9 +104,9 @@ def environment() -> Environment:
     )
     made.filters |= {
         "sets": wording.sets,
-        "percent": wording.percent,
-        "number": wording.number,
-        "duration": wording.duration,
+        "percent": formats.percent,
+        "number": formats.number,
+        "duration": formats.duration,
         "date": wording.date,
         "shown": shown,
     }
@@ -141,6 +140,6 @@ def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
         ("Architecture", flat(study.architecture)),
         ("Machine and time", machine),
         ("Versions", dict(study.versions)),
-        ("Stages", {stage.name: wording.duration(stage.seconds) for stage in study.stages}),
+        ("Stages", {stage.name: formats.duration(stage.seconds) for stage in study.stages}),
         ("Checkpoints (SHA-256)", dict(study.classifiers)),
     ]

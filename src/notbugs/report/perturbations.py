@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from notbugs.formats import number
 from notbugs.measure import FilterAccuracy
 from notbugs.report.sections import Cell, Section, Table
-from notbugs.report.wording import number, quoted
+from notbugs.report.wording import quoted
 from notbugs.study.instruments.corruptions import CorruptionResult
 from notbugs.study.instruments.spatial import SpatialResult
 

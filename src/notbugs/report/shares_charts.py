@@ -8,9 +8,9 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
+from notbugs.formats import percent
 from notbugs.measure.shares import BINS, Carried, GroupCarried
 from notbugs.report.charts import INK, MUTED, Look, to_svg
-from notbugs.report.wording import percent
 from notbugs.study.instruments.shares import SharesRow
 
 GROUPS = {"robust": "robust", "nonrobust": "non-robust"}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from notbugs.formats import NORMS, number, percent
 from notbugs.measure import AttackUsed
 from notbugs.report import paper
 from notbugs.report.instruments import instruments
@@ -14,7 +15,7 @@ from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import Value, measures
 from notbugs.report.sections import Cell, Share, Table
 from notbugs.report.typeset import fields
-from notbugs.report.wording import NORMS, class_names, number, percent
+from notbugs.report.wording import class_names
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
 
 INTERVAL = "95\u00a0% Wilson intervals over images"
@@ -178,7 +179,7 @@ def _theory(results: Results) -> NamedTable:
 
 
 def _share(row: Row | None) -> Proportion | None:
-    return Proportion(value=row.accuracy, low=row.low, high=row.high, n=row.n) if row else None
+    return row.share if row else None
 
 
 def _median(value: Value) -> Cell:

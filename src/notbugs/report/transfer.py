@@ -8,12 +8,12 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
+from notbugs.formats import NORMS
 from notbugs.measure import Correlation, Proportion
 from notbugs.measure.transfer import Kind
 from notbugs.report import paper
 from notbugs.report.charts import INK, PAGE, SERIES, Look, legend, percent_axis, to_svg
 from notbugs.report.sections import Cell, Figure, Section, Table
-from notbugs.report.wording import NORMS
 from notbugs.study.instruments.transfer import TransferFound
 
 OURS, THEIRS = "this run", f"the paper ({paper.SETTING})"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from notbugs.formats import ball, points
 from notbugs.measure import PairedTest, Sign
 from notbugs.report.sections import Cell, Section, Table
-from notbugs.report.wording import NORMS, number, percent, quoted
+from notbugs.report.wording import quoted
 from notbugs.study.instruments.trust import TrustedRow, TrustMeasured
 
 TEXT = (
@@ -20,9 +21,9 @@ TEXT = (
 def trust_section(measured: TrustMeasured) -> Section:
     """The attacks side by side, the paired tests, and every sign that is shown."""
     attack = measured.rows[0].pgd.attack
-    ball = f"{NORMS[attack.norm]} {number(attack.eps)}" if attack else ""
+    where = ball(attack.norm, attack.eps) if attack else ""
     columns = ("classifier", "clean", "PGD", "stronger PGD", "AutoAttack", "all of them")
-    attacks = Table(f"At {ball}, {measured.n} test images.", columns, [_cells(row) for row in measured.rows])
+    attacks = Table(f"At {where}, {measured.n} test images.", columns, [_cells(row) for row in measured.rows])
     tests = Table(
         "Against the standard classifier on the same images: difference in points, with its interval, and p of "
         "McNemar's exact test.",
@@ -45,8 +46,7 @@ def _cells(row: TrustedRow) -> list[Cell]:
 
 
 def _test(test: PairedTest) -> list[Cell]:
-    points = f"{percent(test.difference)} ({percent(test.low)} to {percent(test.high)})"
-    return [points, f"{test.p_value:.2g}"]
+    return [points(test.difference, test.low, test.high), f"{test.p_value:.2g}"]
 
 
 def _reading(measured: TrustMeasured) -> Iterator[str]:

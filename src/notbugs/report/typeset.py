@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from notbugs.formats import number, percent, quoted
 from notbugs.report.sections import Cell, Share, Table
-from notbugs.report.wording import number, percent
 
 LETTER, BETWEEN, ROOM = 4.5, 8.0, 397.0
 """Points: a letter of `small` text, about; the space between columns; and the width of the text.
@@ -148,7 +148,7 @@ def _tex_cell(cell: Cell) -> str:
 
 def _shown(cell: Cell) -> str:
     if isinstance(cell, Share):
-        return f"{percent(cell.value)} ({percent(cell.low)} to {percent(cell.high)})"
+        return quoted(cell, "")
     if cell is None:
         return ""
     if isinstance(cell, bool):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from notbugs.formats import ball
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.spectrum import spectrum
-from notbugs.report.wording import NORMS, class_name
+from notbugs.report.wording import class_name
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
 
 SHOWN = 10
@@ -39,13 +40,13 @@ def _figure(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Figure:
         "upwards, with 95\u00a0% intervals. Below the line, what the feature says is turned round. A mark "
         "under the pointer tells its numbers; the tables below have them all."
     )
-    return Figure(caption, [spectrum(of.spectrum, f"{NORMS[of.norm]} {of.eps:g}", classes=classes)])
+    return Figure(caption, [spectrum(of.spectrum, ball(of.norm, of.eps), classes=classes)])
 
 
 def _text(of: UsefulnessSummary, test_set: str) -> str:
     found = f"a search of {of.attack.steps} steps, an upper bound" if of.attack else "a formula, a lower bound"
     return (
-        f"Usefulness rho = E[y f(x)] and robust usefulness gamma = E[min y f(x + d)], {NORMS[of.norm]} {of.eps:g}, of "
+        f"Usefulness rho = E[y f(x)] and robust usefulness gamma = E[min y f(x + d)], {ball(of.norm, of.eps)}, of "
         f"standardised features ({of.features}), one class against all others: rho on {of.n} {test_set} images, gamma "
         f"by {found}, on {of.n_searched} of them; seed {of.seed}. A feature is robust if, for some class, gamma is "
         "above 0; non-robust if it is useful, and gamma is below 0 for every class for which it is. Intervals of "

@@ -9,34 +9,16 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from notbugs.progress import duration as duration
-from notbugs.study.results import Proportion, Row
+from notbugs import formats
+from notbugs.formats import Interval
+from notbugs.study.results import Row
 
-NORMS = {"l2": "l2", "linf": "l-inf"}
 _NAMES = re.compile(r"\bD_(R|NR|rand|det)(_other)?\b")
 
 
-def percent(share: float) -> str:
-    """A share in [0, 1] as a percentage with one decimal, without the sign: 0.9 is `90.0`."""
-    return f"{round(100 * share, 1) + 0.0:.1f}"  # + 0.0: there is no -0.0
-
-
-def signed(difference: float) -> str:
-    """A difference of shares in points, with its sign: 0.012 is `+1.2`."""
-    return f"{100 * difference:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
-
-
-def quoted(measured: Row | Proportion) -> str:
-    """A proportion in a sentence, with its 95 % interval: `90.0 % (86.5 to 92.7)`."""
-    value = measured.accuracy if isinstance(measured, Row) else measured.value
-    return f"{percent(value)}\u00a0% ({percent(measured.low)} to {percent(measured.high)})"
-
-
-def number(value: float) -> str:
-    """A number for a table: whole ones with separated thousands, others with four significant digits."""
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.4g}"
+def quoted(measured: Row | Interval) -> str:
+    """A proportion in a sentence, with its 95 % interval: `90.0\u00a0% (86.5 to 92.7)`."""
+    return formats.quoted(measured.share if isinstance(measured, Row) else measured, "\u00a0%")
 
 
 def class_names(classes: Any) -> list[str]:

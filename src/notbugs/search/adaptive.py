@@ -49,19 +49,28 @@ def replaced_backward(
         the substitute.
     """
     module = networks.find_module(networks.unwrapped(classifier.network), layer, "layer")
+    approximations: list[Tensor] = []
 
-    def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> Tensor | None:
+    def before(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if torch.is_grad_enabled():  # of a copy: the layer may change its input in place
+            approximations.append(substitute(networks.snapshot(networks.first_input(inputs, named))))
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> Tensor | None:
         if not torch.is_grad_enabled():
             return None
-        approximated = substitute(networks.first_input(inputs, named))
+        approximated = approximations.pop()
         _check_same_shape(layer, output, approximated)
         return _Replaced.apply(output.detach(), approximated.to(output.dtype))
 
-    handle = module.register_forward_hook(hook, with_kwargs=True)
+    handles = [
+        module.register_forward_pre_hook(before, with_kwargs=True),
+        module.register_forward_hook(after, with_kwargs=True),
+    ]
     try:
         yield classifier
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 class _Replaced(torch.autograd.Function):

@@ -10,7 +10,8 @@ import torch
 
 from notbugs.classifier import Classifier
 from notbugs.errors import must
-from notbugs.search.loop import Found, search
+from notbugs.search.fake_relu import fake_relu_features
+from notbugs.search.loop import Found, Objective, search
 from notbugs.search.objectives import away_from, matching, smallest, towards
 from notbugs.search.quasi_newton import QuasiNewton
 from notbugs.search.steps import Schedule, Shrinking, Steps
@@ -104,6 +105,7 @@ def match_features(
     schedule: Steps | None = None,
     *,
     threat: Threat = L2(math.inf),  # noqa: B008  frozen
+    fake_relu: bool | str = False,
 ) -> Found:
     """Move `start` until its features equal those of `target` (the paper, section 3.1 and equation 6).
 
@@ -117,17 +119,30 @@ def match_features(
         `fast_matching` by default; `PAPER_MATCHING` is the paper's.
     threat : Threat
         A bound around `start`; free by default, as in the paper.
+    fake_relu : bool or str
+        Whether gradients pass the last ReLU before the features unchanged, so that units that are off get one, too,
+        as in the authors' library; or the name of the `nn.ReLU` that they pass so. See `search.fake_relu`.
 
     Returns
     -------
     Found
         `loss` and `score` are ||g(x) - g(target)|| / ||g(target)||.
-    """
 
+    Raises
+    ------
+    InputError
+        If `fake_relu` is asked for and there is no such ReLU.
+    """
     with classifier.evaluating():
         with torch.no_grad():
             features = classifier.features(target)
-        return search(matching(classifier), start, (features,), threat, schedule or fast_matching(start.shape[1:]))
+        objective = matching_objective(classifier, start, fake_relu)
+        return search(objective, start, (features,), threat, schedule or fast_matching(start.shape[1:]))
+
+
+def matching_objective(classifier: Classifier, images: Batch, fake_relu: bool | str = False) -> Objective:
+    """What `match_features` descends, for a classifier in evaluation mode; `images` are some that it takes."""
+    return matching(classifier, fake_relu_features(classifier, images, fake_relu) if fake_relu else None)
 
 
 def minimum_norm(

@@ -7,7 +7,7 @@ floating point where a classifier is confident, and the search would stand still
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -104,12 +104,16 @@ def towards_alone(classifier: Classifier, others: Sequence[Classifier]) -> Objec
     return objective
 
 
-def matching(classifier: Classifier) -> Objective:
-    """From target features: descend ||g(x) - target|| / ||target|| (the paper, equation 6, divided by a constant)."""
+def matching(classifier: Classifier, features: Callable[[Batch], Features] | None = None) -> Objective:
+    """From target features: descend ||g(x) - target|| / ||target|| (the paper, equation 6, divided by a constant).
+
+    `features` takes the place of the classifier's own: the same with another gradient.
+    """
+    g = features or classifier.features
 
     def objective(images: Batch, target: Features) -> tuple[PerSample, PerSample]:
         scale = target.norm(dim=1).clamp_min(torch.finfo(target.dtype).tiny)
-        loss = l2_norm(classifier.features(images) - target) / scale
+        loss = l2_norm(g(images) - target) / scale
         return loss, loss.detach()
 
     return objective

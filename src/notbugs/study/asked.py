@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from notbugs.data import CORRUPTIONS
 from notbugs.errors import check_choice
 from notbugs.measure.autoattack import AttackName, require_autoattack
-from notbugs.measure.statistics import scipy_stats
 from notbugs.study.sections import Architecture
 from notbugs.threat import Norm
 
@@ -202,8 +201,6 @@ class Instruments(_Asked):
 
     @model_validator(mode="after")
     def _check_libraries(self) -> Instruments:
-        if self.wanted("trust") or self.wanted("transfer"):
-            scipy_stats()
         if self.wanted("trust") and self.trust.autoattack:
             require_autoattack()
         return self

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from notbugs.errors import InputError, must
 from notbugs.files import only_writer, sha256, write_json, write_text
+from notbugs.formats import compact
 from notbugs.measure import Accuracy
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
@@ -182,5 +183,4 @@ def audit_table(found: Audit) -> Table:
 
 
 def _cell(found: Accuracy) -> str:
-    share = found.share
-    return f"{share.value:.1%}\n{100 * share.low:.1f}-{100 * share.high:.1f}"
+    return compact(found.share, "%\n")

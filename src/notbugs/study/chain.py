@@ -141,8 +141,7 @@ class _Study:
         def work(path: Path, progress: Progress) -> ConstructedSet:
             how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
             if plan.targets is None:
-                schedule = self.recipe.matching.schedule(self.data.train.shape)
-                return robustify(source, self.data, path, schedule=schedule, **how)
+                return robustify(source, self.data, path, **self.recipe.matching.how(self.data.train.shape), **how)
             asked = self.recipe.relabelling
             how |= {"threat": asked.threat, "schedule": asked.schedule}
             return relabel(source, self.data, path, targets=plan.targets, **how)
@@ -171,7 +170,9 @@ class _Study:
             source=plan.source,
             targets=plan.targets,
             n=len(built),
-            settings={key: request[key] for key in ("objective", "threat", "schedule", "seed")},
+            settings={
+                key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
+            },
             seconds=built.manifest["seconds"],
             **self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)),
         )

@@ -16,7 +16,6 @@ from torch import Tensor
 from notbugs.errors import InputError, must
 from notbugs.files import only_writer, write_text
 from notbugs.measure import Outcome, Proportion, holm, over_seeds, paired, welch
-from notbugs.measure.statistics import scipy_stats
 from notbugs.study.compared import (
     ComparedStudy,
     Comparison,
@@ -55,15 +54,14 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Comparison:
     Raises
     ------
     InputError
-        Before anything is written: if there are fewer than two studies, one is given twice or is not finished, a file
-        is damaged, or SciPy is not installed.
+        Before anything is written: if there are fewer than two studies, one is given twice or is not finished, or a
+        file is damaged.
     """
     if len(folders) < 2:
         raise must("studies", "be two or more", [str(folder) for folder in folders])
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise must("studies", "be different folders", [str(folder) for folder in folders])
     check_writable(out)
-    scipy_stats()
     with console.stage(f"compare {len(folders)} studies") as progress:
         studies = []
         for number, folder in enumerate(folders, 1):

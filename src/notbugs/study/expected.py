@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from notbugs.measure import Proportion
+from notbugs.formats import between
 from notbugs.study.recipe import Expected, Recipe
 from notbugs.study.results import AgainstExpected, Expectations, Row
 
@@ -45,15 +45,15 @@ def expected_lines(found: Expectations) -> Iterator[str]:
         if item.verdict == "outside":
             attack = f"at radius {item.radius:g}" if item.radius else "clean"
             yield (
-                f"Outside: {item.classifier} {attack} {item.found.value:.1%} ({item.found.low:.1%} to "
-                f"{item.found.high:.1%}), expected {item.low:.1%} to {item.high:.1%} ({item.source})."
+                f"Outside: {item.classifier} {attack} {item.found}, expected {between(item.low, item.high)}% "
+                f"({item.source})."
             )
 
 
 def _against(asked: Expected, row: Row) -> AgainstExpected:
     return AgainstExpected(
         **asked.model_dump(),
-        found=Proportion(value=row.accuracy, low=row.low, high=row.high, n=row.n),
+        found=row.share,
         verdict=_verdict(asked, row),
     )
 

@@ -13,7 +13,8 @@ from notbugs.construct.builder import ready_for
 from notbugs.data import Data
 from notbugs.files import write_tensors
 from notbugs.progress import Progress
-from notbugs.search.objectives import matching, towards
+from notbugs.search.attacks import matching_objective
+from notbugs.search.objectives import towards
 from notbugs.search.steps import Shrinking
 from notbugs.search.watch import frames
 from notbugs.seeds import generator
@@ -99,7 +100,8 @@ def _way(lab: Lab, plan: SetPlan, index: Tensor) -> Tensors:
         if built.is_matched:
             with torch.no_grad():
                 goals = fast.features(_target(lab, built, index).to(fast.device))
-            objective, ball = matching(fast), L2(math.inf)
+            fake = lab.recipe.matching.fake_relu
+            objective, ball = matching_objective(fast, start.to(fast.device), fake), L2(math.inf)
         else:
             objective, goals, ball = towards(fast), labels.to(fast.device), asked.threat
         met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)

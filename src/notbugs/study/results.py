@@ -40,6 +40,11 @@ class Row(_Model):
     n: int = Field(ge=1)
     seed: int
 
+    @property
+    def share(self) -> Proportion:
+        """The accuracy with its interval, as one."""
+        return Proportion(value=self.accuracy, low=self.low, high=self.high, n=self.n)
+
 
 class SetProperties(_Model):
     """One constructed set with its measured properties.

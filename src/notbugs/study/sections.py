@@ -17,6 +17,7 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import must
 from notbugs.models import Blueprint, build, load_classifier
+from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
 from notbugs.search import QuasiNewton, Schedule, Shrinking, Steps, fast_matching, fast_relabelling
 from notbugs.search.steps import Decay
@@ -149,6 +150,9 @@ class Model(_Section):
     std: tuple[float, ...] | None = Field(None, description="Of the normalisation, per channel.")
     head: str | None = Field(None, description="The module whose inputs are the features; the last linear layer.")
     output: str = Field("auto", description="Which of the network's outputs are the logits: a name or a number.")
+    outputs_are: OutputsAre = Field(
+        "auto", description="What they are: logits, or probabilities (of a softmax or sigmoid); auto recognises them."
+    )
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
@@ -162,6 +166,7 @@ class Model(_Section):
             std=self.std,
             head=self.head,
             output=int(self.output) if self.output.isdigit() else self.output,
+            outputs_are=self.outputs_are,
             precision=None if source.precision == "auto" else source.precision,
             device=find_device(source.device),
             **self.options,  # pyrefly: ignore
@@ -190,6 +195,10 @@ class Matching(_Section):
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
     decay: Decay = Field("constant", description="How the step falls to 0, of the gradient method.")
+    fake_relu: bool | str = Field(
+        False,
+        description="Gradients pass the last ReLU unchanged, or the one of this name, as in the authors' library.",
+    )
 
     @model_validator(mode="after")
     def _check_method(self) -> Matching:
@@ -203,6 +212,10 @@ class Matching(_Section):
         if self.method == "quasi-newton":
             return QuasiNewton(self.steps, length)
         return Schedule(self.steps, length, self.momentum, self.decay)
+
+    def how(self, shape: Sequence[int]) -> dict[str, Any]:
+        """The search as `robustify` takes it, for images of `shape`."""
+        return {"schedule": self.schedule(shape), "fake_relu": self.fake_relu}
 
 
 class Relabelling(_Section):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from notbugs.errors import check_count
-from notbugs.measure.statistics import scipy_stats
 from notbugs.study.recipe import Recipe
 
 
@@ -17,10 +16,9 @@ def with_seeds(recipe: Recipe, count: int, out: Path) -> dict[Path, Recipe]:
     Raises
     ------
     InputError
-        If `count` is below 1, or there are several and SciPy, which their comparison needs, is not installed.
+        If `count` is below 1.
     """
     if check_count("seeds", count) == 1:
         return {out: recipe}
-    scipy_stats()
     seeds = range(recipe.seed, recipe.seed + count)
     return {out / f"seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}

@@ -156,7 +156,7 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
             return mislabel(source, data, out, **how)
         how |= {"seed": job.seed, "start": job.start}
         if (targets := KINDS[kind]) is None:
-            return robustify(source, data, out, schedule=job.matching.schedule(data.train.shape), **how)
+            return robustify(source, data, out, **job.matching.how(data.train.shape), **how)
         asked = job.relabelling
         return relabel(source, data, out, targets=targets, threat=asked.threat, schedule=asked.schedule, **how)
 

@@ -11,8 +11,9 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
+from notbugs.formats import compact, duration
 from notbugs.measure import Proportion
-from notbugs.progress import duration, packed
+from notbugs.progress import packed
 from notbugs.study.plan import STAGE_NAMES
 from notbugs.study.status import PLANS, Status, UnderWay
 
@@ -123,7 +124,7 @@ def _accuracies(found: Status) -> Table:
     heads = list(dict.fromkeys(item.under for items in found.accuracies.values() for item in items))
     made = _table("accuracy (%)", *heads)
     for name, items in found.accuracies.items():
-        at = {item.under: _share(item.share) for item in items}
+        at = {item.under: compact(item.share) for item in items}
         made.add_row(name, *(at.get(head, "") for head in heads))
     return made
 
@@ -132,7 +133,7 @@ def _sets(found: Status) -> Table:
     """A row a set: success on its source and on another classifier, per cent; medians of distances and of the loss."""
     made = _table("success (%)", "source", "another", "l2", "l-inf", "loss")
     for name, value in found.sets.items():
-        shares = [_share(Proportion(**value[f"success_{on}"])) for on in ("source", "independent")]
+        shares = [compact(Proportion(**value[f"success_{on}"])) for on in ("source", "independent")]
         medians = [f"{value[of]['median']:{how}}" if value[of] else "" for of, how in MEDIANS.items()]
         made.add_row(name, *shares, *medians)
     return made
@@ -142,8 +143,3 @@ def _table(*heads: str) -> Table:
     made = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     made.columns[0].no_wrap = True
     return made
-
-
-def _share(of: Proportion) -> str:
-    """Breaks before the interval, and nowhere else, where there is no room."""
-    return f"{100 * of.value:.1f} {100 * of.low:.1f}-{100 * of.high:.1f}"

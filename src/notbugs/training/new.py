@@ -9,6 +9,7 @@ import torch
 from notbugs.classifier import Classifier, Precision, default_device
 from notbugs.data import Data
 from notbugs.models import build
+from notbugs.models.layout import to_channels_last
 from notbugs.models.whitening import Whitening
 from notbugs.models.zoo import normalisation
 from notbugs.seeds import seeded
@@ -53,7 +54,7 @@ def new_classifier(
         network = build(architecture, channels=channels, classes=len(data.classes), size=(height, width), **options)
     published = normalisation(architecture) if options.get("pretrained") else None
     mean, std = published or data.channel_statistics
-    classifier = Classifier(network, mean=mean, std=std, precision=precision)
+    classifier = to_channels_last(Classifier(network, mean=mean, std=std, precision=precision), data.train.shape)
     for module in classifier.modules():
         if isinstance(module, Whitening):
             images, _ = data.train.sample(WHITENED, seed, "whitening").batch(slice(None))

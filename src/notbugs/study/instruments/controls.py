@@ -146,7 +146,7 @@ def _again(lab: Lab, asked: Controls, name: str, variant: Again, source: str) ->
         seed = derive(lab.seed, "set", name)
         how: dict[str, Any] = {**recipe.storage.model_dump(), "start": start, "seed": seed, "progress": progress}
         if targets is None:
-            return robustify(classifier, lab.data, path, schedule=recipe.matching.schedule(lab.data.train.shape), **how)
+            return robustify(classifier, lab.data, path, **recipe.matching.how(lab.data.train.shape), **how)
         schedule = recipe.relabelling.schedule
         if variant == "linf" and isinstance(schedule, Schedule):  # lengths of steps are in the norm of the ball
             schedule = fast_relabelling(threat, schedule.steps)

@@ -82,8 +82,8 @@ def _transformed(lab: Lab, test: Images) -> ConstructedSet:
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         how: dict[str, Any] = {**lab.recipe.storage.model_dump(), "progress": progress}
-        schedule, seed = lab.recipe.matching.schedule(test.shape), derive(lab.seed, "set", "D_R_test")
-        return robustify(lab.classifier("robust"), data, path, schedule=schedule, seed=seed, **how)
+        how |= {"seed": derive(lab.seed, "set", "D_R_test"), **lab.recipe.matching.how(test.shape)}
+        return robustify(lab.classifier("robust"), data, path, **how)
 
     return lab.build("D_R_test", work)
 

@@ -1,0 +1,79 @@
+"""How numbers are written: on pages, in tables, in terminals and in LaTeX."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+NORMS = {"l2": "l2", "linf": "l-inf"}
+
+
+@runtime_checkable
+class Interval(Protocol):
+    """A value with its 95 % interval."""
+
+    @property
+    def value(self) -> float:
+        """What was measured."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """Its lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Its upper end."""
+        ...
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as a percentage with one decimal, without the sign: 0.9 is `90.0`."""
+    return f"{round(100 * share, 1) + 0.0:.1f}"  # + 0.0: there is no -0.0
+
+
+def between(low: float, high: float) -> str:
+    """The ends of an interval of shares, in per cent: `86.5 to 92.7`."""
+    return f"{percent(low)} to {percent(high)}"
+
+
+def quoted(found: Interval, sign: str = "%") -> str:
+    """A share with its interval: `90.0% (86.5 to 92.7)`; `sign` follows the value, none where a heading has it."""
+    return f"{percent(found.value)}{sign} ({between(found.low, found.high)})"
+
+
+def compact(found: Interval, gap: str = " ") -> str:
+    """The same for the narrow columns of a terminal: `90.0 86.5-92.7`, which breaks at `gap` and nowhere else."""
+    return f"{percent(found.value)}{gap}{percent(found.low)}-{percent(found.high)}"
+
+
+def points(value: float, low: float, high: float) -> str:
+    """A difference of shares in percentage points, with its interval: `63.6 (57.5 to 68.8)`."""
+    return f"{percent(value)} ({between(low, high)})"
+
+
+def signed(difference: float, minus: str = "\u2212") -> str:
+    """A difference of shares in points, with its sign: 0.012 is `+1.2`."""
+    return f"{100 * difference:+.1f}".replace("-0.0", "+0.0").replace("-", minus)
+
+
+def number(value: float) -> str:
+    """A number for a table: whole ones with separated thousands, others with four significant digits."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def ball(norm: str, eps: float) -> str:
+    """A threat model by its norm and radius in pixel units: `l2 0.25`, `l-inf 0.03137`."""
+    return f"{NORMS[norm]} {eps:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a reader: `0.4 s`, `12 s`, `3 min 5 s`, `1 h 2 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,165 @@
+"""What to report where a class is rare, and a high accuracy says little: balanced accuracy, the area under ROC."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import scipy
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from notbugs.classifier import Classifier
+from notbugs.data import Images
+from notbugs.errors import InputError, check_count
+from notbugs.formats import quoted
+from notbugs.measure.statistics import Z95, Proportion
+from notbugs.models.forms import ready
+from notbugs.progress import Progress, silent
+from notbugs.search import fast_relabelling, search
+from notbugs.search.fit import check_fits
+from notbugs.search.objectives import away_from, margin
+from notbugs.threat import Threat
+
+HALF = 0.5
+"""Share of the largest class above which balanced accuracy stands beside accuracy."""
+RARE = 0.2
+"""Share of the smaller of two classes below which the area under ROC stands beside both."""
+
+
+class Area(BaseModel):
+    """Area under the ROC curve: how often a positive image gets a larger logit than a negative one, ties half.
+
+    The interval is Newcombe's (2006, method 5): the areas whose standard error, by Hanley and McNeil with exponential
+    scores, puts the one found within 1.96 of them. It has a width at 0 and 1, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    positives: int = Field(ge=1)
+    negatives: int = Field(ge=1)
+
+    def __str__(self) -> str:
+        return f"AUC {quoted(self)}"
+
+    @classmethod
+    def of(cls, scores: Tensor, labels: Tensor) -> Area:
+        """From scores, shape (n,), and labels 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If all labels are the same.
+        """
+        positive, negative = scores[labels == 1].double(), scores[labels == 0].double()
+        m, n = len(positive), len(negative)
+        if not m or not n:
+            raise InputError("An area under ROC needs images with the label and images without. Take more images.")
+        wins = float(scipy.stats.mannwhitneyu(positive.numpy(), negative.numpy()).statistic)
+        value = wins / (m * n)
+        return cls(value=value, low=_end(value, m, n, 0.0), high=_end(value, m, n, 1.0), positives=m, negatives=n)
+
+
+def _end(value: float, m: int, n: int, limit: float) -> float:
+    """The end of the interval that lies towards `limit`, 0 or 1."""
+
+    def beyond(area: float) -> float:
+        """Negative inside the interval."""
+        mean = (m + n) / 2 - 1
+        spread = area * (1 - area) * (1 + mean * (1 - area) / (2 - area) + mean * area / (1 + area)) / (m * n)
+        return abs(area - value) - Z95 * math.sqrt(spread)
+
+    if value == limit:
+        return limit
+    inside, outside = value, limit
+    for _ in range(60):  # halves the gap each time
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if beyond(middle) <= 0 else (inside, middle)
+    return inside
+
+
+def is_unbalanced(labels: Tensor) -> bool:
+    """Whether the largest class has over half of the images."""
+    return float(torch.bincount(labels).max()) > HALF * len(labels)
+
+
+def is_rare(labels: Tensor) -> bool:
+    """Whether labels are 0 and 1, and one of the two has less than a fifth of the images, and some."""
+    share = labels.double().mean()
+    return int(labels.max()) <= 1 and 0 < float(torch.minimum(share, 1 - share)) < RARE
+
+
+def balanced(hits: Tensor, labels: Tensor) -> Proportion:
+    """The mean over classes of the share of hits in each, every class counting the same.
+
+    Parameters
+    ----------
+    hits, labels : Tensor
+        Shape (n,): bool, and classes; those without an image are left out.
+
+    Returns
+    -------
+    Proportion
+        With the 95 % interval of a mean of independent proportions made from each one's Wilson interval (Zou & Donner
+        2008, the method of variance estimates recovery). `n` counts all images.
+    """
+    shares = [Proportion.of(hits[labels == label]) for label in labels.unique().tolist()]
+    value = sum(share.value for share in shares) / len(shares)
+    below = math.hypot(*(share.value - share.low for share in shares)) / len(shares)
+    above = math.hypot(*(share.high - share.value for share in shares)) / len(shares)
+    return Proportion(value=value, low=max(0.0, value - below), high=min(1.0, value + above), n=len(hits))
+
+
+def areas(
+    classifier: Classifier,
+    images: Images,
+    threats: Sequence[Threat] = (),
+    *,
+    steps: int = 20,
+    batch: int = 250,
+    progress: Progress = silent,
+) -> list[Area]:
+    """The area under ROC of a binary classifier: clean, then under attack at every radius.
+
+    Under attack every image has the worst logit that the search found: the smallest of an image with label 1, the
+    largest of one with label 0. So it is the area when all images are attacked, and an upper bound of the least one.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Of two classes; the score is the logit of class 1 less that of class 0.
+    images : Images
+        With labels 0 and 1, both of them.
+    threats : sequence of Threat
+        In rising order, of one norm. What is found at a radius is valid at larger ones.
+    steps : int
+        Of PGD from the image, with steps that fall from 2 eps to 0.
+
+    Raises
+    ------
+    InputError
+        If the classifier does not fit two classes, or there is but one label.
+    """
+    check_count("steps", steps)
+    check_fits(classifier, images, 2)
+    balls: list[Threat | None] = [None, *threats]
+    fast = ready(classifier, images.shape, batch=batch)[0] if threats else classifier
+    margins = torch.full((len(images),), math.inf)
+    found = []
+    for ball in balls:
+        for first in range(0, len(images), batch):
+            part = slice(first, first + batch)
+            inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
+            if ball and ball.eps:
+                with fast.evaluating():
+                    inputs = search(away_from(fast), inputs, (labels,), ball, fast_relabelling(ball, steps)).images
+            with torch.no_grad(), classifier.evaluating("fp32"):
+                worst = margin(classifier(inputs), labels).cpu()
+            margins[part] = torch.minimum(margins[part], worst)
+            progress(len(images) * len(found) + first + len(worst), len(images) * len(balls))
+        found.append(Area.of(margins * (2 * images.labels.cpu() - 1), images.labels.cpu()))
+    return found

@@ -1,0 +1,85 @@
+"""Balanced accuracy and areas under ROC: known answers, coverage of intervals, the area under attack."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import pytest
+import torch
+from torch import nn
+
+from notbugs import L2, Classifier, Images, InputError
+from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
+from notbugs.seeds import generator
+
+
+def test_areas_of_a_few_scores():
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    assert Area.of(torch.tensor([1.0, 2, 3, 4, 5]), labels).value == 1
+    assert Area.of(torch.tensor([4.0, 2, 3, 3, 1]), labels).value == pytest.approx(1.5 / 6)  # 3 beats 2 and ties with 3
+    assert Area.of(torch.zeros(5), labels).value == 0.5
+    with pytest.raises(InputError, match="images with the label and images without"):
+        Area.of(torch.zeros(5), labels * 0)
+
+
+def test_the_interval_of_an_area():
+    """Its ends solve the equation that defines it, it has a width at 1, and turns round with the scores."""
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    scores = torch.randn(40, generator=generator(0)) + labels
+    found = Area.of(scores, labels)
+    for end in (found.low, found.high):
+        first, second = end / (2 - end) - end**2, 2 * end**2 / (1 + end) - end**2
+        variance = (end * (1 - end) + 19 * first + 19 * second) / 300  # m - 1 and n - 1 at their mean, 19
+        assert abs(found.value - end) == pytest.approx(1.959964 * math.sqrt(variance), abs=1e-6)
+    perfect = Area.of(labels.float(), labels)
+    assert perfect.high == 1
+    assert 0.7 < perfect.low < 0.99
+    turned = Area.of(-scores, labels)
+    assert turned.low == pytest.approx(1 - found.high)
+
+
+def test_the_interval_covers_the_area_of_two_gaussians():
+    """Scores 1 apart: the area is Phi(1 / sqrt 2)."""
+    true, draw = NormalDist().cdf(1 / math.sqrt(2)), generator(1)
+    labels = torch.tensor([0] * 60 + [1] * 15)
+    found = [Area.of(torch.randn(75, generator=draw) + labels, labels) for _ in range(400)]
+    covered = sum(one.low <= true <= one.high for one in found) / len(found)
+    assert 0.92 < covered < 0.98
+
+
+def test_balanced_accuracy():
+    """Naming the most frequent class is worth one over the number of classes."""
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    found = balanced(labels == 0, labels)
+    assert found.value == 0.5
+    assert found.low < 0.5 < found.high
+    assert found.n == 100
+    hits = torch.tensor([True] * 45 + [False] * 45 + [True] * 5 + [False] * 5)
+    first = balanced(hits, labels)
+    assert first.value == 0.5
+    assert first.high - first.low == pytest.approx(first.high - 0.5 + 0.5 - first.low)
+    assert first.high - 0.5 > 0.9 * math.hypot(0.10, 0.26) / 2  # Wilson's half widths of 45 of 90 and of 5 of 10
+    assert is_unbalanced(labels)
+    assert is_rare(labels)
+    assert not is_unbalanced(torch.tensor([0, 0, 1, 1]))
+    assert not is_rare(torch.tensor([0, 0, 1, 1]))
+    assert not is_rare(torch.tensor([0, 1, 2]))
+
+
+def test_the_area_under_attack_of_a_linear_model():
+    """Every logit moves by eps times the norm of the weights towards the other class: exactly, by Cauchy-Schwarz."""
+    draw = generator(2)
+    labels = (torch.arange(80) % 5 == 0).long()
+    pixels = 0.4 + 0.2 * torch.rand(80, 1, 4, 4, generator=draw) + 0.02 * labels[:, None, None, None]
+    head = nn.Linear(16, 1)
+    head.weight.data.fill_(0.25)  # of norm 1
+    classifier = Classifier(nn.Sequential(nn.Flatten(), head))
+    z = classifier(pixels)[:, 1].detach()
+    clean, near, far = areas(classifier, Images(pixels, labels), (L2(0.03), L2(0.2)), steps=3)
+    assert clean == Area.of(z, labels)
+    assert near.value == Area.of(z - 0.03 * (2 * labels - 1), labels).value
+    assert 0.1 < near.value < clean.value
+    assert far.value == 0
+    with pytest.raises(InputError, match="'classifier' must give 2 logits"):
+        areas(Classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 3))), Images(pixels, labels))
