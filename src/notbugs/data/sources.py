@@ -89,7 +89,7 @@ def _made(make: Callable[[], Data]) -> Read:
         }
         if asked:
             name, value = next(iter(asked.items()))
-            raise must(name, f"not be given with {place.source}, which is made in one form", value)
+            raise must(name, f"not be given with {place.source}, which is made in one size and form", value)
         return make()
 
     return read
