@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.measure.resemblance import Resemblance
+from notbugs.measure.size import PerturbationSize
 from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.corruptions import CorruptionResult
 from notbugs.study.instruments.gap import GapMeasured
@@ -16,9 +18,9 @@ from notbugs.study.instruments.spatial import SpatialResult
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.trust import TrustMeasured
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
+from notbugs.study.sets import Constructed
+from notbugs.study.sets import TrainSet as TrainSet
 from notbugs.threat import Norm
-
-TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
 
 
 class _Model(BaseModel):
@@ -39,6 +41,7 @@ class Row(_Model):
     high: float = Field(ge=0, le=1)
     n: int = Field(ge=1)
     seed: int
+    broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
 
     @property
     def share(self) -> Proportion:
@@ -52,7 +55,7 @@ class SetProperties(_Model):
     "Success" is always the share of images that a classifier gives the label the set trains with.
     """
 
-    name: TrainSet
+    name: Constructed
     folder: str
     kind: Literal["matched", "relabelled"]
     source: str = Field(description="the classifier it was built with: standard or robust")
@@ -74,6 +77,12 @@ class SetProperties(_Model):
     )
     distance_to_target: Spread | None = Field(
         description="||x - target|| / ||start - target||: 1 untouched, 0 when the target image is reproduced"
+    )
+    resemblance: Resemblance | None = Field(
+        None, description="whom images resemble, their start or their target; null where it was not measured"
+    )
+    perturbation: PerturbationSize | None = Field(
+        None, description="how large perturbations are; null for matched sets, and where it was not measured"
     )
     seconds: float = Field(description="time to build")
 
@@ -125,6 +134,7 @@ class AgainstExpected(_Model):
 
     classifier: str
     radius: float = Field(description="of the evaluation's attack, pixel units; 0: clean accuracy")
+    attack: str = Field("pgd", description="whose number is expected, where the radius is not 0")
     low: float = Field(description="expected, at least")
     high: float = Field(description="expected, at most")
     source: str = Field(description="of the expectation")
