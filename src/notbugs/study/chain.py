@@ -264,4 +264,10 @@ def _read_data(recipe: Recipe, console: Console) -> Data:
     data = read_data(recipe, console)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
+    tested = data.test.labels.unique().tolist()
+    for label in recipe.pair:
+        if label not in tested:
+            others = f"Name others, as --pair {tested[0]} {tested[1]}, or take" if len(tested) > 1 else "Take"
+            remedy = f"{others} test images of this class."
+            raise must("pair", "name two classes that have test images", f"{data.classes[label]} without any", remedy)
     return data
