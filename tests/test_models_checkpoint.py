@@ -185,7 +185,7 @@ def test_files_that_are_damaged_or_newer(saved):
     path.write_bytes(whole)
     with safe_open(path, "pt") as opened:
         metadata = opened.metadata()
-    save_file({name: value for name, value in load_file(path).items() if name != "std"}, path, metadata)
+    save_file({n: value for n, value in load_file(path).items() if n != "std"}, path, {KEY: metadata[KEY]})
     with pytest.raises(InputError, match="mean or std is missing"):
         load_classifier(path)
     path.write_bytes(whole[:-10])

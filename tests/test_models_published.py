@@ -65,7 +65,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @pytest.fixture
 def published(tmp_path, monkeypatch) -> nn.Module:
-    """resnet20-12fca82f.th with random weights, and a folder's worth of images beside it."""
+    """resnet20-12fca82f.th with random weights, and small images beside it, for speed."""
     monkeypatch.chdir(tmp_path)
     with seeded(0):
         network = Published()
@@ -73,7 +73,7 @@ def published(tmp_path, monkeypatch) -> nn.Module:
     state = OrderedDict((f"module.{name}", value) for name, value in network.eval().state_dict().items())
     torch.save({"state_dict": state, "best_prec1": 91.73}, "resnet20-12fca82f.th")
     draw = np.random.default_rng(0)
-    arrays = {f"{split}_images": draw.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8) for split in ("train", "test")}
+    arrays = {f"{split}_images": draw.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8) for split in ("train", "test")}
     np.savez("cifar.npz", **arrays, **{f"{split}_labels": np.arange(40) % 10 for split in ("train", "test")})
     return network
 
@@ -97,8 +97,8 @@ def test_it_goes_through_the_commands_of_the_guide(published, capsys):
     normalisation = ["--mean", "0.485", "0.456", "0.406", "--std", "0.229", "0.224", "0.225"]
     assert main(["evaluate", *model]) == 2
     assert "Give its 'mean' and 'std' (--mean, --std)" in capsys.readouterr().err
-    assert main(["evaluate", *model, *normalisation, "--radii", "0.5", "--steps", "2"]) == 0
+    assert main(["evaluate", *model, *normalisation, "--radii", "0.5", "--attack.steps", "2"]) == 0
     assert "l2 0.5:" in capsys.readouterr().out
-    few = ["--images", "2", "--measured", "10", "--fit-images", "40", "--steps", "1"]
+    few = ["--images", "2", "--measured", "10", "--fit-images", "40", "--attack.steps", "1"]
     assert main(["audit", *model, *normalisation, *few, "--out", "audit"]) == 0
     assert capsys.readouterr().out.strip().endswith("audit.html")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from notbugs.errors import InputError
-from notbugs.models.opcodes import Damaged, Inert, Name, Strided, read
+from notbugs.models.opcodes import Inert, Malformed, Name, Strided, read
 
 PICKLE_BYTES = 2**28
 """Of the pickle in an archive, without the numbers of its tensors."""
@@ -84,7 +84,7 @@ class _Storage:
         """All of them, one after another."""
         raw, dtype = self.container.raw(self.key), dtype or self.dtype or torch.uint8
         if len(raw) % dtype.itemsize:
-            raise Damaged(f"its storage {self.key} has {len(raw)} bytes, no multiple of {dtype.itemsize}")
+            raise Malformed(f"its storage {self.key} has {len(raw)} bytes, no multiple of {dtype.itemsize}")
         if raw.data_ptr() % dtype.itemsize:
             raw = raw.clone()
         return raw.view(dtype) if len(raw) else torch.empty(0, dtype=dtype)
@@ -111,7 +111,7 @@ def read_archive(path: Path, form: str) -> Tensors:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     try:
         return _found(_Zip(path, content).root() if form == "zip" else _Sequence(content).root())
-    except Damaged as error:
+    except Malformed as error:
         raise InputError(f"{path} cannot be read: {error}. Download or copy it again.") from error
 
 
@@ -125,16 +125,16 @@ class _Zip:
             with zipfile.ZipFile(path) as archive:
                 self.records = {info.filename: info for info in archive.infolist()}
         except (zipfile.BadZipFile, ValueError) as error:
-            raise Damaged(str(error)) from error
+            raise Malformed(str(error)) from error
         self.folder = min((name for name in self.records if name.endswith("/data.pkl")), key=len)[: -len("data.pkl")]
 
     def root(self) -> Any:
         """The value that was saved."""
         if (order := self.records.get(f"{self.folder}byteorder")) and bytes(self._bytes(order)) == b"big":
-            raise Damaged("a machine of another byte order wrote it")
+            raise Malformed("a machine of another byte order wrote it")
         pickle = self._bytes(self.records[f"{self.folder}data.pkl"])
         if len(pickle) > PICKLE_BYTES:
-            raise Damaged(f"its pickle has {len(pickle):,} bytes")
+            raise Malformed(f"its pickle has {len(pickle):,} bytes")
         return read(io.BytesIO(pickle), lambda id: _storage(self, id), _within)
 
     def raw(self, key: str) -> Tensor:
@@ -142,7 +142,7 @@ class _Zip:
         if key not in self.storages:
             name = f"{self.folder}data/{key}"
             if name not in self.records:
-                raise Damaged(f"it has no storage {key[:40]!r}")
+                raise Malformed(f"it has no storage {key[:40]!r}")
             self.storages[key] = _as_tensor(self._bytes(self.records[name]))
         return self.storages[key]
 
@@ -152,11 +152,11 @@ class _Zip:
         start = info.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         part = memoryview(self.content)[start : start + info.file_size]
         if info.compress_type or info.flag_bits & 1:
-            raise Damaged("its records are compressed or encrypted, and torch.save does neither")
+            raise Malformed("its records are compressed or encrypted, and torch.save does neither")
         if len(part) != info.file_size or len(head) != 30 or head[:4] != b"PK\x03\x04":
-            raise Damaged("it ends too early")
+            raise Malformed("it ends too early")
         if info.CRC and zlib.crc32(part) != info.CRC:
-            raise Damaged(f"its record {info.filename} is not what was written")
+            raise Malformed(f"its record {info.filename} is not what was written")
         return part
 
 
@@ -176,7 +176,7 @@ class _Sequence:
         self._next()
         system = self._next()
         if any(key == "little_endian" and value is False for key, value in getattr(system, "items", ())):
-            raise Damaged("a machine of another byte order wrote it")
+            raise Malformed("a machine of another byte order wrote it")
         root = self._next()
         keys = self._next()
         for key in keys if isinstance(keys, list) else []:
@@ -184,14 +184,14 @@ class _Sequence:
             size = int.from_bytes(self.content.read(8), "little") * dtype.itemsize
             part = self.content.read(min(size, 2**62))
             if len(part) != size:
-                raise Damaged("it ends too early")
+                raise Malformed("it ends too early")
             self.storages[str(key)] = _as_tensor(memoryview(bytearray(part)))
         return root
 
     def raw(self, key: str) -> Tensor:
         """The bytes of the storage called `key`."""
         if key not in self.storages:
-            raise Damaged(f"it has no storage {key[:40]!r}")
+            raise Malformed(f"it has no storage {key[:40]!r}")
         return self.storages[key]
 
     def _next(self) -> Any:
@@ -210,20 +210,20 @@ def _within(content: bytes) -> _Storage:
     inner = _Sequence(io.BytesIO(content))
     root = inner.root()
     if not isinstance(root, _Storage):
-        raise Damaged("a storage in it is none")
+        raise Malformed("a storage in it is none")
     return root
 
 
 def _storage(container: _Zip | _Sequence, id: Any) -> _Storage:
     """The storage that a persistent id names: ("storage", class, key, device, count), and a view in the oldest."""
     if not isinstance(id, tuple) or len(id) < 5 or id[0] != "storage" or not isinstance(id[2], str | int):
-        raise Damaged("it refers to something that is no storage")
+        raise Malformed("it refers to something that is no storage")
     name = id[1].dotted.rpartition(".")[2].removesuffix("Storage") if isinstance(id[1], Name) else ""
     if name not in STORAGES:
-        raise Damaged(f"it has a storage of an unknown kind, {getattr(id[1], 'dotted', '?')[:60]}")
+        raise Malformed(f"it has a storage of an unknown kind, {getattr(id[1], 'dotted', '?')[:60]}")
     start = id[5][1] if len(id) > 5 and isinstance(id[5], tuple) else 0
     if not isinstance(start, int) or start < 0:
-        raise Damaged("it has a storage that begins nowhere")
+        raise Malformed("it has a storage that begins nowhere")
     return _Storage(container, STORAGES[name], str(id[2]), start)
 
 
@@ -260,7 +260,7 @@ def _within_reach(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         yield (*path, step), value
         left -= 1 + _length(value)
         if left < 0:
-            raise Damaged(f"it refers to its values more than {VISITS:,} times")
+            raise Malformed(f"it refers to its values more than {VISITS:,} times")
         if len(above) < DEPTH and all(id(value) != other for _, _, other in above):
             above.append(((*path, step), _parts(value), id(value)))
 
@@ -313,20 +313,20 @@ def _strided(value: Strided, name: str) -> Tensor:
 
     Raises
     ------
-    Damaged
+    Malformed
         If it reaches beyond its storage.
     """
     numbers = (value.offset, *_sizes(value.size), *_sizes(value.stride))
     if not all(isinstance(number, int) and 0 <= number < 2**62 for number in numbers):
-        raise Damaged(f"its tensor {name[:80]} has no shape")
+        raise Malformed(f"its tensor {name[:80]} has no shape")
     dtype = getattr(torch, value.dtype.rpartition(".")[2], None) if value.dtype else None
     if value.dtype and not isinstance(dtype, torch.dtype):
-        raise Damaged(f"its tensor {name[:80]} is of an unknown kind, {value.dtype[:40]}")
+        raise Malformed(f"its tensor {name[:80]} is of an unknown kind, {value.dtype[:40]}")
     values = value.storage.values(dtype)
     try:
         return values.as_strided(value.size, value.stride, value.storage.start + value.offset)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise Damaged(f"its tensor {name[:80]} reaches beyond its storage") from error
+        raise Malformed(f"its tensor {name[:80]} reaches beyond its storage") from error
 
 
 def _sizes(value: Any) -> tuple[Any, ...]:
@@ -339,7 +339,7 @@ def _array(value: Inert) -> Tensor | None:
         raw, dtype, shape, order = value.args
     else:
         if not isinstance(value.state, tuple) or len(value.state) != 5:
-            raise Damaged("it has an array without numbers")
+            raise Malformed("it has an array without numbers")
         _, shape, dtype, is_fortran, raw = value.state
         order = "F" if is_fortran is True else "C"
     code = dtype.args[0] if isinstance(dtype, Inert) and dtype.args else None
@@ -350,6 +350,6 @@ def _array(value: Inert) -> Tensor | None:
         return None
     sizes = _sizes(shape)
     if not all(isinstance(size, int) and size >= 0 for size in sizes) or math.prod(sizes) * int(code[1]) != len(raw):
-        raise Damaged("it has an array whose shape does not fit its numbers")
+        raise Malformed("it has an array whose shape does not fit its numbers")
     flat = np.frombuffer(bytearray(raw), dtype=np.dtype(code))
     return torch.from_numpy(flat.reshape(sizes, order="F" if order == "F" else "C").copy(order="C"))

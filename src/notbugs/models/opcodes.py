@@ -19,7 +19,7 @@ LIMIT = 5_000_000
 """Opcodes of a pickle at most; a checkpoint of a large network has some 100,000."""
 
 
-class Damaged(ValueError):
+class Malformed(ValueError):
     """A pickle, or what is around it, that breaks its own format."""
 
 
@@ -70,7 +70,7 @@ def read(stream: io.BytesIO | mmap.mmap, persistent: Callable[[Any], Any], load_
 
     Raises
     ------
-    Damaged
+    Malformed
         If it is not a whole pickle, or longer than `LIMIT`.
     """
     machine = _Machine(persistent, load_bytes)
@@ -78,13 +78,13 @@ def read(stream: io.BytesIO | mmap.mmap, persistent: Callable[[Any], Any], load_
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if count > LIMIT:
-                raise Damaged(f"it has more than {LIMIT:,} opcodes")
+                raise Malformed(f"it has more than {LIMIT:,} opcodes")
             machine.step(opcode.name, argument)
         return machine.stack.pop()
-    except Damaged:
+    except Malformed:
         raise
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, struct.error) as error:
-        raise Damaged(f"its pickle breaks off or has no meaning: {str(error) or type(error).__name__}") from error
+        raise Malformed(f"its pickle breaks off or has no meaning: {str(error) or type(error).__name__}") from error
 
 
 class _Machine:
@@ -116,7 +116,7 @@ class _Machine:
 
     def _take(self, count: int) -> list[Any]:
         if len(self.stack) < count:
-            raise Damaged("its pickle takes more values than it has")
+            raise Malformed("its pickle takes more values than it has")
         taken = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
         return taken
@@ -125,7 +125,7 @@ class _Machine:
         """Everything above the last mark, which goes, too."""
         places = (place for place in range(len(self.stack) - 1, -1, -1) if isinstance(self.stack[place], _Mark))
         if (place := next(places, None)) is None:
-            raise Damaged("its pickle goes back to a mark that it has not")
+            raise Malformed("its pickle goes back to a mark that it has not")
         return self._take(len(self.stack) - place)[1:]
 
     def _mark(self, _: Any) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from notbugs.errors import InputError
+from notbugs.files import check_tensors
 from notbugs.models.archives import Tensors, read_archive
 from notbugs.models.kinds import kind_of
 from notbugs.models.naming import NORMALISER, chosen, listed, named_as
@@ -112,7 +113,9 @@ def _of_one_kind(found: Tensor, own: Tensor) -> bool:
 
 def _of_safetensors(file: Path) -> dict[str, Tensor]:
     try:
-        return load_file(file)
+        found = load_file(file)
+        check_tensors(file)
+        return found
     except SafetensorError as error:
         raise InputError(
             f"{file} is a cut off or damaged safetensors file ({error}). Download or copy it again."

@@ -17,10 +17,10 @@ from notbugs.report.sections import Cell, Share, Table
 from notbugs.report.typeset import fields
 from notbugs.report.wording import class_names
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
+from notbugs.study.sets import RELABELLED, aimed_at
 
 INTERVAL = "95\u00a0% Wilson intervals over images"
 PIXELS = "pixel units, pixels in [0, 1]"
-TARGETS = {"D": "none", "D_rand": "any class", "D_rand_other": "any wrong class", "D_det": "the next class"}
 SHARES = (
     "kept_label", "success_source", "success_source_changed", "success_independent", "success_8bit",
     "success_augmented",
@@ -43,7 +43,7 @@ def tables(results: Results) -> Iterator[NamedTable]:
     lineup = line_up(results)
     if lineup.members:
         yield NamedTable("accuracy", _accuracy(results, lineup), [_tidy(results, row) for row in results.rows])
-    if any(lineup.get(name) for name in TARGETS if name != "D"):
+    if any(lineup.get(name) for name in RELABELLED):
         yield _table_1(results, lineup)
     if results.sets:
         rows = [row for made in results.sets for row in _tidy_set(results, made)]
@@ -87,8 +87,8 @@ def measured_on(results: Results, lineup: Lineup) -> str:
 
 
 def _attack(attack: AttackUsed) -> str:
-    name = "PGD" if attack.name == "pgd" else "AutoAttack"
-    targeted = f", and {attack.targeted} more with targets" if attack.targeted else ""
+    name = {"pgd": "PGD", "strong": "the strong attack", "autoattack": "AutoAttack"}.get(attack.name, attack.name)
+    targeted = f", and {attack.targeted} classes searched for" if attack.targeted else ""
     restarts = "1 restart" if attack.restarts == 1 else f"{attack.restarts} restarts"
     decay = "" if attack.decay == "constant" else f" of {attack.decay} decay"
     return f"{name} with {attack.steps} steps{decay} and {restarts}{targeted}"
@@ -112,13 +112,13 @@ def _accuracy(results: Results, lineup: Lineup) -> Table:
 
 
 def _table_1(results: Results, lineup: Lineup) -> NamedTable:
-    found = {name: member.clean for name in TARGETS if (member := lineup.get(name)) and member.clean}
+    found = {name: member.clean for name in ("D", *RELABELLED) if (member := lineup.get(name)) and member.clean}
     caption = (
         f"Clean accuracy (no attack) in per cent after training on relabelled images; {INTERVAL}; "
-        f"{measured_on(results, lineup)}. {_searched(results, TARGETS)}The paper: Table 1, {paper.SETTING}, l2 "
+        f"{measured_on(results, lineup)}. {_searched(results, RELABELLED)}The paper: Table 1, {paper.SETTING}, l2 "
         "radius 0.5"
     )
-    rows: list[list[Cell]] = [[name, TARGETS[name], _share(row), _theirs(name)] for name, row in found.items()]
+    rows: list[list[Cell]] = [[name, aimed_at(name), _share(row), _theirs(name)] for name, row in found.items()]
     numbers = [_tidy(results, row) | {"paper": paper.TABLE_1.get(name)} for name, row in found.items()]
     return NamedTable("table-1", Table(caption, ("training set", "targets", "this run", "the paper"), rows), numbers)
 
@@ -212,7 +212,7 @@ def _tidy(results: Results, row: Row) -> dict[str, Any]:
 
 
 def _tidy_set(results: Results, made: SetProperties) -> Iterator[dict[str, Any]]:
-    """One row a share; four a distance: its mean, median, 95th percentile and maximum."""
+    """One row a share or a mean; four a distance: its mean, median, 95th percentile and maximum."""
     ball, schedule = made.settings.get("threat") or {}, made.settings.get("schedule") or {}
     named = {"study": results.study.name, "data": results.study.data["name"], "set": made.name}
     how = {
@@ -220,12 +220,26 @@ def _tidy_set(results: Results, made: SetProperties) -> Iterator[dict[str, Any]]
         "norm": ball.get("norm"), "radius": ball.get("eps"), "steps": schedule.get("steps"), "restarts": 1,
         "seed": made.settings.get("seed"),
     }  # fmt: skip
-    for name in SHARES:
-        share: Proportion | None = getattr(made, name)
+    for measure, statistic, numbers in _numbers_of(made):
+        yield named | {"measure": measure, "statistic": statistic} | numbers | how
+
+
+def _numbers_of(made: SetProperties) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Measure, statistic, and value with its interval and number of images."""
+    shares: dict[str, Proportion | None] = {name: getattr(made, name) for name in SHARES}
+    spreads: dict[str, tuple[Spread | None, int]] = {name: (getattr(made, name), made.n) for name in SPREADS}
+    if alike := made.resemblance:
+        shares |= {f"nearer to the target, {found.by}": found.nearer_target for found in alike.measures}
+        shares |= {"judged to be its label": alike.judged_target, "judged to be its start's": alike.judged_start}
+    if size := made.perturbation:
+        shares["perturbation below half of the way to the new class"] = size.below_half
+        spreads["perturbation over the way to the new class"] = size.to_nearest, size.n
+        spreads["share of pixels that change noticeably"] = size.noticed, size.n
+    for name, share in shares.items():
         if share:
-            yield named | {"measure": name, "statistic": "share"} | share.model_dump() | how
-    for name in SPREADS:
-        spread: Spread | None = getattr(made, name)
+            yield name, "share", share.model_dump()
+    for found in alike.measures if alike else ():
+        yield f"nearer to the target, {found.by}", "difference", found.difference.model_dump()
+    for name, (spread, n) in spreads.items():
         for statistic, value in spread.model_dump().items() if spread else ():
-            numbers = {"value": value, "low": None, "high": None, "n": made.n}
-            yield named | {"measure": name, "statistic": statistic} | numbers | how
+            yield name, statistic, {"value": value, "low": None, "high": None, "n": n}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -10,13 +10,8 @@ from notbugs.data import CORRUPTIONS
 from notbugs.errors import check_choice
 from notbugs.measure.autoattack import AttackName, require_autoattack
 from notbugs.study.sections import Architecture
+from notbugs.study.sets import EVERY, Constructed, Relabelled, Trained
 from notbugs.threat import Norm
-
-Relabelled = Literal["D_rand", "D_rand_other", "D_det"]
-Matched = Literal["D_R", "D_NR"]
-Trained = Literal["standard", "independent", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
-EVERY: tuple[Trained, ...] = get_args(Trained)
-"""The classifiers of every study."""
 
 
 class _Asked(BaseModel):
@@ -53,7 +48,7 @@ class Trust(_Instrument):
     """Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients."""
 
     classifiers: tuple[Trained, ...] = Field(
-        ("standard", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"),
+        tuple(name for name in EVERY if name != "independent"),
         description="Which ones; each is tested against the standard one, image by image.",
     )
     images: int = Field(150, ge=1, description="Test images, drawn at random; the same for every attack.")
@@ -63,8 +58,6 @@ class Trust(_Instrument):
         allow_inf_nan=False,
         description="Pixel units; norm, and radius if not given, are robust training's.",
     )
-    restarts: int = Field(2, ge=1, description="Runs of PGD; the first starts at the image.")
-    targeted: int = Field(3, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
     autoattack: bool = Field(True, description="Whether to run AutoAttack; it needs notbugs[autoattack].")
     attacks: tuple[AttackName, ...] = Field(
         ("apgd-ce", "apgd-t"),
@@ -72,6 +65,13 @@ class Trust(_Instrument):
         description="Of AutoAttack, those that so many classes allow; all four: apgd-ce, apgd-t, fab-t, square.",
     )
     masking_images: int = Field(100, ge=1, description="Of those images, how many to look for masked gradients in.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_old_names(cls, given: object) -> object:
+        """Older recipes said here how a stronger PGD goes; the evaluation's attack is that now."""
+        old = ("restarts", "targeted")
+        return {name: value for name, value in given.items() if name not in old} if isinstance(given, dict) else given
 
 
 class Controls(_Instrument):
@@ -85,7 +85,7 @@ class Controls(_Instrument):
     )
     labels: tuple[Relabelled, ...] = Field((), description="Sets whose labels are trained on, on untouched images.")
     robust_source: tuple[Relabelled, ...] = Field(("D_det",), description="Sets built again, by the robust classifier.")
-    noise: tuple[Relabelled | Matched, ...] = Field((), description="Sets built again, from images of noise.")
+    noise: tuple[Constructed, ...] = Field((), description="Sets built again, from images of noise.")
     linf: tuple[Relabelled, ...] = Field((), description="Sets built again, in an l-inf ball.")
     mislabelled: bool = Field(True, description="Whether images that a weak classifier gets wrong are trained on.")
     noise_kind: Literal["gaussian", "uniform"] = Field("uniform", description="The noise that `noise` starts from.")

@@ -1,21 +1,11 @@
-"""Which classifiers and sets a study has, and how they depend on each other."""
+"""Which classifiers a study has beside those of its sets, and the stages of both."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from notbugs.construct import Targets
-from notbugs.study.results import TrainSet
-
-
-@dataclass(frozen=True)
-class SetPlan:
-    """One constructed set: its name, the classifier it is built with, and its targets if it is relabelled."""
-
-    name: TrainSet
-    source: Literal["standard", "robust"]
-    targets: Targets | None = None
+from notbugs.study.sets import SETS, TrainSet
 
 
 @dataclass(frozen=True)
@@ -27,24 +17,20 @@ class ClassifierPlan:
     section: Literal["standard", "robust", "constructed"]
 
 
-SETS = (
-    SetPlan("D_R", "robust"),
-    SetPlan("D_NR", "standard"),
-    SetPlan("D_rand", "standard", "any"),
-    SetPlan("D_rand_other", "standard", "other"),
-    SetPlan("D_det", "standard", "next"),
-)
 ON_ORIGINALS = (
     ClassifierPlan("standard", "D", "standard"),
     ClassifierPlan("independent", "D", "standard"),
     ClassifierPlan("robust", "D", "robust"),
 )
-STAGE_NAMES = (
-    *(f"{work}-{plan.name}" for plan in ON_ORIGINALS for work in ("train", "evaluate")),
-    *(f"{work}-{plan.name}" for plan in SETS for work in ("build", "measure", "train", "evaluate")),
-    "gallery",
-    "rank",
-    "theory",
-)
-"""Of the stages that every study has, in order; an instrument's come after them."""
-STAGES = len(STAGE_NAMES)
+JUDGE = ClassifierPlan("judge", "D", "robust")
+"""A second robust classifier, where the recipe asks for it: it had no hand in D_R."""
+
+
+def stage_names(judge: bool) -> list[str]:
+    """The stages that a study has, in order, with or without a judge; an instrument's come after them."""
+    names = [f"{work}-{plan.name}" for plan in ON_ORIGINALS for work in ("train", "evaluate")]
+    for plan in SETS:
+        names += [f"build-{plan.name}", f"measure-{plan.name}", f"train-{plan.name}", f"evaluate-{plan.name}"]
+    if judge:
+        names.insert(names.index("measure-D_R"), f"train-{JUDGE.name}")
+    return [*names, "gallery", "rank", "theory"]

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from notbugs.classifier import default_device
-from notbugs.errors import InputError, check_choice
-from notbugs.study.asked import Instruments, Matched, Relabelled, Trained
-from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
+from notbugs.errors import InputError, check_choice, must
+from notbugs.models.registry import is_own_code
+from notbugs.study.asked import Instruments
+from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
+from notbugs.study.sets import BY_NAME, Trained
 from notbugs.threat import threat
 from notbugs.training import Training
 
 Section = Literal["standard", "robust", "constructed"]
 """The sections of a recipe that say how a classifier is trained."""
 
-SET_NAMES = (*get_args(Matched), *get_args(Relabelled))
-NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments")
+NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
 
@@ -44,15 +46,19 @@ class Settings(Source):
     matching: Matching = Matching()
     storage: Storage = Storage()
     relabelling: Relabelling = Relabelling()
-    evaluation: Evaluation = Evaluation()
+    evaluation: StudyEvaluation = StudyEvaluation()
     instruments: Instruments = Instruments()
     scaled_down: bool = Field(False, description="Whether these are the settings for a machine without accelerator.")
+    judge: bool = Field(
+        False,
+        description="Train a second robust classifier, from another seed, to say what the images of D_R resemble.",
+    )
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
 
     @field_validator("trained_on")
     @classmethod
     def _check_sets(cls, given: dict[str, Training]) -> dict[str, Training]:
-        return {check_choice("trained_on", name, SET_NAMES): settings for name, settings in given.items()}
+        return {check_choice("trained_on", name, tuple(BY_NAME)): settings for name, settings in given.items()}
 
 
 class Expected(BaseModel):
@@ -62,6 +68,7 @@ class Expected(BaseModel):
 
     classifier: Trained = Field(description="Whose.")
     radius: float = Field(0.0, ge=0, allow_inf_nan=False, description="Of the evaluation's attack; 0 is clean.")
+    attack: str = Field("strong", description="Whose number is expected: strong, or pgd, the paper's protocol.")
     low: float = Field(ge=0, le=1)
     high: float = Field(ge=0, le=1)
     source: str = Field(min_length=1, description="Where the expectation comes from.")
@@ -85,6 +92,19 @@ class Recipe(Settings):
         """How the classifier `name` is trained: as its set says, or else its section."""
         return self.trained_on.get(name) or getattr(self, section)
 
+    def code(self) -> dict[str, tuple[str, ...]]:
+        """The settings that name code of a user's own, with their values."""
+        asked = {
+            "architecture.name": (self.architecture.name,),
+            "instruments.transfer.architectures": self.instruments.transfer.architectures,
+        }
+        return {name: values for name, values in asked.items() if any(map(is_own_code, values))}
+
+    def command(self, file: Path) -> str:
+        """The command that repeats the study whose recipe is in `file`."""
+        flags = (f" --{name} {shlex.join(values)}" for name, values in self.code().items())
+        return f"notbugs run {shlex.quote(str(file))}{''.join(flags)} --out NEW_FOLDER"
+
     def settings(self) -> dict[str, Any]:
         """The settings as plain values; what is not set is left out."""
         return self.model_dump(mode="json", exclude_none=True, include=set(Settings.model_fields))
@@ -102,7 +122,7 @@ def recipe_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml"))
 
 
-def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
+def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None, *, is_run: bool = True) -> Recipe:
     """Read a recipe by name or from a TOML file.
 
     Where it is to run without an accelerator, the values of its table `[small]`, if it has one, take the place of its
@@ -114,14 +134,20 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> 
         One of `recipe_names()`, or a path that ends in `.toml`.
     overrides : dict, optional
         Nested values that take the place of the file's. Those that change the numbers are kept in `departures`.
+    is_run : bool
+        Whether its networks will be made. A file is only data, so code of a user's own, as the architecture
+        `module:function`, must then be named by `overrides`.
 
     Raises
     ------
     InputError
-        If there is no such recipe, the file is not TOML, or a value breaks a rule.
+        If there is no such recipe, the file is not TOML, a value breaks a rule, or the file would run code.
     """
     if str(source).endswith(".toml"):
-        return _resolve(_read_toml(Path(source)), overrides or {}, str(source))
+        recipe = _resolve(_read_toml(Path(source)), overrides or {}, str(source))
+        if is_run:
+            _refuse_code(recipe, overrides or {}, str(source))
+        return recipe
     names = recipe_names()
     if source not in names:
         near = get_close_matches(str(source), names, n=1)
@@ -130,6 +156,23 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> 
             f"There is no recipe {str(source)!r}.{hint} Recipes: {', '.join(names)}; or give a path ending in .toml."
         )
     return _resolve(_read_toml(_folder() / f"{source}.toml"), overrides or {}, f"recipe {source}")
+
+
+def _refuse_code(recipe: Recipe, said: dict[str, Any], where: str) -> None:
+    """Code of a user's own runs only where the user says so, never because a file does."""
+    given = flat(said)
+    for name, values in recipe.code().items():
+        if name not in given:
+            raise code_in_file(where, f"--{name}", *values)
+
+
+def code_in_file(where: str | Path, flag: str, *values: str) -> InputError:
+    """What is said of a file that names code, with the flag by which a person names it too."""
+    code = next(filter(is_own_code, values))
+    return InputError(
+        f"{where} names code to run, {code!r}. A file alone never makes notbugs run code: "
+        f"if you trust it, say so in the command with {flag} {shlex.join(values)}."
+    )
 
 
 def folder_name(recipe: Recipe) -> str:
@@ -181,6 +224,10 @@ def _check_expected(recipe: Recipe, where: str) -> None:
     radii = {item.radius for item in recipe.expected} - {0.0, *recipe.evaluation.radii}
     if radii and not recipe.departures:
         raise InputError(f"{where}: The 'expected' must be at radii of the evaluation. Got {min(radii):g} instead.")
+    attacks = {recipe.evaluation.attack.name, recipe.evaluation.pgd.name}
+    for item in recipe.expected:
+        if item.attack not in attacks and not recipe.departures:
+            raise must("expected", f"be by an attack of the evaluation, {' or '.join(sorted(attacks))}", item.attack)
 
 
 def _validate(values: dict[str, Any], where: str) -> Recipe:

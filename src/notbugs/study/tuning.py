@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,16 +16,19 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import write_text
 from notbugs.measure import Proportion, evaluate
+from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
-from notbugs.study.asked import Matched, Relabelled
+from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.recipe import Recipe, read_recipe
+from notbugs.study.reading import write_model
+from notbugs.study.recipe import Recipe, code_in_file
 from notbugs.study.sections import Architecture
+from notbugs.study.sets import Constructed
+from notbugs.study.written import read_own_recipe
 from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
 
@@ -37,7 +40,7 @@ class _Model(BaseModel):
 class TuneJob(_Model):
     """What is tried: every combination."""
 
-    sets: tuple[Relabelled | Matched, ...] = Field(
+    sets: tuple[Constructed, ...] = Field(
         ("D_rand", "D_det"), min_length=1, description="Of the study, each on its own."
     )
     learning_rates: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
@@ -55,7 +58,7 @@ class TuneJob(_Model):
 class Point(_Model):
     """One classifier, trained on what is not held out of a set."""
 
-    train_set: Literal["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+    train_set: Constructed
     architecture: str
     epochs: int
     lr: float
@@ -68,7 +71,7 @@ class Point(_Model):
         return f"{self.architecture}, learning rate {self.lr:g}, {self.epochs} epoch{'s' * (self.epochs > 1)}"
 
 
-class Tuned(_Model):
+class Tuned(WholeFile, _Model):
     """The whole of `tune.json`: what was tried, in the order of `sets`."""
 
     study: str
@@ -156,15 +159,17 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
         ]
         names = {"study": recipe.name, "data": data.title, "test_set": data.test_name, "seed": recipe.seed}
         found = Tuned(**names, share=job.heldout, points=points)
-        write_text(out / "tune.json", found.model_dump_json(indent=2) + "\n")
+        write_model(out / "tune.json", found)
     return found
 
 
 def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
     if not (folder / "recipe.toml").exists():
         raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.")
-    sets: dict[str, ConstructedSet] = {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
-    return read_recipe(folder / "recipe.toml"), sets
+    recipe = read_own_recipe(folder)
+    if not job.architectures and is_own_code(recipe.architecture.name):
+        raise code_in_file(folder / "recipe.toml", "--architectures", str(recipe.architecture))
+    return recipe, {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
 
 
 def _settings(recipe: Recipe, train_set: str, epochs: int, lr: float) -> Training:
