@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,9 +20,10 @@ from notbugs.data import Data
 from notbugs.errors import InputError
 from notbugs.files import only_writer, read_tensors, sha256, write_json, write_tensors, write_text
 from notbugs.progress import Pace, Progress, silent
-from notbugs.study.asked import Instruments
+from notbugs.study.instruments import Instruments
 from notbugs.study.recipe import Recipe, read_recipe
 from notbugs.study.sections import Source
+from notbugs.study.stages import Step, Tell
 
 UNDER_WAY = "under-way.json"
 NOTE_SECONDS = 2.0
@@ -40,20 +40,6 @@ class Console(Protocol):
     def say(self, text: str, *items: str) -> None:
         """One line; where it must be broken, between its items."""
         ...
-
-
-Tell = Callable[[Any], Sequence[str]]
-"""From a stage's value to the line that a console says of it: its beginning, and items."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage to be done: its file's name, its title, what makes its JSON value, and what a console says of that."""
-
-    name: str
-    title: str
-    work: Callable[[Progress], Any]
-    tell: Tell | None = None
 
 
 class StudyFolder:

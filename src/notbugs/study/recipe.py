@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from notbugs.classifier import default_device
 from notbugs.errors import InputError, check_choice
-from notbugs.study.asked import Instruments
+from notbugs.study.instruments import Instruments
 from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
 from notbugs.study.sets import BY_NAME, Trained
 from notbugs.threat import threat

@@ -15,8 +15,8 @@ from notbugs.construct import describe
 from notbugs.errors import InputError, must
 from notbugs.files import has_writer
 from notbugs.measure import Accuracy
-from notbugs.study.asked import Instruments
 from notbugs.study.folder import UNDER_WAY
+from notbugs.study.instruments import Instruments
 from notbugs.study.plan import ON_ORIGINALS, SETS, STAGE_NAMES
 
 PLANS = {plan.name: plan.section for plan in ON_ORIGINALS} | {plan.name: "constructed" for plan in SETS}
