@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from notbugs import workers
+from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
@@ -25,7 +26,7 @@ from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.plan import ON_ORIGINALS, STAGES, ClassifierPlan
+from notbugs.study.plan import JUDGE, ON_ORIGINALS, ClassifierPlan, stage_names
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.study.sets import SETS, SetDeclaration
@@ -61,7 +62,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = _read_data(recipe, console)
-    folder = StudyFolder(out, console, stages=STAGES)
+    folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
     lab = Lab(recipe, data, folder, device)
     instruments.check(lab)
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
@@ -127,6 +128,7 @@ class _Study:
                 architecture=self.recipe.architecture.name,
                 test_set=self.data.test_name,
                 attack=found.attack,
+                broken=found.broken,
                 accuracy=found.share.value,
                 low=found.share.low,
                 high=found.share.high,
@@ -146,7 +148,18 @@ class _Study:
 
         return self.lab.build(plan.name, work)
 
+    def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
+        """A robust classifier that had no hand in the set, if there is one, and its name."""
+        if plan.source != "robust":
+            return self.lab.classifier("robust"), "robust"
+        if not self.recipe.judge:
+            return None, ""
+        title = "train a second robust classifier"
+        return self.lab.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
+
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
+        judge, judge_name = self.judge(plan)
+
         def work(progress: Progress) -> dict[str, Any]:
             found = measure_set(
                 built,
@@ -154,6 +167,8 @@ class _Study:
                 self.lab.classifier(plan.source),
                 self.lab.classifier("independent"),
                 self.recipe.constructed.augmentation,
+                judge=judge,
+                judge_name=judge_name,
                 seed=self.recipe.seed,
                 progress=progress,
             )
@@ -204,7 +219,7 @@ class _Study:
         def work(progress: Progress) -> list[dict[str, Any]]:
             found = []
             for number, name in enumerate(("standard", "robust"), 1):
-                classifier, schedule = self.lab.classifier(name), Schedule(asked.steps)
+                classifier, schedule = self.lab.classifier(name), Schedule(asked.pgd.steps)
                 radii = sorted(asked.radii)
                 train, test = self.data.train, self.data.test
                 fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)

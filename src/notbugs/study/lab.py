@@ -99,17 +99,8 @@ class Lab:
         asked = self.recipe.evaluation
 
         def work(progress: Progress) -> list[dict[str, Any]]:
-            kept = outcomes(
-                classifier,
-                self.data.test,
-                norm=asked.norm,
-                radii=asked.radii,
-                steps=asked.steps,
-                restarts=asked.restarts,
-                decay=asked.decay,
-                seed=self.seed,
-                progress=progress,
-            )
+            how = {"attack": asked.attack, "beside": asked.pgd, "seed": self.seed}
+            kept = outcomes(classifier, self.data.test, asked.threats, **how, progress=progress)
             write_outcomes(self.folder.path, name, kept, self.data.test)
             return [item.accuracy.model_dump() for item in kept]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
@@ -19,7 +19,7 @@ from notbugs.errors import must
 from notbugs.models import Blueprint, build, load_classifier
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
-from notbugs.search import QuasiNewton, Schedule, Shrinking, Steps, fast_matching, fast_relabelling
+from notbugs.search import PGD, Attack, QuasiNewton, Schedule, Shrinking, Steps, fast_matching
 from notbugs.search.steps import Decay
 from notbugs.spatial import Spatial
 from notbugs.study.machine import find_device
@@ -214,7 +214,8 @@ class Relabelling(_Section):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Length of the first step; 2 eps if not given, 1 for minimum-norm.",
+        description="Length of the first step. If not given: 2 eps where it decays, 2.5 eps / steps where not, "
+        "1 for minimum-norm.",
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
     decay: Decay = Field("linear", description="How the step falls to 0, of the gradient method.")
@@ -224,8 +225,8 @@ class Relabelling(_Section):
         """As the search takes it."""
         if self.method == "minimum-norm":
             return Shrinking(self.steps, self.step_size or Shrinking.step_size)
-        length = self.step_size or fast_relabelling(self.threat).step_size
-        return Schedule(self.steps, length, self.momentum, self.decay)
+        usual = Schedule(self.steps, decay=self.decay).first_length(self.threat)
+        return Schedule(self.steps, self.step_size or usual or None, self.momentum, self.decay)
 
     @property
     def threat(self) -> Threat:
@@ -250,6 +251,30 @@ class Evaluation(_Section):
 
     norm: Norm = Field("l2", description="Norm of the threat model.")
     radii: tuple[float, ...] = Field((0.25, 0.5), description="Radii of robust accuracy, pixel units.")
-    steps: int = Field(20, ge=1, description="PGD steps.")
-    decay: Decay = Field("linear", description="How PGD's step falls to 0, from 2 eps; constant: 2.5 eps / steps.")
-    restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")
+    attack: Attack = Field(Attack(), description="Whose robust accuracy counts.")
+
+    @property
+    def threats(self) -> tuple[Threat, ...]:
+        """The threat models, in rising order."""
+        return tuple(threat(self.norm, eps) for eps in sorted(set(self.radii)))
+
+
+class StudyEvaluation(Evaluation):
+    """How every classifier of a study is measured: by an attack that counts, and by the paper's protocol beside it."""
+
+    pgd: Attack = Field(PGD, description="The paper's attack, whose number stands beside and counts nowhere.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, given: object) -> object:
+        """Older recipes said at this place how PGD goes, which stands beside now."""
+        if not isinstance(given, dict) or not {"steps", "decay", "restarts"} & given.keys():
+            return given
+        pgd = {name: given[name] for name in ("steps", "decay", "restarts") if name in given}
+        rest = {name: value for name, value in given.items() if name not in pgd}
+        return {"pgd": {"decay": "linear"} | pgd} | rest
+
+    @field_validator("pgd", mode="before")
+    @classmethod
+    def _name(cls, given: object) -> object:
+        return {"name": PGD.name} | given if isinstance(given, dict) else given

@@ -71,7 +71,6 @@ class BuildJob(Source, Model, Storage):
 class EvaluateJob(Source, Model, Evaluation):
     """Measure one classifier."""
 
-    targeted: int = Field(0, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
     autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
     autoattack_images: int | None = Field(None, ge=1, description="Test images for AutoAttack, at random; else all.")
     keep: Path | None = Field(None, description="A folder in which AutoAttack keeps its outcomes, to go on from there.")
@@ -172,12 +171,8 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accura
         found = outcomes(
             classifier,
             data.test,
-            norm=job.norm,
-            radii=job.radii,
-            steps=job.steps,
-            restarts=job.restarts,
-            targeted=job.targeted,
-            decay=job.decay,
+            job.threats,
+            attack=job.attack,
             seed=job.seed,
             progress=progress,
         )
