@@ -23,13 +23,10 @@ from notbugs.report.play import play
 from notbugs.report.reading import Arrays
 from notbugs.report.scripts import script
 from notbugs.report.tables import instrument_sections
-from notbugs.report.tune import tune_section
 from notbugs.report.wording import class_names, date
-from notbugs.study.instruments.transfer import TransferFound, transfer_section
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Spread
 from notbugs.study.sets import RELABELLED, SETS, aimed_at
-from notbugs.study.tuning import Tuned
 
 BIBTEX = f"""\
 @software{{notbugs,
@@ -66,17 +63,8 @@ def render(results: Results, gallery: Arrays | None) -> str:
     )  # fmt: skip
 
 
-def render_transfer(found: TransferFound) -> str:
-    """The page of `notbugs transfer` as HTML."""
-    return _section_page(transfer_section(found), "notbugs transfer")
-
-
-def render_tune(found: Tuned) -> str:
-    """The page of `notbugs tune` as HTML."""
-    return _section_page(tune_section(found), "notbugs tune")
-
-
-def _section_page(section: Section, command: str) -> str:
+def render_section(section: Section, command: str) -> str:
+    """A page of one section, of `command`, as HTML."""
     return environment().get_template("section.html.j2").render(section=section, command=command)
 
 
