@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
+from notbugs.files import check_tensors, warn_unchecked
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -29,6 +30,8 @@ def read_gallery(path: Path) -> Arrays | None:
     if not path.is_file():
         return None
     try:
+        if not check_tensors(path):
+            warn_unchecked(path)
         arrays = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise _unreadable(path, str(error)) from error
@@ -55,6 +58,7 @@ def read_pictures(path: Path) -> Arrays | None:
     if not path.is_file():
         return None
     try:
+        check_tensors(path)
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and audit again.") from error
@@ -75,4 +79,7 @@ def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
 
 
 def _unreadable(path: Path, why: str) -> InputError:
-    return InputError(f"{path} is not a gallery that notbugs can show: {why}. Delete it and run the study again.")
+    return InputError(
+        f"{path} is not a gallery that notbugs can show: {why.rstrip('.')}. "
+        "Give the study's command again: it makes the gallery anew."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from notbugs.progress import Progress
@@ -20,3 +21,5 @@ class Step:
     title: str
     work: Callable[[Progress], Any]
     tell: Tell | None = None
+    leaves: Path | None = None
+    """A safetensors file of the stage: where that is damaged, the stage is done again."""
