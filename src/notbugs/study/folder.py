@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -27,6 +26,7 @@ from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
 from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
+from notbugs.study.stages import Step, Tell
 from notbugs.study.written import MACHINE, read_info, read_own_recipe, read_stage, refuse_other_recipe, write_recipe
 
 UNDER_WAY = "under-way.json"
@@ -44,22 +44,6 @@ class Console(Protocol):
     def say(self, text: str, *items: str) -> None:
         """One line; where it must be broken, between its items."""
         ...
-
-
-Tell = Callable[[Any], Sequence[str]]
-"""From a stage's value to the line that a console says of it: its beginning, and items."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage to be done: its file's name, its title, what makes its JSON value, and what a console says of that."""
-
-    name: str
-    title: str
-    work: Callable[[Progress], Any]
-    tell: Tell | None = None
-    leaves: Path | None = None
-    """A safetensors file of the stage: where that is damaged, the stage is done again."""
 
 
 class StudyFolder:

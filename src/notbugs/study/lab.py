@@ -15,10 +15,11 @@ from notbugs.errors import InputError, must
 from notbugs.measure import Accuracy, outcomes
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.folder import Step, StudyFolder, Tell
+from notbugs.study.folder import StudyFolder
 from notbugs.study.outcomes import outcomes_file, write_outcomes
 from notbugs.study.recipe import Recipe, Section
 from notbugs.study.sections import Architecture
+from notbugs.study.stages import Step, Tell
 from notbugs.training import Training, train
 
 
