@@ -102,6 +102,7 @@ class Classifier(nn.Module):
             "channel_order", channel_order, ("auto", "rgb", "bgr")
         )
         check_normalisation(mean, std, self.channel_order)
+        networks.check_has_weights(network)
         _check_once(network, mean, std)
         self.network = network
         self.is_channels_last = False  # `models.layout` changes it, of networks that nobody else holds
@@ -122,8 +123,8 @@ class Classifier(nn.Module):
     @property
     def head(self) -> nn.Module:
         """The module whose inputs are the features, most often the final linear layer."""
-        if self.head_name is None:
-            raise InputError(f"The network has no nn.Linear, so its features are unknown. {networks.NAME_THE_HEAD}")
+        if self.head_name is None or isinstance(self._plain, torch.jit.ScriptModule):
+            raise networks.no_features(self._plain)
         return networks.find_module(self._plain, self.head_name)
 
     @property
@@ -161,6 +162,12 @@ class Classifier(nn.Module):
         found = self._found_on_the_way(head, images) if self.head_is_certain else self._found_in_a_whole_pass(images)
         return networks.as_features(found, str(self.head_name), len(images)).to(images.dtype)
 
+    def train(self, mode: bool = True) -> Classifier:
+        """Training mode, or evaluation mode; a program of `torch.export` has one alone, and keeps it."""
+        self.training = mode
+        networks.set_mode(self.network, mode)
+        return self
+
     @contextmanager
     def evaluating(self, precision: Precision | None = None) -> Iterator[Classifier]:
         """Evaluation mode, and optionally another precision, inside the block; every sub-module's mode is restored."""
@@ -185,7 +192,7 @@ class Classifier(nn.Module):
         handle = head.register_forward_pre_hook(_stop_at_head, with_kwargs=True)
         try:
             with self._autocast():
-                self._plain(normalised)
+                networks.run(self._plain, normalised)
         except _FeaturesReached as reached:
             return reached.features
         finally:
@@ -228,12 +235,12 @@ class Classifier(nn.Module):
         if self.meaning and self.meaning.layer and not isinstance(network, DistributedDataParallel):
             network = self._plain  # a compiled network calls no hooks
         with outputs.caught(self._plain, self.meaning) as found, self._autocast():
-            raw = networks.as_outputs(network(normalised), self.output, len(normalised))
+            raw = networks.as_outputs(networks.run(network, normalised), self.output, len(normalised))
         return found[-1].reshape(raw.shape) if found else raw
 
     def _recognised(self, normalised: Tensor, raw: Tensor) -> Meaning:
         def run(inputs: Tensor) -> Tensor:
-            return networks.as_outputs(self._plain(inputs), self.output, len(inputs))
+            return networks.as_outputs(networks.run(self._plain, inputs), self.output, len(inputs))
 
         with self.evaluating():
             return outputs.recognise(self._plain, run, normalised, raw, self.outputs_are)

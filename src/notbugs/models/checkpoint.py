@@ -20,6 +20,7 @@ from notbugs.files import read_tensors, write_tensors
 from notbugs.models import zoo
 from notbugs.models.kinds import kind_of
 from notbugs.models.layout import to_channels_last
+from notbugs.models.programs import PROGRAMS, load_program
 from notbugs.models.registry import build, is_own_code
 from notbugs.models.weights import load_tensors, read_weights
 from notbugs.networks import unwrapped
@@ -146,7 +147,8 @@ def load_classifier(
     file : str or Path
         Of `save_classifier`, or any weights.
     architecture : str, optional
-        As `build` takes it, with `options`.
+        As `build` takes it, with `options`; or "torchscript" or "exported": then the file brings its network itself,
+        and its code runs.
     shape : (int, int, int), optional
         Of the images that it will see: (channel, height, width).
     classes : sequence of str, optional
@@ -170,7 +172,7 @@ def load_classifier(
     path = Path(file)
     header = _read_header(path)
     if header is None:
-        blueprint = _given(architecture, shape, classes, options)
+        blueprint = _given(path, architecture, shape, classes, options)
         how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
         how |= {"channel_order": channel_order, "precision": precision or "auto"}
         found = _foreign(path, blueprint, weights, mean, std, **how)
@@ -186,9 +188,19 @@ def load_classifier(
 
 
 def _given(
-    architecture: str | None, shape: Sequence[int] | None, classes: Sequence[str] | None, options: dict[str, Any]
+    path: Path,
+    architecture: str | None,
+    shape: Sequence[int] | None,
+    classes: Sequence[str] | None,
+    options: dict[str, Any],
 ) -> Blueprint:
     given = {"architecture": architecture, "shape": shape, "classes": classes}
+    if architecture is None and (kind := kind_of(path)) in PROGRAMS:
+        raise InputError(
+            f"{path} is a program ({kind}). A file alone never makes notbugs run code: if you trust it, give "
+            f"architecture={kind!r} (--architecture {kind})."
+            + (" Or name the network that it was made from: its weights alone are then read." * (kind != "exported"))
+        )
     if missing := [name for name, value in given.items() if value is None]:
         raise InputError(f"The file holds weights alone. Give the {missing[0]!r} of their network, too.")
     try:
@@ -208,8 +220,12 @@ def _foreign(
 ) -> Classifier:
     if (mean is None) != (std is None):
         raise must("mean", "be given together with the 'std', or neither of them", mean)
-    tensors = read_weights(path, weights)
-    network = _loaded(blueprint, tensors, str(path))
+    program = blueprint.architecture in PROGRAMS
+    tensors = {} if program else read_weights(path, weights)
+    if program:
+        network = load_program(path, blueprint.architecture, how["head"])
+    else:
+        network = _loaded(blueprint, tensors, str(path))
     if mean is None or std is None:
         mean, std = _known_normalisation(network, tensors, blueprint, path)
     return Classifier(network, mean=mean, std=std, **how)
