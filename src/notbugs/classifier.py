@@ -62,6 +62,8 @@ class Classifier(nn.Module):
     outputs_are : {"auto", "logits", "probabilities"}
         What they are. "auto" recognises a softmax or sigmoid at the end, by the rule of `outputs.recognise`, from the
         first images that the classifier sees.
+    chosen_outputs : sequence of int, optional
+        The numbers of the outputs that are the classes, in their order, of a network that knows more; all by default.
     precision : {"auto", "fp32", "bf16"}
         What the network computes in. Images, logits, losses and perturbations stay float32. "auto" takes bf16
         where the device has instructions for it. A network whose weights are not float32 computes in their dtype.
@@ -94,6 +96,7 @@ class Classifier(nn.Module):
         head: str | None = None,
         output: str | int = "auto",
         outputs_are: OutputsAre = "auto",
+        chosen_outputs: Sequence[int] | None = None,
         precision: Precision = "fp32",
         try_compiled: bool = False,
     ) -> None:
@@ -111,6 +114,7 @@ class Classifier(nn.Module):
             "outputs_are", outputs_are, ("auto", "logits", "probabilities")
         )
         self.meaning: Meaning | None = None
+        self.chosen_outputs = None if chosen_outputs is None else list(chosen_outputs)
         self.precision: Precision = check_choice("precision", precision, ("auto", "fp32", "bf16"))  # pyrefly: ignore
         self.try_compiled = try_compiled
         self.register_buffer("mean", _per_channel(mean, network))
@@ -148,7 +152,12 @@ class Classifier(nn.Module):
             returns is not logits.
         """
         raw = self._raw(self._normalise(images))
-        return outputs.read(raw, self.meaning or Meaning("logits")).to(images.dtype)
+        logits = outputs.read(raw, self.meaning or Meaning("logits")).to(images.dtype)
+        if self.chosen_outputs is None:
+            return logits
+        if max(self.chosen_outputs) >= logits.shape[1]:
+            raise must("outputs", f"be below {logits.shape[1]}, the number of outputs", max(self.chosen_outputs))
+        return logits[:, self.chosen_outputs]
 
     def features(self, images: Batch) -> Features:
         """The inputs of the head, flattened to shape (batch, feature).
