@@ -178,6 +178,8 @@ def test_settings_that_make_no_network(unchecked):
 
 
 OWN = """
+import sys
+from pathlib import Path
 from torch import nn
 
 def make_network(channels, classes, hidden=3):
@@ -200,6 +202,9 @@ def broken(channels):
 
 def nothing():
     return None
+
+def leaves():
+    sys.exit(0)
 """
 PARTS = """
 from torch import nn
@@ -230,8 +235,11 @@ def test_a_network_of_ones_own(own):
     ("attribute", "message"),
     [
         ("missing", r"could not be imported \(AttributeError: .*MODULE:FUNCTION"),
-        ("instance", "must name a function or class that makes a network"),
-        ("words", "must name a function or class that makes a network. Got .*words"),
+        ("instance", "must name a function in Python, or a class of torch.nn.Module"),
+        ("words", "must name a function in Python, or a class of torch.nn.Module.*Got .*words"),
+        ("sys.exit", "must name a function in Python, or a class of torch.nn.Module.*Got .*built-in function exit"),
+        ("Path", "must name a function in Python, or a class of torch.nn.Module.*Got .*Path"),
+        ("leaves", "could not be made: SystemExit: 0"),
         ("broken", "could not be made: KeyError: 'depth'"),
         ("nothing", r"must make a torch\.nn\.Module. Got .*nothing -> NoneType"),
     ],

@@ -18,7 +18,7 @@ from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.models import zoo
 from notbugs.models.layout import to_channels_last
-from notbugs.models.registry import ARCHITECTURES, LIBRARIES, build
+from notbugs.models.registry import build, is_own_code
 from notbugs.models.weights import load_tensors, read_weights
 from notbugs.networks import unwrapped
 from notbugs.outputs import OutputsAre
@@ -257,7 +257,7 @@ def _check_agreement(
     name = found.architecture
     if architecture not in (None, name):
         raise must("architecture", f"be {name!r}, as {path} says", architecture)
-    if architecture is None and name not in ARCHITECTURES and name.partition(":")[0] not in LIBRARIES:
+    if architecture is None and is_own_code(name):
         raise InputError(
             f"{path} was made with a network of your own. A file alone never makes notbugs run code: "
             f"if you trust it, give architecture={name!r} (--architecture {name})."

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
+from notbugs.files import check_tensors
 from notbugs.formats import duration
 from notbugs.measure.drivers import Driver
 from notbugs.report import audit_charts
@@ -77,6 +78,7 @@ def read_pictures(path: Path) -> Arrays | None:
     if not path.is_file():
         return None
     try:
+        check_tensors(path)
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and audit again.") from error

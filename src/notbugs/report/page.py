@@ -142,6 +142,7 @@ def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
         ("Architecture", flat(study.architecture)),
         ("Machine and time", machine),
         ("Versions", dict(study.versions)),
+        *((f"Continued {more.at} with", flat(more.model_dump(exclude={"at"}))) for more in study.continued),
         ("Stages", {stage.name: formats.duration(stage.seconds) for stage in study.stages}),
         ("Checkpoints (SHA-256)", dict(study.classifiers)),
     ]

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
+from notbugs.files import check_tensors, warn_unchecked
 from notbugs.study.auditing import AuditFile
 from notbugs.study.comparing import Comparison
 from notbugs.study.instruments.transfer import TransferFound
@@ -79,6 +80,8 @@ def read_gallery(path: Path) -> Arrays | None:
     if not path.is_file():
         return None
     try:
+        if not check_tensors(path):
+            warn_unchecked(path)
         arrays = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise _unreadable(path, str(error)) from error
@@ -109,4 +112,7 @@ def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
 
 
 def _unreadable(path: Path, why: str) -> InputError:
-    return InputError(f"{path} is not a gallery that notbugs can show: {why}. Delete it and run the study again.")
+    return InputError(
+        f"{path} is not a gallery that notbugs can show: {why.rstrip('.')}. "
+        "Give the study's command again: it makes the gallery anew."
+    )

@@ -15,7 +15,6 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import write_text
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
@@ -27,6 +26,7 @@ from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.plan import JUDGE, ON_ORIGINALS, ClassifierPlan, stage_names
+from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.study.sets import SETS, SetDeclaration
@@ -68,7 +68,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
         results = _Study(lab).run(info)
         if workers.rank() == 0:
-            write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
+            write_model(out / "results.json", results)
     for line in expected_lines(results.expected) if results.expected else ():
         console.say(line)
     return results
@@ -105,7 +105,7 @@ class _Study:
             **info,
             name=self.recipe.name,
             recipe=self.recipe.settings(),
-            command=f"notbugs run {folder.path / 'recipe.toml'} --out NEW_FOLDER",
+            command=self.recipe.command(folder.path / "recipe.toml"),
             architecture=architecture,
             seeds=[self.recipe.seed],
             stages=[Stage(**stage) for stage in folder.finished()],
@@ -175,6 +175,9 @@ class _Study:
             built.record(found)
             return found
 
+        found = self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name))
+        if built.manifest.get("properties") != found:  # the manifest was lost or damaged since
+            built.record(found)
         request = built.manifest["request"]
         return SetProperties(
             name=plan.name,
@@ -187,7 +190,7 @@ class _Study:
                 key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
             },
             seconds=built.manifest["seconds"],
-            **self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)),
+            **found,
         )
 
     def architecture(self) -> dict[str, Any]:
@@ -261,4 +264,10 @@ def _read_data(recipe: Recipe, console: Console) -> Data:
     data = read_data(recipe, console)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
+    tested = data.test.labels.unique().tolist()
+    for label in recipe.pair:
+        if label not in tested:
+            others = f"Name others, as --pair {tested[0]} {tested[1]}, or take" if len(tested) > 1 else "Take"
+            remedy = f"{others} test images of this class."
+            raise must("pair", "name two classes that have test images", f"{data.classes[label]} without any", remedy)
     return data

@@ -18,6 +18,7 @@ from notbugs.measure import Correlation, Proportion, Transfer, correlation, pred
 from notbugs.measure.transfer import Kind
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
+from notbugs.study.checked import WholeFile
 from notbugs.study.lab import Lab
 from notbugs.study.sections import Architecture
 from notbugs.threat import threat
@@ -40,7 +41,7 @@ class Learner(_Model):
     targeted: Proportion = Field(description="taken for the target by the one trained on D")
 
 
-class TransferFound(_Model):
+class TransferFound(WholeFile, _Model):
     """Learning from D_det against transfer, over architectures; and every classifier against every other."""
 
     source: str = Field(description="D_det was built with it, and its adversarial examples are those of `learners`")
