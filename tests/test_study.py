@@ -74,7 +74,7 @@ def numbers(folder: Path) -> dict:
 
 def test_results_hold_every_classifier_set_and_radius(finished):
     results = read(finished)
-    sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+    sets = ["D_R", "D_NR", "D_rand", "D_rand_min", "D_rand_other", "D_det"]
     assert [item.name for item in results.sets] == sets
     under = [(None, None), ("strong", 0.25), ("strong", 0.5), ("pgd", 0.25), ("pgd", 0.5)]
     expected = [(name, *at) for name in ("standard", "independent", "robust", *sets) for at in under]
@@ -119,6 +119,7 @@ def test_sets_agree_with_their_measured_properties(finished):
         assert item.resemblance
         changed = 150 - round(item.kept_label.value * 150)
         assert {item.resemblance.n, *(one.nearer_target.n for one in item.resemblance.measures)} == {changed}
+        assert item.settings["threat"]["eps"] == (1.5 if item.targets and item.name != "D_rand_min" else None)
         assert item.resemblance.judge == ("judge" if item.name == "D_R" else "robust")  # had no hand in the set
 
 

@@ -69,12 +69,17 @@ def secular_shift(
     pull = (precision * coordinates).detach()
     gaps = gap.expand(pull.shape)
     # Coordinates first, and in NumPy: many operations on small arrays, which cost torch two or three times as much.
-    flat = (np.ascontiguousarray(part.reshape(-1, part.shape[-1]).T.numpy()) for part in (pull, gaps))
-    return torch.from_numpy(_solved(*flat, radius)).view(pull.shape[:-1])
+    columns = [np.ascontiguousarray(part.reshape(-1, part.shape[-1]).T.numpy()) for part in (pull, gaps)]
+    return torch.from_numpy(_solved(columns[0], columns[1], radius)).view(pull.shape[:-1])
 
 
 def _solved(pull: np.ndarray, gap: np.ndarray, radius: float) -> np.ndarray:
     """The shift of every column, by Newton's method on those that are not there yet."""
+    with np.errstate(over="ignore", invalid="ignore"):  # near the pole: an infinite slope, and a step of 0
+        return _climbed(pull, gap, radius)
+
+
+def _climbed(pull: np.ndarray, gap: np.ndarray, radius: float) -> np.ndarray:
     eta = (np.abs(pull) / radius - gap).max(0).clip(min=0)
     left, now = np.arange(len(eta)), eta.copy()
     for _ in range(_MAX_STEPS):
