@@ -74,7 +74,7 @@ def numbers(folder: Path) -> dict:
 
 def test_results_hold_every_classifier_set_and_radius(finished):
     results = read(finished)
-    sets = ["D_R", "D_NR", "D_rand", "D_rand_min", "D_rand_other", "D_det"]
+    sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_rand_min", "D_det"]
     assert [item.name for item in results.sets] == sets
     under = [(None, None), ("strong", 0.25), ("strong", 0.5), ("pgd", 0.25), ("pgd", 0.5)]
     expected = [(name, *at) for name in ("standard", "independent", "robust", *sets) for at in under]

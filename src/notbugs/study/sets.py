@@ -142,19 +142,6 @@ SETS = (
         mark="triangle-up",
     ),
     SetDeclaration(
-        name="D_rand_min",
-        subscript="rand",
-        qualifier="min",
-        command="rand-min",
-        source="standard",
-        targets="any",
-        smallest=True,
-        says="pushed just into a class drawn from all, by the smallest perturbation found",
-        colour="#6f5bb5",
-        dark="#a493e6",
-        mark="cross",
-    ),
-    SetDeclaration(
         name="D_rand_other",
         subscript="rand",
         qualifier="other",
@@ -165,6 +152,21 @@ SETS = (
         colour="#c0508f",
         dark="#e68abf",
         mark="diamond",
+    ),
+    # Of wrong targets only: the smallest perturbation towards an image's own class is none, and then a part of the set
+    # would be untouched images with their right labels.
+    SetDeclaration(
+        name="D_rand_min",
+        subscript="rand",
+        qualifier="min",
+        command="rand-min",
+        source="standard",
+        targets="other",
+        smallest=True,
+        says="pushed just into a class drawn from the others, by the smallest perturbation found",
+        colour="#6f5bb5",
+        dark="#a493e6",
+        mark="cross",
     ),
     SetDeclaration(
         name="D_det",
