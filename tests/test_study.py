@@ -23,6 +23,7 @@ from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.models import load_classifier
+from notbugs.report.reading import read_gallery
 from notbugs.search import Shrinking, fast_relabelling, frames
 from notbugs.study import Results, chain, gallery, lab, machine, sets
 from notbugs.study.sections import Relabelling
@@ -134,6 +135,7 @@ def test_sets_agree_with_their_measured_properties(finished):
 
 def test_the_gallery_shows_how_images_were_made(finished):
     arrays = load_file(finished / "gallery.safetensors")
+    assert set(read_gallery(finished / "gallery.safetensors") or {}) == set(arrays)
     assert len(arrays["D"]) == 40
     assert torch.bincount(arrays["D.labels"], minlength=10).tolist() == [4] * 10
     for name, matched in (("D_R", True), ("D_NR", True), ("D_rand", False), ("D_rand_other", False), ("D_det", False)):
