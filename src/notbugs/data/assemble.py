@@ -65,6 +65,7 @@ def held_out(labels: Tensor, share: float = HELD_OUT) -> tuple[Tensor, Tensor]:
         If no class has two images.
     """
     test = []
+    labels = labels if labels.ndim == 1 else torch.zeros(len(labels), dtype=torch.int64)  # several: at random
     for label in labels.unique().tolist():
         where = (labels == label).nonzero().flatten()
         count = min(max(1, round(share * len(where))), len(where) - 1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from notbugs.data.images import class_names
+from notbugs.data.several import are_several, several
 from notbugs.errors import InputError, must
 
 
@@ -22,12 +23,13 @@ def in_order(names: Iterable[str]) -> list[str]:
 def coded(
     train: np.ndarray, test: np.ndarray | None, names: Sequence[str] | None, what: str
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
-    """Labels of both splits from 0, and class names.
+    """Labels of both splits from 0, and class names; of several labels for an image 0 or 1 for each, and their names.
 
     Parameters
     ----------
     train, test : ndarray
-        Shape (image,) or (image, 1); whole numbers, which stay as they are, or names.
+        Shape (image,) or (image, 1); whole numbers, which stay as they are, or names. Or 0 and 1 of shape
+        (image, label), for several labels.
     names : sequence of str, optional
         Where the source has them.
     what : str
@@ -38,6 +40,8 @@ def coded(
     InputError
         If labels are neither, there are several for an image, or a test image has a class without training images.
     """
+    if any(split is not None and are_several(split) for split in (train, test)):
+        return several(train, test, names, what)
     train, test = _column(train, what), None if test is None else _column(test, what)
     if test is not None and (train.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise must(what, "be names in both splits, or numbers in both", "names and numbers")

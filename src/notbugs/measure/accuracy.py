@@ -14,6 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
 from notbugs.measure.statistics import Proportion
+from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.models.forms import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Schedule, stream
@@ -53,6 +54,10 @@ class Accuracy(BaseModel):
 
     attack: AttackUsed | None
     share: Proportion
+    balanced: Proportion | None = Field(
+        None, description="balanced accuracy, where the largest class has over half of the images"
+    )
+    area: Area | None = Field(None, description="under ROC, where one of two classes has under a fifth of the images")
 
     @property
     def under(self) -> str:
@@ -63,7 +68,8 @@ class Accuracy(BaseModel):
         return f"{self.attack.norm} {self.attack.eps:g}{by}"
 
     def __str__(self) -> str:
-        return f"{self.under}: {self.share}, n={self.share.n}"
+        balanced = f", balanced {self.balanced}" if self.balanced else ""
+        return f"{self.under}: {self.share}, n={self.share.n}{balanced}{f', {self.area}' if self.area else ''}"
 
 
 @dataclass(frozen=True)
@@ -76,15 +82,20 @@ class Outcome:
         What was tried.
     survived : Tensor
         Shape (n,), bool: classified correctly, and nothing misclassified was found.
+    labels : Tensor, optional
+        Shape (n,): the true ones.
     """
 
     attack: AttackUsed | None
     survived: Tensor
+    labels: Tensor | None = None
 
     @property
     def accuracy(self) -> Accuracy:
         """The share that survived."""
-        return Accuracy(attack=self.attack, share=Proportion.of(self.survived))
+        beside = self.labels is not None and is_unbalanced(self.labels)
+        mean = balanced(self.survived, self.labels) if beside and self.labels is not None else None
+        return Accuracy(attack=self.attack, share=Proportion.of(self.survived), balanced=mean)
 
 
 def evaluate(
@@ -146,7 +157,7 @@ def evaluate(
         batch=batch,
         progress=progress,
     )
-    return [outcome.accuracy for outcome in found]
+    return with_areas([outcome.accuracy for outcome in found], classifier, images, batch=batch)
 
 
 def outcomes(
@@ -171,7 +182,7 @@ def outcomes(
     check_fits(classifier, images)
     clean = torch.cat(list(_logits(classifier, images, batch)))
     alive = clean.argmax(1) == images.labels
-    found = [Outcome(None, alive.clone())]
+    found = [Outcome(None, alive.clone(), images.labels)]
     runs = [_Run((seed, "restart", restart) if restart else None) for restart in range(restarts)]
     runs += [_Run(targets=classes) for classes in _likeliest_wrong(clean, images.labels, targeted)]
     told = 0
@@ -194,7 +205,7 @@ def outcomes(
             restarts=restarts,
             targeted=targeted,
         )
-        found.append(Outcome(attack, alive.clone()))
+        found.append(Outcome(attack, alive.clone(), images.labels))
     return found
 
 
@@ -260,6 +271,17 @@ def _random_start(inputs: Tensor, numbers: Tensor, ball: Threat, purpose: tuple[
     seed, *rest = purpose
     draws = (generator(seed, *rest, ball.norm, ball.eps, number) for number in numbers.tolist())
     return torch.cat([one[None] + ball.start(one[None], draw) for one, draw in zip(inputs, draws, strict=True)])
+
+
+def with_areas(
+    found: Sequence[Accuracy], classifier: Classifier, images: Images, *, batch: int = 250
+) -> list[Accuracy]:
+    """The same accuracies, with areas under ROC beside them where one of two classes is rare."""
+    if not is_rare(images.labels):
+        return list(found)
+    threats = [item.attack.threat for item in found if item.attack]
+    beside = areas(classifier, images, threats, batch=batch)
+    return [item.model_copy(update={"area": area}) for item, area in zip(found, beside, strict=True)]
 
 
 def predictions(

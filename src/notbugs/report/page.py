@@ -25,6 +25,7 @@ from notbugs.report.scripts import script
 from notbugs.report.sections import Section, Share
 from notbugs.report.transfer import transfer_section
 from notbugs.report.tune import tune_section
+from notbugs.report.unbalanced import unbalanced_section
 from notbugs.report.wording import class_names
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.recipe import flat
@@ -56,7 +57,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
         measures=measures(results.sets),
-        instruments=instruments(results.instruments, classes),
+        instruments=[*unbalanced_section(lineup), *instruments(results.instruments, classes)],
         expected=expected_section(results),
         settings=_tables(results),
         paper=paper,

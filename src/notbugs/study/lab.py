@@ -13,6 +13,7 @@ from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, must
 from notbugs.measure import Accuracy, outcomes
+from notbugs.measure.accuracy import with_areas
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.folder import Step, StudyFolder, Tell
@@ -110,11 +111,12 @@ class Lab:
                 progress=progress,
             )
             write_outcomes(self.folder.path, name, kept, self.data.test)
-            return [item.accuracy.model_dump() for item in kept]
+            found = with_areas([item.accuracy for item in kept], classifier, self.data.test)
+            return [item.model_dump() for item in found]
 
         def tell(value: list[dict[str, Any]]) -> list[str]:
             found = [Accuracy(**item) for item in value]
-            return [f"{name}, {found[0].share.n} images:", *(f"{item.under} {item.share}" for item in found)]
+            return [f"{name}, {found[0].share.n} images:", *map(_short, found)]
 
         return [Accuracy(**item) for item in self.stage(f"evaluate-{name}", f"measure {name}", work, tell)]
 
@@ -133,3 +135,8 @@ class Lab:
                 seconds(progress)
             self._sets[name] = ConstructedSet(path)
         return self._sets[name]
+
+
+def _short(found: Accuracy) -> str:
+    beside = f", balanced {found.balanced}" if found.balanced else ""
+    return f"{found.under} {found.share}{beside}{f', {found.area}' if found.area else ''}"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.measure.unbalanced import Area
 from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.corruptions import CorruptionResult
 from notbugs.study.instruments.gap import GapMeasured
@@ -39,6 +40,13 @@ class Row(_Model):
     high: float = Field(ge=0, le=1)
     n: int = Field(ge=1)
     seed: int
+    balanced: Proportion | None = Field(
+        None,
+        description="balanced accuracy: every class counts the same; null where no class has over half of the images",
+    )
+    area: Area | None = Field(
+        None, description="under ROC, of the worst logits found; null but where one of two classes has under a fifth"
+    )
 
     @property
     def share(self) -> Proportion:

@@ -15,7 +15,7 @@ from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
 from notbugs.data import Data
-from notbugs.errors import must
+from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
@@ -53,6 +53,7 @@ class Source(_Section):
     data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
+    label: str | None = Field(None, description="One of several labels that an image has: it, against its absence.")
     train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
     test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
     heldout: float = Field(
@@ -68,7 +69,8 @@ class Source(_Section):
         data = data_room.load(self.data, size=self.size, groups=self.groups, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
-        return data.take(self.train_images, self.test_images, self.seed)
+        data = data.take(self.train_images, self.test_images, self.seed)
+        return data if self.label is None else data.label(self.label)
 
 
 class Architecture(_Section):
@@ -137,12 +139,23 @@ class Model(_Section):
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
-        """The classifier in `file`."""
+        """The classifier in `file`; of one for several labels, the view of the one that the data are of."""
+        if not data.several:
+            return self._loaded(file, data, data.classes, source)
+        try:
+            return self._loaded(file, data, data.several, source).label(data.several.index(data.classes[1]))
+        except InputError as error:
+            try:
+                return self._loaded(file, data, data.classes, source)  # trained on this label alone
+            except InputError:
+                raise error from None
+
+    def _loaded(self, file: Path, data: Data, classes: Sequence[str], source: Source) -> Classifier:
         loaded = load_classifier(
             file,
             architecture=self.architecture,
             shape=data.train.shape,
-            classes=data.classes,
+            classes=classes,
             mean=self.mean,
             std=self.std,
             head=self.head,
