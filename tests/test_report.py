@@ -22,7 +22,7 @@ from notbugs.report.lineup import line_up
 from notbugs.report.page import class_names, flat, shown
 from notbugs.report.pictures import png, sample_grid
 from notbugs.report.scripts import script
-from notbugs.report.wording import sets
+from notbugs.report.symbols import html as sets
 from notbugs.study.results import Results
 from tests import fakes
 from tests.fakes import row

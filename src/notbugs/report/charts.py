@@ -16,8 +16,9 @@ import vl_convert
 from markupsafe import Markup
 
 from notbugs.formats import NORMS, percent
-from notbugs.report import paper
+from notbugs.report import paper, symbols
 from notbugs.report.lineup import Lineup, Member
+from notbugs.study.sets import MATCHED, RELABELLED, SETS
 
 Style = tuple[str, str, str, list[int]]
 """Of a series: label, colour, shape, dashes."""
@@ -29,14 +30,10 @@ CLEAN, ROBUST = "#7fbde3", "#c64b00"
 SERIES: dict[tuple[str, str], Style] = {
     ("D", "standard"): ("D, standard", "#3a3a38", "circle", []),
     ("D", "adversarial"): ("D, adversarial", "#0072b2", "square", []),
-    ("D_R", "standard"): ("D_R", "#009e73", "triangle-up", []),
-    ("D_NR", "standard"): ("D_NR", "#d55e00", "diamond", []),
-    ("D_rand", "standard"): ("D_rand", "#b97a00", "triangle-up", []),
-    ("D_rand_other", "standard"): ("D_rand_other", "#c0508f", "diamond", []),
-    ("D_det", "standard"): ("D_det", "#3f93c9", "square", []),
+    **{(made.name, "standard"): (made.name, made.colour, made.mark, []) for made in SETS},
 }
 INDEPENDENT = ("D, independent", "#8a8984", "cross", [4, 3])
-EXPERIMENTS = (("D", "D_R", "D_NR"), ("D", "D_rand", "D_rand_other", "D_det"))
+EXPERIMENTS = (("D", *MATCHED), ("D", *RELABELLED))
 
 _COLOURS = [INK, MUTED, GRID, PAGE, CLEAN, ROBUST, INDEPENDENT[1], *(colour for _, colour, _, _ in SERIES.values())]
 _CONFIG: dict[str, Any] = {
@@ -62,10 +59,6 @@ _PRINT: dict[str, Any] = {
     "font": SERIF,
     "axis": _CONFIG["axis"] | {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titlePadding": 5},
 }
-_SETS = r"\bD_(?:R|NR|rand|det)(?:_other)?\b"
-_ALL = rf"{_SETS}|\b(?:l2|l-inf)\b"
-_LETTERS = {"l2": ("\u2113", "2"), "l-inf": ("\u2113", "\u221e")}
-ZERO_WIDTH = "\u200b"
 _BARS = {
     ("D", "standard"): "D|standard|training",
     ("D", "adversarial"): "D|adversarial|training",
@@ -252,10 +245,12 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look =
     config = _CONFIG if look == "page" else _PRINT
     drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": config}, allowed_base_urls=[])
     if look == "print":
-        return Markup(set_names(drawn, _ALL).replace(">", Markup("><title>{}</title>").format(text), 1))
+        return Markup(
+            symbols.svg(drawn, symbols.NAMES_AND_NORMS).replace(">", Markup("><title>{}</title>").format(text), 1)
+        )
     for colour in dict.fromkeys(_COLOURS):
         drawn = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', drawn, flags=re.IGNORECASE)
-    drawn = set_names(drawn)
+    drawn = symbols.svg(drawn)
     drawn = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", drawn)
     head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
     found = head.search(drawn)
@@ -266,18 +261,3 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look =
         '<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" style="--drawn: {}">'
     ).format(text, width, found[2], width, width)
     return Markup(opening + Markup(head.sub("", drawn, count=1)))
-
-
-def set_names(drawn: str, names: str = _SETS) -> str:
-    """The texts of an SVG, with subscripts in the names of sets (and of norms, where `names` has them)."""
-    return re.sub("(?<=>)[^<>]+(?=<)", lambda text: _lowered(re.split(f"({names})", text[0])), drawn)
-
-
-def _lowered(parts: list[str]) -> str:
-    """Every second part is a name; what follows it, if only an empty letter, takes the line up again."""
-    drawn = parts[0]
-    for name, rest in zip(parts[1::2], parts[2::2], strict=True):
-        letter, below = _LETTERS.get(name) or ("D", name[2:].replace("_", ", "))
-        drawn += f'{letter}<tspan dy="0.25em" font-size="0.8em">{below}</tspan>'
-        drawn += f'<tspan dy="-0.2em">{rest or ZERO_WIDTH}</tspan>'
-    return drawn

@@ -16,10 +16,7 @@ from notbugs.report.lineup import Lineup, Member
 from notbugs.report.wording import quoted
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
-
-RELABELLED = ("D_rand", "D_rand_other", "D_det")
-KEEPS_LABELS = ("D_rand",)
-"""Sets in which some images keep their label."""
+from notbugs.study.sets import BY_NAME, RELABELLED
 
 Order = Literal["higher", "lower", "unclear"]
 Verdict = Literal["agrees", "partly", "open", "disagrees"]
@@ -167,15 +164,17 @@ def relabelled_images(lineup: Lineup, results: Results, chance: float) -> Claim 
         return None
     controls = {name: row for name, row in _controls(results.instruments).items() if name in clean and row.beyond}
     orders = {name: against(chance, row) for name, row in clean.items()}
-    strict = {name: order for name, order in orders.items() if name not in KEEPS_LABELS}
+    strict = {name: order for name, order in orders.items() if not BY_NAME[name].keeps_labels}
     verdicts = [judge([order], wanted="higher") for order in strict.values()]
     verdicts += [_beside_control(clean[name], row, chance) for name, row in controls.items()]
     levels = {name: beside_chance(order, chance) for name, order in orders.items()}
     beside = levels | {name: _beyond(row) for name, row in controls.items()}
     short = "; ".join(f"{name} teaches {quoted(row)}, {beside[name]}" for name, row in clean.items())
-    also = {name: f", {_beyond(row)}" for name, row in controls.items()}
+    also = {name: f", and {_beyond(row)}" for name, row in controls.items()}
     parts = [f"{name} {quoted(row)}, {levels[name]}{also.get(name, '')}" for name, row in clean.items()]
-    notes = [_kept_note(name, results.sets, chance) for name in clean if name in KEEPS_LABELS and name not in controls]
+    notes = [
+        _kept_note(name, results.sets, chance) for name in clean if BY_NAME[name].keeps_labels and name not in controls
+    ]
     if "lower" in strict.values():
         notes.append(
             "A result below chance means that the classifier learned more from what the image showed before it was "

@@ -9,13 +9,16 @@ import numpy as np
 
 from notbugs.formats import ball
 from notbugs.report.lineup import Lineup, Member
-from notbugs.report.pictures import MATCHED, png
+from notbugs.report.pictures import png
 from notbugs.report.play import differences
 from notbugs.report.reading import Arrays
 from notbugs.study.results import Row
+from notbugs.study.sets import BY_NAME, RELABELLED
 
-RELABELLED = ("D_rand_other", "D_det", "D_rand")
+PREFERRED = sorted(RELABELLED, key=lambda name: BY_NAME[name].keeps_labels)
 """The first that there is is drawn: its labels are wrong, and no rule to learn."""
+SPLIT = ("D_R", "D_NR")
+"""The two sides of the first drawing."""
 LIKED = ("dog", "cat")
 LONGEST = 12
 """Characters of a class name in the drawing."""
@@ -76,11 +79,11 @@ def idea(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Idea | None:
 
 
 def _features(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Features | None:
-    members = [lineup.get(name) for name in MATCHED]
-    if None in members or not {f"{name}.start_labels" for name in MATCHED} <= set(arrays):
+    members = [lineup.get(name) for name in SPLIT]
+    if None in members or not {f"{name}.start_labels" for name in SPLIT} <= set(arrays):
         return None
-    success = np.logical_and.reduce([_success(arrays, name) for name in MATCHED])
-    moved = np.logical_and.reduce([arrays[f"{name}.start_labels"] != arrays["D.labels"] for name in MATCHED])
+    success = np.logical_and.reduce([_success(arrays, name) for name in SPLIT])
+    moved = np.logical_and.reduce([arrays[f"{name}.start_labels"] != arrays["D.labels"] for name in SPLIT])
     index = int(np.argmax(2 * moved + success))
     label = _short(classes, arrays["D.labels"][index])
     branches = [_branch(arrays, lineup, member, index, classes) for member in members if member]
@@ -96,7 +99,7 @@ def _branch(arrays: Arrays, lineup: Lineup, member: Member, index: int, classes:
 
 
 def _relabelled(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Relabelled | None:
-    for name in RELABELLED:
+    for name in PREFERRED:
         member = lineup.get(name)
         if member and member.clean and f"{name}.start_labels" in arrays and f"{name}.start" in arrays:
             return _pushed(arrays, name, member.clean, classes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from notbugs.study.results import Results, Row
+from notbugs.study.sets import BY_NAME
 
-ORDER = ("D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det")
+ORDER = ("D", *BY_NAME)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from notbugs.formats import duration
 from notbugs.study.results import Proportion, SetProperties, Spread
+from notbugs.study.sets import TARGETS
 
 Value = str | int | Proportion | Spread | None
-TARGETS = {"any": "any class", "other": "another class", "next": "the next class", None: "the features of an image"}
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notbugs import formats
 from notbugs._version import __version__
 from notbugs.files import csp_hash
-from notbugs.report import charts, paper, wording
+from notbugs.report import charts, paper, symbols
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import claims
 from notbugs.report.expected import expected_section
@@ -26,10 +26,11 @@ from notbugs.report.sections import Section, Share
 from notbugs.report.transfer import transfer_section
 from notbugs.report.tune import tune_section
 from notbugs.report.unbalanced import unbalanced_section
-from notbugs.report.wording import class_names
+from notbugs.report.wording import class_names, date
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Spread
+from notbugs.study.sets import RELABELLED, SETS, aimed_at
 from notbugs.study.tuning import Tuned
 
 BIBTEX = f"""\
@@ -104,13 +105,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "sets": wording.sets,
+        "sets": symbols.html,
         "percent": formats.percent,
         "number": formats.number,
         "duration": formats.duration,
-        "date": wording.date,
+        "date": date,
         "shown": shown,
     }
+    cast("dict[str, Any]", made.globals)["SETS"] = SETS
     made.tests |= {
         "proportion": lambda value: isinstance(value, Share),
         "spread": lambda value: isinstance(value, Spread),
@@ -118,12 +120,12 @@ def environment() -> Environment:
     return made
 
 
-def _table_1(lineup: Lineup) -> list[tuple[str, Any, float | None]]:
+def _table_1(lineup: Lineup) -> list[tuple[str, Any, float | None, str]]:
     rows = []
-    for name in ("D", "D_rand", "D_rand_other", "D_det"):
+    for name in ("D", *RELABELLED):
         member = lineup.get(name)
         if member and member.clean:
-            rows.append((name, member.clean, paper.TABLE_1.get(name)))
+            rows.append((name, member.clean, paper.TABLE_1.get(name), aimed_at(name)))
     return rows
 
 

@@ -12,19 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from notbugs.report.reading import Arrays
+from notbugs.study.sets import MATCHED, SETS
 
 BUDGET = 2_000_000  # characters of pictures in the grid
 ROWS = 12  # of the grid, at most
 SIDE = 96  # CSS pixels of a picture on the page, about
-SAYS = {
-    "D": "the training image",
-    "D_R": "has the robust classifier's features of the training image",
-    "D_NR": "has the standard classifier's features of the training image",
-    "D_rand": "pushed to a class drawn from all",
-    "D_rand_other": "pushed to a class drawn from the others",
-    "D_det": "pushed to the next class",
-}
-MATCHED = ("D_R", "D_NR")
+SAYS = {"D": "the training image", **{made.name: made.says for made in SETS}}
 
 
 @dataclass(frozen=True)
@@ -89,11 +82,13 @@ _START = "where the search started: another training image"
 
 
 def _start_columns(arrays: Arrays) -> dict[str, str]:
-    """The start images of matched sets, by array name: one column where both sets share them."""
-    starts = {f"{name}.start": f"start of {name}" for name in MATCHED if f"{name}.start" in arrays}
-    if len(starts) == 2 and np.array_equal(arrays["D_R.start"], arrays["D_NR.start"]):
-        return {"D_R.start": "start of D_R and D_NR"}
-    return starts
+    """The start images of matched sets, by array name: one column for all sets that share them."""
+    found: dict[str, list[str]] = {}
+    for name in MATCHED:
+        if (key := f"{name}.start") in arrays:
+            same = next((other for other in found if np.array_equal(arrays[other], arrays[key])), key)
+            found.setdefault(same, []).append(name)
+    return {key: f"start of {' and '.join(names)}" for key, names in found.items()}
 
 
 def _cell(arrays: Arrays, column: str, index: int, classes: Sequence[str]) -> Cell:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from notbugs.report.charts import INK, MUTED, SERIF, set_names
+from notbugs.report import symbols
+from notbugs.report.charts import INK, MUTED, SERIF
 from notbugs.report.pictures import Cell, sample_grid
 from notbugs.report.reading import Arrays
 
@@ -22,7 +23,7 @@ def printed_grid(arrays: Arrays, classes: Sequence[str], width: float) -> Markup
     side = (width - GAP * (len(grid.columns) - 1)) / len(grid.columns)
     height = HEAD + len(grid.rows) * (side + LABEL)
     parts: list[str] = [
-        set_names(_text(place * (side + GAP) + side / 2, HEAD - 6, _heading(name), INK))
+        symbols.svg(_text(place * (side + GAP) + side / 2, HEAD - 6, _heading(name), INK))
         for place, (name, _) in enumerate(grid.columns)
     ]
     for row, cells in enumerate(grid.rows):
@@ -51,7 +52,7 @@ def _text(x: float, y: float, text: str, colour: str) -> str:
 
 
 def _heading(name: str) -> str:
-    return "start" if name == "start of D_R and D_NR" else name
+    return "start" if name.startswith("start of") else name
 
 
 def _cut(label: str, side: float) -> str:

@@ -17,10 +17,10 @@ from notbugs.report.sections import Cell, Share, Table
 from notbugs.report.typeset import fields
 from notbugs.report.wording import class_names
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
+from notbugs.study.sets import RELABELLED, aimed_at
 
 INTERVAL = "95\u00a0% Wilson intervals over images"
 PIXELS = "pixel units, pixels in [0, 1]"
-TARGETS = {"D": "none", "D_rand": "any class", "D_rand_other": "any wrong class", "D_det": "the next class"}
 SHARES = (
     "kept_label", "success_source", "success_source_changed", "success_independent", "success_8bit",
     "success_augmented",
@@ -43,7 +43,7 @@ def tables(results: Results) -> Iterator[NamedTable]:
     lineup = line_up(results)
     if lineup.members:
         yield NamedTable("accuracy", _accuracy(results, lineup), [_tidy(results, row) for row in results.rows])
-    if any(lineup.get(name) for name in TARGETS if name != "D"):
+    if any(lineup.get(name) for name in RELABELLED):
         yield _table_1(results, lineup)
     if results.sets:
         rows = [row for made in results.sets for row in _tidy_set(results, made)]
@@ -112,13 +112,13 @@ def _accuracy(results: Results, lineup: Lineup) -> Table:
 
 
 def _table_1(results: Results, lineup: Lineup) -> NamedTable:
-    found = {name: member.clean for name in TARGETS if (member := lineup.get(name)) and member.clean}
+    found = {name: member.clean for name in ("D", *RELABELLED) if (member := lineup.get(name)) and member.clean}
     caption = (
         f"Clean accuracy (no attack) in per cent after training on relabelled images; {INTERVAL}; "
-        f"{measured_on(results, lineup)}. {_searched(results, TARGETS)}The paper: Table 1, {paper.SETTING}, l2 "
+        f"{measured_on(results, lineup)}. {_searched(results, RELABELLED)}The paper: Table 1, {paper.SETTING}, l2 "
         "radius 0.5"
     )
-    rows: list[list[Cell]] = [[name, TARGETS[name], _share(row), _theirs(name)] for name, row in found.items()]
+    rows: list[list[Cell]] = [[name, aimed_at(name), _share(row), _theirs(name)] for name, row in found.items()]
     numbers = [_tidy(results, row) | {"paper": paper.TABLE_1.get(name)} for name, row in found.items()]
     return NamedTable("table-1", Table(caption, ("training set", "targets", "this run", "the paper"), rows), numbers)
 

@@ -11,7 +11,9 @@ from html import escape
 from typing import Any
 
 from notbugs.formats import number, percent, quoted
+from notbugs.report import symbols
 from notbugs.report.sections import Cell, Share, Table
+from notbugs.study.sets import BY_NAME
 
 LETTER, BETWEEN, ROOM = 4.5, 8.0, 397.0
 """Points: a letter of `small` text, about; the space between columns; and the width of the text.
@@ -26,10 +28,9 @@ _TEX = {
     "\u03c1": r"$\rho$", "\u03b3": r"$\gamma$",
     "l2": r"$\ell_2$", "l-inf": r"$\ell_\infty$", "linf": r"$\ell_\infty$",
 }  # fmt: skip
-_SET = r"\bD_(?:R|NR|rand|det)(?:_other)?\b"
 _NORM = r"\b(?:l2|l-inf|linf)\b"
-_TEX_PARTS = f"{_SET}|{_NORM}|--|[{re.escape(''.join(part for part in _TEX if len(part) == 1))}]"
-_MARKDOWN_PARTS = re.compile(_SET + r"|[\\`*_{}\[\]<>&|~$]")
+_TEX_PARTS = f"{symbols.NAMES}|{_NORM}|--|[{re.escape(''.join(part for part in _TEX if len(part) == 1))}]"
+_MARKDOWN_PARTS = re.compile(symbols.NAMES + r"|[\\`*_{}\[\]<>&|~$]")
 
 
 def latex(table: Table, name: str, note: str = "") -> str:
@@ -116,17 +117,13 @@ def md(text: str) -> str:
 def _tex_part(found: re.Match[str]) -> str:
     if found[0] == "D":
         return r"$\mathcal{D}$"
-    if not found[0].startswith("D_"):
-        return _TEX[found[0]]
-    name, _, other = found[0].removeprefix("D_").partition("_")
-    return rf"$\widehat{{\mathcal{{D}}}}_{{\mathrm{{{name}}}}}$" + (" (other)" if other else "")
+    return symbols.tex(found[0]) if found[0] in BY_NAME else _TEX[found[0]]
 
 
 def _markdown_part(found: re.Match[str]) -> str:
-    if not found[0].startswith("D_"):
-        return escape(found[0]) if found[0] in "<>&" else f"\\{found[0]}"
-    name, _, other = found[0].removeprefix("D_").partition("_")
-    return f"D<sub>{name}{', other' if other else ''}</sub>"
+    if found[0] in BY_NAME:
+        return symbols.markdown(found[0])
+    return escape(found[0]) if found[0] in "<>&" else f"\\{found[0]}"
 
 
 def _line(text: str) -> str:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from markupsafe import Markup, escape
-
 from notbugs import formats
 from notbugs.formats import Interval
 from notbugs.study.results import Row
-
-_NAMES = re.compile(r"\bD_(R|NR|rand|det)(_other)?\b")
 
 
 def quoted(measured: Row | Interval) -> str:
@@ -40,13 +35,3 @@ def date(created: str) -> str:
     except ValueError:
         return created
     return f"{moment.day} {moment:%B %Y}"
-
-
-def sets(text: str) -> Markup:
-    """Escape `text` and set the names of constructed sets as the paper does: `D_NR` with a subscript."""
-    return Markup(_NAMES.sub(_subscript, str(escape(text))))
-
-
-def _subscript(found: re.Match[str]) -> str:
-    other = ", other" if found[2] else ""
-    return f"<span class=set>D<sub>{found[1]}{other}</sub></span>"

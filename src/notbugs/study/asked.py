@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -10,13 +10,8 @@ from notbugs.data import CORRUPTIONS
 from notbugs.errors import check_choice
 from notbugs.measure.autoattack import AttackName, require_autoattack
 from notbugs.study.sections import Architecture
+from notbugs.study.sets import EVERY, Constructed, Relabelled, Trained
 from notbugs.threat import Norm
-
-Relabelled = Literal["D_rand", "D_rand_other", "D_det"]
-Matched = Literal["D_R", "D_NR"]
-Trained = Literal["standard", "independent", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
-EVERY: tuple[Trained, ...] = get_args(Trained)
-"""The classifiers of every study."""
 
 
 class _Asked(BaseModel):
@@ -53,7 +48,7 @@ class Trust(_Instrument):
     """Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients."""
 
     classifiers: tuple[Trained, ...] = Field(
-        ("standard", "robust", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"),
+        tuple(name for name in EVERY if name != "independent"),
         description="Which ones; each is tested against the standard one, image by image.",
     )
     images: int = Field(150, ge=1, description="Test images, drawn at random; the same for every attack.")
@@ -85,7 +80,7 @@ class Controls(_Instrument):
     )
     labels: tuple[Relabelled, ...] = Field((), description="Sets whose labels are trained on, on untouched images.")
     robust_source: tuple[Relabelled, ...] = Field(("D_det",), description="Sets built again, by the robust classifier.")
-    noise: tuple[Relabelled | Matched, ...] = Field((), description="Sets built again, from images of noise.")
+    noise: tuple[Constructed, ...] = Field((), description="Sets built again, from images of noise.")
     linf: tuple[Relabelled, ...] = Field((), description="Sets built again, in an l-inf ball.")
     mislabelled: bool = Field(True, description="Whether images that a weak classifier gets wrong are trained on.")
     noise_kind: Literal["gaussian", "uniform"] = Field("uniform", description="The noise that `noise` starts from.")

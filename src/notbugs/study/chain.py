@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from notbugs import workers
-from notbugs.construct import ConstructedSet, relabel, robustify
+from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
 from notbugs.files import write_text
@@ -27,9 +27,10 @@ from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.plan import ON_ORIGINALS, SETS, STAGES, ClassifierPlan, SetPlan
+from notbugs.study.plan import ON_ORIGINALS, STAGES, ClassifierPlan
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
+from notbugs.study.sets import SETS, SetDeclaration
 from notbugs.theory import vulnerability
 
 RANK_IMAGES = 16
@@ -152,20 +153,17 @@ class _Study:
             for found in self.lab.evaluate(plan.name, classifier)
         ]
 
-    def built(self, plan: SetPlan) -> ConstructedSet:
+    def built(self, plan: SetDeclaration) -> ConstructedSet:
         source, seed = self.lab.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
 
         def work(path: Path, progress: Progress) -> ConstructedSet:
             how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
-            if plan.targets is None:
-                return robustify(source, self.data, path, **self.recipe.matching.how(self.data.train.shape), **how)
-            asked = self.recipe.relabelling
-            how |= {"threat": asked.threat, "schedule": asked.schedule}
-            return relabel(source, self.data, path, targets=plan.targets, **how)
+            how |= {"matching": self.recipe.matching, "relabelling": self.recipe.relabelling}
+            return plan.build(source, self.data, path, **how)
 
         return self.lab.build(plan.name, work)
 
-    def set_measured(self, plan: SetPlan, built: ConstructedSet) -> SetProperties:
+    def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
         def work(progress: Progress) -> dict[str, Any]:
             found = measure_set(
                 built,

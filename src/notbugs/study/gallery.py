@@ -19,7 +19,7 @@ from notbugs.search.steps import Shrinking
 from notbugs.search.watch import frames
 from notbugs.seeds import generator
 from notbugs.study.lab import Lab
-from notbugs.study.plan import SETS, SetPlan
+from notbugs.study.sets import SETS, SetDeclaration
 from notbugs.threat import L2
 
 FEWEST, MOST, VALUES = 12, 40, 125_000
@@ -75,7 +75,7 @@ def choose(data: Data, seed: int) -> Tensor:
     return order[first[:count]]
 
 
-def _images(lab: Lab, plan: SetPlan, index: Tensor) -> Tensors:
+def _images(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
     built, source = lab.set(plan.name), lab.classifier(plan.source)
     images, labels = built.images.batch(index)
     start, start_labels = lab.data.train.batch(built.start[index])
@@ -85,13 +85,13 @@ def _images(lab: Lab, plan: SetPlan, index: Tensor) -> Tensors:
     return found | ({".target": _target(lab, built, index)} if built.is_matched else {})
 
 
-def _way(lab: Lab, plan: SetPlan, index: Tensor) -> Tensors:
+def _way(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
     """The search of the set again, for these images alone."""
     built, source = lab.set(plan.name), lab.classifier(plan.source)
     shape = lab.data.train.shape
     fast, _ = ready_for(source, lab.data.train, built.folder, len(index))
     (images, labels), (start, _) = built.images.batch(index), lab.data.train.batch(built.start[index])
-    asked = lab.recipe.relabelling
+    asked = plan.relabelling(lab.recipe.relabelling)
     schedule = lab.recipe.matching.schedule(shape) if built.is_matched else asked.schedule
     if isinstance(schedule, Shrinking):
         return {}

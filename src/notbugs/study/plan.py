@@ -1,21 +1,11 @@
-"""Which classifiers and sets a study has, and how they depend on each other."""
+"""Which classifiers a study has beside those of its sets, and the stages of both."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from notbugs.construct import Targets
-from notbugs.study.results import TrainSet
-
-
-@dataclass(frozen=True)
-class SetPlan:
-    """One constructed set: its name, the classifier it is built with, and its targets if it is relabelled."""
-
-    name: TrainSet
-    source: Literal["standard", "robust"]
-    targets: Targets | None = None
+from notbugs.study.sets import SETS, TrainSet
 
 
 @dataclass(frozen=True)
@@ -27,13 +17,6 @@ class ClassifierPlan:
     section: Literal["standard", "robust", "constructed"]
 
 
-SETS = (
-    SetPlan("D_R", "robust"),
-    SetPlan("D_NR", "standard"),
-    SetPlan("D_rand", "standard", "any"),
-    SetPlan("D_rand_other", "standard", "other"),
-    SetPlan("D_det", "standard", "next"),
-)
 ON_ORIGINALS = (
     ClassifierPlan("standard", "D", "standard"),
     ClassifierPlan("independent", "D", "standard"),

@@ -9,22 +9,22 @@ from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from notbugs.classifier import default_device
 from notbugs.errors import InputError, check_choice
-from notbugs.study.asked import Instruments, Matched, Relabelled, Trained
+from notbugs.study.asked import Instruments
 from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
+from notbugs.study.sets import BY_NAME, Trained
 from notbugs.threat import threat
 from notbugs.training import Training
 
 Section = Literal["standard", "robust", "constructed"]
 """The sections of a recipe that say how a classifier is trained."""
 
-SET_NAMES = (*get_args(Matched), *get_args(Relabelled))
 NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
@@ -52,7 +52,7 @@ class Settings(Source):
     @field_validator("trained_on")
     @classmethod
     def _check_sets(cls, given: dict[str, Training]) -> dict[str, Training]:
-        return {check_choice("trained_on", name, SET_NAMES): settings for name, settings in given.items()}
+        return {check_choice("trained_on", name, tuple(BY_NAME)): settings for name, settings in given.items()}
 
 
 class Expected(BaseModel):

@@ -17,9 +17,9 @@ from notbugs.study.instruments.spatial import SpatialResult
 from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.instruments.trust import TrustMeasured
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
+from notbugs.study.sets import Constructed
+from notbugs.study.sets import TrainSet as TrainSet
 from notbugs.threat import Norm
-
-TrainSet = Literal["D", "D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
 
 
 class _Model(BaseModel):
@@ -60,7 +60,7 @@ class SetProperties(_Model):
     "Success" is always the share of images that a classifier gives the label the set trains with.
     """
 
-    name: TrainSet
+    name: Constructed
     folder: str
     kind: Literal["matched", "relabelled"]
     source: str = Field(description="the classifier it was built with: standard or robust")

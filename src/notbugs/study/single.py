@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
@@ -18,11 +18,8 @@ from notbugs.construct import (
     ConstructedSet,
     Finding,
     Start,
-    Targets,
     control,
     mislabel,
-    relabel,
-    robustify,
     verify,
 )
 from notbugs.data import Data
@@ -45,17 +42,15 @@ from notbugs.search.fit import check_fits
 from notbugs.seeds import generator
 from notbugs.study.folder import Console, check_writable, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
+from notbugs.study.sets import SETS
 from notbugs.training import Training, train
 
-Kind = Literal["robust", "nonrobust", "rand", "rand-other", "det", "leakage", "random", "labels", "mislabelled"]
-KINDS: dict[str, Targets | None] = {
-    "robust": None,
-    "nonrobust": None,
-    "rand": "any",
-    "rand-other": "other",
-    "det": "next",
-}
-"""The sets that are searched for, by name, and the targets of those that are relabelled; all others are controls."""
+COMMANDS = {declared.command: declared for declared in SETS}
+"""The sets that are searched for, by what the command line calls them; all others are controls."""
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[*COMMANDS, *CONTROLS, "mislabelled"]
 
 
 Line = Accuracy | Agreement | SpatialAccuracy | LabelAccuracies | str
@@ -150,7 +145,7 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
     InputError
         Before any work: if the data, the model or the folder break a rule.
     """
-    check_choice("kind", kind, (*KINDS, *CONTROLS, "mislabelled"))
+    check_choice("kind", kind, (*COMMANDS, *CONTROLS, "mislabelled"))
     if (job.of is not None) != (kind in CONTROLS):
         rule = f"be given for {', '.join(CONTROLS)}, and for nothing else"
         raise must("of", rule, f"{kind} with {job.of}", "Name the folder of a relabelled set with --of.")
@@ -165,11 +160,8 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         how: dict[str, Any] = {"dtype": job.dtype, "batch": job.batch, "progress": progress}
         if kind == "mislabelled":
             return mislabel(source, data, out, **how)
-        how |= {"seed": job.seed, "start": job.start}
-        if (targets := KINDS[kind]) is None:
-            return robustify(source, data, out, **job.matching.how(data.train.shape), **how)
-        asked = job.relabelling
-        return relabel(source, data, out, targets=targets, threat=asked.threat, schedule=asked.schedule, **how)
+        how |= {"seed": job.seed, "start": None if job.start == "images" else job.start}
+        return COMMANDS[kind].build(source, data, out, matching=job.matching, relabelling=job.relabelling, **how)
 
 
 def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:

@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import Field
 
 from notbugs.classifier import Classifier
-from notbugs.construct import relabel
 from notbugs.errors import must
 from notbugs.files import write_text
 from notbugs.progress import Progress
@@ -22,6 +21,7 @@ from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.recipe import Recipe
 from notbugs.study.sections import Model, Relabelling, Source
+from notbugs.study.sets import BY_NAME
 from notbugs.training import Adversary, Training
 
 
@@ -95,10 +95,11 @@ def _pairs(lab: Lab, source: Classifier) -> list[Pair]:
     """Every architecture, trained on D and on the D_det of `source`."""
     if not architectures(lab):
         return []
-    asked, folder = lab.recipe.relabelling, lab.folder.path / "sets" / "D_det"
-    how: dict[str, Any] = {"threat": asked.threat, "schedule": asked.schedule, "seed": derive(lab.seed, "set", "D_det")}
+    folder = lab.folder.path / "sets" / "D_det"
+    how: dict[str, Any] = {"matching": lab.recipe.matching, "relabelling": lab.recipe.relabelling}
+    how |= {"seed": derive(lab.seed, "set", "D_det")}
     with lab.folder.console.stage("build D_det") as progress:  # not kept as a stage: another source must be refused
-        built = relabel(source, lab.data, folder, targets="next", progress=progress, **how)
+        built = BY_NAME["D_det"].build(source, lab.data, folder, progress=progress, **how)
     return trained_pairs(lab, built.images)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,11 +21,11 @@ from notbugs.measure import Proportion, evaluate
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
-from notbugs.study.asked import Matched, Relabelled
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.recipe import Recipe, read_recipe
 from notbugs.study.sections import Architecture
+from notbugs.study.sets import Constructed
 from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
 
@@ -37,7 +37,7 @@ class _Model(BaseModel):
 class TuneJob(_Model):
     """What is tried: every combination."""
 
-    sets: tuple[Relabelled | Matched, ...] = Field(
+    sets: tuple[Constructed, ...] = Field(
         ("D_rand", "D_det"), min_length=1, description="Of the study, each on its own."
     )
     learning_rates: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
@@ -55,7 +55,7 @@ class TuneJob(_Model):
 class Point(_Model):
     """One classifier, trained on what is not held out of a set."""
 
-    train_set: Literal["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+    train_set: Constructed
     architecture: str
     epochs: int
     lr: float

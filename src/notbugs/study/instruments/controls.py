@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.classifier import Classifier
-from notbugs.construct import CONTROLS, ConstructedSet, Control, Start, control, mislabel, relabel, robustify, starts_of
+from notbugs.construct import CONTROLS, ConstructedSet, Control, Start, control, mislabel, starts_of
 from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy, wilson
 from notbugs.progress import Progress
-from notbugs.search import Schedule, fast_relabelling
 from notbugs.seeds import derive
-from notbugs.study.asked import Controls, Matched, Relabelled
+from notbugs.study.asked import Controls
 from notbugs.study.lab import Lab
-from notbugs.threat import Linf, Norm, Threat
+from notbugs.study.sets import BY_NAME
+from notbugs.threat import Norm
 
 Again = Literal["robust_source", "noise", "linf"]
 AGAIN: tuple[Again, ...] = ("robust_source", "noise", "linf")
 Variant = Literal["itself", "mislabelled"] | Control | Again
-NAMES = (*get_args(Matched), *get_args(Relabelled))
 CHUNK = 2000
 
 
@@ -67,7 +66,7 @@ def measure(lab: Lab) -> ControlsMeasured:
     """Build, train on and measure what the recipe asks for, each set beside its own."""
     asked = lab.recipe.instruments.controls
     weak = _weak(lab, asked) if _needs_weak(asked) else None
-    rows = [row for name in NAMES for row in _beside(lab, asked, name, weak)]
+    rows = [row for name in BY_NAME for row in _beside(lab, asked, name, weak)]
     if weak and asked.mislabelled and _errors(lab, weak) > 1:  # batch norm wants two
         rows.append(_row(lab, None, "mislabelled", "weak", _mislabelled(lab, weak)))
     return ControlsMeasured(
@@ -81,7 +80,7 @@ def measure(lab: Lab) -> ControlsMeasured:
 
 
 def _needs_weak(asked: Controls) -> bool:
-    return asked.mislabelled or any(name != "D_rand" for name in asked.leakage)
+    return asked.mislabelled or not all(BY_NAME[name].keeps_labels for name in asked.leakage)
 
 
 def _weak(lab: Lab, asked: Controls) -> Classifier:
@@ -113,7 +112,7 @@ def _beside(lab: Lab, asked: Controls, name: str, weak: Classifier | None) -> li
     again: list[Again] = [variant for variant in AGAIN if name in getattr(asked, variant)]
     if not controls and not again:
         return []
-    own = "robust" if name == "D_R" else "standard"
+    own = BY_NAME[name].source
     itself = _row(lab, name, "itself", own, lab.set(name))
     rows = [itself]
     for kind in controls:
@@ -126,8 +125,8 @@ def _beside(lab: Lab, asked: Controls, name: str, weak: Classifier | None) -> li
 
 
 def _control(lab: Lab, name: str, kind: Control, weak: Classifier | None) -> ConstructedSet:
-    of, source = lab.set(name), lab.classifier("standard")
-    judge = weak if name != "D_rand" else None  # there, images with their own label are consistent
+    of, source = lab.set(name), lab.classifier(BY_NAME[name].source)
+    judge = None if BY_NAME[name].keeps_labels else weak  # there, images with their own label are consistent
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         seed = derive(lab.seed, "control", name)
@@ -138,19 +137,16 @@ def _control(lab: Lab, name: str, kind: Control, weak: Classifier | None) -> Con
 
 def _again(lab: Lab, asked: Controls, name: str, variant: Again, source: str) -> ConstructedSet:
     """The set, built with one thing changed; targets are drawn as they were."""
-    recipe, classifier, targets = lab.recipe, lab.classifier(source), lab.set(name).manifest["request"]["targets"]
-    start: Start = asked.noise_kind if variant == "noise" else "images"
-    threat: Threat = Linf(asked.linf_eps) if variant == "linf" else recipe.relabelling.threat
+    recipe, asked_of = lab.recipe, BY_NAME[name].relabelling(lab.recipe.relabelling)
+    if variant == "linf":  # lengths of steps are in the norm of the ball
+        steps = {"step_size": None, "momentum": 0.0, "decay": "linear"} if asked_of.method == "gradient" else {}
+        asked_of = asked_of.model_copy(update={"norm": "linf", "eps": asked.linf_eps, **steps})
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
-        seed = derive(lab.seed, "set", name)
-        how: dict[str, Any] = {**recipe.storage.model_dump(), "start": start, "seed": seed, "progress": progress}
-        if targets is None:
-            return robustify(classifier, lab.data, path, **recipe.matching.how(lab.data.train.shape), **how)
-        schedule = recipe.relabelling.schedule
-        if variant == "linf" and isinstance(schedule, Schedule):  # lengths of steps are in the norm of the ball
-            schedule = fast_relabelling(threat, schedule.steps)
-        return relabel(classifier, lab.data, path, targets=targets, threat=threat, schedule=schedule, **how)
+        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(lab.seed, "set", name)}
+        how |= {"start": asked.noise_kind if variant == "noise" else None, "progress": progress}
+        searches: dict[str, Any] = {"matching": recipe.matching, "relabelling": asked_of}
+        return BY_NAME[name].build(lab.classifier(source), lab.data, path, **searches, **how)
 
     return lab.build(f"{name}_{variant}", work)
 

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from notbugs.construct import ConstructedSet, robustify
+from notbugs.construct import ConstructedSet
 from notbugs.data import Images
 from notbugs.measure import Accuracy, AttackUsed, Difference, evaluate
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.lab import Lab
+from notbugs.study.sets import BY_NAME
 
 Where = Literal["D_R training", "D_R test", "test"]
 
@@ -82,8 +83,9 @@ def _transformed(lab: Lab, test: Images) -> ConstructedSet:
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         how: dict[str, Any] = {**lab.recipe.storage.model_dump(), "progress": progress}
-        how |= {"seed": derive(lab.seed, "set", "D_R_test"), **lab.recipe.matching.how(test.shape)}
-        return robustify(lab.classifier("robust"), data, path, **how)
+        how |= {"seed": derive(lab.seed, "set", "D_R_test")}
+        how |= {"matching": lab.recipe.matching, "relabelling": lab.recipe.relabelling}
+        return BY_NAME["D_R"].build(lab.classifier("robust"), data, path, **how)
 
     return lab.build("D_R_test", work)
 

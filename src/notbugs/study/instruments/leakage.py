@@ -10,10 +10,11 @@ from notbugs.data import Images
 from notbugs.measure import Certificate, Leak, certified_linear, certify, leakage
 from notbugs.progress import Progress
 from notbugs.study.lab import Lab
+from notbugs.study.sets import RELABELLED, TrainSet
 from notbugs.threat import L2
 
 Kind = Literal["robust linear", "robust network"]
-SETS = ("D", "D_rand", "D_rand_other", "D_det")
+SETS = ("D", *RELABELLED)
 """The first is what untouched training images would give: the most that a set could leak."""
 
 
@@ -24,7 +25,7 @@ class _Model(BaseModel):
 class LeakRow(_Model):
     """A linear head on some robust features, trained on one set."""
 
-    train_set: Literal["D", "D_rand", "D_rand_other", "D_det"]
+    train_set: TrainSet
     features: Kind = Field(
         description="outputs of the certified linear model; penultimate features of the robust classifier"
     )

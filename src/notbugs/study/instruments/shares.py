@@ -12,10 +12,8 @@ from notbugs.progress import Progress
 from notbugs.seeds import generator
 from notbugs.study.instruments.usefulness import features_of, sorted_features
 from notbugs.study.lab import Lab
+from notbugs.study.sets import SETS
 from notbugs.threat import Norm
-
-SOURCES = {"D_R": "robust", "D_NR": "standard", "D_rand": "standard", "D_rand_other": "standard", "D_det": "standard"}
-"""The sets that are looked at, and the classifier that each was built with."""
 
 
 class _Model(BaseModel):
@@ -46,7 +44,8 @@ def measure(lab: Lab) -> SharesFound:
 
     def work(progress: Progress) -> list[dict[str, Any]]:
         rows = []
-        for name, source in SOURCES.items():
+        for made in SETS:
+            name, source = made.name, made.source
             built = lab.set(name)
             index = torch.randperm(len(built), generator=generator(lab.seed, "shares", name))
             index = index[: lab.recipe.instruments.shares.images].sort().values
@@ -55,7 +54,7 @@ def measure(lab: Lab) -> SharesFound:
                 seen = carried(found, features_of(lab, looks), built.images.subset(index), start, target)
                 row = SharesRow(name=name, classifier=looks, is_source=looks == source, found=seen)
                 rows.append(row.model_dump(mode="json"))
-                progress(len(rows), len(SOURCES) * len(usefulness))
+                progress(len(rows), len(SETS) * len(usefulness))
         return rows
 
     rows = [SharesRow(**row) for row in lab.stage("shares", "what constructed images carry", work)]
