@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,29 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from notbugs import L2, Adversary, Classifier, Data, Images, InputError, Training, evaluate, load, pgd, train
+from notbugs import (
+    L2,
+    Adversary,
+    Classifier,
+    Data,
+    Images,
+    InputError,
+    Schedule,
+    Training,
+    evaluate,
+    fast_matching,
+    linear_features,
+    load,
+    pgd,
+    relabel,
+    robustify,
+    train,
+    usefulness,
+)
+from notbugs.__main__ import main
+from notbugs.measure.several import evaluate_several
+from notbugs.measure.spectrum import KINDS
+from notbugs.measure.unbalanced import Area
 from notbugs.search.objectives import log_odds, margin
 from notbugs.seeds import generator, seeded
 from notbugs.training.loss import class_weights, summed_loss
@@ -164,3 +187,79 @@ def test_balanced_training_finds_what_is_rare():
         found = train(fresh, Images(pixels, labels), settings)(pixels).argmax(1)
         named[balanced] = float((found[labels == 1] == 1).float().mean())
     assert named[False] < 0.5 < named[True]
+
+
+def test_usefulness_of_every_label_in_one_pass(chest):
+    """Equal to that of each label on its own; the mean of a finding's rows is useful for it, and robustly so."""
+    found = usefulness(rows(), chest.train, chest.test, L2(0.3), steps=4, images=20)
+    assert found.rho.shape == (36, 3)
+    means = linear_features(rows().head.weight.detach().view(3, 1, 6, 6))
+    own = usefulness(means, chest.train, chest.test, L2(0.1))
+    assert own.rho.argmax(1).tolist() == [0, 1, 2]
+    assert all(KINDS[own.kind[number, number]] == "robust" for number in range(2))
+    for number, name in enumerate(FINDINGS):
+        one = chest.label(name)
+        alone = usefulness(means, one.train, one.test, L2(0.1))
+        assert torch.equal(own.rho[:, number], alone.rho[:, 1])
+        assert torch.equal(own.gamma[:, number], alone.gamma[:, 1])
+
+
+def test_every_label_and_all_of_them_are_measured(chest):
+    """Each label in closed form; all are right where the weakest is; the mean is that of the labels."""
+    classifier, images = rows(), chest.test
+    found = evaluate_several(classifier, images, FINDINGS, radii=(0.3,))
+    sides = classifier(images.pixels).detach() * (2 * images.labels - 1) / math.sqrt(1 / 12)
+    for place, radius in enumerate((0.0, 0.3)):
+        survives = sides > radius
+        for number, label in enumerate(found.labels):
+            accuracy = label.accuracies[place]
+            assert accuracy.share.value == pytest.approx(float(survives[:, number].float().mean()), abs=1 / 60)
+            worst = sides[:, number] - radius
+            area = Area.of(worst * (2 * images.labels[:, number] - 1), images.labels[:, number])
+            assert accuracy.area.value == pytest.approx(area.value, abs=0.01)
+        assert found.every[place].share.value == pytest.approx(float(survives.all(1).float().mean()), abs=1 / 60)
+        shares = [label.accuracies[place].share.value for label in found.labels]
+        assert found.mean[place].share.value == pytest.approx(sum(shares) / 3)
+    assert [label.label for label in found.labels] == list(FINDINGS)
+    lines = "\n".join(map(str, found))
+    assert "hernia, on 1" in lines
+    assert "all labels right\n  clean: " in lines
+    with pytest.raises(InputError, match="'classifier' must give 3 logits"):
+        evaluate_several(Classifier(nn.Sequential(nn.Flatten(), nn.Linear(36, 4))), images, FINDINGS)
+
+
+def test_images_are_moved_towards_one_label(chest, tmp_path):
+    """D_det of a label turns it round; D_R keeps the label of the image whose features it has."""
+    one, view = chest.label("mass"), rows().label(1)
+    made = relabel(view, one, tmp_path / "det", targets="next", threat=L2(3.0), schedule=Schedule(10))
+    assert torch.equal(made.images.labels, 1 - one.train.labels)
+    z = view(made.images.batch(slice(None))[0])[:, 1]
+    assert float(((z > 0) == (made.images.labels == 1)).float().mean()) > 0.9
+    others = (rows()(made.images.batch(slice(None))[0]) - rows()(one.train.pixels)).detach()[:, [0, 2]]
+    assert float(others.abs().max()) < 1e-6  # whose rows are others: they do not move
+    matched = robustify(view, one, tmp_path / "robust", schedule=fast_matching((1, 6, 6), 20))
+    assert torch.equal(matched.images.labels, one.train.labels)
+    assert float(matched.loss.median()) < 0.01
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    """One classifier of all labels: trained, measured, audited for one label and for each."""
+    data = ("--data", str(saved(tmp_path, classes=np.array(FINDINGS))), "--precision", "fp32", "--test-images", "40")
+    model, network = str(tmp_path / "all.safetensors"), ("--architecture.width", "2", "--architecture.features", "4")
+    assert main(["train", *data, *network, "--epochs", "1", "--batch", "30", "--out", model, "--quiet"]) == 0
+    assert "all labels right\n  clean: " in capsys.readouterr().out
+    assert main(["evaluate", model, *data, "--radii", "0.2", "--steps", "2", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^(\w+), on .* of the images$", printed, re.MULTILINE) == list(FINDINGS)
+    assert printed.count("  l2 0.2: ") == 5
+    assert main(["evaluate", model, *data, "--label", "mass", "--radii", "0.2", "--steps", "2", "--quiet"]) == 0
+    clean = capsys.readouterr().out.splitlines()[0]
+    assert f"  {clean.split(', balanced')[0]}" in printed
+    quick = ("--steps", "1", "--images", "2", "--measured", "20", "--quiet", "--out", str(tmp_path / "audit"))
+    assert main(["audit", model, *data, *quick]) == 0
+    pages = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".html")]
+    assert pages == [str(tmp_path / "audit" / f"label-{name}" / "audit.html") for name in FINDINGS]
+    assert main(["build", "det", model, *data, "--out", str(tmp_path / "set"), "--quiet"]) == 2
+    assert "Choose one of them" in capsys.readouterr().err
+    assert main(["evaluate", model, *data, "--label", "cold"]) == 2
+    assert "'label' must be one of effusion, mass, hernia" in capsys.readouterr().err
