@@ -69,7 +69,7 @@ def costs(recipe: Recipe, size: Size, weights: float = 25.6e6) -> list[Cost]:
     def add(stage: str, passes: float, left: float = 0.0) -> None:
         found.append(Cost(stage, passes, size.hours(passes), left))
 
-    attack = recipe.evaluation.steps * recipe.evaluation.restarts * GRADIENT
+    attack = recipe.evaluation.pgd.steps * recipe.evaluation.pgd.restarts * GRADIENT
     measuring = size.test * (1 + len(recipe.evaluation.radii) * attack)
     image = 3 * size.pixels**2 * DTYPES[recipe.storage.dtype]
     for plan in ON_ORIGINALS:

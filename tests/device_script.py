@@ -31,6 +31,7 @@ from notbugs.measure import (
     usefulness,
 )
 from notbugs.search import (
+    Attack,
     Schedule,
     Shrinking,
     fast_matching,
@@ -121,9 +122,11 @@ WORKS: dict[str, Callable[[torch.device], list[Tensor]]] = {
     "robustify and measure": lambda device: built(device, schedule=fast_matching(DATA.train.shape, 12)),
     "relabel, control and measure": lambda device: built(device, targets="next"),
     "relabel by the smallest perturbation": lambda device: built(device, targets="any", schedule=Shrinking(10)),
-    "evaluation": lambda device: [values(evaluate(classifier(device), DATA.test, radii=(0.1, 0.5), restarts=2))],
+    "evaluation": lambda device: [
+        values(evaluate(classifier(device), DATA.test, radii=(0.1, 0.5), attack=Attack(restarts=2)))
+    ],
     "evaluation with targets": lambda device: [
-        values(evaluate(classifier(device), DATA.test, radii=(0.5,), targeted=2))
+        values(evaluate(classifier(device), DATA.test, radii=(0.5,), attack=Attack(targeted=2)))
     ],
     "accuracy under rotations": lambda device: [
         values(spatial_accuracy(classifier(device), DATA.test, Spatial(20, 1), shifts=3, angles=3, steps=3))

@@ -95,7 +95,7 @@ def trained(made: nb.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
 def test_a_robust_classifier_keeps_more_on_its_robust_features(made):
     found = {}
     for name, adversary in (("standard", None), ("robust", nb.Adversary(eps=EPS))):
-        found[name] = audit(trained(made, adversary), made.data.take(1000, 500, 0), nb.L2(EPS), images=40, steps=8)
+        found[name] = audit(trained(made, adversary), made.data.take(1000, 500, 0), nb.L2(EPS), images=40)
     standard, robust = (found[name].group("robust") for name in ("standard", "robust"))
     assert robust.features > standard.features
     assert robust.accuracies[0].share.low > standard.accuracies[0].share.high
@@ -265,7 +265,9 @@ def test_audit_json_says_where_it_comes_from(model, folder):
     assert found["data"]["name"] == "planted"
     assert found["settings"]["threat"] == "l2:0.5"
     assert set(found["seconds"]) >= {"usefulness", "accuracy-model", "head-all", "head-robust", "head-nonrobust"}
-    asked = AuditJob(data="planted", images=20, measured=80, fit_images=400, steps=3, precision="fp32")
+    asked = AuditJob(
+        data="planted", images=20, measured=80, fit_images=400, attack=nb.Attack(steps=3), precision="fp32"
+    )
     assert found["command"] == command(model, asked)
     assert "--fit-images 400" in found["command"]
 
@@ -285,7 +287,7 @@ def killed_after(console, stages):
 def test_a_killed_audit_goes_on_and_ends_in_the_same_numbers(model, folder, tmp_path):
     from notbugs.console import TerminalConsole
 
-    job = AuditJob(data="planted", images=20, measured=80, fit_images=400, steps=3, precision="fp32")
+    job = AuditJob(data="planted", images=20, measured=80, fit_images=400, attack=nb.Attack(steps=3), precision="fp32")
     for done in (1, 4):
         with pytest.raises(KeyboardInterrupt):
             audit_one(model, job, tmp_path, killed_after(TerminalConsole, done))
@@ -342,7 +344,7 @@ def test_the_default_folder_has_the_models_name(model, folder, tmp_path, monkeyp
 def test_the_classifier_is_left_alone(made):
     classifier = projecting(made).train()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), steps=2)
+    audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), attack=nb.Attack(steps=2))
     assert classifier.training
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
 

@@ -12,7 +12,7 @@ from notbugs.study.expected import against_expected, expected_lines
 from notbugs.study.recipe import Expected
 from tests import fakes
 
-RANGES = {"low": 0.6, "high": 0.7, "source": "a test"}
+RANGES = {"attack": "pgd", "low": 0.6, "high": 0.7, "source": "a test"}
 
 
 def recipe(*expected: Expected, **changes) -> Recipe:

@@ -22,7 +22,7 @@ from notbugs.errors import InputError
 from notbugs.measure import evaluate
 from notbugs.models import ARCHITECTURES, build, fastest, forms, frozen
 from notbugs.models.forms import ready
-from notbugs.search import Schedule, Shrinking, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
+from notbugs.search import Attack, Schedule, Shrinking, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
 from notbugs.search.objectives import log_odds
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, l2_norm
@@ -437,7 +437,7 @@ def test_a_build_keeps_the_form_it_began_with(make, data, tmp_path, monkeypatch)
 def test_robust_accuracy_is_that_of_the_plain_classifier(data, monkeypatch):
     plain = classifier()
     images = Images(data.train.pixels, plain(data.train.pixels).argmax(1))
-    folded = evaluate(plain, images, radii=(0.1, 0.3), steps=5)
+    folded = evaluate(plain, images, radii=(0.1, 0.3), attack=Attack(steps=5))
     monkeypatch.setattr("notbugs.measure.accuracy.ready", lambda source, shape, **how: (source, "fp32"))
-    assert evaluate(plain, images, radii=(0.1, 0.3), steps=5) == folded
+    assert evaluate(plain, images, radii=(0.1, 0.3), attack=Attack(steps=5)) == folded
     assert 0 < folded[-1].share.value < 1

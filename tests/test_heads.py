@@ -86,7 +86,9 @@ def test_without_features_the_most_frequent_class_speaks(made):
     fit = refit_head(classifier, train, torch.zeros(8, dtype=torch.bool), classes=4)
     assert fit.features == 0
     assert (nb.predictions(fit.classifier, train) == 2).all()
-    clean, robust = nb.evaluate(fit.classifier, train, radii=[0.5], steps=2)
+    clean, robust = nb.evaluate(
+        fit.classifier, train, radii=[0.5], attack=nb.Attack(name="pgd", steps=2, decay="linear")
+    )
     assert clean.share == robust.share
 
 

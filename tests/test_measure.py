@@ -13,7 +13,7 @@ from notbugs.construct import relabel, robustify
 from notbugs.data import Augmentation, Data, Images, round_to_8_bits
 from notbugs.errors import InputError
 from notbugs.measure import Spread, evaluate, feature_rank, measure_set, predictions, wilson
-from notbugs.search import Schedule
+from notbugs.search import Attack, Schedule
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, l2_norm
 from tests.conftest import random_images
@@ -74,8 +74,13 @@ def test_robust_accuracy_of_a_linear_classifier_is_exact(norm, radii):
 def test_accuracy_never_rises_with_the_radius_or_with_restarts(small):
     images = Images(random_images(60), torch.arange(60) % 4)
     images = Images(images.pixels, predictions(small, images))
-    once = [item.share.value for item in evaluate(small, images, radii=(0.4, 0.1, 0.2), steps=3)]
-    thrice = [item.share.value for item in evaluate(small, images, radii=(0.1, 0.2, 0.4), steps=3, restarts=3)]
+    once = [
+        item.share.value for item in evaluate(small, images, radii=(0.4, 0.1, 0.2), attack=Attack(name="pgd", steps=3))
+    ]
+    thrice = [
+        item.share.value
+        for item in evaluate(small, images, radii=(0.1, 0.2, 0.4), attack=Attack(name="pgd", steps=3, restarts=3))
+    ]
     assert once[0] == 1.0
     assert once == sorted(once, reverse=True)
     assert thrice == sorted(thrice, reverse=True)
@@ -85,8 +90,9 @@ def test_accuracy_never_rises_with_the_radius_or_with_restarts(small):
 
 def test_evaluation_is_the_same_for_every_batch_size(small):
     images = Images(random_images(50), torch.arange(50) % 4)
-    whole = evaluate(small, images, radii=(0.1,), restarts=2, steps=3)
-    assert evaluate(small, images, radii=(0.1,), restarts=2, steps=3, batch=7) == whole
+    asked = Attack(restarts=2, steps=8)
+    whole = evaluate(small, images, radii=(0.1,), attack=asked)
+    assert evaluate(small, images, radii=(0.1,), attack=asked, batch=7) == whole
 
 
 def test_evaluation_without_a_correct_image(linear):

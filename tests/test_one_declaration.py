@@ -32,7 +32,7 @@ from notbugs.report.tables import tables
 from notbugs.report.typeset import latex, markdown
 from notbugs.search import Shrinking
 from notbugs.study import json_schema, read_recipe
-from notbugs.study.plan import STAGE_NAMES
+from notbugs.study.plan import stage_names
 from notbugs.study.results import Results
 from notbugs.study.sets import BY_NAME
 from tests import fakes
@@ -42,7 +42,7 @@ asked = {"trained_on": {"D_toy": {"epochs": 3}}, "instruments": {"controls": {"l
 recipe = read_recipe("digits", asked)
 assert recipe.training("D_toy", "constructed").epochs == 3
 assert isinstance(toy.relabelling(recipe.relabelling).schedule, Shrinking)
-assert {"build-D_toy", "measure-D_toy", "train-D_toy", "evaluate-D_toy"} <= set(STAGE_NAMES)
+assert {"build-D_toy", "measure-D_toy", "train-D_toy", "evaluate-D_toy"} <= set(stage_names(judge=False))
 assert '"D_toy"' in str(json_schema()).replace("'", '"')
 rows = [fakes.row(name, share, eps=eps) for eps in (None, 0.25) for name, share in (("D", 0.9), ("D_toy", 0.4))]
 made = Results(study=fakes.study(), rows=rows, sets=[fakes.properties("D_toy", targets="other")])

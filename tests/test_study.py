@@ -21,7 +21,7 @@ from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.search import Shrinking, fast_relabelling, frames
-from notbugs.study import Results, chain, gallery, lab
+from notbugs.study import Results, chain, gallery, lab, sets
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
@@ -32,7 +32,8 @@ TINY = {
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
-    "evaluation": {"steps": 3, "restarts": 1, "radii": [0.5, 0.25]},
+    "evaluation": {"attack": {"steps": 3}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
+    "judge": True,
 }
 QUIET = TerminalConsole(quiet=True)
 
@@ -72,8 +73,15 @@ def test_results_hold_every_classifier_set_and_radius(finished):
     results = read(finished)
     sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
     assert [item.name for item in results.sets] == sets
-    expected = [(name, eps) for name in ("standard", "independent", "robust", *sets) for eps in (None, 0.25, 0.5)]
-    assert [(row.classifier, row.attack and row.attack.eps) for row in results.rows] == expected
+    under = [(None, None), ("strong", 0.25), ("strong", 0.5), ("pgd", 0.25), ("pgd", 0.5)]
+    expected = [(name, *at) for name in ("standard", "independent", "robust", *sets) for at in under]
+    found = [(row.classifier, row.attack and row.attack.name, row.attack and row.attack.eps) for row in results.rows]
+    assert found == expected
+    for clean, near, far, *paper in (results.rows[first : first + 5] for first in range(0, len(results.rows), 5)):
+        for strong, weak in zip((near, far), paper, strict=True):
+            assert strong.accuracy <= weak.accuracy
+            assert sum(strong.broken.values()) == round(clean.n * (clean.accuracy - strong.accuracy))
+            assert strong.broken["pgd"] == sum(weak.broken.values())
     assert {row.train_set for row in results.rows} == {"D", *sets}
     assert {row.training for row in results.rows if row.classifier == "robust"} == {"adversarial"}
     assert {row.training for row in results.rows if row.classifier != "robust"} == {"standard"}
@@ -104,6 +112,11 @@ def test_sets_agree_with_their_measured_properties(finished):
         assert len(built) == item.n == 150
         assert built.manifest["properties"]["success_source"] == item.success_source.model_dump()
         assert (item.matching_loss is None) == (item.targets is not None)
+        assert (item.perturbation is None) == (item.targets is None)
+        assert item.resemblance
+        changed = 150 - round(item.kept_label.value * 150)
+        assert {item.resemblance.n, *(one.nearer_target.n for one in item.resemblance.measures)} == {changed}
+        assert item.resemblance.judge == ("judge" if item.name == "D_R" else "robust")  # had no hand in the set
 
 
 def test_the_gallery_shows_how_images_were_made(finished):
@@ -116,9 +129,12 @@ def test_the_gallery_shows_how_images_were_made(finished):
         assert moved.shape == (40, 4, 1, 8, 8)
         assert torch.equal(moved[:, -1], (image - start).half())
         assert bool((arrays[f"{name}.scores"].diff(dim=1) <= 0).all())
-        assert (f"{name}.target" in arrays) == matched
+        assert (f"{name}.target" in arrays) == (f"{name}.alike" in arrays) == matched
         if not matched:
             assert torch.equal(start, arrays["D"])
+            kept = arrays[f"{name}.labels"] == arrays[f"{name}.start_labels"]
+            assert torch.equal(arrays[f"{name}.size"].isnan().all(1), kept)
+            assert float(arrays[f"{name}.size"][~kept].min()) > 0
             assert float(moved.float().flatten(2).norm(dim=2).max()) <= 1.5 + 1e-3
 
 
@@ -144,8 +160,10 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
     def fail(*_, **__):
         pytest.fail("work was done again")
 
-    for name in ("robustify", "relabel", "measure_set", "feature_rank"):
+    for name in ("measure_set", "feature_rank"):
         monkeypatch.setattr(chain, name, fail)
+    for name in ("robustify", "relabel"):
+        monkeypatch.setattr(sets, name, fail)
     for name in ("train", "outcomes"):
         monkeypatch.setattr(lab, name, fail)
     before = numbers(finished)

@@ -35,7 +35,7 @@ from notbugs.measure import (
 from notbugs.measure.masking import SignName
 from notbugs.models.folding import frozen
 from notbugs.report.trust import trust_section
-from notbugs.search import Schedule, pgd, replaced_backward, search
+from notbugs.search import Attack, Schedule, pgd, replaced_backward, search
 from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded
 from notbugs.study import EvaluateJob, evaluate_one, read_recipe
@@ -73,10 +73,10 @@ def linear_problem(n: int = 200, classes: int = 5) -> tuple[Classifier, Images, 
 def test_targets_make_a_linear_classifiers_robust_accuracy_exact():
     classifier, images, distance = linear_problem()
     radii = (0.02, 0.05, 0.1)
-    found = outcomes(classifier, images, radii=radii, targeted=4)
+    found = outcomes(classifier, images, radii=radii)
     for outcome in found[1:]:
         assert outcome.attack is not None
-        assert outcome.attack.targeted == 4
+        assert outcome.attack.targeted == 9
         assert torch.equal(outcome.survived, distance > outcome.attack.eps)
     assert 0 < found[-1].accuracy.share.value < found[1].accuracy.share.value < 0.9
 
@@ -84,28 +84,32 @@ def test_targets_make_a_linear_classifiers_robust_accuracy_exact():
 def test_outcomes_are_what_evaluate_counts(small):
     images = Images(random_images(40), torch.arange(40) % 4)
     images = Images(images.pixels, predictions(small, images))
-    how = {"radii": (0.1, 0.2), "steps": 3, "restarts": 2, "targeted": 2}
+    how = {"radii": (0.1, 0.2), "attack": Attack(steps=8, restarts=2, targeted=2)}
     found = outcomes(small, images, **how)
     assert [outcome.accuracy for outcome in found] == evaluate(small, images, **how)
     assert bool((found[2].survived <= found[1].survived).all())
-    weaker = outcomes(small, images, **how | {"targeted": 0})
+    weaker = outcomes(small, images, **how | {"attack": Attack(steps=8, restarts=2, targeted=0)})
     assert all(bool((strong.survived <= weak.survived).all()) for strong, weak in zip(found, weaker, strict=True))
     assert outcomes(small, images, **how, batch=7)[2].survived.equal(found[2].survived)
 
 
 def test_decaying_steps_are_recorded_and_find_no_less_on_a_linear_classifier():
     classifier, images, distance = linear_problem()
-    found = outcomes(classifier, images, radii=(0.0, 0.1), targeted=4, decay="linear", steps=10)
+    found = outcomes(classifier, images, radii=(0.0, 0.1), attack=Attack(steps=10))
     assert [outcome.attack and outcome.attack.step_size for outcome in found] == [None, 0.0, 0.2]
     assert found[2].attack is not None
     assert found[2].attack.decay == "linear"
     assert torch.equal(found[2].survived, distance > 0.1)
 
 
-def test_more_targets_than_wrong_classes_are_refused(small):
+def test_an_unknown_attack_and_two_norms_are_refused(small):
     images = Images(random_images(4), torch.arange(4))
-    with pytest.raises(InputError, match="'targeted' must be below the number of classes, 4"):
-        evaluate(small, images, radii=(0.1,), targeted=4)
+    with pytest.raises(
+        InputError, match="'attack' must be one of strong, pgd.*Got 'stong' instead. Did you mean 'strong'"
+    ):
+        evaluate(small, images, radii=(0.1,), attack="stong")
+    with pytest.raises(InputError, match="'threats' must have one norm"):
+        evaluate(small, images, [L2(0.1), Linf(0.1)])
 
 
 # -- AutoAttack -----------------------------------------------------------------------------------------------------
@@ -154,7 +158,7 @@ def test_autoattack_goes_on_after_a_kill_to_the_same_outcome(tmp_path):
 def test_autoattack_and_pgd_agree_on_a_network():
     classifier, images = trained(0), bars(60, 5)
     ball = Linf(0.18)
-    ours = outcomes(classifier, images, norm="linf", radii=(ball.eps,), steps=50, restarts=2, targeted=1)[1]
+    ours = outcomes(classifier, images, norm="linf", radii=(ball.eps,))[1]
     theirs = autoattack(classifier, images, ball, attacks=("apgd-ce", "fab-t"))
     agreement = Agreement.of(ours, theirs)
     assert not agreement.marked
@@ -226,7 +230,7 @@ def test_autoattack_agrees_with_an_independent_apgd(ball, name):
             theirs = Proportion.of(classifier(moved).argmax(1) == labels)
     alone = autoattack(classifier, data.test, ball, attacks=("apgd-ce",)).accuracy.share
     both = autoattack(classifier, data.test, ball, attacks=("apgd-ce", "apgd-t"))
-    ours = outcomes(classifier, data.test, norm=ball.norm, radii=(ball.eps,), steps=20, targeted=3, decay="linear")[1]
+    ours = outcomes(classifier, data.test, norm=ball.norm, radii=(ball.eps,))[1]
     agreement = Agreement.of(ours, both)
     print(f"\ntorchattacks APGD: {theirs}\npyautoattack APGD: {alone}\n{ours.accuracy}\n{agreement}")
     assert 0.02 < theirs.value < 0.98
@@ -535,7 +539,7 @@ def lab(folder: Path, data: Data, **asked) -> Lab:
 
 @needs_autoattack
 def test_the_instrument(tmp_path, bars_data):
-    asked = {"classifiers": ("standard", "robust"), "masking_images": 20, "targeted": 1}
+    asked = {"classifiers": ("standard", "robust"), "masking_images": 20}
     found = measure(lab(tmp_path, bars_data, **asked))
     assert (found.n, found.masking_n) == (40, 20)
     standard, steep = found.rows
@@ -544,9 +548,7 @@ def test_the_instrument(tmp_path, bars_data):
     assert standard.autoattack.attack is not None
     assert standard.autoattack.attack.attacks == ("apgd-ce",)  # two classes are too few for apgd-t
     assert standard.pgd.attack is not None
-    assert standard.strong.attack == standard.pgd.attack.model_copy(
-        update={"step_size": 2 * EPS, "decay": "linear", "restarts": 2, "targeted": 1}
-    )
+    assert (standard.pgd.attack.name, standard.strong.attack.name) == ("pgd", "strong")
     # APGD on the cross-entropy sees no gradient where logits are 1e4 times too large; the log-odds have one.
     assert steep.strong.share.value < 0.1 < 0.9 < steep.autoattack.share.value
     assert steep.union == steep.strong.share
@@ -567,7 +569,7 @@ def test_the_instrument(tmp_path, bars_data):
 
 
 def test_the_instrument_without_autoattack(tmp_path, bars_data):
-    found = measure(lab(tmp_path, bars_data, classifiers=("robust",), autoattack=False, targeted=0, masking_images=10))
+    found = measure(lab(tmp_path, bars_data, classifiers=("robust",), autoattack=False, masking_images=10))
     assert [row.classifier for row in found.rows] == ["standard", "robust"]
     assert found.rows[0].autoattack is None
     assert found.rows[0].union == found.rows[0].strong.share

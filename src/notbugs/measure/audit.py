@@ -24,6 +24,7 @@ from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.usefulness import usefulness
 from notbugs.measure.verdict import Measured, Verdict, verdict
 from notbugs.progress import Progress, silent
+from notbugs.search import STRONG, Attack
 from notbugs.search.fit import check_fits
 from notbugs.seeds import generator
 from notbugs.threat import Threat
@@ -52,8 +53,7 @@ def audit(
     images: int = 50,
     measured: int = 1000,
     fit_images: int = 20_000,
-    steps: int = 20,
-    restarts: int = 1,
+    attack: str | Attack = STRONG,
     seed: int = 0,
     pictures: Path | None = None,
     stage: Stage = at_once,
@@ -79,8 +79,8 @@ def audit(
         where there are fewer.
     fit_images : int
         Training images at most, drawn at random, for means and heads.
-    steps, restarts : int
-        Of PGD; its steps fall from 2 eps to 0.
+    attack : str or Attack
+        As `evaluate` takes it.
     seed : int
         Of draws and random starts.
     pictures : Path, optional
@@ -95,14 +95,13 @@ def audit(
         classifier does not fit the images or has no features.
     """
     check_number("eps", threat.eps, open_low=True)
-    for name, value in (("steps", steps), ("restarts", restarts)):
-        check_count(name, value)
+    attack = Attack.named(attack)
     for name, value in (("images", images), ("measured", measured), ("fit_images", fit_images)):
         check_count(name, value, low=2)
     check_fits(classifier, data.train, len(data.classes))
     train = data.train.sample(fit_images, seed, "audit training images")
     sorting, measuring = _parts(len(data.test), measured, seed)
-    work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, steps, restarts, seed, stage)
+    work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, attack, seed, stage)
     found = work.usefulness(min(images, len(sorting)))
     model, groups = work.accuracies("model", classifier), work.groups(found.spectrum)
     guessing = float(torch.bincount(data.test.labels).max()) / len(data.test)
@@ -130,8 +129,7 @@ class _Work:
     sorting: Tensor
     measuring: Tensor
     threat: Threat
-    steps: int
-    restarts: int
+    attack: Attack
     seed: int
     stage: Stage
 
@@ -193,10 +191,8 @@ class _Work:
         return evaluate(
             classifier,
             self.data.test.subset(self.measuring),
-            norm=self.threat.norm,
-            radii=[share * self.threat.eps for share in RADII],
-            steps=self.steps,
-            restarts=self.restarts,
+            [replace(self.threat, eps=share * self.threat.eps) for share in RADII],
+            attack=self.attack,
             seed=self.seed,
             progress=progress,
         )

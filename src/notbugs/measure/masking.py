@@ -25,7 +25,7 @@ from notbugs.measure.accuracy import outcomes, predictions
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.forms import ready
 from notbugs.progress import Progress, silent
-from notbugs.search import Schedule, search
+from notbugs.search import Attack, Schedule, search
 from notbugs.search.fit import check_fits
 from notbugs.search.objectives import away_from, estimated, log_odds
 from notbugs.seeds import generator
@@ -157,10 +157,8 @@ class _Case:
             found = outcomes(
                 self.classifier,
                 self.images,
-                norm=self.threat.norm,
-                radii=(eps,),
-                steps=steps,
-                decay="constant",  # a first step of 2 eps would be the one-step attack, too
+                [threat(self.threat.norm, eps)],
+                attack=Attack(name="pgd", steps=steps),  # a decaying first step of 2 eps would be the one-step attack
                 batch=self.batch,
             )
             self._known[eps, steps] = found[-1].survived

@@ -209,7 +209,9 @@ def usefulness(
         low = torch.minimum(standard(raw[0]), values[index])
         high = torch.maximum(standard(raw[1]), values[index])
         length = plan.first_length(threat)
-        attack = AttackUsed(norm=threat.norm, eps=threat.eps, steps=plan.steps, step_size=length, restarts=1)
+        attack = AttackUsed(
+            name="pgd", norm=threat.norm, eps=threat.eps, steps=plan.steps, step_size=length, restarts=1
+        )
     signs = 2 * (test.labels if test.has_several else one_hot(test.labels, count)).double() - 1
     found = pairs(values, low, high, signs, index, len(train))
     z = NormalDist().inv_cdf(1 - 0.025 / max(1, int(standard.varies.sum()) * count))

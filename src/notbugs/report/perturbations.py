@@ -10,7 +10,7 @@ from notbugs.study.instruments.corruptions import CorruptionResult
 from notbugs.study.instruments.spatial import SpatialResult
 
 SPATIAL_TEXT = (
-    "People do not notice that an image is turned a little or moved by a few pixels. Each classifier is under the "
+    "An image that is turned a little or moved by a few pixels shows the same thing. Each classifier is under the "
     "worst of a grid of such changes, of random ones, and of a search along the gradient; the last column counts "
     "images that none of them broke. Robustness to small changes of pixels need not bring "
     "this one (Engstrom et al., 2019)."

@@ -87,8 +87,8 @@ def measured_on(results: Results, lineup: Lineup) -> str:
 
 
 def _attack(attack: AttackUsed) -> str:
-    name = "PGD" if attack.name == "pgd" else "AutoAttack"
-    targeted = f", and {attack.targeted} more with targets" if attack.targeted else ""
+    name = {"pgd": "PGD", "strong": "the strong attack", "autoattack": "AutoAttack"}.get(attack.name, attack.name)
+    targeted = f", and {attack.targeted} classes searched for" if attack.targeted else ""
     restarts = "1 restart" if attack.restarts == 1 else f"{attack.restarts} restarts"
     decay = "" if attack.decay == "constant" else f" of {attack.decay} decay"
     return f"{name} with {attack.steps} steps{decay} and {restarts}{targeted}"
@@ -212,7 +212,7 @@ def _tidy(results: Results, row: Row) -> dict[str, Any]:
 
 
 def _tidy_set(results: Results, made: SetProperties) -> Iterator[dict[str, Any]]:
-    """One row a share; four a distance: its mean, median, 95th percentile and maximum."""
+    """One row a share or a mean; four a distance: its mean, median, 95th percentile and maximum."""
     ball, schedule = made.settings.get("threat") or {}, made.settings.get("schedule") or {}
     named = {"study": results.study.name, "data": results.study.data["name"], "set": made.name}
     how = {
@@ -220,12 +220,26 @@ def _tidy_set(results: Results, made: SetProperties) -> Iterator[dict[str, Any]]
         "norm": ball.get("norm"), "radius": ball.get("eps"), "steps": schedule.get("steps"), "restarts": 1,
         "seed": made.settings.get("seed"),
     }  # fmt: skip
-    for name in SHARES:
-        share: Proportion | None = getattr(made, name)
+    for measure, statistic, numbers in _numbers_of(made):
+        yield named | {"measure": measure, "statistic": statistic} | numbers | how
+
+
+def _numbers_of(made: SetProperties) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Measure, statistic, and value with its interval and number of images."""
+    shares: dict[str, Proportion | None] = {name: getattr(made, name) for name in SHARES}
+    spreads: dict[str, tuple[Spread | None, int]] = {name: (getattr(made, name), made.n) for name in SPREADS}
+    if alike := made.resemblance:
+        shares |= {f"nearer to the target, {found.by}": found.nearer_target for found in alike.measures}
+        shares |= {"judged to be its label": alike.judged_target, "judged to be its start's": alike.judged_start}
+    if size := made.perturbation:
+        shares["perturbation below half of the way to the new class"] = size.below_half
+        spreads["perturbation over the way to the new class"] = size.to_nearest, size.n
+        spreads["share of pixels that change noticeably"] = size.noticed, size.n
+    for name, share in shares.items():
         if share:
-            yield named | {"measure": name, "statistic": "share"} | share.model_dump() | how
-    for name in SPREADS:
-        spread: Spread | None = getattr(made, name)
+            yield name, "share", share.model_dump()
+    for found in alike.measures if alike else ():
+        yield f"nearer to the target, {found.by}", "difference", found.difference.model_dump()
+    for name, (spread, n) in spreads.items():
         for statistic, value in spread.model_dump().items() if spread else ():
-            numbers = {"value": value, "low": None, "high": None, "n": made.n}
-            yield named | {"measure": name, "statistic": statistic} | numbers | how
+            yield name, statistic, {"value": value, "low": None, "high": None, "n": n}

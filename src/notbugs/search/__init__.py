@@ -10,14 +10,21 @@ from notbugs.search.attacks import (
     pgd,
     targeted_pgd,
 )
+from notbugs.search.evaluation import ATTACKS, Attack, Attacked, attack_named
 from notbugs.search.loop import Found, Objective, search, stream
 from notbugs.search.quasi_newton import QuasiNewton
 from notbugs.search.spatial import FoundSpatial, spatial_pgd, worst_of
 from notbugs.search.steps import Schedule, Shrinking, Steps
+from notbugs.search.strong import PGD, STRONG
 from notbugs.search.watch import frames
 
 __all__ = [
+    "ATTACKS",
     "PAPER_MATCHING",
+    "PGD",
+    "STRONG",
+    "Attack",
+    "Attacked",
     "Found",
     "FoundSpatial",
     "Objective",
@@ -25,6 +32,7 @@ __all__ = [
     "Schedule",
     "Shrinking",
     "Steps",
+    "attack_named",
     "fast_matching",
     "fast_relabelling",
     "frames",

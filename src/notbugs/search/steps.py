@@ -60,8 +60,9 @@ class Schedule:
     steps : int
         Gradient steps.
     step_size : float, optional
-        Length of the first step, in the threat model's norm and pixel units. By default 2.5 eps / steps, with which
-        the search can cross the ball and come back, as in the authors' library.
+        Length of the first step, in the threat model's norm and pixel units. By default 2.5 eps / steps where it stays
+        the same, with which the search can cross the ball and come back, as in the authors' library; and 2 eps, from
+        one side of the ball to the other, where it decays.
     momentum : float
         Share of the previous velocity that is kept (heavy ball); 0 moves along the gradient alone. The velocity is
         scaled so that a step along an unchanging gradient has the length that the schedule says.
@@ -93,7 +94,7 @@ class Schedule:
             return self.step_size
         if math.isinf(threat.eps):
             raise InputError("The 'step_size' must be given where the radius is infinite: it has no scale of its own.")
-        return 2.5 * threat.eps / self.steps
+        return 2.5 * threat.eps / self.steps if self.decay == "constant" else 2 * threat.eps
 
     def lengths(self, threat: Threat) -> list[float]:
         """Length of every step inside `threat`."""

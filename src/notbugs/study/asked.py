@@ -58,8 +58,6 @@ class Trust(_Instrument):
         allow_inf_nan=False,
         description="Pixel units; norm, and radius if not given, are robust training's.",
     )
-    restarts: int = Field(2, ge=1, description="Runs of PGD; the first starts at the image.")
-    targeted: int = Field(3, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
     autoattack: bool = Field(True, description="Whether to run AutoAttack; it needs notbugs[autoattack].")
     attacks: tuple[AttackName, ...] = Field(
         ("apgd-ce", "apgd-t"),
@@ -67,6 +65,13 @@ class Trust(_Instrument):
         description="Of AutoAttack, those that so many classes allow; all four: apgd-ce, apgd-t, fab-t, square.",
     )
     masking_images: int = Field(100, ge=1, description="Of those images, how many to look for masked gradients in.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_old_names(cls, given: object) -> object:
+        """Older recipes said here how a stronger PGD goes; the evaluation's attack is that now."""
+        old = ("restarts", "targeted")
+        return {name: value for name, value in given.items() if name not in old} if isinstance(given, dict) else given
 
 
 class Controls(_Instrument):

@@ -18,6 +18,7 @@ from notbugs.formats import compact
 from notbugs.measure import Accuracy
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
+from notbugs.search import Attack
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
@@ -34,8 +35,7 @@ class AuditJob(Source, Model):
     images: int = Field(50, ge=2, description="Test images searched to sort the features; most of the time goes here.")
     measured: int = Field(1000, ge=2, description="Test images that measure accuracies; as many others sort features.")
     fit_images: int = Field(20_000, ge=2, description="Training images at most, for the refitted heads.")
-    steps: int = Field(20, ge=1, description="Of PGD.")
-    restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")
+    attack: Attack = Field(Attack(), description="Whose robust accuracy counts.")
 
 
 class AuditFile(BaseModel):
@@ -88,8 +88,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
             images=job.images,
             measured=job.measured,
             fit_images=job.fit_images,
-            steps=job.steps,
-            restarts=job.restarts,
+            attack=job.attack,
             seed=job.seed,
             pictures=out / "pictures.safetensors",
             stage=folder.stage,

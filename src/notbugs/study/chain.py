@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from notbugs import workers
+from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
@@ -27,7 +28,7 @@ from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.plan import ON_ORIGINALS, STAGES, ClassifierPlan
+from notbugs.study.plan import JUDGE, ON_ORIGINALS, ClassifierPlan, stage_names
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.study.sets import SETS, SetDeclaration
@@ -63,7 +64,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = _read_data(recipe, console)
-    folder = StudyFolder(out, console, stages=STAGES)
+    folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
     lab = Lab(recipe, data, folder, device)
     instruments.check(lab)
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
@@ -142,6 +143,7 @@ class _Study:
                 architecture=self.recipe.architecture.name,
                 test_set=self.data.test_name,
                 attack=found.attack,
+                broken=found.broken,
                 accuracy=found.share.value,
                 low=found.share.low,
                 high=found.share.high,
@@ -163,7 +165,18 @@ class _Study:
 
         return self.lab.build(plan.name, work)
 
+    def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
+        """A robust classifier that had no hand in the set, if there is one, and its name."""
+        if plan.source != "robust":
+            return self.lab.classifier("robust"), "robust"
+        if not self.recipe.judge:
+            return None, ""
+        title = "train a second robust classifier"
+        return self.lab.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
+
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
+        judge, judge_name = self.judge(plan)
+
         def work(progress: Progress) -> dict[str, Any]:
             found = measure_set(
                 built,
@@ -171,6 +184,8 @@ class _Study:
                 self.lab.classifier(plan.source),
                 self.lab.classifier("independent"),
                 self.recipe.constructed.augmentation,
+                judge=judge,
+                judge_name=judge_name,
                 seed=self.recipe.seed,
                 progress=progress,
             )
@@ -221,7 +236,7 @@ class _Study:
         def work(progress: Progress) -> list[dict[str, Any]]:
             found = []
             for number, name in enumerate(("standard", "robust"), 1):
-                classifier, schedule = self.lab.classifier(name), Schedule(asked.steps)
+                classifier, schedule = self.lab.classifier(name), Schedule(asked.pgd.steps)
                 radii = sorted(asked.radii)
                 train, test = self.data.train, self.data.test
                 fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)
@@ -264,4 +279,10 @@ def _read_data(recipe: Recipe, console: Console) -> Data:
     check_one_label(data)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
+    tested = data.test.labels.unique().tolist()
+    for label in recipe.pair:
+        if label not in tested:
+            others = f"Name others, as --pair {tested[0]} {tested[1]}, or take" if len(tested) > 1 else "Take"
+            remedy = f"{others} test images of this class."
+            raise must("pair", "name two classes that have test images", f"{data.classes[label]} without any", remedy)
     return data

@@ -26,8 +26,11 @@ def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectat
     if not recipe.expected:
         return None
     departures = [*recipe.departures, *(["data"] if recipe.expected_data not in ("", data) else [])]
-    found = {(row.classifier, row.attack.eps if row.attack else 0.0): row for row in rows}
-    compared = [] if departures else [_against(item, found[item.classifier, item.radius]) for item in recipe.expected]
+    found = {_kind(row): row for row in rows}
+    compared = []
+    for item in () if departures else recipe.expected:
+        name = item.attack if item.radius else ""
+        compared.append(_against(item, found[item.classifier, name, item.radius]))
     return Expectations(time=recipe.expected_time, departures=departures, compared=compared)
 
 
@@ -43,11 +46,15 @@ def expected_lines(found: Expectations) -> Iterator[str]:
     )
     for item in found.compared:
         if item.verdict == "outside":
-            attack = f"at radius {item.radius:g}" if item.radius else "clean"
+            attack = f"at radius {item.radius:g} by {item.attack}" if item.radius else "clean"
             yield (
                 f"Outside: {item.classifier} {attack} {item.found}, expected {between(item.low, item.high)}% "
                 f"({item.source})."
             )
+
+
+def _kind(row: Row) -> tuple[str, str, float]:
+    return (row.classifier, row.attack.name, row.attack.eps) if row.attack else (row.classifier, "", 0.0)
 
 
 def _against(asked: Expected, row: Row) -> AgainstExpected:

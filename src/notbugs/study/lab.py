@@ -99,24 +99,18 @@ class Lab:
         asked = self.recipe.evaluation
 
         def work(progress: Progress) -> list[dict[str, Any]]:
-            kept = outcomes(
-                classifier,
-                self.data.test,
-                norm=asked.norm,
-                radii=asked.radii,
-                steps=asked.steps,
-                restarts=asked.restarts,
-                decay=asked.decay,
-                seed=self.seed,
-                progress=progress,
-            )
+            how = {"attack": asked.attack, "beside": asked.pgd, "seed": self.seed}
+            kept = outcomes(classifier, self.data.test, asked.threats, **how, progress=progress)
             write_outcomes(self.folder.path, name, kept, self.data.test)
             found = with_areas([item.accuracy for item in kept], classifier, self.data.test)
             return [item.model_dump() for item in found]
 
         def tell(value: list[dict[str, Any]]) -> list[str]:
             found = [Accuracy(**item) for item in value]
-            return [f"{name}, {found[0].share.n} images:", *map(_short, found)]
+            return [
+                f"{name}, {found[0].share.n} images:",
+                *(f"{item.under} {item.share}{item.beside}" for item in found),
+            ]
 
         return [Accuracy(**item) for item in self.stage(f"evaluate-{name}", f"measure {name}", work, tell)]
 
@@ -135,8 +129,3 @@ class Lab:
                 seconds(progress)
             self._sets[name] = ConstructedSet(path)
         return self._sets[name]
-
-
-def _short(found: Accuracy) -> str:
-    beside = f", balanced {found.balanced}" if found.balanced else ""
-    return f"{found.under} {found.share}{beside}{f', {found.area}' if found.area else ''}"

@@ -15,9 +15,9 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from notbugs.classifier import default_device
-from notbugs.errors import InputError, check_choice
+from notbugs.errors import InputError, check_choice, must
 from notbugs.study.asked import Instruments
-from notbugs.study.sections import Architecture, Evaluation, Matching, Relabelling, Source, Storage
+from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
 from notbugs.study.sets import BY_NAME, Trained
 from notbugs.threat import threat
 from notbugs.training import Training
@@ -25,7 +25,7 @@ from notbugs.training import Training
 Section = Literal["standard", "robust", "constructed"]
 """The sections of a recipe that say how a classifier is trained."""
 
-NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments")
+NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
 
@@ -44,9 +44,13 @@ class Settings(Source):
     matching: Matching = Matching()
     storage: Storage = Storage()
     relabelling: Relabelling = Relabelling()
-    evaluation: Evaluation = Evaluation()
+    evaluation: StudyEvaluation = StudyEvaluation()
     instruments: Instruments = Instruments()
     scaled_down: bool = Field(False, description="Whether these are the settings for a machine without accelerator.")
+    judge: bool = Field(
+        False,
+        description="Train a second robust classifier, from another seed, to say what the images of D_R resemble.",
+    )
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
 
     @field_validator("trained_on")
@@ -62,6 +66,7 @@ class Expected(BaseModel):
 
     classifier: Trained = Field(description="Whose.")
     radius: float = Field(0.0, ge=0, allow_inf_nan=False, description="Of the evaluation's attack; 0 is clean.")
+    attack: str = Field("strong", description="Whose number is expected: strong, or pgd, the paper's protocol.")
     low: float = Field(ge=0, le=1)
     high: float = Field(ge=0, le=1)
     source: str = Field(min_length=1, description="Where the expectation comes from.")
@@ -189,6 +194,10 @@ def _check_expected(recipe: Recipe, where: str) -> None:
     radii = {item.radius for item in recipe.expected} - {0.0, *recipe.evaluation.radii}
     if radii and not recipe.departures:
         raise InputError(f"{where}: The 'expected' must be at radii of the evaluation. Got {min(radii):g} instead.")
+    attacks = {recipe.evaluation.attack.name, recipe.evaluation.pgd.name}
+    for item in recipe.expected:
+        if item.attack not in attacks and not recipe.departures:
+            raise must("expected", f"be by an attack of the evaluation, {' or '.join(sorted(attacks))}", item.attack)
 
 
 def _validate(values: dict[str, Any], where: str) -> Recipe:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.measure.resemblance import Resemblance
+from notbugs.measure.size import PerturbationSize
 from notbugs.measure.unbalanced import Area
 from notbugs.study.instruments.controls import ControlsMeasured
 from notbugs.study.instruments.corruptions import CorruptionResult
@@ -40,6 +42,7 @@ class Row(_Model):
     high: float = Field(ge=0, le=1)
     n: int = Field(ge=1)
     seed: int
+    broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
     balanced: Proportion | None = Field(
         None,
         description="balanced accuracy: every class counts the same; null where no class has over half of the images",
@@ -82,6 +85,12 @@ class SetProperties(_Model):
     )
     distance_to_target: Spread | None = Field(
         description="||x - target|| / ||start - target||: 1 untouched, 0 when the target image is reproduced"
+    )
+    resemblance: Resemblance | None = Field(
+        None, description="whom images resemble, their start or their target; null where it was not measured"
+    )
+    perturbation: PerturbationSize | None = Field(
+        None, description="how large perturbations are; null for matched sets, and where it was not measured"
     )
     seconds: float = Field(description="time to build")
 
@@ -133,6 +142,7 @@ class AgainstExpected(_Model):
 
     classifier: str
     radius: float = Field(description="of the evaluation's attack, pixel units; 0: clean accuracy")
+    attack: str = Field("pgd", description="whose number is expected, where the radius is not 0")
     low: float = Field(description="expected, at least")
     high: float = Field(description="expected, at most")
     source: str = Field(description="of the expectation")

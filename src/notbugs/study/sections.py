@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
@@ -19,7 +19,7 @@ from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
-from notbugs.search import QuasiNewton, Schedule, Shrinking, Steps, fast_matching, fast_relabelling
+from notbugs.search import PGD, Attack, QuasiNewton, Schedule, Shrinking, Steps, fast_matching
 from notbugs.search.steps import Decay
 from notbugs.spatial import Spatial
 from notbugs.study.machine import find_device
@@ -47,12 +47,30 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+READING = (
+    *("size", "groups", "classes", "splits", "image_column", "label_column", "group_column", "label_offset"),
+    *("white_level", "skip_broken", "follow_links"),
+)
+"""The settings of a source that `load` takes."""
+
+
 class Source(_Section):
     """Which images, and where and how the work runs."""
 
     data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
+    classes: tuple[str, ...] = Field((), description="Class names in the order of their labels, or a file with them.")
+    splits: dict[str, str] = Field({}, description="Which folder, file or split is which, as --splits.train NAME.")
+    image_column: str | None = Field(None, description="Of a table: the images, or the names of their files.")
+    label_column: str | None = Field(None, description="Of a table: the labels.")
+    group_column: str | None = Field(None, description="Of a table: the patient, say, who is on one side of a split.")
+    label_offset: int = Field(0, description="The number of the first class, where labels are numbers.")
+    white_level: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="The value of white, as 4095 for 12 bits in files of 16."
+    )
+    skip_broken: bool = Field(False, description="Leave out images that cannot be read, and list them.")
+    follow_links: bool = Field(False, description="Follow links that lead out of a folder of images.")
     label: str | None = Field(None, description="One of several labels that an image has: it, against its absence.")
     train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
     test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
@@ -66,7 +84,8 @@ class Source(_Section):
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
-        data = data_room.load(self.data, size=self.size, groups=self.groups, progress=progress)
+        how = {name: getattr(self, name) for name in READING}
+        data = data_room.load(self.data, **how, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
         data = data.take(self.train_images, self.test_images, self.seed)
@@ -227,7 +246,8 @@ class Relabelling(_Section):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Length of the first step; 2 eps if not given, 1 for minimum-norm.",
+        description="Length of the first step. If not given: 2 eps where it decays, 2.5 eps / steps where not, "
+        "1 for minimum-norm.",
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
     decay: Decay = Field("linear", description="How the step falls to 0, of the gradient method.")
@@ -237,8 +257,8 @@ class Relabelling(_Section):
         """As the search takes it."""
         if self.method == "minimum-norm":
             return Shrinking(self.steps, self.step_size or Shrinking.step_size)
-        length = self.step_size or fast_relabelling(self.threat).step_size
-        return Schedule(self.steps, length, self.momentum, self.decay)
+        usual = Schedule(self.steps, decay=self.decay).first_length(self.threat)
+        return Schedule(self.steps, self.step_size or usual or None, self.momentum, self.decay)
 
     @property
     def threat(self) -> Threat:
@@ -263,6 +283,30 @@ class Evaluation(_Section):
 
     norm: Norm = Field("l2", description="Norm of the threat model.")
     radii: tuple[float, ...] = Field((0.25, 0.5), description="Radii of robust accuracy, pixel units.")
-    steps: int = Field(20, ge=1, description="PGD steps.")
-    decay: Decay = Field("linear", description="How PGD's step falls to 0, from 2 eps; constant: 2.5 eps / steps.")
-    restarts: int = Field(1, ge=1, description="Runs of PGD; the first starts at the image.")
+    attack: Attack = Field(Attack(), description="Whose robust accuracy counts.")
+
+    @property
+    def threats(self) -> tuple[Threat, ...]:
+        """The threat models, in rising order."""
+        return tuple(threat(self.norm, eps) for eps in sorted(set(self.radii)))
+
+
+class StudyEvaluation(Evaluation):
+    """How every classifier of a study is measured: by an attack that counts, and by the paper's protocol beside it."""
+
+    pgd: Attack = Field(PGD, description="The paper's attack, whose number stands beside and counts nowhere.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, given: object) -> object:
+        """Older recipes said at this place how PGD goes, which stands beside now."""
+        if not isinstance(given, dict) or not {"steps", "decay", "restarts"} & given.keys():
+            return given
+        pgd = {name: given[name] for name in ("steps", "decay", "restarts") if name in given}
+        rest = {name: value for name, value in given.items() if name not in pgd}
+        return {"pgd": {"decay": "linear"} | pgd} | rest
+
+    @field_validator("pgd", mode="before")
+    @classmethod
+    def _name(cls, given: object) -> object:
+        return {"name": PGD.name} | given if isinstance(given, dict) else given

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,7 +76,6 @@ class BuildJob(Source, Model, Storage):
 class EvaluateJob(Source, Model, Evaluation):
     """Measure one classifier."""
 
-    targeted: int = Field(0, ge=0, description="Further runs of PGD, each towards a likely wrong class.")
     autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
     autoattack_images: int | None = Field(None, ge=1, description="Test images for AutoAttack, at random; else all.")
     keep: Path | None = Field(None, description="A folder in which AutoAttack keeps its outcomes, to go on from there.")
@@ -125,7 +123,7 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
         save_classifier(out, classifier, job.architecture.blueprint(data))
     if data.test.has_several:
         return list(evaluate_several(classifier, data.test, data.classes))
-    return evaluate(classifier, data.test)  # pyrefly: ignore
+    return [*evaluate(classifier, data.test)]
 
 
 def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Console) -> ConstructedSet:
@@ -184,15 +182,7 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
         rule = f"be one of {', '.join(data.classes)} for AutoAttack, rotations and shifts"
         raise must("label", rule, job.label, "Name it with --label.")
     classifier = job.load(model, data, job)
-    how: dict[str, Any] = {
-        "norm": job.norm,
-        "radii": job.radii,
-        "steps": job.steps,
-        "restarts": job.restarts,
-        "targeted": job.targeted,
-        "decay": job.decay,
-        "seed": job.seed,
-    }
+    how: dict[str, Any] = {"threats": job.threats, "attack": job.attack, "seed": job.seed}
     with console.stage("measure") as progress:
         if several:
             return list(evaluate_several(classifier, data.test, data.classes, progress=progress, **how))
@@ -218,7 +208,7 @@ def _agreement(
             other = autoattack(
                 classifier, data.test.subset(index), pgd.attack.threat, seed=job.seed, keep=job.keep, progress=progress
             )
-        yield Agreement.of(replace(pgd, survived=pgd.survived[index]), other)
+        yield Agreement.of(pgd.subset(index), other)
 
 
 def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:

@@ -17,9 +17,9 @@ from notbugs.files import has_writer
 from notbugs.measure import Accuracy
 from notbugs.study.asked import Instruments
 from notbugs.study.folder import UNDER_WAY
-from notbugs.study.plan import ON_ORIGINALS, SETS, STAGE_NAMES
+from notbugs.study.plan import JUDGE, ON_ORIGINALS, SETS, stage_names
 
-PLANS = {plan.name: plan.section for plan in ON_ORIGINALS} | {plan.name: "constructed" for plan in SETS}
+PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
 """Sections of the recipe that train the classifiers of every study."""
 
 
@@ -125,7 +125,11 @@ def _read(folder: Path) -> Status:
     recipe, info = _claim(folder)
     stages = _finished_stages(folder)
     now = _under_way(folder, recipe, stages)
-    left = [name for name in STAGE_NAMES if name not in stages and not (now and now.name == name)]
+    left = [
+        name
+        for name in stage_names(recipe.get("judge", False))
+        if name not in stages and not (now and now.name == name)
+    ]
     left += _left_instruments(folder, recipe, stages)
     is_finished = not left and not now and (folder / "results.json").exists()
     report = folder / "report.html"

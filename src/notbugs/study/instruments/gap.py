@@ -99,9 +99,7 @@ def _accuracies(lab: Lab, where: Where, images: Images) -> list[Accuracy]:
             images,
             norm=asked.norm,
             radii=lab.recipe.instruments.gap.radii,
-            steps=asked.steps,
-            restarts=asked.restarts,
-            decay=asked.decay,
+            attack=asked.attack,
             seed=lab.seed,
             progress=progress,
         )

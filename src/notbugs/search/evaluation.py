@@ -1,0 +1,247 @@
+"""Attacks to evaluate with, by name: their settings, and images under attack at several radii."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from notbugs.classifier import Classifier
+from notbugs.data import Images
+from notbugs.errors import check_choice, check_count
+from notbugs.models.forms import ready
+from notbugs.progress import Progress, silent
+from notbugs.search.loop import Objective, stream
+from notbugs.search.steps import Decay, Schedule, Steps
+from notbugs.seeds import generator
+from notbugs.threat import Threat
+
+
+class Attack(BaseModel):
+    """An attack by its name, and its settings. Those not given are the named attack's own.
+
+    Raises
+    ------
+    InputError
+        If no attack has this name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("strong", description="Of the attack: strong, or pgd as in the paper.")
+    steps: int = Field(20, ge=1, description="Gradients of its longest search.")
+    step_size: float | None = Field(
+        None,
+        ge=0,
+        description="Of the first step, pixel units; 2 eps of decaying steps if not given, else 2.5 eps / steps.",
+    )
+    decay: Decay = Field("linear", description="How the step falls to 0.")
+    restarts: int = Field(1, ge=1, description="Searches away from the label; the first starts at the image.")
+    targeted: int = Field(9, ge=0, description="Wrong classes that are each searched for; fewer where there are fewer.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_its_own(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        name = check_choice("attack", given.get("name", "strong"), ATTACKS)
+        return ATTACKS[name].settings | given
+
+    @classmethod
+    def named(cls, given: str | Attack) -> Attack:
+        """The attack of this name, or the one given."""
+        return given if isinstance(given, Attack) else Attack(name=check_choice("attack", given, ATTACKS))
+
+    def schedule(self, ball: Threat) -> Schedule:
+        """Its steps inside `ball`."""
+        return Schedule(self.steps, self.step_size, decay=self.decay)
+
+
+@dataclass(frozen=True)
+class _Named:
+    work: Callable[[Attacked, Attack], None]
+    settings: dict[str, Any]
+
+
+ATTACKS: dict[str, _Named] = {}
+"""By name; `attack_named` adds to them."""
+
+
+def attack_named(name: str, **settings: Any) -> Callable[[Callable[[Attacked, Attack], None]], Any]:
+    """Register a function as an attack to evaluate with; `settings` are its defaults of `Attack`.
+
+    The function gets the images under attack and the settings, and calls `Attacked.search`, or `Attacked.found`.
+    """
+
+    def register(work: Callable[[Attacked, Attack], None]) -> Callable[[Attacked, Attack], None]:
+        ATTACKS[name] = _Named(work, {"name": name} | settings)
+        return work
+
+    return register
+
+
+@dataclass
+class Attacked:
+    """Images under attack.
+
+    Attributes
+    ----------
+    classifier, images
+        What is attacked; labels are the true ones.
+    balls : sequence of Threat
+        In rising order.
+    others : sequence of Classifier
+        Whose adversarial examples may be tried, too.
+    seed, batch
+        Of random starts; images searched at once.
+    broken : dict of str to Tensor
+        By the part of the attack, the radius of the smallest ball in which it broke an image; infinite where it did
+        not. Shape (n,).
+    """
+
+    classifier: Classifier
+    images: Images
+    balls: Sequence[Threat]
+    others: Sequence[Classifier] = ()
+    seed: int = 0
+    batch: int = 250
+    progress: Progress = silent
+    broken: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_count("batch", self.batch)
+        self.settled = torch.full((len(self.images),), torch.inf)  # the ball in which an image was given up
+        self.clean = torch.cat(list(logits(self.classifier, self.images, self.batch)))
+        self.correct = self.clean.argmax(1) == self.images.labels
+
+    @cached_property
+    def fast(self) -> Classifier:
+        """A frozen copy in its fastest form: what it claims is judged by the classifier itself, in fp32."""
+        return ready(self.classifier, self.images.shape, batch=self.batch)[0]
+
+    def by(self, asked: Attack) -> None:
+        """Attack them."""
+        ATTACKS[asked.name].work(self, asked)
+
+    @property
+    def radius(self) -> Tensor:
+        """The radius of the smallest ball in which an image is broken: 0 where it is misclassified as it is."""
+        found = torch.where(self.correct, torch.inf, 0.0)
+        for radius in self.broken.values():
+            found = torch.minimum(found, radius)
+        return found
+
+    def standing(self, ball: Threat) -> Tensor:
+        """The numbers of images that nothing broke yet, in this ball or a smaller one."""
+        return (self.radius > ball.eps).nonzero().flatten()
+
+    def first(self, ball: Threat) -> dict[str, int]:
+        """How many images each part of the attack was the first to break, in this ball or a smaller one."""
+        counts, open_ = {}, self.correct.clone()
+        for part, radius in self.broken.items():
+            by = open_ & (radius <= ball.eps)
+            counts[part], open_ = int(by.sum()), open_ & ~by
+        return counts
+
+    def likeliest_wrong(self, numbers: Tensor, count: int) -> Tensor:
+        """The wrong classes with the largest logits of the images as they are, shape (len(numbers), count)."""
+        scattered = self.clean[numbers].scatter(1, self.images.labels[numbers][:, None], -torch.inf)
+        return scattered.topk(min(count, scattered.shape[1] - 1)).indices
+
+    def search(
+        self,
+        part: str,
+        objective: Callable[[Classifier], Objective],
+        numbers: Tensor,
+        ball: Threat,
+        steps: Steps,
+        *,
+        targets: Tensor | None = None,
+        start: tuple[str, int] | None = None,
+    ) -> Tensor:
+        """Search from some images, until each is broken or has used its steps.
+
+        An image leaves as soon as its fast form is broken; if the classifier itself, in fp32, does not confirm that,
+        it is attacked there again.
+
+        Parameters
+        ----------
+        part : str
+            Of the attack, by name: what it breaks counts as its.
+        objective : callable
+            From a classifier to an objective of labels and, where they are given, targets; its score is the margin.
+        numbers : Tensor
+            Of the images, shape (k,); one may be there several times, for several targets.
+        targets : Tensor, optional
+            Shape (k,).
+        start : tuple of str and int, optional
+            A purpose of randomness: from random points of the ball, each image's its own, in place of the image.
+
+        Returns
+        -------
+        Tensor
+            The margin that is left, shape (k,): negative where the image was broken.
+        """
+        left = torch.full((len(numbers),), torch.inf)
+        rows = torch.arange(len(numbers))
+
+        def waiting(rows: Tensor) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor | None]]:
+            for some in rows.split(self.batch) if len(rows) else ():
+                inputs, labels = self.images.batch(numbers[some])
+                begin = _random_start(inputs, numbers[some], ball, self.seed, *start) if start else None
+                goals = (labels,) if targets is None else (labels, targets[some])
+                device = self.classifier.device
+                goals = tuple(goal.to(device) for goal in goals)
+                yield some, inputs.to(device), goals, None if begin is None else begin.to(device)
+
+        for searched, precision in ((self.fast, self.fast.precision), (self.classifier, "fp32")):
+            unconfirmed = [rows[:0]]
+            with searched.evaluating(precision):
+                for some, found in stream(objective(searched), waiting(rows), ball, steps, batch=self.batch):
+                    some, claimed = some.cpu(), (found.score < 0).cpu()
+                    broken = self.found(part, numbers[some], found.images, ball)
+                    left[some] = torch.where(broken, -1.0, found.score.cpu().clamp_min(0).float())
+                    unconfirmed.append(some[claimed & ~broken])
+            rows = torch.cat(unconfirmed)
+        return left
+
+    def found(self, part: str, numbers: Tensor, images: Tensor, ball: Threat) -> Tensor:
+        """Judge images inside `ball`, in fp32, and note which of those at `numbers` they break; shape (k,), bool."""
+        with torch.no_grad(), self.classifier.evaluating("fp32"):
+            broken = self.classifier(images).argmax(1).cpu() != self.images.labels[numbers]
+        radius = self.broken.setdefault(part, torch.full((len(self.images),), torch.inf))
+        index = numbers[broken]
+        radius[index] = radius[index].clamp_max(ball.eps)
+        self._tell()
+        return broken
+
+    def give_up(self, numbers: Tensor, ball: Threat) -> None:
+        """Nothing more is tried on these images in `ball` and smaller ones."""
+        self.settled[numbers] = self.settled[numbers].clamp_max(ball.eps)
+
+    def _tell(self) -> None:
+        """Of all pairs of an image and a ball, how many are settled."""
+        radius = self.radius
+        done = sum(int((radius <= ball.eps).sum()) for ball in self.balls)
+        self.progress(min(done, len(self.images) * len(self.balls)), len(self.images) * len(self.balls))
+
+
+def _random_start(inputs: Tensor, numbers: Tensor, ball: Threat, seed: int, purpose: str, run: int) -> Tensor:
+    """The inputs, each moved at random in the ball; an image's start does not depend on the others."""
+    draws = (generator(seed, purpose, run, ball.norm, ball.eps, number) for number in numbers.tolist())
+    return torch.cat([one[None] + ball.start(one[None], draw) for one, draw in zip(inputs, draws, strict=True)])
+
+
+def logits(
+    classifier: Classifier, images: Images, batch: int, change: Callable[[Tensor], Tensor] = lambda images: images
+) -> Iterator[Tensor]:
+    """Of all images, a batch at a time, on the CPU, in fp32, after an optional `change` of the images."""
+    for first in range(0, len(images), batch):
+        inputs, _ = images.batch(slice(first, first + batch))
+        with torch.no_grad(), classifier.evaluating("fp32"):
+            yield classifier(change(inputs).to(classifier.device)).cpu()
