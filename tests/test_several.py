@@ -248,14 +248,14 @@ def test_from_the_command_line(tmp_path, capsys):
     model, network = str(tmp_path / "all.safetensors"), ("--architecture.width", "2", "--architecture.features", "4")
     assert main(["train", *data, *network, "--epochs", "1", "--batch", "30", "--out", model, "--quiet"]) == 0
     assert "all labels right\n  clean: " in capsys.readouterr().out
-    assert main(["evaluate", model, *data, "--radii", "0.2", "--steps", "2", "--quiet"]) == 0
+    assert main(["evaluate", model, *data, "--radii", "0.2", "--attack.steps", "2", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^(\w+), on .* of the images$", printed, re.MULTILINE) == list(FINDINGS)
     assert printed.count("  l2 0.2: ") == 5
-    assert main(["evaluate", model, *data, "--label", "mass", "--radii", "0.2", "--steps", "2", "--quiet"]) == 0
+    assert main(["evaluate", model, *data, "--label", "mass", "--radii", "0.2", "--attack.steps", "2", "--quiet"]) == 0
     clean = capsys.readouterr().out.splitlines()[0]
     assert f"  {clean.split(', balanced')[0]}" in printed
-    quick = ("--steps", "1", "--images", "2", "--measured", "20", "--quiet", "--out", str(tmp_path / "audit"))
+    quick = ("--attack.steps", "1", "--images", "2", "--measured", "20", "--quiet", "--out", str(tmp_path / "audit"))
     assert main(["audit", model, *data, *quick]) == 0
     pages = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".html")]
     assert pages == [str(tmp_path / "audit" / f"label-{name}" / "audit.html") for name in FINDINGS]
