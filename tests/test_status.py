@@ -160,6 +160,7 @@ def test_instruments_that_are_left_are_named(finished, tmp_path):
     assert study.status(folder).left == ("leakage", "spatial")
     results = json.loads((finished / "results.json").read_text())
     results["instruments"] |= {"usefulness": {}, "leakage": {}}
+    del results["checksum"]
     (folder / "results.json").write_text(json.dumps(results))
     assert study.status(folder).left == ("spatial",)
     assert study.status(folder).state == "stopped"
@@ -244,4 +245,4 @@ def test_a_damaged_study_is_one_line(finished, tmp_path, capsys):
     folder = copied(finished, tmp_path, upto="theory")
     (folder / "study.json").write_text("{")
     assert main(["status", str(folder)]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert "study.json is damaged" in capsys.readouterr().err

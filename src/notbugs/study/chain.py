@@ -16,7 +16,6 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import write_text
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
@@ -29,6 +28,7 @@ from notbugs.study.lab import Lab
 from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.plan import JUDGE, ON_ORIGINALS, ClassifierPlan, stage_names
+from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.study.sets import SETS, SetDeclaration
@@ -70,7 +70,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
         results = _Study(lab).run(info)
         if workers.rank() == 0:
-            write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
+            write_model(out / "results.json", results)
     for line in expected_lines(results.expected) if results.expected else ():
         console.say(line)
     return results
@@ -115,12 +115,12 @@ class _Study:
         folder = self.lab.folder
         architecture, theory = self.architecture(), self.theory()
         asked = self.recipe.instruments
-        measured = {name: work(self.lab) for name, work in instruments.INSTRUMENTS.items() if asked.wanted(name)}
+        measured = {each.name: each.run(self.lab) for each in instruments.INSTRUMENTS if asked.wanted(each.name)}
         study = StudyInfo(
             **info,
             name=self.recipe.name,
             recipe=self.recipe.settings(),
-            command=f"notbugs run {folder.path / 'recipe.toml'} --out NEW_FOLDER",
+            command=self.recipe.command(folder.path / "recipe.toml"),
             architecture=architecture,
             seeds=[self.recipe.seed],
             stages=[Stage(**stage) for stage in folder.finished()],
@@ -192,6 +192,9 @@ class _Study:
             built.record(found)
             return found
 
+        found = self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name))
+        if built.manifest.get("properties") != found:  # the manifest was lost or damaged since
+            built.record(found)
         request = built.manifest["request"]
         return SetProperties(
             name=plan.name,
@@ -204,7 +207,7 @@ class _Study:
                 key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
             },
             seconds=built.manifest["seconds"],
-            **self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)),
+            **found,
         )
 
     def architecture(self) -> dict[str, Any]:

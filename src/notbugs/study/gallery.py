@@ -64,7 +64,7 @@ def write_gallery(lab: Lab) -> None:
         write_tensors(path, tensors)
         return len(index)
 
-    lab.stage("gallery", "show how images were made", work)
+    lab.stage("gallery", "show how images were made", work, leaves=path)
     if not path.exists() and workers.rank() == 0:
         with lab.folder.console.stage("mend the gallery") as progress:
             work(progress)

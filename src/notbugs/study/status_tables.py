@@ -60,6 +60,7 @@ def _overview(found: Status) -> Table:
         "done": f"{len(base)} of {count} stages{_more(found, base)}, in {duration(spent)}",
         **(_now(found.now, found.state) if found.now else {}),
         **({"left": [_title(name) for name in found.left]} if found.left else {}),
+        **({"damaged": [_title(name) for name in found.damaged]} if found.damaged else {}),
         **({"go on": _go_on(found.folder)} if is_stopped else {}),
         "report": str(found.report) if found.report else _no_report(found),
     }
