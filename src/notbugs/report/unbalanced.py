@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from notbugs.content import Cell, Section, Table
 from notbugs.formats import NORMS
 from notbugs.measure import Proportion
 from notbugs.measure.unbalanced import Area
 from notbugs.report.lineup import Lineup
-from notbugs.report.sections import Cell, Section, Table
 from notbugs.study.results import Row
 
 TEXT = (
