@@ -50,7 +50,7 @@ class _Section(BaseModel):
 
 READING = (
     *("size", "groups", "classes", "splits", "image_column", "label_column", "group_column", "label_offset"),
-    *("white_level", "skip_broken", "follow_links"),
+    *("white_level", "skip_broken", "follow_links", "test_data", "severity"),
 )
 """The settings of a source that `load` takes."""
 
@@ -61,6 +61,7 @@ class Source(_Section):
     data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
+    test_data: str | None = Field(None, description="Another data set, whose test images are measured on.")
     classes: tuple[str, ...] = Field((), description="Class names in the order of their labels, or a file with them.")
     splits: dict[str, str] = Field({}, description="Which folder, file or split is which, as --splits.train NAME.")
     image_column: str | None = Field(None, description="Of a table: the images, or the names of their files.")
@@ -70,6 +71,7 @@ class Source(_Section):
     white_level: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="The value of white, as 4095 for 12 bits in files of 16."
     )
+    severity: int | None = Field(None, ge=1, le=5, description="Of a file of CIFAR-10-C, which has five.")
     skip_broken: bool = Field(False, description="Leave out images that cannot be read, and list them.")
     follow_links: bool = Field(False, description="Follow links that lead out of a folder of images.")
     label: str | None = Field(None, description="One of several labels that an image has: it, against its absence.")
