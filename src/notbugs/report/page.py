@@ -24,6 +24,7 @@ from notbugs.report.play import play
 from notbugs.report.reading import Arrays
 from notbugs.report.scripts import script
 from notbugs.report.tables import instrument_sections
+from notbugs.report.unbalanced import unbalanced_section
 from notbugs.report.wording import class_names, date
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Spread
@@ -55,7 +56,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
         measures=measures(results.sets),
-        instruments=instrument_sections(results),
+        instruments=[*unbalanced_section(lineup), *instrument_sections(results)],
         expected=expected_section(results),
         settings=_tables(results),
         paper=paper,
