@@ -191,8 +191,9 @@ def build(
     Parameters
     ----------
     kind
-        robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other
-        or det (D_rand with any or with wrong targets, D_det with the next class: relabelled); leakage, random or labels
+        robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other,
+        rand-min or det (D_rand with any targets, with wrong ones, the same by the smallest perturbation, and D_det with
+        the next class: relabelled); leakage, random or labels
         (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels them).
     model
         The source: a file of `notbugs train`, or any weights with --architecture, --mean and --std.

@@ -53,7 +53,7 @@ class Lab:
         return self._classifiers[name]
 
     def set(self, name: str) -> ConstructedSet:
-        """One that was built in this study: `D_R`, `D_NR`, `D_rand`, `D_rand_other`, `D_det`, or an instrument's."""
+        """One that was built in this study: `D_R`, `D_NR`, `D_rand`, ..., or an instrument's."""
         if name not in self._sets:
             raise must("set", f"be one of {', '.join(self._sets)}", name)
         return self._sets[name]

@@ -239,7 +239,7 @@ class Matching(_Section):
 
 
 class Relabelling(_Section):
-    """The search for D_rand, D_rand_other and D_det. The paper's: 100 steps of 0.1, decay constant, eps 0.5."""
+    """The search for relabelled sets; D_rand_min takes its norm. The paper's: 100 steps of 0.1, constant, eps 0.5."""
 
     method: Literal["gradient", "minimum-norm"] = Field(
         "gradient", description="As near to the class as the ball allows, or the smallest change that reaches it."

@@ -132,8 +132,9 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
     Parameters
     ----------
     kind : str
-        `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other` or
-        `det`: relabelled, with targets `any`, `other` or `next`. `leakage`, `random` or `labels`: a control of the set
+        `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other`,
+        `rand-min` or `det`: relabelled, with targets `any`, `other`, the same by the smallest perturbation, or
+        `next`. `leakage`, `random` or `labels`: a control of the set
         `job.of`. `mislabelled`: the images that the source gets wrong.
     model : Path
         The source.
