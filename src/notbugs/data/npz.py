@@ -67,7 +67,7 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
         rule = f"be numbers, one image for each of {len(labels)} labels"
         if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
             raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}")
-        planes(np.zeros((1, *shape[1:]), np.uint8), f"{key} in {file}")
+        planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"{key} in {file}")
 
     def read(first: int) -> Iterator[np.ndarray]:
         with _member(file, key) as (stream, _, _):

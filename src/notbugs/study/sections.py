@@ -15,7 +15,7 @@ from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
 from notbugs.data import Data
-from notbugs.errors import must
+from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
@@ -50,7 +50,7 @@ class _Section(BaseModel):
 
 READING = (
     *("size", "groups", "classes", "splits", "image_column", "label_column", "group_column", "label_offset"),
-    *("white_level", "skip_broken", "follow_links"),
+    *("white_level", "skip_broken", "follow_links", "test_data", "severity"),
 )
 """The settings of a source that `load` takes."""
 
@@ -61,6 +61,7 @@ class Source(_Section):
     data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
+    test_data: str | None = Field(None, description="Another data set, whose test images are measured on.")
     classes: tuple[str, ...] = Field((), description="Class names in the order of their labels, or a file with them.")
     splits: dict[str, str] = Field({}, description="Which folder, file or split is which, as --splits.train NAME.")
     image_column: str | None = Field(None, description="Of a table: the images, or the names of their files.")
@@ -70,8 +71,10 @@ class Source(_Section):
     white_level: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="The value of white, as 4095 for 12 bits in files of 16."
     )
+    severity: int | None = Field(None, ge=1, le=5, description="Of a file of CIFAR-10-C, which has five.")
     skip_broken: bool = Field(False, description="Leave out images that cannot be read, and list them.")
     follow_links: bool = Field(False, description="Follow links that lead out of a folder of images.")
+    label: str | None = Field(None, description="One of several labels that an image has: it, against its absence.")
     train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
     test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
     heldout: float = Field(
@@ -88,7 +91,8 @@ class Source(_Section):
         data = data_room.load(self.data, **how, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
-        return data.take(self.train_images, self.test_images, self.seed)
+        data = data.take(self.train_images, self.test_images, self.seed)
+        return data if self.label is None else data.label(self.label)
 
 
 class Architecture(_Section):
@@ -162,12 +166,23 @@ class Model(_Section):
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
-        """The classifier in `file`."""
+        """The classifier in `file`; of one for several labels, the view of the one that the data are of."""
+        if not data.several:
+            return self._loaded(file, data, data.classes, source)
+        try:
+            return self._loaded(file, data, data.several, source).label(data.several.index(data.classes[1]))
+        except InputError as error:
+            try:
+                return self._loaded(file, data, data.classes, source)  # trained on this label alone
+            except InputError:
+                raise error from None
+
+    def _loaded(self, file: Path, data: Data, classes: Sequence[str], source: Source) -> Classifier:
         loaded = load_classifier(
             file,
             architecture=self.architecture,
             shape=data.train.shape,
-            classes=data.classes,
+            classes=classes,
             mean=self.mean,
             std=self.std,
             head=self.head,
@@ -228,7 +243,7 @@ class Matching(_Section):
 
 
 class Relabelling(_Section):
-    """The search for D_rand, D_rand_other and D_det. The paper's: 100 steps of 0.1, decay constant, eps 0.5."""
+    """The search for relabelled sets; D_rand_min takes its norm. The paper's: 100 steps of 0.1, constant, eps 0.5."""
 
     method: Literal["gradient", "minimum-norm"] = Field(
         "gradient", description="As near to the class as the ball allows, or the smallest change that reaches it."
