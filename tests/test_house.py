@@ -13,10 +13,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_version", "errors", "shapes", "seeds", "files", "formats", "progress", "workers", "threat", "spatial"),
+    *("_start", "_version", "errors", "shapes", "seeds", "files", "formats", "progress", "workers", "threat"),
+    "spatial",
     *("networks", "outputs", "classifier", "models", "data", "search", "training", "construct", "measure"),
     *("theory", "study", "report"),
-    *("console", "cli", "__main__"),
+    *("console", "cli", "failures", "__main__"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -10,11 +10,12 @@ from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.errors import must
+from notbugs.files import check_writable
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
 from notbugs.study.asked import Instruments, Transfer, TransferSettings
-from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
+from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.instruments.transfer import Keep, Pair, TransferFound, architectures, measured, trained_pairs
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
