@@ -48,20 +48,19 @@ def numbered_groups(splits: Sequence[np.ndarray | None], where: object) -> list[
     InputError
         If one is in two splits.
     """
-    if any(names is None for names in splits):
+    known = [names for names in splits if names is not None]
+    if not known:
         return [None for _ in splits]
-    known = [np.asarray(names) for names in splits]
-    _, numbers = np.unique(np.concatenate(known), return_inverse=True)
-    parts = np.split(numbers, np.cumsum([len(names) for names in known])[:-1])
+    ids, numbers = np.unique(np.concatenate(known), return_inverse=True)
+    parts = np.split(numbers.astype(np.int64), np.cumsum([len(names) for names in known])[:-1])
     for part in parts[1:]:
         if len(shared := np.intersect1d(parts[0], part)):
-            example = known[0][np.flatnonzero(parts[0] == shared[0])[0]]
             raise InputError(
                 f"{len(shared)} groups of {where} have images both in the training and in the test split, as "
-                f"{example}: "
-                "accuracy would measure memory. Put all images of a group into one split."
+                f"{ids[shared[0]]}: accuracy would measure memory. Put all images of a group into one split."
             )
-    return [torch.from_numpy(part.astype(np.int64)) for part in parts]
+    left = iter(parts)
+    return [None if names is None else torch.from_numpy(next(left)) for names in splits]
 
 
 def _choose_groups(labels: Tensor, groups: Tensor, share: float, chosen: Tensor) -> None:

@@ -73,7 +73,7 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
         if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
             raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}")
         _check_memory(4 * math.prod(shape[1:]) * dtype.itemsize, f"an image of {key} in {file}")
-        planes(np.zeros((1, *shape[1:]), np.uint8), f"{key} in {file}")
+        planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"{key} in {file}")
 
     def read(first: int) -> Iterator[np.ndarray]:
         with _member(file, key) as (stream, _, _):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from notbugs.errors import InputError
-from notbugs.formats import quoted
+from notbugs.formats import points, quoted
 from notbugs.seeds import derive
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -45,6 +45,10 @@ class Difference(BaseModel):
     value: float = Field(ge=-1, le=1)
     low: float = Field(ge=-1, le=1)
     high: float = Field(ge=-1, le=1)
+
+    def __str__(self) -> str:
+        """In percentage points: `63.6 (57.5 to 68.8)`."""
+        return points(self.value, self.low, self.high)
 
     @classmethod
     def of(cls, first: Proportion, second: Proportion) -> Difference:

@@ -11,58 +11,8 @@ from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
 from notbugs.files import check_tensors, warn_unchecked
-from notbugs.study.auditing import AuditFile
-from notbugs.study.comparing import Comparison
-from notbugs.study.instruments.transfer import TransferFound
-from notbugs.study.reading import read_json
-from notbugs.study.reading import read_results as read_results
-from notbugs.study.tuning import Tuned
 
 Arrays = dict[str, NDArray[np.generic]]
-
-
-def read_audit(path: Path) -> AuditFile:
-    """Read `audit.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not one of this version of notbugs.
-    """
-    return read_json(path, AuditFile, "an audit", "audit")
-
-
-def read_transfer(path: Path) -> TransferFound:
-    """Read `transfer.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not one of this version of notbugs.
-    """
-    return read_json(path, TransferFound, "a transfer", "transfer")
-
-
-def read_comparison(path: Path) -> Comparison:
-    """Read `compare.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not one of this version of notbugs.
-    """
-    return read_json(path, Comparison, "a comparison", "comparison")
-
-
-def read_tuned(path: Path) -> Tuned:
-    """Read `tune.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not one of this version of notbugs.
-    """
-    return read_json(path, Tuned, "a tuning", "tuning")
 
 
 def read_gallery(path: Path) -> Arrays | None:
@@ -95,6 +45,23 @@ def read_gallery(path: Path) -> Arrays | None:
         if array.shape != expected:
             raise _unreadable(path, f"{name} has shape {array.shape}, not {expected}")
     return arrays
+
+
+def read_pictures(path: Path) -> Arrays | None:
+    """The pictures of an audit; None where there are none.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        check_tensors(path)
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and audit again.") from error
 
 
 def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:

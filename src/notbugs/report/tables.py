@@ -7,19 +7,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from notbugs.content import INTERVAL, Cell, Section, Share, Table
 from notbugs.formats import NORMS, number, percent
 from notbugs.measure import AttackUsed
 from notbugs.report import paper
-from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import Value, measures
-from notbugs.report.sections import Cell, Share, Table
 from notbugs.report.typeset import fields
 from notbugs.report.wording import class_names
+from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
 from notbugs.study.sets import RELABELLED, aimed_at
 
-INTERVAL = "95\u00a0% Wilson intervals over images"
 PIXELS = "pixel units, pixels in [0, 1]"
 SHARES = (
     "kept_label", "success_source", "success_source_changed", "success_independent", "success_8bit",
@@ -50,11 +49,18 @@ def tables(results: Results) -> Iterator[NamedTable]:
         yield NamedTable("sets", _sets(results), rows)
     if results.theory:
         yield _theory(results)
-    for section in instruments(results.instruments, class_names(results.study.data.get("classes"))):
+    for section in instrument_sections(results):
         shown = [table for table in section.tables if not table.folded]
         for count, table in enumerate(shown, 1):
             name = section.name if len(shown) == 1 else f"{section.name}-{count}"
             yield NamedTable(name, _said_all(table, results), fields(table), section.text)
+
+
+def instrument_sections(results: Results) -> list[Section]:
+    """A section for each instrument that the run has."""
+    classes = class_names(results.study.data.get("classes"))
+    found = ((instrument, getattr(results.instruments, instrument.name)) for instrument in INSTRUMENTS)
+    return [instrument.section(result, classes) for instrument, result in found if result is not None]
 
 
 def _said_all(table: Table, results: Results) -> Table:

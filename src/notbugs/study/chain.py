@@ -101,7 +101,7 @@ class _Study:
         folder = self.lab.folder
         architecture, theory = self.architecture(), self.theory()
         asked = self.recipe.instruments
-        measured = {name: work(self.lab) for name, work in instruments.INSTRUMENTS.items() if asked.wanted(name)}
+        measured = {each.name: each.run(self.lab) for each in instruments.INSTRUMENTS if asked.wanted(each.name)}
         study = StudyInfo(
             **info,
             name=self.recipe.name,

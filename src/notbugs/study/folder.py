@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,11 +20,12 @@ from notbugs.files import (
     read_tensors,
     sha256,
     write_json,
-    write_tensors,
 )
+from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
 from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
+from notbugs.study.stages import Step, Tell
 from notbugs.study.written import MACHINE, read_info, read_own_recipe, read_stage, refuse_other_recipe, write_recipe
 
 UNDER_WAY = "under-way.json"
@@ -43,22 +43,6 @@ class Console(Protocol):
     def say(self, text: str, *items: str) -> None:
         """One line; where it must be broken, between its items."""
         ...
-
-
-Tell = Callable[[Any], Sequence[str]]
-"""From a stage's value to the line that a console says of it: its beginning, and items."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage to be done: its file's name, its title, what makes its JSON value, and what a console says of that."""
-
-    name: str
-    title: str
-    work: Callable[[Progress], Any]
-    tell: Tell | None = None
-    leaves: Path | None = None
-    """A safetensors file of the stage: where that is damaged, the stage is done again."""
 
 
 class StudyFolder:
@@ -250,11 +234,11 @@ class StudyFolder:
         """Where the weights of a classifier are."""
         return self.path / "classifiers" / f"{name}.safetensors"
 
-    def save(self, name: str, classifier: Classifier) -> str:
-        """Write a classifier's weights; return the file's SHA-256."""
+    def save(self, name: str, classifier: Classifier, blueprint: Blueprint) -> str:
+        """Write a classifier, with what its network is built from; return the file's SHA-256."""
         with workers.apart():
             if workers.rank() == 0:
-                write_tensors(self.classifier_file(name), classifier.state_dict())
+                save_classifier(self.classifier_file(name), classifier, blueprint)
         return sha256(self.classifier_file(name))
 
     def load(self, name: str, into: Classifier, expected: str) -> Classifier:

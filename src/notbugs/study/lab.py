@@ -16,10 +16,11 @@ from notbugs.errors import InputError, must
 from notbugs.measure import Accuracy, outcomes
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.folder import Step, StudyFolder, Tell
+from notbugs.study.folder import StudyFolder
 from notbugs.study.outcomes import outcomes_file, write_outcomes
 from notbugs.study.recipe import Recipe, Section
 from notbugs.study.sections import Architecture
+from notbugs.study.stages import Step, Tell
 from notbugs.training import Training, train
 
 
@@ -89,13 +90,14 @@ class Lab:
         """
         asked: Training = settings or getattr(self.recipe, section)
         seed = derive(self.seed, "init", name)
-        classifier = (architecture or self.recipe.architecture).new(self.data, seed, self.recipe)
+        network = architecture or self.recipe.architecture
+        classifier = network.new(self.data, seed, self.recipe)
 
         def work(progress: Progress) -> str:
             seed = derive(self.seed, "train", name)
             checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
             train(classifier, images, asked, seed=seed, checkpoint=checkpoint, keep=True, progress=progress)
-            digest = self.folder.save(name, classifier)
+            digest = self.folder.save(name, classifier, network.blueprint(self.data))
             if workers.rank() == 0:
                 checkpoint.unlink(missing_ok=True)
             return digest

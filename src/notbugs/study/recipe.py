@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from notbugs.classifier import default_device
 from notbugs.errors import InputError, check_choice, described, must
 from notbugs.models.registry import is_own_code
-from notbugs.study.asked import Instruments
+from notbugs.study.instruments import Instruments
 from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
 from notbugs.study.sets import BY_NAME, Trained
 from notbugs.threat import threat

@@ -10,15 +10,7 @@ from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.measure.resemblance import Resemblance
 from notbugs.measure.size import PerturbationSize
 from notbugs.study.checked import WholeFile
-from notbugs.study.instruments.controls import ControlsMeasured
-from notbugs.study.instruments.corruptions import CorruptionResult
-from notbugs.study.instruments.gap import GapMeasured
-from notbugs.study.instruments.leakage import LeakageFound
-from notbugs.study.instruments.shares import SharesFound
-from notbugs.study.instruments.spatial import SpatialResult
-from notbugs.study.instruments.transfer import TransferFound
-from notbugs.study.instruments.trust import TrustMeasured
-from notbugs.study.instruments.usefulness import UsefulnessMeasured
+from notbugs.study.instruments import Measured
 from notbugs.study.sets import Constructed
 from notbugs.study.sets import TrainSet as TrainSet
 from notbugs.threat import Norm
@@ -182,20 +174,6 @@ class Expectations(_Model):
     time: str = Field(description="how long the recipe says the study takes, and on what")
     departures: list[str] = Field(description="settings that are not the recipe's: then nothing is compared")
     compared: list[AgainstExpected]
-
-
-class Measured(_Model):
-    """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
-
-    usefulness: UsefulnessMeasured | None = None
-    shares: SharesFound | None = None
-    leakage: LeakageFound | None = None
-    controls: ControlsMeasured | None = None
-    gap: GapMeasured | None = None
-    transfer: TransferFound | None = None
-    trust: TrustMeasured | None = None
-    spatial: SpatialResult | None = None
-    corruptions: CorruptionResult | None = None
 
 
 class Results(WholeFile, _Model):

@@ -13,8 +13,8 @@ from notbugs.construct import describe
 from notbugs.errors import InputError, must
 from notbugs.files import Damaged, has_writer, read_json
 from notbugs.measure import Accuracy
-from notbugs.study.asked import Instruments
 from notbugs.study.folder import UNDER_WAY
+from notbugs.study.instruments import Instruments
 from notbugs.study.plan import JUDGE, ON_ORIGINALS, SETS, stage_names
 from notbugs.study.written import check_recipe, read_info, read_stage
 

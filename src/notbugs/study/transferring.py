@@ -14,9 +14,17 @@ from notbugs.files import check_writable
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
-from notbugs.study.asked import Instruments, Transfer, TransferSettings
 from notbugs.study.folder import Console, StudyFolder, read_data
-from notbugs.study.instruments.transfer import Keep, Pair, TransferFound, architectures, measured, trained_pairs
+from notbugs.study.instruments import Instruments
+from notbugs.study.instruments.transfer import (
+    Keep,
+    Pair,
+    TransferFound,
+    TransferSettings,
+    architectures,
+    measured,
+    trained_pairs,
+)
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.reading import write_model
@@ -45,7 +53,7 @@ class TransferJob(Source, Model, TransferSettings):
         if not with_architectures:
             asked["architectures"] = ()
         shared["robust"] = Training(adversary=Adversary())  # every recipe has one; it is not trained here
-        return Recipe(name="transfer", **shared, instruments=Instruments(transfer=Transfer(**asked)))
+        return Recipe(name="transfer", **shared, instruments=Instruments.model_validate({"transfer": asked}))
 
 
 def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferFound:

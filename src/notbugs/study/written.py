@@ -11,7 +11,7 @@ import tomli_w
 
 from notbugs.errors import InputError
 from notbugs.files import CHECKSUM, Damaged, digest, read_json, warn_unchecked, write_text
-from notbugs.study.asked import Instruments
+from notbugs.study.instruments import Instruments
 from notbugs.study.recipe import Recipe, read_recipe
 
 MACHINE = ("versions", "device", "threads")
