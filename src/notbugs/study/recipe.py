@@ -210,7 +210,7 @@ def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Rec
     if not isinstance(small, dict):
         raise must(f"{where}: small", "be a table of settings, [small]", small)
     here = _merge(full, small | {"scaled_down": True}) if small and _without_accelerator(full | overrides) else full
-    resolved = _validate(_merge(here, overrides), where)
+    resolved = _validate(_merge(_without_options(here, overrides), overrides), where)
     if not resolved.expected:
         return resolved
     stated = _validate(full, where)
@@ -218,6 +218,14 @@ def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Rec
     before, now = (flat(recipe.model_dump(exclude={*NEUTRAL, *_STATED})) for recipe in (stated, resolved))
     changed = sorted(name for name in before | now if before.get(name) != now.get(name))
     return resolved.model_copy(update={"departures": tuple(dict.fromkeys((*stated.departures, *changed)))})
+
+
+def _without_options(file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The file's values, but for the options of its architecture where another architecture takes its place."""
+    named = overrides.get("architecture", {}).get("name")
+    if named is None or named == file.get("architecture", {}).get("name", Architecture().name):
+        return file
+    return file | {"architecture": {}}
 
 
 def _without_accelerator(settings: dict[str, Any]) -> bool:

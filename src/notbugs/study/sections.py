@@ -15,7 +15,7 @@ from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
 from notbugs.data import Data
-from notbugs.errors import must
+from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
@@ -95,6 +95,7 @@ class Source(_Section):
     severity: int | None = Field(None, ge=1, le=5, description="Of a file of CIFAR-10-C, which has five.")
     skip_broken: bool = Field(False, description="Leave out images that cannot be read, and list them.")
     follow_links: bool = Field(False, description="Follow links that lead out of a folder of images.")
+    label: str | None = Field(None, description="One of several labels that an image has: it, against its absence.")
     train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
     test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
     heldout: float = Field(
@@ -119,7 +120,8 @@ class Source(_Section):
         data = data_room.load(self.data, **how, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
-        return data.take(self.train_images, self.test_images, self.seed)
+        data = data.take(self.train_images, self.test_images, self.seed)
+        return data if self.label is None else data.label(self.label)
 
 
 class Architecture(_Section):
@@ -190,12 +192,23 @@ class Model(_Section):
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
-        """The classifier in `file`."""
+        """The classifier in `file`; of one for several labels, the view of the one that the data are of."""
+        if not data.several:
+            return self._loaded(file, data, data.classes, source)
+        try:
+            return self._loaded(file, data, data.several, source).label(data.several.index(data.classes[1]))
+        except InputError as error:
+            try:
+                return self._loaded(file, data, data.classes, source)  # trained on this label alone
+            except InputError:
+                raise error from None
+
+    def _loaded(self, file: Path, data: Data, classes: Sequence[str], source: Source) -> Classifier:
         loaded = load_classifier(
             file,
             architecture=self.architecture,
             shape=data.train.shape,
-            classes=data.classes,
+            classes=classes,
             mean=self.mean,
             std=self.std,
             head=self.head,
@@ -255,7 +268,7 @@ class Matching(_Section):
 
 
 class Relabelling(_Section):
-    """The search for D_rand, D_rand_other and D_det. The paper's: 100 steps of 0.1, decay constant, eps 0.5."""
+    """The search for relabelled sets; D_rand_min takes its norm. The paper's: 100 steps of 0.1, constant, eps 0.5."""
 
     method: Literal["gradient", "minimum-norm"] = Field(
         "gradient", description="As near to the class as the ball allows, or the smallest change that reaches it."

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from notbugs import workers
 from notbugs.classifier import Classifier
@@ -20,6 +19,7 @@ from notbugs.progress import Progress, silent
 from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
 from notbugs.training.guard import guarded
+from notbugs.training.loss import class_weights, summed_loss
 from notbugs.training.settings import Training
 from notbugs.training.together import pieces, together
 
@@ -50,7 +50,8 @@ def train(
     classifier : Classifier
         Freshly initialised.
     images : Images
-        The training images.
+        The training images. With several labels for an image, each has a logit, and the loss is the mean over labels
+        of the binary cross-entropy; the search of adversarial training lowers the probability that all are right.
     settings : Training, optional
         Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
         section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
@@ -89,9 +90,10 @@ def train(
     batches = -(-len(images) // settings.batch)
     saved = time.monotonic()
     images = images.resident(classifier.device)
+    weights = class_weights(images.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
         for epoch in range(first, settings.epochs):
-            loss = _epoch(classifier, shared, optimizer, images, settings, epoch, seed, progress)
+            loss = _epoch(classifier, shared, optimizer, images, settings, weights, epoch, seed, progress)
             if not torch.isfinite(loss):
                 raise Diverged(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
@@ -131,6 +133,7 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     images: Images,
     settings: Training,
+    weights: Tensor | None,
     epoch: int,
     seed: int,
     progress: Progress,
@@ -151,7 +154,7 @@ def _epoch(
             # Workers' gradients are averaged once for every batch: with those of its last piece.
             wait = getattr(shared, "no_sync", nullcontext) if piece is not mine[-1] else nullcontext
             with wait():
-                loss = _loss(classifier, shared, images, settings, drawn, piece)
+                loss = _loss(classifier, shared, images, settings, weights, drawn, piece)
                 loss.backward()
             total += loss.detach()
         optimizer.step()
@@ -169,7 +172,13 @@ class _Drawn:
 
 
 def _loss(
-    classifier: Classifier, shared: nn.Module, images: Images, settings: Training, drawn: _Drawn, piece: slice
+    classifier: Classifier,
+    shared: nn.Module,
+    images: Images,
+    settings: Training,
+    weights: Tensor | None,
+    drawn: _Drawn,
+    piece: slice,
 ) -> Tensor:
     """The share of a piece of a batch in the batch's mean loss, on the images that the classifier is to learn."""
     index = drawn.index[piece].to(images.labels.device, non_blocking=True)
@@ -180,7 +189,7 @@ def _loss(
     if (adversary := settings.adversary) and len(labels):
         inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
     # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
-    return cross_entropy(shared(inputs), labels, reduction="sum") * (workers.count() / len(drawn.index))
+    return summed_loss(shared(inputs), labels, weights) * (workers.count() / len(drawn.index))
 
 
 def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[Tensor]:
