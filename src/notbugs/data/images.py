@@ -148,6 +148,9 @@ class Data:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # A folder's name need not be text: what is no UTF-8 in it is spelt out, for all that is written from here on.
+        named = tuple(name.encode("utf-8", "backslashreplace").decode() for name in self.classes)
+        object.__setattr__(self, "classes", named)
         if len(self.classes) < 2:
             raise must("data", "have at least two classes", self.classes)
         if odd := [name for name in self.classes if not _is_text(name)]:
