@@ -40,6 +40,7 @@ app = App(
     name="notbugs",
     version=__version__,
     help="A laboratory for robust and non-robust features.",
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
 )
 Flat = Parameter(name="*")
@@ -350,7 +351,7 @@ def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, qu
         Print only the folder.
     """
     with _console(quiet).stage(f"export to {to}") as progress:
-        written = construct.export(folder, out or folder.with_name(f"{folder.name}-{to}"), to, progress=progress)
+        written = construct.export(folder, out or Path(f"{folder}-{to}"), to, progress=progress)
     print(written)
 
 
