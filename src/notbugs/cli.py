@@ -40,6 +40,7 @@ app = App(
     name="notbugs",
     version=__version__,
     help="A laboratory for robust and non-robust features.",
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
 )
 Flat = Parameter(name="*")
@@ -191,8 +192,9 @@ def build(
     Parameters
     ----------
     kind
-        robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other
-        or det (D_rand with any or with wrong targets, D_det with the next class: relabelled); leakage, random or labels
+        robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other,
+        rand-min or det (D_rand with any targets, with wrong ones, the same by the smallest perturbation, and D_det with
+        the next class: relabelled); leakage, random or labels
         (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels them).
     model
         The source: a file of `notbugs train`, or any weights with --architecture, --mean and --std.
@@ -349,7 +351,7 @@ def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, qu
         Print only the folder.
     """
     with _console(quiet).stage(f"export to {to}") as progress:
-        written = construct.export(folder, out or folder.with_name(f"{folder.name}-{to}"), to, progress=progress)
+        written = construct.export(folder, out or Path(f"{folder}-{to}"), to, progress=progress)
     print(written)
 
 

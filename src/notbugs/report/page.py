@@ -17,6 +17,7 @@ from notbugs.report.claims import claims
 from notbugs.report.expected import expected_section
 from notbugs.report.idea import idea
 from notbugs.report.lineup import Lineup, line_up
+from notbugs.report.meaning import meaning
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
 from notbugs.report.play import play
@@ -46,6 +47,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         study=results.study,
         lineup=lineup,
         claims=claims(lineup, results, len(classes)) if classes else [],
+        meaning=meaning(lineup, results.study.data["name"]),
         cautions=cautions(results, lineup),
         bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],
         curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],

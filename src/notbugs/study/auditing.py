@@ -12,14 +12,14 @@ from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, only_writer, read_json, sha256, write_json
+from notbugs.files import Damaged, check_writable, only_writer, read_json, sha256, write_json
 from notbugs.formats import compact
 from notbugs.measure import Proportion
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
-from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
+from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model

@@ -16,13 +16,14 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
+from notbugs.files import check_writable
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.expected import against_expected, expected_lines
-from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
+from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.labels import check_one_label, for_labels

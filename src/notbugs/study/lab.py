@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
@@ -53,7 +54,7 @@ class Lab:
         return self._classifiers[name]
 
     def set(self, name: str) -> ConstructedSet:
-        """One that was built in this study: `D_R`, `D_NR`, `D_rand`, `D_rand_other`, `D_det`, or an instrument's."""
+        """One that was built in this study: `D_R`, `D_NR`, `D_rand`, ..., or an instrument's."""
         if name not in self._sets:
             raise must("set", f"be one of {', '.join(self._sets)}", name)
         return self._sets[name]
@@ -96,8 +97,11 @@ class Lab:
         def work(progress: Progress) -> str:
             seed = derive(self.seed, "train", name)
             checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
-            train(classifier, images, asked, seed=seed, checkpoint=checkpoint, progress=progress)
-            return self.folder.save(name, classifier, network.blueprint(self.data))
+            train(classifier, images, asked, seed=seed, checkpoint=checkpoint, keep=True, progress=progress)
+            digest = self.folder.save(name, classifier, network.blueprint(self.data))
+            if workers.rank() == 0:
+                checkpoint.unlink(missing_ok=True)
+            return digest
 
         step = Step(f"train-{name}", title or f"train {name}", work)
         self.hashes[name] = self.folder.shared_stage(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,21 +27,42 @@ from notbugs.study.machine import find_device
 from notbugs.threat import Norm, Threat, threat
 from notbugs.training import new_classifier
 
+OWN = {"architecture", "channels", "classes", "data", "device", "name", "precision", "seed", "shape", "size", "source"}
+"""What a network is told anyway, and no option may be called."""
+
 
 def _as_values(given: object) -> object:
     """Options from a command line, which are all text: `4`, `0.5`, `true` and `false` become what they say."""
+    if isinstance(given, dict) and (taken := sorted(OWN & given.keys())):
+        raise ValueError(f"{taken[0]!r} is no option of an architecture: it follows from the data")
     return {name: _as_value(value) for name, value in given.items()} if isinstance(given, dict) else given
 
 
 def _as_value(text: object) -> object:
     try:
         return json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 Options = Annotated[dict[str, bool | int | float | str], BeforeValidator(_as_values)]
 """Of an architecture: `--options.width 4` on a command line."""
+
+
+LARGEST, LARGEST_SEED = 10**9, 2**63 - 1
+"""Of every setting that is a number."""
+
+
+def numbers(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number in nested settings, with its dotted name."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{prefix}{key}.")
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, Mapping):
+                yield from numbers(item, f"{prefix}{key}.")
+            elif isinstance(item, int | float) and not isinstance(item, bool):
+                yield f"{prefix}{key}", item
 
 
 class _Section(BaseModel):
@@ -84,6 +105,14 @@ class Source(_Section):
     device: str = Field("auto", description="A torch device, or auto.")
     precision: Precision = Field("auto", description="What the networks compute in: fp32, bf16 or auto.")
     compile: bool = Field(False, description="Compile (torch.compile) standard training, and the search if faster.")
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Source:
+        """No number may be so large that work with it would never end, or that a computer cannot hold it."""
+        for name, value in numbers(self.model_dump()):
+            if abs(value) > (LARGEST_SEED if name == "seed" else LARGEST):
+                raise ValueError(f"{name} must be at most {LARGEST:,} (a seed {LARGEST_SEED:,})")
+        return self
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
@@ -239,7 +268,7 @@ class Matching(_Section):
 
 
 class Relabelling(_Section):
-    """The search for D_rand, D_rand_other and D_det. The paper's: 100 steps of 0.1, decay constant, eps 0.5."""
+    """The search for relabelled sets; D_rand_min takes its norm. The paper's: 100 steps of 0.1, constant, eps 0.5."""
 
     method: Literal["gradient", "minimum-norm"] = Field(
         "gradient", description="As near to the class as the ball allows, or the smallest change that reaches it."

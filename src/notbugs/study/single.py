@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,8 +22,9 @@ from notbugs.construct import (
     mislabel,
     verify,
 )
-from notbugs.data import Data
+from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
+from notbugs.files import check_writable, only_maker
 from notbugs.measure import (
     Accuracy,
     Agreement,
@@ -36,10 +38,11 @@ from notbugs.measure import (
 from notbugs.measure.accuracy import with_areas
 from notbugs.measure.autoattack import require_autoattack
 from notbugs.measure.several import LabelAccuracies, check_several, evaluate_several
-from notbugs.models import save_classifier
+from notbugs.models import load_classifier, save_classifier
+from notbugs.models.checkpoint import job_of
 from notbugs.search.fit import check_fits
 from notbugs.seeds import generator
-from notbugs.study.folder import Console, check_writable, read_data
+from notbugs.study.folder import Console, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.study.sets import SETS
 from notbugs.training import Training, train
@@ -92,18 +95,18 @@ class VerifyJob(Source, Model):
 def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     """Train a classifier, write it to `out`, and return its clean accuracy on the test images, of several labels each.
 
-    The same job again goes on where a killed one stopped, at the last epoch it finished.
+    The same job again goes on where a killed one stopped, at the last epoch it finished; one that is done is only
+    measured again.
 
     Raises
     ------
     InputError
-        Before any work: if `out` is there already or cannot be written, or the data or the network break a rule.
+        Before any work: if `out` is there already, of another job, or cannot be written, another process is training
+        it, or the data or the network break a rule.
     """
     if out.suffix != ".safetensors":
         raise must("out", "end in .safetensors", str(out))
-    if out.exists():
-        raise must("out", "not be there yet", str(out), "Name another, or delete it.")
-    check_writable(out.parent)
+    check_writable(out.with_suffix(""))
     data = read_data(job, console)
     images = ConstructedSet(job.on).images if job.on else data.train
     if images.shape != data.train.shape:
@@ -114,16 +117,33 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     else:
         check_fits(classifier, images, len(data.classes))
     # Other settings, another checkpoint: what is not finished is never taken up with other settings.
-    digest = hashlib.sha256((job.model_dump_json() + data.fingerprint).encode()).hexdigest()[:12]
-    checkpoint = out.with_name(f".{out.stem}.{digest}.unfinished.safetensors")
+    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint).encode()).hexdigest()[:16]
+    with only_maker(out) if workers.rank() == 0 else nullcontext():
+        if out.exists() and job_of(out) != digest:
+            raise must("out", "not be there yet", str(out), "Name another, or delete it.")
+        workers.barrier()  # no worker may finish the file before all have looked
+        if out.exists():
+            console.say(f"{out} is done: the same command trained it.")
+            classifier = load_classifier(out, architecture=job.architecture.name).to(classifier.device)
+        else:
+            _train_into(out, classifier, images, job, digest, data, console)
+        if data.test.has_several:
+            return list(evaluate_several(classifier, data.test, data.classes))
+        return [*evaluate(classifier, data.test)]
+
+
+def _train_into(
+    out: Path, classifier: Classifier, images: Images, job: TrainJob, digest: str, data: Data, console: Console
+) -> None:
+    """Train, and write the file; its checkpoint goes when the file is there."""
+    checkpoint = out.with_name(f".{digest}.unfinished.safetensors")
     settings = Training(**{name: getattr(job, name) for name in Training.model_fields})
     with console.stage(f"train {job.architecture.name}") as progress:
-        train(classifier, images, settings, seed=job.seed, checkpoint=checkpoint, progress=progress)
+        train(classifier, images, settings, seed=job.seed, checkpoint=checkpoint, keep=True, progress=progress)
     if workers.rank() == 0:
-        save_classifier(out, classifier, job.architecture.blueprint(data))
-    if data.test.has_several:
-        return list(evaluate_several(classifier, data.test, data.classes))
-    return [*evaluate(classifier, data.test)]
+        save_classifier(out, classifier, job.architecture.blueprint(data), job=digest)
+        checkpoint.unlink(missing_ok=True)
+    workers.barrier()
 
 
 def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Console) -> ConstructedSet:
@@ -132,8 +152,9 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
     Parameters
     ----------
     kind : str
-        `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other` or
-        `det`: relabelled, with targets `any`, `other` or `next`. `leakage`, `random` or `labels`: a control of the set
+        `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other`,
+        `rand-min` or `det`: relabelled, with targets `any`, `other`, the same by the smallest perturbation, or
+        `next`. `leakage`, `random` or `labels`: a control of the set
         `job.of`. `mislabelled`: the images that the source gets wrong.
     model : Path
         The source.
@@ -174,6 +195,8 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
     InputError
         Before any work: if the data or the model break a rule, one label must be chosen, or AutoAttack is missing.
     """
+    if job.keep:
+        check_writable(job.keep, "keep")
     if job.autoattack:
         require_autoattack()
     data = read_data(job, console)

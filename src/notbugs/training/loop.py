@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.data import Images
-from notbugs.errors import InputError
+from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import pgd, worst_of
@@ -37,6 +37,7 @@ def train(
     *,
     seed: int = 0,
     checkpoint: Path | None = None,
+    keep: bool = False,
     progress: Progress = silent,
 ) -> Classifier:
     """Train `classifier` in place, and return it in evaluation mode.
@@ -59,8 +60,10 @@ def train(
     seed : int
         Order and augmentation of the images follow from it.
     checkpoint : Path, optional
-        A file from which an interrupted run goes on, at the last epoch it finished, to the same bits. It is removed
-        at the end.
+        A file from which an interrupted run goes on, at the last epoch it finished, to the same bits.
+    keep : bool
+        Leave the checkpoint there at the end, for who then writes the classifier: until that is done, there is
+        something to go on from. Else it is removed.
     progress : Progress
         Told after every batch.
 
@@ -72,6 +75,8 @@ def train(
         If the checkpoint belongs to another run.
     """
     settings = settings or Training()
+    if settings.shift >= max(images.shape[1:]):
+        raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
     optimizer = torch.optim.SGD(
         classifier.parameters(),
         lr=settings.lr,
@@ -94,13 +99,13 @@ def train(
             if settings.adversary:
                 adversary = guarded(classifier, images, settings.adversary, seed, epoch)
                 settings = settings.model_copy(update={"adversary": adversary})
-            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and epoch + 1 < settings.epochs
+            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or epoch + 1 < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
                 _save(checkpoint, classifier, optimizer, epoch + 1, settings)
                 saved = time.monotonic()
             progress((epoch + 1) * batches, settings.epochs * batches, _note(loss, settings))
     workers.barrier()  # before the last worker is here, the checkpoint may still be needed
-    if checkpoint and workers.rank() == 0:
+    if checkpoint and not keep and workers.rank() == 0:
         checkpoint.unlink(missing_ok=True)
     return classifier.eval()
 
