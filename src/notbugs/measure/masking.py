@@ -118,7 +118,7 @@ def masking_signs(
     for name, value in (("steps", steps), ("pairs", pairs), ("batch", batch)):
         check_count(name, value)
     for one in filter(None, (classifier, other)):
-        check_fits(one, images)
+        check_fits(one, images, may_be_random=True)
     case = _Case(classifier, images, threat, other, steps, pairs, seed, batch)
     signs = [look for look in SIGNS if other or look is not _transfer]
     found = []

@@ -98,8 +98,17 @@ class Lab:
         asked = self.recipe.evaluation
 
         def work(progress: Progress) -> list[dict[str, Any]]:
-            how = {"attack": asked.attack, "beside": asked.pgd, "seed": self.seed}
-            kept = outcomes(classifier, self.data.test, asked.threats, **how, progress=progress)
+            others = [self._classifiers[other] for other in ("independent", "standard") if other in self._classifiers]
+            kept = outcomes(
+                classifier,
+                self.data.test,
+                asked.threats,
+                attack=asked.attack,
+                beside=asked.pgd,
+                others=[other for other in others if other is not classifier][:1],
+                seed=self.seed,
+                progress=progress,
+            )
             write_outcomes(self.folder.path, name, kept, self.data.test)
             return [item.accuracy.model_dump() for item in kept]
 
