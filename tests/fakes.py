@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from notbugs.measure import Likeness, Mean, PerturbationSize, Resemblance
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import (
     AttackUsed,
@@ -75,6 +76,30 @@ def spread(median: float) -> Spread:
     return Spread(mean=1.04 * median, median=median, p95=1.6 * median, max=2.1 * median)
 
 
+def resemblance(like: str, *, matched: bool = True, judge: str | None = "robust", n: int = 900) -> Resemblance:
+    """Of images that are like their target, like their start, or, `unclear`, like one by one measure only."""
+    high = {"target": (0.8, 0.9, 0.97), "start": (0.1, 0.02, 0.2), "unclear": (0.1, 0.9, 0.97)}[like]
+    means = [Mean(value=2 * share - 1, low=2 * share - 1.05, high=2 * share - 0.95, n=n) for share in high]
+    return Resemblance(
+        n=n,
+        target="matched image" if matched else "nearest image of the new class",
+        judge=judge,
+        measures=[
+            Likeness(by=by, nearer_target=proportion(share, n), difference=mean)
+            for by, share, mean in zip(("pixels", "ssim", "robust features"), high, means, strict=True)
+            if judge or by != "robust features"
+        ],
+        judged_target=proportion(high[2], n) if judge else None,
+        judged_start=proportion(0.9 * (1 - high[2]), n) if judge else None,
+    )
+
+
+def perturbation(to_nearest: float = 0.1, noticed: float = 0.03, n: int = 900) -> PerturbationSize:
+    return PerturbationSize(
+        n=n, to_nearest=spread(to_nearest), below_half=proportion(float(to_nearest < 0.5), n), noticed=spread(noticed)
+    )
+
+
 def properties(name: TrainSet, **changes: Any) -> SetProperties:
     matched, n = name in ("D_R", "D_NR"), 1437
     targets: Any = {"D_rand": "any", "D_rand_other": "other", "D_det": "next"}.get(name)
@@ -102,6 +127,8 @@ def properties(name: TrainSet, **changes: Any) -> SetProperties:
         "linf": spread(0.62 if matched else 0.34),
         "matching_loss": spread(0.041) if matched else None,
         "distance_to_target": spread(0.61) if matched else None,
+        "resemblance": resemblance("target" if name == "D_R" else "start", matched=matched),
+        "perturbation": None if matched else perturbation(),
         "seconds": 8.32,
     }
     return SetProperties(**(values | changes))

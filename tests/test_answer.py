@@ -51,6 +51,66 @@ def test_three_sentences_that_agree_each_with_its_numbers():
     assert all(text.count(". ") == 0 for text in (robust, other, relabelled))
 
 
+def looked(d_r="target", d_nr="start", **changes):
+    """Claims of a run whose sets were compared with their starts and targets, and whose perturbations have a size."""
+    sets = [
+        fakes.properties("D_R", resemblance=fakes.resemblance(d_r)),
+        fakes.properties("D_NR", resemblance=fakes.resemblance(d_nr)),
+        fakes.properties("D_rand"),
+        fakes.properties("D_det", perturbation=fakes.perturbation(**changes)),
+    ]
+    results = Results(study=fakes.study(), rows=run(), sets=sets)
+    return claims(line_up(results), results, 10)
+
+
+def test_the_last_claim_says_whom_matched_images_look_like():
+    found = looked()
+    assert [claim.verdict for claim in found] == ["agrees"] * 4
+    assert found[3].short.startswith(
+        "Images of D_R resemble their targets: nearer to the target are 80.0\u00a0% (77.3 to 82.5) in pixels, 90.0"
+    )
+    assert "images of D_NR resemble their starts: nearer to the target are 10.0" in found[3].short
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "words"),
+    [
+        ({"d_r": "start"}, "disagrees", "Images of D_R resemble their starts: nearer to the target are 10.0"),
+        (
+            {"d_r": "unclear"},
+            "open",
+            "Images of D_R resemble their starts by some measures and their targets by others",
+        ),
+        ({"d_nr": "target"}, "disagrees", "images of D_NR resemble their targets"),
+    ],
+)
+def test_the_page_says_first_where_images_do_not_look_like_the_papers(changes, verdict, words):
+    first, *others = looked(**changes)
+    assert (first.verdict, len(others)) == (verdict, 3)
+    assert words in first.short
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"to_nearest": 0.5}, "it is large, so the label may fit what the image now shows."),
+        ({"noticed": 0.1}, "changes 10.0\u00a0% of the pixels noticeably; it is short, but visible."),
+        (
+            {"to_nearest": 0.8, "noticed": 0.4},
+            "0.8 times as long as the way to the nearest training image of the new class",
+        ),
+    ],
+)
+def test_only_small_perturbations_agree_with_the_paper(changes, words):
+    claim = looked(**changes)[2]
+    assert claim.verdict == "visibly"
+    assert claim.conclusion == "This agrees with the paper, but its perturbations are not small."
+    assert words in claim.more
+    small = looked(to_nearest=0.49, noticed=0.09)[2]
+    assert small.verdict == "agrees"
+    assert "changes 9.0\u00a0% of the pixels noticeably; it is small." in small.more
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "verdict", "words"),
     [

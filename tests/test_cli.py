@@ -30,7 +30,7 @@ def flags(values: dict, prefix: str = "--") -> list[str]:
         (["run", "digit"], "There is no recipe 'digit'. Did you mean 'digits'?"),
         (["run", "nothing.toml"], "There is no recipe file nothing.toml"),
         (["run", "digits", "--data", "nowhere"], "There is no 'nowhere'"),
-        (["run"], "Data can be given as digits, planted, cifar10"),
+        (["run"], "Data can be given as digits, pneumonia, planted, cifar10"),
         (["run", "digits", "--relabelling.eps", "-1"], "The 'relabelling.eps' is wrong"),
         (["run", "digits", "--relabelling.eps", "nan"], "The 'relabelling.eps' is wrong"),
         (["run", "digits", "--relabelling.eps", "wide"], "wide"),

@@ -11,9 +11,10 @@ from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet, relabel, robustify, verify
 from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
-from notbugs.report.controls import controls_section, gap_section
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, gap
+from notbugs.study.instruments.controls import controls_section
+from notbugs.study.instruments.gap import gap_section
 from notbugs.study.lab import Lab
 
 QUIET = TerminalConsole(quiet=True)

@@ -177,7 +177,7 @@ def test_augmentation_out_of_range(wrong):
         ("nowhere/at/all.npz", r"There is no 'nowhere/at/all.npz': .* Data can be given as"),
         ("", "must be named. Give it with --data"),
         (" ", "must be named"),
-        (__file__, r"a file must end in \.npz or \.parquet"),
+        (__file__, "it begins as none of the formats that are read. Data can be given as"),
     ],
 )
 def test_a_source_that_is_not_there(source, message):

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from notbugs.data import load
-from notbugs.data.assemble import held_out
 from notbugs.data.cifar import CIFAR10_CLASSES
+from notbugs.data.heldout import held_out
 from notbugs.errors import InputError
 from tests.pictures import encoded, noise, write_class_folder
 
@@ -42,9 +42,9 @@ def test_without_a_test_split_a_fixed_fifth_of_each_class_is_held_out(tmp_path, 
     counts = {"10": 1, "9": 2, "8": 10, "100": 21}
     write_class_folder(tmp_path / below, counts)
     data = load(tmp_path)
-    assert (data.classes, data.test_name) == (("8", "9", "10", "100"), "heldout")
-    assert torch.bincount(data.train.labels).tolist() == [8, 1, 1, 17]
-    assert torch.bincount(data.test.labels, minlength=4).tolist() == [2, 1, 0, 4]
+    assert (data.classes, data.test_name) == (("10", "100", "8", "9"), "heldout")  # as text, as torchvision
+    assert torch.bincount(data.train.labels).tolist() == [1, 17, 8, 1]
+    assert torch.bincount(data.test.labels, minlength=4).tolist() == [0, 4, 2, 1]
     rows = {tuple(row) for split in (data.train, data.test) for row in split.pixels.flatten(1).tolist()}
     assert len(rows) == 34
     assert load(tmp_path).fingerprint == data.fingerprint
@@ -71,8 +71,13 @@ def test_files_of_all_kinds_deep_and_hidden(tmp_path):
     (tmp_path / "README.txt").write_text("hello")
     (tmp_path / "c").symlink_to(tmp_path / "b")
     data = load(tmp_path)
-    assert data.classes == ("a", "b", "c")
-    assert len(data.train) + len(data.test) == 7
+    assert data.classes == ("a", "b")
+    assert len(data.train) + len(data.test) == 5
+    assert data.notes == (
+        "passed over: hidden or system files and folders (3, as .cache)",
+        "passed over: files that are no images (2, as README.txt)",
+        "passed over: links to folders that are read where they lie (1: c)",
+    )
 
 
 @pytest.mark.parametrize("first", ["grey", "colour"])

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from notbugs.data import Data, Images, Mapped, load
-from notbugs.data.assemble import held_out
 from notbugs.data.cache import available_memory, cache_folder, in_words
+from notbugs.data.heldout import held_out
 from notbugs.errors import InputError
 from notbugs.training import Training, new_classifier, train
 from tests.pictures import encoded, noise, write_class_folder
@@ -112,7 +112,7 @@ def test_a_disk_without_room(folder, cache, monkeypatch):
 
 def test_labels_are_checked_before_the_work(tmp_path, cache):
     np.savez(tmp_path / "set.npz", images=noise(40, 5, 5), labels=np.arange(40) % 2 + 1)
-    with pytest.raises(InputError, match="0 has none"):
+    with pytest.raises(InputError, match="They begin at 1"):
         load(tmp_path / "set.npz", memory=100)
     assert not shards(cache)
 

@@ -69,8 +69,11 @@ def test_arrays_are_resized_too(tmp_path):
         ({"train_labels": np.zeros((30, 14), int)}, r"'labels in .*' must have shape \(image,\) or \(image, 1\)"),
         ({"train_labels": LABELS[:29]}, "train_images in .*' must be numbers, one image for each of 29 labels"),
         ({"train_labels": LABELS / 2}, "'labels in .*' must be whole numbers or names"),
-        ({"train_labels": LABELS + 1}, "Every class must have a training image; 0 has none"),
-        ({"test_labels": TEST_LABELS + 1}, "'test labels' must be between 0 and 2"),
+        ({"train_labels": LABELS + 1}, "must begin at 0. Got '1 to 3' instead. They begin at 1: give --label-offset 1"),
+        (
+            {"test_labels": TEST_LABELS + 1},
+            "'test labels in .*' must be between 0 and 2, as the training images have 3 classes. Got 3",
+        ),
         ({"test_labels": np.array(["a"] * 9)}, "must be names in both splits, or numbers in both"),
         ({"train_labels": LABELS * 0}, "'data' must have at least two classes"),
         ({"train_images": IMAGES * 2.0}, r"train_images in .*' must hold whole numbers in 0\.\.255 or floating point"),

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from notbugs.__main__ import main
+from notbugs.content import Table
 from notbugs.formats import percent
 from notbugs.measure import Proportion, correlation
 from notbugs.measure.spectrum import KINDS
 from notbugs.measure.transfer import Transfer, TransferAttack, Transferred
 from notbugs.report import paper, write_figures
 from notbugs.report.figures import figures, fitted
-from notbugs.report.sections import Table
 from notbugs.report.tables import tables
 from notbugs.report.typeset import comma_separated, fields, latex, markdown, md, tex
 from notbugs.study.instruments.transfer import Learner, TransferFound

@@ -187,7 +187,7 @@ def test_the_drawing_has_the_numbers_of_the_run():
     other = lineup.get("D_rand_other")
     assert other
     assert (found.relabelled.name, found.relabelled.clean) == ("D_rand_other", other.clean)
-    assert found.relabelled.human != found.relabelled.label
+    assert found.relabelled.before != found.relabelled.label
     assert found.chance == 0.1
 
 
@@ -199,7 +199,7 @@ def test_the_drawing_likes_a_dog_that_becomes_a_cat():
     found = drawn(arrays, names)
     assert found
     assert found.relabelled
-    assert (found.relabelled.human, found.relabelled.label) == ("dog", "cat")
+    assert (found.relabelled.before, found.relabelled.label) == ("dog", "cat")
     moved = np.rint(255 * arrays["D_rand_other"][20, 0]).astype(np.uint8)
     assert np.array_equal(opened(found.relabelled.moved), moved)
 

@@ -70,7 +70,7 @@ def test_choosing_an_image_and_a_set_shows_its_pixels(page, arrays):
     choose_set(page, 4)
     assert np.array_equal(pixels(page, "play-start"), grey(arrays["D"][5]))
     assert np.array_equal(pixels(page, "play-image"), grey(arrays["D_det"][5]))
-    assert page.text_content("#play-human") == "5"
+    assert page.text_content("#play-began") == "5"
     assert page.text_content("#play-label") == "6"
     assert page.text_content("#play-goal") == "reached its goal: the source says 6"
     norm = np.linalg.norm(arrays["D_det"][5].astype(np.float64) - arrays["D"][5])
@@ -122,7 +122,7 @@ def test_filters_leave_what_fits(page, arrays):
     assert shown(page) == 12
     page.select_option("#play-looks", "1")
     assert shown(page) == (arrays["D.labels"] == 1).sum() == 2
-    assert page.text_content("#play-human") == "1"
+    assert page.text_content("#play-began") == "1"
     page.select_option("#play-success", "1")
     assert shown(page) == 1
     assert page.text_content("#play-count") == "1 of 12 images"
@@ -191,7 +191,7 @@ def test_hostile_names_are_only_text(browser, reports):  # noqa: F811
     choose_set(page, 4)
     for number, name in enumerate(fakes.HOSTILE):
         page.select_option("#play-looks", str(number))
-        assert page.text_content("#play-human") == name
+        assert page.text_content("#play-began") == name
         assert name in page.locator("#play-images label:visible").first.text_content()
     assert page.locator("script").count() == 2
     assert trouble == []

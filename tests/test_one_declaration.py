@@ -32,7 +32,7 @@ from notbugs.report.tables import tables
 from notbugs.report.typeset import latex, markdown
 from notbugs.search import Shrinking
 from notbugs.study import json_schema, read_recipe
-from notbugs.study.plan import STAGE_NAMES
+from notbugs.study.plan import stage_names
 from notbugs.study.results import Results
 from notbugs.study.sets import BY_NAME
 from tests import fakes
@@ -42,7 +42,7 @@ asked = {"trained_on": {"D_toy": {"epochs": 3}}, "instruments": {"controls": {"l
 recipe = read_recipe("digits", asked)
 assert recipe.training("D_toy", "constructed").epochs == 3
 assert isinstance(toy.relabelling(recipe.relabelling).schedule, Shrinking)
-assert {"build-D_toy", "measure-D_toy", "train-D_toy", "evaluate-D_toy"} <= set(STAGE_NAMES)
+assert {"build-D_toy", "measure-D_toy", "train-D_toy", "evaluate-D_toy"} <= set(stage_names(judge=False))
 assert '"D_toy"' in str(json_schema()).replace("'", '"')
 rows = [fakes.row(name, share, eps=eps) for eps in (None, 0.25) for name, share in (("D", 0.9), ("D_toy", 0.4))]
 made = Results(study=fakes.study(), rows=rows, sets=[fakes.properties("D_toy", targets="other")])
@@ -56,6 +56,69 @@ assert "D<sub>toy</sub>" in markdown(table)
 """
 
 
+TOY_INSTRUMENT = """
+from pydantic import Field
+
+from notbugs.content import PrintedFigure, Section, Table
+from notbugs.instrument import Found, Instrument, InstrumentSettings
+
+
+class Settings(InstrumentSettings):
+    times: int = Field(2, ge=1)
+
+
+class Result(Found):
+    counted: int
+
+
+class Toy(Instrument[Settings, Result]):
+    name, Settings, Result = "toy", Settings, Result
+
+    def run(self, lab):
+        times = lab.recipe.instruments.toy.times
+        return Result(counted=lab.stage("toy", "count", lambda progress: times * len(lab.data.test)))
+
+    def section(self, result, classes):
+        table = Table("All of them", ("what", "count"), [["images", result.counted]])
+        return Section("toy", "What a toy counts", "Toy", "It counts images.", tables=[table])
+
+    def figures(self, result, seed):
+        yield PrintedFigure("toy", f"Of seed {seed}.", lambda width, height: None)
+"""
+USE_INSTRUMENT = """
+import json, sys
+from pathlib import Path
+from notbugs import study
+from notbugs.console import TerminalConsole
+from notbugs.errors import InputError
+from notbugs.report.figures import figures
+from notbugs.report.page import render
+from notbugs.report.tables import tables
+
+out = Path(sys.argv[1])
+once = {name: {"epochs": 1} for name in ("standard", "robust", "constructed")}
+asked = {
+    "train_images": 40, "test_images": 20, "architecture": {"width": 2, "features": 4}, **once,
+    "matching": {"steps": 1}, "relabelling": {"steps": 1}, "evaluation": {"steps": 1, "radii": [0.5]},
+    "instruments": {"toy": {"on": True, "times": 3}},
+}
+found = study.run(study.read_recipe("digits", asked), out, TerminalConsole(quiet=True))
+assert json.loads((out / "results.json").read_text())["instruments"]["toy"] == {"counted": 60}
+assert "toy" in study.json_schema()["$defs"]["Measured"]["properties"]
+page = render(found, None)
+assert '<a href="#toy">Toy</a>' in page and "What a toy counts" in page
+assert [table.name for table in tables(found)][-1] == "toy"
+assert list(figures(found, None))[-1].caption == "Of seed 0."
+assert study.status(out).left == ()
+try:
+    study.read_recipe("digits", {"instruments": {"toy": {"times": 0}}})
+except InputError as error:
+    assert "instruments.toy.times" in str(error)
+else:
+    raise AssertionError
+"""
+
+
 @pytest.fixture
 def copied(tmp_path):
     """The library as a copy that may be changed."""
@@ -63,9 +126,10 @@ def copied(tmp_path):
     return tmp_path / "src"
 
 
-def run(source: Path, code: str) -> None:
-    environment = os.environ | {"PYTHONPATH": f"{source}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-W", "error", "-c", code]
+def run(code: str, *places: Path) -> None:
+    """Run `code` with packages from `places`, the last of which it may write to."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*places, ROOT / "src", ROOT)))}
+    command = [sys.executable, "-W", "error", "-c", code, str(places[-1] / "out")]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert finished.returncode == 0, finished.stderr
 
@@ -76,4 +140,14 @@ def test_a_set_is_one_declaration(copied):
     after = before.replace(')\n"""In the order in which', TOY_SET)
     assert after != before
     file.write_text(after, encoding="utf-8")
-    run(copied, USE_SET)
+    run(USE_SET, copied)
+
+
+def test_an_instrument_of_another_package_is_one_class(tmp_path):
+    """Installed: the package and what its wheel says of its entry points. Nothing of ours knows its name."""
+    (tmp_path / "toys.py").write_text(TOY_INSTRUMENT, encoding="utf-8")
+    about = tmp_path / "toys-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[notbugs.instruments]\ntoy = toys:Toy\n", encoding="utf-8")
+    run(USE_INSTRUMENT, tmp_path)

@@ -13,7 +13,7 @@ import notbugs as nb
 from notbugs import study
 from notbugs.__main__ import main
 from notbugs.errors import InputError
-from notbugs.study.asked import EVERY
+from notbugs.study.sets import EVERY
 from tests.test_study import QUIET, read, tiny
 
 ASKED = {

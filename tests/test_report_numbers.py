@@ -128,6 +128,13 @@ def sets(made):
     rows += [[part for one in made if one[name] for part in of_share(one[name])] for name in shown]
     spreads = ("l2", "linf", "matching_loss", "distance_to_target")
     rows += [[part for one in made for part in of_spread(one[name])] for name in spreads]
+    alike, sizes = ([one.get(name) for one in made if one.get(name)] for name in ("resemblance", "perturbation"))
+    for by in ("pixels", "ssim", "robust features"):
+        likes = [found for one in alike for found in one["measures"] if found["by"] == by]
+        rows.append([part for found in likes for part in of_share(found["nearer_target"])])
+    for name in ("judged_target", "judged_start"):
+        rows.append([part for one in alike if one[name] for part in of_share(one[name])])
+    rows += [[part for one in sizes for part in of_spread(one[name])] for name in ("to_nearest", "noticed")]
     return [row for row in rows if row]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from notbugs.report.leakage import shares_section
 from notbugs.report.shares_charts import histograms, means
+from notbugs.study.instruments.shares import shares_section
 from notbugs.study.results import Measured
 
 STUDY = Path(__file__).parent / "data" / "instruments.json"

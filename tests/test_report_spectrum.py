@@ -7,9 +7,9 @@ from pathlib import Path
 
 from markupsafe import escape
 
+from notbugs.formats import class_name
 from notbugs.report.spectrum import spectrum
-from notbugs.report.usefulness import usefulness_section
-from notbugs.report.wording import class_name
+from notbugs.study.instruments.usefulness import usefulness_section
 from notbugs.study.results import Measured
 
 STUDY = Path(__file__).parent / "data" / "instruments.json"

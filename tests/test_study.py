@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ import torch
 from safetensors.torch import load_file
 
 from notbugs import study
+from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
 from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
+from notbugs.models import load_classifier
 from notbugs.search import Shrinking, fast_relabelling, frames
-from notbugs.study import Results, chain, gallery, lab
+from notbugs.study import Results, chain, gallery, lab, machine, sets
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
@@ -33,6 +36,7 @@ TINY = {
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
     "evaluation": {"attack": {"steps": 3}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
+    "judge": True,
 }
 QUIET = TerminalConsole(quiet=True)
 
@@ -54,6 +58,14 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+def test_its_classifiers_say_themselves_what_they_are(finished):
+    for file in sorted((finished / "classifiers").iterdir()):
+        loaded = load_classifier(file, classes=[str(digit) for digit in range(10)])
+        weights = load_file(file)
+        assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())
+        assert loaded.is_channels_last
+
+
 def read(folder: Path) -> Results:
     return Results.model_validate_json((folder / "results.json").read_text())
 
@@ -61,6 +73,7 @@ def read(folder: Path) -> Results:
 def numbers(folder: Path) -> dict:
     """Everything in results.json that must not depend on when and how it was run."""
     found = json.loads((folder / "results.json").read_text())
+    del found["checksum"]
     for key in ("created", "stages", "command"):
         del found["study"][key]
     for built in found["sets"]:
@@ -111,6 +124,11 @@ def test_sets_agree_with_their_measured_properties(finished):
         assert len(built) == item.n == 150
         assert built.manifest["properties"]["success_source"] == item.success_source.model_dump()
         assert (item.matching_loss is None) == (item.targets is not None)
+        assert (item.perturbation is None) == (item.targets is None)
+        assert item.resemblance
+        changed = 150 - round(item.kept_label.value * 150)
+        assert {item.resemblance.n, *(one.nearer_target.n for one in item.resemblance.measures)} == {changed}
+        assert item.resemblance.judge == ("judge" if item.name == "D_R" else "robust")  # had no hand in the set
 
 
 def test_the_gallery_shows_how_images_were_made(finished):
@@ -123,9 +141,12 @@ def test_the_gallery_shows_how_images_were_made(finished):
         assert moved.shape == (40, 4, 1, 8, 8)
         assert torch.equal(moved[:, -1], (image - start).half())
         assert bool((arrays[f"{name}.scores"].diff(dim=1) <= 0).all())
-        assert (f"{name}.target" in arrays) == matched
+        assert (f"{name}.target" in arrays) == (f"{name}.alike" in arrays) == matched
         if not matched:
             assert torch.equal(start, arrays["D"])
+            kept = arrays[f"{name}.labels"] == arrays[f"{name}.start_labels"]
+            assert torch.equal(arrays[f"{name}.size"].isnan().all(1), kept)
+            assert float(arrays[f"{name}.size"][~kept].min()) > 0
             assert float(moved.float().flatten(2).norm(dim=2).max()) <= 1.5 + 1e-3
 
 
@@ -151,8 +172,10 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
     def fail(*_, **__):
         pytest.fail("work was done again")
 
-    for name in ("robustify", "relabel", "measure_set", "feature_rank"):
+    for name in ("measure_set", "feature_rank"):
         monkeypatch.setattr(chain, name, fail)
+    for name in ("robustify", "relabel"):
+        monkeypatch.setattr(sets, name, fail)
     for name in ("train", "outcomes"):
         monkeypatch.setattr(lab, name, fail)
     before = numbers(finished)
@@ -193,23 +216,91 @@ def test_held_out_images_replace_the_test_images(tmp_path):
     assert {row.test_set for row in rows} == {"heldout"}
 
 
-def test_a_changed_checkpoint_is_noticed(finished, tmp_path):
-    study.run(tiny(), tmp_path, QUIET)
-    file = tmp_path / "classifiers" / "robust.safetensors"
-    file.write_bytes((tmp_path / "classifiers" / "standard.safetensors").read_bytes())
-    with pytest.raises(
-        InputError, match=r"robust\.safetensors is missing or was changed\. Delete .*train-robust\.json"
-    ):
-        study.run(tiny(), tmp_path, QUIET)
+DAMAGED = (
+    "stages/evaluate-standard.json",
+    "stages/measure-D_R.json",
+    "stages/build-D_rand.json",
+    "stages/train-D_det.json",
+    "classifiers/robust.safetensors",
+    "outcomes/D_R.safetensors",
+    "sets/D_NR/shard-00000.safetensors",
+    "sets/D_R/manifest.json",
+    "gallery.safetensors",
+    "results.json",
+)
 
 
-def test_a_damaged_shard_is_mended_by_the_same_command(finished, tmp_path):
-    study.run(tiny(), tmp_path, QUIET)
-    shard = tmp_path / "sets" / "D_NR" / "shard-00000.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-5])
-    study.run(tiny(), tmp_path, QUIET)
-    assert sha256(shard) == sha256(finished / "sets" / "D_NR" / shard.name)
-    assert numbers(tmp_path) == numbers(finished)
+def flipped(file: Path) -> None:
+    """Change one bit of a digit in a JSON file, and of the last byte of any other."""
+    data = bytearray(file.read_bytes())
+    digits = [place for place, byte in enumerate(data) if file.suffix == ".json" and chr(byte).isdigit()]
+    data[digits[0] if digits else -1] ^= 1
+    file.write_bytes(data)
+
+
+def of_bits(folder: Path) -> dict[str, object]:
+    """Every file, but for times."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    found: dict[str, object] = {name: path.read_bytes() for name, path in files.items() if path.suffix != ".json"}
+    for name in (name for name in files if name.startswith("stages/")):
+        found[name] = json.loads(files[name].read_bytes())["value"]
+        if name.startswith("stages/build-"):
+            del found[name]
+    return found | {"numbers": numbers(folder)}
+
+
+def test_what_is_damaged_is_done_again_to_the_same_bits(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    for name in DAMAGED:
+        flipped(folder / name)
+    study.run(tiny(), folder, TerminalConsole())
+    said = " ".join(capsys.readouterr().err.split())
+    assert of_bits(folder) == of_bits(finished)
+    for name in DAMAGED[:-1]:
+        if not name.startswith("sets"):
+            assert f"{folder / name} is" in said
+    assert all(f"mend {name}: begun" in said for name in ("D_NR", "D_R"))
+    study.run(tiny(), folder, TerminalConsole())
+    assert "again" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["results.json", "study.json", "recipe.toml", "gallery.safetensors"])
+@pytest.mark.parametrize("how", ["bit", "cut", "empty", "list"])
+def test_no_command_reads_what_is_damaged(finished, tmp_path, capsys, name, how):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for kept in ("results.json", "study.json", "recipe.toml", "gallery.safetensors"):
+        shutil.copy(finished / kept, folder)
+    file = folder / name
+    changed = {"cut": file.read_bytes()[: file.stat().st_size // 2], "empty": b"", "list": b"[1]\n"}
+    flipped(file) if how == "bit" else file.write_bytes(changed[how])
+    read_by = {
+        "results.json": ["report", "figures", "compare"],
+        "study.json": ["status"],
+        "recipe.toml": ["status", "tune"],
+        "gallery.safetensors": ["report", "figures"],
+    }
+    for command in read_by[name]:
+        more = [str(finished), "--quiet", "--out", str(tmp_path / "out")] if command == "compare" else []
+        assert main([command, str(folder), *more]) == 2, command
+        said = capsys.readouterr().err
+        assert name in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_says_with_what_else_it_went_on(finished, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.setattr(machine, "__version__", "9.9.9")
+    study.run(tiny(), folder, TerminalConsole())  # nothing is left to do
+    assert read(folder).study.continued == []
+    (folder / "stages" / "theory.json").unlink()
+    capsys.readouterr()
+    study.run(tiny(), folder, TerminalConsole())
+    began = read(folder).study.versions["notbugs"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"may differ in its bits: the study began with other versions.notbugs ({began}, now 9.9.9)" in said
+    assert [more.versions["notbugs"] for more in read(folder).study.continued] == ["9.9.9"]
 
 
 def test_a_full_disk_loses_nothing_finished(finished, tmp_path, monkeypatch):
@@ -263,6 +354,7 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from notbugs import study
+from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
 study.run(study.read_recipe(sys.argv[1]), Path(sys.argv[2]), TerminalConsole(quiet=True))
 """

@@ -19,13 +19,12 @@ from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure.transfer import Transfer
 from notbugs.report import paper
-from notbugs.report.transfer import labels, scatter
+from notbugs.report.transfer_charts import labels, scatter
 from notbugs.search.objectives import towards, towards_alone
 from notbugs.seeds import generator
-from notbugs.study.asked import TransferSettings
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import INSTRUMENTS
-from notbugs.study.instruments.transfer import TransferFound
+from notbugs.study.instruments.transfer import TransferFound, TransferSettings
 from notbugs.study.lab import Lab
 from notbugs.study.results import Measured
 from notbugs.study.sections import Architecture

@@ -34,13 +34,12 @@ from notbugs.measure import (
 )
 from notbugs.measure.masking import SignName
 from notbugs.models.folding import frozen
-from notbugs.report.trust import trust_section
 from notbugs.search import Attack, Schedule, pgd, replaced_backward, search
 from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded
 from notbugs.study import EvaluateJob, evaluate_one, read_recipe
 from notbugs.study.folder import StudyFolder
-from notbugs.study.instruments.trust import TrustMeasured, measure
+from notbugs.study.instruments.trust import TrustMeasured, measure, trust_section
 from notbugs.study.lab import Lab
 from notbugs.threat import L2, Linf
 from notbugs.training import Training, new_classifier, train

@@ -11,7 +11,7 @@ from notbugs import construct, study
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
 from notbugs.errors import InputError
-from notbugs.report.page import render_tune
+from notbugs.report.page import render_section
 from notbugs.report.tune import tune_section
 from notbugs.study import TuneJob, tuning
 from notbugs.study.tuning import Point, Tuned
@@ -66,11 +66,14 @@ def test_equal_points_are_chosen_in_their_order():
 
 
 def test_the_page_has_every_point_and_survives_runs_that_all_diverged():
-    page = render_tune(tuned(point(0.9, 0.312, lr=0.01), point(0.8, 0.7, lr=0.1), point(None, None, lr=3.0)))
+    page = render_section(
+        tune_section(tuned(point(0.9, 0.312, lr=0.01), point(0.8, 0.7, lr=0.1), point(None, None, lr=3.0))),
+        "notbugs tune",
+    )
     assert page.count("<svg") == 2
     for text in ("31.0", "70.0", "diverged", "<script"):
         assert (text in page) == (text != "<script")
-    gone = render_tune(tuned(point(None, None)))
+    gone = render_section(tune_section(tuned(point(None, None))), "notbugs tune")
     assert "every training run diverged" in gone
     assert "<svg" not in gone
 

@@ -19,11 +19,11 @@ from notbugs.errors import InputError
 from notbugs.measure.features import feature_map, feature_values
 from notbugs.measure.pairs import pairs
 from notbugs.measure.spectrum import UsefulnessSummary
-from notbugs.report.usefulness import usefulness_section
 from notbugs.seeds import generator, seeded
 from notbugs.study import read_recipe
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import usefulness as instrument
+from notbugs.study.instruments.usefulness import usefulness_section
 from notbugs.study.lab import Lab
 from notbugs.threat import L2, Linf
 from tests.conftest import random_images

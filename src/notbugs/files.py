@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, hashes, and one writer for each folder."""
+"""Files that appear whole or not at all, that know whether they were changed since, and one writer for each folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from notbugs.errors import InputError
+
+LOG = logging.getLogger("notbugs")
+CHECKSUM = "checksum"
+"""The field of a JSON file, and of the metadata of a safetensors file, that has the SHA-256 of all the others."""
+LARGEST_HEADER = 100_000_000
+"""Bytes of the header of a safetensors file, as its format says."""
+LONGEST_NAME = 255
+"""Bytes in the name of a file, on most file systems."""
+
+
+class Damaged(InputError):
+    """A file that notbugs wrote is not as it was written."""
 
 
 class DiskFull(OSError):
@@ -34,6 +47,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
+    if len(os.fsencode(part.name)) > LONGEST_NAME:
+        part = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part")
     try:
         write(part)
         with part.open("rb") as file:
@@ -58,9 +73,48 @@ def is_disk_full(error: BaseException) -> bool:
     return any(words in str(error) for words in ("No space left", "os error 28", "os error 122", "os error 27"))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write `values` as indented JSON with their checksum, atomically; `read_json` reads them back."""
+    values = {name: value for name, value in values.items() if name != CHECKSUM}
+    values |= {CHECKSUM: digest(values)}
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    Damaged
+        If it holds no JSON object, or another one than was written. A file that has no checksum, as those of an older
+        notbugs, is read all the same, and a warning logged.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise Damaged(f"{path} is damaged: it is not JSON ({reason}).") from error
+    if not isinstance(values, dict):
+        raise Damaged(f"{path} is damaged: it holds no JSON object.")
+    written = values.pop(CHECKSUM, None)
+    if written is None:
+        warn_unchecked(path)
+    elif written != digest(values):
+        raise Damaged(f"{path} is damaged: it does not say what was written, by its checksum.")
+    return values
+
+
+def warn_unchecked(path: Path) -> None:
+    """Say that a file has no checksum."""
+    LOG.warning(f"Files in {path.parent} have no checksum: an older notbugs wrote them. Damage to them goes unnoticed.")
+
+
+def digest(values: dict[str, Any]) -> str:
+    """The SHA-256 of values as JSON without spaces, in the order of their names, ASCII alone."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,20 +122,87 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write `tensors` as safetensors, atomically."""
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None, *, checksum: bool = True
+) -> None:
+    """Write `tensors` as safetensors, atomically: the same tensors and metadata give the same bytes.
+
+    `checksum` may be left out of files whose hash is kept elsewhere.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda part: save_file(tensors, part, metadata))
+
+    def write(part: Path) -> None:
+        save_file(tensors, part, (metadata or {}) | ({CHECKSUM: "0" * 64} if checksum else {}))
+        _seal(part, checksum)
+
+    write_atomically(path, write)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; a damaged one is an `InputError`."""
     try:
+        check_tensors(path)
         return load_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, Damaged):
         raise
     except Exception as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and run again.") from error
+
+
+def check_tensors(path: Path) -> bool:
+    """Whether a safetensors file has the checksum of `write_tensors`.
+
+    Raises
+    ------
+    Damaged
+        If the checksum is that of other bytes, or there is no header.
+    """
+    with path.open("rb") as file:
+        header, _ = _header(file, path)
+        said = header.get("__metadata__")
+        if not isinstance(said, dict) or CHECKSUM not in said:
+            return False
+        if said[CHECKSUM] != _tensor_digest(header, file):
+            raise Damaged(f"{path} is damaged: it does not hold what was written, by its checksum.")
+    return True
+
+
+def _seal(path: Path, checksum: bool) -> None:
+    """Sort the metadata of a file, which safetensors writes in no certain order, and fill in the checksum."""
+    with path.open("r+b") as file:
+        header, size = _header(file, path)
+        said = dict(sorted(header.get("__metadata__", {}).items()))
+        header = {"__metadata__": said} | header | {"__metadata__": said} if said else header
+        if checksum:
+            said[CHECKSUM] = _tensor_digest(header, file)
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) > size:
+            raise RuntimeError(f"the header of {path} grew from {size} to {len(text)} bytes")
+        file.seek(8)
+        file.write(text.ljust(size))
+
+
+def _header(file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
+    """The header of an open safetensors file, which is left at the end of it, and its size in bytes."""
+    size = int.from_bytes(file.read(8), "little")
+    if size > min(LARGEST_HEADER, path.stat().st_size):
+        raise Damaged(f"{path} is damaged: it is no whole safetensors file.")
+    try:
+        header = json.loads(file.read(size))
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path} is damaged: its header is not JSON.") from error
+    if not isinstance(header, dict):
+        raise Damaged(f"{path} is damaged: its header is no JSON object.")
+    return header, size
+
+
+def _tensor_digest(header: dict[str, Any], file: IO[bytes]) -> str:
+    """The SHA-256 of a header without its checksum, and of what follows it in `file`."""
+    said = {name: value for name, value in header.get("__metadata__", {}).items() if name != CHECKSUM}
+    found = hashlib.sha256(digest(header | {"__metadata__": said}).encode())
+    while part := file.read(2**20):
+        found.update(part)
+    return found.hexdigest()
 
 
 def sha256(path: Path) -> str:

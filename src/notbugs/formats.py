@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 NORMS = {"l2": "l2", "linf": "l-inf"}
@@ -42,6 +43,11 @@ def quoted(found: Interval, sign: str = "%") -> str:
     return f"{percent(found.value)}{sign} ({between(found.low, found.high)})"
 
 
+def said(found: Interval) -> str:
+    """The same in a sentence of a page: `90.0\u00a0% (86.5 to 92.7)`."""
+    return quoted(found, "\u00a0%")
+
+
 def compact(found: Interval, gap: str = " ") -> str:
     """The same for the narrow columns of a terminal: `90.0 86.5-92.7`, which breaks at `gap` and nowhere else."""
     return f"{percent(found.value)}{gap}{percent(found.low)}-{percent(found.high)}"
@@ -77,3 +83,8 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def class_name(classes: Sequence[str], label: int) -> str:
+    """The name of a class; its number where it has none."""
+    return classes[label] if label < len(classes) else str(label)

@@ -20,6 +20,7 @@ from notbugs.construct.starts import Start, starts_of
 from notbugs.construct.storage import decode, distances, encode, summary
 from notbugs.construct.store import Tell
 from notbugs.data import Data, Images
+from notbugs.files import Damaged
 from notbugs.models.forms import FORMS, ready
 from notbugs.search import Steps
 from notbugs.shapes import Batch
@@ -40,7 +41,10 @@ def fingerprint(classifier: Classifier) -> str:
 
 def ready_for(classifier: Classifier, images: Images, folder: str | Path, batch: int) -> tuple[Classifier, str]:
     """The classifier made fast for a search, and its form: that in which the set in `folder` was begun, if it was."""
-    begun = read_manifest(Path(folder)) if Path(folder).is_dir() else None
+    try:
+        begun = read_manifest(Path(folder)) if Path(folder).is_dir() else None
+    except Damaged:  # `store.build` says what becomes of it
+        begun = None
     form = begun["request"]["precision"] if begun else None
     if form not in FORMS or classifier.precision not in ("auto", form.split()[0]):
         form = None

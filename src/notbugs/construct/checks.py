@@ -19,6 +19,7 @@ from notbugs.construct.starts import starts_of
 from notbugs.construct.storage import HALF_STEP, pooled
 from notbugs.data import Data, Images, Mapped
 from notbugs.errors import InputError, must
+from notbugs.files import Damaged
 from notbugs.progress import Progress, silent
 from notbugs.threat import l2_norm
 
@@ -86,7 +87,8 @@ def verify(
     try:
         manifest = read_manifest(folder)
     except InputError as error:
-        return [Finding("manifest.json", "be readable, of a known schema", f"is not: {error}", ANEW)]
+        remedy = BUILD_AGAIN if isinstance(error, Damaged) else ANEW
+        return [Finding("manifest.json", "be readable, of a known schema", f"is not: {error}", remedy)]
     if manifest is None and not any(folder.glob("shard-*")):
         raise must("folder", "be that of a constructed set, with a manifest.json", str(folder))
     if manifest is None:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from notbugs.errors import InputError
+from notbugs.files import Damaged, read_json
 
 SCHEMA = 2
 Count = Annotated[int, Field(ge=1)]
@@ -114,16 +115,19 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     ------
     InputError
         If it cannot be read, is of another schema, or misses something.
+    Damaged
+        If it was changed since it was written.
     """
     path = Path(folder) / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Delete the folder to build the set anew.") from error
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA:
+    except Damaged as error:
+        raise Damaged(f"{error} Build the set again to mend it.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    if (schema := manifest.get("schema")) != SCHEMA:
         raise InputError(
             f"{path} must have schema {SCHEMA}. Got {schema!r} instead: another version of notbugs wrote it. "
             "Build the set again in another folder."
@@ -134,7 +138,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def read_entry(path: Path) -> dict[str, Any] | None:
     """The entry of a finished shard, or None if there is none that can be read."""
     try:
-        return _checked(json.loads(path.read_text(encoding="utf-8")), Entry, path)
+        return _checked(read_json(path), Entry, path)
     except (ValueError, OSError):
         return None
 

@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from notbugs import workers
-from notbugs.construct.manifest import SCHEMA, read_manifest, shard_ranges
-from notbugs.construct.shards import entry_file, fault, known_entries, read_columns, shard_file, write_shard
+from notbugs.construct.manifest import SCHEMA, build_id, read_manifest, shard_ranges
+from notbugs.construct.shards import entry_file, fault, known_entries, read_columns, read_mark, shard_file, write_shard
 from notbugs.construct.storage import pooled
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
-from notbugs.files import only_writer, write_json
+from notbugs.files import Damaged, only_writer, write_json
 from notbugs.progress import Progress, silent
 
 Tell = Callable[[int, str], None]
@@ -104,7 +104,8 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
         self.folder, manifest = folder, read_manifest(folder)
         if manifest is None or manifest["status"] != "complete":
             raise InputError(f"There is no finished constructed set in {folder}. Build it again to finish it.")
-        if len(manifest["shards"]) != len(shard_ranges(manifest["request"])):
+        files = [entry["file"] for entry in manifest["shards"]]
+        if files != [shard_file(number) for number in range(len(shard_ranges(manifest["request"])))]:
             raise InputError(f"{folder / 'manifest.json'} does not list every shard. Build the set again to mend it.")
         self.manifest = manifest
 
@@ -146,7 +147,8 @@ def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: P
     Raises
     ------
     InputError
-        If `folder` holds a set made from another request, or another process is building there.
+        If `folder` holds a set made from another request, or another process is building there. Where the manifest is
+        damaged, all shards are built again, unless they are marked with another request.
     DiskFull
         When the disk is full; finished shards are kept.
     """
@@ -154,7 +156,7 @@ def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: P
     first = workers.rank() == 0
     _refuse_other_request(folder, request)
     with only_writer(folder) if first else nullcontext():
-        if first and read_manifest(folder) is None:
+        if first and _found(folder, request) is None:
             _write_manifest(folder, {"request": request, "status": "building", "shards": [], "storage": None})
         workers.barrier()
         _build_share(folder, request, build_shard, progress if first else silent)
@@ -216,10 +218,21 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_json(folder / "manifest.json", {"schema": SCHEMA} | manifest | {"seconds": seconds})
 
 
+def _found(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest in `folder`; None if there is none, or a damaged one among shards of no other request."""
+    try:
+        return read_manifest(folder)
+    except Damaged:
+        marks = (read_mark(path) for path in folder.glob("shard-*.safetensors"))
+        if all(mark is None or mark.startswith(f"build {build_id(wanted)} ") for mark in marks):
+            return None
+        raise
+
+
 def _refuse_other_request(folder: Path, wanted: dict[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise must("folder", "be a folder, or not exist yet", str(folder))
-    manifest = read_manifest(folder)
+    manifest = _found(folder, wanted)
     found = manifest["request"] if manifest else wanted
     keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
     if keys:

@@ -6,37 +6,52 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
+from notbugs.data.arrays import likely_white
 from notbugs.data.cache import available_memory, cache_folder, check_disk
+from notbugs.data.duplicates import duplicates, row_hashes
+from notbugs.data.heldout import held_out
 from notbugs.data.images import Data, Images
 from notbugs.data.mapped import Mapped
-from notbugs.data.rows import Form, Found, Rows, Wider, blocks
+from notbugs.data.reading import Reading
+from notbugs.data.rows import Broken, Form, Found, Rows, Wider, blocks, unreadable
 from notbugs.errors import InputError
 from notbugs.files import only_writer, write_tensors
 from notbugs.progress import Progress
-from notbugs.seeds import generator
 
-HELD_OUT = 0.2
-DECODER = 1  # part of the cache's key: another number when the same files decode to other pixels
+DECODER = 2  # part of the cache's key: another number when the same files decode to other pixels
 SHARD_BYTES = 2**24
 SHARDS = 256  # each keeps a file open
+DIM = 0.25
+"""If no pixel is brighter, white is another value than the one divided by."""
 
 
-def assemble(found: Found, size: int | None, memory: int | None, progress: Progress) -> Data:
+@dataclass
+class _Pixels:
+    """Of one split: pixels, a hash of each image, the images that cannot be read, the largest value of all."""
+
+    pixels: Tensor | Mapped
+    hashes: np.ndarray
+    broken: dict[int, Broken] = field(default_factory=dict)
+    brightest: float = 0.0
+
+
+def assemble(found: Found, reading: Reading, memory: int | None, progress: Progress) -> Data:
     """Decode all images.
 
     Parameters
     ----------
     found : Found
         By a reader.
-    size : int, optional
-        To which the reader resizes; a part of the cache's key.
+    reading : Reading
+        How; what changes pixels is a part of the cache's key.
     memory : int, optional
         Bytes the decoded images may take; a quarter of what is available by default. With more, they are `Mapped`.
     progress : Progress
@@ -45,52 +60,69 @@ def assemble(found: Found, size: int | None, memory: int | None, progress: Progr
     Raises
     ------
     InputError
-        If labels, classes or images break a rule of `Data`, or the disk has no room.
+        If labels, classes or images break a rule of `Data`, images cannot be read, all are too dark, or the disk has no
+        room.
     """
     memory = available_memory() // 4 if memory is None else memory
     form = found.train.form
     while True:
         try:
-            return _assembled(found, form, size, memory, progress)
+            return _assembled(found, form, reading, memory, progress)
         except Wider as wider:  # colour among grey, or 16 bits among 8: from the start, with room for it
             form = wider.form
 
 
-def held_out(labels: Tensor, share: float = HELD_OUT) -> tuple[Tensor, Tensor]:
-    """Indices of training and of test images: of every class with two images or more, `share` and at least one each.
-
-    Raises
-    ------
-    InputError
-        If no class has two images.
-    """
-    test = []
-    for label in labels.unique().tolist():
-        where = (labels == label).nonzero().flatten()
-        count = min(max(1, round(share * len(where))), len(where) - 1)
-        test.append(where[torch.randperm(len(where), generator=generator(0, "held out", label))[:count]])
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
-    chosen[torch.cat(test)] = True
-    if not chosen.any():
-        raise InputError("No test images: there is no test split, and no class has two images to hold one out.")
-    return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
-
-
-def _assembled(found: Found, form: Form, size: int | None, memory: int, progress: Progress) -> Data:
+def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress: Progress) -> Data:
     splits = {"train": found.train} | ({"test": found.test} if found.test else {})
     blank = {name: Images(_blank(form, len(rows)), rows.labels) for name, rows in splits.items()}
     Data(found.name, blank["train"], blank.get("test", blank["train"]), found.classes)  # refuse before the work
     total = sum(map(len, splits.values()))
     copies = 1 if found.test else 2  # holding out copies
     if copies * total * form.bytes <= memory:
-        pixels = _in_memory(splits, form, total, progress)
+        decoded = _in_memory(splits, form, total, progress)
     else:
-        pixels = _on_disk(splits, form, total, _folder(found, form, size), progress)
-    images = {name: Images(pixels[name], rows.labels) for name, rows in splits.items()}
-    if found.test:
-        return Data(found.name, images["train"], images["test"], found.classes, found.variant, found.test_name)
-    train, test = map(images["train"].subset, held_out(found.train.labels))
-    return Data(found.name, train, test, found.classes, found.variant, "heldout")
+        decoded = _on_disk(splits, form, total, _folder(found, form, reading), progress)
+    broken = [one for part in decoded.values() for one in part.broken.values()]
+    if broken and not reading.skip_broken:
+        raise unreadable(broken)
+    if reading.white_level is None:
+        _check_brightness(decoded["train"].brightest, found.name, form)
+    images = {name: Images(part.pixels, splits[name].labels, splits[name].groups) for name, part in decoded.items()}
+    hashes = {name: part.hashes for name, part in decoded.items()}
+    for name, part in decoded.items():
+        if part.broken:
+            good = torch.tensor([row for row in range(len(part.hashes)) if row not in part.broken], dtype=torch.int64)
+            images[name], hashes[name] = images[name].subset(good), hashes[name][good.numpy()]
+    test_name = found.test_name
+    if not found.test:
+        kept, out = held_out(images["train"].labels, groups=images["train"].groups)
+        images = {"train": images["train"].subset(kept), "test": images["train"].subset(out)}
+        hashes = {"train": hashes["train"][kept.numpy()], "test": hashes["train"][out.numpy()]}
+        test_name = "heldout"
+    data = Data(found.name, images["train"], images["test"], found.classes, found.variant, test_name)
+    left_out = tuple(f"{one.name} {one.why}" for one in broken)
+    skipped = (f"left out: {len(broken)} images that cannot be read, as {left_out[0]}",) if broken else ()
+    notes = (*found.notes, *skipped, *duplicates(data.train, data.test, hashes["train"], hashes["test"]))
+    return replace(data, notes=notes, left_out=left_out)
+
+
+def _check_brightness(brightest: float, name: str, form: Form) -> None:
+    """Refuse pixels whose white is likely another than the one they were divided by: every radius would be wrong."""
+    if brightest > DIM:
+        return
+    scale = 255 if form.dtype == "uint8" else 65535
+    value = brightest * scale
+    whole = abs(value - round(value)) < 0.01 and round(value) > 0
+    if whole:
+        level = likely_white(round(value))
+        seen, remedy = f"{round(value)} of {scale}", f"--white-level {level} if {level} is white"
+    else:
+        seen, remedy, scale = f"{brightest:.3g} of 1", "--white-level with the value of white", 1
+    raise InputError(
+        f"The brightest pixel of all training images of {name} is {seen}: white is likely another value, and "
+        "every radius "
+        f"would be wrong. Give {remedy}, or --white-level {scale} if the images are so dark (white_level=... in load)."
+    )
 
 
 def _blank(form: Form, count: int) -> Tensor:
@@ -98,20 +130,28 @@ def _blank(form: Form, count: int) -> Tensor:
     return torch.zeros((), dtype=torch.uint8).expand(count, *form.shape)
 
 
-def _in_memory(splits: dict[str, Rows], form: Form, total: int, progress: Progress) -> dict[str, Tensor]:
-    pixels, done = {}, 0
+def _brightest(array: np.ndarray) -> float:
+    return float(array.max()) / (255 if array.dtype == np.uint8 else 1) if array.size else 0.0
+
+
+def _in_memory(splits: dict[str, Rows], form: Form, total: int, progress: Progress) -> dict[str, _Pixels]:
+    decoded, done = {}, 0
     for name, rows in splits.items():
         array, row = np.empty((len(rows), *form.shape), form.dtype), 0
-        for piece in rows.images(form):
-            array[row : row + len(piece)] = piece
-            row += len(piece)
+        found = _Pixels(torch.from_numpy(array), np.empty(len(rows), np.uint64))
+        for piece in rows.images(form, found.broken):
+            last = row + len(piece)
+            array[row:last] = piece
+            found.hashes[row:last] = row_hashes(array[row:last])
+            found.brightest = max(found.brightest, _brightest(piece))
+            row = last
             progress(done + row, total)
-        pixels[name] = torch.from_numpy(array)
+        decoded[name] = found
         done += row
-    return pixels
+    return decoded
 
 
-def _on_disk(splits: dict[str, Rows], form: Form, total: int, folder: Path, progress: Progress) -> dict[str, Mapped]:
+def _on_disk(splits: dict[str, Rows], form: Form, total: int, folder: Path, progress: Progress) -> dict[str, _Pixels]:
     """Shards appear by rename, in order; those that are there are kept."""
     shard = max(1, max(SHARD_BYTES, total * form.bytes // SHARDS) // form.bytes)
     files = {
@@ -128,21 +168,41 @@ def _on_disk(splits: dict[str, Rows], form: Form, total: int, folder: Path, prog
                     start = missing[name].index(True)
                     _write(rows, form, shard, files[name], start, lambda row, done=done: progress(done + row, total))
                 done += len(rows)
-    return {name: Mapped(files[name], "pixels") for name in splits}
+    return {name: _mapped(files[name]) for name in splits}
 
 
 def _write(rows: Rows, form: Form, shard: int, files: list[Path], start: int, tell: Callable[[int], object]) -> None:
+    """What is found out about a shard is kept in it: to read it again would take as long as to decode it."""
+    broken: dict[int, Broken] = {}
     try:
-        for number, block in enumerate(blocks(rows.images(form, start * shard), shard), start):
-            write_tensors(files[number], {"pixels": torch.from_numpy(block)})
-            tell(number * shard + len(block))
+        for number, block in enumerate(blocks(rows.images(form, broken, start * shard), shard), start):
+            first = number * shard
+            mine = {row: asdict(broken[row]) for row in broken if first <= row < first + len(block)}
+            about = {"broken": json.dumps(mine), "brightest": repr(_brightest(block))}
+            tensors = {"pixels": torch.from_numpy(block), "hashes": torch.from_numpy(row_hashes(block).view(np.int64))}
+            write_tensors(files[number], tensors, about, checksum=False)
+            tell(first + len(block))
     except Wider:
         shutil.rmtree(files[0].parent)  # of a form that these images do not have
         raise
 
 
-def _folder(found: Found, form: Form, size: int | None) -> Path:
+def _mapped(files: list[Path]) -> _Pixels:
+    found = _Pixels(Mapped(files, "pixels"), np.empty(0, np.uint64))
+    hashes = []
+    for file in files:
+        with safe_open(file, "pt") as shard:
+            about = shard.metadata()
+            hashes.append(shard.get_tensor("hashes").numpy().view(np.uint64))
+        found.broken |= {int(row): Broken(**one) for row, one in json.loads(about["broken"]).items()}
+        found.brightest = max(found.brightest, float(about["brightest"]))
+    found.hashes = np.concatenate(hashes)
+    return found
+
+
+def _folder(found: Found, form: Form, reading: Reading) -> Path:
     """Named after everything that decides the decoded bits."""
     splits = [len(found.train), found.test and len(found.test)]
-    key = json.dumps([DECODER, found.listing, splits, asdict(form), size])
-    return cache_folder() / "decoded" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    how = [reading.size, reading.white_level, found.parts]
+    key = json.dumps([DECODER, found.listing, splits, asdict(form), how])
+    return cache_folder() / "decoded" / hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32]

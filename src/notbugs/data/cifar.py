@@ -17,7 +17,8 @@ from notbugs.data.arrays import fit_all
 from notbugs.data.cache import cache_folder
 from notbugs.data.decode import Encoded, is_jpeg
 from notbugs.data.download import Published, fetch
-from notbugs.data.rows import Found, Rows, list_files, piece_rows
+from notbugs.data.reading import Reading
+from notbugs.data.rows import Found, Rows, list_files, piece_rows, reordered
 from notbugs.errors import InputError
 from notbugs.progress import Progress, silent
 
@@ -63,7 +64,7 @@ ARCHIVES = {
 }
 
 
-def cifar(name: str, size: int | None = None, progress: Progress = silent, *, base: str = BASE) -> Found:
+def cifar(name: str, reading: Reading, progress: Progress = silent, *, base: str = BASE) -> Found:
     """Find CIFAR-10 or CIFAR-100 in the cache, or download it from `base` first.
 
     Raises
@@ -75,8 +76,8 @@ def cifar(name: str, size: int | None = None, progress: Progress = silent, *, ba
     file = fetch(archive.published, base, cache_folder() / "downloads", progress)
     with _open(file, archive.names) as stream:
         classes = tuple(stream.read().decode().split())
-    rows = [_rows(file, archive, members, size) for members in (archive.train, archive.test)]
-    return Found(archive.title, rows[0], rows[1], classes, list_files([file]))
+    rows = [_rows(file, archive, members, reading.size) for members in (archive.train, archive.test)]
+    return reordered(Found(archive.title, rows[0], rows[1], classes, list_files([file])), reading.names)
 
 
 def recognised(found: Found, encoded: Iterable[Encoded]) -> Found:

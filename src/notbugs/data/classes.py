@@ -2,73 +2,295 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.data.images import class_names
 from notbugs.errors import InputError, must
+
+LARGEST_LIST = 2**24  # bytes
+NAMED = 5
+SYNSET = re.compile(r"(n\d{8})\s+\S")
+
+
+def class_names(count: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """`names`, or the numbers from 0 where there are none."""
+    return tuple(names) if names else tuple(map(str, range(count)))
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Each name once: by number where all are whole numbers, else by name."""
-    distinct = set(names)
-    numbers = all(name.isdecimal() for name in distinct)
-    return sorted(distinct, key=lambda name: (int(name), name) if numbers else (0, name))
+    """Each name once, sorted as text: the order of torchvision's ImageFolder."""
+    return sorted(set(names))
 
 
-def coded(
-    train: np.ndarray, test: np.ndarray | None, names: Sequence[str] | None, what: str
-) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
-    """Labels of both splits from 0, and class names.
+@dataclass(frozen=True)
+class ClassList:
+    """Class names in the order of their labels.
+
+    Attributes
+    ----------
+    names : tuple of str
+        One for each class.
+    places : dict of str to int
+        The label of each name, also of second names (ImageNet's `n01440764` beside `tench`).
+    """
+
+    names: tuple[str, ...]
+    places: dict[str, int]
+
+    def order(self, found: Sequence[str], what: object) -> tuple[tuple[str, ...], list[int]]:
+        """The classes in this order, and for each of those found its label.
+
+        Raises
+        ------
+        InputError
+            If a class that was found is not in the list, or the other way.
+        """
+        if unknown := [name for name in found if name not in self.places]:
+            raise InputError(
+                f"The 'classes' must name every class of {what}. {_some(unknown)} is not among {_some(self.names)}. "
+                "Correct the list, in the order of the labels."
+            )
+        labels = [self.places[name] for name in found]
+        if missing := [name for label, name in enumerate(self.names) if label not in labels]:
+            raise InputError(
+                f"The 'classes' must be those of {what}, and no others. {_some(missing)} has no image there. "
+                "Leave it out."
+            )
+        # A number that the list maps to a name is read as this name; of two names, the data's own stays.
+        named = {at: self.names[at] if name.isdecimal() else name for at, name in zip(labels, found, strict=True)}
+        if len(named) < len(labels):
+            twice = next(name for name in found if labels.count(self.places[name]) > 1)
+            raise must("classes", f"give every class of {what} its own label", twice)
+        return tuple(named[label] for label in range(len(self.names))), labels
+
+
+def class_list(given: Sequence[str] | str | Path) -> ClassList:
+    """Class names in order: as they are, or from a file.
 
     Parameters
     ----------
-    train, test : ndarray
-        Shape (image,) or (image, 1); whole numbers, which stay as they are, or names.
-    names : sequence of str, optional
-        Where the source has them.
-    what : str
-        What an error calls the labels.
+    given : sequence of str, or Path
+        Names; or one file with a name on each line, or JSON: a list of names, or an object from label to name or from
+        name to label. A name may be a list of names that mean the same, as in ImageNet's `imagenet_class_index.json`.
 
     Raises
     ------
     InputError
-        If labels are neither, there are several for an image, or a test image has a class without training images.
+        If the file cannot be read, or there are fewer than two names, or one twice.
     """
-    train, test = _column(train, what), None if test is None else _column(test, what)
-    if test is not None and (train.dtype.kind == "U") != (test.dtype.kind == "U"):
-        raise must(what, "be names in both splits, or numbers in both", "names and numbers")
-    if train.dtype.kind != "U":
-        count = int(train.max()) + 1 if len(train) else 0
-        return torch.from_numpy(train), None if test is None else torch.from_numpy(test), class_names(count, names)
-    classes = in_order(train.tolist())
-    return _numbered(train, classes), None if test is None else _numbered(test, classes), tuple(classes)
+    words = [given] if isinstance(given, str | Path) else list(given)
+    rows = [[str(word)] for word in words]
+    if len(words) == 1:
+        rows = _read(Path(words[0]).expanduser())
+    names = tuple(row[0] for row in rows)
+    if len(names) < 2:
+        raise must("classes", "be two names or more, or a file with them", names)
+    places: dict[str, int] = {}
+    for column in range(max(map(len, rows))):  # first names count more than second ones
+        for label, row in enumerate(rows):
+            if column < len(row) and places.setdefault(row[column], label) != label and column == 0:
+                raise must("classes", "name each class once", row[0])
+    return ClassList(names, places)
+
+
+def match_classes(classifier: Sequence[str], data: Sequence[str]) -> list[int]:
+    """For each class of the data, which output of a classifier it is: by name, never by number.
+
+    Parameters
+    ----------
+    classifier, data : sequence of str
+        Their class names, in the order of the outputs and of the labels. The classifier may have more.
+
+    Raises
+    ------
+    InputError
+        If a class of the data is not one of the classifier's.
+    """
+    places = {name: place for place, name in enumerate(classifier)}
+    if unknown := [name for name in data if name not in places]:
+        raise InputError(
+            f"The classifier's classes must have those of the data among them. {_some(unknown)} of the data is not "
+            f"among {_some(classifier)}. Name the data's classes as the classifier's, with --classes or in the data."
+        )
+    return [places[name] for name in data]
 
 
 def check_known(found: Iterable[str], classes: Sequence[str]) -> None:
     """Refuse classes of a test split that have no training image."""
     if unknown := in_order(set(found) - set(classes)):
         raise InputError(
-            f"Every class of the test images must be among those of the training images; {', '.join(unknown[:5])} is "
+            f"Every class of the test images must be among those of the training images; {_some(unknown)} is "
             "not. Rename it, add training images, or remove it from the test images."
         )
 
 
+def is_unlabelled(labels: np.ndarray) -> bool:
+    """Whether every label is -1, as in test splits whose labels are kept secret."""
+    return labels.size > 0 and labels.dtype.kind in "if" and bool((labels == -1).all())
+
+
+def coded(
+    train: np.ndarray,
+    test: np.ndarray | None,
+    names: Sequence[str] | None,
+    what: str,
+    *,
+    offset: int = 0,
+    given: ClassList | None = None,
+) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
+    """Labels of both splits from 0, and class names.
+
+    Parameters
+    ----------
+    train, test : ndarray
+        Shape (image,) or (image, 1): whole numbers, which stay as they are but for `offset`, or names. Or one-hot,
+        shape (image, class).
+    names : sequence of str, optional
+        Where the source has them.
+    what : str
+        What an error calls the labels.
+    offset : int
+        The number of the first class.
+    given : ClassList, optional
+        The order asked for.
+
+    Raises
+    ------
+    InputError
+        If labels are neither, there are several for an image, a number has no image, or a test image has a class
+        without training images.
+    """
+    if not len(train) or (test is not None and not len(test)):
+        raise InputError(f"The {'test' if len(train) else 'training'} split of {what} has no images. Add some.")
+    train, test = _column(train, what), None if test is None else _column(test, what)
+    if test is not None and (train.dtype.kind == "U") != (test.dtype.kind == "U"):
+        raise must(what, "be names in both splits, or numbers in both", "names and numbers")
+    if train.dtype.kind == "U":
+        if offset:
+            raise must("label_offset", "be given with labels that are numbers", offset)
+        names = in_order(train.tolist())
+        numbers, test_numbers = _numbered(train, names), None if test is None else _numbered(test, names)
+    else:
+        known = names or (given.names if given else None)
+        count = _check_numbers(train, test, what, offset, len(known) if known else None)
+        numbers = torch.from_numpy(train - offset)
+        test_numbers = None if test is None else torch.from_numpy(test - offset)
+        if given and not names:
+            return numbers, test_numbers, given.names
+        names = class_names(count, names)
+    if not given:
+        return numbers, test_numbers, tuple(names)
+    classes, labels = given.order(names, what)
+    place = torch.tensor(labels)
+    return place[numbers], None if test_numbers is None else place[test_numbers], classes
+
+
+def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset: int, classes: int | None) -> int:
+    """How many classes there are, once labels are known to be 0, 1, 2 and so on after `offset`."""
+    found = np.unique(train).tolist()
+    low, high = found[0], found[-1]
+    if low == -1:
+        count = int((train == -1).sum())
+        remedy = "-1 usually means that an image has no label: take these images out of the data."
+        raise must(f"training {what}", f"be at or above {offset}", f"-1 for {count} images", remedy)
+    begins = f"They begin at {low}: give --label-offset {low} (label_offset={low})."
+    if low != offset and found == list(range(low, high + 1)) and classes in (None, len(found)) and low >= 0:
+        raise must(what, f"begin at {offset}", f"{low} to {high}", begins)
+    top = offset + (classes or len(train)) - 1
+    if low < offset or high > top:
+        rule = (
+            f"be between {offset} and {top}, as there are {classes or len(train)} {'classes' if classes else 'images'}"
+        )
+        remedy = "Number the classes from 0 without gaps, or save their names in place of numbers."
+        raise must(f"training {what}", rule, low if low < offset else high, remedy)
+    count = classes or high - offset + 1
+    if classes is None and len(found) < count:
+        missing = sorted(set(range(offset, high + 1)) - set(found))
+        remedy = "Number the classes without gaps, or save their names in place of numbers."
+        raise must(what, f"be {offset} to {high}, with a training image for each", f"none for {_some(missing)}", remedy)
+    if test is not None and count > 1:  # of one class, `Data` has more to say
+        low, high = int(test.min()), int(test.max())
+        if low < offset or high >= offset + count:
+            unlabelled = f"{int((test == -1).sum())} images have -1, no label: take them out." if low == -1 else ""
+            rule = f"be between {offset} and {offset + count - 1}, as the training images have {count} classes"
+            raise must(f"test {what}", rule, low if low < offset else high, unlabelled)
+    return count
+
+
 def _column(labels: np.ndarray, what: str) -> np.ndarray:
+    """Labels of shape (image,): names, or int64."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    if labels.ndim == 2 and labels.dtype.kind in "biuf" and _is_one_hot(labels):
+        return labels.argmax(1)
     if labels.ndim != 1:
         remedy = "One label for each image is read; of several, choose one."
-        raise must(what, "have shape (image,) or (image, 1)", labels.shape, remedy)
+        raise must(what, "have shape (image,) or (image, 1), or be one-hot", labels.shape, remedy)
+    if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.round(labels)).all():
+        if np.abs(labels).max() >= 2**53:
+            raise must(what, "be whole numbers or names", f"{np.abs(labels).max():g}")
+        labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biuU":
         raise must(what, "be whole numbers or names", str(labels.dtype))
+    if labels.dtype.kind == "u" and labels.max() > np.iinfo(np.int64).max:
+        raise must(what, "be below 2**63", int(labels.max()))
     return labels if labels.dtype.kind == "U" else labels.astype(np.int64)
+
+
+def _is_one_hot(labels: np.ndarray) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
 
 
 def _numbered(labels: np.ndarray, classes: list[str]) -> Tensor:
     found, index = np.unique(labels, return_inverse=True)
     check_known(found.tolist(), classes)
-    return torch.tensor([classes.index(name) for name in found.tolist()], dtype=torch.int64)[torch.from_numpy(index)]
+    places = {name: place for place, name in enumerate(classes)}
+    return torch.tensor([places[name] for name in found.tolist()], dtype=torch.int64)[torch.from_numpy(index)]
+
+
+def _read(file: Path) -> list[list[str]]:
+    if not file.is_file():
+        raise must("classes", "be two names or more, or a file with them", str(file))
+    if file.stat().st_size > LARGEST_LIST:
+        raise must(
+            "classes", f"be a file of at most {LARGEST_LIST // 2**20} MB", f"{file}, {file.stat().st_size} bytes"
+        )
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        value = json.loads(text) if text.lstrip()[:1] in "[{" and text.strip() else None
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not a list of classes ({error}). Save one name on each line.") from None
+    if value is None:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return [[line, match[1]] if (match := SYNSET.match(line)) else [line] for line in lines]
+    if isinstance(value, dict):
+        value = _sorted(file, value)
+    rows = [[one] if isinstance(one, str) else one for one in value]
+    if not all(isinstance(row, list) and row and all(isinstance(word, str) for word in row) for row in rows):
+        raise InputError(f"{file} must hold names, or lists of names that mean the same. Save one name on each line.")
+    return rows
+
+
+def _sorted(file: Path, value: dict[str, object]) -> list[object]:
+    """The names of an object from label to name, or from name to label, in the order of the labels."""
+    if all(isinstance(label, int) for label in value.values()):
+        pairs = {label: name for name, label in value.items() if isinstance(label, int)}
+    elif all(key.isdecimal() for key in value):
+        pairs = {int(key): [*([name] if isinstance(name, str) else name), key] for key, name in value.items()}  # pyrefly: ignore
+    else:
+        pairs = {}
+    if sorted(pairs) != list(range(len(value))) or not value:
+        raise InputError(f"{file} must map the labels from 0 to {len(value) - 1} to names, or names to these labels.")
+    return [pairs[label] for label in range(len(pairs))]
+
+
+def _some(names: Iterable[object]) -> str:
+    words = [str(name) for name in names]
+    return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")

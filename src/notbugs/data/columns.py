@@ -9,27 +9,35 @@ from typing import Any
 import numpy as np
 
 from notbugs.data.arrays import fit_all, planes
-from notbugs.data.decode import decode_all
-from notbugs.data.rows import Piece
+from notbugs.data.decode import Box, Decoder, decode_all
+from notbugs.data.reading import Reading
+from notbugs.data.rows import Broken, Piece
 from notbugs.errors import InputError, must
 
 IMAGES = ("img", "image", "images")
 LABELS = ("label", "labels", "fine_label")
 
 
-def choose(schema: Any, choices: Sequence[str], kind: str, where: str) -> str:
-    """The column with one of the names in `choices`, else the only one of a type of the Hub's.
+def choose(schema: Any, choices: Sequence[str], kind: str, where: str, asked: str | None, flag: str) -> str:
+    """The column asked for, else that with one of the names in `choices`, else the only one of a type of the Hub's.
 
     Raises
     ------
     InputError
         If there is none, or there are several of the type.
     """
+    if asked is not None:
+        if asked not in schema.names:
+            raise must(flag, f"be a column of {where}: {', '.join(schema.names)}", asked)
+        return asked
     typed = [name for name, feature in hub_features(schema).items() if feature.get("_type") == kind]
     for name in (*choices, *(typed if len(typed) == 1 else ())):
         if name in schema.names:
             return name
-    raise InputError(f"{where} must have a column named {' or '.join(choices)}. It has {', '.join(schema.names)}.")
+    raise InputError(
+        f"{where} must have a column named {' or '.join(choices)}. It has {', '.join(schema.names)}. "
+        f"Name it with --{flag.replace('_', '-')}."
+    )
 
 
 def hub_features(schema: Any) -> dict[str, dict[str, Any]]:
@@ -55,10 +63,13 @@ def labels(column: Any, where: str) -> np.ndarray:
         column = column.cast(column.type.value_type)
     types, kind = pyarrow.types, column.type
     text = types.is_string(kind) or types.is_large_string(kind)
-    if not (text or types.is_integer(kind) or types.is_boolean(kind)) or column.null_count:
+    if column.null_count == len(column) > 0 and not _is_list(kind):  # a test split whose labels are kept secret
+        return np.full(len(column), -1, np.int64)
+    number = types.is_integer(kind) or types.is_boolean(kind) or types.is_floating(kind)
+    if not (text or number) or column.null_count:
         gaps = f" with {column.null_count} gaps" if column.null_count else ""
         raise must(where, "be a column of whole numbers or names without gaps", f"{kind}{gaps}")
-    return np.asarray(column.to_pylist(), np.str_ if text else np.int64)
+    return np.asarray(column.to_pylist(), np.str_ if text else None)
 
 
 def check_images(kind: Any, where: str) -> None:
@@ -70,14 +81,14 @@ def check_images(kind: Any, where: str) -> None:
 
 
 def images(
-    parts: Iterable[Any], kind: Any, first: int, name: Callable[[int], str], size: int | None
+    parts: Iterable[Any], kind: Any, first: int, name: Callable[[int], str], reading: Reading
 ) -> Iterator[Piece]:
     """The images of a column of type `kind` that comes in parts; the first row is number `first`."""
     if is_encoded(kind):
-        yield from decode_all(_named(parts, first, name), size)
+        yield from decode_all(_named(parts, first, name), Decoder(reading.size, reading.white_level))
         return
     for part in parts:
-        yield fit_all(planes(_stacked(part, name(first)), name(first)), size)
+        yield fit_all(planes(_stacked(part, name(first)), name(first), reading.white_level), reading.size)
         first += len(part)
 
 
@@ -95,12 +106,13 @@ def encoded(part: Any) -> list[bytes | None]:
     return [value["bytes"] if isinstance(value, dict) else value for value in part.to_pylist()]
 
 
-def _named(parts: Iterable[Any], first: int, name: Callable[[int], str]) -> Iterator[tuple[bytes, str]]:
+def _named(
+    parts: Iterable[Any], first: int, name: Callable[[int], str]
+) -> Iterator[tuple[bytes | Broken, str, Box | None]]:
     for part in parts:
         for row, data in enumerate(encoded(part), first):
-            if data is None:
-                raise InputError(f"{name(row)} has no bytes. Was the file written with paths in place of images?")
-            yield data, name(row)
+            gap = Broken(name(row), "has no bytes", "Was the file written with paths in place of images?")
+            yield gap if data is None else data, name(row), None
         first += len(part)
 
 

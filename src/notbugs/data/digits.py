@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from notbugs.data.images import Data, Images, class_names
+from notbugs.data.classes import class_names
+from notbugs.data.images import Data, Images
 from notbugs.errors import InputError
 from notbugs.seeds import generator
 

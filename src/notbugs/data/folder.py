@@ -2,110 +2,228 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from notbugs.data.cifar import recognised
 from notbugs.data.classes import check_known, in_order
-from notbugs.data.decode import decode_all
-from notbugs.data.rows import Found, Piece, Rows, list_files
+from notbugs.data.decode import Decoder, decode_all
+from notbugs.data.reading import Groups, Reading
+from notbugs.data.rows import Broken, Found, Piece, Rows, list_files
+from notbugs.data.splits import Split, choose, split_of
+from notbugs.data.walk import SUFFIXES, Node, Passed
 from notbugs.errors import InputError, must
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
-OTHERS = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".dcm", ".nii", ".npy")
-TESTS = ("test", "val", "valid", "validation")
 
-
-Groups = Mapping[str, str]
-"""New classes by name: class folders and ranges of them, as `n02123045..n02124075, lion`."""
-
-
-def image_folder(folder: Path, size: int | None, groups: Groups | None = None) -> Found:
+def image_folder(node: Node, passed: Passed, reading: Reading) -> Found:
     """Find `FOLDER/CLASS/*.png`, or `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png`.
 
-    The test folder may be named `val`, `valid` or `validation`, and `Data.test_name` says so. Images may lie deeper
-    below their class. Classes are in the order of their names, by number where all are numbers. Files that are no
-    images are passed over. With `groups`, these are the classes, in their order, and other folders are passed over.
+    `splits` has the rule for the names of the splits. A split holds class folders, and no images beside them; a folder
+    whose only content is another is gone through. Images may lie deeper below their class. Classes are in the order of
+    their names as text, or in that of `reading.classes`. Files that are no images are passed over, and counted. With
+    `reading.groups`, these are the classes, in their order, and other folders are passed over.
 
     Raises
     ------
     InputError
-        If Pillow is missing, there are no images or no classes, an image is of a format that is not read, or a class of
-        the test images has no training images.
+        If Pillow is missing, there are no images or no classes, it is not clear which folders are splits and which
+        classes, an image is of a format that is not read, or a class of the test images has no training images.
     """
-    below = _subfolders(folder)
-    test_name = next((name for name in TESTS if name in below), None)
-    if "train" not in below:
-        if test_name:
-            raise InputError(f"{folder} has a folder {test_name!r} and none named 'train'. Name it so, or add it.")
-        return _found(folder, _classes(folder, groups), None, "heldout", size, groups)
-    test = _classes(folder / test_name, groups) if test_name else None
-    return _found(folder, _classes(folder / "train", groups), test, test_name or "heldout", size, groups)
+    root = _through(node)
+    splits = _splits(root, reading, passed)
+    if splits is None:
+        _refuse_doubt(root, reading)
+        return _found(node, root, None, "heldout", passed, reading)
+    train, test, test_name = splits
+    return _found(node, train, test, test_name, passed, reading)
 
 
-def holds_images(folder: Path) -> bool:
-    """Whether there is an image below `folder`."""
-    return next(_images(folder), None) is not None
+def _splits(root: Node, reading: Reading, passed: Passed) -> tuple[Node, Node | None, str] | None:
+    """The folders of the training and the test split, and the latter's name; None where the folders are classes."""
+    folders = root.with_images()
+    if reading.names and set(folders) <= set(reading.names.places):
+        return None
+    named = {name: split for name in folders if (split := split_of(name))}
+    outer = [name for name in folders if name in named and not folders[name].images]
+    if reading.splits:
+        chosen = choose(folders, reading.splits, root.path)
+    elif not outer:
+        _refuse_flat(root, named)
+        return None
+    elif not any(named[name].kind == "train" for name in outer):
+        if len(outer) < len(folders) and not any(named[name].exact for name in outer):
+            return None  # classes, of which one has such a word in its name
+        first = outer[0]
+        raise InputError(
+            f"{root.path} has a folder {first!r} and none named 'train'. Name it so, or add it; if {first!r} "
+            "is a class, "
+            f"name all classes: --classes {' '.join(list(folders)[:4])}."
+        )
+    else:
+        chosen = choose(outer, {}, root.path)
+        _check_others(root, folders, named, outer, chosen.train)
+    test_name = next(iter(chosen.tests), "heldout")
+    test = chosen.tests.get(test_name)
+    for name in folders:
+        if name not in (chosen.train, test):
+            what = (
+                "validation splits beside the test split"
+                if name in chosen.tests.values()
+                else "folders that are no split"
+            )
+            passed.add(what, f"{name}, {folders[name].count} images")
+    within = {name: _through(folders[name], _kind(name)) for name in (chosen.train, test) if name}
+    return within[chosen.train], within[test] if test else None, test_name
 
 
-def _found(
-    folder: Path,
-    train: dict[str, list[Path]],
-    test: dict[str, list[Path]] | None,
-    test_name: str,
-    size: int | None,
-    groups: Groups | None,
-) -> Found:
-    classes = tuple(groups or in_order(train))
+def _kind(name: str) -> str:
+    return split.kind if (split := split_of(name)) else ""
+
+
+def _check_others(root: Node, folders: dict[str, Node], named: dict[str, Split], outer: list[str], train: str) -> None:
+    """Refuse what may be a class beside something named as a split, or a split whose name is not understood."""
+    classes = set(_through(folders[train], "train").with_images())
+    others = [name for name in folders if name not in outer]
+    if others and all(named[name].kind == "train" for name in outer) and not any(name in named for name in others):
+        raise InputError(
+            f"{root.path} has a folder {train!r} beside {', '.join(map(repr, others[:5]))}. If all are "
+            "classes, name them: "
+            f"--classes {' '.join(list(folders)[:4])}. If {train!r} is the training split, move the others "
+            "away, or give "
+            f"--splits.train {train}."
+        )
+    for name in others:
+        if classes & set(_through(folders[name]).with_images()):
+            raise InputError(
+                f"{root.path} has the folder {name!r}, with class folders as in {train!r}, and its name is "
+                "that of no split. "
+                f"Name it 'test' or 'val', give --splits.test {name}, or move it away."
+            )
+
+
+def _refuse_flat(root: Node, named: dict[str, Split]) -> None:
+    """Splits that hold images without class folders are no classes."""
+    exact = {split.kind for split in named.values() if split.exact}
+    if {"train", "test"} <= exact or len(named) == len(root.with_images()) > 1:
+        raise InputError(
+            f"{root.path} has {', '.join(map(repr, named))} with images and no class folders in them: what are their "
+            "labels? Put the images of each class into a folder of its name, as train/cat/1.png, or add a table: "
+            "metadata.csv with the columns file_name and label. If these are classes, name them with --classes."
+        )
+
+
+def _refuse_doubt(root: Node, reading: Reading) -> None:
+    """Refuse splits within classes, and folders that look like splits of other names."""
+    folders = root.with_images()
+    if reading.names or reading.groups or len(folders) < 2:
+        return
+    for name, node in folders.items():
+        inside = {split.kind for below in node.with_images() if (split := split_of(below))}
+        if {"train", "test"} <= inside or {"train", "val"} <= inside:
+            raise InputError(
+                f"{node.path} has folders for splits in it: {', '.join(map(repr, node.with_images()))}. "
+                "Splits are read "
+                f"outside classes: move it to train/{name} and test/{name}."
+            )
+    below = [set(node.with_images()) for node in folders.values() if not node.images]
+    if len(below) == len(folders) and len(below[0]) > 1 and all(names == below[0] for names in below):
+        first, second = list(folders)[:2]
+        raise InputError(
+            f"{root.path} has {', '.join(map(repr, list(folders)[:5]))}, with the same folders in each: "
+            f"{', '.join(map(repr, sorted(below[0])[:5]))}. If the outer ones are splits, give --splits.train {first} "
+            f"--splits.test {second}; if they are classes, --classes {' '.join(list(folders)[:4])}."
+        )
+
+
+def _through(node: Node, kind: str = "") -> Node:
+    """The folder that a chain of folders with nothing else in them leads to, within a split of this kind if any."""
+    while not node.images and len(node.with_images()) == 1:
+        (name, only), *_ = node.with_images().items()
+        split = split_of(name)
+        if only.images or (split and split.kind != kind):
+            break
+        node = only
+    return node
+
+
+def _found(named: Node, train: Node, test: Node | None, test_name: str, passed: Passed, reading: Reading) -> Found:
+    parts = [_classes(part, reading.groups) for part in ((train, test) if test else (train,))]
+    for part in (train, test) if test else (train,):
+        for name in part.images:
+            passed.add("images beside the class folders", name)
+    names = classes = tuple(reading.groups or in_order(parts[0]))
     if len(classes) < 2:
         raise InputError(
-            f"{folder} must have a folder with images for each of two or more classes. Got {list(classes)} instead. "
+            f"{train.path} must have a folder with images for each of two or more classes. Got "
+            f"{list(classes)} instead. "
             "Name the folder that holds the classes, or train and test."
         )
-    check_known(test or (), classes)
-    files = [file for split in (train, test or {}) for paths in split.values() for file in paths]
-    rows = _rows(train, classes, size), None if test is None else _rows(test, classes, size)
-    variant = f"{len(classes)} groups of classes" if groups else ""
-    found = Found(folder.resolve().name, *rows, classes, list_files(files), test_name, variant)
-    return found if size else recognised(found, files)
+    for part in parts[1:]:
+        check_known(part, classes)
+    order = list(names)
+    if reading.names:
+        classes, places = reading.names.order(names, train.path)
+        order = [name for _, name in sorted(zip(places, names, strict=True))]
+    files = [file for split in parts for nodes in split.values() for node in nodes for file in node.files()]
+    rows = [_rows(part, order, reading) for part in parts]
+    variant = f"{len(classes)} groups of classes" if reading.groups else ""
+    name = named.path.resolve().name
+    test_rows = rows[1] if test else None
+    real = [file for file in files if not _is_gone(file)]
+    found = Found(name, rows[0], test_rows, classes, list_files(real), test_name, variant, passed.notes())
+    return found if reading.size else recognised(found, real)
 
 
-def _rows(split: dict[str, list[Path]], classes: tuple[str, ...], size: int | None) -> Rows:
-    files = [file for name in classes for file in split.get(name, ())]
-    labels = [label for label, name in enumerate(classes) for _ in split.get(name, ())]
+def _is_gone(file: Path) -> bool:
+    return file.is_symlink() and not file.exists()
+
+
+def _rows(split: dict[str, list[Node]], order: list[str], reading: Reading) -> Rows:
+    files: list[Path] = []
+    labels: list[int] = []
+    broken: dict[Path, Broken] = {}
+    for label, name in enumerate(order):
+        for node in split.get(name, ()):
+            mine = list(node.files())
+            files += mine
+            labels += [label] * len(mine)
+            broken |= {
+                below.path / image: Broken(str(below.path / image), why, "Restore it, or remove it from the data.")
+                for below in node.nodes()
+                for image, why in below.broken.items()
+            }
 
     def read(first: int) -> Iterator[Piece]:
-        return decode_all(((file, str(file)) for file in files[first:]), size)
+        items = ((broken.get(file, file), str(file), None) for file in files[first:])
+        return decode_all(items, Decoder(reading.size, reading.white_level))
 
     return Rows(torch.tensor(labels, dtype=torch.int64), read, lambda row: str(files[row]))
 
 
-def _classes(folder: Path, groups: Groups | None) -> dict[str, list[Path]]:
-    """The images of each class."""
+def _classes(folder: Node, groups: Groups) -> dict[str, list[Node]]:
+    """The folders of each class."""
     if groups:
         return _grouped(folder, groups)
-    found = {name: sorted(_images(folder / name)) for name in _subfolders(folder)}
-    if not any(found.values()):
+    if not folder.with_images():
         raise InputError(
-            f"There are no images in the folders below {folder}. It must hold a folder for each class, "
-            f"with files {', '.join(SUFFIXES)}."
+            f"There are no images in the folders below {folder.path}. It must hold a folder for each class, "
+            f"with files {', '.join(SUFFIXES)}, or of any name; or a table beside the images (metadata.csv)."
         )
-    if empty := [name for name, files in found.items() if not files]:
-        raise InputError(f"{folder / empty[0]} has no images. Remove it, or add images of this class.")
-    return found
+    if empty := [name for name, node in folder.folders.items() if not node.count]:
+        raise InputError(f"{folder.path / empty[0]} has no images. Remove it, or add images of this class.")
+    return {name: [node] for name, node in folder.folders.items()}
 
 
-def _grouped(folder: Path, groups: Groups) -> dict[str, list[Path]]:
-    """The images of each group, in the order of the groups."""
-    names, found = _subfolders(folder), {}
-    members = {group: [name for name in names if _lies_in(name, text)] for group, text in groups.items()}
+def _grouped(folder: Node, groups: Groups) -> dict[str, list[Node]]:
+    """The folders of each group, in the order of the groups."""
+    found = {}
+    members = {group: [name for name in folder.folders if _lies_in(name, text)] for group, text in groups.items()}
     for group, inside in members.items():
-        found[group] = [file for name in inside for file in sorted(_images(folder / name))]
+        found[group] = [folder.folders[name] for name in inside if folder.folders[name].count]
         if not found[group]:
-            remedy = f"Name class folders below {folder}, or ranges FIRST..LAST of them."
+            remedy = f"Name class folders below {folder.path}, or ranges FIRST..LAST of them."
             raise must("groups", "each have images", f"{group} = {groups[group]!r} with none", remedy)
     once: set[str] = set()
     for name in (name for inside in members.values() for name in inside):
@@ -122,19 +240,3 @@ def _lies_in(name: str, text: str) -> bool:
         if name == first or (dots and first <= name <= last):
             return True
     return False
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in OTHERS:
-                raise InputError(f"{os.path.join(parent, name)} is of a format that is not read. Save it as PNG.")
-            if suffix in SUFFIXES and not name.startswith("."):
-                yield Path(parent, name)
-
-
-def _subfolders(folder: Path) -> list[str]:
-    found = (entry for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith((".", "__")))
-    return sorted(entry.name for entry in found)

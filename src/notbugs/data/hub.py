@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from notbugs.data.reading import Reading
 from notbugs.data.rows import Found
+from notbugs.data.splits import choose, split_of
 from notbugs.data.tables import BATCH, Table, found
 from notbugs.errors import InputError
 
 PREFIX = "hub:"
-TESTS = ("test", "validation", "valid", "val")
 
 
-def hub(source: str, size: int | None) -> Found:
+def hub(source: str, reading: Reading) -> Found:
     """Find `hub:OWNER/NAME` or `hub:OWNER/NAME/CONFIG` in the cache of `datasets`, or download it first.
 
     Columns are chosen as in parquet files.
@@ -34,20 +35,25 @@ def hub(source: str, size: int | None) -> Found:
     if Path(path).exists():  # `datasets` would read it in place of the Hub's
         raise InputError(f"A folder {path} here hides {source}. Give ./{path} to read it, or start elsewhere.")
     splits = _load(path, config)
-    test_name = next((split for split in TESTS if split in splits), None)
-    if "train" not in splits:
+    if not reading.splits and not any((split := split_of(one)) and split.kind == "train" for one in splits):
         raise InputError(f"{source} must have a split named train. It has {', '.join(splits)}.")
-    test = _table(splits[test_name], f"{source}, {test_name}") if test_name else None
-    return found(name, _table(splits["train"], f"{source}, train"), test, test_name or "heldout", size)
+    chosen = choose(splits, reading.splits, source)
+    tables = {
+        split: _table(splits[split], f"{source}, {split}", reading) for split in (chosen.train, *chosen.tests.values())
+    }
+    tests = {called: tables[split] for called, split in chosen.tests.items()}
+    return found(name, tables[chosen.train], tests, reading)
 
 
-def _table(split: Any, where: str) -> Table:
+def _table(split: Any, where: str, reading: Reading) -> Table:
     def parts(column: str, first: int) -> Iterator[Any]:
         rows = split.select_columns([column]).select(range(first, len(split))).with_format("arrow")
         return (batch.column(0).combine_chunks() for batch in rows.iter(BATCH))
 
     files = [Path(file["filename"]) for file in split.cache_files]
-    return Table(where, split.features.arrow_schema, parts, lambda row: f"The image in row {row} of {where}", files)
+    return Table(
+        where, split.features.arrow_schema, parts, lambda row: f"The image in row {row} of {where}", files, reading
+    )
 
 
 def _load(path: str, config: str | None) -> Any:

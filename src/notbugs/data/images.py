@@ -12,6 +12,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from notbugs.data.classes import match_classes
 from notbugs.data.mapped import Mapped
 from notbugs.errors import InputError, must
 from notbugs.seeds import generator
@@ -33,6 +34,8 @@ class Images:
         disk until they are asked for; they are not searched for values outside [0, 1].
     labels : Tensor
         Shape (image,), int64.
+    groups : Tensor, optional
+        Shape (image,), int64: images of one number, of one patient say, are never on two sides of a split.
 
     Raises
     ------
@@ -42,6 +45,7 @@ class Images:
 
     pixels: Tensor | Mapped
     labels: Tensor
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.pixels.shape) != 4 or len(self.pixels) == 0:
@@ -71,7 +75,7 @@ class Images:
         size = len(self) * math.prod(self.shape) * self.pixels.dtype.itemsize
         if device.type == "cpu" or size > RESIDENT_BYTES:
             return self
-        return Images(self.pixels[:].to(device), self.labels.to(device))
+        return Images(self.pixels[:].to(device), self.labels.to(device), self.groups)
 
     def chunks(self) -> Iterator[Tensor]:
         """The pixels as they are stored, a few megabytes at a time."""
@@ -90,7 +94,7 @@ class Images:
     def subset(self, index: Tensor | slice) -> Images:
         """The images at `index`, in that order."""
         pixels = self.pixels[index] if isinstance(self.pixels, Tensor) else self.pixels.subset(index)
-        return Images(pixels, self.labels[index])
+        return Images(pixels, self.labels[index], None if self.groups is None else self.groups[index])
 
     def sample(self, count: int | None, seed: int, purpose: str) -> Images:
         """`count` images at random, in their order; all of them if there are no more or `count` is None."""
@@ -102,6 +106,13 @@ class Images:
 @dataclass(frozen=True)
 class Data:
     """A data set: what every reader returns.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        What whoever reads a result of it must know: what was passed over, duplicates, what was left unlabelled.
+    left_out : tuple of str
+        Images that cannot be read and were left out, and why.
 
     Raises
     ------
@@ -116,6 +127,8 @@ class Data:
     classes: tuple[str, ...]
     variant: str = ""
     test_name: str = "test"
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -181,20 +194,41 @@ class Data:
         """
         if not 0 < share < 1:
             raise must("share", "be strictly between 0 and 1", share)
-        order = torch.randperm(len(self.train), generator=generator(seed, "held out"))
         count = max(1, round(share * len(self.train)))
-        held, kept = order[:count].sort().values, order[count:].sort().values
+        if self.train.groups is None:
+            order = torch.randperm(len(self.train), generator=generator(seed, "held out"))
+            held, kept = order[:count].sort().values, order[count:].sort().values
+        else:
+            held, kept = self._whole_groups(self.train.groups, count, seed)
         return replace(self, train=self.train.subset(kept), test=self.train.subset(held), test_name="heldout")
+
+    def in_order_of(self, classes: Sequence[str]) -> Data:
+        """The same images with the labels of a classifier that has these classes, in its order.
+
+        Raises
+        ------
+        InputError
+            If the classifier has other classes than the data: see `match_classes`.
+        """
+        places = torch.tensor(match_classes(classes, self.classes))
+        if len(places) != len(classes):
+            raise must("classes", f"be those of the data, {', '.join(self.classes[:12])}", tuple(classes)[:12])
+        train, test = (replace(images, labels=places[images.labels]) for images in (self.train, self.test))
+        return replace(self, train=train, test=test, classes=tuple(classes))
+
+    def _whole_groups(self, groups: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of about `count` images of whole groups, and of the others."""
+        ids, index = groups.unique(return_inverse=True)
+        order = torch.randperm(len(ids), generator=generator(seed, "held out"))
+        sizes = torch.bincount(index)[order].cumsum(0)
+        number = min(int((sizes < count).sum()) + 1, len(ids) - 1)
+        held = torch.isin(index, order[:number])
+        return held.nonzero().flatten(), (~held).nonzero().flatten()
 
 
 def round_to_8_bits(images: Batch) -> Batch:
     """The images as an 8-bit file would give them back: rounded to the nearest of 256 levels."""
     return images.mul(255).round().div(255)
-
-
-def class_names(count: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """`names`, or the numbers from 0 where there are none."""
-    return tuple(names) if names else tuple(map(str, range(count)))
 
 
 def _check_range(pixels: Tensor) -> None:

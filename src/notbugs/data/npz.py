@@ -15,7 +15,9 @@ from torch import Tensor
 
 from notbugs.data.arrays import fit_all, planes
 from notbugs.data.classes import coded
+from notbugs.data.reading import Reading
 from notbugs.data.rows import Found, Rows, list_files, piece_rows
+from notbugs.data.splits import labelled
 from notbugs.errors import InputError, must
 
 LAYOUTS = (
@@ -26,7 +28,7 @@ LAYOUTS = (
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def npz_file(file: Path, size: int | None) -> Found:
+def npz_file(file: Path, reading: Reading) -> Found:
     """Find images and labels in an npz file, compressed or not, without reading the images.
 
     The arrays are named as in `LAYOUTS`; `classes`, if it is there, has the names of the classes.
@@ -43,21 +45,29 @@ def npz_file(file: Path, size: int | None) -> Found:
     if layout is None:
         wanted = "; or ".join(", ".join(f"{images}, {labels}" for images, labels in part.values()) for part in LAYOUTS)
         raise InputError(f"{file} must hold arrays named {wanted}. It holds {', '.join(keys) or 'nothing'}.")
-    test_name = next((name for name in ("test", "val") if set(layout.get(name, ("",))) <= set(keys)), None)
+    parts = {split: pair for split, pair in layout.items() if set(pair) <= set(keys)}
+    tests = {split: _whole(file, pair[1]) for split, pair in parts.items() if split != "train"}
+    test_name, secret = labelled(tests)
     names = _whole(file, "classes").tolist() if "classes" in keys else None
-    test_labels = _whole(file, layout[test_name][1]) if test_name else None
-    labels = coded(_whole(file, layout["train"][1]), test_labels, names, f"labels in {file}")
-    train = _rows(file, layout["train"][0], labels[0], size)
-    test = None if labels[1] is None else _rows(file, layout[test_name or ""][0], labels[1], size)
-    return Found(file.stem, train, test, labels[2], list_files([file]), test_name or "heldout")
+    train_labels, test_labels, classes = coded(
+        _whole(file, layout["train"][1]),
+        tests.get(test_name),
+        names,
+        f"labels in {file}",
+        offset=reading.label_offset,
+        given=reading.names,
+    )
+    train = _rows(file, layout["train"][0], train_labels, reading)
+    test = None if test_labels is None else _rows(file, layout[test_name][0], test_labels, reading)
+    return Found(file.stem, train, test, classes, list_files([file]), test_name, notes=secret)
 
 
-def _rows(file: Path, key: str, labels: Tensor, size: int | None) -> Rows:
+def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
     with _member(file, key) as (_, shape, dtype):
         rule = f"be numbers, one image for each of {len(labels)} labels"
         if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
             raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}")
-        planes(np.zeros((1, *shape[1:]), np.uint8), f"{key} in {file}")
+        planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"{key} in {file}")
 
     def read(first: int) -> Iterator[np.ndarray]:
         with _member(file, key) as (stream, _, _):
@@ -66,7 +76,8 @@ def _rows(file: Path, key: str, labels: Tensor, size: int | None) -> Rows:
             for row in range(first, len(labels), step := piece_rows(image)):
                 count = min(step, len(labels) - row)
                 flat = np.frombuffer(stream.read(count * image), dtype)
-                yield fit_all(planes(flat.reshape(count, *shape[1:]), f"{key} in {file}"), size)
+                whole = flat.reshape(count, *shape[1:])
+                yield fit_all(planes(whole, f"{key} in {file}", reading.white_level), reading.size)
 
     return Rows(labels, read, lambda row: f"{key}[{row}] in {file}")
 

@@ -2,59 +2,103 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from notbugs.data.columns import hub_features
+from notbugs.data.reading import Reading
 from notbugs.data.rows import Found
+from notbugs.data.splits import choose, split_of
 from notbugs.data.tables import BATCH, Table, found
+from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError
 
-STARTS = {"train": "train", "test": "test", "validation": "val"}
+SHARD = re.compile(r"(-\d+-of-\d+)?(-[0-9a-f]{16})?$|[-_.]?\d+$")
+"""What tells the files of one split apart."""
 
 
-def parquet_files(source: Path, size: int | None) -> Found:
-    """Find images and labels in one parquet file, or in the `train*`, `test*` and `validation*` files of a folder.
+def parquet_file(source: Path, reading: Reading) -> Found:
+    """Find images and labels in one parquet file; see `parquet_files` for its columns."""
+    return found(source.stem, _table([source], reading), {}, reading)
 
-    A file belongs to a split by its name, or by that of the folder it is in. The image column (`img`, `image`,
-    `images`, or the only one of the Hub's type Image) holds encoded bytes, bare or in a struct with the field `bytes`,
-    or nested lists; the label column (`label`, `labels`, `fine_label`, or the only ClassLabel) whole numbers or names.
-    Class names come from the schema's `huggingface` metadata where it is present.
+
+def parquet_files(node: Node, passed: Passed, reading: Reading) -> Found:
+    """Find images and labels in the parquet files of a folder.
+
+    A file belongs to a split by its name without numbers, or by that of the folder it is in; see `splits`. The image
+    column (`img`, `image`, `images`, or the only one of the Hub's type Image) holds encoded bytes, bare or in a
+    struct with
+    the field `bytes`, or nested lists; the label column (`label`, `labels`, `fine_label`, or the only ClassLabel) whole
+    numbers or names. Class names come from the schema's `huggingface` metadata where it is present; where those of the
+    test split are in another order, labels are matched by name.
 
     Raises
     ------
     InputError
-        If pyarrow or Pillow is missing, there are no training files, a file cannot be read, or a column is missing or
-        of another type.
+        If pyarrow or Pillow is missing, there are no training files or those of two configurations, a file cannot be
+        read, or a column is missing or of another type.
     """
-    if source.is_file():
-        return found(source.stem, _table([source]), None, "heldout", size)
-    files = sorted(source.rglob("*.parquet"))
-    splits = {
-        split: [file for file in files if _begins(file.relative_to(source), start)] for split, start in STARTS.items()
-    }
-    if not splits["train"]:
+    files = sorted(
+        below.path / name for below in node.nodes() for name, kind in below.arrays.items() if kind == "parquet"
+    )
+    splits: dict[str, list[Path]] = {}
+    configurations: dict[str, set[str]] = {}
+    for file in files:
+        name, configuration = _split(file, node.path)
+        splits.setdefault(name, []).append(file)
+        configurations.setdefault(name, set()).add(configuration)
+    if not reading.splits and not any((split := split_of(name)) and split.kind == "train" for name in splits):
         raise InputError(
-            f"No train*.parquet in {source}. A parquet data folder holds train*.parquet, and test*.parquet or "
-            "validation*.parquet; a single file can be named itself."
+            f"No train*.parquet in {node.path}. It holds {', '.join(map(str, list(splits)[:8]))}. A parquet "
+            "data folder holds "
+            "train*.parquet, and test*.parquet or validation*.parquet; a single file can be named itself."
         )
-    test_name = next((split for split in ("test", "validation") if splits[split]), None)
-    test = _table(splits[test_name]) if test_name else None
-    return found(source.resolve().name, _table(splits["train"]), test, test_name or "heldout", size)
+    if node.count:
+        passed.add("images beside parquet files", next(str(file) for file in node.files()))
+    chosen = choose(splits, reading.splits, node.path)
+    _check_one(node.path, set().union(*(configurations[name] for name in (chosen.train, *chosen.tests.values()))))
+    tests = {called: _table(splits[name], reading) for called, name in chosen.tests.items()}
+    for name in set(splits) - {chosen.train, *chosen.tests.values()}:
+        passed.add("parquet files of other splits", str(splits[name][0].relative_to(node.path)))
+    return found(node.path.resolve().name, _table(splits[chosen.train], reading), tests, reading, passed.notes())
 
 
-def _begins(file: Path, start: str) -> bool:
-    """Whether the name of a file, or of the folder it is in, begins so; the path is below the data's folder."""
-    return file.name.startswith(start) or file.parent.name.startswith(start)
+def _check_one(root: Path, folders: set[str]) -> None:
+    """Refuse files of several data sets or configurations: each has its own folder."""
+    inner = sorted(folders - {"."})
+    if len(inner) > 1:
+        raise InputError(
+            f"{root} holds {len(inner)} data sets or configurations: {', '.join(inner[:8])}. Name the folder of one, "
+            f"as {root / inner[0]}."
+        )
 
 
-def _table(files: list[Path]) -> Table:
+def _split(file: Path, root: Path) -> tuple[str, str]:
+    """The name of a file's split, and the folder that its data set is in, both from its path below `root`."""
+    inner = file.relative_to(root)
+    name = SHARD.sub("", inner.stem)
+    if split_of(name) or not inner.parent.name:
+        return name, str(inner.parent)
+    for depth, folder in enumerate(inner.parent.parts):
+        if split_of(folder):
+            return folder, str(Path(*inner.parent.parts[:depth]))
+    return name, str(inner.parent)
+
+
+def _table(files: list[Path], reading: Reading) -> Table:
     opened = [_open(file) for file in files]
     counts = [file.metadata.num_rows for file in opened]
     schema = opened[0].schema_arrow
     for file, other in zip(files, opened, strict=True):
         if other.schema_arrow.types != schema.types or other.schema_arrow.names != schema.names:
             raise InputError(f"{file} must have the columns of {files[0]}, {', '.join(schema.names)}, and their types.")
+        names, others = (
+            {key: one.get("names") for key, one in hub_features(of).items()} for of in (schema, other.schema_arrow)
+        )
+        if names != others:
+            raise InputError(f"{file} must have the class names of {files[0]}: they are of one split.")
 
     def name(row: int) -> str:
         number = 0
@@ -62,7 +106,7 @@ def _table(files: list[Path]) -> Table:
             row, number = row - counts[number], number + 1
         return f"The image in row {row} of {files[number]}"
 
-    return Table(str(files[0]), schema, lambda column, first: _parts(files, column, first), name, files)
+    return Table(str(files[0]), schema, lambda column, first: _parts(files, column, first), name, files, reading)
 
 
 def _parts(files: list[Path], column: str, first: int) -> Iterator[Any]:

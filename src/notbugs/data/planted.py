@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from notbugs.data.images import Data, Images, class_names
+from notbugs.data.classes import class_names
+from notbugs.data.images import Data, Images
 from notbugs.errors import InputError, check_choice, check_count, check_number, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch

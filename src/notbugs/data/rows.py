@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from notbugs.data.classes import ClassList
 from notbugs.errors import InputError
 
 PIECE_BYTES = 2**22
+NAMED = 10
 
-Piece = np.ndarray | list[np.ndarray]
+
+@dataclass(frozen=True)
+class Broken:
+    """In place of an image that cannot be read: its name, why, and the remedy."""
+
+    name: str
+    why: str
+    remedy: str
+
+
+Piece = np.ndarray | list[np.ndarray | Broken]
 """A few images: one array of shape (image, channel, height, width), or a list of arrays (channel, height, width)."""
 
 
@@ -70,23 +83,33 @@ class Rows:
         The images from a row on, piece by piece; uint8, or float32 in [0, 1].
     name : callable
         What an error calls the image in a row: its path, or the file and the row.
+    groups : Tensor, optional
+        Shape (image,), int64: images of one number, of one patient say, belong together.
     """
 
     labels: Tensor
     read: Callable[[int], Iterable[Piece]]
     name: Callable[[int], str]
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
     def form(self) -> Form:
-        """Of the first image."""
-        image = next(iter(self.read(0)))[0]
-        return Form(image.shape, image.dtype.name)
+        """Of the first image that can be read."""
+        broken: list[Broken] = []
+        for piece in self.read(0) if len(self) else ():
+            for image in piece:
+                if not isinstance(image, Broken):
+                    return Form(image.shape, image.dtype.name)
+                broken.append(image)
+        raise unreadable(broken) if broken else InputError("There are no images.")
 
-    def images(self, form: Form, first: int = 0) -> Iterator[np.ndarray]:
+    def images(self, form: Form, broken: dict[int, Broken], first: int = 0) -> Iterator[np.ndarray]:
         """The images from row `first` on in one form: arrays of shape (image, channel, height, width).
+
+        In place of one that cannot be read there are zeros, and `broken` gets its row.
 
         Raises
         ------
@@ -97,10 +120,13 @@ class Rows:
         """
         for piece in self.read(first):
             for number, image in enumerate(piece if isinstance(piece, list) else piece[:1]):
-                if not form.fits(image):
+                if isinstance(image, Broken):
+                    broken[first + number] = image
+                elif not form.fits(image):
                     raise self._other_size(first + number, image, form)
             if isinstance(piece, list):
-                yield np.stack([form.convert(image) for image in piece])
+                blank = np.zeros(form.shape, form.dtype)
+                yield np.stack([blank if isinstance(image, Broken) else form.convert(image) for image in piece])
             else:
                 yield form.convert(piece)
             first += len(piece)
@@ -117,7 +143,8 @@ class Rows:
 class Found:
     """A data set as a reader found it; without a test split, a share of the training images will be held out.
 
-    `listing` has every file with its size and time of change: decoded images are found again by it.
+    `listing` has every file with its size and time of change: decoded images are found again by it, and by `parts`,
+    which says what of them is used.
     """
 
     name: str
@@ -127,12 +154,36 @@ class Found:
     listing: list[tuple[str, int, int]]
     test_name: str = "test"
     variant: str = ""
+    notes: tuple[str, ...] = ()
+    parts: str = ""
 
 
 def list_files(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     """Path, size in bytes, and time of change in nanoseconds of every file."""
     states = ((file, file.stat()) for file in files)
     return [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
+
+
+def reordered(found: Found, given: ClassList | None) -> Found:
+    """The same with its classes in the order that was given."""
+    if given is None:
+        return found
+    classes, labels = given.order(found.classes, found.name)
+    place = torch.tensor(labels)
+    train = replace(found.train, labels=place[found.train.labels])
+    test = found.test and replace(found.test, labels=place[found.test.labels])
+    return replace(found, train=train, test=test, classes=classes)
+
+
+def unreadable(broken: Sequence[Broken]) -> InputError:
+    """Every image that cannot be read, in one error; of many, some."""
+    remedies = " ".join(dict.fromkeys(one.remedy for one in broken[:NAMED]))
+    skip = "Or leave out what cannot be read: --skip-broken (skip_broken=True)."
+    if len(broken) == 1:
+        return InputError(f"{broken[0].name} {broken[0].why}. {remedies} {skip}")
+    named = "; ".join(f"{one.name} {one.why}" for one in broken[:NAMED])
+    more = f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    return InputError(f"{len(broken)} images cannot be read: {named}{more}. {remedies} {skip}")
 
 
 def blocks(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -2,92 +2,205 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
 from notbugs.data.assemble import assemble
 from notbugs.data.cifar import cifar
 from notbugs.data.digits import digits
-from notbugs.data.folder import Groups, holds_images, image_folder
+from notbugs.data.elsewhere import tested_on
+from notbugs.data.folder import image_folder
+from notbugs.data.formats import file_format, in_words
 from notbugs.data.hub import PREFIX, hub
 from notbugs.data.images import Data
+from notbugs.data.listed import listed
+from notbugs.data.medmnist import MD5
 from notbugs.data.npz import npz_file
-from notbugs.data.parquet import parquet_files
+from notbugs.data.parquet import parquet_file, parquet_files
 from notbugs.data.planted import planted
 from notbugs.data.pneumonia import pneumonia
+from notbugs.data.published import digits_of, medmnist
+from notbugs.data.reading import Groups, Reading
 from notbugs.data.rows import Found
+from notbugs.data.stacks import array_file, array_files, mat_files
+from notbugs.data.walk import TABLES, Node, Passed, walk
 from notbugs.errors import InputError, check_count, must
 from notbugs.progress import Progress, silent
 
-Read = Callable[[str, int | None, Progress], Found | Data]
-"""Reads a source, its images resized to a size, told of progress."""
+log = logging.getLogger("notbugs")
+
+BUILT_IN = "builtin:"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A source as it was given, and what is there."""
+
+    source: str
+    follow_links: bool = False
+
+    @property
+    def path(self) -> Path:
+        """As a path."""
+        return Path(self.source).expanduser()
+
+    @cached_property
+    def walked(self) -> tuple[Node, Passed] | None:
+        """The folder there, if there is one, and what was passed over in it."""
+        return walk(self.path, follow_links=self.follow_links) if self.path.is_dir() else None
+
+    @cached_property
+    def format(self) -> str:
+        """Of the file there, by its first bytes; "" where there is none, or it is of no known format."""
+        try:
+            return file_format(self.path) if self.path.is_file() else ""
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read ({error.strerror}).") from None
+
+    def formats(self) -> set[str]:
+        """Of the files in the folder there."""
+        node = self.walked[0] if self.walked else None
+        return {kind for below in node.nodes() for kind in below.arrays.values()} if node else set()
+
+
+Read = Callable[[Place, Reading, Progress], Found | Data]
+"""Reads a source, told of progress."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of data: how users write it, what it is, whether a source is of it, and its reader."""
+    """One kind of data: how users write it, what it is, whether a place is of it, and its reader."""
 
     form: str
     about: str
-    fits: Callable[[str], bool]
+    fits: Callable[[Place], bool]
     read: Read
 
 
 def _named(name: str, about: str, read: Read) -> Kind:
-    return Kind(name, about, lambda source: source == name, read)
+    return Kind(name, about, lambda place: place.source == name, read)
 
 
 def _made(make: Callable[[], Data]) -> Read:
-    def read(source: str, size: int | None, progress: Progress) -> Data:
-        if size is not None:
-            raise must("size", f"not be given with {source}, which is made in one size", size)
+    def read(place: Place, reading: Reading, progress: Progress) -> Data:
+        asked = {
+            name: value
+            for name, value in vars(reading).items()
+            if value and name not in ("skip_broken", "follow_links")
+        }
+        if asked:
+            name, value = next(iter(asked.items()))
+            raise must(name, f"not be given with {place.source}, which is made in one size and form", value)
         return make()
 
     return read
 
 
-def _at(reader: Callable[[Path, int | None], Found]) -> Read:
-    return lambda source, size, progress: reader(Path(source).expanduser(), size)
+def _cifar(place: Place, reading: Reading, progress: Progress) -> Found:
+    return cifar(place.source, reading, progress)
 
 
-def _file(suffix: str) -> Callable[[str], bool]:
-    return lambda source: Path(source).suffix == suffix and Path(source).expanduser().is_file()
+def _file(name: str, read: Callable[[Path, Reading], Found]) -> tuple[Callable[[Place], bool], Read]:
+    return lambda place: place.format == name, lambda place, reading, _: read(place.path, reading)
 
 
-def _folder_with(content: Callable[[Path], bool]) -> Callable[[str], bool]:
-    def fits(source: str) -> bool:
-        return (folder := Path(source).expanduser()).is_dir() and content(folder)
+def _folder(
+    fits: Callable[[Place, Node], bool], read: Callable[[Node, Passed, Reading], Found]
+) -> tuple[Callable[[Place], bool], Read]:
+    def read_it(place: Place, reading: Reading, progress: Progress) -> Found:
+        node, passed = place.walked or walk(place.path)
+        return read(node, passed, reading)
 
-    return fits
+    return lambda place: place.walked is not None and fits(place, place.walked[0]), read_it
+
+
+def _lists_images(place: Place, node: Node) -> bool:
+    return node.count > 0 and any(below.tables for below in node.nodes())
+
+
+def _listed(node: Node, passed: Passed, reading: Reading) -> Found:
+    found = None if reading.groups else listed(node, passed, reading)
+    return found or image_folder(node, passed, reading)
+
+
+def _one_table(place: Place, reading: Reading, progress: Progress) -> Found:
+    node, passed = walk(place.path.parent, follow_links=reading.follow_links)
+    found = listed(node, passed, reading, place.path)
+    return replace(found, name=place.path.stem) if found else image_folder(node, passed, reading)
+
+
+def _digits_of(place: Place, reading: Reading, progress: Progress) -> Found:
+    return digits_of(place.source, reading, progress)
+
+
+def _holds_arrays(place: Place, node: Node) -> bool:
+    return node.count == 0 and bool(place.formats() & {"npy", "idx", "mat", "HDF5", "gzip"})
+
+
+def _arrays(node: Node, passed: Passed, reading: Reading) -> Found:
+    kinds = {kind for below in node.nodes() for kind in below.arrays.values()}
+    return (mat_files if kinds & {"mat", "HDF5"} else array_files)(node, passed, reading)
 
 
 KINDS = (
     _named("digits", "1,797 handwritten digits of 8x8 pixels, no download", _made(digits)),
     _named("pneumonia", "2,624 chest x-rays of 28x28 pixels, with or without pneumonia, no download", _made(pneumonia)),
     _named("planted", "made images whose robust and non-robust features are known", _made(lambda: planted().data)),
-    _named("cifar10", "CIFAR-10 from its authors, 170 MB", cifar),
-    _named("cifar100", "CIFAR-100 from its authors, 169 MB", cifar),
+    _named("cifar10", "CIFAR-10 from its authors, 170 MB", _cifar),
+    _named("cifar100", "CIFAR-100 from its authors, 169 MB", _cifar),
+    _named("mnist", "MNIST, 70,000 digits of 28x28 pixels, 12 MB", _digits_of),
+    _named("fashion-mnist", "Fashion-MNIST, 70,000 articles of clothing of 28x28 pixels, 31 MB", _digits_of),
+    _named("svhn", "Street View House Numbers, cropped digits of 32x32 pixels, 246 MB", _digits_of),
+    Kind(
+        "pathmnist, bloodmnist ...",
+        "any of MedMNIST's twelve flat sets, of 28x28 pixels; pathmnist_64, _128 and _224 are larger",
+        lambda place: place.source in MD5,
+        lambda place, reading, progress: medmnist(place.source, reading, progress),
+    ),
     Kind(
         "hub:OWNER/NAME",
         "a data set of the Hugging Face Hub; hub:OWNER/NAME/CONFIG for one of its configurations",
-        lambda source: source.startswith(PREFIX),
-        lambda source, size, progress: hub(source, size),
+        lambda place: place.source.startswith(PREFIX),
+        lambda place, reading, progress: hub(place.source, reading),
     ),
-    Kind("FILE.npz", "a NumPy archive in the layout of MedMNIST or Keras", _file(".npz"), _at(npz_file)),
-    Kind("FILE.parquet", "one parquet file with images and labels", _file(".parquet"), _at(parquet_files)),
+    Kind("FILE.npz", "a NumPy archive in the layout of MedMNIST or Keras", *_file("npz", npz_file)),
+    Kind("FILE.parquet", "one parquet file with images and labels", *_file("parquet", parquet_file)),
     Kind(
         "FOLDER of parquet files",
         "train*.parquet, test*.parquet, as the Hub has them",
-        _folder_with(lambda folder: next(folder.rglob("*.parquet"), None) is not None),
-        _at(parquet_files),
+        *_folder(lambda place, node: "parquet" in place.formats(), parquet_files),
+    ),
+    Kind(
+        "FILE.npy",
+        "images, with their labels in a file beside it, as CIFAR-10.1 and CIFAR-10-C have them; or one file "
+        "of MNIST's idx",
+        lambda place: place.format in ("npy", "idx") or (place.format == "gzip" and "idx" in place.path.name),
+        lambda place, reading, _: array_file(place.path, reading),
+    ),
+    Kind(
+        "FOLDER of npy, idx or mat files",
+        "pairs as train_images.npy and train_labels.npy; MNIST's idx files, also .gz; SVHN's train_32x32.mat",
+        *_folder(_holds_arrays, _arrays),
+    ),
+    Kind(
+        "FOLDER with a table",
+        "images, and metadata.csv, train.csv or another csv, tsv or jsonl table with their labels",
+        *_folder(_lists_images, _listed),
+    ),
+    Kind(
+        "TABLE.csv",
+        "one such table, with its images beside or below it",
+        lambda place: place.path.suffix.lower() in TABLES and place.path.is_file(),
+        _one_table,
     ),
     Kind(
         "FOLDER of images",
         "FOLDER/CLASS/*.png, or FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png",
-        _folder_with(holds_images),
-        _at(image_folder),
+        *_folder(lambda place, node: node.count > 0, image_folder),
     ),
 )
 
@@ -95,24 +208,59 @@ KINDS = (
 def load(
     source: str | Path,
     *,
+    test_data: str | Path | None = None,
     size: int | None = None,
     groups: Groups | None = None,
+    classes: Sequence[str] | str | Path = (),
+    splits: Mapping[str, str] | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    label_offset: int = 0,
+    white_level: float | None = None,
+    severity: int | None = None,
+    skip_broken: bool = False,
+    follow_links: bool = False,
     memory: int | None = None,
     progress: Progress = silent,
 ) -> Data:
     """Read a data set by name or path.
+
+    What was passed over, and whatever else a reader of results must know, is in `Data.notes`, and logged.
 
     Parameters
     ----------
     source : str or Path
         `digits`, `pneumonia`, `planted`, `cifar10`, `cifar100`, `hub:OWNER/NAME`, an npz or parquet file, or a folder
         of parquet files or images; docs/your-data.md has the rules of each.
+    test_data : str or Path, optional
+        Another source, whose test images, or all of whose images if it has no test split, are measured on in place
+        of this one's: a set that was made to test classifiers, as CIFAR-10.1. Classes are matched by name.
     size : int, optional
         Height and width to which the square in the middle of every image is resized, with antialiasing; images keep
         their size by default, which must then be one.
     groups : mapping of str to str, optional
         Of a folder of images: new classes by name, each made of the class folders and ranges of them that its text
         names, as `{"cat": "n02123045..n02124075", "pet": "dog, canary"}`. Other folders are passed over.
+    classes : sequence of str, or Path
+        The names of the classes in the order of their labels, or a file with them; see `data.classes.class_list`. By
+        default names are sorted as text, as torchvision's ImageFolder does, and labels that are numbers stay as they
+        are.
+    splits : mapping of str to str, optional
+        Which folder, file or split is `train` and which `test`, where their names do not say so.
+    image_column, label_column, group_column : str, optional
+        Of a table. Images of one group, of one patient say, are never on two sides of a split.
+    label_offset : int
+        The number of the first class, where labels are numbers.
+    white_level : float, optional
+        The value of white: 4095 for 12 bits in files of 16, 1 for masks of 0 and 1 in files of 8. By default 255 and
+        65535 in files, 255 in arrays of whole numbers, 1 in floating point.
+    severity : int, optional
+        Of CIFAR-10-C's files, each with five blocks of images: which one, 1 to 5.
+    skip_broken : bool
+        Leave out images that cannot be read; `Data.left_out` names them.
+    follow_links : bool
+        Follow links that lead out of a folder.
     memory : int, optional
         Bytes that the decoded images may take. With more, they are decoded once to files in the cache folder and read
         from there as they are needed, to the same bits. A quarter of what is available by default.
@@ -129,39 +277,72 @@ def load(
     >>> load("digits").train.shape
     (1, 8, 8)
     """
-    if size is not None:
-        check_count("size", size)
     if memory is not None:
         check_count("memory", memory)
-    kind = _kind(str(source))
-    if groups and kind is not KINDS[-1]:
+    reading = Reading(
+        size, groups or {}, classes, splits or {}, image_column, label_column, group_column,
+        label_offset, white_level, severity, skip_broken, follow_links,
+    )  # fmt: skip
+    place = Place(str(source), follow_links)
+    kind, place = _kind(place)
+    if groups and not kind.form.startswith("FOLDER "):
         raise must("groups", "be given with a folder of images", str(source))
-    read = (lambda source, size, _: image_folder(Path(source).expanduser(), size, groups)) if groups else kind.read
-    found = read(str(source), size, progress)
-    if isinstance(found, Data):
-        return found
-    if size is not None:
+    own = reading if test_data is None else replace(reading, severity=None)
+    found = kind.read(place, own, progress)
+    if test_data is not None:
+        kind, place = _kind(Place(str(test_data), follow_links))
+        found = tested_on(found, kind.read(place, replace(reading, classes=(), splits={}, groups={}), progress))
+    if isinstance(found, Found) and size is not None:
         found = replace(found, variant=", ".join(filter(None, (found.variant, f"resized to {size}x{size}"))))
-    return assemble(found, size, memory, progress)
+    data = assemble(found, reading, memory, progress) if isinstance(found, Found) else found
+    for note in data.notes:
+        log.info("%s: %s", data.name, note)
+    return data
 
 
-def _kind(source: str) -> Kind:
-    for kind in KINDS if source.strip() else ():
-        if kind.fits(source):
-            return kind
-    raise InputError(f"{_trouble(source)} Data can be given as {', '.join(kind.form for kind in KINDS)}.")
+def _kind(place: Place) -> tuple[Kind, Place]:
+    """What a source is, and where: a built-in set must not be mistaken for a file or folder of its name."""
+    built_in = _built_in()
+    name = place.source.removeprefix(BUILT_IN)
+    if place.source.startswith(BUILT_IN) and name in built_in:
+        return built_in[name], Place(name)
+    if name in built_in:
+        if place.path.exists() and not (place.path / "study.json").exists():
+            raise InputError(
+                f"{name!r} is a built-in data set, and there is a file or folder of this name here. Give "
+                f"./{name} to read "
+                f"that, or {BUILT_IN}{name} for the built-in set."
+            )
+        return built_in[name], place
+    for kind in KINDS if place.source.strip() else ():
+        if kind.fits(place):
+            return kind, place
+    raise InputError(f"{_trouble(place)} Data can be given as {', '.join(kind.form for kind in KINDS)}.")
 
 
-def _trouble(source: str) -> str:
+def _built_in() -> dict[str, Kind]:
+    """The kinds of all sets that have names of their own."""
+    medical = next(kind for kind in KINDS if kind.fits(Place("pathmnist")))
+    named = {kind.form: kind for kind in KINDS if kind.form.replace("-", "").isalnum() and kind.form.islower()}
+    return named | dict.fromkeys(MD5, medical)
+
+
+def _trouble(place: Place) -> str:
     """Why no kind fits."""
-    path = Path(source).expanduser()
+    source, path = place.source, place.path
     if not source.strip():
         return "The 'data' must be named. Give it with --data."
-    if path.is_dir():
-        return f"The data folder {source!r} is empty: it holds no image and no parquet file."
+    if place.walked:
+        passed = "; ".join(place.walked[1].notes())
+        seen = f" ({passed})" if passed else ""
+        return f"The data folder {source!r} is empty: it holds no image and no parquet file{seen}."
+    if path.is_file():
+        what = in_words(place.format) or "begins as none of the formats that are read"
+        if (kind := path.suffix.lower().removeprefix(".")) in ("npz", "parquet"):
+            return f"{path} is not a readable {kind} file: it {what}."
+        return f"The 'data' cannot be {source!r}: it {what}."
     if path.exists():
-        return f"The 'data' cannot be {source!r}: a file must end in .npz or .parquet. Or name its folder."
-    names = [kind.form for kind in KINDS if kind.form.islower() and kind.form.isalnum()]
-    near = get_close_matches(source, names, n=1)
+        return f"The 'data' cannot be {source!r}: it is neither a file nor a folder."
+    near = get_close_matches(source, list(_built_in()), n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     return f"There is no {source!r}: no data set, file or folder has this name.{guess}"

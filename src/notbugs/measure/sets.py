@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,12 +12,18 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, starts_of
 from notbugs.data import Augmentation, Images, round_to_8_bits
 from notbugs.measure.accuracy import predictions
+from notbugs.measure.nearest import nearest_of_class
+from notbugs.measure.resemblance import resemblance
+from notbugs.measure.similarity import SMALLEST
+from notbugs.measure.size import PerturbationSize
 from notbugs.measure.statistics import Proportion, Spread
 from notbugs.progress import Progress, silent
 from notbugs.seeds import generator
 from notbugs.threat import l2_norm
 
 CHUNK = 2000
+FEWEST, MOST, PRODUCTS = 100, 1000, 10**12
+"""Images that are compared with their targets: as many as cost so many products of pixel values, between these two."""
 
 
 def measure_set(
@@ -26,6 +33,8 @@ def measure_set(
     independent: Classifier,
     augmentation: Augmentation,
     *,
+    judge: Classifier | None = None,
+    judge_name: str = "robust",
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -43,8 +52,12 @@ def measure_set(
         The one it was built with, and one trained the same way on the same images from another seed.
     augmentation : Augmentation
         Of the training that the set is meant for.
+    judge : Classifier, optional
+        A robust one that the set was not built with: it says, too, whom the images resemble.
+    judge_name : str
+        Its name.
     seed : int
-        Of the augmentation's draw.
+        Of the augmentation's draw, of the images that are compared with their targets, and of intervals.
     """
     images, labels = built.images, built.images.labels
     draw = generator(seed, "augmented success")
@@ -57,7 +70,7 @@ def measure_set(
     hits = {}
     for number, (name, (classifier, change)) in enumerate(changes.items(), 1):
         hits[name] = predictions(classifier, images, change=change) == labels
-        progress(number, len(changes) + 1)
+        progress(number, len(changes) + 2)
     has_label = "start" not in built.manifest["request"]  # noise has none
     kept = (originals.labels[built.start] == labels) & has_label
     found: dict[str, Any] = {name: Proportion.of(hit).model_dump() for name, hit in hits.items()}
@@ -67,8 +80,43 @@ def measure_set(
     found |= {name: Spread.of(values).model_dump() for name, values in _distances(built, originals).items()}
     found["matching_loss"] = Spread.of(built.loss).model_dump() if built.is_matched else None
     found.setdefault("distance_to_target", None)
-    progress(len(changes) + 1, len(changes) + 1)
+    progress(len(changes) + 1, len(changes) + 2)
+    found |= _compared(built, originals, kept, judge, judge_name, seed)
+    progress(len(changes) + 2, len(changes) + 2)
     return found
+
+
+def _compared(
+    built: ConstructedSet, originals: Images, kept: Tensor, judge: Classifier | None, judge_name: str, seed: int
+) -> dict[str, Any]:
+    """Whom images resemble, and how large perturbations are, for some of those whose label is not their start's."""
+    index = (~kept).nonzero().flatten()
+    none = {"resemblance": None, "perturbation": None}
+    count = min(len(index), _affordable(originals))
+    if not count or min(originals.shape[1:]) < SMALLEST:
+        return none
+    index = index[torch.randperm(len(index), generator=generator(seed, "compared"))[:count]].sort().values
+    images, labels = built.images.batch(index)
+    start = starts_of(built.manifest["request"], originals)(built.start[index])
+    sizes = None
+    if built.is_matched:
+        target, kind = originals.batch(built.target[index])[0], "matched image"
+    else:
+        distance, nearest = nearest_of_class(start, labels, originals)
+        if not bool(distance.isfinite().all()):
+            return none  # a class without training images: nothing was to be found there
+        target, kind = originals.batch(nearest)[0], "nearest image of the new class"
+        sizes = PerturbationSize.of(start, images, distance).model_dump()
+    classes = None if "start" in built.manifest["request"] else (originals.labels[built.start[index]], labels)
+    alike = resemblance(
+        images, start, target, kind=kind, classes=classes, judge=judge, judge_name=judge_name, seed=seed
+    )
+    return {"resemblance": alike.model_dump(), "perturbation": sizes}
+
+
+def _affordable(originals: Images) -> int:
+    """How many images may be compared with all others."""
+    return max(FEWEST, min(MOST, PRODUCTS // (len(originals) * math.prod(originals.shape))))
 
 
 def _distances(built: ConstructedSet, originals: Images) -> dict[str, Tensor]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import scipy
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from notbugs.errors import InputError
-from notbugs.formats import quoted
+from notbugs.formats import points, quoted
+from notbugs.seeds import derive
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+RESAMPLES = 1000
+"""Of a bootstrap."""
 
 
 class Proportion(BaseModel):
@@ -42,6 +46,10 @@ class Difference(BaseModel):
     low: float = Field(ge=-1, le=1)
     high: float = Field(ge=-1, le=1)
 
+    def __str__(self) -> str:
+        """In percentage points: `63.6 (57.5 to 68.8)`."""
+        return points(self.value, self.low, self.high)
+
     @classmethod
     def of(cls, first: Proportion, second: Proportion) -> Difference:
         """`first` less `second`, by the score method (Newcombe 1998, method 10).
@@ -53,6 +61,36 @@ class Difference(BaseModel):
         below = math.hypot(first.value - first.low, second.high - second.value)
         above = math.hypot(first.high - first.value, second.value - second.low)
         return cls(value=value, low=value - below, high=value + above)
+
+
+class Mean(BaseModel):
+    """A mean over images with its 95 % bootstrap interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float
+    high: float
+    n: int = Field(ge=1)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+    @classmethod
+    def of(cls, values: Tensor, seed: int = 0) -> Mean:
+        """Of a tensor of shape (n,), with the percentile interval of `RESAMPLES` bootstrap samples."""
+        if values.numel() < 2 or bool((values == values[0]).all()):  # nothing to draw from
+            mean = float(values.double().mean())
+            return cls(value=mean, low=mean, high=mean, n=len(values))
+        found = scipy.stats.bootstrap(
+            (values.double().cpu().numpy(),),
+            np.mean,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            batch=100,
+            rng=np.random.default_rng(derive(seed, "bootstrap")),
+        ).confidence_interval
+        return cls(value=float(values.double().mean()), low=float(found.low), high=float(found.high), n=len(values))
 
 
 class Spread(BaseModel):

@@ -14,20 +14,24 @@ from typing import Any
 from torch import nn
 
 from notbugs.errors import InputError, check_choice, check_count, must
-from notbugs.models import zoo
+from notbugs.models import resnets, zoo
 from notbugs.models.cnn import cnn
 from notbugs.models.densenet import densenet121
-from notbugs.models.resnets import resnet9, resnet18, resnet34, resnet50, wrn28_10
 from notbugs.models.sizes import Size, height_and_width
 from notbugs.models.vgg import vgg16_bn
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
-    "resnet9": resnet9,
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-    "wrn28-10": wrn28_10,
+    "resnet9": resnets.resnet9,
+    "resnet18": resnets.resnet18,
+    "resnet34": resnets.resnet34,
+    "resnet50": resnets.resnet50,
+    "resnet20": resnets.resnet20,
+    "resnet32": resnets.resnet32,
+    "resnet44": resnets.resnet44,
+    "resnet56": resnets.resnet56,
+    "resnet110": resnets.resnet110,
+    "wrn28-10": resnets.wrn28_10,
     "vgg16-bn": vgg16_bn,
     "densenet121": densenet121,
 }
@@ -82,7 +86,7 @@ def _own(name: str, module: str, attribute: str, images: dict[str, Any], options
             taken = inspect.signature(make).parameters
             everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
             network = make(**{key: value for key, value in images.items() if everything or key in taken}, **options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"The architecture {name!r} could not be made: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise must("architecture", "make a torch.nn.Module", f"{name} -> {type(network).__name__}")
@@ -94,15 +98,23 @@ def _imported(name: str, module: str, attribute: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
             f"The architecture {name!r} could not be imported ({reason}). It is MODULE:FUNCTION, with the module in "
             "the folder in which you give the command, or installed; or timm:NAME or torchvision:NAME."
         ) from error
-    if not callable(found) or isinstance(found, nn.Module):
-        raise must("architecture", "name a function or class that makes a network", f"{name} -> {found!r:.80}")
+    of = found.__self__ if inspect.ismethod(found) else found
+    if not (inspect.isfunction(found) or (inspect.isclass(of) and issubclass(of, nn.Module))):
+        rule = "name a function in Python, or a class of torch.nn.Module, that makes a network"
+        raise must("architecture", rule, f"{name} -> {found!r:.80}")
     return found
+
+
+def is_own_code(architecture: str) -> bool:
+    """Whether an architecture, by name or as name and options, is a user's own, so that to build it runs their code."""
+    source, separator, _ = architecture.split(" ")[0].partition(":")
+    return bool(separator) and source not in LIBRARIES
 
 
 @contextmanager

@@ -34,16 +34,7 @@ def write_report(folder: Path) -> Path:
     InputError
         If a library of the page is missing, or a file of the study is missing or malformed.
     """
-    require_extra()
-    from notbugs.files import write_text
-    from notbugs.report.page import render
-    from notbugs.report.reading import read_gallery, read_results
-
-    results = read_results(folder / "results.json")
-    page = render(results, read_gallery(folder / "gallery.safetensors"))
-    path = folder / "report.html"
-    write_text(path, page)
-    return path
+    return _written(folder, "report")
 
 
 def write_figures(folder: Path, out: Path | None = None) -> Path:
@@ -66,7 +57,8 @@ def write_figures(folder: Path, out: Path | None = None) -> Path:
     """
     require_extra()
     from notbugs.report.figures import write_all
-    from notbugs.report.reading import read_gallery, read_results
+    from notbugs.report.reading import read_gallery
+    from notbugs.study.reading import read_results
 
     out = out or folder / "figures"
     if out.exists() and not out.is_dir():
@@ -83,14 +75,7 @@ def write_transfer(folder: Path) -> Path:
     InputError
         If a library of the page is missing, or `transfer.json` is missing or malformed.
     """
-    require_extra()
-    from notbugs.files import write_text
-    from notbugs.report.page import render_transfer
-    from notbugs.report.reading import read_transfer
-
-    path = folder / "transfer.html"
-    write_text(path, render_transfer(read_transfer(folder / "transfer.json")))
-    return path
+    return _written(folder, "transfer")
 
 
 def write_comparison(folder: Path) -> Path:
@@ -101,14 +86,7 @@ def write_comparison(folder: Path) -> Path:
     InputError
         If a library of the page is missing, or `compare.json` is missing or malformed.
     """
-    require_extra()
-    from notbugs.files import write_text
-    from notbugs.report.compare import render_comparison
-    from notbugs.report.reading import read_comparison
-
-    path = folder / "compare.html"
-    write_text(path, render_comparison(read_comparison(folder / "compare.json")))
-    return path
+    return _written(folder, "compare")
 
 
 def write_tune(folder: Path) -> Path:
@@ -119,14 +97,7 @@ def write_tune(folder: Path) -> Path:
     InputError
         If a library of the page is missing, or `tune.json` is missing or malformed.
     """
-    require_extra()
-    from notbugs.files import write_text
-    from notbugs.report.page import render_tune
-    from notbugs.report.reading import read_tuned
-
-    path = folder / "tune.html"
-    write_text(path, render_tune(read_tuned(folder / "tune.json")))
-    return path
+    return _written(folder, "tune")
 
 
 def write_audit_page(folder: Path) -> Path:
@@ -140,12 +111,14 @@ def write_audit_page(folder: Path) -> Path:
     InputError
         If a library of the page is missing, or a file of the audit is missing or malformed.
     """
+    return _written(folder, "audit")
+
+
+def _written(folder: Path, name: str) -> Path:
     require_extra()
     from notbugs.files import write_text
-    from notbugs.report.audit import read_pictures, render_audit
-    from notbugs.report.reading import read_audit
+    from notbugs.report.pages import PAGES
 
-    page = render_audit(read_audit(folder / "audit.json"), read_pictures(folder / "pictures.safetensors"))
-    path = folder / "audit.html"
-    write_text(path, page)
+    path = folder / f"{name}.html"
+    write_text(path, PAGES[name](folder))
     return path

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
 from notbugs.formats import duration
+from notbugs.measure.accuracy import Accuracy
+from notbugs.measure.audited import Audit, GroupName
 from notbugs.measure.drivers import Driver
-from notbugs.report import audit_charts
+from notbugs.report.charts import Style, curves
 from notbugs.report.page import environment, flat
 from notbugs.report.pictures import SIDE, png
 from notbugs.report.reading import Arrays
@@ -23,6 +23,14 @@ from notbugs.study.auditing import AuditFile
 
 LISTED = 200
 """Features in the table of the page, at most; half the most robust, half the least."""
+
+
+MODEL: Style = ("the model", "#3a3a38", "circle", [])
+GROUPS: dict[GroupName, Style] = {
+    "all": ("all features", "#8a8984", "cross", [4, 3]),
+    "robust": ("robust alone", "#0072b2", "square", []),
+    "nonrobust": ("non-robust alone", "#d55e00", "diamond", []),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
         audit=audit,
         classes=found.data["classes"],
         radii=[item.attack.eps for item in audit.model if item.attack],
-        curve=audit_charts.against_radius(audit),
+        curve=against_radius(audit),
         spectrum=spectrum(audit.spectrum, audit.threat_name, classes=found.data["classes"]),
         drivers=[
             (kind, chosen)
@@ -66,20 +74,24 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
     )  # fmt: skip
 
 
-def read_pictures(path: Path) -> Arrays | None:
-    """The pictures of an audit; None where there are none.
+def against_radius(audit: Audit) -> Markup:
+    """Accuracy against radius: the model as it is, and heads refitted on each group of features."""
+    series = [(MODEL, _points(audit.model))]
+    series += [(GROUPS[group.name], _points(group.accuracies)) for group in audit.groups]
+    radii = [found.attack.eps for found in audit.model if found.attack]
+    return curves(series, audit.norm, radii, "Lines of accuracy against radius.")
 
-    Raises
-    ------
-    InputError
-        If the file is damaged.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and audit again.") from error
+
+def _points(found: list[Accuracy]) -> list[dict[str, float]]:
+    return [
+        {
+            "radius": item.attack.eps if item.attack else 0.0,
+            "accuracy": 100 * item.share.value,
+            "low": 100 * item.share.low,
+            "high": 100 * item.share.high,
+        }
+        for item in found
+    ]
 
 
 def _rows(found: AuditFile, pictures: Arrays) -> list[Row]:

@@ -7,22 +7,33 @@ once, here; the answer at the top of the page and the finding below it are two t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from notbugs.formats import NORMS, between, percent
-from notbugs.measure import Difference
+from notbugs.formats import NORMS, between, number, percent
+from notbugs.measure import Difference, PerturbationSize, Resemblance
+from notbugs.measure.resemblance import By
 from notbugs.report.lineup import Lineup, Member
 from notbugs.report.wording import quoted
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
 from notbugs.study.sets import BY_NAME, RELABELLED
 
+RESEMBLE = {"D_R": "target", "D_NR": "start"}
+"""Whom images of matched sets look like in the paper's Figure 2a."""
+BY: dict[By, str] = {
+    "pixels": "in pixels",
+    "ssim": "in structural similarity",
+    "robust features": "in the features of a robust classifier that had no hand in them",
+}
+
 Order = Literal["higher", "lower", "unclear"]
-Verdict = Literal["agrees", "partly", "open", "disagrees"]
+Verdict = Literal["agrees", "visibly", "partly", "open", "disagrees"]
 
 ENDINGS: dict[Verdict, str] = {
     "agrees": "agrees with the paper",
+    "visibly": "agrees with the paper, but its perturbations are not small",
     "partly": "agrees with the paper only in part: a control without adversarial features teaches most of it",
     "open": "neither confirms nor contradicts the paper",
     "disagrees": "disagrees with the paper",
@@ -83,7 +94,9 @@ def against(chance: float, measured: Row | Proportion) -> Order:
 
 
 def claims(lineup: Lineup, results: Results, classes: int) -> list[Claim]:
-    """The three claims, in the paper's order; none where the run measured nothing that they speak of.
+    """The paper's claims, in its order; none where the run measured nothing that the first three speak of.
+
+    The fourth, what D_R and D_NR look like, comes first where it does not agree: it qualifies the others.
 
     Parameters
     ----------
@@ -102,7 +115,11 @@ def claims(lineup: Lineup, results: Results, classes: int) -> list[Claim]:
     )
     if not any(claim for claim, _, _ in found):
         return []
-    return [claim or Claim(about, f"This run did not measure {what}, which", "open") for claim, about, what in found]
+    three = [claim or Claim(about, f"This run did not measure {what}, which", "open") for claim, about, what in found]
+    looks = resembling(results.sets)
+    if looks is None:
+        return three
+    return [*three, looks] if looks.verdict == "agrees" else [looks, *three]
 
 
 def robust_features(lineup: Lineup) -> Claim | None:
@@ -162,6 +179,9 @@ def relabelled_images(lineup: Lineup, results: Results, chance: float) -> Claim 
     clean = {name: member.clean for name in RELABELLED if (member := lineup.get(name)) and member.clean}
     if not clean:
         return None
+    sizes: dict[str, PerturbationSize] = {
+        made.name: made.perturbation for made in results.sets if made.name in clean and made.perturbation
+    }
     controls = {name: row for name, row in _controls(results.instruments).items() if name in clean and row.beyond}
     orders = {name: against(chance, row) for name, row in clean.items()}
     strict = {name: order for name, order in orders.items() if not BY_NAME[name].keeps_labels}
@@ -175,6 +195,7 @@ def relabelled_images(lineup: Lineup, results: Results, chance: float) -> Claim 
     notes = [
         _kept_note(name, results.sets, chance) for name in clean if BY_NAME[name].keeps_labels and name not in controls
     ]
+    notes += size_notes(sizes)
     if "lower" in strict.values():
         notes.append(
             "A result below chance means that the classifier learned more from what the image showed before it was "
@@ -183,10 +204,48 @@ def relabelled_images(lineup: Lineup, results: Results, chance: float) -> Claim 
     return Claim(
         "Relabelled images",
         f"On untouched images, {short}; this",
-        worst(verdicts) if verdicts else "open",
+        _as_small(worst(verdicts) if verdicts else "open", sizes),
         f"Clean accuracy after training on relabelled images: {'; '.join(parts)}.",
         " ".join(notes),
     )
+
+
+def resembling(sets: Sequence[SetProperties]) -> Claim | None:
+    """Whether images of D_R look like their targets, and those of D_NR like their starts (the paper's Figure 2a)."""
+    found = {s.name: s.resemblance for s in sets if s.name in RESEMBLE and s.resemblance}
+    if not found:
+        return None
+    whom = {name: alike.verdict for name, alike in found.items()}
+    verdicts: list[Verdict] = [
+        "open" if whom[name] == "unclear" else "agrees" if whom[name] == RESEMBLE[name] else "disagrees"
+        for name in found
+    ]
+    said = {"target": "resemble their targets", "start": "resemble their starts"}
+    unclear = "resemble their starts by some measures and their targets by others"
+    parts = [
+        f"images of {name} {said.get(whom[name], unclear)}: nearer to the target are {_nearer(alike)}"
+        for name, alike in found.items()
+    ]
+    count = max(alike.n for alike in found.values())
+    text = "; ".join(parts)
+    return Claim(
+        "What they look like",
+        f"{text[0].upper()}{text[1:]}; this",
+        worst(verdicts),
+        f"{text[0].upper()}{text[1:]}.",
+        f"Of at most {count} images of each whose start has another class. The paper's Figure 2a shows images of D_R "
+        "that look like their targets, and images of D_NR that look like their starts; it has no measure of that.",
+    )
+
+
+def size_notes(sizes: Mapping[str, PerturbationSize]) -> list[str]:
+    """A sentence for each relabelled set on how large its perturbations are."""
+    return [
+        f"{name}: the median perturbation is {number(size.to_nearest.median)} times as long as the way to the nearest "
+        f"training image of the new class, and changes {percent(size.noticed.median)}\u00a0% of the pixels noticeably; "
+        f"it is {_size(size)}."
+        for name, size in sizes.items()
+    ]
 
 
 def paired(lineup: Lineup, ours: Member | None, other: Member | None) -> dict[float, tuple[Row, Row]]:
@@ -280,3 +339,22 @@ def _beyond(control: ControlRow) -> str:
 
 def _overlap(order: Order) -> str:
     return ", intervals that overlap" if order == "unclear" else ""
+
+
+def _nearer(alike: Resemblance) -> str:
+    """Of a set's images those nearer to their target, by each measure."""
+    return ", ".join(f"{quoted(found.nearer_target)} {BY[found.by]}" for found in alike.measures)
+
+
+def _size(size: PerturbationSize) -> str:
+    if size.is_large and size.is_visible:
+        return "large and visible, so the label may fit what the image now shows"
+    if size.is_large:
+        return "large, so the label may fit what the image now shows"
+    return "short, but visible" if size.is_visible else "small"
+
+
+def _as_small(verdict: Verdict, sizes: Mapping[str, PerturbationSize]) -> Verdict:
+    """An agreement holds only for small perturbations, as the paper's are."""
+    not_small = any(size.is_large or size.is_visible for size in sizes.values())
+    return "visibly" if verdict == "agrees" and not_small else verdict

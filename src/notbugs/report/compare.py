@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from notbugs.content import Cell, Figure, Section, Table
 from notbugs.formats import percent, signed
 from notbugs.measure import PairedTest, SeedDifference
 from notbugs.report.compare_charts import dots
@@ -22,7 +23,6 @@ from notbugs.report.compare_findings import (
     unders,
 )
 from notbugs.report.page import environment, shown
-from notbugs.report.sections import Cell, Figure, Section, Table
 from notbugs.report.wording import date
 from notbugs.study.compared import Comparison, Contrast, Of, PairRow, SeedGroup, Setting, StudyPair
 

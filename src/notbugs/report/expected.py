@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from notbugs.content import Section, Table
 from notbugs.formats import duration, percent
-from notbugs.report.sections import Section, Table
 from notbugs.study.results import AgainstExpected, Results
 
 VERDICTS = {"inside": "inside", "overlaps": "interval overlaps", "outside": "outside"}

@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import vl_convert
 from markupsafe import Markup
 
+from notbugs.content import INTERVAL, PrintedFigure
 from notbugs.files import write_atomically, write_text
-from notbugs.formats import NORMS, number
+from notbugs.formats import NORMS
 from notbugs.report import charts, paper
-from notbugs.report.leakage import histograms_caption, independent, means_caption
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.page import class_names
 from notbugs.report.printed_grid import printed_grid
 from notbugs.report.reading import Arrays
-from notbugs.report.shares_charts import GROUPS, histograms, means
-from notbugs.report.spectrum import spectrum
-from notbugs.report.tables import INTERVAL, attacks_said, measured_on, seed_of, tables
-from notbugs.report.transfer import FIGURES, says, scatter
+from notbugs.report.tables import attacks_said, measured_on, seed_of, tables
 from notbugs.report.typeset import comma_separated, latex, markdown, md, tex
-from notbugs.study.instruments.shares import SharesFound
-from notbugs.study.instruments.transfer import TransferFound
-from notbugs.study.instruments.usefulness import UsefulnessMeasured
+from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Results
 
 WIDTHS = {"full": 528.0, "half": 258.0}
@@ -42,16 +36,6 @@ _BOX = re.compile(r'(<svg[^>]*? viewBox=)"[^"]*"')
 _SIZE = re.compile(r'(<svg[^>]*? width=)"([\d.]+)"([^>]*? height=)"([\d.]+)"')
 Draw = Callable[..., Markup | None]
 """From the `width` and the `height` of the plot, which axes and legends come on top of, to an SVG."""
-
-
-@dataclass(frozen=True)
-class PrintedFigure:
-    """A figure: the name of its files, what it shows, and how to draw it at each of `WIDTHS` that it is for."""
-
-    name: str
-    caption: str
-    draw: Draw
-    widths: tuple[str, ...] = ("full", "half")
 
 
 def write_all(results: Results, gallery: Arrays | None, out: Path) -> None:
@@ -83,12 +67,9 @@ def figures(results: Results, gallery: Arrays | None) -> Iterator[PrintedFigure]
         classes = class_names(results.study.data.get("classes"))
         draw: Draw = lambda width, height: printed_grid(gallery, classes, width)  # noqa: E731  as high as it must be
         yield PrintedFigure("images", _grid_caption(results), draw, ("full",))
-    if results.instruments.usefulness:
-        yield from _usefulness(results.instruments.usefulness)
-    if results.instruments.shares:
-        yield from _shares(results.instruments.shares)
-    if results.instruments.transfer:
-        yield from _transfer(results.instruments.transfer, results)
+    for instrument in INSTRUMENTS:
+        if (found := getattr(results.instruments, instrument.name)) is not None:
+            yield from instrument.figures(found, seed_of(results))
 
 
 def _accuracies(results: Results) -> Iterator[PrintedFigure]:
@@ -98,42 +79,6 @@ def _accuracies(results: Results) -> Iterator[PrintedFigure]:
     for experiment, sets in ((1, "D, D_R and D_NR"), (2, "relabelled sets, and on D")):
         draw = partial(charts.against_radius, lineup, experiment, look="print")
         yield PrintedFigure(f"against-radius-{experiment}", _curves_caption(results, lineup, sets), draw)
-
-
-def _usefulness(found: UsefulnessMeasured) -> Iterator[PrintedFigure]:
-    for name, of in found.classifiers.items():
-        ball = f"{NORMS[of.norm]} {of.eps:g}"
-        how = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
-        caption = (
-            f"Robust usefulness against usefulness of every feature of the {name} classifier, each for its best class; "
-            f"robust usefulness by {how} at {ball} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
-            f"{found.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
-        )
-        yield PrintedFigure(f"usefulness-{name}", caption, partial(spectrum, of.spectrum, ball, look="print"))
-
-
-def _shares(found: SharesFound) -> Iterator[PrintedFigure]:
-    rows = list(independent(found).values())
-    seen = f"Features sorted at {NORMS[found.norm]} radius {found.eps:g} in pixel units; seed {found.seed}."
-    for group in GROUPS:
-        several = lambda width, height, group=group: means(rows, group=group, width=width, look="print")  # noqa: E731
-        yield PrintedFigure(f"shares-{group}", f"{means_caption(group)} {seen}", several)
-        panels = lambda width, height, group=group: histograms(  # noqa: E731
-            rows, group=group, columns=3, width=width / 3, look="print"
-        )
-        yield PrintedFigure(f"shares-{group}-images", f"{histograms_caption(group)} {seen}", panels, ("full",))
-
-
-def _transfer(found: TransferFound, results: Results) -> Iterator[PrintedFigure]:
-    attack, n = found.matrix.attack, found.matrix.pairs[0].accuracy.n
-    for kind, (figure, _) in FIGURES.items():
-        caption = (
-            f"{kind.capitalize()} transfer of the adversarial examples of the classifier {found.source} against what "
-            f"architectures learn from its D_det: PGD with {attack.steps} steps, {NORMS[attack.norm]} radius "
-            f"{attack.eps:g} in pixel units, n = {number(n)} test images; {INTERVAL}; seed {seed_of(results)}. "
-            f"{says(getattr(found, kind))} Diamonds: {figure} of the paper ({paper.SETTING})."
-        )
-        yield PrintedFigure(f"transfer-{kind}", caption, partial(scatter, found, kind, look="print"))
 
 
 def fitted(figure: PrintedFigure, width: str) -> Markup | None:

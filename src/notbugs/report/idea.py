@@ -54,7 +54,7 @@ class Relabelled:
     difference: str
     gain: float
     moved: str
-    human: str
+    before: str
     label: str
     real: str | None
     clean: Row
@@ -107,10 +107,10 @@ def _relabelled(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Relab
 
 
 def _pushed(arrays: Arrays, name: str, clean: Row, classes: Sequence[str]) -> Relabelled:
-    human, label = arrays[f"{name}.start_labels"], arrays[f"{name}.labels"]
-    named = [[_short(classes, number) for number in numbers] for numbers in (human, label)]
+    before, label = arrays[f"{name}.start_labels"], arrays[f"{name}.labels"]
+    named = [[_short(classes, number) for number in numbers] for numbers in (before, label)]
     liked = [pair == LIKED for pair in zip(*named, strict=True)]
-    index = int(np.argmax(4 * (human != label) + 2 * _success(arrays, name) + np.array(liked)))
+    index = int(np.argmax(4 * (before != label) + 2 * _success(arrays, name) + np.array(liked)))
     start, image = (arrays[key][index : index + 1].astype(np.float64) for key in (f"{name}.start", name))
     shown, gains = differences((image - start)[:, None])
     real = np.flatnonzero(arrays["D.labels"] == label[index])
@@ -120,7 +120,7 @@ def _pushed(arrays: Arrays, name: str, clean: Row, classes: Sequence[str]) -> Re
         difference=png(shown[0, 0]),
         gain=gains[0],
         moved=png(image[0]),
-        human=named[0][index],
+        before=named[0][index],
         label=named[1][index],
         real=png(arrays["D"][real[0]]) if len(real) else None,
         clean=clean,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from notbugs.formats import duration
+from notbugs.measure.resemblance import By
 from notbugs.study.results import Proportion, SetProperties, Spread
 from notbugs.study.sets import TARGETS
 
@@ -72,5 +73,48 @@ _MEASURES: list[tuple[str, str, Callable[[SetProperties], Value]]] = [
         "and then the set is D.",
         lambda s: s.distance_to_target,
     ),
+    (
+        "Nearer to the target: pixels",
+        "Images nearer to their target than to their start, of those whose start has another class; of relabelled sets "
+        "the target is the training image of the new class nearest to the start. By l2 distance.",
+        lambda s: _nearer(s, "pixels"),
+    ),
+    (
+        "Nearer to the target: structure",
+        "The same by structural similarity (SSIM), in which no classifier has a hand.",
+        lambda s: _nearer(s, "ssim"),
+    ),
+    (
+        "Nearer to the target: robust features",
+        "The same by the features of a robust classifier that the set was not built with.",
+        lambda s: _nearer(s, "robust features"),
+    ),
+    (
+        "Judged to be its label",
+        "Images of those that this robust classifier gives the label they train with.",
+        lambda s: s.resemblance.judged_target if s.resemblance else None,
+    ),
+    (
+        "Judged to be its start's",
+        "Images of those that it gives the class of their start.",
+        lambda s: s.resemblance.judged_start if s.resemblance else None,
+    ),
+    (
+        "Perturbation beside the classes",
+        "Its l2 norm over the distance from the start to the nearest training image of the new class. Below 0.5, an "
+        "image stays nearer to its start than to every training image of that class.",
+        lambda s: s.perturbation.to_nearest if s.perturbation else None,
+    ),
+    (
+        "Pixels that change noticeably",
+        "Share of the pixels whose grey level changes by more than is just noticed on their background (Chou and Li, "
+        "1995: 3 of 255 levels on middle grey, 20 on black).",
+        lambda s: s.perturbation.noticed if s.perturbation else None,
+    ),
     ("Time to build", "", lambda s: duration(s.seconds)),
 ]
+
+
+def _nearer(made: SetProperties, by: By) -> Proportion | None:
+    found = made.resemblance.by(by) if made.resemblance else None
+    return found.nearer_target if found else None

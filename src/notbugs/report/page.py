@@ -9,28 +9,24 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notbugs import formats
 from notbugs._version import __version__
+from notbugs.content import Section, Share
 from notbugs.files import csp_hash
 from notbugs.report import charts, paper, symbols
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import claims
 from notbugs.report.expected import expected_section
 from notbugs.report.idea import idea
-from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
 from notbugs.report.play import play
 from notbugs.report.reading import Arrays
 from notbugs.report.scripts import script
-from notbugs.report.sections import Section, Share
-from notbugs.report.transfer import transfer_section
-from notbugs.report.tune import tune_section
+from notbugs.report.tables import instrument_sections
 from notbugs.report.wording import class_names, date
-from notbugs.study.instruments.transfer import TransferFound
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Spread
 from notbugs.study.sets import RELABELLED, SETS, aimed_at
-from notbugs.study.tuning import Tuned
 
 BIBTEX = f"""\
 @software{{notbugs,
@@ -57,7 +53,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
         measures=measures(results.sets),
-        instruments=instruments(results.instruments, classes),
+        instruments=instrument_sections(results),
         expected=expected_section(results),
         settings=_tables(results),
         paper=paper,
@@ -67,17 +63,8 @@ def render(results: Results, gallery: Arrays | None) -> str:
     )  # fmt: skip
 
 
-def render_transfer(found: TransferFound) -> str:
-    """The page of `notbugs transfer` as HTML."""
-    return _section_page(transfer_section(found), "notbugs transfer")
-
-
-def render_tune(found: Tuned) -> str:
-    """The page of `notbugs tune` as HTML."""
-    return _section_page(tune_section(found), "notbugs tune")
-
-
-def _section_page(section: Section, command: str) -> str:
+def render_section(section: Section, command: str) -> str:
+    """A page of one section, of `command`, as HTML."""
     return environment().get_template("section.html.j2").render(section=section, command=command)
 
 
@@ -142,6 +129,7 @@ def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
         ("Architecture", flat(study.architecture)),
         ("Machine and time", machine),
         ("Versions", dict(study.versions)),
+        *((f"Continued {more.at} with", flat(more.model_dump(exclude={"at"}))) for more in study.continued),
         ("Stages", {stage.name: formats.duration(stage.seconds) for stage in study.stages}),
         ("Checkpoints (SHA-256)", dict(study.classifiers)),
     ]

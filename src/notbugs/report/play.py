@@ -33,12 +33,15 @@ class Play:
         Names.
     has_success : bool
         Whether it is known of every set which searches reached their goal.
+    has_sizes : bool
+        Whether it is known of a set how large its perturbations are, or whom its images are like.
     """
 
     sets: list[str]
     classes: list[str]
     count: int
     has_success: bool
+    has_sizes: bool
     side: int
     data: dict[str, Any]
 
@@ -101,6 +104,7 @@ def _set(arrays: Arrays, name: str, count: int) -> dict[str, Any]:
     columns = [start[:, None], start[:, None] + moved, shown]
     columns += [some["target"][:count, None].astype(np.float64)] if "target" in some else []
     known = {key: some[key][:count].tolist() for key in ("labels", "start_labels", "success", "scores") if key in some}
+    known |= {key: _numbers(some[key][:count]) for key in ("size", "alike") if key in some}
     return {
         "name": name,
         "matched": "target" in some,
@@ -112,6 +116,11 @@ def _set(arrays: Arrays, name: str, count: int) -> dict[str, Any]:
         "linf": np.abs(image - start).reshape(count, -1).max(1).tolist(),
         **known,
     }
+
+
+def _numbers(values: NDArray[Any]) -> list[list[float | None]]:
+    """As JSON, which has no numbers that are not finite."""
+    return [[float(value) if np.isfinite(value) else None for value in row] for row in values]
 
 
 def _play(arrays: Arrays, classes: Sequence[str], made: list[dict[str, Any]]) -> Play:
@@ -127,6 +136,7 @@ def _play(arrays: Arrays, classes: Sequence[str], made: list[dict[str, Any]]) ->
         classes=known,
         count=count,
         has_success=all("success" in item for item in made),
+        has_sizes=any({"size", "alike"} & set(item) for item in made),
         side=side,
         data=data | pictures,
     )

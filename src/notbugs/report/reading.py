@@ -10,58 +10,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from notbugs.errors import InputError
-from notbugs.study.auditing import AuditFile
-from notbugs.study.comparing import Comparison
-from notbugs.study.instruments.transfer import TransferFound
-from notbugs.study.reading import read_json
-from notbugs.study.reading import read_results as read_results
-from notbugs.study.tuning import Tuned
+from notbugs.files import check_tensors, warn_unchecked
 
 Arrays = dict[str, NDArray[np.generic]]
-
-
-def read_audit(path: Path) -> AuditFile:
-    """Read `audit.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not one of this version of notbugs.
-    """
-    return read_json(path, AuditFile, "an audit", "audit")
-
-
-def read_transfer(path: Path) -> TransferFound:
-    """Read `transfer.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not one of this version of notbugs.
-    """
-    return read_json(path, TransferFound, "a transfer", "transfer")
-
-
-def read_comparison(path: Path) -> Comparison:
-    """Read `compare.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not one of this version of notbugs.
-    """
-    return read_json(path, Comparison, "a comparison", "comparison")
-
-
-def read_tuned(path: Path) -> Tuned:
-    """Read `tune.json`.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not one of this version of notbugs.
-    """
-    return read_json(path, Tuned, "a tuning", "tuning")
 
 
 def read_gallery(path: Path) -> Arrays | None:
@@ -79,6 +30,8 @@ def read_gallery(path: Path) -> Arrays | None:
     if not path.is_file():
         return None
     try:
+        if not check_tensors(path):
+            warn_unchecked(path)
         arrays = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise _unreadable(path, str(error)) from error
@@ -92,6 +45,23 @@ def read_gallery(path: Path) -> Arrays | None:
         if array.shape != expected:
             raise _unreadable(path, f"{name} has shape {array.shape}, not {expected}")
     return arrays
+
+
+def read_pictures(path: Path) -> Arrays | None:
+    """The pictures of an audit; None where there are none.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        check_tensors(path)
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and audit again.") from error
 
 
 def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
@@ -109,4 +79,7 @@ def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
 
 
 def _unreadable(path: Path, why: str) -> InputError:
-    return InputError(f"{path} is not a gallery that notbugs can show: {why}. Delete it and run the study again.")
+    return InputError(
+        f"{path} is not a gallery that notbugs can show: {why.rstrip('.')}. "
+        "Give the study's command again: it makes the gallery anew."
+    )

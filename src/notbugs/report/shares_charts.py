@@ -11,9 +11,8 @@ from markupsafe import Markup
 from notbugs.formats import percent
 from notbugs.measure.shares import BINS, Carried, GroupCarried
 from notbugs.report.charts import INK, MUTED, Look, to_svg
-from notbugs.study.instruments.shares import SharesRow
+from notbugs.study.instruments.shares import GROUPS, SharesRow
 
-GROUPS = {"robust": "robust", "nonrobust": "non-robust"}
 CLASSES = {"new": ("new class", "#0072b2", "circle"), "original": ("original class", "#d55e00", "diamond")}
 SOURCES = {"start": "images they started from", "built": "images of the set", "target": "images of the new class"}
 STYLES = (([2, 3], "#d55e00"), ([1, 0], INK), ([7, 3], "#0072b2"))

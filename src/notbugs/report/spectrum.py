@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import altair as alt
 from markupsafe import Markup
 
+from notbugs.formats import class_name
 from notbugs.measure.spectrum import Kind, SpectrumRow
 from notbugs.report.charts import MUTED, Look, to_svg
-from notbugs.report.wording import class_name
 
 KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
     "robust": ("robustly useful", "#0072b2", "square"),

@@ -7,19 +7,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from notbugs.content import INTERVAL, Cell, Section, Share, Table
 from notbugs.formats import NORMS, number, percent
 from notbugs.measure import AttackUsed
 from notbugs.report import paper
-from notbugs.report.instruments import instruments
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.measures import Value, measures
-from notbugs.report.sections import Cell, Share, Table
 from notbugs.report.typeset import fields
 from notbugs.report.wording import class_names
+from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
 from notbugs.study.sets import RELABELLED, aimed_at
 
-INTERVAL = "95\u00a0% Wilson intervals over images"
 PIXELS = "pixel units, pixels in [0, 1]"
 SHARES = (
     "kept_label", "success_source", "success_source_changed", "success_independent", "success_8bit",
@@ -50,11 +49,18 @@ def tables(results: Results) -> Iterator[NamedTable]:
         yield NamedTable("sets", _sets(results), rows)
     if results.theory:
         yield _theory(results)
-    for section in instruments(results.instruments, class_names(results.study.data.get("classes"))):
+    for section in instrument_sections(results):
         shown = [table for table in section.tables if not table.folded]
         for count, table in enumerate(shown, 1):
             name = section.name if len(shown) == 1 else f"{section.name}-{count}"
             yield NamedTable(name, _said_all(table, results), fields(table), section.text)
+
+
+def instrument_sections(results: Results) -> list[Section]:
+    """A section for each instrument that the run has."""
+    classes = class_names(results.study.data.get("classes"))
+    found = ((instrument, getattr(results.instruments, instrument.name)) for instrument in INSTRUMENTS)
+    return [instrument.section(result, classes) for instrument, result in found if result is not None]
 
 
 def _said_all(table: Table, results: Results) -> Table:
@@ -212,7 +218,7 @@ def _tidy(results: Results, row: Row) -> dict[str, Any]:
 
 
 def _tidy_set(results: Results, made: SetProperties) -> Iterator[dict[str, Any]]:
-    """One row a share; four a distance: its mean, median, 95th percentile and maximum."""
+    """One row a share or a mean; four a distance: its mean, median, 95th percentile and maximum."""
     ball, schedule = made.settings.get("threat") or {}, made.settings.get("schedule") or {}
     named = {"study": results.study.name, "data": results.study.data["name"], "set": made.name}
     how = {
@@ -220,12 +226,26 @@ def _tidy_set(results: Results, made: SetProperties) -> Iterator[dict[str, Any]]
         "norm": ball.get("norm"), "radius": ball.get("eps"), "steps": schedule.get("steps"), "restarts": 1,
         "seed": made.settings.get("seed"),
     }  # fmt: skip
-    for name in SHARES:
-        share: Proportion | None = getattr(made, name)
+    for measure, statistic, numbers in _numbers_of(made):
+        yield named | {"measure": measure, "statistic": statistic} | numbers | how
+
+
+def _numbers_of(made: SetProperties) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Measure, statistic, and value with its interval and number of images."""
+    shares: dict[str, Proportion | None] = {name: getattr(made, name) for name in SHARES}
+    spreads: dict[str, tuple[Spread | None, int]] = {name: (getattr(made, name), made.n) for name in SPREADS}
+    if alike := made.resemblance:
+        shares |= {f"nearer to the target, {found.by}": found.nearer_target for found in alike.measures}
+        shares |= {"judged to be its label": alike.judged_target, "judged to be its start's": alike.judged_start}
+    if size := made.perturbation:
+        shares["perturbation below half of the way to the new class"] = size.below_half
+        spreads["perturbation over the way to the new class"] = size.to_nearest, size.n
+        spreads["share of pixels that change noticeably"] = size.noticed, size.n
+    for name, share in shares.items():
         if share:
-            yield named | {"measure": name, "statistic": "share"} | share.model_dump() | how
-    for name in SPREADS:
-        spread: Spread | None = getattr(made, name)
+            yield name, "share", share.model_dump()
+    for found in alike.measures if alike else ():
+        yield f"nearer to the target, {found.by}", "difference", found.difference.model_dump()
+    for name, (spread, n) in spreads.items():
         for statistic, value in spread.model_dump().items() if spread else ():
-            numbers = {"value": value, "low": None, "high": None, "n": made.n}
-            yield named | {"measure": name, "statistic": statistic} | numbers | how
+            yield name, statistic, {"value": value, "low": None, "high": None, "n": n}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import altair as alt
 from markupsafe import Markup
 
+from notbugs.content import Figure, Section, Table
 from notbugs.formats import percent
 from notbugs.report.charts import INK, SERIES, Style, legend, percent_axis, to_svg
-from notbugs.report.sections import Figure, Section, Table
 from notbugs.report.wording import quoted
 from notbugs.study.tuning import Point, Tuned
 

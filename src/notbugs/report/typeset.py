@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from notbugs.content import Cell, Share, Table
 from notbugs.formats import number, percent, quoted
 from notbugs.report import symbols
-from notbugs.report.sections import Cell, Share, Table
 from notbugs.study.sets import BY_NAME
 
 LETTER, BETWEEN, ROOM = 4.5, 8.0, 397.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from notbugs.study.results import Row
 
 def quoted(measured: Row | Interval) -> str:
     """A proportion in a sentence, with its 95 % interval: `90.0\u00a0% (86.5 to 92.7)`."""
-    return formats.quoted(measured.share if isinstance(measured, Row) else measured, "\u00a0%")
+    return formats.said(measured.share if isinstance(measured, Row) else measured)
 
 
 def class_names(classes: Any) -> list[str]:
@@ -21,11 +20,6 @@ def class_names(classes: Any) -> list[str]:
     if isinstance(classes, int):
         return [str(label) for label in range(classes)]
     return [str(name) for name in classes or []]
-
-
-def class_name(classes: Sequence[str], label: int) -> str:
-    """The name of a class; its number where it has none."""
-    return classes[label] if label < len(classes) else str(label)
 
 
 def date(created: str) -> str:

@@ -27,9 +27,9 @@ SHORT = 1 / 8
 """Steps of a short search, as a share of the long one's."""
 FIRST = 1 / 4
 """The same of the search on the log-odds."""
-LONG = 2
+LONG = 4
 """Classes that are searched for at length,"""
-NEAR = 0.25
+NEAR = 0.5
 """if the short search has left at most this share of the margin that the image has as it is."""
 CHECKED = 32
 """Images that were given up in a larger ball, of which it is checked whether a smaller one is searched better."""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.errors import InputError, must
-from notbugs.files import only_writer, sha256, write_json, write_text
+from notbugs.files import Damaged, only_writer, read_json, sha256, write_json
 from notbugs.formats import compact
 from notbugs.measure import Accuracy
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
 from notbugs.search import Attack
+from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import surroundings
+from notbugs.study.reading import write_model
 from notbugs.study.sections import Model, Source
 from notbugs.threat import Threat, threat
 
@@ -37,7 +38,7 @@ class AuditJob(Source, Model):
     attack: Attack = Field(Attack(), description="Whose robust accuracy counts.")
 
 
-class AuditFile(BaseModel):
+class AuditFile(WholeFile):
     """The whole of `audit.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -101,7 +102,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
             seconds={stage["name"]: stage["seconds"] for stage in folder.finished()},
             audit=found,
         )
-        write_text(out / "audit.json", written.model_dump_json(indent=2, by_alias=True) + "\n")
+        write_model(out / "audit.json", written)
     return written
 
 
@@ -160,7 +161,12 @@ def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[s
         about = about | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(file, {"wanted": wanted, "about": about})
         return about
-    found = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        found = read_json(file)
+    except Damaged as error:
+        raise Damaged(f"{error} Delete the folder {out}, or name another one with --out.") from error
+    if not isinstance(found.get("wanted"), dict) or not isinstance(found.get("about"), dict):
+        raise InputError(f"{file} is not what an audit leaves. Name another folder with --out.")
     changes = [name for name, value in wanted.items() if found["wanted"].get(name) != value]
     if changes:
         raise InputError(

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from notbugs import workers
+from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import write_text
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
@@ -25,7 +25,8 @@ from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.plan import ON_ORIGINALS, STAGES, ClassifierPlan
+from notbugs.study.plan import JUDGE, ON_ORIGINALS, ClassifierPlan, stage_names
+from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import Measured, Results, Row, SetProperties, Stage, StudyInfo, TheoryCheck
 from notbugs.study.sets import SETS, SetDeclaration
@@ -61,13 +62,13 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = _read_data(recipe, console)
-    folder = StudyFolder(out, console, stages=STAGES)
+    folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
     lab = Lab(recipe, data, folder, device)
     instruments.check(lab)
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
         results = _Study(lab).run(info)
         if workers.rank() == 0:
-            write_text(out / "results.json", results.model_dump_json(indent=2, by_alias=True) + "\n")
+            write_model(out / "results.json", results)
     for line in expected_lines(results.expected) if results.expected else ():
         console.say(line)
     return results
@@ -99,12 +100,12 @@ class _Study:
         folder = self.lab.folder
         architecture, theory = self.architecture(), self.theory()
         asked = self.recipe.instruments
-        measured = {name: work(self.lab) for name, work in instruments.INSTRUMENTS.items() if asked.wanted(name)}
+        measured = {each.name: each.run(self.lab) for each in instruments.INSTRUMENTS if asked.wanted(each.name)}
         study = StudyInfo(
             **info,
             name=self.recipe.name,
             recipe=self.recipe.settings(),
-            command=f"notbugs run {folder.path / 'recipe.toml'} --out NEW_FOLDER",
+            command=self.recipe.command(folder.path / "recipe.toml"),
             architecture=architecture,
             seeds=[self.recipe.seed],
             stages=[Stage(**stage) for stage in folder.finished()],
@@ -147,7 +148,18 @@ class _Study:
 
         return self.lab.build(plan.name, work)
 
+    def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
+        """A robust classifier that had no hand in the set, if there is one, and its name."""
+        if plan.source != "robust":
+            return self.lab.classifier("robust"), "robust"
+        if not self.recipe.judge:
+            return None, ""
+        title = "train a second robust classifier"
+        return self.lab.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
+
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
+        judge, judge_name = self.judge(plan)
+
         def work(progress: Progress) -> dict[str, Any]:
             found = measure_set(
                 built,
@@ -155,12 +167,17 @@ class _Study:
                 self.lab.classifier(plan.source),
                 self.lab.classifier("independent"),
                 self.recipe.constructed.augmentation,
+                judge=judge,
+                judge_name=judge_name,
                 seed=self.recipe.seed,
                 progress=progress,
             )
             built.record(found)
             return found
 
+        found = self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name))
+        if built.manifest.get("properties") != found:  # the manifest was lost or damaged since
+            built.record(found)
         request = built.manifest["request"]
         return SetProperties(
             name=plan.name,
@@ -173,7 +190,7 @@ class _Study:
                 key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
             },
             seconds=built.manifest["seconds"],
-            **self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)),
+            **found,
         )
 
     def architecture(self) -> dict[str, Any]:
@@ -247,4 +264,10 @@ def _read_data(recipe: Recipe, console: Console) -> Data:
     data = read_data(recipe, console)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
+    tested = data.test.labels.unique().tolist()
+    for label in recipe.pair:
+        if label not in tested:
+            others = f"Name others, as --pair {tested[0]} {tested[1]}, or take" if len(tested) > 1 else "Take"
+            remedy = f"{others} test images of this class."
+            raise must("pair", "name two classes that have test images", f"{data.classes[label]} without any", remedy)
     return data

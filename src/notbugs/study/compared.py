@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from notbugs.measure import AttackUsed, OverSeeds, PairedTest, Proportion, SeedDifference
+from notbugs.study.checked import WholeFile
 from notbugs.study.results import TrainSet
 from notbugs.threat import Norm
 
@@ -116,7 +117,7 @@ class StudyPair(_Model):
     untested: list[str] = Field(description="why some or all accuracies could not be tested in pairs")
 
 
-class Comparison(_Model):
+class Comparison(WholeFile):
     """The whole of `compare.json`."""
 
     schema_: Literal[1] = Field(default=1, alias="schema")

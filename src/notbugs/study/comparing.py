@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from notbugs.errors import InputError, must
-from notbugs.files import only_writer, write_text
+from notbugs.files import only_writer
 from notbugs.measure import Outcome, Proportion, holm, over_seeds, paired, welch
 from notbugs.study.compared import (
     ComparedStudy,
@@ -31,7 +31,7 @@ from notbugs.study.compared import (
 )
 from notbugs.study.folder import Console, check_writable
 from notbugs.study.outcomes import KeptOutcomes, read_outcomes
-from notbugs.study.reading import read_results
+from notbugs.study.reading import read_results, write_model
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Row
 
@@ -69,7 +69,7 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Comparison:
             progress(number, len(folders))
         found = _compared(studies, out)
     with only_writer(out):
-        write_text(out / "compare.json", found.model_dump_json(indent=2, by_alias=True) + "\n")
+        write_model(out / "compare.json", found)
     return found
 
 

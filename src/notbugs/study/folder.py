@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-
-import tomli_w
 
 from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.data import Data
 from notbugs.errors import InputError
-from notbugs.files import only_writer, read_tensors, sha256, write_json, write_tensors, write_text
+from notbugs.files import (
+    Damaged,
+    check_tensors,
+    only_writer,
+    read_tensors,
+    sha256,
+    write_json,
+)
+from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
-from notbugs.study.asked import Instruments
-from notbugs.study.recipe import Recipe, read_recipe
+from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
+from notbugs.study.stages import Step, Tell
+from notbugs.study.written import MACHINE, read_info, read_own_recipe, read_stage, refuse_other_recipe, write_recipe
 
 UNDER_WAY = "under-way.json"
 NOTE_SECONDS = 2.0
@@ -40,20 +44,6 @@ class Console(Protocol):
     def say(self, text: str, *items: str) -> None:
         """One line; where it must be broken, between its items."""
         ...
-
-
-Tell = Callable[[Any], Sequence[str]]
-"""From a stage's value to the line that a console says of it: its beginning, and items."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage to be done: its file's name, its title, what makes its JSON value, and what a console says of that."""
-
-    name: str
-    title: str
-    work: Callable[[Progress], Any]
-    tell: Tell | None = None
 
 
 class StudyFolder:
@@ -81,6 +71,9 @@ class StudyFolder:
         self.console = console
         self.count = stages
         self.number = 0
+        self.done: dict[str, float] = {}
+        self.info: dict[str, Any] = {}
+        self.now: dict[str, Any] = {}
 
     @contextmanager
     def claimed(self, recipe: Recipe, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -99,32 +92,43 @@ class StudyFolder:
                 if is_first:
                     held.enter_context(only_writer(self.path))
                     self._claim(recipe, info)
-            yield json.loads((self.path / "study.json").read_text(encoding="utf-8"))
+            self.info, self.now = read_info(self.path), {name: info[name] for name in MACHINE}
+            yield self.info
 
     def _claim(self, recipe: Recipe, info: dict[str, Any]) -> None:
-        recipe_file, info_file = self.path / "recipe.toml", self.path / "study.json"
-        if recipe_file.exists():
-            before = read_recipe(recipe_file)
-            _refuse_other_recipe(self.path, before, recipe)
+        if (self.path / "recipe.toml").exists():
+            before = read_own_recipe(self.path)
+            refuse_other_recipe(self.path, before, recipe)
             if before != recipe:
-                write_text(recipe_file, recipe.toml())
-        if info_file.exists():
-            found = json.loads(info_file.read_text(encoding="utf-8"))
-            if found["data"] != info["data"]:
-                raise InputError(
-                    f"{self.path} holds a study of other data: fingerprint {found['data']['fingerprint'][:12]} there, "
-                    f"{info['data']['fingerprint'][:12]} now. Name another folder with --out."
-                )
+                write_recipe(self.path, recipe)
+        elif (self.path / "study.json").exists():
+            raise InputError(f"{self.path} holds a study whose recipe.toml is gone. Name another folder with --out.")
+        try:
+            found = read_info(self.path)
+        except FileNotFoundError:
+            write_recipe(self.path, recipe)
+            created = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+            write_json(self.path / "study.json", info | created)
             return
-        write_text(recipe_file, recipe.toml())
-        write_json(info_file, info | {"created": datetime.now(UTC).isoformat(timespec="seconds")})
+        if found["data"] != info["data"]:
+            raise InputError(
+                f"{self.path} holds a study of other data: fingerprint {found['data']['fingerprint'][:12]} there, "
+                f"{info['data']['fingerprint'][:12]} now. Name another folder with --out."
+            )
 
-    def stage(self, name: str, title: str, work: Callable[[Progress], Any], tell: Tell | None = None) -> Any:
+    def stage(
+        self,
+        name: str,
+        title: str,
+        work: Callable[[Progress], Any],
+        tell: Tell | None = None,
+        leaves: Path | None = None,
+    ) -> Any:
         """The JSON value of a stage: from disk if it is finished, else from `work`, told, and kept on disk.
 
         Of several workers the first does it.
         """
-        return self.stages([Step(name, title, work, tell)])[0]
+        return self.stages([Step(name, title, work, tell, leaves)])[0]
 
     def stages(self, steps: Sequence[Step]) -> list[Any]:
         """The JSON values of stages that do not need each other; several workers do different ones at a time."""
@@ -143,9 +147,43 @@ class StudyFolder:
         return self._values([step])[0]
 
     def _missing(self, steps: Sequence[Step]) -> list[Step]:
-        found = [step for step in steps if not self._file(step.name).exists()]
+        found = [step for step in steps if not self._is_whole(step)]
         workers.barrier()  # no worker may finish a stage before all have looked
+        if found:
+            self._note_machine()
         return found
+
+    def _is_whole(self, step: Step) -> bool:
+        """Whether a stage is finished, and is as it was left."""
+        if not self._file(step.name).exists():
+            return False
+        try:
+            read_stage(self._file(step.name))
+            if step.leaves and step.leaves.exists():
+                check_tensors(step.leaves)
+        except Damaged as error:
+            self.console.say(f"{error} It is done again.")
+            return False
+        return True
+
+    def _note_machine(self) -> None:
+        """Say, and write down once, where work goes on with other versions or another machine than it began with."""
+        if not self.now:
+            return
+        known = [self.info, *self.info.get("continued", [])]
+        now, self.now = self.now, {}
+        begun = flat({name: self.info[name] for name in MACHINE})
+        here = flat(now).items()
+        changes = [f"{name} ({begun.get(name)}, now {value})" for name, value in here if begun.get(name) != value]
+        if not changes:
+            return
+        self.console.say("What is done from here on may differ in its bits: the study began with other", *changes)
+        if any({name: one[name] for name in MACHINE} == now for one in known):
+            return
+        at = {"at": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.info["continued"] = [*self.info.get("continued", []), now | at]
+        if workers.rank() == 0:
+            write_json(self.path / "study.json", self.info)
 
     def _do(self, step: Step, place: int, *, writes: bool) -> None:
         began, number = time.monotonic(), self.number + 1 + place
@@ -160,7 +198,9 @@ class StudyFolder:
 
     def _values(self, steps: Sequence[Step]) -> list[Any]:
         self.number += len(steps)
-        return [json.loads(self._file(step.name).read_text(encoding="utf-8"))["value"] for step in steps]
+        found = [read_stage(self._file(step.name)) for step in steps]
+        self.done |= {stage["name"]: stage["seconds"] for stage in found}
+        return [stage["value"] for stage in found]
 
     def _file(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
@@ -188,20 +228,18 @@ class StudyFolder:
         path.unlink(missing_ok=True)
 
     def finished(self) -> list[dict[str, Any]]:
-        """Name and seconds of every finished stage, in the order in which they ended."""
-        files = sorted((self.path / "stages").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-        found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        return [{"name": stage["name"], "seconds": stage["seconds"]} for stage in found]
+        """Name and seconds of every stage that this run did or found done, in its order."""
+        return [{"name": name, "seconds": seconds} for name, seconds in self.done.items()]
 
     def classifier_file(self, name: str) -> Path:
         """Where the weights of a classifier are."""
         return self.path / "classifiers" / f"{name}.safetensors"
 
-    def save(self, name: str, classifier: Classifier) -> str:
-        """Write a classifier's weights; return the file's SHA-256."""
+    def save(self, name: str, classifier: Classifier, blueprint: Blueprint) -> str:
+        """Write a classifier, with what its network is built from; return the file's SHA-256."""
         with workers.apart():
             if workers.rank() == 0:
-                write_tensors(self.classifier_file(name), classifier.state_dict())
+                save_classifier(self.classifier_file(name), classifier, blueprint)
         return sha256(self.classifier_file(name))
 
     def load(self, name: str, into: Classifier, expected: str) -> Classifier:
@@ -212,12 +250,26 @@ class StudyFolder:
         InputError
             If the file is missing, or is not the one that was written.
         """
-        path = self.classifier_file(name)
-        if not path.exists() or sha256(path) != expected:
+        if not self.has(name, expected):
             stage = self.path / "stages" / f"train-{name}.json"
-            raise InputError(f"{path} is missing or was changed. Delete {stage} to train it again.")
-        into.load_state_dict(read_tensors(path))
+            raise InputError(
+                f"{self.classifier_file(name)} is missing or was changed. Delete {stage} to train it again."
+            )
+        into.load_state_dict(read_tensors(self.classifier_file(name)))
         return into.eval()
+
+    def has(self, name: str, expected: str) -> bool:
+        """Whether the file of a classifier's weights is there, and has this SHA-256."""
+        path = self.classifier_file(name)
+        return path.is_file() and sha256(path) == expected
+
+    def forget(self, stage: str, why: str) -> None:
+        """Let a stage be done again, and say why."""
+        self.console.say(f"{why} It is done again.")
+        with workers.apart():
+            if workers.rank() == 0:
+                self._file(stage).unlink(missing_ok=True)
+        self.number -= 1
 
 
 def read_data(source: Source, console: Console) -> Data:
@@ -244,19 +296,3 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"The 'out' must be writable. {above} is not ({error.strerror}): name another.") from None
-
-
-def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
-    """No setting may change but this: an instrument that was off is on."""
-    names = set(Instruments.model_fields)
-    free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
-    instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
-    there = found.model_copy(update={"instruments": instruments})
-    if there.settings() == wanted.settings():
-        return
-    before, after = (tomli_w.dumps(recipe.settings()).splitlines() for recipe in (found, wanted))
-    lines = difflib.unified_diff(before, after, "there", "now", n=0, lineterm="")
-    changes = "\n".join(f"  {line}" for line in list(lines)[2:] if line[:2] != "@@")
-    raise InputError(
-        f"{path} holds a study with other settings. Name another folder with --out, or give these:\n{changes}"
-    )

@@ -12,6 +12,8 @@ from notbugs.construct import ConstructedSet
 from notbugs.construct.builder import ready_for
 from notbugs.data import Data
 from notbugs.files import write_tensors
+from notbugs.measure.nearest import nearest_of_class
+from notbugs.measure.similarity import SMALLEST, noticed, ssim
 from notbugs.progress import Progress
 from notbugs.search.attacks import matching_objective
 from notbugs.search.objectives import towards
@@ -20,7 +22,7 @@ from notbugs.search.watch import frames
 from notbugs.seeds import generator
 from notbugs.study.lab import Lab
 from notbugs.study.sets import SETS, SetDeclaration
-from notbugs.threat import L2
+from notbugs.threat import L2, l2_norm
 
 FEWEST, MOST, VALUES = 12, 40, 125_000
 """Images in the gallery: as many as have so many pixel values in all, between these two."""
@@ -38,6 +40,10 @@ def write_gallery(lab: Lab) -> None:
     - `NAME` and `NAME.labels`: its version, and the label it trains with;
     - `NAME.start` and `NAME.start_labels`: the image its search started from;
     - `NAME.target`, of matched sets: the image whose features it has;
+    - `NAME.size`, of relabelled sets, shape (image, 2): the l2 norm of its perturbation over the distance from the
+      start to the nearest training image of its new class, and the share of pixels that change noticeably; not a number
+      where it kept its label;
+    - `NAME.alike`, of matched sets, shape (image, 2): its structural similarity to its start and to its target;
     - `NAME.success`, bool: whether the source gives it that label;
     - `NAME.steps`, shape (frame,), and `NAME.moved`, float16, shape (image, frame, channel, height, width): how far
       from its start the best image was that the search had met after so many steps; the last frame is the set's image;
@@ -58,7 +64,7 @@ def write_gallery(lab: Lab) -> None:
         write_tensors(path, tensors)
         return len(index)
 
-    lab.stage("gallery", "show how images were made", work)
+    lab.stage("gallery", "show how images were made", work, leaves=path)
     if not path.exists() and workers.rank() == 0:
         with lab.folder.console.stage("mend the gallery") as progress:
             work(progress)
@@ -82,7 +88,18 @@ def _images(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
     with torch.no_grad(), source.evaluating("fp32"):
         success = source(images.to(source.device)).argmax(1).cpu() == labels
     found = {"": images, ".labels": labels, ".start": start, ".start_labels": start_labels, ".success": success}
-    return found | ({".target": _target(lab, built, index)} if built.is_matched else {})
+    if not built.is_matched:
+        return found | {".size": _sizes(lab, images, labels, start, start_labels)}
+    target = _target(lab, built, index)
+    measured = min(start.shape[2:]) >= SMALLEST
+    alike = {".alike": torch.stack([ssim(images, start), ssim(images, target)], 1)} if measured else {}
+    return found | {".target": target} | alike
+
+
+def _sizes(lab: Lab, images: Tensor, labels: Tensor, start: Tensor, start_labels: Tensor) -> Tensor:
+    distance, _ = nearest_of_class(start, labels, lab.data.train)
+    size = torch.stack([l2_norm(images - start) / distance, noticed(start, images)], 1)
+    return size.masked_fill((labels == start_labels)[:, None], math.nan)
 
 
 def _way(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:

@@ -15,10 +15,11 @@ from notbugs.errors import InputError, must
 from notbugs.measure import Accuracy, outcomes
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.folder import Step, StudyFolder, Tell
-from notbugs.study.outcomes import write_outcomes
+from notbugs.study.folder import StudyFolder
+from notbugs.study.outcomes import outcomes_file, write_outcomes
 from notbugs.study.recipe import Recipe, Section
 from notbugs.study.sections import Architecture
+from notbugs.study.stages import Step, Tell
 from notbugs.training import Training, train
 
 
@@ -56,9 +57,16 @@ class Lab:
             raise must("set", f"be one of {', '.join(self._sets)}", name)
         return self._sets[name]
 
-    def stage(self, name: str, title: str, work: Callable[[Progress], Any], tell: Tell | None = None) -> Any:
+    def stage(
+        self,
+        name: str,
+        title: str,
+        work: Callable[[Progress], Any],
+        tell: Tell | None = None,
+        leaves: Path | None = None,
+    ) -> Any:
         """The JSON value of `work`: done once, with a bar, told of, and read from the folder afterwards."""
-        return self.folder.stage(name, title, work, tell)
+        return self.folder.stage(name, title, work, tell, leaves)
 
     def stages(self, steps: Sequence[Step]) -> list[Any]:
         """The JSON values of stages that do not need each other, which several workers divide among them."""
@@ -81,15 +89,20 @@ class Lab:
         """
         asked: Training = settings or getattr(self.recipe, section)
         seed = derive(self.seed, "init", name)
-        classifier = (architecture or self.recipe.architecture).new(self.data, seed, self.recipe)
+        network = architecture or self.recipe.architecture
+        classifier = network.new(self.data, seed, self.recipe)
 
         def work(progress: Progress) -> str:
             seed = derive(self.seed, "train", name)
             checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
             train(classifier, images, asked, seed=seed, checkpoint=checkpoint, progress=progress)
-            return self.folder.save(name, classifier)
+            return self.folder.save(name, classifier, network.blueprint(self.data))
 
-        self.hashes[name] = self.folder.shared_stage(Step(f"train-{name}", title or f"train {name}", work))
+        step = Step(f"train-{name}", title or f"train {name}", work)
+        self.hashes[name] = self.folder.shared_stage(step)
+        if not self.folder.has(name, self.hashes[name]):
+            self.folder.forget(step.name, f"{self.folder.classifier_file(name)} is missing or was changed.")
+            self.hashes[name] = self.folder.shared_stage(step)
         self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
         return self._classifiers[name]
 
@@ -116,7 +129,9 @@ class Lab:
             found = [Accuracy(**item) for item in value]
             return [f"{name}, {found[0].share.n} images:", *(f"{item.under} {item.share}" for item in found)]
 
-        return [Accuracy(**item) for item in self.stage(f"evaluate-{name}", f"measure {name}", work, tell)]
+        kept = outcomes_file(self.folder.path, name)
+        found = self.stage(f"evaluate-{name}", f"measure {name}", work, tell, leaves=kept)
+        return [Accuracy(**item) for item in found]
 
     def build(self, name: str, work: Callable[[Path, Progress], ConstructedSet]) -> ConstructedSet:
         """The set that `work` builds in the folder it is given; a damaged shard is built again."""

@@ -42,6 +42,8 @@ def surroundings(source: str, data: Data, device: torch.device) -> dict[str, Any
             "train": len(data.train),
             "test": len(data.test),
             "fingerprint": data.fingerprint,
+            "notes": list(data.notes),
+            "left_out": list(data.left_out),
         },
         "versions": _versions(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_processor()}",

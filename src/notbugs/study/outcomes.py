@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from notbugs.data import Images
 from notbugs.errors import InputError
-from notbugs.files import write_tensors
+from notbugs.files import check_tensors, warn_unchecked, write_tensors
 from notbugs.measure import AttackUsed, Outcome
 
 FORMAT = "1"
@@ -37,7 +37,7 @@ def write_outcomes(folder: Path, name: str, found: Sequence[Outcome], images: Im
     attacks = _ATTACKS.dump_json([item.attack for item in found]).decode()
     metadata = {"format": FORMAT, "test_images": images.fingerprint, "attacks": attacks}
     tensors = {str(number): item.survived for number, item in enumerate(found)}
-    write_tensors(_file(folder, name), tensors, metadata)
+    write_tensors(outcomes_file(folder, name), tensors, metadata)
 
 
 def read_outcomes(folder: Path, name: str) -> KeptOutcomes | None:
@@ -48,10 +48,12 @@ def read_outcomes(folder: Path, name: str) -> KeptOutcomes | None:
     InputError
         If the file is damaged.
     """
-    path = _file(folder, name)
+    path = outcomes_file(folder, name)
     if not path.is_file():
         return None
     try:
+        if not check_tensors(path):
+            warn_unchecked(path)
         with safe_open(path, "pt") as file:
             said = file.metadata() or {}
             survived = [file.get_tensor(str(number)).bool() for number in range(len(file.keys()))]
@@ -64,5 +66,6 @@ def read_outcomes(folder: Path, name: str) -> KeptOutcomes | None:
         raise InputError(f"{path} is not a readable file of outcomes ({error}). {remedy}.") from error
 
 
-def _file(folder: Path, name: str) -> Path:
+def outcomes_file(folder: Path, name: str) -> Path:
+    """Where a classifier's outcomes are, in the folder of a study."""
     return folder / "outcomes" / f"{name}.safetensors"

@@ -22,12 +22,15 @@ ON_ORIGINALS = (
     ClassifierPlan("independent", "D", "standard"),
     ClassifierPlan("robust", "D", "robust"),
 )
-STAGE_NAMES = (
-    *(f"{work}-{plan.name}" for plan in ON_ORIGINALS for work in ("train", "evaluate")),
-    *(f"{work}-{plan.name}" for plan in SETS for work in ("build", "measure", "train", "evaluate")),
-    "gallery",
-    "rank",
-    "theory",
-)
-"""Of the stages that every study has, in order; an instrument's come after them."""
-STAGES = len(STAGE_NAMES)
+JUDGE = ClassifierPlan("judge", "D", "robust")
+"""A second robust classifier, where the recipe asks for it: it had no hand in D_R."""
+
+
+def stage_names(judge: bool) -> list[str]:
+    """The stages that a study has, in order, with or without a judge; an instrument's come after them."""
+    names = [f"{work}-{plan.name}" for plan in ON_ORIGINALS for work in ("train", "evaluate")]
+    for plan in SETS:
+        names += [f"build-{plan.name}", f"measure-{plan.name}", f"train-{plan.name}", f"evaluate-{plan.name}"]
+    if judge:
+        names.insert(names.index("measure-D_R"), f"train-{JUDGE.name}")
+    return [*names, "gallery", "rank", "theory"]

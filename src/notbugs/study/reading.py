@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from notbugs import files
 from notbugs.errors import InputError
+from notbugs.files import Damaged
 from notbugs.study.results import Results
 
 Made = TypeVar("Made", bound=BaseModel)
@@ -19,9 +22,20 @@ def read_results(path: Path) -> Results:
     Raises
     ------
     InputError
-        If the file is missing, or is not a results file of this version of notbugs.
+        If the file is missing, or is not a results file of this version of notbugs. Of a classifier that was changed
+        since, a warning is logged: the numbers are not of it.
     """
-    return read_json(path, Results, "a results", "study")
+    found = read_json(path, Results, "a results", "study")
+    for name, digest in found.study.classifiers.items():
+        file = path.parent / "classifiers" / f"{Path(name).name}.safetensors"
+        if file.is_file() and files.sha256(file) != digest:
+            files.LOG.warning(f"{file} was changed: the numbers are not of it. The study's command trains it again.")
+    return found
+
+
+def write_model(path: Path, model: BaseModel) -> None:
+    """Write a file that holds one model, with a checksum, for `read_json`."""
+    files.write_json(path, json.loads(model.model_dump_json(by_alias=True)))
 
 
 def read_json(path: Path, kind: type[Made], name: str, work: str) -> Made:
@@ -30,12 +44,14 @@ def read_json(path: Path, kind: type[Made], name: str, work: str) -> Made:
     Raises
     ------
     InputError
-        If the file is missing or malformed.
+        If the file is missing, malformed, or was changed since it was written.
     """
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(json.dumps(files.read_json(path)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise InputError(f"There is no {path}. Give the folder of a finished {work}.") from None
+    except Damaged as error:
+        raise Damaged(f"{error} Give the command of the {work} again to write it anew.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -16,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from notbugs.classifier import default_device
 from notbugs.errors import InputError, check_choice, must
-from notbugs.study.asked import Instruments
+from notbugs.models.registry import is_own_code
+from notbugs.study.instruments import Instruments
 from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
 from notbugs.study.sets import BY_NAME, Trained
 from notbugs.threat import threat
@@ -25,7 +27,7 @@ from notbugs.training import Training
 Section = Literal["standard", "robust", "constructed"]
 """The sections of a recipe that say how a classifier is trained."""
 
-NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments")
+NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
 
@@ -47,6 +49,10 @@ class Settings(Source):
     evaluation: StudyEvaluation = StudyEvaluation()
     instruments: Instruments = Instruments()
     scaled_down: bool = Field(False, description="Whether these are the settings for a machine without accelerator.")
+    judge: bool = Field(
+        False,
+        description="Train a second robust classifier, from another seed, to say what the images of D_R resemble.",
+    )
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
 
     @field_validator("trained_on")
@@ -86,6 +92,19 @@ class Recipe(Settings):
         """How the classifier `name` is trained: as its set says, or else its section."""
         return self.trained_on.get(name) or getattr(self, section)
 
+    def code(self) -> dict[str, tuple[str, ...]]:
+        """The settings that name code of a user's own, with their values."""
+        asked = {
+            "architecture.name": (self.architecture.name,),
+            "instruments.transfer.architectures": self.instruments.transfer.architectures,
+        }
+        return {name: values for name, values in asked.items() if any(map(is_own_code, values))}
+
+    def command(self, file: Path) -> str:
+        """The command that repeats the study whose recipe is in `file`."""
+        flags = (f" --{name} {shlex.join(values)}" for name, values in self.code().items())
+        return f"notbugs run {shlex.quote(str(file))}{''.join(flags)} --out NEW_FOLDER"
+
     def settings(self) -> dict[str, Any]:
         """The settings as plain values; what is not set is left out."""
         return self.model_dump(mode="json", exclude_none=True, include=set(Settings.model_fields))
@@ -103,7 +122,7 @@ def recipe_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml"))
 
 
-def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
+def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None, *, is_run: bool = True) -> Recipe:
     """Read a recipe by name or from a TOML file.
 
     Where it is to run without an accelerator, the values of its table `[small]`, if it has one, take the place of its
@@ -115,14 +134,20 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> 
         One of `recipe_names()`, or a path that ends in `.toml`.
     overrides : dict, optional
         Nested values that take the place of the file's. Those that change the numbers are kept in `departures`.
+    is_run : bool
+        Whether its networks will be made. A file is only data, so code of a user's own, as the architecture
+        `module:function`, must then be named by `overrides`.
 
     Raises
     ------
     InputError
-        If there is no such recipe, the file is not TOML, or a value breaks a rule.
+        If there is no such recipe, the file is not TOML, a value breaks a rule, or the file would run code.
     """
     if str(source).endswith(".toml"):
-        return _resolve(_read_toml(Path(source)), overrides or {}, str(source))
+        recipe = _resolve(_read_toml(Path(source)), overrides or {}, str(source))
+        if is_run:
+            _refuse_code(recipe, overrides or {}, str(source))
+        return recipe
     names = recipe_names()
     if source not in names:
         near = get_close_matches(str(source), names, n=1)
@@ -131,6 +156,23 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None) -> 
             f"There is no recipe {str(source)!r}.{hint} Recipes: {', '.join(names)}; or give a path ending in .toml."
         )
     return _resolve(_read_toml(_folder() / f"{source}.toml"), overrides or {}, f"recipe {source}")
+
+
+def _refuse_code(recipe: Recipe, said: dict[str, Any], where: str) -> None:
+    """Code of a user's own runs only where the user says so, never because a file does."""
+    given = flat(said)
+    for name, values in recipe.code().items():
+        if name not in given:
+            raise code_in_file(where, f"--{name}", *values)
+
+
+def code_in_file(where: str | Path, flag: str, *values: str) -> InputError:
+    """What is said of a file that names code, with the flag by which a person names it too."""
+    code = next(filter(is_own_code, values))
+    return InputError(
+        f"{where} names code to run, {code!r}. A file alone never makes notbugs run code: "
+        f"if you trust it, say so in the command with {flag} {shlex.join(values)}."
+    )
 
 
 def folder_name(recipe: Recipe) -> str:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from notbugs.measure import AttackUsed, Proportion, Spread
-from notbugs.study.instruments.controls import ControlsMeasured
-from notbugs.study.instruments.corruptions import CorruptionResult
-from notbugs.study.instruments.gap import GapMeasured
-from notbugs.study.instruments.leakage import LeakageFound
-from notbugs.study.instruments.shares import SharesFound
-from notbugs.study.instruments.spatial import SpatialResult
-from notbugs.study.instruments.transfer import TransferFound
-from notbugs.study.instruments.trust import TrustMeasured
-from notbugs.study.instruments.usefulness import UsefulnessMeasured
+from notbugs.measure.resemblance import Resemblance
+from notbugs.measure.size import PerturbationSize
+from notbugs.study.checked import WholeFile
+from notbugs.study.instruments import Measured
 from notbugs.study.sets import Constructed
 from notbugs.study.sets import TrainSet as TrainSet
 from notbugs.threat import Norm
@@ -76,6 +71,12 @@ class SetProperties(_Model):
     distance_to_target: Spread | None = Field(
         description="||x - target|| / ||start - target||: 1 untouched, 0 when the target image is reproduced"
     )
+    resemblance: Resemblance | None = Field(
+        None, description="whom images resemble, their start or their target; null where it was not measured"
+    )
+    perturbation: PerturbationSize | None = Field(
+        None, description="how large perturbations are; null for matched sets, and where it was not measured"
+    )
     seconds: float = Field(description="time to build")
 
 
@@ -94,6 +95,12 @@ class TheoryCheck(_Model):
     measured: list[Proportion] = Field(description="accuracy of the same linear rule under the attack")
     shrinkage: float = Field(description="weight of the identity in the fitted covariance")
 
+    @model_validator(mode="after")
+    def _check_lengths(self) -> TheoryCheck:
+        if len({len(self.radii), len(self.moved), len(self.predicted), len(self.measured)}) > 1:
+            raise ValueError("radii, moved, predicted and measured must be of one length")
+        return self
+
 
 class Stage(_Model):
     """One finished stage and how long it took."""
@@ -102,21 +109,46 @@ class Stage(_Model):
     seconds: float
 
 
+class Continued(_Model):
+    """With what a study went on, where that is not what it began with."""
+
+    at: str = Field(description="ISO 8601, UTC")
+    versions: dict[str, str]
+    device: str
+    threads: int
+
+
+def _with(*names: str) -> AfterValidator:
+    """Values that have all of these."""
+
+    def check(values: dict[str, Any]) -> dict[str, Any]:
+        if missing := [name for name in names if name not in values]:
+            raise ValueError(f"it has no {missing[0]!r}")
+        return values
+
+    return AfterValidator(check)
+
+
 class StudyInfo(_Model):
     """Where the numbers come from."""
 
     name: str
-    created: str = Field(description="ISO 8601, UTC")
+    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT", description="ISO 8601, UTC")
     recipe: dict[str, Any] = Field(description="as resolved: every setting, defaults included")
     command: str = Field(description="repeats the study")
-    data: dict[str, Any] = Field(
-        description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
+    data: Annotated[dict[str, Any], _with("name", "variant", "classes", "shape", "train", "test", "fingerprint")] = (
+        Field(
+            description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
+        )
     )
-    architecture: dict[str, Any] = Field(description="name, parameters, features, feature_rank, input_dimension")
-    seeds: list[int]
+    architecture: Annotated[
+        dict[str, Any], _with("name", "parameters", "features", "feature_rank", "input_dimension")
+    ] = Field(description="name, parameters, features, feature_rank, input_dimension")
+    seeds: list[int] = Field(min_length=1)
     versions: dict[str, str]
     device: str
     threads: int
+    continued: list[Continued] = Field([], description="with other versions, or on another machine, where it was")
     stages: list[Stage]
     classifiers: dict[str, str] = Field(description="sha256 of every checkpoint, by name")
 
@@ -144,26 +176,12 @@ class Expectations(_Model):
     compared: list[AgainstExpected]
 
 
-class Measured(_Model):
-    """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
-
-    usefulness: UsefulnessMeasured | None = None
-    shares: SharesFound | None = None
-    leakage: LeakageFound | None = None
-    controls: ControlsMeasured | None = None
-    gap: GapMeasured | None = None
-    transfer: TransferFound | None = None
-    trust: TrustMeasured | None = None
-    spatial: SpatialResult | None = None
-    corruptions: CorruptionResult | None = None
-
-
-class Results(_Model):
+class Results(WholeFile, _Model):
     """The whole of `results.json`."""
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     study: StudyInfo
-    rows: list[Row]
+    rows: list[Row] = Field(min_length=1)
     sets: list[SetProperties]
     theory: list[TheoryCheck] = []
     instruments: Measured = Measured()
@@ -174,4 +192,9 @@ class Results(_Model):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of `results.json`, as committed in `results.schema.json`."""
-    return Results.model_json_schema(by_alias=True)
+    schema = Results.model_json_schema(by_alias=True)
+    schema["properties"]["checksum"] = {
+        "description": "SHA-256 of the rest as JSON in ASCII without spaces, names sorted; older files have none",
+        "type": "string",
+    }
+    return schema

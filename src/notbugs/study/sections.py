@@ -17,6 +17,7 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import must
 from notbugs.models import Blueprint, build, load_classifier
+from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
 from notbugs.search import PGD, Attack, QuasiNewton, Schedule, Shrinking, Steps, fast_matching
@@ -47,12 +48,32 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+READING = (
+    *("size", "groups", "classes", "splits", "image_column", "label_column", "group_column", "label_offset"),
+    *("white_level", "skip_broken", "follow_links", "test_data", "severity"),
+)
+"""The settings of a source that `load` takes."""
+
+
 class Source(_Section):
     """Which images, and where and how the work runs."""
 
     data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
+    test_data: str | None = Field(None, description="Another data set, whose test images are measured on.")
+    classes: tuple[str, ...] = Field((), description="Class names in the order of their labels, or a file with them.")
+    splits: dict[str, str] = Field({}, description="Which folder, file or split is which, as --splits.train NAME.")
+    image_column: str | None = Field(None, description="Of a table: the images, or the names of their files.")
+    label_column: str | None = Field(None, description="Of a table: the labels.")
+    group_column: str | None = Field(None, description="Of a table: the patient, say, who is on one side of a split.")
+    label_offset: int = Field(0, description="The number of the first class, where labels are numbers.")
+    white_level: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="The value of white, as 4095 for 12 bits in files of 16."
+    )
+    severity: int | None = Field(None, ge=1, le=5, description="Of a file of CIFAR-10-C, which has five.")
+    skip_broken: bool = Field(False, description="Leave out images that cannot be read, and list them.")
+    follow_links: bool = Field(False, description="Follow links that lead out of a folder of images.")
     train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
     test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
     heldout: float = Field(
@@ -65,7 +86,8 @@ class Source(_Section):
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
-        data = data_room.load(self.data, size=self.size, groups=self.groups, progress=progress)
+        how = {name: getattr(self, name) for name in READING}
+        data = data_room.load(self.data, **how, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
         return data.take(self.train_images, self.test_images, self.seed)
@@ -134,6 +156,8 @@ class Model(_Section):
     outputs_are: OutputsAre = Field(
         "auto", description="What they are: logits, or probabilities (of a softmax or sigmoid); auto recognises them."
     )
+    channel_order: ChannelOrder = Field("auto", description="That the network takes: rgb, or bgr as OpenCV has it.")
+    weights: str | None = Field(None, description="Which set of weights of several in the file, as state_dict_ema.")
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
@@ -148,6 +172,8 @@ class Model(_Section):
             head=self.head,
             output=int(self.output) if self.output.isdigit() else self.output,
             outputs_are=self.outputs_are,
+            channel_order=self.channel_order,
+            weights=self.weights,
             precision=None if source.precision == "auto" else source.precision,
             device=find_device(source.device),
             **self.options,  # pyrefly: ignore

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +11,18 @@ from safetensors import SafetensorError, safe_open
 
 from notbugs.construct import describe
 from notbugs.errors import InputError, must
-from notbugs.files import has_writer
+from notbugs.files import Damaged, has_writer, read_json
 from notbugs.measure import Accuracy
-from notbugs.study.asked import Instruments
 from notbugs.study.folder import UNDER_WAY
-from notbugs.study.plan import ON_ORIGINALS, SETS, STAGE_NAMES
+from notbugs.study.instruments import Instruments
+from notbugs.study.plan import JUDGE, ON_ORIGINALS, SETS, stage_names
+from notbugs.study.written import check_recipe, read_info, read_stage
 
-PLANS = {plan.name: plan.section for plan in ON_ORIGINALS} | {plan.name: "constructed" for plan in SETS}
+PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
 """Sections of the recipe that train the classifiers of every study."""
+
+
+NOTED = {"name", "done", "total", "left", "note", "at"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Status:
     state : {"running", "stopped", "finished"}
         Whether a process is at work, none is though something is left, or nothing is left.
     seconds : dict of str to float
-        How long each finished stage took, in the order in which they ended.
+        How long each finished stage took, in the order of a study.
     now : UnderWay or None
         The stage under way; None between two of them.
     left : tuple of str
@@ -76,6 +78,8 @@ class Status:
         Measured so far, by the classifier's name.
     sets : dict of str to dict
         Measured properties of sets so far, by the set's name.
+    damaged : tuple of str
+        Stages whose file is damaged: the study's command does them again.
     report : Path or None
         The page, if there is one.
     """
@@ -89,6 +93,7 @@ class Status:
     left: tuple[str, ...]
     accuracies: dict[str, list[Accuracy]]
     sets: dict[str, dict[str, Any]]
+    damaged: tuple[str, ...]
     report: Path | None
 
 
@@ -123,9 +128,13 @@ def status(folder: str | Path) -> Status:
 def _read(folder: Path) -> Status:
     is_running = has_writer(folder)  # first: what ends while we read must not look killed
     recipe, info = _claim(folder)
-    stages = _finished_stages(folder)
+    stages, damaged = _finished_stages(folder)
     now = _under_way(folder, recipe, stages)
-    left = [name for name in STAGE_NAMES if name not in stages and not (now and now.name == name)]
+    left = [
+        name
+        for name in stage_names(recipe.get("judge", False))
+        if name not in stages and not (now and now.name == name)
+    ]
     left += _left_instruments(folder, recipe, stages)
     is_finished = not left and not now and (folder / "results.json").exists()
     report = folder / "report.html"
@@ -144,6 +153,7 @@ def _read(folder: Path) -> Status:
             if f"evaluate-{name}" in values
         },
         sets={plan.name: values[f"measure-{plan.name}"] for plan in SETS if f"measure-{plan.name}" in values},
+        damaged=tuple(damaged),
         report=report if report.exists() else None,
     )
 
@@ -151,8 +161,7 @@ def _read(folder: Path) -> Status:
 def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe and `study.json`, as plain values: no library that a recipe needs is needed to read it."""
     try:
-        recipe = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))
-        return recipe, json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        return check_recipe(folder), read_info(folder)
     except (FileNotFoundError, NotADirectoryError):
         raise must(
             "folder",
@@ -160,22 +169,31 @@ def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             str(folder),
             "Give the folder of a `notbugs run`; `notbugs info` tells of a constructed set.",
         ) from None
-    except ValueError as error:
-        raise InputError(f"The study in {folder} cannot be read: {error}. Run it again in another folder.") from error
 
 
-def _finished_stages(folder: Path) -> dict[str, dict[str, Any]]:
-    files = sorted((folder / "stages").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-    found = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    return {stage["name"]: stage for stage in found}
+def _finished_stages(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What finished stages left, in the order of a study, and the names of those whose file is damaged."""
+    found, damaged = {}, []
+    for file in sorted((folder / "stages").glob("*.json"), key=_place):
+        try:
+            found[file.stem] = read_stage(file)
+        except Damaged:
+            damaged.append(file.stem)
+    return found, damaged
+
+
+def _place(file: Path) -> tuple[int, int]:
+    """In the order of a study; instruments' stages follow, in that in which they ended."""
+    names = stage_names(judge=True)
+    return names.index(file.stem) if file.stem in names else len(names), file.stat().st_mtime_ns
 
 
 def _under_way(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> UnderWay | None:
     try:
-        found = json.loads((folder / UNDER_WAY).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        found = read_json(folder / UNDER_WAY)
+    except (FileNotFoundError, Damaged):  # only a note: the run writes it again
         return None
-    if found["name"] in stages:  # killed between two stages
+    if NOTED - found.keys() or found["name"] in stages:  # killed between two stages
         return None
     kept = _kept(folder, recipe, found["name"])
     fields = {name: found[name] for name in ("name", "done", "total", "left", "note")}
@@ -206,8 +224,8 @@ def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, An
     names = [name for name in Instruments.model_fields if name != "all"]
     wanted = [name for name in names if asked.get("all") or asked.get(name, {}).get("on")]
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        results = read_json(folder / "results.json")
+    except (FileNotFoundError, Damaged):
         begun = [number for number, name in enumerate(wanted) if any(s.partition("-")[0] == name for s in stages)]
         return wanted[max(begun, default=0) :]
     return [name for name in wanted if results.get("instruments", {}).get(name) is None]

@@ -14,7 +14,7 @@ from rich.text import Text
 from notbugs.formats import compact, duration
 from notbugs.measure import Proportion
 from notbugs.progress import packed
-from notbugs.study.plan import STAGE_NAMES
+from notbugs.study.plan import stage_names
 from notbugs.study.status import PLANS, Status, UnderWay
 
 WORKS = ("build", "measure", "train", "evaluate")
@@ -50,14 +50,17 @@ def _overview(found: Status) -> Table:
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     data, spent = found.data, sum(found.seconds.values())
-    base, is_stopped = [name for name in found.seconds if name in STAGE_NAMES], found.state == "stopped"
+    own = set(stage_names(judge=True))  # not an instrument's
+    base, is_stopped = [name for name in found.seconds if name in own], found.state == "stopped"
+    count = len(base) + sum(name in own for name in found.left) + (found.now is not None and found.now.name in own)
     lines: dict[str, str | Sequence[str]] = {
         "study": f"{found.name}: {found.state}",
         "folder": str(found.folder),
         "data": f"{data['name']}, {data['train']:,} training and {data['test']:,} test images",
-        "done": f"{len(base)} of {len(STAGE_NAMES)} stages{_more(found, base)}, in {duration(spent)}",
+        "done": f"{len(base)} of {count} stages{_more(found, base)}, in {duration(spent)}",
         **(_now(found.now, found.state) if found.now else {}),
         **({"left": [_title(name) for name in found.left]} if found.left else {}),
+        **({"damaged": [_title(name) for name in found.damaged]} if found.damaged else {}),
         **({"go on": _go_on(found.folder)} if is_stopped else {}),
         "report": str(found.report) if found.report else _no_report(found),
     }

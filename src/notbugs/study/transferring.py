@@ -10,15 +10,23 @@ from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.errors import must
-from notbugs.files import write_text
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
-from notbugs.study.asked import Instruments, Transfer, TransferSettings
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
-from notbugs.study.instruments.transfer import Keep, Pair, TransferFound, architectures, measured, trained_pairs
+from notbugs.study.instruments import Instruments
+from notbugs.study.instruments.transfer import (
+    Keep,
+    Pair,
+    TransferFound,
+    TransferSettings,
+    architectures,
+    measured,
+    trained_pairs,
+)
 from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
+from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.sections import Model, Relabelling, Source
 from notbugs.study.sets import BY_NAME
@@ -44,7 +52,7 @@ class TransferJob(Source, Model, TransferSettings):
         if not with_architectures:
             asked["architectures"] = ()
         shared["robust"] = Training(adversary=Adversary())  # every recipe has one; it is not trained here
-        return Recipe(name="transfer", **shared, instruments=Instruments(transfer=Transfer(**asked)))
+        return Recipe(name="transfer", **shared, instruments=Instruments.model_validate({"transfer": asked}))
 
 
 def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferFound:
@@ -78,7 +86,7 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
         lab = Lab(recipe, data, folder, device)
         pairs = _pairs(lab, classifiers[source.stem])
         found = measured(lab, source.stem, pairs, classifiers, _again(console))
-        write_text(out / "transfer.json", found.model_dump_json(indent=2) + "\n")
+        write_model(out / "transfer.json", found)
     return found
 
 

@@ -16,16 +16,19 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import write_text
 from notbugs.measure import Proportion, evaluate
+from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
+from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.recipe import Recipe, read_recipe
+from notbugs.study.reading import write_model
+from notbugs.study.recipe import Recipe, code_in_file
 from notbugs.study.sections import Architecture
 from notbugs.study.sets import Constructed
+from notbugs.study.written import read_own_recipe
 from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
 
@@ -68,7 +71,7 @@ class Point(_Model):
         return f"{self.architecture}, learning rate {self.lr:g}, {self.epochs} epoch{'s' * (self.epochs > 1)}"
 
 
-class Tuned(_Model):
+class Tuned(WholeFile, _Model):
     """The whole of `tune.json`: what was tried, in the order of `sets`."""
 
     study: str
@@ -156,15 +159,17 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
         ]
         names = {"study": recipe.name, "data": data.title, "test_set": data.test_name, "seed": recipe.seed}
         found = Tuned(**names, share=job.heldout, points=points)
-        write_text(out / "tune.json", found.model_dump_json(indent=2) + "\n")
+        write_model(out / "tune.json", found)
     return found
 
 
 def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
     if not (folder / "recipe.toml").exists():
         raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.")
-    sets: dict[str, ConstructedSet] = {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
-    return read_recipe(folder / "recipe.toml"), sets
+    recipe = read_own_recipe(folder)
+    if not job.architectures and is_own_code(recipe.architecture.name):
+        raise code_in_file(folder / "recipe.toml", "--architectures", str(recipe.architecture))
+    return recipe, {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
 
 
 def _settings(recipe: Recipe, train_set: str, epochs: int, lr: float) -> Training:

@@ -46,7 +46,7 @@ MATCHED = (
 )
 RELABELLED = (
     "{} was pushed towards a target class inside the threat model, and is labelled with that class (the paper, section "
-    "3.2). To people most labels look wrong: that is the point."
+    "3.2). Most labels are not those of the images they started from: that is the point."
 )
 CONTROLS = {
     "leakage control": (

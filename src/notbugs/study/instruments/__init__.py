@@ -1,39 +1,121 @@
-"""What a study measures beyond accuracies, when its recipe asks for it: one file an instrument.
+"""What a study measures beyond accuracies, if its recipe asks for it: a module an instrument, and their one list."""
 
-Each file has a function `measure(lab)` that does its work in stages of the lab, so that a killed study goes on from
-the last of them, and returns a model that stands in `results.json` under the instrument's name. What a recipe asks of
-it is its class in `study/asked.py`: `lab.recipe.instruments.NAME`.
-"""
+from __future__ import annotations
 
-from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from notbugs.study.instruments import (
-    controls,
-    corruptions,
-    gap,
-    leakage,
-    shares,
-    spatial,
-    transfer,
-    trust,
-    usefulness,
+from notbugs.errors import InputError
+from notbugs.instrument import Instrument
+from notbugs.study.instruments.controls import ControlsInstrument
+from notbugs.study.instruments.corruptions import CorruptionsInstrument
+from notbugs.study.instruments.gap import GapInstrument
+from notbugs.study.instruments.leakage import LeakageInstrument
+from notbugs.study.instruments.shares import SharesInstrument
+from notbugs.study.instruments.spatial import SpatialInstrument
+from notbugs.study.instruments.transfer import TransferInstrument
+from notbugs.study.instruments.trust import TrustInstrument
+from notbugs.study.instruments.usefulness import UsefulnessInstrument
+
+if TYPE_CHECKING:
+    from notbugs.study.lab import Lab
+
+GROUP = "notbugs.instruments"
+"""The entry points by which another package adds instruments: each names a class, or an instance, of `Instrument`."""
+
+
+def _installed(taken: set[str]) -> list[Instrument[Any, Any]]:
+    """The instruments of other packages, by their names."""
+    found: dict[str, Instrument[Any, Any]] = {}
+    for point in entry_points(group=GROUP):
+        loaded = point.load()
+        made = loaded() if isinstance(loaded, type) else loaded
+        if not isinstance(made, Instrument):
+            raise InputError(
+                f"The entry point {point.value!r} of {GROUP} must be an Instrument. Got {loaded!r} instead."
+            )
+        if not made.name.isidentifier() or made.name in {"all", *taken, *found}:
+            raise InputError(
+                f"The instrument of {point.value!r} must have a name of its own, an identifier. Got {made.name!r} "
+                "instead. Uninstall one of the two packages, or rename it."
+            )
+        found[made.name] = made
+    return [found[name] for name in sorted(found)]
+
+
+_OURS: tuple[Instrument[Any, Any], ...] = (
+    UsefulnessInstrument(),
+    SharesInstrument(),
+    LeakageInstrument(),
+    ControlsInstrument(),
+    GapInstrument(),
+    TransferInstrument(),
+    TrustInstrument(),
+    SpatialInstrument(),
+    CorruptionsInstrument(),
 )
-from notbugs.study.lab import Lab
+INSTRUMENTS = (*_OURS, *_installed({instrument.name for instrument in _OURS}))
+"""In the order in which a study has them and a page shows them."""
 
-INSTRUMENTS: dict[str, Callable[[Lab], BaseModel]] = {
-    "usefulness": usefulness.measure,
-    "shares": shares.measure,
-    "leakage": leakage.measure,
-    "controls": controls.measure,
-    "gap": gap.measure,
-    "transfer": transfer.measure,
-    "trust": trust.measure,
-    "spatial": spatial.measure,
-    "corruptions": corruptions.measure,
-}
-"""By the names of `asked.Instruments`, in its order."""
+
+class _Asked(BaseModel):
+    """All of them, in the order in which a study has them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    all: bool = Field(False, description="Whether the study has every one of them.")
+
+    @model_validator(mode="after")
+    def _check_libraries(self) -> _Asked:
+        for instrument in INSTRUMENTS:
+            if self.wanted(instrument.name):
+                instrument.require(getattr(self, instrument.name))
+        return self
+
+    def wanted(self, name: str) -> bool:
+        """Whether the study has the instrument of this name."""
+        return self.all or getattr(self, name).on
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class _Measured(BaseModel):
+    """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, given: object) -> object:
+        unknown = sorted(set(given) - set(cls.model_fields)) if isinstance(given, dict) else []
+        if unknown:
+            raise ValueError(f"no instrument {unknown[0]!r} is installed; install the package that it is of")
+        return given
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+if TYPE_CHECKING:
+    Instruments, Measured = _Asked, _Measured
+else:
+    Instruments = create_model(
+        "Instruments",
+        __base__=_Asked,
+        __doc__=_Asked.__doc__,
+        **{made.name: (made.Settings, made.Settings()) for made in INSTRUMENTS},
+    )
+    Measured = create_model(
+        "Measured",
+        __base__=_Measured,
+        __doc__=_Measured.__doc__,
+        **{made.name: (made.Result | None, None) for made in INSTRUMENTS},
+    )
 
 
 def check(lab: Lab) -> None:
@@ -42,8 +124,8 @@ def check(lab: Lab) -> None:
     Raises
     ------
     InputError
-        If a recipe asks for the features of a layer that its architecture does not have.
+        As `Instrument.check`, of those that the recipe asks for.
     """
-    asked = lab.recipe.instruments
-    if asked.wanted("usefulness") or asked.wanted("shares"):
-        usefulness.check(lab)
+    for instrument in INSTRUMENTS:
+        if lab.recipe.instruments.wanted(instrument.name):
+            instrument.check(lab)

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.construct import CONTROLS, ConstructedSet, Control, Start, control, mislabel, starts_of
+from notbugs.content import Cell, Section, Table
+from notbugs.formats import percent, said
+from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.asked import Controls
-from notbugs.study.lab import Lab
-from notbugs.study.sets import BY_NAME
+from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Norm
+
+if TYPE_CHECKING:
+    from notbugs.study.lab import Lab
+
+
+class ControlsSettings(InstrumentSettings):
+    """Relabelled sets beside their controls. Every set named below costs a training, and its own build."""
+
+    leakage: tuple[Relabelled, ...] = Field(
+        ("D_rand", "D_det"), description="Sets whose leakage control is trained on: synthetic patterns, no features."
+    )
+    random: tuple[Relabelled, ...] = Field(
+        ("D_rand",), description="Sets whose random control is trained on: as far, in random directions."
+    )
+    labels: tuple[Relabelled, ...] = Field((), description="Sets whose labels are trained on, on untouched images.")
+    robust_source: tuple[Relabelled, ...] = Field(("D_det",), description="Sets built again, by the robust classifier.")
+    noise: tuple[Constructed, ...] = Field((), description="Sets built again, from images of noise.")
+    linf: tuple[Relabelled, ...] = Field((), description="Sets built again, in an l-inf ball.")
+    mislabelled: bool = Field(True, description="Whether images that a weak classifier gets wrong are trained on.")
+    noise_kind: Literal["gaussian", "uniform"] = Field("uniform", description="The noise that `noise` starts from.")
+    linf_eps: float = Field(8 / 255, gt=0, allow_inf_nan=False, description="Radius of `linf`, pixel units.")
+    weak_epochs: int = Field(1, ge=1, description="Passes over the data of the weak classifier.")
+
 
 Again = Literal["robust_source", "noise", "linf"]
 AGAIN: tuple[Again, ...] = ("robust_source", "noise", "linf")
@@ -24,11 +49,7 @@ Variant = Literal["itself", "mislabelled"] | Control | Again
 CHUNK = 2000
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ControlRow(_Model):
+class ControlRow(Found):
     """One set, and what a classifier trained on it does on the test images."""
 
     of: str | None = Field(description="the set of the study beside which it stands; null for mislabelled images")
@@ -51,7 +72,7 @@ class ControlRow(_Model):
     )
 
 
-class ControlsMeasured(_Model):
+class ControlsMeasured(Found):
     """Relabelled sets beside their controls."""
 
     chance: float = Field(description="one in the number of classes")
@@ -79,11 +100,11 @@ def measure(lab: Lab) -> ControlsMeasured:
     )
 
 
-def _needs_weak(asked: Controls) -> bool:
+def _needs_weak(asked: ControlsSettings) -> bool:
     return asked.mislabelled or not all(BY_NAME[name].keeps_labels for name in asked.leakage)
 
 
-def _weak(lab: Lab, asked: Controls) -> Classifier:
+def _weak(lab: Lab, asked: ControlsSettings) -> Classifier:
     """One whose training ended early; its learning rate rises and falls in that time."""
     settings = lab.recipe.standard.model_copy(update={"epochs": asked.weak_epochs})
     return lab.train("weak", lab.data.train, "standard", settings=settings)
@@ -106,7 +127,7 @@ def _mislabelled(lab: Lab, weak: Classifier) -> ConstructedSet:
     return lab.build("mislabelled", work)
 
 
-def _beside(lab: Lab, asked: Controls, name: str, weak: Classifier | None) -> list[ControlRow]:
+def _beside(lab: Lab, asked: ControlsSettings, name: str, weak: Classifier | None) -> list[ControlRow]:
     """A set of the study and what stands beside it; nothing if nothing does."""
     controls: list[Control] = [kind for kind in CONTROLS if name in getattr(asked, kind)]
     again: list[Again] = [variant for variant in AGAIN if name in getattr(asked, variant)]
@@ -135,7 +156,7 @@ def _control(lab: Lab, name: str, kind: Control, weak: Classifier | None) -> Con
     return lab.build(f"{name}_{kind}", work)
 
 
-def _again(lab: Lab, asked: Controls, name: str, variant: Again, source: str) -> ConstructedSet:
+def _again(lab: Lab, asked: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
     """The set, built with one thing changed; targets are drawn as they were."""
     recipe, asked_of = lab.recipe, BY_NAME[name].relabelling(lab.recipe.relabelling)
     if variant == "linf":  # lengths of steps are in the norm of the ball
@@ -192,3 +213,85 @@ def _untouched(lab: Lab, built: ConstructedSet) -> Proportion:
         images, _ = built.images.batch(part)
         equal.append((images == starts(built.start[part])).flatten(1).all(1))
     return Proportion.of(torch.cat(equal))
+
+
+VARIANTS = {
+    "itself": "{of}",
+    "leakage": "{of}, leakage control",
+    "random": "{of}, random control",
+    "labels": "{of}, labels control",
+    "robust_source": "{of}, by the robust source",
+    "noise": "{of}, from noise",
+    "linf": "{of}, l-inf",
+    "mislabelled": "images that a weak classifier gets wrong",
+}
+
+
+CONTROLS_TEXT = (
+    "A control has the images and the labels of its set, but no adversarial features: nothing was searched for it. The "
+    "leakage control hides every label behind a synthetic pattern, except where the image agrees with it; the random "
+    "control moves every image as far as its adversarial one, in a random direction. What a set teaches beyond its "
+    "controls is in its perturbations. One training each: that two trainings differ is not in the intervals."
+)
+
+
+def controls_section(measured: ControlsMeasured) -> Section:
+    """The table of all sets and controls, and what follows for each set."""
+    caption = (
+        f"Chance is {percent(measured.chance)} %. Beyond: accuracy of the set less that of its control, in points."
+    )
+    columns = ("trained on", "training images", "unmoved", "source gives the label", "accuracy", "next label", "beyond")
+    table = Table(caption, columns, [_cells(row) for row in measured.rows])
+    return Section(
+        name="controls",
+        title="Relabelled sets beside their controls",
+        short="Controls",
+        text=CONTROLS_TEXT,
+        reading=list(_reading(measured.rows)),
+        tables=[table],
+    )
+
+
+def _cells(row: ControlRow) -> list[Cell]:
+    name, beyond = VARIANTS[row.variant].format(of=row.of), str(row.beyond) if row.beyond else None
+    return [name, row.n, row.untouched, row.success, row.clean, row.relabelled, beyond]
+
+
+def _reading(rows: list[ControlRow]) -> Iterator[str]:
+    """A sentence for each leakage control, and for each set built again by the robust source."""
+    itself = {row.of: row for row in rows if row.variant == "itself"}
+    for row in rows:
+        if row.variant == "leakage" and row.beyond:
+            yield _against_leakage(row, row.beyond)
+        if row.variant == "robust_source":
+            less = Difference.of(itself[row.of].clean, row.clean)
+            is_less = "less than" if less.low > 0 else "no less than"
+            yield (
+                f"Built by the robust source, {row.of} teaches {is_less} when built by the standard one: "
+                f"{said(row.clean)} against {said(itself[row.of].clean)}."
+            )
+
+
+def _against_leakage(row: ControlRow, beyond: Difference) -> str:
+    if beyond.low > 0:
+        return f"{row.of} teaches more than its leakage control, by {beyond} points."
+    return (
+        f"{row.of} teaches no more than its leakage control, in which there is no adversarial feature: a difference of "
+        f"{beyond} points. Its accuracy alone is no evidence for non-robust features."
+    )
+
+
+class ControlsInstrument(Instrument[ControlsSettings, ControlsMeasured]):
+    """Relabelled sets beside their controls."""
+
+    name = "controls"
+    Settings = ControlsSettings
+    Result = ControlsMeasured
+
+    def run(self, lab: Lab) -> ControlsMeasured:
+        """See `Instrument`."""
+        return measure(lab)
+
+    def section(self, result: ControlsMeasured, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return controls_section(result)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, field_validator
 
-from notbugs.data import Images
+from notbugs.content import Cell, Section, Table
+from notbugs.data import CORRUPTIONS, Images
+from notbugs.errors import check_choice
+from notbugs.formats import number
+from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import (
     CorruptionAccuracy,
     FilterAccuracy,
@@ -17,15 +22,31 @@ from notbugs.measure import (
     predictions,
 )
 from notbugs.progress import Progress, silent
-from notbugs.study.folder import Step
-from notbugs.study.lab import Lab
+from notbugs.study.sets import EVERY, Trained
+from notbugs.study.stages import Step
+
+if TYPE_CHECKING:
+    from notbugs.study.lab import Lab
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class CorruptionsSettings(InstrumentSettings):
+    """Accuracy under common corruptions, and on what passes high- and low-pass filters."""
+
+    classifiers: tuple[Trained, ...] = Field(EVERY, description="Which ones.")
+    images: int = Field(500, ge=1, description="Test images, drawn at random; the same for every classifier.")
+    names: tuple[str, ...] = Field(tuple(CORRUPTIONS), description="Which corruptions.")
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 3, 5), description="Of each, 1 to 5.")
+    cutoffs: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (1, 2, 3, 4, 6, 8, 12, 16), description="Of the filters, cycles per image."
+    )
+
+    @field_validator("names")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_choice("names", name, CORRUPTIONS) for name in names)
 
 
-class CorruptionRow(_Model):
+class CorruptionRow(Found):
     """One classifier."""
 
     classifier: str
@@ -34,7 +55,7 @@ class CorruptionRow(_Model):
     filters: list[FilterAccuracy]
 
 
-class CorruptionResult(_Model):
+class CorruptionResult(Found):
     """What `results.json` has of this instrument."""
 
     n: int = Field(description="test images, the same for every classifier")
@@ -69,3 +90,54 @@ def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, 
         "corruptions": [item.model_dump() for item in corrupted],
         "filters": [item.model_dump() for item in filtered],
     }
+
+
+CORRUPTIONS_TEXT = (
+    "Common corruptions in the manner of CIFAR-10-C (Hendrycks and Dietterich, 2019), in strengths of our own for "
+    "images of this size, and what is left of an image below or above a spatial frequency. Robust training often helps "
+    "where a change is fine-grained and hurts where it is coarse, as fog or contrast are."
+)
+
+
+def corruptions_section(measured: CorruptionResult) -> Section:
+    """A row a corruption or filter, a column a classifier."""
+    columns = ("images", *(row.classifier for row in measured.rows))
+    clean: list[Cell] = ["none", *(row.clean for row in measured.rows)]
+    first = measured.rows[0]
+    corrupted: list[list[Cell]] = [
+        [
+            f"{item.corruption.replace('_', ' ')}, severity {item.severity}",
+            *(row.corruptions[index].share for row in measured.rows),
+        ]
+        for index, item in enumerate(first.corruptions)
+    ]
+    filtered: list[list[Cell]] = [
+        [_filter(item), *(row.filters[index].share for row in measured.rows)]
+        for index, item in enumerate(first.filters)
+    ]
+    caption = f"Accuracy in per cent, {measured.n} test images"
+    tables = [
+        Table(f"{caption}, by corruption; severities from 1 to 5", columns, [clean, *corrupted]),
+        Table(f"{caption}, by filter; cutoffs in cycles per image", columns, [clean, *filtered]),
+    ]
+    return Section("corruptions", "Corruptions and filters", "Corruptions", CORRUPTIONS_TEXT, tables=tables)
+
+
+def _filter(item: FilterAccuracy) -> str:
+    return f"{item.passes} pass, {'up to' if item.passes == 'low' else 'above'} {number(item.cutoff)}"
+
+
+class CorruptionsInstrument(Instrument[CorruptionsSettings, CorruptionResult]):
+    """Accuracy under common corruptions and filters."""
+
+    name = "corruptions"
+    Settings = CorruptionsSettings
+    Result = CorruptionResult
+
+    def run(self, lab: Lab) -> CorruptionResult:
+        """See `Instrument`."""
+        return measure(lab)
+
+    def section(self, result: CorruptionResult, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return corruptions_section(result)

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
+from notbugs.formats import NORMS, ball, said
+from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import SetCarried, carried, ends
+from notbugs.measure.shares import GroupCarried
 from notbugs.progress import Progress
 from notbugs.seeds import generator
-from notbugs.study.instruments.usefulness import features_of, sorted_features
-from notbugs.study.lab import Lab
+from notbugs.study.instruments.usefulness import check, features_of, sorted_features
 from notbugs.study.sets import SETS
 from notbugs.threat import Norm
 
+if TYPE_CHECKING:
+    from notbugs.study.lab import Lab
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class SharesSettings(InstrumentSettings):
+    """How much of each class a constructed image carries."""
+
+    classifiers: tuple[Literal["independent", "robust", "standard"], ...] = Field(
+        ("independent", "robust"),
+        min_length=1,
+        description="Whose features look at the images; sorted as the section 'usefulness' says, which may be off.",
+    )
+    images: int = Field(3000, ge=2, description="Images of each set, at most, drawn at random.")
 
 
-class SharesRow(_Model):
+class SharesRow(Found):
     """One set, as the features of one classifier see it."""
 
     name: str = Field(description="of the set")
@@ -29,7 +43,7 @@ class SharesRow(_Model):
     found: SetCarried
 
 
-class SharesFound(_Model):
+class SharesFound(Found):
     """How much of both classes constructed images carry."""
 
     norm: Norm
@@ -60,3 +74,147 @@ def measure(lab: Lab) -> SharesFound:
     rows = [SharesRow(**row) for row in lab.stage("shares", "what constructed images carry", work)]
     threat = next(iter(usefulness.values())).threat
     return SharesFound(norm=threat.norm, eps=threat.eps, seed=lab.seed, rows=rows)
+
+
+GROUPS = {"robust": "robust", "nonrobust": "non-robust"}
+"""Of features."""
+SHARES_TEXT = (
+    "A feature points to a class if its value is on the side of its mean on which that class is. For each set: how "
+    "many of the features that are useful for the new class point to it, and of those useful for the original class, "
+    "to that one, seen by a classifier that the set was not built with where there is one. Carried is 0 where an image "
+    "points to the class no more than images of the other class do, and 100 where it does as untouched images of it. "
+    "For D_R and D_NR the new class is that of the target image, the original one that of the start image."
+)
+
+
+def shares_section(found: SharesFound) -> Section:
+    """A row for each set, classifier and group of features."""
+    columns = (
+        "set",
+        "seen by",
+        "features",
+        "new class carried",
+        "original class carried",
+        "new class wins",
+        "original class wins",
+    )
+    rows = [line for row in found.rows for line in _lines(row)]
+    caption = (
+        "Carried (empty where it cannot be told), and images whose evidence of all classes is largest for the new and "
+        f"for the original class, in per cent; features sorted at {ball(found.norm, found.eps)}; seed {found.seed}"
+    )
+    return Section(
+        "shares",
+        "How much of each class an image carries",
+        "Shares",
+        SHARES_TEXT,
+        list(_reading(found)),
+        list(_figures(found)),
+        tables=[Table(caption, columns, rows)],
+    )
+
+
+def _lines(row: SharesRow) -> Iterator[list[Cell]]:
+    seen_by = f"{row.classifier}, the source" if row.is_source else row.classifier
+    for name, label in GROUPS.items():
+        group: GroupCarried | None = getattr(row.found, name)
+        if group is None:
+            yield [row.name, seen_by, f"{label}: none", None, None, None, None]
+        else:
+            yield [
+                row.name, seen_by, f"{label}, {group.features:.3g} a class", group.new.carried,
+                group.original.carried, group.new_wins, group.original_wins,
+            ]  # fmt: skip
+
+
+def _figures(found: SharesFound) -> Iterator[Figure]:
+    """Of every set by the first classifier that is not its source: the means, then the images behind them."""
+    from notbugs.report.shares_charts import histograms, means
+
+    rows = list(independent(found).values())
+    for group in GROUPS:
+        of_both = [drawn for width in (480, 200) if (drawn := means(rows, group=group, width=width))]
+        panels = (histograms(rows, group=group, columns=at, width=width) for at, width in ((3, 165), (2, 120)))
+        of_images = [drawn for drawn in panels if drawn]
+        if of_both:
+            yield Figure(means_caption(group), of_both)
+        if of_images:
+            yield Figure(histograms_caption(group), of_images)
+
+
+def means_caption(group: str) -> str:
+    """What the figure of the means shows."""
+    return (
+        f"How much of the new and of the original class the {GROUPS[group]} features of a classifier see that the set "
+        "was not built with: 0 as in untouched images of the other class, 100 as in untouched images of this "
+        "one; means over images with 95\u00a0% intervals."
+    )
+
+
+def histograms_caption(group: str) -> str:
+    """What the figure of the images shows."""
+    return (
+        f"The images behind the means: their number (upwards) by the share of {GROUPS[group]} features that point to "
+        "the new class (per cent, to the right)."
+    )
+
+
+def independent(found: SharesFound) -> dict[str, SharesRow]:
+    """By the name of each set, what the first classifier that is not its source sees."""
+    rows: dict[str, SharesRow] = {}
+    for row in found.rows:
+        if not row.is_source:
+            rows.setdefault(row.name, row)
+    return rows
+
+
+def _reading(found: SharesFound) -> Iterator[str]:
+    """For every set, by the first classifier that is not its source: what its two groups of features carry."""
+    for name, row in independent(found).items():
+        parts = [
+            f"{label} features carry {said(new)} of the new class and {said(original)} of the original one"
+            for key, label in GROUPS.items()
+            if (group := getattr(row.found, key))
+            and (new := group.new.carried)
+            and (original := group.original.carried)
+        ]
+        if parts:
+            yield f"{name}, seen by the {row.classifier} classifier: {'; '.join(parts)}."
+
+
+def _printed(found: SharesFound) -> Iterator[PrintedFigure]:
+    from notbugs.report.shares_charts import histograms, means
+
+    rows = list(independent(found).values())
+    seen = f"Features sorted at {NORMS[found.norm]} radius {found.eps:g} in pixel units; seed {found.seed}."
+    for group in GROUPS:
+        several = lambda width, height, group=group: means(rows, group=group, width=width, look="print")  # noqa: E731
+        yield PrintedFigure(f"shares-{group}", f"{means_caption(group)} {seen}", several)
+        panels = lambda width, height, group=group: histograms(  # noqa: E731
+            rows, group=group, columns=3, width=width / 3, look="print"
+        )
+        yield PrintedFigure(f"shares-{group}-images", f"{histograms_caption(group)} {seen}", panels, ("full",))
+
+
+class SharesInstrument(Instrument[SharesSettings, SharesFound]):
+    """How much of each class a constructed image carries."""
+
+    name = "shares"
+    Settings = SharesSettings
+    Result = SharesFound
+
+    def check(self, lab: Lab) -> None:
+        """See `Instrument`."""
+        check(lab)
+
+    def run(self, lab: Lab) -> SharesFound:
+        """See `Instrument`."""
+        return measure(lab)
+
+    def section(self, result: SharesFound, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return shares_section(result)
+
+    def figures(self, result: SharesFound, seed: int) -> Iterator[PrintedFigure]:
+        """See `Instrument`."""
+        return _printed(result)

@@ -6,30 +6,65 @@ The paper, section 3.3, Figures 3 and 13.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from notbugs.classifier import Classifier
+from notbugs.content import INTERVAL, Cell, Figure, PrintedFigure, Section, Table
 from notbugs.data import Images
+from notbugs.formats import NORMS, number
+from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
 from notbugs.measure.transfer import Kind
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
-from notbugs.study.lab import Lab
+from notbugs.study.checked import WholeFile
 from notbugs.study.sections import Architecture
-from notbugs.threat import threat
+from notbugs.threat import Norm, threat
+
+if TYPE_CHECKING:
+    from notbugs.study.lab import Lab
+
+
+class TransferSettings(BaseModel):
+    """What it takes, for a study and for `notbugs transfer` alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architectures: tuple[str, ...] = Field(
+        ("cnn width=8 stride=2", "cnn width=16 stride=2", "cnn width=32 stride=2", "resnet9 width=4"),
+        description="Each is trained on D_det and on D; a name and options, as 'cnn width=8 stride=2'.",
+    )
+    images: int = Field(1000, ge=1, description="Test images to attack, drawn at random.")
+    norm: Norm | None = Field(None, description="Of the attack; that of the relabelling if not given.")
+    eps: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Radius, pixel units; that of the relabelling if not given."
+    )
+    steps: int = Field(20, ge=1, description="Gradients.")
+    targets: Literal["next", "other"] = Field("next", description="Of the targeted attack: as D_det, or at random.")
+
+    @field_validator("architectures")
+    @classmethod
+    def _check_architectures(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(given)) < len(given):
+            raise ValueError("name each of them once")
+        for text in given:  # a wrong one must not end a study after an hour
+            Architecture.parse(text).check()
+        return given
+
+
+class TransferAsked(TransferSettings, InstrumentSettings):
+    """Whether what transfers is what generalises."""
+
 
 Keep = Callable[[str, str, Callable[[Progress], Any]], Any]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Learner(_Model):
+class Learner(Found):
     """One architecture: what it learns from D_det, and what fools it when it learns from D."""
 
     architecture: str
@@ -40,7 +75,7 @@ class Learner(_Model):
     targeted: Proportion = Field(description="taken for the target by the one trained on D")
 
 
-class TransferFound(_Model):
+class TransferFound(WholeFile, Found):
     """Learning from D_det against transfer, over architectures; and every classifier against every other."""
 
     source: str = Field(description="D_det was built with it, and its adversarial examples are those of `learners`")
@@ -161,10 +196,10 @@ def _matrix(lab: Lab, classifiers: Mapping[str, Classifier], keep: Keep) -> Tran
 def _learned(lab: Lab, pairs: Sequence[Pair], keep: Keep) -> dict[str, Any]:
     def work(progress: Progress) -> dict[str, Any]:
         found = {}
-        for number, pair in enumerate(pairs, 1):
+        for done, pair in enumerate(pairs, 1):
             hits = predictions(pair.on_ddet, lab.data.test) == lab.data.test.labels
             found[pair.name] = Proportion.of(hits).model_dump()
-            progress(number, len(pairs))
+            progress(done, len(pairs))
         return found
 
     return keep("transfer-learned", "measure what was learned from D_det", work) if pairs else {}
@@ -180,3 +215,130 @@ def _correlation(learners: Sequence[Learner], kind: Kind, seed: int) -> Correlat
 def file_name(text: str) -> str:
     """`text` as part of the name of a file."""
     return re.sub(r"[^\w.-]+", "-", text)
+
+
+FIGURES: dict[Kind, tuple[str, str]] = {
+    "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
+    "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
+}
+
+
+WIDTHS = (420, 210)
+
+
+TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
+
+
+def says(of: Correlation | None) -> str:
+    """A correlation in a sentence."""
+    if of is None:
+        return "Fewer than three architectures have no correlation."
+    if of.pearson is None:
+        return f"One of the two is the same for all {of.n} architectures: there is no correlation."
+    fisher = f"Fisher: {_between(of.low, of.high)}; " if of.low is not None else ""
+    return (
+        f"Pearson’s correlation over {of.n} architectures is {of.pearson:.2f} ({fisher}bootstrap: "
+        f"{_between(of.bootstrap_low, of.bootstrap_high)}), of ranks {of.spearman:.2f} (bootstrap: "
+        f"{_between(of.spearman_low, of.spearman_high)}); intervals of 95\u00a0%, of few points rough ones."
+    )
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return f"{low:.2f} to {high:.2f}"
+
+
+def transfer_section(found: TransferFound) -> Section:
+    """What a page shows of it."""
+    from notbugs.report.transfer_charts import scatter
+
+    attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    figures = [
+        Figure(
+            f"{kind.capitalize()} transfer against what is learned from D_det; 95\u00a0% Wilson intervals over images. "
+            f"{says(getattr(found, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
+            "for these; it does not state radius and steps of the attack.",
+            drawings,
+        )
+        for kind, (figure, _) in FIGURES.items()
+        if (drawings := [drawn for width in WIDTHS if (drawn := scatter(found, kind, width=width))])
+    ]
+    return Section(
+        name="transfer",
+        title="Transfer of adversarial examples",
+        short="Transfer",
+        text=f"Adversarial examples of one classifier, shown to the others: PGD with {attack.steps} steps, "
+        f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
+        f"{TARGETS[attack.targets]}. {_experiment(found) if figures else ''}",
+        figures=figures,
+        tables=[*([_architecture_table(found)] if figures else []), *(_matrix_table(found, kind) for kind in FIGURES)],
+    )
+
+
+def _experiment(found: TransferFound) -> str:
+    return (
+        f"Each architecture is trained twice: on D, and on the D_det of the classifier “{found.source}”. The paper’s "
+        "claim: those which learn most from D_det are those that the source’s adversarial examples fool most, as both "
+        "are about the same non-robust features."
+    )
+
+
+def _architecture_table(found: TransferFound) -> Table:
+    rows = [
+        [f"{number}: {at.architecture}", at.parameters, at.learned, at.untargeted, at.targeted]
+        for number, at in enumerate(found.learners, 1)
+    ]
+    columns = ("point", "parameters", "learned from D_det", "untargeted transfer", "targeted transfer")
+    return Table("In per cent. The chance of training, which only more seeds show, comes on top", columns, rows)
+
+
+def _matrix_table(found: TransferFound, kind: Kind) -> Table:
+    """Rows are sources; the last is what no attack does."""
+    matrix = found.matrix
+    rows: list[list[Cell]] = [
+        [source, *(getattr(matrix.between(source, name), kind) for name in matrix.classifiers)]
+        for source in matrix.sources
+    ]
+    clean = [matrix.between(matrix.sources[0], name) for name in matrix.classifiers]
+    plain = [at.already_target if kind == "targeted" else _complement(at.accuracy) for at in clean]
+    what = FIGURES[kind][1].removesuffix(" (%)")
+    caption = f"Every source (rows) against every classifier (columns): {what}, in per cent"
+    return Table(caption, ["source", *matrix.classifiers], [*rows, ["no attack", *plain]])
+
+
+def _complement(share: Proportion) -> Proportion:
+    return Proportion(value=1 - share.value, low=1 - share.high, high=1 - share.low, n=share.n)
+
+
+def _printed(found: TransferFound, seed: int) -> Iterator[PrintedFigure]:
+    from notbugs.report import paper
+    from notbugs.report.transfer_charts import scatter
+
+    attack, n = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    for kind, (figure, _) in FIGURES.items():
+        caption = (
+            f"{kind.capitalize()} transfer of the adversarial examples of the classifier {found.source} against what "
+            f"architectures learn from its D_det: PGD with {attack.steps} steps, {NORMS[attack.norm]} radius "
+            f"{attack.eps:g} in pixel units, n = {number(n)} test images; {INTERVAL}; seed {seed}. "
+            f"{says(getattr(found, kind))} Diamonds: {figure} of the paper ({paper.SETTING})."
+        )
+        yield PrintedFigure(f"transfer-{kind}", caption, partial(scatter, found, kind, look="print"))
+
+
+class TransferInstrument(Instrument[TransferAsked, TransferFound]):
+    """Whether what transfers is what generalises."""
+
+    name = "transfer"
+    Settings = TransferAsked
+    Result = TransferFound
+
+    def run(self, lab: Lab) -> TransferFound:
+        """See `Instrument`."""
+        return measure(lab)
+
+    def section(self, result: TransferFound, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return transfer_section(result)
+
+    def figures(self, result: TransferFound, seed: int) -> Iterator[PrintedFigure]:
+        """See `Instrument`."""
+        return _printed(result, seed)

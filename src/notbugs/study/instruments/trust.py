@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
+from notbugs.formats import ball, points, said
+from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import (
     Accuracy,
     Agreement,
@@ -22,21 +26,51 @@ from notbugs.measure import (
     outcomes,
     paired,
 )
-from notbugs.measure.autoattack import possible
+from notbugs.measure.autoattack import AttackName, possible, require_autoattack
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.folder import Step
-from notbugs.study.lab import Lab
+from notbugs.study.sets import EVERY, Trained
+from notbugs.study.stages import Step
 from notbugs.threat import Threat, threat
+
+if TYPE_CHECKING:
+    from notbugs.study.lab import Lab
+
+
+class TrustSettings(InstrumentSettings):
+    """Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients."""
+
+    classifiers: tuple[Trained, ...] = Field(
+        tuple(name for name in EVERY if name != "independent"),
+        description="Which ones; each is tested against the standard one, image by image.",
+    )
+    images: int = Field(150, ge=1, description="Test images, drawn at random; the same for every attack.")
+    radius: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Pixel units; norm, and radius if not given, are robust training's.",
+    )
+    autoattack: bool = Field(True, description="Whether to run AutoAttack; it needs notbugs[autoattack].")
+    attacks: tuple[AttackName, ...] = Field(
+        ("apgd-ce", "apgd-t"),
+        min_length=1,
+        description="Of AutoAttack, those that so many classes allow; all four: apgd-ce, apgd-t, fab-t, square.",
+    )
+    masking_images: int = Field(100, ge=1, description="Of those images, how many to look for masked gradients in.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_old_names(cls, given: object) -> object:
+        """Older recipes said here how a stronger PGD goes; the evaluation's attack is that now."""
+        old = ("restarts", "targeted")
+        return {name: value for name, value in given.items() if name not in old} if isinstance(given, dict) else given
+
 
 REFERENCE = "standard"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TrustedRow(_Model):
+class TrustedRow(Found):
     """One classifier under several attacks on the same images."""
 
     classifier: str
@@ -49,7 +83,7 @@ class TrustedRow(_Model):
     signs: list[Sign] = Field(description="of masked gradients, shown or not")
 
 
-class Paired(_Model):
+class Paired(Found):
     """A classifier against the standard one, image by image."""
 
     classifier: str
@@ -57,7 +91,7 @@ class Paired(_Model):
     robust: PairedTest = Field(description="the same of robust accuracy, the worst of all attacks")
 
 
-class TrustMeasured(_Model):
+class TrustMeasured(Found):
     """What `results.json` has of this instrument."""
 
     seed: int
@@ -142,3 +176,83 @@ def _ball(lab: Lab) -> Threat:
     adversary = lab.recipe.robust.adversary
     assert adversary is not None  # a recipe without one is refused
     return threat(adversary.norm, lab.recipe.instruments.trust.radius or adversary.eps)
+
+
+TEXT = (
+    "An attack gives an upper bound of robust accuracy, so several were run on the same images, and an image counts as "
+    "robust only if none of them broke it: the last column. Where the stronger PGD and AutoAttack differ by more than "
+    "a point, one of them was too weak. Signs of masked gradients say where attacks by gradients may be misled; that "
+    "none is shown proves nothing."
+)
+
+
+def trust_section(measured: TrustMeasured) -> Section:
+    """The attacks side by side, the paired tests, and every sign that is shown."""
+    attack = measured.rows[0].pgd.attack
+    where = ball(attack.norm, attack.eps) if attack else ""
+    columns = ("classifier", "clean", "PGD", "stronger PGD", "AutoAttack", "all of them")
+    attacks = Table(f"At {where}, {measured.n} test images.", columns, [_cells(row) for row in measured.rows])
+    tests = Table(
+        "Against the standard classifier on the same images: difference in points, with its interval, and p of "
+        "McNemar's exact test.",
+        ("classifier", "clean", "p", "robust", "p"),
+        [[row.classifier, *_test(row.clean), *_test(row.robust)] for row in measured.paired],
+    )
+    return Section(
+        name="trust",
+        title="Robust accuracy, by stronger attacks",
+        short="Attacks compared",
+        text=TEXT,
+        reading=list(_reading(measured)),
+        tables=[attacks, *([tests] if tests.rows else [])],
+    )
+
+
+def _cells(row: TrustedRow) -> list[Cell]:
+    other = row.autoattack.share if row.autoattack else None
+    return [row.classifier, row.clean.share, row.pgd.share, row.strong.share, other, row.union]
+
+
+def _test(test: PairedTest) -> list[Cell]:
+    return [points(test.difference, test.low, test.high), f"{test.p_value:.2g}"]
+
+
+def _reading(measured: TrustMeasured) -> Iterator[str]:
+    """A sentence for every mark, and one for every classifier with signs, or one that there are none."""
+    for row in measured.rows:
+        if row.marked and row.autoattack:
+            yield (
+                f"{row.classifier}: the stronger PGD leaves {said(row.strong.share)} and AutoAttack "
+                f"{said(row.autoattack.share)}, more than a point apart."
+            )
+    shown = {row.classifier: [sign for sign in row.signs if sign.shown] for row in measured.rows}
+    for name, signs in shown.items():
+        if signs:
+            yield f"{name} shows signs of masked gradients: {', '.join(_named(sign) for sign in signs)}."
+    if not any(shown.values()):
+        yield f"No classifier shows a sign of masked gradients ({measured.masking_n} images, eight signs)."
+
+
+def _named(sign: Sign) -> str:
+    return f"{sign.name} ({sign.rule})"
+
+
+class TrustInstrument(Instrument[TrustSettings, TrustMeasured]):
+    """Robust accuracy that can be trusted."""
+
+    name = "trust"
+    Settings = TrustSettings
+    Result = TrustMeasured
+
+    def require(self, asked: TrustSettings) -> None:
+        """See `Instrument`."""
+        if asked.autoattack:
+            require_autoattack()
+
+    def run(self, lab: Lab) -> TrustMeasured:
+        """See `Instrument`."""
+        return measure(lab)
+
+    def section(self, result: TrustMeasured, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return trust_section(result)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.classifier import Classifier
+from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
+from notbugs.formats import ball, class_name, number
+from notbugs.instrument import Instrument, InstrumentSettings
 from notbugs.measure import (
     AttackUsed,
     FeatureMap,
@@ -18,9 +23,33 @@ from notbugs.measure import (
     penultimate,
     usefulness,
 )
+from notbugs.measure.spectrum import SpectrumRow
 from notbugs.progress import Progress
-from notbugs.study.lab import Lab
-from notbugs.threat import Threat, threat
+from notbugs.threat import Norm, Threat, threat
+
+if TYPE_CHECKING:
+    from notbugs.study.lab import Lab
+
+
+class UsefulnessSettings(InstrumentSettings):
+    """Usefulness and robust usefulness of every feature."""
+
+    classifiers: tuple[Literal["standard", "independent", "robust"], ...] = Field(
+        ("standard", "robust"), min_length=1, description="Whose features are measured."
+    )
+    features: str = Field("penultimate", description="penultimate, logits, or the name of a layer (its spatial mean).")
+    norm: Norm = Field("l2", description="Norm of the ball.")
+    eps: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Radius, pixel units; if not given, the middle one of the evaluation where the norm is the same, "
+        "else 0.5 for l2 and 8/255 for linf.",
+    )
+    steps: int = Field(5, ge=1, description="Gradients of each search.")
+    images: int = Field(60, ge=2, description="Test images searched, twice a feature; rho takes all test images.")
+    min_rho: float = Field(0.0, ge=0, lt=1, description="How useful a useful feature is at least.")
+
 
 REAL = ("rho", "rho_low", "rho_high", "gamma", "gamma_low", "gamma_high", "mean", "std", "flat")
 TABLES = dict.fromkeys(REAL, torch.float64) | {"kind": torch.int64}
@@ -103,3 +132,127 @@ def _threat(lab: Lab) -> Threat:
         radii = sorted(evaluation.radii) if asked.norm == evaluation.norm else []
         eps = radii[len(radii) // 2] if radii else DEFAULT_EPS[asked.norm]
     return threat(asked.norm, eps)
+
+
+SHOWN = 10
+"""Features of each classifier in its table."""
+
+
+def usefulness_section(found: UsefulnessMeasured, classes: Sequence[str] = ()) -> Section:
+    """The section of the page; `classes` are names, in place of which numbers stand where there are none."""
+    columns = ("classifier", "features", "robust", "undecided", "non-robust", "useless")
+    rows = [_counts(name, summary) for name, summary in found.classifiers.items()]
+    summaries = list(found.classifiers.values())
+    return Section(
+        name="usefulness",
+        title="Which features are useful, and which robustly",
+        short="Usefulness",
+        text=_text(summaries[0], found.test_set),
+        reading=[_reading(name, summary) for name, summary in found.classifiers.items()],
+        figures=[_figure(name, summary, classes) for name, summary in found.classifiers.items()],
+        tables=[
+            Table("Features of each kind, each as a whole.", columns, rows),
+            *(
+                table
+                for name, summary in found.classifiers.items()
+                for table in _feature_tables(name, summary, classes)
+            ),
+        ],
+    )
+
+
+def _figure(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Figure:
+    from notbugs.report.spectrum import spectrum
+
+    caption = (
+        f"Every feature of the {name} classifier, each for its best class: usefulness to the right, robust usefulness "
+        "upwards, with 95\u00a0% intervals. Below the line, what the feature says is turned round. A mark "
+        "under the pointer tells its numbers; the tables below have them all."
+    )
+    return Figure(caption, [spectrum(of.spectrum, ball(of.norm, of.eps), classes=classes)])
+
+
+def _text(of: UsefulnessSummary, test_set: str) -> str:
+    found = f"a search of {of.attack.steps} steps, an upper bound" if of.attack else "a formula, a lower bound"
+    return (
+        f"Usefulness rho = E[y f(x)] and robust usefulness gamma = E[min y f(x + d)], {ball(of.norm, of.eps)}, of "
+        f"standardised features ({of.features}), one class against all others: rho on {of.n} {test_set} images, gamma "
+        f"by {found}, on {of.n_searched} of them; seed {of.seed}. A feature is robust if, for some class, gamma is "
+        "above 0; non-robust if it is useful, and gamma is below 0 for every class for which it is. Intervals of "
+        f"{of.z:.1f} standard errors sort: they hold for all features and classes together with 95\u00a0%."
+    )
+
+
+def _reading(name: str, of: UsefulnessSummary) -> str:
+    counts = of.of_features
+    return (
+        f"Of the {len(of.spectrum)} features of the {name} classifier, {counts.robust} are robust and "
+        f"{counts.nonrobust} useful but non-robust; {counts.undecided} are undecided, "
+        f"{counts.useless} not shown to be useful."
+    )
+
+
+def _counts(name: str, of: UsefulnessSummary) -> list[Cell]:
+    counts = of.of_features
+    return [name, len(of.spectrum), counts.robust, counts.undecided, counts.nonrobust, counts.useless]
+
+
+def _feature_tables(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Iterator[Table]:
+    """The most useful ones; and all of them, folded, where there are more."""
+    columns = ("feature", "class", "kind", "rho", "gamma")
+    rows = [_feature_row(row, classes) for row in sorted(of.spectrum, key=lambda row: -abs(row.rho))]
+    how = f"features of the {name} classifier, each for its best class; 95\u00a0% intervals."
+    yield Table(f"The most useful {how}", columns, rows[:SHOWN])
+    if len(rows) > SHOWN:
+        said = f"All {len(rows)} features of the {name} classifier, as in its figure"
+        yield Table(f"All {how}", columns, rows, folded=said)
+
+
+def _feature_row(row: SpectrumRow, classes: Sequence[str]) -> list[Cell]:
+    rho = f"{row.rho:.2f} [{row.rho_low:.2f}, {row.rho_high:.2f}]"
+    gamma = f"{row.gamma:.2f} [{row.gamma_low:.2f}, {row.gamma_high:.2f}]"
+    return [
+        str(row.feature),
+        class_name(classes, row.best_class),
+        row.kind.replace("nonrobust", "non-robust"),
+        rho,
+        gamma,
+    ]
+
+
+def _printed(found: UsefulnessMeasured) -> Iterator[PrintedFigure]:
+    from notbugs.report.spectrum import spectrum
+
+    for name, of in found.classifiers.items():
+        where = ball(of.norm, of.eps)
+        how = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
+        caption = (
+            f"Robust usefulness against usefulness of every feature of the {name} classifier, each for its best class; "
+            f"robust usefulness by {how} at {where} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
+            f"{found.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
+        )
+        yield PrintedFigure(f"usefulness-{name}", caption, partial(spectrum, of.spectrum, where, look="print"))
+
+
+class UsefulnessInstrument(Instrument[UsefulnessSettings, UsefulnessMeasured]):
+    """Usefulness and robust usefulness of every feature."""
+
+    name = "usefulness"
+    Settings = UsefulnessSettings
+    Result = UsefulnessMeasured
+
+    def check(self, lab: Lab) -> None:
+        """See `Instrument`."""
+        check(lab)
+
+    def run(self, lab: Lab) -> UsefulnessMeasured:
+        """See `Instrument`."""
+        return measure(lab)
+
+    def section(self, result: UsefulnessMeasured, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return usefulness_section(result, classes)
+
+    def figures(self, result: UsefulnessMeasured, seed: int) -> Iterator[PrintedFigure]:
+        """See `Instrument`."""
+        return _printed(result)

@@ -76,6 +76,14 @@
     return set.success[chosen.image] ? `reached its goal: the source says ${name}` : `missed its goal: the source does not say ${name}`;
   }
 
+  function sizeText(set, name) {
+    const { image } = chosen;
+    if (set.alike) return `structural similarity ${format(set.alike[image][0])} to its start, ${format(set.alike[image][1])} to its target`;
+    if (!set.size || set.size[image][0] === null) return "";
+    const [way, noticed] = set.size[image];
+    return `${format(way)} times the way to the nearest training image of ${name}; ${format(100 * noticed)} % of its pixels change noticeably`;
+  }
+
   function picture(name, sheet, column, says) {
     draw(part(name), sheet, column, chosen.image);
     part(name).setAttribute("aria-label", says);
@@ -85,20 +93,22 @@
   function show(sheets) {
     const set = data.sets[chosen.set];
     const { image, frame, flipped } = chosen;
-    const [human, label] = [set.start_labels[image], set.labels[image]].map((number) => data.classes[number]);
+    const [began, label] = [set.start_labels[image], set.labels[image]].map((number) => data.classes[number]);
     const shown = flipped ? 0 : frame;
     data.sets.forEach((other, number) => draw(part("sets").querySelectorAll("canvas")[number], sheets[number], other.frames - 1, image, data.thumb));
     const finished = frame === set.frames - 1 ? `finished: trains as ${label}` : `on the way: step ${stepName(set)}`;
-    picture("start", sheets[chosen.set], 0, `start: an image of ${human}`);
-    picture("image", sheets[chosen.set], shown, shown ? finished : `the start: an image of ${human}`);
+    picture("start", sheets[chosen.set], 0, `start: an image of ${began}`);
+    picture("image", sheets[chosen.set], shown, shown ? finished : `the start: an image of ${began}`);
     picture("difference", sheets[chosen.set], set.frames + Math.max(frame, 1) - 1, frame ? `perturbation × ${format(set.gains[image])}` : "no perturbation yet");
     if (frame === 0) blank(part("difference"));
     picture("target", sheets[chosen.set], 2 * set.frames - 1, `target: an image of ${label}, whose features it is given`);
     part("target").parentElement.hidden = !set.matched;
-    part("human").textContent = human;
+    part("began").textContent = began;
     part("label").textContent = label;
     part("goal").textContent = goalText(set, label);
     part("moved").textContent = `l2 ${format(set.l2[image])}, l-inf ${format(set.linf[image])}, when finished`;
+    part("size").textContent = sizeText(set, label);
+    part("size-row").hidden = !sizeText(set, label);
     part("step").max = set.frames - 1;
     part("step").value = frame;
     const at = [stepName(set), scoreText(set, label)].filter(Boolean).join(": ");

@@ -1,14 +1,18 @@
-"""A section of the page as plain values: text, figures and tables, which one template draws."""
+"""What pages show as plain values: text, figures and tables, which one template draws, and figures for a paper."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from notbugs.measure import Proportion
 from notbugs.measure.shares import Mean
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+INTERVAL = "95\u00a0% Wilson intervals over images"
 
 Share = Proportion | Mean
 """A value with its interval and its n, of which pages show per cent."""
@@ -50,3 +54,19 @@ class Section:
     reading: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class PrintedFigure:
+    """A figure for a paper: the name of its files, what it shows, and how to draw it at each width that it is for.
+
+    Attributes
+    ----------
+    draw : callable
+        From the `width` and the `height` of the plot, which axes and legends come on top of, to an SVG.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[..., Markup | None]
+    widths: tuple[str, ...] = ("full", "half")

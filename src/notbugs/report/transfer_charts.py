@@ -1,4 +1,4 @@
-"""Transfer: the scatter of the paper's Figures 3 and 13, and the matrix."""
+"""The scatter of the paper's Figures 3 and 13: what architectures learn against how often they are fooled."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from notbugs.formats import NORMS
-from notbugs.measure import Correlation, Proportion
 from notbugs.measure.transfer import Kind
 from notbugs.report import paper
 from notbugs.report.charts import INK, PAGE, SERIES, Look, legend, percent_axis, to_svg
-from notbugs.report.sections import Cell, Figure, Section, Table
-from notbugs.study.instruments.transfer import TransferFound
+from notbugs.study.instruments.transfer import FIGURES, TransferFound
 
 OURS, THEIRS = "this run", f"the paper ({paper.SETTING})"
 COLOUR = SERIES["D", "adversarial"][1]
-FIGURES: dict[Kind, tuple[str, str]] = {
-    "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
-    "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
-}
-WIDTHS = (420, 210)
 TOP = 102
 """Of the upward axis, which leaves room for a mark at 100."""
 APART = 10.0
@@ -30,7 +22,6 @@ APART = 10.0
 CLEAR = 12.0
 """Between a number and other marks and numbers, where there is room: CSS pixels."""
 CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 1), (2, -1), (1, 2), (1, -2))
-TARGETS = {"next": "the next class", "other": "a wrong class, drawn at random"}
 
 
 def scatter(
@@ -79,84 +70,6 @@ def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[st
         taken.append(best)
         found.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
     return found
-
-
-def says(of: Correlation | None) -> str:
-    """A correlation in a sentence."""
-    if of is None:
-        return "Fewer than three architectures have no correlation."
-    if of.pearson is None:
-        return f"One of the two is the same for all {of.n} architectures: there is no correlation."
-    fisher = f"Fisher: {_between(of.low, of.high)}; " if of.low is not None else ""
-    return (
-        f"Pearson’s correlation over {of.n} architectures is {of.pearson:.2f} ({fisher}bootstrap: "
-        f"{_between(of.bootstrap_low, of.bootstrap_high)}), of ranks {of.spearman:.2f} (bootstrap: "
-        f"{_between(of.spearman_low, of.spearman_high)}); intervals of 95\u00a0%, of few points rough ones."
-    )
-
-
-def _between(low: float | None, high: float | None) -> str:
-    return f"{low:.2f} to {high:.2f}"
-
-
-def transfer_section(found: TransferFound) -> Section:
-    """What a page shows of it."""
-    attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
-    figures = [
-        Figure(
-            f"{kind.capitalize()} transfer against what is learned from D_det; 95\u00a0% Wilson intervals over images. "
-            f"{says(getattr(found, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
-            "for these; it does not state radius and steps of the attack.",
-            drawings,
-        )
-        for kind, (figure, _) in FIGURES.items()
-        if (drawings := [drawn for width in WIDTHS if (drawn := scatter(found, kind, width=width))])
-    ]
-    return Section(
-        name="transfer",
-        title="Transfer of adversarial examples",
-        short="Transfer",
-        text=f"Adversarial examples of one classifier, shown to the others: PGD with {attack.steps} steps, "
-        f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
-        f"{TARGETS[attack.targets]}. {_experiment(found) if figures else ''}",
-        figures=figures,
-        tables=[*([_architectures(found)] if figures else []), *(_matrix(found, kind) for kind in FIGURES)],
-    )
-
-
-def _experiment(found: TransferFound) -> str:
-    return (
-        f"Each architecture is trained twice: on D, and on the D_det of the classifier “{found.source}”. The paper’s "
-        "claim: those which learn most from D_det are those that the source’s adversarial examples fool most, as both "
-        "are about the same non-robust features."
-    )
-
-
-def _architectures(found: TransferFound) -> Table:
-    rows = [
-        [f"{number}: {at.architecture}", at.parameters, at.learned, at.untargeted, at.targeted]
-        for number, at in enumerate(found.learners, 1)
-    ]
-    columns = ("point", "parameters", "learned from D_det", "untargeted transfer", "targeted transfer")
-    return Table("In per cent. The chance of training, which only more seeds show, comes on top", columns, rows)
-
-
-def _matrix(found: TransferFound, kind: Kind) -> Table:
-    """Rows are sources; the last is what no attack does."""
-    matrix = found.matrix
-    rows: list[list[Cell]] = [
-        [source, *(getattr(matrix.between(source, name), kind) for name in matrix.classifiers)]
-        for source in matrix.sources
-    ]
-    clean = [matrix.between(matrix.sources[0], name) for name in matrix.classifiers]
-    plain = [at.already_target if kind == "targeted" else _complement(at.accuracy) for at in clean]
-    what = FIGURES[kind][1].removesuffix(" (%)")
-    caption = f"Every source (rows) against every classifier (columns): {what}, in per cent"
-    return Table(caption, ["source", *matrix.classifiers], [*rows, ["no attack", *plain]])
-
-
-def _complement(share: Proportion) -> Proportion:
-    return Proportion(value=1 - share.value, low=1 - share.high, high=1 - share.low, n=share.n)
 
 
 def _rows(found: TransferFound, kind: Kind) -> list[dict[str, Any]]:

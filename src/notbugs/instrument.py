@@ -1,0 +1,83 @@
+"""What an instrument is: something that a study measures beyond accuracies, if its recipe asks for it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from notbugs.content import PrintedFigure, Section
+    from notbugs.study.lab import Lab
+
+
+class InstrumentSettings(BaseModel):
+    """What a recipe asks of an instrument in `[instruments.NAME]`; switched off unless it says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    on: bool = Field(False, description="Whether the study has it.")
+
+
+class Found(BaseModel):
+    """A part of what an instrument measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=InstrumentSettings)
+R = TypeVar("R", bound=BaseModel)
+
+
+class Instrument(ABC, Generic[S, R]):
+    """One instrument: its settings, what it measures and how, and what a page shows of that.
+
+    The recipe's model and that of `results.json` are made from the instruments that there are. Those of other packages
+    are found by the entry point group `notbugs.instruments`.
+
+    Attributes
+    ----------
+    name : str
+        Its section in a recipe, its field in `results.json`, its anchor on the page, and how the names of its stages
+        begin.
+    Settings : type
+        What a recipe may ask of it.
+    Result : type
+        What `results.json` has of it.
+    """
+
+    name: ClassVar[str]
+    Settings: type[S]
+    Result: type[R]
+
+    def require(self, asked: S) -> None:
+        """Refuse, as a recipe is read, what is not installed.
+
+        Raises
+        ------
+        InputError
+            If a library is missing.
+        """
+
+    def check(self, lab: Lab) -> None:
+        """Refuse what cannot be done, before a study does anything.
+
+        Raises
+        ------
+        InputError
+            If the recipe asks for what its data or its architecture does not have.
+        """
+
+    @abstractmethod
+    def run(self, lab: Lab) -> R:
+        """Measure, in stages of the lab: a killed study goes on from the last that it finished."""
+
+    @abstractmethod
+    def section(self, result: R, classes: Sequence[str]) -> Section:
+        """What a page shows, from the result alone; what draws is imported here, and not by the module."""
+
+    def figures(self, result: R, seed: int) -> Iterable[PrintedFigure]:
+        """The figures for a paper, of a study of this seed; its tables follow from `section`."""
+        return ()

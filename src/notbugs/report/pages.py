@@ -1,0 +1,50 @@
+"""Every page that there is: which files of a folder it is made from, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from notbugs.report.audit import render_audit
+from notbugs.report.compare import render_comparison
+from notbugs.report.page import render, render_section
+from notbugs.report.reading import read_gallery, read_pictures
+from notbugs.report.tune import tune_section
+from notbugs.study.auditing import AuditFile
+from notbugs.study.compared import Comparison
+from notbugs.study.instruments.transfer import TransferFound, transfer_section
+from notbugs.study.reading import read_json, read_results
+from notbugs.study.tuning import Tuned
+
+
+def _report(folder: Path) -> str:
+    return render(read_results(folder / "results.json"), read_gallery(folder / "gallery.safetensors"))
+
+
+def _transfer(folder: Path) -> str:
+    found = read_json(folder / "transfer.json", TransferFound, "a transfer", "transfer")
+    return render_section(transfer_section(found), "notbugs transfer")
+
+
+def _tune(folder: Path) -> str:
+    found = read_json(folder / "tune.json", Tuned, "a tuning", "tuning")
+    return render_section(tune_section(found), "notbugs tune")
+
+
+def _compare(folder: Path) -> str:
+    return render_comparison(read_json(folder / "compare.json", Comparison, "a comparison", "comparison"))
+
+
+def _audit(folder: Path) -> str:
+    found = read_json(folder / "audit.json", AuditFile, "an audit", "audit")
+    return render_audit(found, read_pictures(folder / "pictures.safetensors"))
+
+
+PAGES: dict[str, Callable[[Path], str]] = {
+    "report": _report,
+    "transfer": _transfer,
+    "tune": _tune,
+    "compare": _compare,
+    "audit": _audit,
+}
+"""By the name of its file, without `.html`."""
