@@ -190,7 +190,6 @@ def outcomes(
         seed=seed,
         batch=batch,
         progress=progress,
-        **settings,
     )
     for line in doubts(run.clean, images.labels):
         log.warning("%s", line)
