@@ -18,13 +18,14 @@ def held_out(labels: Tensor, share: float = HELD_OUT, groups: Tensor | None = No
     """Indices of training and of test images: of every class with two images or more, `share` and at least one each.
 
     With `groups`, int64 of the labels' shape, images of one group stay together: of every class about `share`, but
-    never all of its groups.
+    never all of its groups. Several labels, shape (image, label), are drawn without regard to them.
 
     Raises
     ------
     InputError
         If no class has two images, or no group can be spared.
     """
+    labels = labels if labels.ndim == 1 else torch.zeros(len(labels), dtype=torch.int64)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     if groups is None:
         for label in labels.unique().tolist():

@@ -12,14 +12,15 @@ from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, only_writer, read_json, sha256, write_json
+from notbugs.files import Damaged, check_writable, only_writer, read_json, sha256, write_json
 from notbugs.formats import compact
-from notbugs.measure import Accuracy
+from notbugs.measure import Proportion
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
-from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
+from notbugs.study.folder import Console, StudyFolder, read_data
+from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.sections import Model, Source
@@ -74,6 +75,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     ball = read_threat(job.threat)
     check_writable(out)
     data = read_data(job, console)
+    check_one_label(data)
     classifier = job.load(model, data, job)
     with only_writer(out):
         folder = StudyFolder(out, console, stages=PARTS)
@@ -104,6 +106,19 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
         )
         write_model(out / "audit.json", written)
     return written
+
+
+def audit_labels(model: Path, job: AuditJob, out: Path, console: Console) -> Iterator[tuple[Path, AuditFile]]:
+    """Audit the classifier in `model`; of several labels and none chosen, for each of them, in `out/label-NAME`.
+
+    Yields the folder and the audit of each that is finished.
+    """
+
+    def work(label: str | None, folder: Path) -> AuditFile:
+        chosen = job if label is None else job.model_copy(update={"label": label})
+        return audit_one(model, chosen, folder, console)
+
+    yield from for_labels(work, out, console)
 
 
 def read_threat(text: str) -> Threat:
@@ -178,14 +193,17 @@ def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[s
 def audit_table(found: Audit) -> Table:
     """The accuracies of an audit as a table to print, in per cent with their intervals."""
     made = Table(box=None, pad_edge=False)
-    made.add_column("who speaks", no_wrap=True)
+    made.add_column("who speaks" if found.score == "accuracy" else "balanced accuracy", no_wrap=True)
     for item in found.model:
         made.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
-    made.add_row("the model", *map(_cell, found.model))
+    made.add_row("the model", *(_cell(item.by(found.score)) for item in found.model))
     for group in found.groups:
-        made.add_row(f"{NAMES[group.name]}\n{group.features} features", *map(_cell, group.accuracies))
+        made.add_row(
+            f"{NAMES[group.name]}\n{group.features} features",
+            *(_cell(item.by(found.score)) for item in group.accuracies),
+        )
     return made
 
 
-def _cell(found: Accuracy) -> str:
-    return compact(found.share, "%\n")
+def _cell(share: Proportion) -> str:
+    return compact(share, "%\n")
