@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
     *("_version", "errors", "shapes", "seeds", "files", "formats", "progress", "workers", "threat", "spatial"),
-    *("networks", "outputs", "classifier", "models", "data", "search", "training", "construct", "measure", "content"),
-    *("theory", "instrument", "study", "report", "console", "cli", "__main__"),
+    *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),
+    *("construct", "measure", "content", "theory", "instrument", "study", "report", "console", "cli", "__main__"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 

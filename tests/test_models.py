@@ -20,20 +20,30 @@ PUBLISHED = {  # parameters for 3 channels and 10 classes, as pytorch-cifar and 
     "resnet18": 11_173_962,
     "resnet34": 21_282_122,
     "resnet50": 23_520_842,
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet44": 658_586,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
     "wrn28-10": 36_479_194,
     "vgg16-bn": 14_728_266,
     "densenet121": 6_956_298,
 }
+DEEPER = ("resnet32", "resnet44", "resnet56", "resnet110")
+"""They differ from resnet20 in depth alone."""
 LAST_MAP = {  # side of the last feature map of a 32x32 image in the published networks
     "resnet9": 4,
     "resnet18": 4,
     "resnet34": 4,
     "resnet50": 4,
+    **dict.fromkeys(("resnet20", *DEEPER), 8),
     "wrn28-10": 8,
     "vgg16-bn": 1,
     "densenet121": 4,
 }
 SMALL = {name: {"growth": 4} if name == "densenet121" else {"width": 4} for name in [*PUBLISHED, "cnn"]}
+for deep in DEEPER:
+    del SMALL[deep]
 
 
 def weights(network: nn.Module) -> int:
@@ -107,6 +117,14 @@ def test_a_residual_block_by_hand():
     assert torch.equal(Skip(nn.ReLU())(images - 1), images - 1)
 
 
+def test_a_padded_shortcut_by_hand():
+    """Option A, as pytorch_resnet_cifar10 has it: a quarter of the new channels before, a quarter behind."""
+    images = torch.rand(1, 2, 4, 4, generator=generator(0, "images"))
+    found = Residual(2, [(4, 3), (4, 3)], 2, is_padded=True).shortcut(images)
+    assert torch.equal(found[:, 1:3], images[:, :, ::2, ::2])
+    assert not found[:, [0, 3]].any()
+
+
 def test_weights_begin_as_he_et_al_draw_them():
     with seeded(0):
         network = build("vgg16-bn", channels=3, classes=10, width=16)
@@ -121,6 +139,7 @@ def test_names_are_those_of_published_weights():
         names = {name: set(build(name, channels=3, classes=10).state_dict()) for name in PUBLISHED}
     expected = {
         "resnet50": {"layer2.0.shortcut.0.weight", "layer4.2.conv3.weight", "bn1.running_var", "linear.bias"},
+        "resnet20": {"conv1.weight", "layer3.2.bn2.num_batches_tracked", "layer2.0.conv1.weight", "linear.bias"},
         "wrn28-10": {"block1.layer.0.convShortcut.weight", "block3.layer.3.bn2.bias", "bn1.weight", "fc.bias"},
         "vgg16-bn": {"features.0.bias", "features.41.running_mean", "classifier.weight"},
         "densenet121": {"dense4.15.conv2.weight", "trans3.bn.weight", "bn.bias", "linear.weight"},
@@ -164,7 +183,7 @@ def test_unknown_architectures_and_options():
 def test_settings_that_make_no_network(unchecked):
     for settings, name in (
         ({"channels": 0}, "channels"),
-        ({"classes": 1}, "classes"),
+        ({"classes": 0}, "classes"),
         ({"size": (8, 0)}, "size"),
         ({"width": 0}, "width"),
     ):

@@ -13,7 +13,7 @@ from notbugs.measure import evaluate
 from notbugs.measure.features import layer
 from notbugs.models import build, frozen, load_classifier, save_classifier
 from notbugs.models.checkpoint import Blueprint
-from notbugs.search import Schedule, match_features, pgd
+from notbugs.search import Attack, Schedule, match_features, pgd
 from notbugs.search.adaptive import replaced_backward
 from notbugs.seeds import seeded
 from notbugs.threat import L2
@@ -56,7 +56,7 @@ def test_the_callers_network_is_as_it_was(last):
     classifier, images = Classifier(network, mean=(0.5,), std=(0.25,)), random_images(6, SHAPE)
     pixels = images.clone()
     labels = torch.arange(6) % 4
-    evaluate(classifier, Images(images, labels), radii=(0.5,), steps=2)
+    evaluate(classifier, Images(images, labels), radii=(0.5,), attack=Attack(steps=2))
     with classifier.evaluating():
         pgd(classifier, images, labels, L2(0.5), Schedule(2))
         match_features(classifier, images, images.flip(0), Schedule(2, 0.1))
@@ -76,7 +76,7 @@ def test_a_network_that_needs_plain_memory_goes_everywhere():
     fast = frozen(classifier, SHAPE)
     assert not fast.is_channels_last
     torch.testing.assert_close(fast(shuffled), network(images))
-    clean, robust = evaluate(classifier, Images(images, labels), radii=(1.0,), steps=5)
+    clean, robust = evaluate(classifier, Images(images, labels), radii=(1.0,), attack=Attack(steps=5))
     assert (clean.share.value, robust.share.value < 1) == (1.0, True)
 
 

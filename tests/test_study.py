@@ -22,6 +22,7 @@ from notbugs.console import TerminalConsole
 from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
+from notbugs.models import load_classifier
 from notbugs.search import Shrinking, fast_relabelling, frames
 from notbugs.study import Results, chain, gallery, lab, machine, sets
 from notbugs.study.sections import Relabelling
@@ -55,6 +56,14 @@ def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "deep" / "digits"
     study.run(tiny(), folder, QUIET)
     return folder
+
+
+def test_its_classifiers_say_themselves_what_they_are(finished):
+    for file in sorted((finished / "classifiers").iterdir()):
+        loaded = load_classifier(file, classes=[str(digit) for digit in range(10)])
+        weights = load_file(file)
+        assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())
+        assert loaded.is_channels_last
 
 
 def read(folder: Path) -> Results:

@@ -7,7 +7,6 @@ that layer, so the network needs no method of ours, and the forward pass stops t
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from notbugs import networks, outputs
 from notbugs.errors import InputError, check_choice, must
+from notbugs.normalisation import ChannelOrder, check_normalisation, own_normaliser
 from notbugs.outputs import Meaning, OutputsAre
 from notbugs.shapes import Batch, Features, Logits
 
@@ -47,7 +47,11 @@ class Classifier(nn.Module):
         logit for two classes. It is left as it is: its weights, modes, device, dtype and layout. Images are cast to its
         dtype, and logits back to theirs.
     mean, std : sequence of float, optional
-        Per channel, subtracted from and divided into images in [0, 1] before the network sees them.
+        Per channel, in the network's order, subtracted from and divided into images in [0, 1] before the network sees
+        them. Leave them out if it normalises its images itself.
+    channel_order : {"auto", "rgb", "bgr"}
+        Of the network. Images are red first; for "bgr" they are turned round. "auto" is "rgb", and refuses a mean that
+        looks like the other.
     head : str, optional
         The name of the module inside `network` whose inputs, flattened, are the features. By default the last
         `nn.Linear` registered; the first call of `features` checks that the logits come from it. A network without
@@ -73,7 +77,8 @@ class Classifier(nn.Module):
     Raises
     ------
     InputError
-        If `head` names no module, or `mean` and `std` do not fit each other.
+        If `head` names no module; if `mean` and `std` do not fit each other, are not for pixels in [0, 1], look like
+        those of another order of channels, or are those by which the network normalises its images itself.
     """
 
     mean: Tensor
@@ -85,6 +90,7 @@ class Classifier(nn.Module):
         *,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
+        channel_order: ChannelOrder = "auto",
         head: str | None = None,
         output: str | int = "auto",
         outputs_are: OutputsAre = "auto",
@@ -92,7 +98,11 @@ class Classifier(nn.Module):
         try_compiled: bool = False,
     ) -> None:
         super().__init__()
-        _check_normalisation(mean, std)
+        self.channel_order: ChannelOrder = check_choice(  # pyrefly: ignore
+            "channel_order", channel_order, ("auto", "rgb", "bgr")
+        )
+        check_normalisation(mean, std, self.channel_order)
+        _check_once(network, mean, std)
         self.network = network
         self.is_channels_last = False  # `models.layout` changes it, of networks that nobody else holds
         self.output = output
@@ -231,7 +241,7 @@ class Classifier(nn.Module):
     def _normalise(self, images: Batch) -> Tensor:
         self._check(images)
         layout = torch.channels_last if self.is_channels_last else torch.contiguous_format
-        images = images.contiguous(memory_format=layout)
+        images = (images.flip(1) if self.channel_order == "bgr" else images).contiguous(memory_format=layout)
         return ((images - self.mean.to(images)) / self.std.to(images)).to(self.dtype)
 
     def _check(self, images: Tensor) -> None:
@@ -271,10 +281,14 @@ def _per_channel(values: Sequence[float], network: nn.Module) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 
-def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
-    if len(mean) != len(std) or not len(mean):
-        raise must("mean", "have as many values as the 'std', one for each channel", tuple(mean))
-    if not all(map(math.isfinite, mean)):
-        raise must("mean", "be finite", tuple(mean))
-    if not all(0 < value < math.inf for value in std):
-        raise must("std", "be above 0 and finite", tuple(std))
+def _check_once(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse a normalisation that the network does itself."""
+    own = own_normaliser(networks.unwrapped(network))
+    given = [float(value) for value in (*mean, *std)]
+    if own and max(given) and given != [0.0] * len(mean) + [1.0] * len(std):
+        inside = [value for part in own.values for value in part]
+        if len(inside) == len(given) and all(abs(one - two) < 1e-3 for one, two in zip(inside, given, strict=True)):
+            raise InputError(
+                f"The network normalises its images itself, by {own.name!r}, and would be given images that are "
+                "normalised already. Leave out 'mean' and 'std' (--mean 0 --std 1)."
+            )

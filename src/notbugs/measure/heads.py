@@ -44,6 +44,7 @@ class Refitted(Classifier):
             source.network,
             mean=source.mean.flatten().tolist(),
             std=source.std.flatten().tolist(),
+            channel_order="rgb" if source.channel_order == "auto" else source.channel_order,
             head=source.head_name,
             output=source.output,
             outputs_are=source.outputs_are,

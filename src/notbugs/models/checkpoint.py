@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +18,27 @@ from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.models import zoo
+from notbugs.models.kinds import kind_of
 from notbugs.models.layout import to_channels_last
 from notbugs.models.registry import build, is_own_code
 from notbugs.models.weights import load_tensors, read_weights
 from notbugs.networks import unwrapped
+from notbugs.normalisation import (
+    WHITE,
+    ChannelOrder,
+    Normalisation,
+    by_white,
+    own_normaliser,
+    stored_normaliser,
+    told,
+    units,
+)
 from notbugs.outputs import OutputsAre
 from notbugs.seeds import seeded
 
 KEY = "notbugs.classifier"
+
+log = logging.getLogger("notbugs")
 
 
 class Blueprint(BaseModel):
@@ -58,6 +72,7 @@ class _Header(BaseModel):
     head: str | None
     output: str | int
     outputs_are: OutputsAre = "auto"
+    channel_order: Literal["rgb", "bgr"] = "rgb"
     precision: Precision
     dtype: Literal["float64", "float32", "float16", "bfloat16"]
     is_channels_last: bool = Field(True, description="The layout it computed in, which decides the last bits.")
@@ -95,6 +110,7 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
         head=classifier.head_name if classifier.head_is_certain else None,
         output=classifier.output,
         outputs_are=classifier.outputs_are,
+        channel_order="bgr" if classifier.channel_order == "bgr" else "rgb",
         precision=classifier.precision,
         dtype=str(classifier.dtype).removeprefix("torch."),  # pyrefly: ignore
         is_channels_last=classifier.is_channels_last,
@@ -113,6 +129,8 @@ def load_classifier(
     head: str | None = None,
     output: str | int = "auto",
     outputs_are: OutputsAre = "auto",
+    channel_order: ChannelOrder = "auto",
+    weights: str | None = None,
     precision: Precision | None = None,
     device: torch.device | None = None,
     **options: Any,
@@ -134,10 +152,13 @@ def load_classifier(
     classes : sequence of str, optional
         Of the labels that it will be held against.
     mean, std : sequence of float, optional
-        Of the normalisation. If not given: those of a normaliser in the file, else those that the published weights
-        of a `timm:` or `torchvision:` architecture expect.
-    head, output, outputs_are, precision
+        Of the normalisation. If not given: 0 and 1 where the network normalises its images itself; else those of a
+        normaliser in the file; else those that the published weights of a `timm:` or `torchvision:` architecture
+        expect. Which of them it was is logged.
+    head, output, outputs_are, channel_order, precision
         Of `Classifier`.
+    weights : str, optional
+        Which set of weights, where the file has several: `state_dict_ema`, for instance.
     device : torch.device, optional
         Where it goes; the CPU if not given.
 
@@ -147,16 +168,16 @@ def load_classifier(
         If the file is damaged, of a newer notbugs or of another network; or something needed is not given.
     """
     path = Path(file)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
     header = _read_header(path)
     if header is None:
         blueprint = _given(architecture, shape, classes, options)
         how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
-        found = _foreign(path, blueprint, mean, std, precision=precision or "auto", **how)
+        how |= {"channel_order": channel_order, "precision": precision or "auto"}
+        found = _foreign(path, blueprint, weights, mean, std, **how)
     else:
         given = {"mean": mean, "std": std, "head": head, "output": output if output != "auto" else None}
-        given["outputs_are"] = outputs_are if outputs_are != "auto" else None
+        given |= {"outputs_are": outputs_are if outputs_are != "auto" else None, "weights": weights}
+        given["channel_order"] = channel_order if channel_order != "auto" else None
         if told := [name for name, value in (given | options).items() if value is not None]:
             raise InputError(f"{path} says itself what {told[0]!r} is. Leave it out.")
         _check_agreement(path, header.blueprint, architecture, shape, classes)
@@ -178,18 +199,52 @@ def _given(
 
 
 def _foreign(
-    path: Path, blueprint: Blueprint, mean: Sequence[float] | None, std: Sequence[float] | None, **how: Any
+    path: Path,
+    blueprint: Blueprint,
+    weights: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    **how: Any,
 ) -> Classifier:
-    tensors = read_weights(path)
+    if (mean is None) != (std is None):
+        raise must("mean", "be given together with the 'std', or neither of them", mean)
+    tensors = read_weights(path, weights)
+    network = _loaded(blueprint, tensors, str(path))
     if mean is None or std is None:
-        known = _stored_normalisation(tensors) or zoo.normalisation(blueprint.architecture)
-        if known is None or (mean is None) != (std is None):
+        mean, std = _known_normalisation(network, tensors, blueprint, path)
+    return Classifier(network, mean=mean, std=std, **how)
+
+
+def _known_normalisation(
+    network: nn.Module, tensors: Mapping[str, Tensor], blueprint: Blueprint, path: Path
+) -> Normalisation:
+    """The normalisation that nobody gave: the network's own, a normaliser's in the file, or a library's."""
+    if own := own_normaliser(network):
+        if own.is_of_bytes:
             raise InputError(
-                "The normalisation that the network was trained with is not in the file. Give its 'mean' and 'std', "
-                "one value for each channel, for pixels in [0, 1]; 0 and 1 if the network normalises its images itself."
+                f"The network normalises its images itself, by {own.name!r}, whose values {told(own.values[0])} are "
+                "for pixels from 0 to 255; notbugs has them in [0, 1]. If it takes images from 0 to 255, give --mean 0 "
+                f"--std {1 / WHITE:.6g} (mean=(0,), std=(1/255,)); if it multiplies by 255 itself, --mean 0 --std 1."
             )
-        mean, std = known
-    return Classifier(_loaded(blueprint, tensors, str(path)), mean=mean, std=std, **how)
+        log.info("The network normalises its images itself, by %r, so the classifier does not.", own.name)
+        return (0.0,), (1.0,)
+    if found := stored_normaliser(tensors):
+        name, (mean, std) = found
+        if units(mean, std) == "bytes":
+            raise InputError(
+                f"The normaliser in {path}, {name!r}, is for pixels from 0 to 255, and notbugs has pixels in [0, 1]. "
+                f"Divided by 255 its values are --mean {told(by_white(mean))} --std {told(by_white(std))}: give them."
+            )
+        log.info("The normalisation is that of %r in the file: mean %s, std %s.", name, told(mean), told(std))
+        return mean, std
+    if known := zoo.normalisation(blueprint.architecture):
+        expected = (blueprint.architecture, told(known[0]), told(known[1]))
+        log.info("The normalisation is what %s expects: mean %s, std %s.", *expected)
+        return known
+    raise InputError(
+        "The normalisation that the network was trained with is not in the file. Give its 'mean' and 'std' (--mean, "
+        "--std), one value for each channel, for pixels in [0, 1]; 0 and 1 if it was trained without."
+    )
 
 
 def _loaded(blueprint: Blueprint, tensors: dict[str, Tensor], origin: str) -> nn.Module:
@@ -225,6 +280,7 @@ def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifie
         head=header.head,
         output=header.output,
         outputs_are=header.outputs_are,
+        channel_order=header.channel_order,
         precision=precision or header.precision,
     )
     return to_channels_last(found, header.blueprint.shape) if header.is_channels_last else found
@@ -232,7 +288,7 @@ def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifie
 
 def _read_header(path: Path) -> _Header | None:
     """What a file of `save_classifier` says; None for any other file."""
-    if path.suffix != ".safetensors" or not path.is_file():
+    if kind_of(path) != "safetensors":
         return None
     try:
         with safe_open(path, "pt") as opened:
@@ -248,7 +304,9 @@ def _read_header(path: Path) -> _Header | None:
     except (ValidationError, ValueError) as error:
         raise InputError(f"{path} is not a classifier that notbugs can read ({error}).") from error
     except Exception as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
+        raise InputError(
+            f"{path} is a cut off or damaged safetensors file ({error}). Download or copy it again."
+        ) from error
 
 
 def _check_agreement(
@@ -269,15 +327,3 @@ def _check_agreement(
     if len(classes) != len(found.classes) or sorted(classes) == sorted(found.classes):
         rule = f"be the {len(found.classes)} of the classifier in {path}, in its order: {', '.join(found.classes[:12])}"
         raise must("classes", rule, tuple(classes)[:12])
-
-
-def _stored_normalisation(tensors: dict[str, Tensor]) -> zoo.Normalisation | None:
-    """Mean and standard deviation of a normaliser whose buffers are among the tensors, as in MadryLab's files."""
-    for name, value in tensors.items():
-        last = name.rpartition(".")[2]
-        deviation = tensors.get(name.removesuffix("mean") + "std") if last in ("mean", "new_mean") else None
-        if deviation is None or value.numel() != deviation.numel() or value.numel() > 16:
-            continue
-        if value.max() <= 1:  # else its unit is another one than pixels in [0, 1]
-            return tuple(value.flatten().tolist()), tuple(deviation.flatten().tolist())
-    return None

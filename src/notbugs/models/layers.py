@@ -1,7 +1,7 @@
 """The blocks that the architectures are built from, and how their weights begin.
 
-Layers have the names that they have in pytorch-cifar, in MadryLab's robustness and, for wide ResNets, in TRADES and
-RobustBench, so that weights published in these forms load.
+Layers have the names that they have in pytorch-cifar, in pytorch_resnet_cifar10, in MadryLab's robustness and, for
+wide ResNets, in TRADES and RobustBench, so that weights published in these forms load.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import pad, relu
 
 from notbugs.models.sizes import Strides
 
@@ -43,8 +43,21 @@ class Skip(nn.Sequential):
         return input + super().forward(input)
 
 
+class Padding(nn.Module):
+    """A shortcut without weights: every `stride`-th pixel, zeros as new channels (option A of He et al.)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.before = stride, (outputs - inputs) // 2
+        self.behind = outputs - inputs - self.before
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature maps, shape (batch, channel, height, width), to feature maps."""
+        return pad(images[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.behind))
+
+
 class Residual(nn.Module):
-    """The block of ResNets: convolutions with batch norm, added to their input, which is projected to fit.
+    """The block of ResNets: convolutions with batch norm, added to their input, which is made to fit.
 
     Parameters
     ----------
@@ -54,9 +67,11 @@ class Residual(nn.Module):
         Channels and kernel of every convolution.
     stride : int
         Of the first 3x3 convolution.
+    is_padded : bool
+        Whether the input is padded to fit, and not projected.
     """
 
-    def __init__(self, inputs: int, plan: list[tuple[int, int]], stride: int) -> None:
+    def __init__(self, inputs: int, plan: list[tuple[int, int]], stride: int, *, is_padded: bool = False) -> None:
         super().__init__()
         self.depth = len(plan)
         channels, rest = inputs, stride
@@ -64,8 +79,10 @@ class Residual(nn.Module):
             self.add_module(f"conv{number}", convolution(channels, outputs, kernel, rest if kernel == 3 else 1))
             self.add_module(f"bn{number}", nn.BatchNorm2d(outputs))
             channels, rest = outputs, 1 if kernel == 3 else rest
-        self.shortcut = nn.Sequential()
-        if inputs != channels:
+        self.shortcut: nn.Module = nn.Sequential()
+        if inputs != channels and is_padded:
+            self.shortcut = Padding(inputs, channels, stride)
+        elif inputs != channels:
             self.shortcut = nn.Sequential(convolution(inputs, channels, 1, stride), nn.BatchNorm2d(channels))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -14,20 +14,24 @@ from typing import Any
 from torch import nn
 
 from notbugs.errors import InputError, check_choice, check_count, must
-from notbugs.models import zoo
+from notbugs.models import resnets, zoo
 from notbugs.models.cnn import cnn
 from notbugs.models.densenet import densenet121
-from notbugs.models.resnets import resnet9, resnet18, resnet34, resnet50, wrn28_10
 from notbugs.models.sizes import Size, height_and_width
 from notbugs.models.vgg import vgg16_bn
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
-    "resnet9": resnet9,
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-    "wrn28-10": wrn28_10,
+    "resnet9": resnets.resnet9,
+    "resnet18": resnets.resnet18,
+    "resnet34": resnets.resnet34,
+    "resnet50": resnets.resnet50,
+    "resnet20": resnets.resnet20,
+    "resnet32": resnets.resnet32,
+    "resnet44": resnets.resnet44,
+    "resnet56": resnets.resnet56,
+    "resnet110": resnets.resnet110,
+    "wrn28-10": resnets.wrn28_10,
     "vgg16-bn": vgg16_bn,
     "densenet121": densenet121,
 }

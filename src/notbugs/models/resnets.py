@@ -63,6 +63,31 @@ def resnet50(channels: int, classes: int, *, size: Size = 32, width: int = 64) -
     return _resnet(_bottleneck, (3, 4, 6, 3), channels, classes, size, width)
 
 
+def resnet20(channels: int, classes: int, *, size: Size = 32, width: int = 16) -> nn.Module:
+    """He et al.'s for CIFAR-10 with 20 layers: 269,722 parameters for 3 channels and 10 classes."""
+    return _resnet(_basic, (3, 3, 3), channels, classes, size, width, is_padded=True)
+
+
+def resnet32(channels: int, classes: int, *, size: Size = 32, width: int = 16) -> nn.Module:
+    """He et al.'s for CIFAR-10 with 32 layers: 464,154 parameters for 3 channels and 10 classes."""
+    return _resnet(_basic, (5, 5, 5), channels, classes, size, width, is_padded=True)
+
+
+def resnet44(channels: int, classes: int, *, size: Size = 32, width: int = 16) -> nn.Module:
+    """He et al.'s for CIFAR-10 with 44 layers: 658,586 parameters for 3 channels and 10 classes."""
+    return _resnet(_basic, (7, 7, 7), channels, classes, size, width, is_padded=True)
+
+
+def resnet56(channels: int, classes: int, *, size: Size = 32, width: int = 16) -> nn.Module:
+    """He et al.'s for CIFAR-10 with 56 layers: 853,018 parameters for 3 channels and 10 classes."""
+    return _resnet(_basic, (9, 9, 9), channels, classes, size, width, is_padded=True)
+
+
+def resnet110(channels: int, classes: int, *, size: Size = 32, width: int = 16) -> nn.Module:
+    """He et al.'s for CIFAR-10 with 110 layers: 1,727,962 parameters for 3 channels and 10 classes."""
+    return _resnet(_basic, (18, 18, 18), channels, classes, size, width, is_padded=True)
+
+
 def wrn28_10(channels: int, classes: int, *, size: Size = 32, width: int = 160) -> nn.Module:
     """Zagoruyko and Komodakis' with 28 layers: 36,479,194 parameters for 3 channels and 10 classes.
 
@@ -104,14 +129,16 @@ def _resnet(
     classes: int,
     size: Size,
     width: int,
+    *,
+    is_padded: bool = False,
 ) -> nn.Module:
     """`plan` has the channels and kernels of a block's convolutions; `depths` the number of blocks of every stage."""
-    halved = strides(size, 3)
+    halved = strides(size, len(depths) - 1)
     stages, inputs = {}, check_count("width", width)
     for stage, (depth, stride) in enumerate(zip(depths, (1, *halved.stages), strict=True)):
         convolutions, blocks = plan(width * 2**stage), []
         for number in range(depth):
-            blocks.append(Residual(inputs, convolutions, 1 if number else stride))
+            blocks.append(Residual(inputs, convolutions, 1 if number else stride, is_padded=is_padded))
             inputs = convolutions[-1][0]
         stages[f"layer{stage + 1}"] = nn.Sequential(*blocks)
     return initialised(

@@ -1,70 +1,74 @@
-"""Weights from files of others: safetensors, or what `torch.save` wrote, opened without running anything in it."""
+"""Weights of a network from a file: those of its own kind, and those that others saved in their own ways."""
 
 from __future__ import annotations
 
-import re
-import warnings
-import zipfile
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from notbugs.errors import InputError, must
-from notbugs.files import read_tensors
+from notbugs.errors import InputError
+from notbugs.files import check_tensors
+from notbugs.models.archives import Tensors, read_archive
+from notbugs.models.kinds import kind_of
+from notbugs.models.naming import NORMALISER, chosen, listed, named_as
 from notbugs.networks import unwrapped
 
-PICKLES = (".pt", ".pth", ".ckpt", ".tar", ".bin")
-NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
-SHOWN = 4
+SAVE_THEM = "Open it where it was made, and save the network's state_dict()."
 
 
-def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
+def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = None) -> nn.Module:
     """Load a file of weights into `network`, in place, and return it.
 
-    The tensors may be nested (under `state_dict`, `model`, ...) and their names may carry a prefix (`module.`,
-    `_orig_mod.`, MadryLab's `module.model.`, ...): the one under which most names and shapes fit is found. The
-    buffers of a normaliser beside them are left out, as the classifier owns the normalisation.
+    Safetensors, and all that `torch.save` writes: weights alone, or among options, optimizers and objects of any
+    class; a whole network; TorchScript. The name of the file does not matter. Only tensors are read: nothing that the
+    file names is imported or called. They may be nested (under `state_dict`, `model`, ...) and their names may carry a
+    prefix (`module.`, `_orig_mod.`, MadryLab's `module.model.`, ...): the one under which most names and shapes fit is
+    found. The buffers of a normaliser beside them are left out, as the classifier owns the normalisation.
 
     Parameters
     ----------
     network : nn.Module
         Of the same architecture.
     file : str or Path
-        A `.safetensors` file; or `.pt`, `.pth`, `.ckpt`, `.tar` or `.bin` as `torch.save` writes them, opened with
-        `weights_only`: only tensors and plain values come out of it, and no code in it runs.
+        The file.
+    weights : str, optional
+        Which set of weights, where the file has several that fit: `state_dict_ema`, for instance.
 
     Raises
     ------
     InputError
-        If the file cannot be opened so, or anything is missing, unexpected or of another shape. Nothing is loaded
-        then.
+        If the file is damaged or no file of weights, or anything is missing, unexpected, of another shape or of another
+        kind of number, or several sets of weights fit. Nothing is loaded then.
     """
-    load_tensors(network, read_weights(Path(file)), str(file))
+    load_tensors(network, read_weights(Path(file), weights), str(file))
     return network
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """Every tensor of a file by its name, nested names joined with dots.
+def read_weights(file: Path, weights: str | None = None) -> dict[str, Tensor]:
+    """Every tensor of a file by its name, nested names joined with dots; with `weights`, those of one set.
 
     Raises
     ------
     InputError
-        If there is no such file, or it cannot be opened without running code.
+        If there is no such file, it is damaged, or it holds no tensors or no such set.
     """
-    if not file.is_file():
-        raise InputError(f"There is no file {file}.")
-    if file.suffix == ".safetensors":
-        return read_tensors(file)
-    if file.suffix not in PICKLES:
-        raise must("file", f"end in .safetensors, or in one of {', '.join(PICKLES)}", file.name)
-    tensors = dict(_flat(_unpickled(file), ()))
+    kind = kind_of(file)
+    if kind == "exported":
+        raise InputError(
+            f"{file} is a program of torch.export. If you trust it, run it as it is: architecture='exported' "
+            f"(--architecture exported). {SAVE_THEM.replace('Open it', 'Or open it')}"
+        )
+    tensors = (
+        _of_safetensors(file) if kind == "safetensors" else read_archive(file, "pickle" if kind == "pickle" else "zip")
+    )
     if not tensors:
-        raise InputError(f"{file} holds no tensors. Save the network's state_dict(), best as safetensors.")
-    return tensors
+        kinds = sorted(set(tensors.unusable.values())) if isinstance(tensors, Tensors) else []
+        what = f"{' and '.join(kinds)} tensors alone, and networks take plain ones" if kinds else "no tensors"
+        raise InputError(f"{file} holds {what}. {SAVE_THEM}")
+    return chosen(tensors, weights, str(file))
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -73,78 +77,46 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     Raises
     ------
     InputError
-        If anything is missing, unexpected or of another shape; `where` says where the tensors are from.
+        If anything is missing, unexpected, of another shape or of another kind of number, or several sets of weights
+        fit; `where` says where the tensors are from.
     """
     network = unwrapped(network)
     own = network.state_dict()
-    prefix = _prefix(own, tensors, where)
-    found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    found = named_as(own, tensors, where)
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
     missing = sorted(own.keys() - found.keys() - counters)
-    unexpected = sorted(name for name in found.keys() - own.keys() if not NORMALISER.search(name))
-    shapes = [
-        f"{name} {tuple(found[name].shape)} in place of {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    if missing or unexpected or shapes:
+    passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
+    unexpected = sorted(name for name in found.keys() - own.keys() - passing if not NORMALISER.search(name))
+    both = {name: (found[name], value) for name, value in own.items() if name in found}
+    shapes = [f"{n} {tuple(f.shape)} in place of {tuple(v.shape)}" for n, (f, v) in both.items() if f.shape != v.shape]
+    kinds = [f"{n} {f.dtype} in place of {v.dtype}" for n, (f, v) in both.items() if not _of_one_kind(f, v)]
+    if missing or unexpected or shapes or kinds:
+        unusable = [f"{n} is {k}" for n, k in getattr(tensors, "unusable", {}).items() if n.endswith(tuple(missing))]
         raise InputError(
             f"The weights in {where} do not fit the network. "
-            + _listed("Missing", missing)
-            + _listed("Unexpected", unexpected)
-            + _listed("Of another shape", shapes)
+            + (f"{unusable[0]}: save it as plain numbers (dequantize() or to_dense()). " if unusable else "")
+            + listed("Missing", missing)
+            + listed("Unexpected", unexpected)
+            + listed("Of another shape", shapes)
+            + listed("Of another kind", kinds)
             + "Check the architecture, its options, the channels and the number of classes."
         )
     network.load_state_dict(own | {name: value for name, value in found.items() if name in own})
 
 
-def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> str:
-    """What stands before most names of the network in the file, the first such prefix where copies are equal."""
-    scores: Counter[str] = Counter()
-    for name, value in tensors.items():
-        parts = name.split(".")
-        for start in range(len(parts)):
-            if (inner := ".".join(parts[start:])) in own:
-                scores[name.removesuffix(inner)] += 1 + (own[inner].shape == value.shape)
-    if not scores:
-        named = ", ".join(list(tensors)[:SHOWN])
-        raise InputError(f"The weights in {where} fit no layer of the network. They are called {named}, ...")
-    first, *others = [prefix for prefix, score in scores.items() if score == max(scores.values())]
-    for other in others:
-        if any(
-            not torch.equal(tensors[first + name], tensors[other + name]) for name in own if first + name in tensors
-        ):
-            raise InputError(
-                f"{where} holds two networks that both fit, under {first!r} and {other!r}. Save the one you want alone."
-            )
-    return first
+def _of_one_kind(found: Tensor, own: Tensor) -> bool:
+    """Whether numbers can take the place of others: whole ones are no weights, and complex ones lose a part."""
+    if found.is_complex() != own.is_complex():
+        return False
+    return own.ndim == 0 or found.is_floating_point() == own.is_floating_point() or found.is_complex()
 
 
-def _listed(title: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{title}: {', '.join(names[:SHOWN])}{more}. "
-
-
-def _unpickled(file: Path) -> Any:
-    """What `torch.save` wrote; anything but tensors and plain values is refused before it comes into being."""
+def _of_safetensors(file: Path) -> dict[str, Tensor]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what the pickle holds; the error below says it
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it wants to run {refused[1]}" if refused else "torch.save did not write it, or it is damaged"
+        found = load_file(file)
+        check_tensors(file)
+        return found
+    except SafetensorError as error:
         raise InputError(
-            f"{file} cannot be opened safely: {reason}. notbugs runs no code from files of weights. If you trust where "
-            "it is from, open it there and save its state_dict() as safetensors."
+            f"{file} is a cut off or damaged safetensors file ({error}). Download or copy it again."
         ) from error
-
-
-def _flat(value: Any, path: tuple[str, ...]) -> list[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        return [(".".join(path), value)]
-    if isinstance(value, Mapping):
-        return [pair for key, inner in value.items() for pair in _flat(inner, (*path, str(key)))]
-    return []

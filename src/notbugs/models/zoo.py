@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.errors import InputError, must
-
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+from notbugs.normalisation import Normalisation
 
 
 def timm_network(name: str, channels: int, classes: int, size: tuple[int, int], **options: Any) -> nn.Module:

@@ -21,8 +21,8 @@ from notbugs.files import (
     read_tensors,
     sha256,
     write_json,
-    write_tensors,
 )
+from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
 from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
@@ -235,11 +235,11 @@ class StudyFolder:
         """Where the weights of a classifier are."""
         return self.path / "classifiers" / f"{name}.safetensors"
 
-    def save(self, name: str, classifier: Classifier) -> str:
-        """Write a classifier's weights; return the file's SHA-256."""
+    def save(self, name: str, classifier: Classifier, blueprint: Blueprint) -> str:
+        """Write a classifier, with what its network is built from; return the file's SHA-256."""
         with workers.apart():
             if workers.rank() == 0:
-                write_tensors(self.classifier_file(name), classifier.state_dict())
+                save_classifier(self.classifier_file(name), classifier, blueprint)
         return sha256(self.classifier_file(name))
 
     def load(self, name: str, into: Classifier, expected: str) -> Classifier:

@@ -89,13 +89,14 @@ class Lab:
         """
         asked: Training = settings or getattr(self.recipe, section)
         seed = derive(self.seed, "init", name)
-        classifier = (architecture or self.recipe.architecture).new(self.data, seed, self.recipe)
+        network = architecture or self.recipe.architecture
+        classifier = network.new(self.data, seed, self.recipe)
 
         def work(progress: Progress) -> str:
             seed = derive(self.seed, "train", name)
             checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
             train(classifier, images, asked, seed=seed, checkpoint=checkpoint, progress=progress)
-            return self.folder.save(name, classifier)
+            return self.folder.save(name, classifier, network.blueprint(self.data))
 
         step = Step(f"train-{name}", title or f"train {name}", work)
         self.hashes[name] = self.folder.shared_stage(step)

@@ -17,6 +17,7 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import must
 from notbugs.models import Blueprint, build, load_classifier
+from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
 from notbugs.search import PGD, Attack, QuasiNewton, Schedule, Shrinking, Steps, fast_matching
@@ -153,6 +154,8 @@ class Model(_Section):
     outputs_are: OutputsAre = Field(
         "auto", description="What they are: logits, or probabilities (of a softmax or sigmoid); auto recognises them."
     )
+    channel_order: ChannelOrder = Field("auto", description="That the network takes: rgb, or bgr as OpenCV has it.")
+    weights: str | None = Field(None, description="Which set of weights of several in the file, as state_dict_ema.")
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
@@ -167,6 +170,8 @@ class Model(_Section):
             head=self.head,
             output=int(self.output) if self.output.isdigit() else self.output,
             outputs_are=self.outputs_are,
+            channel_order=self.channel_order,
+            weights=self.weights,
             precision=None if source.precision == "auto" else source.precision,
             device=find_device(source.device),
             **self.options,  # pyrefly: ignore

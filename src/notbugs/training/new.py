@@ -12,6 +12,7 @@ from notbugs.models import build
 from notbugs.models.layout import to_channels_last
 from notbugs.models.whitening import Whitening
 from notbugs.models.zoo import normalisation
+from notbugs.normalisation import own_normaliser
 from notbugs.seeds import seeded
 
 WHITENED = 2000
@@ -53,8 +54,9 @@ def new_classifier(
     with seeded(seed, "weights"):
         network = build(architecture, channels=channels, classes=len(data.classes), size=(height, width), **options)
     published = normalisation(architecture) if options.get("pretrained") else None
-    mean, std = published or data.channel_statistics
-    classifier = to_channels_last(Classifier(network, mean=mean, std=std, precision=precision), data.train.shape)
+    mean, std = published or (((0.0,), (1.0,)) if own_normaliser(network) else data.channel_statistics)
+    classifier = Classifier(network, mean=mean, std=std, channel_order="rgb", precision=precision)
+    to_channels_last(classifier, data.train.shape)
     for module in classifier.modules():
         if isinstance(module, Whitening):
             images, _ = data.train.sample(WHITENED, seed, "whitening").batch(slice(None))

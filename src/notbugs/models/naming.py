@@ -1,0 +1,149 @@
+"""From the names that tensors have in a file to those that they have in a network."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from notbugs.errors import InputError, must
+
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What DataParallel, torch.compile and FSDP put between the names of layers."""
+NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
+PARAMETRISED = {
+    "weight_norm": {"g": "original0", "v": "original1"},
+    "spectral_norm": {"orig": "original", "u": "0._u", "v": "0._v"},
+}
+"""What torch.nn.utils calls parts of a weight, as in weight_g, and what torch.nn.utils.parametrizations calls them."""
+SHOWN = 4
+
+
+def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors of a file by the names of a network, as far as they have any.
+
+    Names of wrappers in between are taken out, weight norm and spectral norm are called as the network calls them,
+    and the prefix is taken off under which most names and shapes fit.
+
+    Parameters
+    ----------
+    own, tensors : mapping of str to Tensor
+        Of the network, and of the file.
+    where : str
+        The file.
+
+    Raises
+    ------
+    InputError
+        If no name fits, or those of two different networks fit equally well.
+    """
+    wrappers = set(WRAPPERS) - {part for name in own for part in name.split(".")}
+    names = {name: ".".join(part for part in name.split(".") if part not in wrappers) for name in tensors}
+    plain = _renamed(tensors, _parametrised(tensors, own))
+    unwrapped = _renamed(tensors, names)
+    unwrapped = _renamed(unwrapped, _parametrised(unwrapped, own))
+    found = [_without_prefix(own, named, where) for named in (plain, unwrapped)]
+    return max(found, key=lambda named: len(own.keys() & named.keys()))
+
+
+def _without_prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    prefix = _prefix(own, tensors, where)
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def chosen(tensors: dict[str, Tensor], weights: str | None, where: str) -> dict[str, Tensor]:
+    """The set of weights called `weights` among several in one file; all of them, if it is None.
+
+    Raises
+    ------
+    InputError
+        If there is no such set, with those that there are.
+    """
+    if weights is None:
+        return tensors
+    found = {name: value for name, value in tensors.items() if name.startswith(f"{weights}.")}
+    if not found:
+        raise must("weights", f"name a set of weights in {where}", weights, f"It has {listed_sets(tensors)}.")
+    return found
+
+
+def listed_sets(tensors: Mapping[str, Tensor]) -> str:
+    """The sets of weights in a file, by the first parts of their names."""
+    sets = sorted({name.split(".")[0] for name in tensors if "." in name})
+    return ", ".join(sets[:12]) or "no sets"
+
+
+def listed(title: str, names: Sequence[str]) -> str:
+    """Some of the names, with a title; nothing where there are none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{title}: {', '.join(names[:SHOWN])}{more}. "
+
+
+def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """With new names; two that would fall together keep their own."""
+    taken = Counter(names.get(name, name) for name in tensors)
+    new = {name: names.get(name, name) for name in tensors}
+    return {new[name] if taken[new[name]] == 1 else name: value for name, value in tensors.items()}
+
+
+def _parametrised(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
+    """New names for the parts of normalised weights that the network calls otherwise than the file."""
+    names = {}
+    ends = {".".join(name.split(".")[-count:]) for name in own for count in (1, 2, 3, 4, 5)}
+    for name in tensors:
+        layer, _, last = name.rpartition(".")
+        weight, _, part = last.rpartition("_")
+        for parts in PARAMETRISED.values():
+            if part in parts and all(f"{layer}.{weight}_{other}".lstrip(".") in tensors for other in parts):
+                new = f"{layer}.parametrizations.{weight}.{parts[part]}"
+                names |= {name: new} if _end(new, parts[part]) in ends else {}
+        for parts in PARAMETRISED.values():
+            for old, part in parts.items():
+                if match := re.fullmatch(rf"(.*?)\.?parametrizations\.(\w+)\.{re.escape(part)}", name):
+                    new = f"{match[1]}.{match[2]}_{old}".lstrip(".")
+                    names |= {name: new} if ".".join(new.split(".")[-2:]) in ends else {}
+    return names
+
+
+def _end(name: str, part: str) -> str:
+    """The layer's own name and what follows."""
+    return ".".join(name.split(".")[-(4 + part.count(".")) :])
+
+
+def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> str:
+    """What stands before most names of the network in the file, the first such prefix where copies are equal."""
+    scores: Counter[str] = Counter()
+    for name, value in tensors.items():
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if (inner := ".".join(parts[start:])) in own:
+                scores[name.removesuffix(inner)] += 1 + (own[inner].shape == value.shape)
+    if not scores:
+        raise InputError(
+            f"The weights in {where} fit no layer of the network. They are called {', '.join(list(tensors)[:SHOWN])}, "
+            f"..., those of the network {', '.join(list(own)[:SHOWN])}, ... Check the architecture."
+        )
+    first, *others = [prefix for prefix, score in scores.items() if score == max(scores.values())]
+    for other in others:
+        if any(
+            not torch.equal(tensors[first + name], tensors.get(other + name, torch.empty(0)))
+            for name in own
+            if first + name in tensors
+        ):
+            one, two = sorted(_told_apart(first.rstrip("."), other.rstrip(".")), key=len)
+            raise InputError(
+                f"{where} holds several sets of weights that fit, {one!r} and {two!r} among them. Say which: "
+                f"weights={two!r} (--weights {two})."
+            )
+    return first
+
+
+def _told_apart(one: str, two: str) -> tuple[str, str]:
+    """Two names of sets, as short as they can be."""
+    firsts = one.split(".")[0], two.split(".")[0]
+    return firsts if firsts[0] != firsts[1] else (one, two)

@@ -1,0 +1,147 @@
+"""Mean and standard deviation: their units, their order, and whether a network has its own."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from notbugs.errors import InputError, must
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+ChannelOrder = Literal["auto", "rgb", "bgr"]
+
+WHITE = 255
+"""Of 8-bit pixels, where notbugs has 1."""
+RGB_MEANS = {"ImageNet": (0.485, 0.456, 0.406), "CIFAR-10": (0.4914, 0.4822, 0.4465)}
+CLOSE = 0.006
+"""Difference at which a mean still counts as one of these, as others have rounded them."""
+PARTNERS = {"mean": "std", "mu": "sigma"}
+PAIR = re.compile(r"((?!weight|bias|running)\w*_)?_?(mean|mu)")
+"""What a normaliser calls its mean: mean, new_mean, pixel_mean, mu; not the statistics of a batch norm."""
+CHANNELS = 4
+"""Values of a normaliser at most, one for each channel."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """The normaliser inside a network.
+
+    Attributes
+    ----------
+    name : str
+        Of its mean, within the network.
+    values : Normalisation
+        Mean and standard deviation, one value for each channel, or one for all.
+    """
+
+    name: str
+    values: Normalisation
+
+    @property
+    def is_of_bytes(self) -> bool:
+        """Whether it is for pixels from 0 to 255."""
+        return units(*self.values) == "bytes"
+
+
+def check_normalisation(mean: Sequence[float], std: Sequence[float], order: ChannelOrder) -> None:
+    """Refuse a normalisation that cannot be one of pixels in [0, 1], or is in an order that nobody named.
+
+    Raises
+    ------
+    InputError
+        If lengths differ or values are not finite, if the values are for pixels from 0 to 255, or if the means are
+        those of ImageNet or CIFAR-10 in the order of OpenCV, blue first, and `order` is "auto".
+    """
+    if len(mean) != len(std) or not len(mean):
+        raise must("mean", "have as many values as the 'std', one for each channel", tuple(mean))
+    if not all(map(math.isfinite, mean)):
+        raise must("mean", "be finite", tuple(mean))
+    if not all(0 < value < math.inf for value in std):
+        raise must("std", "be above 0 and finite", tuple(std))
+    if found := units(mean, std):
+        raise must(
+            "mean", "and the 'std' be for pixels in [0, 1]", (tuple(mean), tuple(std)), _remedy(mean, std, found)
+        )
+    if order == "auto":
+        for name, known in RGB_MEANS.items():
+            if len(mean) == 3 and all(abs(a - b) < CLOSE for a, b in zip(mean, reversed(known), strict=True)):
+                raise InputError(
+                    f"The 'mean' {told(mean)} is that of {name} in the order blue, green, red, as OpenCV and Caffe "
+                    "have it. If the network takes images so, give channel_order='bgr' (--channel-order bgr); images "
+                    "are then turned for it. If it takes red first, give its mean and std in this order. "
+                    "'rgb' takes the numbers as they stand."
+                )
+
+
+def units(mean: Sequence[float], std: Sequence[float]) -> Literal["", "bytes", "mixed"]:
+    """Whether the values are for pixels from 0 to 255: no mean and no deviation of pixels in [0, 1] is above 1."""
+    if max(mean) <= 1 and max(std) <= 1:
+        return ""
+    return "mixed" if max(mean) > 1 and max(std) < 1 else "bytes"
+
+
+def _remedy(mean: Sequence[float], std: Sequence[float], found: str) -> str:
+    mean, std = by_white(mean), by_white(std) if found == "bytes" else std
+    what = "These are for pixels from 0 to 255" if found == "bytes" else "This mean is for pixels from 0 to 255"
+    return f"{what}: divided by 255 they are --mean {told(mean)} --std {told(std)}."
+
+
+def by_white(values: Sequence[float]) -> tuple[float, ...]:
+    """Values for pixels from 0 to 255, for pixels in [0, 1]."""
+    return tuple(value / WHITE for value in values)
+
+
+def told(values: Sequence[float]) -> str:
+    """As the command line takes them."""
+    return " ".join(f"{value:.6g}" for value in values)
+
+
+def own_normaliser(network: nn.Module) -> Own | None:
+    """The normaliser inside a network, if it has one.
+
+    The rule: one of its modules has two buffers, parameters or attributes called mean and std, or mu and sigma,
+    perhaps with the same beginning (`new_mean`, `pixel_mean`), of at most four values each. Batch norms have others.
+    """
+    for prefix, module in network.named_modules():
+        held = dict(_held(module))
+        for name, mean in held.items():
+            if (std := held.get(partner(name))) is not None and len(mean) == len(std) and min(std) > 0:
+                return Own(f"{prefix}.{name}".lstrip("."), (mean, std))
+    return None
+
+
+def stored_normaliser(tensors: Mapping[str, Tensor]) -> tuple[str, Normalisation] | None:
+    """The name and the values of a normaliser whose buffers are in a file beside the weights, as MadryLab's are."""
+    for name, mean in tensors.items():
+        path, dot, last = name.rpartition(".")
+        std = tensors.get(f"{path}{dot}{partner(last)}")
+        if std is not None and (values := _numbers(mean)) and (spread := _numbers(std)) and len(values) == len(spread):
+            return name, (values, spread)
+    return None
+
+
+def partner(name: str) -> str:
+    """What the deviation beside a mean of this name is called; empty if it is no name of a normaliser's mean."""
+    match = PAIR.fullmatch(name)
+    return name.removesuffix(match[2]) + PARTNERS[match[2]] if match else ""
+
+
+def _held(module: nn.Module) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """The short sequences of numbers that a module has."""
+    for name, value in {**vars(module), **module._parameters, **module._buffers}.items():
+        if (values := _numbers(value)) is not None:
+            yield name, values
+
+
+def _numbers(value: Any) -> tuple[float, ...] | None:
+    if isinstance(value, Tensor) and value.device.type != "meta" and 0 < value.numel() <= CHANNELS:
+        return tuple(value.detach().double().flatten().tolist()) if not value.is_complex() else None
+    is_short = isinstance(value, list | tuple) and 0 < len(value) <= CHANNELS
+    if is_short and all(isinstance(part, int | float) and not isinstance(part, bool) for part in value):
+        return tuple(map(float, value))
+    return None

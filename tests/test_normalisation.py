@@ -1,0 +1,171 @@
+"""Normalisation: once, in the units and the order of the network, and said where nobody gave it."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from notbugs.classifier import Classifier
+from notbugs.errors import InputError
+from notbugs.models import load_classifier, save_classifier
+from notbugs.models.checkpoint import Blueprint
+from notbugs.training import new_classifier
+from tests.conftest import random_images
+
+SHAPE = (3, 12, 12)
+CLASSES = ("a", "b", "c", "d")
+OWN = """
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+class Normalised(nn.Module):
+    def __init__(self, classes, centre="mean", spread="std", value=0.5, persistent=True):
+        super().__init__()
+        self.pair = (centre, spread)
+        self.register_buffer(centre, torch.full((1, 3, 1, 1), value), persistent=persistent)
+        self.register_buffer(spread, torch.full((1, 3, 1, 1), value / 2), persistent=persistent)
+        self.fc = nn.Linear(432, classes)
+
+    def forward(self, images):
+        mean, std = (getattr(self, name) for name in self.pair)
+        return self.fc(((images - mean) / std).flatten(1))
+
+class Normalize(nn.Module):
+    def __init__(self):  # as torchvision's, with plain numbers
+        super().__init__()
+        self.mean, self.std = [0.5] * 3, (0.25,) * 3
+
+    def forward(self, images):
+        return (images - torch.tensor(self.mean).view(-1, 1, 1)) / torch.tensor(self.std).view(-1, 1, 1)
+
+def in_front(classes):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(432, classes))
+    return nn.Sequential(OrderedDict(normalize=Normalize(), model=network))
+
+def plain(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(432, classes))
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The name of a module in the working folder."""
+    name = f"own_{re.sub(r'[^a-z0-9]', '_', tmp_path.name)}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def made(own: str, function: str, **options) -> nn.Module:
+    return getattr(__import__(own), function)(4, **options)
+
+
+PAIRS = [("mean", "std"), ("mu", "sigma"), ("new_mean", "new_std"), ("pixel_mean", "pixel_std")]
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_network_with_its_own_normaliser_is_not_normalised_twice(own, pair, persistent, caplog):
+    options = {"centre": pair[0], "spread": pair[1], "persistent": persistent}
+    network, images = made(own, "Normalised", **options), random_images(5, SHAPE)
+    torch.save({"state_dict": network.state_dict()}, "own.pth")
+    how = {"architecture": f"{own}:Normalised", "shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
+    with caplog.at_level(logging.INFO, "notbugs"):
+        loaded = load_classifier("own.pth", **how, **options)
+    assert torch.equal(loaded(images), network(images))
+    assert f"normalises its images itself, by '{pair[0]}'" in caplog.text
+    told = load_classifier("own.pth", mean=(0.1,), std=(0.2,), **how, **options)
+    torch.testing.assert_close(told(images), network((images - 0.1) / 0.2))
+    with pytest.raises(InputError, match=r"itself, by .* Leave out 'mean' and 'std' \(--mean 0 --std 1\)"):
+        Classifier(network, mean=(0.5,) * 3, std=(0.25,) * 3)
+    assert torch.equal(Classifier(network, mean=(0,), std=(1,))(images), network(images))
+
+
+def test_a_normaliser_in_front_of_the_network(own):
+    network, images = made(own, "in_front"), random_images(5, SHAPE)
+    torch.save(network.state_dict(), "front.pth")
+    how = {"shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
+    assert torch.equal(load_classifier("front.pth", architecture=f"{own}:in_front", **how)(images), network(images))
+    buffers = {"normalize.mean": torch.full((1, 3, 1, 1), 0.5), "normalize.std": torch.full((1, 3, 1, 1), 0.25)}
+    torch.save(buffers | network.state_dict(), "front.pth")  # as RobustBench has them; here the classifier takes them
+    loaded = load_classifier("front.pth", architecture=f"{own}:plain", **how)
+    torch.testing.assert_close(loaded(images), network(images))
+    torch.save(
+        {name: 255 * value if value.ndim == 4 else value for name, value in torch.load("front.pth").items()}, "b"
+    )
+    with pytest.raises(InputError, match=r"for pixels from 0 to 255.* --mean 0\.5 0\.5 0\.5 --std 0\.25 0\.25 0\.25"):
+        load_classifier("b", architecture=f"{own}:plain", **how)
+
+
+def test_a_normaliser_of_its_own_for_other_units_is_asked_about(own):
+    network, images = made(own, "Normalised", value=127.5), random_images(5, SHAPE)
+    torch.save(network.state_dict(), "bytes.pth")
+    how = {"architecture": f"{own}:Normalised", "shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
+    with pytest.raises(InputError, match=r"for pixels from 0 to 255.*--mean 0 --std 0\.00392157 .* --mean 0 --std 1"):
+        load_classifier("bytes.pth", **how)
+    asked = load_classifier("bytes.pth", mean=(0,), std=(0.00392157,), **how)
+    torch.testing.assert_close(asked(images), network(images * 255), rtol=1e-4, atol=1e-4)
+
+
+def test_a_new_classifier_is_not_normalised_twice(own, bars_data):
+    (pixels, _), mean = bars_data.train.batch(slice(None)), bars_data.channel_statistics[0]
+    assert new_classifier(bars_data, "cnn", width=2, features=2).mean.flatten().tolist() == pytest.approx(list(mean))
+    made = new_classifier(bars_data.__class__("c", *[
+        part.__class__(pixels.repeat(1, 3, 2, 2)[:, :, :12, :12], part.labels) for part in (bars_data.train,) * 2
+    ], bars_data.classes), f"{own}:Normalised")  # fmt: skip
+    assert (made.mean.item(), made.std.item()) == (0, 1)
+
+
+# Units and order, from the numbers
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "remedy"),
+    [
+        ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), r"--mean 0\.485098 0\.456078 0\.405882 --std 0\.22902 0\.22392"),
+        ((0, 0, 0), (255, 255, 255), r"--mean 0 0 0 --std 1 1 1"),
+        ((127.5,), (127.5,), r"--mean 0\.5 --std 0\.5"),
+        ((123.7, 116.3, 103.5), (1, 1, 1), r"--mean 0\.485098 .* --std 0\.00392157 0\.00392157 0\.00392157"),
+        ((123.7, 116.3, 103.5), (0.229, 0.224, 0.225), r"This mean .*--mean 0\.485098 .* --std 0\.229 0\.224 0\.225"),
+    ],
+)
+def test_values_for_pixels_from_0_to_255_are_refused_with_those_that_work(mean, std, remedy):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(432, 4))
+    with pytest.raises(InputError, match=rf"for pixels in \[0, 1\]\. Got .*{remedy}") as caught:
+        Classifier(network, mean=mean, std=std)
+    given = [[float(word) for word in words.split()] for words in re.findall(r"--\w+ ([\d. ]+\d)", str(caught.value))]
+    images = random_images(3, SHAPE)
+    classifier = Classifier(network, mean=given[0], std=given[1], channel_order="rgb")
+    if std[0] >= 1:
+        wanted = (images * 255 - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+        torch.testing.assert_close(classifier(images), network(wanted), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("mean", [(0.406, 0.456, 0.485), (0.4076, 0.458, 0.485), (0.4465, 0.4822, 0.4914)])
+def test_means_of_blue_green_and_red_are_asked_about(mean, tmp_path):
+    network, images, std = (
+        nn.Sequential(nn.Flatten(), nn.Linear(432, 4)),
+        random_images(3, SHAPE),
+        (0.225, 0.224, 0.229),
+    )
+    with pytest.raises(InputError, match=r"order blue, green, red.* channel_order='bgr' \(--channel-order bgr\)"):
+        Classifier(network, mean=mean, std=std)
+    as_it_stands = Classifier(network, mean=mean, std=std, channel_order="rgb")
+    turned = Classifier(network, mean=mean, std=std, channel_order="bgr")
+    Classifier(network, mean=mean[::-1], std=std)
+    assert torch.equal(turned(images), as_it_stands(images.flip(1)))
+    assert torch.equal(turned.features(images), as_it_stands.features(images.flip(1)))
+
+
+def test_the_order_of_channels_is_kept_in_the_file(own):
+    network, images = made(own, "plain"), random_images(3, SHAPE)
+    classifier = Classifier(network, mean=(0.406, 0.456, 0.485), std=(0.225, 0.224, 0.229), channel_order="bgr").eval()
+    save_classifier("bgr.safetensors", classifier, Blueprint(architecture=f"{own}:plain", shape=SHAPE, classes=CLASSES))
+    assert torch.equal(load_classifier("bgr.safetensors", architecture=f"{own}:plain")(images), classifier(images))
