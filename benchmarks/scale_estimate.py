@@ -76,7 +76,7 @@ def costs(recipe: Recipe, size: Size, weights: float = 25.6e6) -> list[Cost]:
         add(f"train {plan.name}", size.train * _training(recipe, plan.section), 4 * weights)
         add(f"measure {plan.name}", measuring)
     for plan in SETS:
-        steps = recipe.matching.steps if plan.targets is None else recipe.relabelling.steps
+        steps = recipe.matching.steps if plan.targets is None else plan.relabelling(recipe.relabelling).steps
         add(f"build {plan.name}", size.train * (1 + GRADIENT * steps), size.train * image)
         add(f"train on {plan.name}", size.train * _training(recipe, "constructed"), 4 * weights)
         add(f"measure {plan.name}", measuring)

@@ -225,6 +225,7 @@ def gallery(k: int = 12, channels: int = 1, side: int = 8, seed: int = 0) -> dic
         arrays |= {
             name: ((1 - mix) * start + mix * arrays["D"]).astype(np.float32), f"{name}.labels": labels,
             f"{name}.start": start, f"{name}.start_labels": starts, f"{name}.target": arrays["D"],
+            f"{name}.alike": np.tile(np.float32([1 - mix, mix]), (k, 1)),
         }  # fmt: skip
         arrays |= way(name)
     targets = {"D_rand": random.integers(0, 10, k), "D_rand_other": (labels + 1 + random.integers(0, 9, k)) % 10}
@@ -232,6 +233,7 @@ def gallery(k: int = 12, channels: int = 1, side: int = 8, seed: int = 0) -> dic
         moved = np.clip(arrays["D"] + 0.18 * (draw(target) - 0.1), 0, 1).astype(np.float32)
         arrays |= {
             name: moved, f"{name}.labels": target, f"{name}.start": arrays["D"], f"{name}.start_labels": labels,
+            f"{name}.size": np.where((target == labels)[:, None], np.nan, np.float32([0.25, 0.05])).astype(np.float32),
         }  # fmt: skip
         arrays |= way(name)
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -128,7 +128,7 @@ def test_a_log_has_no_control_characters(run_by_command):
     _, finished = run_by_command
     assert "\x1b" not in finished.stderr
     assert "\r" not in finished.stderr
-    assert " 5/29 train robust classifier: done in" in finished.stderr
+    assert " 5/33 train robust classifier: done in" in finished.stderr
 
 
 def test_a_recipe_written_by_a_study_repeats_it(run_by_command, tmp_path, capsys):

@@ -17,6 +17,7 @@ from PIL import Image
 
 import notbugs as nb
 from notbugs.__main__ import main
+from notbugs.files import only_maker
 
 ROOT = Path(__file__).parent.parent
 DATA = ("--data", "digits", "--train-images", "300", "--test-images", "100", "--precision", "fp32")
@@ -260,17 +261,31 @@ def test_an_interrupted_training_goes_on_and_other_settings_do_not_take_it_up(mo
         patch.setattr(Path, "unlink", lambda *_, **__: None)  # as if killed before the checkpoint went
         with pytest.raises(_Killed):
             main(["train", "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT])
-    (checkpoint,) = tmp_path.glob(".a.*.unfinished.safetensors")
+    (checkpoint,) = tmp_path.glob(".*.unfinished.safetensors")
     assert main(["train", "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT]) == 0
     assert out.read_bytes() == whole
     assert not checkpoint.exists()
-    assert main(["train", "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT]) == 2
+    said = capsys.readouterr().out
+    assert main(["train", "--out", str(out), *DATA, *NETWORK, *SHORT]) == 0  # as if killed before it told
+    again = capsys.readouterr()
+    assert again.out == said
+    assert "is done: the same command trained it" in " ".join(again.err.split())
+    assert main(["train", "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT, "--seed", "9"]) == 2
     assert "must not be there yet" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [out]
 
 
-class _Killed(Exception):
+def test_a_second_training_into_one_file_is_told(tmp_path, capsys):
+    out = tmp_path / "a.safetensors"
+    with only_maker(out):
+        assert main(["train", "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT]) == 2
+    assert "Another process is making" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+class _Killed(BaseException):
     pass
 
 
-def _killed(*_: object) -> None:
+def _killed(*_: object, **__: object) -> None:
     raise _Killed

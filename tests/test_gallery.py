@@ -118,6 +118,11 @@ def test_the_numbers_of_a_set_are_those_of_its_arrays():
     matched = opened(made.data["sets"][0]["sheet"])
     assert matched.shape == (5 * 8, (5 + 4 + 1) * 8, 3)
     assert np.array_equal(matched[:8, 72:], as_pixels[0][0])  # the target
+    assert made.has_sizes
+    kept = (arrays["D_rand.labels"] == arrays["D.labels"]).tolist()
+    sizes = made.data["sets"][2]["size"]
+    assert sizes == [[None, None] if one else [0.25, pytest.approx(0.05)] for one in kept]  # JSON has no NaN
+    assert made.data["sets"][0]["alike"][0] == pytest.approx([0.4, 0.6])
 
 
 def test_a_difference_smaller_than_a_grey_level_is_seen():

@@ -75,9 +75,12 @@ def test_choosing_an_image_and_a_set_shows_its_pixels(page, arrays):
     assert page.text_content("#play-goal") == "reached its goal: the source says 6"
     norm = np.linalg.norm(arrays["D_det"][5].astype(np.float64) - arrays["D"][5])
     assert f"l2 {norm:.3g}" in page.text_content("#play-moved")
+    way = "0.25 times the way to the nearest training image of 6; 5 % of its pixels change noticeably"
+    assert page.text_content("#play-size") == way
     assert page.locator("#play-target").is_hidden()
     choose_set(page, 0)
     assert page.locator("#play-target").is_visible()
+    assert page.text_content("#play-size") == "structural similarity 0.4 to its start, 0.6 to its target"
     assert np.array_equal(pixels(page, "play-target"), grey(arrays["D"][5]))
 
 

@@ -56,7 +56,7 @@ def test_a_finished_study(finished, capsys, monkeypatch):
     text = printed(found, capsys, monkeypatch)
     assert "digits: finished" in text
     assert f"notbugs report {finished}" in " ".join(text.split())
-    assert "30 of 30 stages" in text
+    assert "34 of 34 stages" in text
     assert f"{100 * rows['robust', 0.25]:.1f} " in text
 
 
@@ -108,7 +108,7 @@ def test_a_running_study_and_the_same_when_it_was_killed(tmp_path, capsys, monke
     text = " ".join(printed(found, capsys, monkeypatch).split())
     assert "killed at train robust" in text
     assert f"notbugs run '{folder}/recipe.toml' --out '{folder}'" in text
-    assert "4 of 30 stages" in text
+    assert "4 of 34 stages" in text
 
 
 def test_what_a_killed_run_keeps(finished, tmp_path):

@@ -23,6 +23,7 @@ from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.models import load_classifier
+from notbugs.report.reading import read_gallery
 from notbugs.search import Shrinking, fast_relabelling, frames
 from notbugs.study import Results, chain, gallery, lab, machine, sets
 from notbugs.study.sections import Relabelling
@@ -83,7 +84,7 @@ def numbers(folder: Path) -> dict:
 
 def test_results_hold_every_classifier_set_and_radius(finished):
     results = read(finished)
-    sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+    sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_rand_min", "D_det"]
     assert [item.name for item in results.sets] == sets
     under = [(None, None), ("strong", 0.25), ("strong", 0.5), ("pgd", 0.25), ("pgd", 0.5)]
     expected = [(name, *at) for name in ("standard", "independent", "robust", *sets) for at in under]
@@ -128,11 +129,13 @@ def test_sets_agree_with_their_measured_properties(finished):
         assert item.resemblance
         changed = 150 - round(item.kept_label.value * 150)
         assert {item.resemblance.n, *(one.nearer_target.n for one in item.resemblance.measures)} == {changed}
+        assert item.settings["threat"]["eps"] == (1.5 if item.targets and item.name != "D_rand_min" else None)
         assert item.resemblance.judge == ("judge" if item.name == "D_R" else "robust")  # had no hand in the set
 
 
 def test_the_gallery_shows_how_images_were_made(finished):
     arrays = load_file(finished / "gallery.safetensors")
+    assert set(read_gallery(finished / "gallery.safetensors") or {}) == set(arrays)
     assert len(arrays["D"]) == 40
     assert torch.bincount(arrays["D.labels"], minlength=10).tolist() == [4] * 10
     for name, matched in (("D_R", True), ("D_NR", True), ("D_rand", False), ("D_rand_other", False), ("D_det", False)):

@@ -3,6 +3,7 @@
 The whole public API, in the order in which an experiment uses it.
 """
 
+from notbugs import _start as _start  # first: signals are heard from here on
 from notbugs._version import __version__ as __version__
 from notbugs.classifier import Classifier as Classifier
 from notbugs.classifier import default_device as default_device

@@ -1,58 +1,56 @@
-"""`notbugs` and `python -m notbugs`: errors of the user's become one line and exit status 2."""
+"""`notbugs` and `python -m notbugs`: what goes wrong becomes one line and an exit status."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import traceback
 
-from cyclopts import CycloptsError
-from pydantic import ValidationError
+from notbugs._start import Stopped, raising
 
-from notbugs import workers
-from notbugs.errors import InputError
-from notbugs.files import DiskFull
+LONGEST = 2000
+"""Characters of a line."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
-    0 done, 1 could not finish or `verify` found faults, 2 wrong input, 130 interrupted, 141 nobody reads the output.
+    0 done, 1 could not finish or `verify` found faults, 2 wrong input, 130 interrupted (129 and 143: by SIGHUP and
+    SIGTERM), 141 nobody reads the output. NOTBUGS_TRACEBACK=1 in the environment shows where an error came from.
     """
-    from notbugs.cli import app
-
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may hold what a terminal cannot show
     try:
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
-    except CycloptsError as error:
-        return _fail(_describe(error), 2)
-    except InputError as error:
-        return _fail(str(error), 2)
-    except DiskFull as error:
-        return _fail(str(error.strerror), 1)
-    except KeyboardInterrupt:
-        return _fail("Interrupted. Give the same command again to go on.", 130)
+        with raising():
+            from notbugs.cli import app
+
+            status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, as `head` does, has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains as it exits
         return 141
-    except OSError as error:
-        if error.filename is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}.", 1)
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("NOTBUGS_TRACEBACK"):
+            traceback.print_exc()
+        from notbugs.failures import explained
+
+        return _fail(*explained(error))
     return status or 0
 
 
-def _describe(error: CycloptsError) -> str:
-    from notbugs.study.recipe import describe
-
-    cause = error.__cause__
-    return describe(cause) if isinstance(cause, ValidationError) else str(error)
-
-
 def _fail(text: str, status: int) -> int:
+    from notbugs import workers
+
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     if not workers.is_echo():
         print(f"notbugs: {text}", file=sys.stderr)
     return status
 
+
+__all__ = ["Stopped", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

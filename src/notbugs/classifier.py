@@ -6,6 +6,7 @@ that layer, so the network needs no method of ours, and the forward pass stops t
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from notbugs import networks, outputs
-from notbugs.errors import InputError, check_choice, must
+from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.normalisation import ChannelOrder, check_normalisation, own_normaliser
 from notbugs.outputs import Meaning, OutputsAre
 from notbugs.shapes import Batch, Features, Logits
@@ -110,6 +111,7 @@ class Classifier(nn.Module):
             "outputs_are", outputs_are, ("auto", "logits", "probabilities")
         )
         self.meaning: Meaning | None = None
+        self.number: int | None = None  # of one of several labels, of which this is a view
         self.precision: Precision = check_choice("precision", precision, ("auto", "fp32", "bf16"))  # pyrefly: ignore
         self.try_compiled = try_compiled
         self.register_buffer("mean", _per_channel(mean, network))
@@ -147,7 +149,9 @@ class Classifier(nn.Module):
             returns is not logits.
         """
         raw = self._raw(self._normalise(images))
-        return outputs.read(raw, self.meaning or Meaning("logits")).to(images.dtype)
+        meaning = self.meaning or Meaning("logits")
+        logits = outputs.read(raw, meaning).to(images.dtype)
+        return logits if self.number is None else outputs.one_of_several(logits, self.number, meaning)
 
     def features(self, images: Batch) -> Features:
         """The inputs of the head, flattened to shape (batch, feature).
@@ -160,6 +164,19 @@ class Classifier(nn.Module):
         head = self.head
         found = self._found_on_the_way(head, images) if self.head_is_certain else self._found_in_a_whole_pass(images)
         return networks.as_features(found, str(self.head_name), len(images)).to(images.dtype)
+
+    def label(self, number: int) -> Classifier:
+        """A view of one of several labels: a binary classifier around the same network, with logits (0, z).
+
+        Parameters
+        ----------
+        number : int
+            Of the label. The network gives a logit, or a sigmoid, for each of several labels.
+        """
+        view = copy.copy(self)
+        view._modules = self._modules.copy()
+        view.number = check_count("number", number, low=0)
+        return view
 
     @contextmanager
     def evaluating(self, precision: Precision | None = None) -> Iterator[Classifier]:

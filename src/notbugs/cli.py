@@ -13,7 +13,6 @@ from notbugs import construct, study, workers
 from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError, check_count
-from notbugs.measure import Accuracy, Agreement, SpatialAccuracy
 from notbugs.report import (
     require_extra,
     write_audit_page,
@@ -28,6 +27,7 @@ from notbugs.study import (
     BuildJob,
     EvaluateJob,
     Kind,
+    Line,
     Settings,
     TrainJob,
     TransferJob,
@@ -40,6 +40,7 @@ app = App(
     name="notbugs",
     version=__version__,
     help="A laboratory for robust and non-robust features.",
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
 )
 Flat = Parameter(name="*")
@@ -62,7 +63,8 @@ def run(
     """Run a study: train, build the constructed sets, train on them, measure, report.
 
     The same command again goes on where a killed run stopped. Under torchrun, several processes share the work. The
-    last line printed is the path of the report, or with several seeds that of the page which compares them.
+    last line printed is the path of the report, or with several seeds that of the page which compares them. With
+    several labels for an image and no --label, there is a study of each, in a folder label-NAME of its own.
 
     Parameters
     ----------
@@ -87,12 +89,14 @@ def run(
     studies = study.with_seeds(resolved, seeds, folder)
     with workers.joined():
         console = _console(quiet)
+        done: list[Path] = []
         for where, one in studies.items():
-            study.run(one, where, console)
-            if page and workers.rank() == 0:
-                _reported(where, console)
+            for finished, _ in study.run_labels(one, where, console):
+                done.append(finished)
+                if page and workers.rank() == 0:
+                    _reported(finished, console)
         if workers.rank() == 0:
-            print(_last_page(list(studies), folder, console) if page else folder)
+            print(_last_page(done, folder, console) if page else folder)
 
 
 @app.command
@@ -188,8 +192,9 @@ def build(
     Parameters
     ----------
     kind
-        robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other
-        or det (D_rand with any or with wrong targets, D_det with the next class: relabelled); leakage, random or labels
+        robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other,
+        rand-min or det (D_rand with any targets, with wrong ones, the same by the smallest perturbation, and D_det with
+        the next class: relabelled); leakage, random or labels
         (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels them).
     model
         The source: a file of `notbugs train`, or any weights with --architecture, --mean and --std.
@@ -287,7 +292,8 @@ def audit(
     """How much of a classifier's accuracy rests on features that a small change of the image turns round.
 
     The same command again goes on where a killed one stopped. The last line printed is the path of the page;
-    `audit.json` beside it has every number.
+    `audit.json` beside it has every number. With several labels for an image and no --label, each is audited, in a
+    folder label-NAME with a page of its own.
 
     Parameters
     ----------
@@ -301,11 +307,13 @@ def audit(
     require_extra()
     _refuse_workers("audit")
     folder = out or Path("runs") / f"audit-{model.stem}"
-    found = study.audit_one(model, job, folder, _console(quiet)).audit
-    if not quiet:
-        show(study.audit_table(found))
-    print(*found.verdict.sentences, sep="\n")
-    print(write_audit_page(folder))
+    console = _console(quiet)
+    for finished, written in study.audit_labels(model, job, folder, console):
+        found = written.audit
+        if not quiet:
+            show(study.audit_table(found))
+        print(*found.verdict.sentences, sep="\n")
+        print(write_audit_page(finished))
 
 
 @app.command
@@ -343,7 +351,7 @@ def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, qu
         Print only the folder.
     """
     with _console(quiet).stage(f"export to {to}") as progress:
-        written = construct.export(folder, out or folder.with_name(f"{folder.name}-{to}"), to, progress=progress)
+        written = construct.export(folder, out or Path(f"{folder}-{to}"), to, progress=progress)
     print(written)
 
 
@@ -394,7 +402,7 @@ def _reported(folder: Path, console: TerminalConsole) -> Path:
 
 def _last_page(folders: Sequence[Path], out: Path, console: TerminalConsole) -> Path:
     """The report of the only study, or the page that compares several, which is written."""
-    return out / "report.html" if len(folders) == 1 else _compared(folders, out, console)
+    return folders[0] / "report.html" if len(folders) == 1 else _compared(folders, out, console)
 
 
 def _compared(folders: Sequence[Path], out: Path, console: TerminalConsole) -> Path:
@@ -413,6 +421,6 @@ def _console(quiet: bool) -> TerminalConsole:
     return TerminalConsole(quiet=quiet or workers.rank() > 0)
 
 
-def _print_accuracies(found: Sequence[Accuracy | Agreement | SpatialAccuracy]) -> None:
+def _print_accuracies(found: Sequence[Line]) -> None:
     if workers.rank() == 0:
         print(*found, sep="\n")

@@ -7,6 +7,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+from pydantic import ValidationError
+
+LONGEST = 400
+"""Characters of a value in an error."""
+CLAUSES = 6
+"""Of one error, at most."""
+
 
 class InputError(ValueError):
     """Something given to notbugs breaks a rule; the message says which one and what to do.
@@ -17,7 +24,28 @@ class InputError(ValueError):
 
 def must(name: str, rule: str, got: Any, remedy: str = "") -> InputError:
     """Make the error *The '<name>' must <rule>. Got <got> instead. <remedy>*"""
-    return InputError(f"The '{name}' must {rule}. Got {got!r} instead.{' ' + remedy if remedy else ''}")
+    return InputError(f"The '{name}' must {rule}. Got {_short(got)} instead.{' ' + remedy if remedy else ''}")
+
+
+def described(error: ValidationError) -> str:
+    """Pydantic's findings, one clause for each of the first: the name, the rule, the value got."""
+    clauses = []
+    for item in error.errors(include_url=False)[:CLAUSES]:
+        if not item["loc"]:  # a rule between settings, which names them itself
+            clauses.append(f"The settings are wrong: {item['msg'].removeprefix('Value error, ')}.")
+            continue
+        name = ".".join(map(str, item["loc"]))
+        clauses.append(f"The '{name}' is wrong: {item['msg']}. Got {_short(item['input'])} instead.")
+    return " ".join(clauses)
+
+
+def _short(value: Any) -> str:
+    """A value as a person would write it, but for the middle of a long one."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "something nested too deep to show"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def check_number(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import IO, Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from notbugs.errors import InputError
+from notbugs.errors import InputError, must
 
 LOG = logging.getLogger("notbugs")
 CHECKSUM = "checksum"
@@ -27,6 +28,8 @@ LARGEST_HEADER = 100_000_000
 """Bytes of the header of a safetensors file, as its format says."""
 LONGEST_NAME = 255
 """Bytes in the name of a file, on most file systems."""
+LONGEST_PATH = 3500
+"""Bytes in a path, of the 4096 that Linux takes, with room for what is written below it."""
 
 
 class Damaged(InputError):
@@ -55,7 +58,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         part.chmod(0o644)  # safetensors writes for the owner alone; sets are made to be shared
         part.replace(path)
-    except Exception as error:
+    except BaseException as error:
         part.unlink(missing_ok=True)
         if is_disk_full(error):
             raise DiskFull(
@@ -205,6 +208,34 @@ def _tensor_digest(header: dict[str, Any], file: IO[bytes]) -> str:
     return found.hexdigest()
 
 
+def check_writable(path: Path, name: str = "out") -> None:
+    """Refuse an output folder that cannot be made or written, before any work.
+
+    Raises
+    ------
+    InputError
+        If `path` or what is above it is no folder, leads nowhere, has too long a name, or is not writable.
+    """
+    if "\0" in str(path):
+        raise must(name, "be a path without NUL", str(path))
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts) or len(os.fsencode(path)) > LONGEST_PATH:
+        rule = f"be a path of at most {LONGEST_PATH} bytes, with at most {LONGEST_NAME} in a name"
+        raise must(name, rule, str(path), f"Name another with --{name}.")
+    above = path
+    while not os.path.lexists(above):
+        above = above.parent
+    if not above.is_dir():
+        what = "a link that leads nowhere" if above.is_symlink() and not above.exists() else "a file"
+        raise InputError(f"The '{name}' must be a folder. {above} is {what}: name another with --{name}.")
+    try:
+        with tempfile.TemporaryFile(dir=above):  # os.access would promise root too much
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The '{name}' must be writable. {above} is not ({error.strerror}): name another with --{name}."
+        ) from None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
@@ -229,6 +260,20 @@ def only_writer(folder: Path) -> Iterator[None]:
             if not _locked(lock, fcntl.LOCK_EX):
                 raise InputError(f"Another process is writing to {folder}. Wait for it, or name another folder.")
         yield
+
+
+@contextmanager
+def only_maker(path: Path) -> Iterator[None]:
+    """Let no other process make the file `path` meanwhile; a second one that asks gets an `InputError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.lock")
+    with file.open("w") as lock:
+        if not _locked(lock, fcntl.LOCK_EX) or not file.exists():
+            raise InputError(f"Another process is making {path}. Wait for it, or name another file.")
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def has_writer(folder: Path) -> bool:

@@ -94,6 +94,21 @@ def pair(logit: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(logit), logit], 1)
 
 
+def one_of_several(logits: Tensor, number: int, meaning: Meaning) -> Tensor:
+    """The pair (0, z) of one label, where each output is the logit of a label of its own.
+
+    Raises
+    ------
+    InputError
+        If there are too few outputs, or they are a softmax: then an image has one of them, and not several.
+    """
+    if meaning.kind == "softmax" or number >= logits.shape[1] or logits.shape[1] < 2:
+        got = "a softmax" if meaning.kind == "softmax" else f"{logits.shape[1]} outputs"
+        rule = f"give a logit or a sigmoid for each label, and label {number} is asked for"
+        raise must("classifier", rule, got, "Take one that was made for these labels.")
+    return pair(logits[:, number])
+
+
 def _logarithms(share: Tensor, kind: Kind) -> Tensor:
     tiny, most = torch.finfo(share.dtype).tiny, 1 - torch.finfo(share.dtype).eps / 2
     logarithm = share.clamp_min(tiny).log()

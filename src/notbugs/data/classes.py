@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from notbugs.data.several import are_several, several
 from notbugs.errors import InputError, must
 
 LARGEST_LIST = 2**24  # bytes
@@ -145,13 +146,13 @@ def coded(
     offset: int = 0,
     given: ClassList | None = None,
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
-    """Labels of both splits from 0, and class names.
+    """Labels of both splits from 0, and class names; of several labels for an image 0 or 1 for each, and their names.
 
     Parameters
     ----------
     train, test : ndarray
         Shape (image,) or (image, 1): whole numbers, which stay as they are but for `offset`, or names. Or one-hot,
-        shape (image, class).
+        shape (image, class). Or, where some image has no 1 or several, shape (image, label).
     names : sequence of str, optional
         Where the source has them.
     what : str
@@ -169,6 +170,8 @@ def coded(
     """
     if not len(train) or (test is not None and not len(test)):
         raise InputError(f"The {'test' if len(train) else 'training'} split of {what} has no images. Add some.")
+    if any(split is not None and are_several(split) for split in (train, test)):
+        return several(train, test, names or (given.names if given else None), what)
     train, test = _column(train, what), None if test is None else _column(test, what)
     if test is not None and (train.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise must(what, "be names in both splits, or numbers in both", "names and numbers")
@@ -226,6 +229,7 @@ def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset
 
 def _column(labels: np.ndarray, what: str) -> np.ndarray:
     """Labels of shape (image,): names, or int64."""
+    labels = _text(labels, what) if labels.dtype.kind == "S" else labels
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2 and labels.dtype.kind in "biuf" and _is_one_hot(labels):
@@ -242,6 +246,13 @@ def _column(labels: np.ndarray, what: str) -> np.ndarray:
     if labels.dtype.kind == "u" and labels.max() > np.iinfo(np.int64).max:
         raise must(what, "be below 2**63", int(labels.max()))
     return labels if labels.dtype.kind == "U" else labels.astype(np.int64)
+
+
+def _text(labels: np.ndarray, what: str) -> np.ndarray:
+    try:
+        return np.array([label.decode() for label in labels.ravel().tolist()], np.str_).reshape(labels.shape)
+    except UnicodeDecodeError as error:
+        raise must(what, "be names in UTF-8", str(error)) from None
 
 
 def _is_one_hot(labels: np.ndarray) -> bool:

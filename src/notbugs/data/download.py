@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import urllib.error
 import urllib.request
@@ -22,11 +23,28 @@ PIECE = 2**18
 
 @dataclass(frozen=True)
 class Published:
-    """A file that its authors will not change: its name, its SHA-256, its size in bytes."""
+    """A file that its authors will not change: its name, its SHA-256, its size in bytes.
+
+    `md5` is of one whose authors publish nothing else, and no size: it tells a damaged file, not one that was made to
+    have the same sum.
+    """
 
     file: str
     sha256: str
-    size: int
+    size: int | None
+    md5: str = ""
+
+    def fits(self, file: Path) -> bool:
+        """Whether a file is the published one."""
+        if not file.is_file() or self.size not in (None, file.stat().st_size):
+            return False
+        return sha256(file) == self.sha256 if self.sha256 else _md5(file) == self.md5
+
+    @property
+    def sums(self) -> str:
+        """For an error."""
+        size = "" if self.size is None else f"{in_words(self.size)} with "
+        return f"{size}SHA-256 {self.sha256}" if self.sha256 else f"{size}MD5 {self.md5}"
 
 
 class _Broken(Exception):
@@ -56,56 +74,69 @@ def fetch(published: Published, base: str, folder: Path, progress: Progress) -> 
         If the server cannot be reached, does not have the file, or sends another one.
     """
     target = folder / published.file
-    if _is_right(target, published):
+    if published.fits(target):
         return target
     url, part = f"{base.rstrip('/')}/{published.file}", folder / f"{published.file}.part"
-    check_disk(folder, published.size)
+    check_disk(folder, published.size or 0)
     with only_writer(folder):
         target.unlink(missing_ok=True)
         _download(url, part, published, target, progress)
-        if not _is_right(part, published):
-            found = f"{in_words(part.stat().st_size)} with SHA-256 {sha256(part)}"
+        if not published.fits(part):
+            found = f"SHA-256 {sha256(part)}" if published.sha256 else f"MD5 {_md5(part)}"
+            found = f"{in_words(part.stat().st_size)} with {found}"
             part.unlink()
             raise InputError(
-                f"{url} is not the published file: got {found}, expected {in_words(published.size)} with SHA-256 "
-                f"{published.sha256}. Nothing was kept. Try again, or put the file from another source at {target}."
+                f"{url} is not the published file: got {found}, expected {published.sums}. Nothing was kept. "
+                "Try again, "
+                f"or put the file from another source at {target}."
             )
         part.replace(target)
     return target
 
 
-def _is_right(file: Path, published: Published) -> bool:
-    return file.is_file() and file.stat().st_size == published.size and sha256(file) == published.sha256
+def _md5(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _download(url: str, part: Path, published: Published, target: Path, progress: Progress) -> None:
-    """Attempts until `part` has the published size, or more."""
+    """Attempts until `part` has the published size, or more; until a server ends it, where no size is published."""
     reason = ""
     for _ in range(ATTEMPTS):
         have = part.stat().st_size if part.exists() else 0
-        if have >= published.size:
+        if published.size is not None and have >= published.size:
             return
         try:
-            _attempt(url, part, have, published.size, progress)
+            if _attempt(url, part, have, published.size, progress):
+                return
         except (_Broken, OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
     have = part.stat().st_size if part.exists() else 0
-    if have >= published.size:
+    if published.size is not None and have >= published.size:
         return
+    whole = "" if published.size is None else f" of {in_words(published.size)}"
     raise InputError(
-        f"{url} could not be downloaded: {reason}; {in_words(have)} of {in_words(published.size)} are here. "
+        f"{url} could not be downloaded: {reason}; {in_words(have)}{whole} are here. "
         f"Try again to go on, or, if this machine is offline, copy the file to {target}."
     )
 
 
-def _attempt(url: str, part: Path, have: int, size: int, progress: Progress) -> None:
-    """Append to `part` what the server sends from byte `have` on; from the start where it sends everything."""
+def _attempt(url: str, part: Path, have: int, size: int | None, progress: Progress) -> bool:
+    """Append to `part` what the server sends from byte `have` on; from the start where it sends everything.
+
+    Returns
+    -------
+    bool
+        Whether all of it is here.
+    """
     headers = {"User-Agent": f"notbugs/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # it has no such byte: what is here is not the beginning of this file
+        if error.code == 416:  # it has no such byte: all is here, or something else
+            if size is None and error.headers.get("Content-Range", "").endswith(f"*/{have}"):
+                return True
             part.unlink()
         raise _Broken(f"the server answered {error.code} {error.reason}") from None
     with response:
@@ -117,14 +148,20 @@ def _attempt(url: str, part: Path, have: int, size: int, progress: Progress) -> 
         goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if response.status == 206 and not goes_on:
             raise _Broken("the server answered with another range than asked for")
+        begun = have if goes_on else 0
+        if size is None and response.headers.get("Content-Length"):
+            size = begun + int(response.headers["Content-Length"])
+            check_disk(part.parent, size - begun)
         with part.open("ab" if goes_on else "wb") as file:
-            _copy(response, file, have if goes_on else 0, size, progress)
+            _copy(response, file, begun, size, progress)
+    return True
 
 
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, size: int, progress: Progress) -> None:
-    while done <= size and (data := response.read(PIECE)):
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, size: int | None, progress: Progress) -> None:
+    while (size is None or done <= size) and (data := response.read(PIECE)):
         file.write(data)
         done += len(data)
-        progress(min(done, size), size, "downloading")
-    if done < size:
+        if size is not None:
+            progress(min(done, size), size, "downloading")
+    if size is not None and done < size:
         raise _Broken(f"the connection ended after {in_words(done)}")

@@ -18,13 +18,14 @@ def held_out(labels: Tensor, share: float = HELD_OUT, groups: Tensor | None = No
     """Indices of training and of test images: of every class with two images or more, `share` and at least one each.
 
     With `groups`, int64 of the labels' shape, images of one group stay together: of every class about `share`, but
-    never all of its groups.
+    never all of its groups. Several labels, shape (image, label), are drawn without regard to them.
 
     Raises
     ------
     InputError
         If no class has two images, or no group can be spared.
     """
+    labels = labels if labels.ndim == 1 else torch.zeros(len(labels), dtype=torch.int64)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     if groups is None:
         for label in labels.unique().tolist():
@@ -48,20 +49,19 @@ def numbered_groups(splits: Sequence[np.ndarray | None], where: object) -> list[
     InputError
         If one is in two splits.
     """
-    if any(names is None for names in splits):
+    known = [names for names in splits if names is not None]
+    if not known:
         return [None for _ in splits]
-    known = [np.asarray(names) for names in splits]
-    _, numbers = np.unique(np.concatenate(known), return_inverse=True)
-    parts = np.split(numbers, np.cumsum([len(names) for names in known])[:-1])
+    ids, numbers = np.unique(np.concatenate(known), return_inverse=True)
+    parts = np.split(numbers.astype(np.int64), np.cumsum([len(names) for names in known])[:-1])
     for part in parts[1:]:
         if len(shared := np.intersect1d(parts[0], part)):
-            example = known[0][np.flatnonzero(parts[0] == shared[0])[0]]
             raise InputError(
                 f"{len(shared)} groups of {where} have images both in the training and in the test split, as "
-                f"{example}: "
-                "accuracy would measure memory. Put all images of a group into one split."
+                f"{ids[shared[0]]}: accuracy would measure memory. Put all images of a group into one split."
             )
-    return [torch.from_numpy(part.astype(np.int64)) for part in parts]
+    left = iter(parts)
+    return [None if names is None else torch.from_numpy(next(left)) for names in splits]
 
 
 def _choose_groups(labels: Tensor, groups: Tensor, share: float, chosen: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from notbugs.data.classes import match_classes
 from notbugs.data.mapped import Mapped
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, check_choice, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
 
@@ -33,14 +33,14 @@ class Images:
         Shape (image, channel, height, width); uint8 in 0..255, or floating point in [0, 1]. `Mapped` pixels stay on
         disk until they are asked for; they are not searched for values outside [0, 1].
     labels : Tensor
-        Shape (image,), int64.
+        Shape (image,), int64. Or shape (image, label), int64: 0 or 1 for each of several labels.
     groups : Tensor, optional
         Shape (image,), int64: images of one number, of one patient say, are never on two sides of a split.
 
     Raises
     ------
     InputError
-        If shapes or types do not fit, or pixels are outside [0, 1] or not finite.
+        If shapes or types do not fit, one of several labels is not 0 or 1, or pixels are outside [0, 1] or not finite.
     """
 
     pixels: Tensor | Mapped
@@ -50,14 +50,26 @@ class Images:
     def __post_init__(self) -> None:
         if len(self.pixels.shape) != 4 or len(self.pixels) == 0:
             raise must("images", "have shape (image, channel, height, width), at least one image", self.pixels.shape)
-        if self.labels.shape != self.pixels.shape[:1] or self.labels.dtype != torch.int64:
-            rule = f"be int64 of shape ({len(self.pixels)},), one for each image"
+        fits = self.labels.ndim in (1, 2) and self.labels.shape[:1] == self.pixels.shape[:1]
+        if not fits or self.labels.dtype != torch.int64:
+            rule = f"be int64 of shape ({len(self.pixels)},), one for each image, or several: (image, label)"
             raise must("labels", rule, f"{self.labels.dtype}, {tuple(self.labels.shape)}")
+        if self.has_several and not bool(((self.labels == 0) | (self.labels == 1)).all()):
+            raise must("labels", "be 0 or 1, where an image has several", int(self.labels.max()))
         if isinstance(self.pixels, Tensor) and self.pixels.dtype != torch.uint8:
             _check_range(self.pixels)
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether an image has several labels, each 0 or 1, in place of one class."""
+        return self.labels.ndim == 2
+
+    def label(self, number: int) -> Images:
+        """The same images with one of their labels: class 0 without it, class 1 with it."""
+        return replace(self, labels=self.labels[:, number].contiguous())
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,6 +121,10 @@ class Data:
 
     Attributes
     ----------
+    train, test : Images
+        With one label for each image, the number of its class; or with several, and `classes` are their names.
+    several : tuple of str
+        Where the classes are one of several labels, and not this label: the names of all of them, in order.
     notes : tuple of str
         What whoever reads a result of it must know: what was passed over, duplicates, what was left unlabelled.
     left_out : tuple of str
@@ -127,19 +143,33 @@ class Data:
     classes: tuple[str, ...]
     variant: str = ""
     test_name: str = "test"
+    several: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # A folder's name need not be text: what is no UTF-8 in it is spelt out, for all that is written from here on.
+        named = tuple(name.encode("utf-8", "backslashreplace").decode() for name in self.classes)
+        object.__setattr__(self, "classes", named)
         if len(self.classes) < 2:
             raise must("data", "have at least two classes", self.classes)
+        if odd := [name for name in self.classes if not _is_text(name)]:
+            remedy = "Rename its folder, or the class in the data: results are in UTF-8."
+            raise must("classes", "have names that are text in UTF-8", ascii(odd[0]), remedy)
         if self.train.shape != self.test.shape:
             raise must("test images", f"have the training images' shape {self.train.shape}", self.test.shape)
+        if self.train.has_several or self.test.has_several:
+            for images in (self.train, self.test):
+                if images.labels.shape[1:] != (len(self.classes),):
+                    raise must("labels", f"be {len(self.classes)} for each image", tuple(images.labels.shape))
+            return
         for split, images in (("training", self.train), ("test", self.test)):
             low, high = int(images.labels.min()), int(images.labels.max())
             if low < 0 or high >= len(self.classes):
                 rule = f"be between 0 and {len(self.classes) - 1}, as there are {len(self.classes)} classes"
                 raise must(f"{split} labels", rule, low if low < 0 else high)
+        if self.several:  # whoever needs both sides of a label looks
+            return
         counts = torch.bincount(self.train.labels, minlength=len(self.classes))
         empty = [self.classes[index] for index in (counts == 0).nonzero().flatten().tolist()]
         if empty:
@@ -147,6 +177,26 @@ class Data:
                 f"Every class must have a training image; {', '.join(empty[:5])} has none. "
                 "Remove the class from the data, or take more training images."
             )
+
+    def label(self, name: str) -> Data:
+        """One of several labels as a binary data set: class 0 is `no NAME`, class 1 is `NAME`.
+
+        Raises
+        ------
+        InputError
+            If an image has one label only, or there is no label of this name.
+        """
+        if not self.train.has_several:
+            raise must("label", "be given with data of several labels for an image", name, "Leave it out.")
+        number = self.classes.index(check_choice("label", name, self.classes))
+        return replace(
+            self,
+            name=f"{self.name}, {name}",
+            train=self.train.label(number),
+            test=self.test.label(number),
+            classes=(f"no {name}", name),
+            several=self.classes,
+        )
 
     @property
     def title(self) -> str:
@@ -229,6 +279,14 @@ class Data:
 def round_to_8_bits(images: Batch) -> Batch:
     """The images as an 8-bit file would give them back: rounded to the nearest of 256 levels."""
     return images.mul(255).round().div(255)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a folder's name in another encoding
+        return False
+    return True
 
 
 def _check_range(pixels: Tensor) -> None:

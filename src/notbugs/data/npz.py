@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from notbugs.data.arrays import fit_all, planes
+from notbugs.data.cache import available_memory, in_words
 from notbugs.data.classes import coded
 from notbugs.data.reading import Reading
 from notbugs.data.rows import Found, Rows, list_files, piece_rows
@@ -25,6 +27,9 @@ LAYOUTS = (
     {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
     {"train": ("images", "labels")},
 )
+FAULTS = (OSError, KeyError, ValueError, EOFError, RuntimeError, SyntaxError, TypeError)
+FAULTS += (zipfile.BadZipFile, zlib.error, struct.error)
+"""What NumPy and the standard library raise of damaged files."""
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -67,7 +72,8 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
         rule = f"be numbers, one image for each of {len(labels)} labels"
         if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
             raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}")
-        planes(np.zeros((1, *shape[1:]), np.uint8), f"{key} in {file}")
+        _check_memory(4 * math.prod(shape[1:]) * dtype.itemsize, f"an image of {key} in {file}")
+        planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"{key} in {file}")
 
     def read(first: int) -> Iterator[np.ndarray]:
         with _member(file, key) as (stream, _, _):
@@ -92,12 +98,24 @@ def _member(file: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
             raise InputError(f"{key} in {file} holds pickled objects, which are never read. Save an array of numbers.")
         if fortran and len(shape) > 1:
             raise InputError(f"{key} in {file} is in column order. Save np.ascontiguousarray({key}).")
+        size, held = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{key}.npy").file_size
+        if size > held:
+            promise = f"promises {in_words(size)} and holds {in_words(held)}"
+            raise InputError(f"{file} is damaged: {key} {promise}. Make or fetch it again.")
         yield stream, shape, dtype
 
 
 def _whole(file: Path, key: str) -> np.ndarray:
     with _member(file, key) as (stream, shape, dtype):
+        _check_memory(math.prod(shape) * dtype.itemsize, f"{key} in {file}")
         return np.frombuffer(stream.read(), dtype).reshape(shape)
+
+
+def _check_memory(size: int, name: str) -> None:
+    if size > (free := available_memory()):
+        raise must(
+            name, f"fit into the free memory, {in_words(free)}", in_words(size), "Free or add some, or cut it down."
+        )
 
 
 @contextmanager
@@ -107,5 +125,5 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except FAULTS as error:
         raise InputError(f"{file} is not a readable npz file ({error}). Make or fetch it again.") from error

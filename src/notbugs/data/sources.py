@@ -12,17 +12,22 @@ from pathlib import Path
 from notbugs.data.assemble import assemble
 from notbugs.data.cifar import cifar
 from notbugs.data.digits import digits
+from notbugs.data.elsewhere import tested_on
 from notbugs.data.folder import image_folder
 from notbugs.data.formats import file_format, in_words
 from notbugs.data.hub import PREFIX, hub
 from notbugs.data.images import Data
+from notbugs.data.listed import listed
+from notbugs.data.medmnist import MD5
 from notbugs.data.npz import npz_file
 from notbugs.data.parquet import parquet_file, parquet_files
 from notbugs.data.planted import planted
 from notbugs.data.pneumonia import pneumonia
+from notbugs.data.published import digits_of, medmnist
 from notbugs.data.reading import Groups, Reading
 from notbugs.data.rows import Found
-from notbugs.data.walk import Node, Passed, walk
+from notbugs.data.stacks import array_file, array_files, mat_files
+from notbugs.data.walk import TABLES, Node, Passed, walk
 from notbugs.errors import InputError, check_count, must
 from notbugs.progress import Progress, silent
 
@@ -113,12 +118,49 @@ def _folder(
     return lambda place: place.walked is not None and fits(place, place.walked[0]), read_it
 
 
+def _lists_images(place: Place, node: Node) -> bool:
+    return node.count > 0 and any(below.tables for below in node.nodes())
+
+
+def _listed(node: Node, passed: Passed, reading: Reading) -> Found:
+    found = None if reading.groups else listed(node, passed, reading)
+    return found or image_folder(node, passed, reading)
+
+
+def _one_table(place: Place, reading: Reading, progress: Progress) -> Found:
+    node, passed = walk(place.path.parent, follow_links=reading.follow_links)
+    found = listed(node, passed, reading, place.path)
+    return replace(found, name=place.path.stem) if found else image_folder(node, passed, reading)
+
+
+def _digits_of(place: Place, reading: Reading, progress: Progress) -> Found:
+    return digits_of(place.source, reading, progress)
+
+
+def _holds_arrays(place: Place, node: Node) -> bool:
+    return node.count == 0 and bool(place.formats() & {"npy", "idx", "mat", "HDF5", "gzip"})
+
+
+def _arrays(node: Node, passed: Passed, reading: Reading) -> Found:
+    kinds = {kind for below in node.nodes() for kind in below.arrays.values()}
+    return (mat_files if kinds & {"mat", "HDF5"} else array_files)(node, passed, reading)
+
+
 KINDS = (
     _named("digits", "1,797 handwritten digits of 8x8 pixels, no download", _made(digits)),
     _named("pneumonia", "2,624 chest x-rays of 28x28 pixels, with or without pneumonia, no download", _made(pneumonia)),
     _named("planted", "made images whose robust and non-robust features are known", _made(lambda: planted().data)),
     _named("cifar10", "CIFAR-10 from its authors, 170 MB", _cifar),
     _named("cifar100", "CIFAR-100 from its authors, 169 MB", _cifar),
+    _named("mnist", "MNIST, 70,000 digits of 28x28 pixels, 12 MB", _digits_of),
+    _named("fashion-mnist", "Fashion-MNIST, 70,000 articles of clothing of 28x28 pixels, 31 MB", _digits_of),
+    _named("svhn", "Street View House Numbers, cropped digits of 32x32 pixels, 246 MB", _digits_of),
+    Kind(
+        "pathmnist, bloodmnist ...",
+        "any of MedMNIST's twelve flat sets, of 28x28 pixels; pathmnist_64, _128 and _224 are larger",
+        lambda place: place.source in MD5,
+        lambda place, reading, progress: medmnist(place.source, reading, progress),
+    ),
     Kind(
         "hub:OWNER/NAME",
         "a data set of the Hugging Face Hub; hub:OWNER/NAME/CONFIG for one of its configurations",
@@ -133,6 +175,29 @@ KINDS = (
         *_folder(lambda place, node: "parquet" in place.formats(), parquet_files),
     ),
     Kind(
+        "FILE.npy",
+        "images, with their labels in a file beside it, as CIFAR-10.1 and CIFAR-10-C have them; or one file "
+        "of MNIST's idx",
+        lambda place: place.format in ("npy", "idx") or (place.format == "gzip" and "idx" in place.path.name),
+        lambda place, reading, _: array_file(place.path, reading),
+    ),
+    Kind(
+        "FOLDER of npy, idx or mat files",
+        "pairs as train_images.npy and train_labels.npy; MNIST's idx files, also .gz; SVHN's train_32x32.mat",
+        *_folder(_holds_arrays, _arrays),
+    ),
+    Kind(
+        "FOLDER with a table",
+        "images, and metadata.csv, train.csv or another csv, tsv or jsonl table with their labels",
+        *_folder(_lists_images, _listed),
+    ),
+    Kind(
+        "TABLE.csv",
+        "one such table, with its images beside or below it",
+        lambda place: place.path.suffix.lower() in TABLES and place.path.is_file(),
+        _one_table,
+    ),
+    Kind(
         "FOLDER of images",
         "FOLDER/CLASS/*.png, or FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png",
         *_folder(lambda place, node: node.count > 0, image_folder),
@@ -143,6 +208,7 @@ KINDS = (
 def load(
     source: str | Path,
     *,
+    test_data: str | Path | None = None,
     size: int | None = None,
     groups: Groups | None = None,
     classes: Sequence[str] | str | Path = (),
@@ -152,6 +218,7 @@ def load(
     group_column: str | None = None,
     label_offset: int = 0,
     white_level: float | None = None,
+    severity: int | None = None,
     skip_broken: bool = False,
     follow_links: bool = False,
     memory: int | None = None,
@@ -166,6 +233,9 @@ def load(
     source : str or Path
         `digits`, `pneumonia`, `planted`, `cifar10`, `cifar100`, `hub:OWNER/NAME`, an npz or parquet file, or a folder
         of parquet files or images; docs/your-data.md has the rules of each.
+    test_data : str or Path, optional
+        Another source, whose test images, or all of whose images if it has no test split, are measured on in place
+        of this one's: a set that was made to test classifiers, as CIFAR-10.1. Classes are matched by name.
     size : int, optional
         Height and width to which the square in the middle of every image is resized, with antialiasing; images keep
         their size by default, which must then be one.
@@ -185,6 +255,8 @@ def load(
     white_level : float, optional
         The value of white: 4095 for 12 bits in files of 16, 1 for masks of 0 and 1 in files of 8. By default 255 and
         65535 in files, 255 in arrays of whole numbers, 1 in floating point.
+    severity : int, optional
+        Of CIFAR-10-C's files, each with five blocks of images: which one, 1 to 5.
     skip_broken : bool
         Leave out images that cannot be read; `Data.left_out` names them.
     follow_links : bool
@@ -209,13 +281,17 @@ def load(
         check_count("memory", memory)
     reading = Reading(
         size, groups or {}, classes, splits or {}, image_column, label_column, group_column,
-        label_offset, white_level, None, skip_broken, follow_links,
+        label_offset, white_level, severity, skip_broken, follow_links,
     )  # fmt: skip
     place = Place(str(source), follow_links)
     kind, place = _kind(place)
-    if groups and kind is not KINDS[-1]:
+    if groups and not kind.form.startswith("FOLDER "):
         raise must("groups", "be given with a folder of images", str(source))
-    found = kind.read(place, reading, progress)
+    own = reading if test_data is None else replace(reading, severity=None)
+    found = kind.read(place, own, progress)
+    if test_data is not None:
+        kind, place = _kind(Place(str(test_data), follow_links))
+        found = tested_on(found, kind.read(place, replace(reading, classes=(), splits={}, groups={}), progress))
     if isinstance(found, Found) and size is not None:
         found = replace(found, variant=", ".join(filter(None, (found.variant, f"resized to {size}x{size}"))))
     data = assemble(found, reading, memory, progress) if isinstance(found, Found) else found
@@ -226,12 +302,12 @@ def load(
 
 def _kind(place: Place) -> tuple[Kind, Place]:
     """What a source is, and where: a built-in set must not be mistaken for a file or folder of its name."""
-    built_in = {kind.form: kind for kind in KINDS if kind.form.islower() and ":" not in kind.form}
+    built_in = _built_in()
     name = place.source.removeprefix(BUILT_IN)
     if place.source.startswith(BUILT_IN) and name in built_in:
         return built_in[name], Place(name)
     if name in built_in:
-        if place.path.exists() and not (place.path / "study.json").exists():
+        if place.path.exists() and not _is_written_by_us(place.path):
             raise InputError(
                 f"{name!r} is a built-in data set, and there is a file or folder of this name here. Give "
                 f"./{name} to read "
@@ -242,6 +318,18 @@ def _kind(place: Place) -> tuple[Kind, Place]:
         if kind.fits(place):
             return kind, place
     raise InputError(f"{_trouble(place)} Data can be given as {', '.join(kind.form for kind in KINDS)}.")
+
+
+def _is_written_by_us(path: Path) -> bool:
+    """Whether a folder holds a study, several, or a constructed set: `--out digits` makes no data of that name."""
+    return any(next(path.glob(name), None) for name in ("study.json", "*/study.json", "manifest.json"))
+
+
+def _built_in() -> dict[str, Kind]:
+    """The kinds of all sets that have names of their own."""
+    medical = next(kind for kind in KINDS if kind.fits(Place("pathmnist")))
+    named = {kind.form: kind for kind in KINDS if kind.form.replace("-", "").isalnum() and kind.form.islower()}
+    return named | dict.fromkeys(MD5, medical)
 
 
 def _trouble(place: Place) -> str:
@@ -260,7 +348,6 @@ def _trouble(place: Place) -> str:
         return f"The 'data' cannot be {source!r}: it {what}."
     if path.exists():
         return f"The 'data' cannot be {source!r}: it is neither a file nor a folder."
-    names = [kind.form for kind in KINDS if kind.form.islower() and ":" not in kind.form]
-    near = get_close_matches(source, names, n=1)
+    near = get_close_matches(source, list(_built_in()), n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     return f"There is no {source!r}: no data set, file or folder has this name.{guess}"

@@ -13,6 +13,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.measure.statistics import Proportion
+from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.progress import Progress, silent
 from notbugs.search import STRONG, Attack, Attacked
 from notbugs.search.evaluation import logits
@@ -60,6 +61,10 @@ class Accuracy(BaseModel):
     attack: AttackUsed | None
     share: Proportion
     broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
+    balanced: Proportion | None = Field(
+        None, description="balanced accuracy, where the largest class has over half of the images"
+    )
+    area: Area | None = Field(None, description="under ROC, where one of two classes has under a fifth of the images")
 
     @property
     def under(self) -> str:
@@ -70,7 +75,12 @@ class Accuracy(BaseModel):
         return f"{self.attack.norm} {self.attack.eps:g}{by}"
 
     def __str__(self) -> str:
-        return f"{self.under}: {self.share}, n={self.share.n}"
+        return f"{self.under}: {self.share}, n={self.share.n}{self.beside}"
+
+    @property
+    def beside(self) -> str:
+        """Balanced accuracy and area under ROC as they follow the accuracy, where there are any."""
+        return "".join((f", balanced {self.balanced}" if self.balanced else "", f", {self.area}" if self.area else ""))
 
 
 @dataclass(frozen=True)
@@ -85,16 +95,28 @@ class Outcome:
         Shape (n,), bool: classified correctly, and nothing misclassified was found.
     broken : dict of str to int
         How many images each part of the attack was the first to break, in the order of the parts.
+    labels : Tensor, optional
+        Shape (n,): the true ones.
     """
 
     attack: AttackUsed | None
     survived: Tensor
     broken: Mapping[str, int] = field(default_factory=dict)
+    labels: Tensor | None = None
+
+    def subset(self, index: Tensor) -> Outcome:
+        """Of the images at `index`, of which is not known what broke them."""
+        labels = None if self.labels is None else self.labels[index]
+        return Outcome(self.attack, self.survived[index], labels=labels)
 
     @property
     def accuracy(self) -> Accuracy:
         """The share that survived."""
-        return Accuracy(attack=self.attack, share=Proportion.of(self.survived), broken=dict(self.broken))
+        labels, mean = self.labels, None
+        if labels is not None and is_unbalanced(labels):
+            mean = balanced(self.survived, labels)
+        share = Proportion.of(self.survived)
+        return Accuracy(attack=self.attack, share=share, broken=dict(self.broken), balanced=mean)
 
 
 def evaluate(
@@ -147,7 +169,7 @@ def evaluate(
         classifier, images, threats, norm=norm, radii=radii, attack=attack, others=others, seed=seed, batch=batch,
         progress=progress,
     )  # fmt: skip
-    return [outcome.accuracy for outcome in found]
+    return with_areas([outcome.accuracy for outcome in found], classifier, images, batch=batch)
 
 
 def outcomes(
@@ -185,9 +207,10 @@ def outcomes(
     for one in ([Attack.named(beside)] if beside else []) + [asked]:
         if balls:
             run.by(one)
-        found = [Outcome(AttackUsed.of(one, ball), run.radius > ball.eps, run.first(ball)) for ball in balls] + found
+        used = [(AttackUsed.of(one, ball), run.radius > ball.eps, run.first(ball)) for ball in balls]
+        found = [Outcome(*each, images.labels) for each in used] + found
     progress(len(images) * len(balls), len(images) * len(balls))
-    return [Outcome(None, run.correct), *found]
+    return [Outcome(None, run.correct, labels=images.labels), *found]
 
 
 def _balls(threats: Sequence[Threat], norm: Norm, radii: Sequence[float]) -> list[Threat]:
@@ -196,6 +219,18 @@ def _balls(threats: Sequence[Threat], norm: Norm, radii: Sequence[float]) -> lis
     if len({ball.norm for ball in balls}) > 1:
         raise must("threats", "have one norm", sorted({ball.norm for ball in balls}), "Measure each norm on its own.")
     return sorted(balls, key=lambda ball: ball.eps)
+
+
+def with_areas(
+    found: Sequence[Accuracy], classifier: Classifier, images: Images, *, batch: int = 250
+) -> list[Accuracy]:
+    """The same accuracies, with areas under ROC beside them where one of two classes is rare."""
+    if not is_rare(images.labels):
+        return list(found)
+    balls = sorted({item.attack.threat for item in found if item.attack}, key=lambda ball: ball.eps)
+    clean, *attacked = areas(classifier, images, balls, batch=batch)
+    beside = dict(zip(balls, attacked, strict=True))
+    return [item.model_copy(update={"area": beside[item.attack.threat] if item.attack else clean}) for item in found]
 
 
 def predictions(

@@ -154,7 +154,7 @@ def usefulness(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Usefulness:
-    """Measure rho and gamma of every feature for every class, and sort the pairs.
+    """Measure rho and gamma of every feature for every class, or every one of several labels, and sort the pairs.
 
     A pair of feature and class is *useful* if the interval of |rho| is above `min_rho`. A useful one is *robust* if the
     interval of gamma is above 0, *non-robust* if it is below 0, and *undecided* otherwise. The intervals that sort hold
@@ -212,7 +212,7 @@ def usefulness(
         attack = AttackUsed(
             name="pgd", norm=threat.norm, eps=threat.eps, steps=plan.steps, step_size=length, restarts=1
         )
-    signs = 2 * one_hot(test.labels, count).double() - 1
+    signs = 2 * (test.labels if test.has_several else one_hot(test.labels, count)).double() - 1
     found = pairs(values, low, high, signs, index, len(train))
     z = NormalDist().inv_cdf(1 - 0.025 / max(1, int(standard.varies.sum()) * count))
     flat = (high - low <= FLAT).double().mean(0)
@@ -240,6 +240,11 @@ def _searched(test: Images, count: int | None, seed: int) -> Tensor:
 
 
 def _classes(classes: int | None, train: Images, test: Images) -> int:
+    if train.has_several or test.has_several:
+        seen = train.labels.shape[-1]
+        if train.labels.shape[1:] != test.labels.shape[1:] or classes not in (None, seen):
+            raise must("labels", f"be {classes or seen} for each image in both splits", tuple(test.labels.shape))
+        return seen
     seen = 1 + max(int(train.labels.max()), int(test.labels.max()))
     if classes is not None and check_count("classes", classes, low=2) < seen:
         raise must("classes", f"be at least {seen}, as the labels show", classes)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from notbugs._version import __version__
@@ -37,6 +37,7 @@ from notbugs.outputs import OutputsAre
 from notbugs.seeds import seeded
 
 KEY = "notbugs.classifier"
+JOB = "notbugs.job"
 
 log = logging.getLogger("notbugs")
 
@@ -78,7 +79,7 @@ class _Header(BaseModel):
     is_channels_last: bool = Field(True, description="The layout it computed in, which decides the last bits.")
 
 
-def save_classifier(path: str | Path, classifier: Classifier, blueprint: Blueprint) -> None:
+def save_classifier(path: str | Path, classifier: Classifier, blueprint: Blueprint, *, job: str = "") -> None:
     """Write a classifier as one safetensors file that `load_classifier` needs nothing else to read.
 
     Parameters
@@ -89,6 +90,8 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
         Its weights, normalisation, head, output and precision are kept.
     blueprint : Blueprint
         What its network was built from.
+    job : str, optional
+        Names what it was trained by, for `job_of`.
 
     Raises
     ------
@@ -115,7 +118,17 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
         dtype=str(classifier.dtype).removeprefix("torch."),  # pyrefly: ignore
         is_channels_last=classifier.is_channels_last,
     )
-    write_tensors(path, tensors | {"mean": classifier.mean, "std": classifier.std}, {KEY: header.model_dump_json()})
+    about = {KEY: header.model_dump_json()} | ({JOB: job} if job else {})
+    write_tensors(path, tensors | {"mean": classifier.mean, "std": classifier.std}, about)
+
+
+def job_of(path: Path) -> str:
+    """What the classifier in a file of `save_classifier` was trained by; empty where the file does not say."""
+    try:
+        with safe_open(path, "pt") as opened:
+            return (opened.metadata() or {}).get(JOB, "")
+    except (SafetensorError, OSError):
+        return ""
 
 
 def load_classifier(

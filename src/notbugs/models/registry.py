@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from notbugs.errors import InputError, check_choice, check_count, must
@@ -35,6 +37,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "vgg16-bn": vgg16_bn,
     "densenet121": densenet121,
 }
+MOST_WEIGHTS = 2_000_000_000
+"""Of one of our own networks, unless NOTBUGS_MOST_WEIGHTS in the environment says otherwise."""
 LIBRARIES = {"timm": zoo.timm_network, "torchvision": zoo.torchvision_network}
 
 
@@ -75,7 +79,23 @@ def build(name: str, *, channels: int, classes: int, size: Size = 32, **options:
     allowed = [option for option in inspect.signature(make).parameters if option not in ("channels", "classes", "size")]
     for option in options:
         check_choice(f"option of {name}", option, allowed)
+    _check_size(name, partial(make, channels, classes, size=size, **options))
     return make(channels, classes, size=size, **options)
+
+
+def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
+    """Count the weights of a network before any memory is taken for them."""
+    most = int(os.environ.get("NOTBUGS_MOST_WEIGHTS", MOST_WEIGHTS))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            count = sum(weights.numel() for weights in make().parameters())
+    except InputError:
+        raise
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise InputError(f"The architecture {name!r} cannot be made with these options: {error}.") from error
+    if count > most:
+        remedy = "Give a smaller width, or set NOTBUGS_MOST_WEIGHTS in the environment."
+        raise must(f"architecture {name}", f"have at most {most:,} weights", f"{count:,}", remedy)
 
 
 def _own(name: str, module: str, attribute: str, images: dict[str, Any], options: dict[str, Any]) -> nn.Module:

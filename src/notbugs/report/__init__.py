@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError
 
 _EXTRA = {"jinja2": "jinja2", "altair": "altair", "vl_convert": "vl-convert-python", "PIL": "pillow"}
 
@@ -56,13 +56,13 @@ def write_figures(folder: Path, out: Path | None = None) -> Path:
         If a library of the figures is missing, a file of the study is missing or malformed, or `out` is a file.
     """
     require_extra()
+    from notbugs.files import check_writable
     from notbugs.report.figures import write_all
     from notbugs.report.reading import read_gallery
     from notbugs.study.reading import read_results
 
     out = out or folder / "figures"
-    if out.exists() and not out.is_dir():
-        raise must("out", "be a folder, or not exist yet", str(out))
+    check_writable(out)
     write_all(read_results(folder / "results.json"), read_gallery(folder / "gallery.safetensors"), out)
     return out
 

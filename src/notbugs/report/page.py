@@ -17,11 +17,13 @@ from notbugs.report.claims import claims
 from notbugs.report.expected import expected_section
 from notbugs.report.idea import idea
 from notbugs.report.lineup import line_up
+from notbugs.report.meaning import meaning
 from notbugs.report.pictures import sample_grid
 from notbugs.report.play import play
 from notbugs.report.reading import Arrays
 from notbugs.report.scripts import script
 from notbugs.report.tables import instrument_sections
+from notbugs.report.unbalanced import unbalanced_section
 from notbugs.report.wording import class_names, date
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Spread
@@ -44,6 +46,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         study=results.study,
         lineup=lineup,
         claims=claims(lineup, results, len(classes)) if classes else [],
+        meaning=meaning(lineup, results.study.data["name"]),
         cautions=cautions(results, lineup),
         bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],
         curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],
@@ -52,7 +55,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         idea=idea(gallery, lineup, classes) if gallery else None,
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
-        instruments=instrument_sections(results),
+        instruments=[*unbalanced_section(lineup), *instrument_sections(results)],
         expected=expected_section(results),
         settings=_tables(results),
         paper=paper,

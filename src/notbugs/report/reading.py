@@ -74,6 +74,8 @@ def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
         "steps": (frames,),
         "moved": (count, frames, *arrays["D"].shape[1:]),
         "scores": (count, 1 + frames),
+        "size": (count, 2),
+        "alike": (count, 2),
     }
     return shapes.get(kind, arrays["D"].shape)
 

@@ -27,6 +27,11 @@ def check_fits(classifier: Classifier, images: Images, classes: int | None = Non
         If the network does not take images of this shape, gives another number of logits, logits that are not finite,
         or no gradient.
     """
+    if images.has_several:
+        raise InputError(
+            f"An image must have one label here, and these have {images.labels.shape[1]}. Choose one of them: "
+            "Data.label(NAME) and Classifier.label(NUMBER), or --label NAME."
+        )
     leaf = images.batch(slice(2))[0].to(classifier.device).requires_grad_()
     try:
         with torch.enable_grad(), classifier.evaluating():

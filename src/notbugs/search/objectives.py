@@ -18,15 +18,28 @@ from notbugs.search.loop import Objective
 from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
 from notbugs.threat import Threat, l2_norm
 
+CONFIDENT = 15.0
+"""Logit above which the logarithm of softplus is the logit itself, in float32."""
+
 
 def log_odds(logits: Logits, labels: Labels) -> PerSample:
-    """log(p_y / (1 - p_y)) of every sample; the cross-entropy is softplus of its negative."""
+    """log(p_y / (1 - p_y)) of every sample; the cross-entropy is softplus of its negative.
+
+    Of several labels p_y is the probability that all of them are as `labels` says.
+    """
+    if labels.ndim == 2:
+        return _all_odds(_sides(logits, labels))
     own, others = _split(logits, labels)
     return own - others.logsumexp(1)
 
 
 def margin(logits: Logits, labels: Labels) -> PerSample:
-    """Logit of the label minus the largest other logit: negative exactly where the label is not predicted."""
+    """Logit of the label minus the largest other logit: negative exactly where the label is not predicted.
+
+    Of several labels, the least of their logits, each with the sign that `labels` gives it.
+    """
+    if labels.ndim == 2:
+        return _sides(logits, labels).amin(1)
     own, others = _split(logits, labels)
     return own - others.amax(1)
 
@@ -139,6 +152,22 @@ def smallest(classifier: Classifier, threat: Threat, *, targeted: bool, undecide
         return loss, torch.where(reached, threat.size(images.detach() - origin), torch.inf)
 
     return objective
+
+
+def _sides(logits: Logits, labels: Labels) -> Logits:
+    """The logits of several labels, those of absent ones with the other sign: positive where they are right."""
+    return logits * (2 * labels - 1)
+
+
+def _all_odds(sides: Logits) -> PerSample:
+    """log(p / (1 - p)) of the product p of the sigmoids, which keeps its gradient where all of them round to 1.
+
+    With L = -log p, the sum of softplus(-side), it is -log(exp(L) - 1); for a small L that is -log L.
+    """
+    single = torch.where(sides > CONFIDENT, -sides, softplus(-sides).clamp_min(torch.finfo(sides.dtype).tiny).log())
+    logarithm = single.logsumexp(1)
+    loss = logarithm.clamp_min(-CONFIDENT).exp()
+    return torch.where(logarithm < -CONFIDENT, -logarithm, -loss - (-torch.expm1(-loss)).log())
 
 
 def _split(logits: Logits, labels: Labels) -> tuple[PerSample, Logits]:

@@ -1,7 +1,7 @@
 """A study: one run of the whole chain from a recipe; it leaves one folder. And its steps, one at a time."""
 
-from notbugs.study.auditing import AuditFile, AuditJob, audit_one, audit_table
-from notbugs.study.chain import run
+from notbugs.study.auditing import AuditFile, AuditJob, audit_labels, audit_one, audit_table
+from notbugs.study.chain import run, run_labels
 from notbugs.study.compared import Comparison
 from notbugs.study.comparing import compare
 from notbugs.study.recipe import Recipe, Settings, folder_name, read_recipe, recipe_names
@@ -11,6 +11,7 @@ from notbugs.study.single import (
     BuildJob,
     EvaluateJob,
     Kind,
+    Line,
     TrainJob,
     VerifyJob,
     build_one,
@@ -30,6 +31,7 @@ __all__ = [
     "Comparison",
     "EvaluateJob",
     "Kind",
+    "Line",
     "Recipe",
     "Results",
     "Settings",
@@ -38,6 +40,7 @@ __all__ = [
     "TransferJob",
     "TuneJob",
     "VerifyJob",
+    "audit_labels",
     "audit_one",
     "audit_table",
     "build_one",
@@ -48,6 +51,7 @@ __all__ = [
     "read_recipe",
     "recipe_names",
     "run",
+    "run_labels",
     "status",
     "status_tables",
     "studies_in",

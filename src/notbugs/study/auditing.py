@@ -12,14 +12,15 @@ from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, only_writer, read_json, sha256, write_json
+from notbugs.files import Damaged, check_writable, only_writer, read_json, sha256, write_json
 from notbugs.formats import compact
 from notbugs.measure import Accuracy
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
-from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
+from notbugs.study.folder import Console, StudyFolder, read_data
+from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.sections import Model, Source
@@ -74,6 +75,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     ball = read_threat(job.threat)
     check_writable(out)
     data = read_data(job, console)
+    check_one_label(data)
     classifier = job.load(model, data, job)
     with only_writer(out):
         folder = StudyFolder(out, console, stages=PARTS)
@@ -104,6 +106,19 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
         )
         write_model(out / "audit.json", written)
     return written
+
+
+def audit_labels(model: Path, job: AuditJob, out: Path, console: Console) -> Iterator[tuple[Path, AuditFile]]:
+    """Audit the classifier in `model`; of several labels and none chosen, for each of them, in `out/label-NAME`.
+
+    Yields the folder and the audit of each that is finished.
+    """
+
+    def work(label: str | None, folder: Path) -> AuditFile:
+        chosen = job if label is None else job.model_copy(update={"label": label})
+        return audit_one(model, chosen, folder, console)
+
+    yield from for_labels(work, out, console)
 
 
 def read_threat(text: str) -> Threat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,17 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
+from notbugs.files import check_writable
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
 from notbugs.search import Schedule
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.expected import against_expected, expected_lines
-from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
+from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.gallery import write_gallery
 from notbugs.study.lab import Lab
+from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.plan import JUDGE, ON_ORIGINALS, ClassifierPlan, stage_names
 from notbugs.study.reading import write_model
@@ -72,6 +75,19 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     for line in expected_lines(results.expected) if results.expected else ():
         console.say(line)
     return results
+
+
+def run_labels(recipe: Recipe, out: Path, console: Console) -> Iterator[tuple[Path, Results]]:
+    """Run a study in `out`; of data with several labels and none chosen, one of each label, in `out/label-NAME`.
+
+    Yields the folder and the results of each that is finished.
+    """
+
+    def work(label: str | None, folder: Path) -> Results:
+        chosen = recipe if label is None else recipe.model_copy(update={"label": label})
+        return run(chosen, folder, console)
+
+    yield from for_labels(work, out, console)
 
 
 @dataclass
@@ -134,6 +150,8 @@ class _Study:
                 high=found.share.high,
                 n=found.share.n,
                 seed=self.recipe.seed,
+                balanced=found.balanced,
+                area=found.area,
             )
             for found in self.lab.evaluate(plan.name, classifier)
         ]
@@ -262,6 +280,7 @@ def _told(name: str, found: dict[str, Any]) -> list[str]:
 
 def _read_data(recipe: Recipe, console: Console) -> Data:
     data = read_data(recipe, console)
+    check_one_label(data)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
     tested = data.test.labels.unique().tolist()

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from notbugs.errors import InputError, must
-from notbugs.files import only_writer
+from notbugs.files import check_writable, only_writer
 from notbugs.measure import Outcome, Proportion, holm, over_seeds, paired, welch
 from notbugs.study.compared import (
     ComparedStudy,
@@ -29,7 +29,7 @@ from notbugs.study.compared import (
     SideBySide,
     StudyPair,
 )
-from notbugs.study.folder import Console, check_writable
+from notbugs.study.folder import Console
 from notbugs.study.outcomes import KeptOutcomes, read_outcomes
 from notbugs.study.reading import read_results, write_model
 from notbugs.study.recipe import flat

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -276,23 +275,3 @@ def read_data(source: Source, console: Console) -> Data:
     """The images that a recipe or a job names."""
     with console.stage("read the data") as progress:
         return source.read(progress)
-
-
-def check_writable(path: Path) -> None:
-    """Refuse an output folder that cannot be written, before any work.
-
-    Raises
-    ------
-    InputError
-        If `path` or a folder above it is a file, or is not writable.
-    """
-    above = path
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir():
-        raise InputError(f"The 'out' must be a folder. {above} is a file: name another with --out.")
-    try:
-        with tempfile.TemporaryFile(dir=above):  # os.access would promise root too much
-            pass
-    except OSError as error:
-        raise InputError(f"The 'out' must be writable. {above} is not ({error.strerror}): name another.") from None

@@ -120,7 +120,7 @@ def _way(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
             fake = lab.recipe.matching.fake_relu
             objective, ball = matching_objective(fast, start.to(fast.device), fake), L2(math.inf)
         else:
-            objective, goals, ball = towards(fast), labels.to(fast.device), asked.threat
+            objective, goals, ball = towards(fast), labels.to(fast.device), plan.threat(asked)
         met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)
     moved = met[:, 1:].cpu() - start[:, None]
     moved[:, -1] = images - start

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, must
 from notbugs.measure import Accuracy, outcomes
+from notbugs.measure.accuracy import with_areas
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.folder import StudyFolder
@@ -52,7 +54,7 @@ class Lab:
         return self._classifiers[name]
 
     def set(self, name: str) -> ConstructedSet:
-        """One that was built in this study: `D_R`, `D_NR`, `D_rand`, `D_rand_other`, `D_det`, or an instrument's."""
+        """One that was built in this study: `D_R`, `D_NR`, `D_rand`, ..., or an instrument's."""
         if name not in self._sets:
             raise must("set", f"be one of {', '.join(self._sets)}", name)
         return self._sets[name]
@@ -95,8 +97,11 @@ class Lab:
         def work(progress: Progress) -> str:
             seed = derive(self.seed, "train", name)
             checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
-            train(classifier, images, asked, seed=seed, checkpoint=checkpoint, progress=progress)
-            return self.folder.save(name, classifier, network.blueprint(self.data))
+            train(classifier, images, asked, seed=seed, checkpoint=checkpoint, keep=True, progress=progress)
+            digest = self.folder.save(name, classifier, network.blueprint(self.data))
+            if workers.rank() == 0:
+                checkpoint.unlink(missing_ok=True)
+            return digest
 
         step = Step(f"train-{name}", title or f"train {name}", work)
         self.hashes[name] = self.folder.shared_stage(step)
@@ -114,11 +119,15 @@ class Lab:
             how = {"attack": asked.attack, "beside": asked.pgd, "seed": self.seed}
             kept = outcomes(classifier, self.data.test, asked.threats, **how, progress=progress)
             write_outcomes(self.folder.path, name, kept, self.data.test)
-            return [item.accuracy.model_dump() for item in kept]
+            found = with_areas([item.accuracy for item in kept], classifier, self.data.test)
+            return [item.model_dump() for item in found]
 
         def tell(value: list[dict[str, Any]]) -> list[str]:
             found = [Accuracy(**item) for item in value]
-            return [f"{name}, {found[0].share.n} images:", *(f"{item.under} {item.share}" for item in found)]
+            return [
+                f"{name}, {found[0].share.n} images:",
+                *(f"{item.under} {item.share}{item.beside}" for item in found),
+            ]
 
         kept = outcomes_file(self.folder.path, name)
         found = self.stage(f"evaluate-{name}", f"measure {name}", work, tell, leaves=kept)

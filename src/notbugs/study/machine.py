@@ -25,7 +25,7 @@ def find_device(name: str) -> torch.device:
     try:
         device = default_device() if name == "auto" else torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
         raise InputError(f"The 'device' must be one that torch has here, or auto. Got {name!r} instead.") from error
     return device
 

@@ -16,7 +16,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from notbugs.classifier import default_device
-from notbugs.errors import InputError, check_choice, must
+from notbugs.errors import InputError, check_choice, described, must
 from notbugs.models.registry import is_own_code
 from notbugs.study.instruments import Instruments
 from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
@@ -34,7 +34,7 @@ NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instrument
 class Settings(Source):
     """Everything that decides the numbers of a study."""
 
-    name: str = Field("study", pattern=r"^[\w.-]+$", description="Name of the study.")
+    name: str = Field("study", max_length=100, pattern=r"^[\w.-]+$", description="Name of the study.")
     architecture: Architecture = Field(Architecture(), description="Of every classifier of the study.")
     standard: Training = Field(Training(), description="Of the standard and the independent classifier.")
     robust: Training = Field(Training(), description="Of the robust classifier.")
@@ -189,8 +189,11 @@ def _read_toml(path: Path | Traversable) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no recipe file {path}.") from None
+    except RecursionError:
+        raise InputError(f"The recipe {path} cannot be read: it is nested too deep.") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"The recipe {path} cannot be read: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"The recipe {path} cannot be read: {reason}.") from error
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -204,8 +207,10 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Recipe:
     full = {name: value for name, value in file.items() if name != "small"}
     small = file.get("small", {})
+    if not isinstance(small, dict):
+        raise must(f"{where}: small", "be a table of settings, [small]", small)
     here = _merge(full, small | {"scaled_down": True}) if small and _without_accelerator(full | overrides) else full
-    resolved = _validate(_merge(here, overrides), where)
+    resolved = _validate(_merge(_without_options(here, overrides), overrides), where)
     if not resolved.expected:
         return resolved
     stated = _validate(full, where)
@@ -213,6 +218,14 @@ def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Rec
     before, now = (flat(recipe.model_dump(exclude={*NEUTRAL, *_STATED})) for recipe in (stated, resolved))
     changed = sorted(name for name in before | now if before.get(name) != now.get(name))
     return resolved.model_copy(update={"departures": tuple(dict.fromkeys((*stated.departures, *changed)))})
+
+
+def _without_options(file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The file's values, but for the options of its architecture where another architecture takes its place."""
+    named = overrides.get("architecture", {}).get("name")
+    if named is None or named == file.get("architecture", {}).get("name", Architecture().name):
+        return file
+    return file | {"architecture": {}}
 
 
 def _without_accelerator(settings: dict[str, Any]) -> bool:
@@ -234,7 +247,7 @@ def _validate(values: dict[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {describe(error)}") from None
+        raise InputError(f"{where}: {described(error)}") from None
     for eps in recipe.evaluation.radii:
         threat(recipe.evaluation.norm, eps)
     if not recipe.robust.adversary:
@@ -252,12 +265,3 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[name] = value
     return found
-
-
-def describe(error: ValidationError) -> str:
-    """Pydantic's findings, one clause for each: the name, the rule, the value got."""
-    clauses = []
-    for item in error.errors():
-        name = ".".join(map(str, item["loc"]))
-        clauses.append(f"The '{name}' is wrong: {item['msg']}. Got {item['input']!r} instead.")
-    return " ".join(clauses)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.measure.resemblance import Resemblance
 from notbugs.measure.size import PerturbationSize
+from notbugs.measure.unbalanced import Area
 from notbugs.study.checked import WholeFile
 from notbugs.study.instruments import Measured
 from notbugs.study.sets import Constructed
@@ -35,6 +36,13 @@ class Row(_Model):
     n: int = Field(ge=1)
     seed: int
     broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
+    balanced: Proportion | None = Field(
+        None,
+        description="balanced accuracy: every class counts the same; null where no class has over half of the images",
+    )
+    area: Area | None = Field(
+        None, description="under ROC, of the worst logits found; null but where one of two classes has under a fifth"
+    )
 
     @property
     def share(self) -> Proportion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
 from notbugs.data import Data
-from notbugs.errors import must
+from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
@@ -27,21 +27,42 @@ from notbugs.study.machine import find_device
 from notbugs.threat import Norm, Threat, threat
 from notbugs.training import new_classifier
 
+OWN = {"architecture", "channels", "classes", "data", "device", "name", "precision", "seed", "shape", "size", "source"}
+"""What a network is told anyway, and no option may be called."""
+
 
 def _as_values(given: object) -> object:
     """Options from a command line, which are all text: `4`, `0.5`, `true` and `false` become what they say."""
+    if isinstance(given, dict) and (taken := sorted(OWN & given.keys())):
+        raise ValueError(f"{taken[0]!r} is no option of an architecture: it follows from the data")
     return {name: _as_value(value) for name, value in given.items()} if isinstance(given, dict) else given
 
 
 def _as_value(text: object) -> object:
     try:
         return json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 Options = Annotated[dict[str, bool | int | float | str], BeforeValidator(_as_values)]
 """Of an architecture: `--options.width 4` on a command line."""
+
+
+LARGEST, LARGEST_SEED = 10**9, 2**63 - 1
+"""Of every setting that is a number."""
+
+
+def numbers(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number in nested settings, with its dotted name."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{prefix}{key}.")
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, Mapping):
+                yield from numbers(item, f"{prefix}{key}.")
+            elif isinstance(item, int | float) and not isinstance(item, bool):
+                yield f"{prefix}{key}", item
 
 
 class _Section(BaseModel):
@@ -50,7 +71,7 @@ class _Section(BaseModel):
 
 READING = (
     *("size", "groups", "classes", "splits", "image_column", "label_column", "group_column", "label_offset"),
-    *("white_level", "skip_broken", "follow_links"),
+    *("white_level", "skip_broken", "follow_links", "test_data", "severity"),
 )
 """The settings of a source that `load` takes."""
 
@@ -61,6 +82,7 @@ class Source(_Section):
     data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
+    test_data: str | None = Field(None, description="Another data set, whose test images are measured on.")
     classes: tuple[str, ...] = Field((), description="Class names in the order of their labels, or a file with them.")
     splits: dict[str, str] = Field({}, description="Which folder, file or split is which, as --splits.train NAME.")
     image_column: str | None = Field(None, description="Of a table: the images, or the names of their files.")
@@ -70,8 +92,10 @@ class Source(_Section):
     white_level: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="The value of white, as 4095 for 12 bits in files of 16."
     )
+    severity: int | None = Field(None, ge=1, le=5, description="Of a file of CIFAR-10-C, which has five.")
     skip_broken: bool = Field(False, description="Leave out images that cannot be read, and list them.")
     follow_links: bool = Field(False, description="Follow links that lead out of a folder of images.")
+    label: str | None = Field(None, description="One of several labels that an image has: it, against its absence.")
     train_images: int | None = Field(None, ge=1, description="Training images, drawn at random; all if not given.")
     test_images: int | None = Field(None, ge=1, description="Test images, drawn at random; all if not given.")
     heldout: float = Field(
@@ -82,13 +106,22 @@ class Source(_Section):
     precision: Precision = Field("auto", description="What the networks compute in: fp32, bf16 or auto.")
     compile: bool = Field(False, description="Compile (torch.compile) standard training, and the search if faster.")
 
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Source:
+        """No number may be so large that work with it would never end, or that a computer cannot hold it."""
+        for name, value in numbers(self.model_dump()):
+            if abs(value) > (LARGEST_SEED if name == "seed" else LARGEST):
+                raise ValueError(f"{name} must be at most {LARGEST:,} (a seed {LARGEST_SEED:,})")
+        return self
+
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
         how = {name: getattr(self, name) for name in READING}
         data = data_room.load(self.data, **how, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
-        return data.take(self.train_images, self.test_images, self.seed)
+        data = data.take(self.train_images, self.test_images, self.seed)
+        return data if self.label is None else data.label(self.label)
 
 
 class Architecture(_Section):
@@ -159,12 +192,23 @@ class Model(_Section):
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
-        """The classifier in `file`."""
+        """The classifier in `file`; of one for several labels, the view of the one that the data are of."""
+        if not data.several:
+            return self._loaded(file, data, data.classes, source)
+        try:
+            return self._loaded(file, data, data.several, source).label(data.several.index(data.classes[1]))
+        except InputError as error:
+            try:
+                return self._loaded(file, data, data.classes, source)  # trained on this label alone
+            except InputError:
+                raise error from None
+
+    def _loaded(self, file: Path, data: Data, classes: Sequence[str], source: Source) -> Classifier:
         loaded = load_classifier(
             file,
             architecture=self.architecture,
             shape=data.train.shape,
-            classes=data.classes,
+            classes=classes,
             mean=self.mean,
             std=self.std,
             head=self.head,
@@ -224,7 +268,7 @@ class Matching(_Section):
 
 
 class Relabelling(_Section):
-    """The search for D_rand, D_rand_other and D_det. The paper's: 100 steps of 0.1, decay constant, eps 0.5."""
+    """The search for relabelled sets; D_rand_min takes its norm. The paper's: 100 steps of 0.1, constant, eps 0.5."""
 
     method: Literal["gradient", "minimum-norm"] = Field(
         "gradient", description="As near to the class as the ball allows, or the smallest change that reaches it."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from notbugs.errors import check_count
+from notbugs.errors import check_count, must
 from notbugs.study.recipe import Recipe
+
+MOST_SEEDS = 1000
 
 
 def with_seeds(recipe: Recipe, count: int, out: Path) -> dict[Path, Recipe]:
@@ -20,5 +22,9 @@ def with_seeds(recipe: Recipe, count: int, out: Path) -> dict[Path, Recipe]:
     """
     if check_count("seeds", count) == 1:
         return {out: recipe}
+    if count > MOST_SEEDS:
+        raise must(
+            "seeds", f"be at most {MOST_SEEDS:,}", count, "Run the others in another folder, from another --seed."
+        )
     seeds = range(recipe.seed, recipe.seed + count)
     return {out / f"seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}

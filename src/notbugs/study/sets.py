@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,9 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, Start, Targets, relabel, robustify
 from notbugs.data import Data
+from notbugs.threat import Threat, threat
 
 if TYPE_CHECKING:
     from notbugs.study.sections import Matching, Relabelling
+
+SMALLEST_STEPS = 30
+"""Gradients of a search for the smallest perturbation, at least; 100 find hardly smaller ones (docs/search.md)."""
 
 Mark = Literal["circle", "square", "triangle-up", "triangle-down", "diamond", "cross"]
 
@@ -40,7 +45,8 @@ class SetDeclaration:
     start : {"images", "gaussian", "uniform"}
         What each search starts from.
     smallest : bool
-        Whether a perturbation is the smallest that reaches the class, whatever the recipe's method.
+        Whether a perturbation is the smallest that reaches the class, of any length, whatever the recipe's method and
+        radius.
     """
 
     name: str
@@ -68,8 +74,14 @@ class SetDeclaration:
 
     def relabelling(self, asked: Relabelling) -> Relabelling:
         """The search of this set, where a recipe asks for `asked`."""
+        if not self.smallest or asked.method == "minimum-norm":
+            return asked
         change: dict[str, Any] = {"method": "minimum-norm", "step_size": None, "momentum": 0.0, "decay": "linear"}
-        return asked.model_copy(update=change) if self.smallest and asked.method != "minimum-norm" else asked
+        return asked.model_copy(update=change | {"steps": max(asked.steps, SMALLEST_STEPS)})
+
+    def threat(self, asked: Relabelling) -> Threat:
+        """Where its perturbations may be: the smallest are free, whatever the radius of the others."""
+        return threat(asked.norm, math.inf) if self.smallest else asked.threat
 
     def build(
         self,
@@ -93,7 +105,8 @@ class SetDeclaration:
         if self.targets is None:
             return robustify(source, data, path, **matching.how(data.train.shape), **how)
         asked = self.relabelling(relabelling)
-        return relabel(source, data, path, targets=self.targets, threat=asked.threat, schedule=asked.schedule, **how)
+        ball = self.threat(asked)
+        return relabel(source, data, path, targets=self.targets, threat=ball, schedule=asked.schedule, **how)
 
 
 SETS = (
@@ -139,6 +152,21 @@ SETS = (
         colour="#c0508f",
         dark="#e68abf",
         mark="diamond",
+    ),
+    # Of wrong targets only: the smallest perturbation towards an image's own class is none, and then a part of the set
+    # would be untouched images with their right labels.
+    SetDeclaration(
+        name="D_rand_min",
+        subscript="rand",
+        qualifier="min",
+        command="rand-min",
+        source="standard",
+        targets="other",
+        smallest=True,
+        says="pushed just into a class drawn from the others, by the smallest perturbation found",
+        colour="#6f5bb5",
+        dark="#a493e6",
+        mark="cross",
     ),
     SetDeclaration(
         name="D_det",

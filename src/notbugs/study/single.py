@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,8 +22,9 @@ from notbugs.construct import (
     mislabel,
     verify,
 )
-from notbugs.data import Data
+from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
+from notbugs.files import check_writable, only_maker
 from notbugs.measure import (
     Accuracy,
     Agreement,
@@ -34,11 +35,14 @@ from notbugs.measure import (
     outcomes,
     spatial_accuracy,
 )
+from notbugs.measure.accuracy import with_areas
 from notbugs.measure.autoattack import require_autoattack
-from notbugs.models import save_classifier
+from notbugs.measure.several import LabelAccuracies, check_several, evaluate_several
+from notbugs.models import load_classifier, save_classifier
+from notbugs.models.checkpoint import job_of
 from notbugs.search.fit import check_fits
 from notbugs.seeds import generator
-from notbugs.study.folder import Console, check_writable, read_data
+from notbugs.study.folder import Console, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.study.sets import SETS
 from notbugs.training import Training, train
@@ -49,6 +53,10 @@ if TYPE_CHECKING:
     Kind = str
 else:
     Kind = Literal[*COMMANDS, *CONTROLS, "mislabelled"]
+
+
+Line = Accuracy | Agreement | SpatialAccuracy | LabelAccuracies | str
+"""What a command prints of what it measured."""
 
 
 class TrainJob(Source, Training):
@@ -84,36 +92,58 @@ class VerifyJob(Source, Model):
     model: Path | None = Field(None, description="What it was built with, to check its recorded success.")
 
 
-def train_one(job: TrainJob, out: Path, console: Console) -> list[Accuracy]:
-    """Train a classifier, write it to `out`, and return its clean accuracy on the test images.
+def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
+    """Train a classifier, write it to `out`, and return its clean accuracy on the test images, of several labels each.
 
-    The same job again goes on where a killed one stopped, at the last epoch it finished.
+    The same job again goes on where a killed one stopped, at the last epoch it finished; one that is done is only
+    measured again.
 
     Raises
     ------
     InputError
-        Before any work: if `out` is there already or cannot be written, or the data or the network break a rule.
+        Before any work: if `out` is there already, of another job, or cannot be written, another process is training
+        it, or the data or the network break a rule.
     """
     if out.suffix != ".safetensors":
         raise must("out", "end in .safetensors", str(out))
-    if out.exists():
-        raise must("out", "not be there yet", str(out), "Name another, or delete it.")
-    check_writable(out.parent)
+    check_writable(out.with_suffix(""))
     data = read_data(job, console)
     images = ConstructedSet(job.on).images if job.on else data.train
     if images.shape != data.train.shape:
         raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
     classifier = job.architecture.new(data, job.seed, job)
-    check_fits(classifier, images, len(data.classes))
+    if images.has_several:
+        check_several(classifier, images)
+    else:
+        check_fits(classifier, images, len(data.classes))
     # Other settings, another checkpoint: what is not finished is never taken up with other settings.
-    digest = hashlib.sha256((job.model_dump_json() + data.fingerprint).encode()).hexdigest()[:12]
-    checkpoint = out.with_name(f".{out.stem}.{digest}.unfinished.safetensors")
+    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint).encode()).hexdigest()[:16]
+    with only_maker(out) if workers.rank() == 0 else nullcontext():
+        if out.exists() and job_of(out) != digest:
+            raise must("out", "not be there yet", str(out), "Name another, or delete it.")
+        workers.barrier()  # no worker may finish the file before all have looked
+        if out.exists():
+            console.say(f"{out} is done: the same command trained it.")
+            classifier = load_classifier(out, architecture=job.architecture.name).to(classifier.device)
+        else:
+            _train_into(out, classifier, images, job, digest, data, console)
+        if data.test.has_several:
+            return list(evaluate_several(classifier, data.test, data.classes))
+        return [*evaluate(classifier, data.test)]
+
+
+def _train_into(
+    out: Path, classifier: Classifier, images: Images, job: TrainJob, digest: str, data: Data, console: Console
+) -> None:
+    """Train, and write the file; its checkpoint goes when the file is there."""
+    checkpoint = out.with_name(f".{digest}.unfinished.safetensors")
     settings = Training(**{name: getattr(job, name) for name in Training.model_fields})
     with console.stage(f"train {job.architecture.name}") as progress:
-        train(classifier, images, settings, seed=job.seed, checkpoint=checkpoint, progress=progress)
+        train(classifier, images, settings, seed=job.seed, checkpoint=checkpoint, keep=True, progress=progress)
     if workers.rank() == 0:
-        save_classifier(out, classifier, job.architecture.blueprint(data))
-    return evaluate(classifier, data.test)
+        save_classifier(out, classifier, job.architecture.blueprint(data), job=digest)
+        checkpoint.unlink(missing_ok=True)
+    workers.barrier()
 
 
 def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Console) -> ConstructedSet:
@@ -122,8 +152,9 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
     Parameters
     ----------
     kind : str
-        `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other` or
-        `det`: relabelled, with targets `any`, `other` or `next`. `leakage`, `random` or `labels`: a control of the set
+        `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other`,
+        `rand-min` or `det`: relabelled, with targets `any`, `other`, the same by the smallest perturbation, or
+        `next`. `leakage`, `random` or `labels`: a control of the set
         `job.of`. `mislabelled`: the images that the source gets wrong.
     model : Path
         The source.
@@ -152,33 +183,37 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         return COMMANDS[kind].build(source, data, out, matching=job.matching, relabelling=job.relabelling, **how)
 
 
-def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Accuracy | Agreement | SpatialAccuracy]:
+def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
     """Clean and robust accuracy of the classifier in `model` on the test images.
 
     With `job.autoattack`, each robust accuracy is followed by its agreement with AutoAttack's; with
-    `job.spatial`, the accuracy under rotations and shifts comes last.
+    `job.spatial`, the accuracy under rotations and shifts comes last. With several labels for an image, accuracies are
+    of each and of all; for the others, one label must be chosen.
 
     Raises
     ------
     InputError
-        Before any work: if the data or the model break a rule, or AutoAttack is not installed.
+        Before any work: if the data or the model break a rule, one label must be chosen, or AutoAttack is missing.
     """
+    if job.keep:
+        check_writable(job.keep, "keep")
     if job.autoattack:
         require_autoattack()
     data = read_data(job, console)
+    several = data.test.has_several
+    if several and (job.autoattack or job.spatial):
+        rule = f"be one of {', '.join(data.classes)} for AutoAttack, rotations and shifts"
+        raise must("label", rule, job.label, "Name it with --label.")
     classifier = job.load(model, data, job)
+    how: dict[str, Any] = {"threats": job.threats, "attack": job.attack, "seed": job.seed}
     with console.stage("measure") as progress:
-        found = outcomes(
-            classifier,
-            data.test,
-            job.threats,
-            attack=job.attack,
-            seed=job.seed,
-            progress=progress,
-        )
-    lines: list[Accuracy | Agreement | SpatialAccuracy] = []
-    for outcome in found:
-        lines += [outcome.accuracy, *_agreement(classifier, data, outcome, job, console)]
+        if several:
+            return list(evaluate_several(classifier, data.test, data.classes, progress=progress, **how))
+        found = outcomes(classifier, data.test, progress=progress, **how)
+        accuracies = with_areas([outcome.accuracy for outcome in found], classifier, data.test)
+    lines: list[Line] = []
+    for outcome, accuracy in zip(found, accuracies, strict=True):
+        lines += [accuracy, *_agreement(classifier, data, outcome, job, console)]
     if job.spatial:
         with console.stage("turn and move the images") as progress:
             lines.append(spatial_accuracy(classifier, data.test, job.spatial.threat, seed=job.seed, progress=progress))
@@ -196,7 +231,7 @@ def _agreement(
             other = autoattack(
                 classifier, data.test.subset(index), pgd.attack.threat, seed=job.seed, keep=job.keep, progress=progress
             )
-        yield Agreement.of(replace(pgd, survived=pgd.survived[index]), other)
+        yield Agreement.of(pgd.subset(index), other)
 
 
 def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:

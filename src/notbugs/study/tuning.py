@@ -16,13 +16,14 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
+from notbugs.files import check_writable
 from notbugs.measure import Proportion, evaluate
 from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
 from notbugs.study.checked import WholeFile
-from notbugs.study.folder import Console, StudyFolder, check_writable, read_data
+from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe, code_in_file

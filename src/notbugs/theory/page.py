@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.errors import InputError
-from notbugs.files import csp_hash, write_json, write_text
+from notbugs.files import check_writable, csp_hash, write_json, write_text
 from notbugs.theory.charts import charts
 from notbugs.theory.experiments import Numbers, compute, live_pair, panel
 from notbugs.theory.svg import panel_svg
@@ -61,8 +61,7 @@ def write_theory_page(folder: Path | str, seed: int = 0) -> Path:
         If `folder` is a file, or Jinja2 is not installed.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"The 'folder' must be a folder. Got the file {str(folder)!r} instead.")
+    check_writable(folder)
     _environment()
     numbers = _computed(seed)
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.data import Images
-from notbugs.errors import InputError
+from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
 from notbugs.training.guard import guarded
+from notbugs.training.loss import class_weights, summed_loss
 from notbugs.training.settings import Training
 from notbugs.training.together import pieces, together
 
@@ -37,6 +37,7 @@ def train(
     *,
     seed: int = 0,
     checkpoint: Path | None = None,
+    keep: bool = False,
     progress: Progress = silent,
 ) -> Classifier:
     """Train `classifier` in place, and return it in evaluation mode.
@@ -49,7 +50,8 @@ def train(
     classifier : Classifier
         Freshly initialised.
     images : Images
-        The training images.
+        The training images. With several labels for an image, each has a logit, and the loss is the mean over labels
+        of the binary cross-entropy; the search of adversarial training lowers the probability that all are right.
     settings : Training, optional
         Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
         section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
@@ -58,8 +60,10 @@ def train(
     seed : int
         Order and augmentation of the images follow from it.
     checkpoint : Path, optional
-        A file from which an interrupted run goes on, at the last epoch it finished, to the same bits. It is removed
-        at the end.
+        A file from which an interrupted run goes on, at the last epoch it finished, to the same bits.
+    keep : bool
+        Leave the checkpoint there at the end, for who then writes the classifier: until that is done, there is
+        something to go on from. Else it is removed.
     progress : Progress
         Told after every batch.
 
@@ -71,6 +75,8 @@ def train(
         If the checkpoint belongs to another run.
     """
     settings = settings or Training()
+    if settings.shift >= max(images.shape[1:]):
+        raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
     optimizer = torch.optim.SGD(
         classifier.parameters(),
         lr=settings.lr,
@@ -84,21 +90,22 @@ def train(
     batches = -(-len(images) // settings.batch)
     saved = time.monotonic()
     images = images.resident(classifier.device)
+    weights = class_weights(images.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
         for epoch in range(first, settings.epochs):
-            loss = _epoch(classifier, shared, optimizer, images, settings, epoch, seed, progress)
+            loss = _epoch(classifier, shared, optimizer, images, settings, weights, epoch, seed, progress)
             if not torch.isfinite(loss):
                 raise Diverged(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
                 adversary = guarded(classifier, images, settings.adversary, seed, epoch)
                 settings = settings.model_copy(update={"adversary": adversary})
-            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and epoch + 1 < settings.epochs
+            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or epoch + 1 < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
                 _save(checkpoint, classifier, optimizer, epoch + 1, settings)
                 saved = time.monotonic()
             progress((epoch + 1) * batches, settings.epochs * batches, _note(loss, settings))
     workers.barrier()  # before the last worker is here, the checkpoint may still be needed
-    if checkpoint and workers.rank() == 0:
+    if checkpoint and not keep and workers.rank() == 0:
         checkpoint.unlink(missing_ok=True)
     return classifier.eval()
 
@@ -126,6 +133,7 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     images: Images,
     settings: Training,
+    weights: Tensor | None,
     epoch: int,
     seed: int,
     progress: Progress,
@@ -146,7 +154,7 @@ def _epoch(
             # Workers' gradients are averaged once for every batch: with those of its last piece.
             wait = getattr(shared, "no_sync", nullcontext) if piece is not mine[-1] else nullcontext
             with wait():
-                loss = _loss(classifier, shared, images, settings, drawn, piece)
+                loss = _loss(classifier, shared, images, settings, weights, drawn, piece)
                 loss.backward()
             total += loss.detach()
         optimizer.step()
@@ -164,7 +172,13 @@ class _Drawn:
 
 
 def _loss(
-    classifier: Classifier, shared: nn.Module, images: Images, settings: Training, drawn: _Drawn, piece: slice
+    classifier: Classifier,
+    shared: nn.Module,
+    images: Images,
+    settings: Training,
+    weights: Tensor | None,
+    drawn: _Drawn,
+    piece: slice,
 ) -> Tensor:
     """The share of a piece of a batch in the batch's mean loss, on the images that the classifier is to learn."""
     index = drawn.index[piece].to(images.labels.device, non_blocking=True)
@@ -175,7 +189,7 @@ def _loss(
     if (adversary := settings.adversary) and len(labels):
         inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
     # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
-    return cross_entropy(shared(inputs), labels, reduction="sum") * (workers.count() / len(drawn.index))
+    return summed_loss(shared(inputs), labels, weights) * (workers.count() / len(drawn.index))
 
 
 def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[Tensor]:

@@ -85,6 +85,10 @@ class Training(BaseModel):
         0.0, ge=0, le=1, description="Augmentation: brightness, contrast and saturation, each by up to this share."
     )
     degrees: float = Field(0.0, ge=0, le=180, description="Augmentation: turn by up to so many degrees.")
+    balanced: bool = Field(
+        False,
+        description="Weigh images so that every class counts the same; of several labels, having and lacking one.",
+    )
     adversary: Adversary | None = Field(None, description="Trains adversarially where present.")
     spatial: SpatialTraining | None = Field(None, description="Trains with rotations and shifts where present.")
 

@@ -16,7 +16,7 @@ from notbugs.construct.exporters.npz import write_npz
 from notbugs.construct.exporters.parquet import write_parquet
 from notbugs.construct.store import ConstructedSet
 from notbugs.errors import check_choice, must
-from notbugs.files import DiskFull, is_disk_full, only_writer
+from notbugs.files import DiskFull, check_writable, is_disk_full, only_writer
 from notbugs.progress import Progress, silent
 
 Format = Literal["imagefolder", "parquet", "npz"]
@@ -68,9 +68,10 @@ def export(folder: str | Path, to: str | Path, format: Format = "parquet", *, pr
 @contextmanager
 def _appearing(to: Path) -> Iterator[Path]:
     """An empty folder to fill: it takes the name `to` when all went well, and goes away otherwise."""
-    if to.is_file() or (to.is_dir() and any(to.iterdir())):
-        raise must("to", "not exist yet, or be an empty folder", str(to), "Name another folder.")
-    to = to.absolute()
+    check_writable(to)
+    to = to.resolve()  # a link to an empty folder is filled where it leads
+    if to.name == "" or (to.is_dir() and any(to.iterdir())):
+        raise must("out", "not exist yet, or be an empty folder", str(to), "Name another folder.")
     part = to.with_name(f".{to.name}.part")
     with only_writer(part):
         try:

@@ -1,0 +1,238 @@
+"""Images whose labels are in a table beside them: the Hub's metadata.csv, Kaggle's, ISIC's, GTSRB's annotation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from notbugs.data.classes import coded
+from notbugs.data.decode import Box, Decoder, decode_all
+from notbugs.data.heldout import numbered_groups
+from notbugs.data.reading import Reading
+from notbugs.data.rows import Broken, Found, Piece, Rows, list_files
+from notbugs.data.sheets import GROUPS, IMAGES, LABELS, SPLITS, Sheet, label_values, one_hot, read_sheet
+from notbugs.data.splits import choose, labelled, split_of
+from notbugs.data.walk import Node, Passed
+from notbugs.errors import InputError, must
+
+CORNERS = ("roix1", "roiy1", "roix2", "roiy2")
+LOOKED_AT = 100
+ALL = "all images"
+
+
+@dataclass
+class _Part:
+    """The rows of one split: what is in each column that is used."""
+
+    files: list[Path | None] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    boxes: list[Box | None] = field(default_factory=list)
+
+
+def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = None) -> Found | None:
+    """Find the images that tables below a folder list, with their labels; None if no table lists any.
+
+    Columns are known by their names (`sheets.IMAGES` and so on), or asked for. An image is found by its path from the
+    table or from the folder, or by its name, with or without its suffix, anywhere below. A row is of the split that a
+    column `split` says; else that of its table's name, its table's folder or its image's folder. Columns `Roi.X1`,
+    `Roi.Y1`, `Roi.X2` and `Roi.Y2` cut out the part of the image between them. Images of one patient stay together.
+
+    Parameters
+    ----------
+    only : Path, optional
+        The one table to read.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be read, it is not clear which column or table is meant, an image is listed twice, or a
+        patient is in two splits.
+    """
+    sheets = _usable(node, passed, reading, only)
+    if not sheets:
+        return None
+    parts, names = _parts(node, sheets, reading)
+    chosen = choose(parts, reading.splits, node.path) if set(parts) != {ALL} else None
+    train = parts[chosen.train] if chosen else parts[ALL]
+    tests = {called: parts[name] for called, name in chosen.tests.items()} if chosen else {}
+    values = {called: label_values(part.labels) for called, part in tests.items()}
+    test_name, secret = labelled(values)
+    what = f"labels in {sheets[0].path}"
+    if gaps := train.labels.count(""):
+        raise must(what, "not be empty", f"{gaps} empty ones", "Take these rows out, or give them labels.")
+    train_labels, test_labels, classes = coded(
+        label_values(train.labels),
+        values.get(test_name),
+        names,
+        what,
+        offset=reading.label_offset,
+        given=reading.names,
+    )
+    used = [(train, train_labels)] + ([] if test_labels is None else [(tests[test_name], test_labels)])
+    groups = numbered_groups([np.array(part.groups) if part.groups else None for part, _ in used], sheets[0].path)
+    rows = [_rows(part, labels, group, reading) for (part, labels), group in zip(used, groups, strict=True)]
+    files = [file for part, _ in used for file in part.files if file]
+    for file in sorted(set(node.files()) - set(files)):
+        passed.add("images that no table lists with a label", str(file.relative_to(node.path)))
+    told = f"labels are from {', '.join(str(sheet.path.relative_to(node.path)) for sheet in sheets[:3])}"
+    more = f" and {len(sheets) - 3} more tables" if len(sheets) > 3 else ""
+    boxes = [box for part, _ in used for box in part.boxes]
+    key = hashlib.sha256(repr(boxes).encode()).hexdigest() if any(boxes) else ""
+    together = ("images of one patient or group are kept together",) if train.groups else ()
+    notes = (told + more, *together, *secret, *passed.notes())
+    test = rows[1] if len(rows) > 1 else None
+    name = node.path.resolve().name
+    return Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
+
+
+def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> list[Sheet]:
+    """The tables with images of this folder and labels for them."""
+    found, without = [], []
+    paths = [below.path / name for below in node.nodes() for name in below.tables] if only is None else [only]
+    finder = _Finder(node)
+    for path in paths:
+        if "submission" in path.stem.lower():  # Kaggle's form to fill in: what looks like labels is none
+            passed.add("tables that are forms for submissions", path.name)
+            continue
+        sheet = read_sheet(path)
+        image = _image_column(sheet, finder, reading)
+        if image is None:
+            passed.add("tables that list no images of this folder", path.name)
+        elif _label_column(sheet, reading) is None and one_hot(sheet, [image]) is None:
+            without.append(sheet)
+        else:
+            found.append(sheet)
+    for sheet in without:
+        if not found:
+            raise InputError(
+                f"{sheet.path} lists images, and none of its columns is known to hold labels: "
+                f"{', '.join(sheet.columns)}. "
+                "Name it with --label-column, or remove the table if the folders are the classes."
+            )
+        passed.add("tables without labels", sheet.path.name)
+    if only is not None and not found:
+        raise InputError(f"{only} lists no image that is below {node.path}. Name the column with --image-column.")
+    return found
+
+
+def _image_column(sheet: Sheet, finder: _Finder, reading: Reading) -> str | None:
+    for name in [reading.image_column] if reading.image_column else sheet.known(IMAGES):
+        values = sheet.columns.get(name, [])[:LOOKED_AT]
+        if sum(finder.find(sheet, value, "") is not None for value in values) * 2 > len(values):
+            return name
+    return None
+
+
+def _label_column(sheet: Sheet, reading: Reading) -> str | None:
+    return sheet.column(reading.label_column, LABELS, "label_column")
+
+
+def _parts(node: Node, sheets: Sequence[Sheet], reading: Reading) -> tuple[dict[str, _Part], list[str] | None]:
+    """The rows of each split, and the names of one-hot columns."""
+    finder, parts, columns = _Finder(node), {}, {}
+    listed_by: dict[Path, Path] = {}
+    for sheet in sheets:
+        image, label = _image_column(sheet, finder, reading) or "", _label_column(sheet, reading)
+        hot = None if label else one_hot(sheet, [image])
+        columns[sheet.path] = tuple(hot[0]) if hot else None
+        labels = sheet.columns[label] if label else [str(value) for value in (hot[1] if hot else ())]
+        split, group = _split_column(sheet), sheet.column(reading.group_column, GROUPS, "group_column")
+        corners = sheet.known(CORNERS)
+        for row, value in enumerate(sheet.columns[image]):
+            said = sheet.columns[split][row] if split else ""
+            file = finder.find(sheet, value, said)
+            name = said or _split_of_row(sheet, file, node)
+            part = parts.setdefault(name, _Part())
+            if file is not None and listed_by.setdefault(file, sheet.path) is not sheet.path:
+                raise InputError(
+                    f"{file} is in two tables, {listed_by[file]} and {sheet.path}. Name the one to read, as "
+                    f"--data {sheet.path}, or remove the other."
+                )
+            part.files.append(file)
+            part.names.append(f"{value} in {sheet.path}" if file is None else str(file))
+            part.labels.append(labels[row])
+            part.boxes.append(_box(sheet, corners, row) if len(corners) == len(CORNERS) else None)
+            if group:
+                part.groups.append(sheet.columns[group][row])
+            elif part.boxes[-1] and file is not None:  # GTSRB: images of one track show one sign, one after another
+                part.groups.append(_track(file, labels[row]))
+    if len(set(columns.values())) > 1:
+        raise InputError(f"The tables of {node.path} have their labels in different columns. Name one: --label-column.")
+    return parts, list(first) if (first := next(iter(columns.values()))) else None
+
+
+def _split_column(sheet: Sheet) -> str | None:
+    """The column whose every value is the name of a split."""
+    for name in sheet.known(SPLITS):
+        if all(split_of(value) for value in set(sheet.columns[name])):
+            return name
+    return None
+
+
+def _split_of_row(sheet: Sheet, file: Path | None, node: Node) -> str:
+    """The name that tells the split of a row: of its table, its table's folder, or its image's folder."""
+    inner = sheet.path.relative_to(node.path) if sheet.path.is_relative_to(node.path) else Path(sheet.path.name)
+    image = file.relative_to(node.path).parent.parts if file is not None else ()
+    return next((name for name in (inner.stem, *inner.parent.parts, *image) if split_of(name)), ALL)
+
+
+def _track(file: Path, label: str) -> str:
+    return f"{label}/{file.stem.rsplit('_', 1)[0]}" if "_" in file.stem else f"alone/{file}"
+
+
+def _box(sheet: Sheet, corners: Sequence[str], row: int) -> Box:
+    texts = [sheet.columns[corner][row] for corner in corners]
+    try:
+        left, upper, right, lower = map(int, texts)
+    except ValueError:
+        raise must(f"corners in row {row + 2} of {sheet.path}", "be whole numbers", texts) from None
+    return left, upper, right, lower
+
+
+class _Finder:
+    """Images by their path below a folder, their name, and their name without its suffix."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.paths: set[Path] = set()
+        self.names: dict[str, list[Path]] = {}
+        for file in node.files():
+            self.paths.add(file)
+            for name in {file.name, file.stem}:
+                self.names.setdefault(name, []).append(file)
+
+    def find(self, sheet: Sheet, value: str, split: str) -> Path | None:
+        """The image that a table means; None if there is none, or several."""
+        inner = value.replace("\\", "/").removeprefix("./")
+        for folder in (sheet.path.parent, self.node.path):
+            if inner and (folder / inner) in self.paths:
+                return folder / inner
+        found = self.names.get(Path(inner).name, []) if inner else []
+        if len(found) > 1 and (asked := split_of(split or sheet.path.stem)):
+            found = [file for file in found if self._kinds(file) == {asked.kind}]
+        if len(found) > 1:
+            found = [file for file in found if file.is_relative_to(sheet.path.parent)]
+        return found[0] if len(found) == 1 else None
+
+    def _kinds(self, file: Path) -> set[str]:
+        return {split.kind for part in file.relative_to(self.node.path).parts[:-1] if (split := split_of(part))}
+
+
+def _rows(part: _Part, labels: Tensor, groups: Tensor | None, reading: Reading) -> Rows:
+    remedy = "Add it, correct the table, or name the column with --image-column."
+
+    def item(row: int) -> tuple[Path | Broken, str, Box | None]:
+        file, name = part.files[row], part.names[row]
+        return file or Broken(name, "is not there, or there are several of this name", remedy), name, part.boxes[row]
+
+    def read(first: int) -> Iterator[Piece]:
+        return decode_all(map(item, range(first, len(part.files))), Decoder(reading.size, reading.white_level))
+
+    return Rows(labels, read, lambda row: part.names[row], groups)

@@ -1,0 +1,94 @@
+"""Work that is of one label at a time, on data with several labels for an image: once for each of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from notbugs.data import Data
+from notbugs.errors import InputError
+from notbugs.study.folder import Console
+
+T = TypeVar("T")
+
+
+class SeveralLabels(InputError):
+    """Images have several labels, and what was asked for is of one."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(f"An image has several labels: {', '.join(names)}. Choose one with --label.")
+
+
+class Absent(InputError):
+    """All images of a split have a label, or none has."""
+
+
+def check_one_label(data: Data) -> None:
+    """Refuse data with several labels, and one label that a split has everywhere or nowhere.
+
+    Raises
+    ------
+    SeveralLabels
+        If an image has several.
+    Absent
+        If all images of a split have the one that was chosen, or none has.
+    """
+    if data.train.has_several:
+        raise SeveralLabels(data.classes)
+    for split, images in (("training", data.train), ("test", data.test)):
+        if data.several and len(images.labels.unique()) < 2:
+            has = "All" if int(images.labels[0]) else "None"
+            raise Absent(f"{has} of the {len(images)} {split} images have the label {data.classes[1]!r}: passed over.")
+
+
+def for_labels(work: Callable[[str | None, Path], T], out: Path, console: Console) -> Iterator[tuple[Path, T]]:
+    """Do `work` in the folder `out`, or, where it finds several labels, for each of them in `out/label-NAME`.
+
+    Parameters
+    ----------
+    work : callable
+        From a label, or None, and a folder; raises `SeveralLabels` where it is given none and needs one.
+    out : Path
+        The folder.
+    console : Console
+        Told which labels are passed over: those that no training image has, or all.
+
+    Yields
+    ------
+    tuple of Path and result
+        Each folder, when the work in it is done, and what `work` returned.
+
+    Raises
+    ------
+    InputError
+        Of `work`; and if no label can be studied.
+    """
+    try:
+        made = work(None, out)
+    except SeveralLabels as several:
+        names = several.names
+    else:
+        yield out, made
+        return
+    console.say(f"An image has {len(names)} labels, and each is looked at on its own: {', '.join(names)}.")
+    done = 0
+    for name, folder in zip(names, folders(names, out), strict=True):
+        try:
+            made = work(name, folder)
+        except Absent as absent:
+            console.say(str(absent))
+            continue
+        done += 1
+        yield folder, made
+    if not done:
+        raise InputError("No label has images with it and images without it in both splits. Take more images.")
+
+
+def folders(names: Sequence[str], out: Path) -> list[Path]:
+    """`out/label-NAME` for each label; a number goes in front where two names make the same folder."""
+    short = [re.sub(r"[^\w.-]+", "-", name) for name in names]
+    unique = len({name.lower() for name in short}) == len(short)
+    return [out / (f"label-{name}" if unique else f"label-{number}-{name}") for number, name in enumerate(short)]

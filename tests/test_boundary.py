@@ -1,0 +1,162 @@
+"""Whatever goes wrong in a command ends in one line and an exit status; what cannot work is refused before work."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import struct
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from notbugs import load, study
+from notbugs.__main__ import main
+from notbugs.errors import InputError
+from notbugs.study import Results
+
+
+def said(capsys) -> str:
+    """The only line on standard error."""
+    text = capsys.readouterr().err
+    assert text.startswith("notbugs: ")
+    assert text.count("\n") == 1
+    assert "Traceback" not in text
+    assert "errors.pydantic.dev" not in text
+    return text
+
+
+LONG, DEEP = "a" * 300, "/".join("b" * 2500)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("run digits --seeds 1000000000", "'seeds' must be at most 1,000"),
+        ("run digits --out o --matching.step-size 1e300", "matching.step_size must be at most 1,000,000,000"),
+        ("run digits --out o --seed 99999999999999999999", "seed must be at most"),
+        (f"run digits --name {LONG}", "at most 100 characters"),
+        (f"run digits --out {LONG}", "'out' must be a path of at most 3500 bytes, with at most 255 in a name"),
+        (f"run digits --out {DEEP}", "'out' must be a path of at most 3500 bytes"),
+        ("run digits --out loop", "loop is a link that leads nowhere"),
+        ("run digits --out loop/x", "loop is a link that leads nowhere"),
+        ("run digits --out pipe", "pipe is a file"),
+        (f"train --quiet --out {LONG}.safetensors", "a path of at most 3500 bytes"),
+        ("train --quiet --out m.safetensors --shift 100000000", "'shift' must be below the 8 pixels"),
+        ("train --quiet --out m.safetensors --architecture.width 9000000", "must have at most 2,000,000,000 weights"),
+        (
+            "train --quiet --out m.safetensors --architecture.width 10000000000000000000",
+            "architecture.width must be at",
+        ),
+        ("train --quiet --out m.safetensors --architecture.options.classes 3", "'classes' is no option"),
+        ("train --quiet --out m.safetensors --device hpu", "'device' must be one that torch has here"),
+        ("evaluate m.safetensors --quiet --keep pipe", "'keep' must be a folder. pipe is a file"),
+        ("export / --to npz --quiet", "There is no finished constructed set in /"),
+        ("theory --out pipe", "'out' must be a folder"),
+        ("run deep.toml", "deep.toml cannot be read: it is nested too deep"),
+        ("run small.toml", "small.toml: small' must be a table"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_work(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "deep.toml").write_text(f"name = {'[' * 5000}{']' * 5000}")
+    (tmp_path / "small.toml").write_text("small = 1")
+    before = sorted(tmp_path.iterdir())
+    assert main(arguments.split()) == 2
+    assert words in said(capsys)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def invalid() -> None:
+    Results.model_validate({})
+
+
+def raising(error: BaseException):
+    def work() -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "words"),
+    [
+        (invalid, 2, "The 'study' is wrong: Field required"),
+        (raising(MemoryError()), 1, "There is not enough memory"),
+        (raising(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")), 1, "not enough memory"),
+        (raising(RecursionError("maximum recursion depth exceeded")), 2, "nested too deep"),
+        (raising(OSError(errno.EMFILE, "Too many open files")), 1, "Too many files are open. Raise the limit"),
+        (raising(OSError(errno.EFBIG, "File too large")), 1, "There is no room left, or a file may not be so large"),
+        (raising(OSError(errno.ELOOP, "Too many levels of symbolic links", "x")), 1, "x: Too many levels"),
+        (raising(StopIteration()), 1, "went wrong where it should not: StopIteration: no reason given"),
+        (raising(OverflowError("int too large\nmore")), 1, "OverflowError: int too large. With NOTBUGS_TRACEBACK=1"),
+        (raising(ValueError("x" * 9000)), 1, "ValueError: xxx"),
+        (raising(KeyboardInterrupt()), 130, "Interrupted. Give the same command again to go on."),
+    ],
+)
+def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, status, words):
+    monkeypatch.setattr(study, "recipe_names", work)
+    assert main(["recipes"]) == status
+    text = said(capsys)
+    assert words in text
+    assert len(text) < 2100
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_end_in_one_line(monkeypatch, capsys, name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(study, "recipe_names", lambda: os.kill(os.getpid(), number))
+    assert main(["recipes"]) == 128 + number
+    assert "Give the same command again to go on." in said(capsys)
+    assert signal.getsignal(number) is before
+
+
+def test_a_name_that_a_terminal_cannot_show(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(study, "recipe_names", lambda: ["caf\udce9 \u00e9"])
+    assert main(["recipes"]) == 0
+    assert out.buffer.getvalue() == b"caf\\udce9 \\xe9\n"
+
+
+def archive(path, shape: tuple[int, ...], data: bytes = b"", flag: int = 0) -> None:
+    """An npz file whose images say that they have `shape`."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+        file.writestr("images.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data)
+        labels = io.BytesIO()
+        np.save(labels, np.arange(shape[0]) % 2)
+        file.writestr("labels.npy", labels.getvalue())
+    raw = bytearray(path.read_bytes())
+    for mark, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        place = -1
+        while (place := raw.find(mark, place + 1)) >= 0:
+            raw[place + at] |= flag
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("shape", "flag", "words"),
+    [((4, 2**20, 2**20), 0, "images promises 4398.0 GB and holds"), ((4, 8, 8), 1, "is not a readable npz file")],
+)
+def test_archives_that_promise_too_much_or_are_locked(tmp_path, shape, flag, words):
+    archive(tmp_path / "x.npz", shape, bytes(32), flag)
+    with pytest.raises(InputError, match=words):
+        load(tmp_path / "x.npz")
+
+
+def test_a_class_that_is_no_text_is_spelt_out(tmp_path):
+    from PIL import Image
+
+    for number, name in enumerate((b"caf\xe9", b"tea")):
+        folder = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
+        os.mkdir(folder)
+        for image in range(12):
+            Image.new("L", (8, 8), 20 * image + number).save(os.path.join(folder, f"{image}.png"))
+    assert load(tmp_path).classes == ("caf\\udce9", "tea")
