@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +21,8 @@ from notbugs.search.evaluation import logits
 from notbugs.search.fit import check_fits
 from notbugs.search.steps import Decay
 from notbugs.threat import Norm, Threat, threat
+
+Score = Literal["accuracy", "balanced accuracy"]
 
 
 class AttackUsed(BaseModel):
@@ -76,6 +79,10 @@ class Accuracy(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.under}: {self.share}, n={self.share.n}{self.beside}"
+
+    def by(self, score: Score) -> Proportion:
+        """The accuracy, or the balanced one."""
+        return self.balanced if score == "balanced accuracy" and self.balanced else self.share
 
     @property
     def beside(self) -> str:
