@@ -65,7 +65,8 @@ def check_fits(
     needed = classes or int(images.labels.max()) + 1
     if logits.shape[1] < needed or (classes and logits.shape[1] > needed):
         rule = f"give {needed} logits, one for each class"
-        raise must("classifier", rule, logits.shape[1], "Take one that was made for these classes.")
+        remedy = "Say which of its outputs are the classes (outputs, --outputs), or take one that was made for them."
+        raise must("classifier", rule, logits.shape[1], remedy)
     if not bool(logits.isfinite().all()):
         raise must(
             "classifier", "give finite logits", logits[0].tolist()[:3], "Its weights may hold NaN: train it anew."
