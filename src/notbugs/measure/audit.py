@@ -58,6 +58,7 @@ def audit(
     seed: int = 0,
     pictures: Path | None = None,
     stage: Stage = at_once,
+    **settings: Any,
 ) -> Audit:
     """How much of a classifier's accuracy its robustly useful features carry, and how much its non-robust ones.
 
@@ -89,6 +90,8 @@ def audit(
         A safetensors file to write the pictures of `drivers` to.
     stage : Stage
         Runs the parts of the work, and may keep what they gave.
+    **settings
+        Of the attack, in place of its own, as `evaluate` takes them.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def audit(
         classifier does not fit the images or has no features.
     """
     check_number("eps", threat.eps, open_low=True)
-    attack = Attack.named(attack)
+    attack = Attack.named(attack, **settings)
     for name, value in (("images", images), ("measured", measured), ("fit_images", fit_images)):
         check_count(name, value, low=2)
     check_fits(classifier, data.train, len(data.classes))

@@ -12,11 +12,12 @@ from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, check_writable, only_writer, read_json, sha256, write_json
+from notbugs.files import Damaged, check_writable, only_writer, read_json, write_json
 from notbugs.formats import compact
 from notbugs.measure import Proportion
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
+from notbugs.models import digest
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data
@@ -81,7 +82,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     with only_writer(out):
         folder = StudyFolder(out, console, stages=PARTS)
         # Hashes, for a path may hold another model or other images tomorrow.
-        wanted = job.model_dump(mode="json") | {"model": sha256(model), "data": data.fingerprint}
+        wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
         about = _claimed(out, wanted, surroundings(job.data, data, classifier.device))
         found = audit(
             classifier,
