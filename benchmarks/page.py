@@ -9,8 +9,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks import robust_accuracy
 from benchmarks.search.table import Row, markdown, number
 from notbugs.files import write_text
+
+ROBUST = Path(__file__).parents[1] / "results" / "robust-accuracy"
+"""Where `benchmarks.robust_accuracy` leaves its files."""
 
 INTRODUCTION = """# Performance
 
@@ -81,6 +85,8 @@ def page(results: list[dict[str, Any]]) -> str:
         parts += search(result)
     for result in results:
         parts += scaling(result) if "sweeps" in result else []
+    robust = [row for file in sorted(ROBUST.glob("*.json")) for row in json.loads(file.read_text(encoding="utf-8"))]
+    parts += robust_accuracy.section(robust) if robust else []
     return "\n".join(parts)
 
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from notbugs import cli
+from notbugs import cli, study
+from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images, load
 from notbugs.data.classes import class_list, match_classes
 from notbugs.errors import InputError
@@ -217,3 +218,19 @@ def test_one_hot_labels_and_whole_floats(tmp_path):
 def test_numbers_that_are_no_labels_are_refused_at_once(tmp_path, labels, test, message):
     with pytest.raises(InputError, match=message):
         load(npz(tmp_path, labels, test))
+
+
+def test_a_study_needs_test_images_of_the_pair_that_it_explains(tmp_path):
+    file = npz(tmp_path, [0, 1, 2] * 4, [1, 2])
+    recipe = study.read_recipe("images", {"data": str(file)})
+    with pytest.raises(InputError, match="'pair' must name two classes that have test images.*as --pair 1 2, or take"):
+        study.run(recipe, tmp_path / "out", TerminalConsole(quiet=True))
+    assert not (tmp_path / "out" / "classifiers").exists()
+
+
+def test_names_as_bytes_and_names_that_are_no_text(tmp_path):
+    assert load(npz(tmp_path, np.array([b"a", b"b", b"b"]))).classes == ("a", "b")
+    with pytest.raises(InputError, match="must be names in UTF-8"):
+        load(npz(tmp_path, np.array([b"\xff", b"b"])))
+    with pytest.raises(InputError, match=r"must have names that are text in UTF-8. Got .*udcff.*Rename its folder"):
+        load(npz(tmp_path, np.array(["\udcff", "b"])))

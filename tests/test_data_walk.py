@@ -109,7 +109,7 @@ def test_broken_images_are_named_all_at_once_and_can_be_left_out(folder, tmp_pat
     found = load(folder, memory=memory, skip_broken=True)
     assert found.fingerprint == whole.fingerprint
     assert len(found.left_out) == 5
-    assert found.notes[0].startswith("left out: 5 images that cannot be read, as ")
+    assert found.notes[0].startswith("left out: images that cannot be read (5, as ")
     assert surroundings("set", found, torch.device("cpu"))["data"]["left_out"] == list(found.left_out)
 
 
@@ -134,7 +134,8 @@ def test_a_name_of_a_built_in_set_that_is_also_a_folder(tmp_path, monkeypatch):
         load("digits")
     assert load("./digits").classes == ("mine", "yours")
     assert load("builtin:digits").classes == tuple("0123456789")
-    (tmp_path / "digits" / "study.json").write_text("{}")  # a study of that name is no data
+    (tmp_path / "digits" / "seed-0").mkdir()
+    (tmp_path / "digits" / "seed-0" / "study.json").write_text("{}")  # a study of that name is no data
     assert load("digits").classes == tuple("0123456789")
 
 

@@ -31,13 +31,75 @@ def nan_weights() -> nn.Module:
     return network
 
 
+class DropoutLeftOn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(64, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(nn.functional.dropout(images.flatten(1), 0.5))
+
+
+def of_its_batch() -> nn.Module:
+    norm = nn.BatchNorm2d(1, track_running_stats=False)
+    return nn.Sequential(norm, nn.Flatten(), nn.Linear(64, 2))
+
+
 MISFITS = {
     "size": (flat(2, inputs=100), "cannot take images of shape"),
-    "one logit": (flat(1), "must return floating point logits"),
     "too many logits": (flat(3), "must give 2 logits, one for each class. Got 3"),
     "not finite": (nan_weights(), "must give finite logits"),
     "detached": (Detached(), "must be differentiable"),
+    "chance": (DropoutLeftOn(), "the same logits for the same images twice.*F.dropout"),
+    "its batch": (of_its_batch(), "the same logits for an image alone and among others.*track_running_stats=True"),
 }
+
+ENTRIES = {
+    "evaluate": lambda c, data, out: nb.evaluate(c, data.test),
+    "outcomes": lambda c, data, out: nb.outcomes(c, data.test, [nb.L2(0.1)]),
+    "autoattack": lambda c, data, out: nb.autoattack(c, data.test, nb.L2(0.1)),
+    "relabel": lambda c, data, out: nb.relabel(c, data, out),
+    "robustify": lambda c, data, out: nb.robustify(c, data, out),
+    "usefulness": lambda c, data, out: nb.usefulness(c, data.train, data.test, nb.L2(0.1)),
+    "transfer": lambda c, data, out: nb.transfer({"one": c}, data.test, nb.L2(0.1)),
+    "audit": lambda c, data, out: nb.audit(c, data, nb.L2(0.1)),
+    "spatial": lambda c, data, out: nb.spatial_accuracy(c, data.test, nb.Spatial(10, 1)),
+    "corruptions": lambda c, data, out: nb.corruption_accuracy(c, data.test),
+    "masking signs": lambda c, data, out: nb.masking_signs(c, data.test, nb.L2(0.1)),
+}
+
+
+@pytest.mark.parametrize("case", ["chance", "its batch"])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_entry_refuses_an_answer_that_is_not_the_images_own(entry, case, bars_data, tmp_path):
+    if (entry, case) == ("masking signs", "chance"):  # it looks for just that
+        return
+    if entry == "autoattack":
+        pytest.importorskip("pyautoattack")
+    with pytest.raises(InputError, match="must give the same"):
+        ENTRIES[entry](nb.Classifier(MISFITS[case][0]), bars_data, tmp_path / "set")
+
+
+def test_a_clean_accuracy_below_guessing_and_another_order_are_said(caplog):
+    data = nb.load("digits").take(100, 200, 0)
+    pixels, labels = data.test.batch(slice(None))
+    centres = torch.stack([pixels[labels == label].mean(0).flatten() for label in range(10)])
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    order = torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 9, 0])
+    with torch.no_grad():  # the nearest class mean; output i stands for class order[i]
+        network[1].weight.copy_(2 * centres[order])
+        network[1].bias.copy_(-centres[order].square().sum(1))
+    found = nb.evaluate(nb.Classifier(network), data.test)[0].share
+    first, second = (record.message for record in caplog.records if "accuracy" in record.message)
+    assert found.value < 0.2
+    assert "in another order" in first
+    assert "output 0 for 1, 1 for 2, 2 for 3, 3 for 4, 4 for 5, 5 for 6, 6 for 7, 7 for 8, 8 for 9, 9 for 0." in first
+    causes = ["numbered otherwise", "normalisation", "range", "a head"]
+    assert [second.index(cause) for cause in causes] == sorted(second.index(cause) for cause in causes)
+    caplog.clear()
+    right = nb.Images(pixels, network(pixels).argmax(1))
+    assert nb.evaluate(nb.Classifier(network), right)[0].share.value == 1
+    assert not [record for record in caplog.records if "accuracy" in record.message]
 
 
 @pytest.mark.parametrize("case", MISFITS)

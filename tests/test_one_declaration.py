@@ -1,4 +1,4 @@
-"""Adding a thing touches as few files as CONTRIBUTING says: shown in a copy of the library."""
+"""Adding a thing touches as few files as CONTRIBUTING says: a set, an instrument, an attack, a setting of an attack."""
 
 from __future__ import annotations
 
@@ -119,6 +119,45 @@ else:
 """
 
 
+TOY_ATTACK = """
+from notbugs.search.evaluation import attack_named
+from notbugs.search.objectives import away_from
+from notbugs.search.steps import Schedule
+
+
+@attack_named("toy", steps=3)
+def toy(run, asked):
+    for ball in reversed(run.balls):
+        run.search("once", away_from, run.standing(ball), ball, Schedule(asked.steps), start=None)
+"""
+USE_ATTACK = """
+import torch
+import toy_attacks
+from notbugs import evaluate
+from notbugs.classifier import Classifier
+from notbugs.data import Images
+from notbugs.study import read_recipe
+from notbugs.threat import L2
+
+classifier = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)))
+images = Images(torch.rand(8, 3, 2, 2), torch.arange(8) % 3)
+clean, robust = evaluate(classifier, images, [L2(0.5)], attack="toy")
+assert (robust.attack.name, robust.attack.steps) == ("toy", 3)
+assert read_recipe("digits", {"evaluation": {"attack": {"name": "toy"}}}).evaluation.attack.steps == 3
+"""
+USE_SETTING = """
+from notbugs.measure import AttackUsed
+from notbugs.search.evaluation import Attack
+from notbugs.study import json_schema, read_recipe
+from notbugs.threat import L2
+
+recipe = read_recipe("digits", {"evaluation": {"attack": {"toying": 4}}})
+assert recipe.evaluation.attack.toying == 4 and "toying = 4" in recipe.toml()
+assert AttackUsed.of(Attack(toying=5), L2(0.5)).toying == 5
+assert "toying" in json_schema()["$defs"]["AttackUsed"]["properties"]
+"""
+
+
 @pytest.fixture
 def copied(tmp_path):
     """The library as a copy that may be changed."""
@@ -134,20 +173,27 @@ def run(code: str, *places: Path) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-def test_a_set_is_one_declaration(copied):
-    file = copied / "notbugs" / "study" / "sets.py"
-    before = file.read_text(encoding="utf-8")
-    after = before.replace(')\n"""In the order in which', TOY_SET)
-    assert after != before
-    file.write_text(after, encoding="utf-8")
-    run(USE_SET, copied)
+def change(file: Path, before: str, after: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def test_an_instrument_of_another_package_is_one_class(tmp_path):
-    """Installed: the package and what its wheel says of its entry points. Nothing of ours knows its name."""
+def test_a_set_is_one_declaration_and_a_setting_of_an_attack_two_fields(copied):
+    change(copied / "notbugs" / "study" / "sets.py", ')\n"""In the order in which', TOY_SET)
+    new = '    toying: int = Field(0, ge=0, description="a toy")\n'
+    asked, told = "    restarts: int = Field(1,", "    attacks: tuple["
+    change(copied / "notbugs" / "search" / "evaluation.py", asked, new + asked)
+    change(copied / "notbugs" / "measure" / "accuracy.py", told, new + told)
+    run(USE_SET + USE_SETTING, copied)
+
+
+def test_another_package_adds_an_attack_by_a_function_and_an_instrument_by_a_class(tmp_path):
+    """Installed: the package and what its wheel says of its entry points. Nothing of ours knows their names."""
     (tmp_path / "toys.py").write_text(TOY_INSTRUMENT, encoding="utf-8")
+    (tmp_path / "toy_attacks.py").write_text(TOY_ATTACK, encoding="utf-8")
     about = tmp_path / "toys-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n", encoding="utf-8")
     (about / "entry_points.txt").write_text("[notbugs.instruments]\ntoy = toys:Toy\n", encoding="utf-8")
-    run(USE_INSTRUMENT, tmp_path)
+    run(USE_INSTRUMENT + USE_ATTACK, tmp_path)

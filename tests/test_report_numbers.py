@@ -279,8 +279,8 @@ def _is_measured(row):
 def test_every_number(read):
     results, page = read
     for row, found in zip(page["numbers"][0], results["rows"], strict=True):
-        accuracy, between, n = row[6:9]
-        assert NUMBER.findall(f"{accuracy} {between}") == of_share(found)
+        accuracy, n = row[6:8]
+        assert NUMBER.findall(accuracy) == of_share(found)
         assert n == whole(found["n"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy
@@ -156,3 +158,9 @@ def test_the_interval_of_a_mean_is_the_bootstraps():
     )
     assert Mean.of(values, seed=3) == found
     assert (Mean.of(torch.ones(5)).low, Mean.of(torch.ones(5)).high) == (1, 1)
+
+
+def test_the_guides_example_runs(capsys):
+    text = (Path(__file__).parents[1] / "docs" / "resemblance.md").read_text(encoding="utf-8")
+    exec(text.split("```python\n")[1].split("```")[0], {})  # noqa: S102
+    assert float(capsys.readouterr().out.split()[0]) == pytest.approx(0.5, abs=1e-4)

@@ -23,10 +23,9 @@ from notbugs.report.transfer_charts import labels, scatter
 from notbugs.search.objectives import towards, towards_alone
 from notbugs.seeds import generator
 from notbugs.study.folder import StudyFolder
-from notbugs.study.instruments import INSTRUMENTS
-from notbugs.study.instruments.transfer import TransferFound, TransferSettings
+from notbugs.study.instruments import Measured
+from notbugs.study.instruments.transfer import TransferFound, TransferInstrument, TransferSettings
 from notbugs.study.lab import Lab
-from notbugs.study.results import Measured
 from notbugs.study.sections import Architecture
 from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images
@@ -346,7 +345,7 @@ def test_a_study_measures_it_once_and_keeps_it(tmp_path, monkeypatch):
     source = lab.classifier("standard")
     built = lab.build("D_det", lambda path, progress: nb.relabel(source, data, path, targets="next"))
     lab.train("D_det", built.images)
-    found = INSTRUMENTS["transfer"](lab)
+    found = TransferInstrument().run(lab)
     assert [at.classifier for at in found.learners] == ["independent", *THREE[1:]]
     assert found.learners[0].architecture == "cnn width=4 features=6"
     assert found.learners[0].learned == nb.evaluate(lab.classifier("D_det"), data.test)[0].share
@@ -356,7 +355,7 @@ def test_a_study_measures_it_once_and_keeps_it(tmp_path, monkeypatch):
     assert Measured(transfer=found).model_dump()["transfer"]["source"] == "standard"
 
     monkeypatch.setattr("notbugs.study.instruments.transfer.transfer", lambda *_, **__: pytest.fail("measured again"))
-    assert INSTRUMENTS["transfer"](lab) == found
+    assert TransferInstrument().run(lab) == found
     for kind in ("untargeted", "targeted"):
         drawn = scatter(found, kind)
         assert drawn is not None

@@ -452,7 +452,7 @@ def test_queries_break_what_has_no_gradient():
 @pytest.mark.parametrize("layer", [Quantise(), Jpeg()], ids=["quantises", "jpeg"])
 def test_a_layer_without_a_gradient_is_broken_with_the_hook_and_not_without(layer):
     classifier, images = trained(0, before=[layer]), bars(60, 7)
-    clean, before = evaluate(classifier, images, radii=(EPS,))
+    clean, before = evaluate(classifier, images, radii=(EPS,), queries=0)
     assert before.share.value == clean.share.value > 0.95
     logits = classifier(images.pixels)
     with replaced_backward(classifier, "0"):
@@ -464,7 +464,20 @@ def test_a_layer_without_a_gradient_is_broken_with_the_hook_and_not_without(laye
     assert clean_inside == clean
     assert inside.share.value < 0.1
     assert (attacked.score < 0).double().mean() > 0.9
-    assert evaluate(classifier, images, radii=(EPS,))[1] == before  # gone after the block
+    assert evaluate(classifier, images, radii=(EPS,), queries=0)[1] == before  # gone after the block
+
+
+def test_what_hides_its_gradients_is_broken_by_queries_and_by_transfer(caplog):
+    classifier, images = trained(0, before=[Quantise()]), bars(40, 7)
+    blind = outcomes(classifier, images, [L2(EPS)])[1]
+    assert blind.accuracy.share.value < 0.2
+    assert blind.broken["queries"] == blind.broken["queries"] + blind.broken["log-odds"] > 30
+    assert "gradients look masked" in caplog.text
+    helped = outcomes(classifier, images, [L2(EPS)], others=[trained(1)])[1]
+    assert helped.broken["transfer"] > 30
+    caplog.clear()
+    assert "queries" not in outcomes(trained(0), images, [L2(EPS)])[1].broken
+    assert not caplog.text
 
 
 @needs_autoattack
@@ -588,7 +601,7 @@ def test_every_block_of_the_page_runs(capsys):
     text = page.read_text(encoding="utf-8")
     names: dict[str, object] = {"__name__": "page"}
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile("\n" * text.count("\n", 0, block.start()) + block[1], str(page), "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out

@@ -344,7 +344,7 @@ class Sensitive(nn.Module):
         (lambda x: x.flatten(1).detach(), "'features' must be differentiable"),
         (lambda x: x.flatten(1).log() * 0 / 0, "'features' must be finite"),
         (lambda x: x.flatten(1) @ torch.zeros(3, 3), "cannot be computed from images of shape"),
-        (Sensitive(), "'features' must be the same for an image alone and among others"),
+        (Sensitive(), "'features' must give the same values for an image alone and among others"),
         (nb.function_features(lambda x: x.flatten(1), names=("a",)), "'names' must be 72, one for each feature"),
     ],
 )

@@ -63,6 +63,8 @@ class Classifier(nn.Module):
     outputs_are : {"auto", "logits", "probabilities"}
         What they are. "auto" recognises a softmax or sigmoid at the end, by the rule of `outputs.recognise`, from the
         first images that the classifier sees.
+    chosen_outputs : sequence of int, optional
+        The numbers of the outputs that are the classes, in their order, of a network that knows more; all by default.
     precision : {"auto", "fp32", "bf16"}
         What the network computes in. Images, logits, losses and perturbations stay float32. "auto" takes bf16
         where the device has instructions for it. A network whose weights are not float32 computes in their dtype.
@@ -95,6 +97,7 @@ class Classifier(nn.Module):
         head: str | None = None,
         output: str | int = "auto",
         outputs_are: OutputsAre = "auto",
+        chosen_outputs: Sequence[int] | None = None,
         precision: Precision = "fp32",
         try_compiled: bool = False,
     ) -> None:
@@ -103,6 +106,7 @@ class Classifier(nn.Module):
             "channel_order", channel_order, ("auto", "rgb", "bgr")
         )
         check_normalisation(mean, std, self.channel_order)
+        networks.check_has_weights(network)
         _check_once(network, mean, std)
         self.network = network
         self.is_channels_last = False  # `models.layout` changes it, of networks that nobody else holds
@@ -111,6 +115,7 @@ class Classifier(nn.Module):
             "outputs_are", outputs_are, ("auto", "logits", "probabilities")
         )
         self.meaning: Meaning | None = None
+        self.chosen_outputs = None if chosen_outputs is None else list(chosen_outputs)
         self.number: int | None = None  # of one of several labels, of which this is a view
         self.precision: Precision = check_choice("precision", precision, ("auto", "fp32", "bf16"))  # pyrefly: ignore
         self.try_compiled = try_compiled
@@ -124,8 +129,8 @@ class Classifier(nn.Module):
     @property
     def head(self) -> nn.Module:
         """The module whose inputs are the features, most often the final linear layer."""
-        if self.head_name is None:
-            raise InputError(f"The network has no nn.Linear, so its features are unknown. {networks.NAME_THE_HEAD}")
+        if self.head_name is None or isinstance(self._plain, torch.jit.ScriptModule):
+            raise networks.no_features(self._plain)
         return networks.find_module(self._plain, self.head_name)
 
     @property
@@ -151,6 +156,10 @@ class Classifier(nn.Module):
         raw = self._raw(self._normalise(images))
         meaning = self.meaning or Meaning("logits")
         logits = outputs.read(raw, meaning).to(images.dtype)
+        if self.chosen_outputs is not None:
+            if max(self.chosen_outputs) >= logits.shape[1]:
+                raise must("outputs", f"be below {logits.shape[1]}, the number of outputs", max(self.chosen_outputs))
+            logits = logits[:, self.chosen_outputs]
         return logits if self.number is None else outputs.one_of_several(logits, self.number, meaning)
 
     def features(self, images: Batch) -> Features:
@@ -164,6 +173,12 @@ class Classifier(nn.Module):
         head = self.head
         found = self._found_on_the_way(head, images) if self.head_is_certain else self._found_in_a_whole_pass(images)
         return networks.as_features(found, str(self.head_name), len(images)).to(images.dtype)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Training mode, or evaluation mode; a program of `torch.export` has one alone, and keeps it."""
+        self.training = mode
+        networks.set_mode(self.network, mode)
+        return self
 
     def label(self, number: int) -> Classifier:
         """A view of one of several labels: a binary classifier around the same network, with logits (0, z).
@@ -202,7 +217,7 @@ class Classifier(nn.Module):
         handle = head.register_forward_pre_hook(_stop_at_head, with_kwargs=True)
         try:
             with self._autocast():
-                self._plain(normalised)
+                networks.run(self._plain, normalised)
         except _FeaturesReached as reached:
             return reached.features
         finally:
@@ -245,12 +260,12 @@ class Classifier(nn.Module):
         if self.meaning and self.meaning.layer and not isinstance(network, DistributedDataParallel):
             network = self._plain  # a compiled network calls no hooks
         with outputs.caught(self._plain, self.meaning) as found, self._autocast():
-            raw = networks.as_outputs(network(normalised), self.output, len(normalised))
+            raw = networks.as_outputs(networks.run(network, normalised), self.output, len(normalised))
         return found[-1].reshape(raw.shape) if found else raw
 
     def _recognised(self, normalised: Tensor, raw: Tensor) -> Meaning:
         def run(inputs: Tensor) -> Tensor:
-            return networks.as_outputs(self._plain(inputs), self.output, len(inputs))
+            return networks.as_outputs(networks.run(self._plain, inputs), self.output, len(inputs))
 
         with self.evaluating():
             return outputs.recognise(self._plain, run, normalised, raw, self.outputs_are)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from notbugs.measure import Proportion
+from notbugs.measure import Proportion, Spread
 from notbugs.measure.shares import Mean
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ INTERVAL = "95\u00a0% Wilson intervals over images"
 
 Share = Proportion | Mean
 """A value with its interval and its n, of which pages show per cent."""
-Cell = str | float | int | bool | Share | None
+Cell = str | float | int | bool | Share | Spread | None
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class Table:
 
     Attributes
     ----------
+    words : sequence of str
+        The columns that hold words, and are set flush left on a page.
+    says : mapping of str to str
+        What stands below the name of a row on a page.
+    kind : str
+        How a page sets it: `dense` for many small columns, `measures` for cells with parts below each other.
     folded : str
         What a reader opens to see it; always in sight if empty.
     """
@@ -33,6 +39,9 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     folded: str = ""
+    words: Sequence[str] = ()
+    says: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from notbugs.errors import InputError, must
 
@@ -26,6 +27,52 @@ def unwrapped(network: nn.Module) -> nn.Module:
             network = inner
         else:
             return network
+
+
+def is_exported(network: nn.Module) -> bool:
+    """Whether a network is a program of `torch.export`: it has one mode, and checks the shapes of its inputs."""
+    return isinstance(network, fx.GraphModule) and "range_constraints" in vars(network)
+
+
+def set_mode(network: nn.Module, training: bool) -> None:
+    """Training or evaluation mode, as `nn.Module.train`; an exported program keeps that in which it was exported."""
+    exported = [module for module in network.modules() if is_exported(module)]
+    if not exported:
+        network.train(training)
+    elif network not in exported:
+        network.training = training
+        for child in network.children():
+            set_mode(child, training)
+
+
+def run(network: nn.Module, images: Tensor) -> Any:
+    """What the network returns.
+
+    Raises
+    ------
+    InputError
+        If it is a program of `torch.export` that was exported for images of another shape.
+    """
+    if not is_exported(network):
+        return network(images)
+    try:
+        return network(images)
+    except AssertionError as error:
+        raise InputError(
+            f"The network was exported for images of another shape than {tuple(images.shape)} ({error}). Export it for "
+            "batches of any size, and images of this one: "
+            "torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim.AUTO},))."
+        ) from error
+
+
+def check_has_weights(network: nn.Module) -> None:
+    """Refuse a network whose layers do not know their shapes yet."""
+    for name, module in network.named_modules():
+        if any(is_lazy(parameter) for parameter in (*module.parameters(recurse=False), *module.buffers(recurse=False))):
+            raise InputError(
+                f"The layer {name or 'of the network'!r} ({type(module).__name__}) has no shape yet. Call the network "
+                "once on normalised images, network(images), before you hand it over."
+            )
 
 
 def linear_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -64,6 +111,8 @@ def recorded_calls(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[An
 
     They are copies, whatever the network does to them in place afterwards; gradients flow through them.
     """
+    if scripts := [module for module in modules.values() if isinstance(module, torch.jit.ScriptModule)]:
+        raise no_features(scripts[0])
     calls: dict[str, tuple[Any, Any]] = {}
 
     begun: dict[str, Any] = {}
@@ -117,6 +166,22 @@ def check_gives_logits(head: str, calls: Mapping[str, tuple[Any, Any]], logits: 
 def never_called(head: str) -> InputError:
     """The error of a head that a forward pass does not reach."""
     return InputError(f"The network never called its layer {head!r}. {NAME_THE_HEAD}")
+
+
+def no_features(network: nn.Module) -> InputError:
+    """The error of a network whose features cannot be found."""
+    if isinstance(network, torch.jit.ScriptModule):
+        return InputError(
+            "The network is TorchScript, which does not show what its layers are given, so its features are unknown. "
+            "Load its weights into the network that it was made from: load_weights(network, FILE). Attacks need no "
+            "features."
+        )
+    if is_exported(network):
+        return InputError(
+            "The network is a program of torch.export without its layers, so its features are unknown. Give "
+            "torch.export.unflatten(program) with head=NAME; or, from a file, --architecture exported --head NAME."
+        )
+    return InputError(f"The network has no nn.Linear, so its features are unknown. {NAME_THE_HEAD}")
 
 
 def as_features(found: Any, head: str, count: int) -> Tensor:

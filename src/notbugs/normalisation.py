@@ -133,7 +133,8 @@ def partner(name: str) -> str:
 
 def _held(module: nn.Module) -> Iterator[tuple[str, tuple[float, ...]]]:
     """The short sequences of numbers that a module has."""
-    for name, value in {**vars(module), **module._parameters, **module._buffers}.items():
+    tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+    for name, value in {**vars(module), **tensors}.items():
         if (values := _numbers(value)) is not None:
             yield name, values
 

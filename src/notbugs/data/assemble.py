@@ -101,7 +101,7 @@ def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress
         test_name = "heldout"
     data = Data(found.name, images["train"], images["test"], found.classes, found.variant, test_name)
     left_out = tuple(f"{one.name} {one.why}" for one in broken)
-    skipped = (f"left out: {len(broken)} images that cannot be read, as {left_out[0]}",) if broken else ()
+    skipped = (f"left out: images that cannot be read ({len(broken)}, as {left_out[0]})",) if broken else ()
     notes = (*found.notes, *skipped, *duplicates(data.train, data.test, hashes["train"], hashes["test"]))
     return replace(data, notes=notes, left_out=left_out)
 
@@ -205,4 +205,4 @@ def _folder(found: Found, form: Form, reading: Reading) -> Path:
     splits = [len(found.train), found.test and len(found.test)]
     how = [reading.size, reading.white_level, found.parts]
     key = json.dumps([DECODER, found.listing, splits, asdict(form), how])
-    return cache_folder() / "decoded" / hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32]
+    return cache_folder() / "decoded" / hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -229,6 +229,7 @@ def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset
 
 def _column(labels: np.ndarray, what: str) -> np.ndarray:
     """Labels of shape (image,): names, or int64."""
+    labels = _text(labels, what) if labels.dtype.kind == "S" else labels
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2 and labels.dtype.kind in "biuf" and _is_one_hot(labels):
@@ -245,6 +246,13 @@ def _column(labels: np.ndarray, what: str) -> np.ndarray:
     if labels.dtype.kind == "u" and labels.max() > np.iinfo(np.int64).max:
         raise must(what, "be below 2**63", int(labels.max()))
     return labels if labels.dtype.kind == "U" else labels.astype(np.int64)
+
+
+def _text(labels: np.ndarray, what: str) -> np.ndarray:
+    try:
+        return np.array([label.decode() for label in labels.ravel().tolist()], np.str_).reshape(labels.shape)
+    except UnicodeDecodeError as error:
+        raise must(what, "be names in UTF-8", str(error)) from None
 
 
 def _is_one_hot(labels: np.ndarray) -> bool:

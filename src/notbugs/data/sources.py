@@ -307,7 +307,7 @@ def _kind(place: Place) -> tuple[Kind, Place]:
     if place.source.startswith(BUILT_IN) and name in built_in:
         return built_in[name], Place(name)
     if name in built_in:
-        if place.path.exists() and not (place.path / "study.json").exists():
+        if place.path.exists() and not _is_written_by_us(place.path):
             raise InputError(
                 f"{name!r} is a built-in data set, and there is a file or folder of this name here. Give "
                 f"./{name} to read "
@@ -318,6 +318,11 @@ def _kind(place: Place) -> tuple[Kind, Place]:
         if kind.fits(place):
             return kind, place
     raise InputError(f"{_trouble(place)} Data can be given as {', '.join(kind.form for kind in KINDS)}.")
+
+
+def _is_written_by_us(path: Path) -> bool:
+    """Whether a folder holds a study, several, or a constructed set: `--out digits` makes no data of that name."""
+    return any(next(path.glob(name), None) for name in ("study.json", "*/study.json", "manifest.json"))
 
 
 def _built_in() -> dict[str, Kind]:

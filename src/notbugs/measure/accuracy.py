@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +14,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.measure.doubts import doubts
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.progress import Progress, silent
@@ -20,6 +23,9 @@ from notbugs.search.evaluation import logits
 from notbugs.search.fit import check_fits
 from notbugs.search.steps import Decay
 from notbugs.threat import Norm, Threat, threat
+
+log = logging.getLogger("notbugs")
+Score = Literal["accuracy", "balanced accuracy"]
 
 
 class AttackUsed(BaseModel):
@@ -38,6 +44,7 @@ class AttackUsed(BaseModel):
     decay: Decay = Field("constant", description="how the step falls to 0")
     restarts: int = Field(ge=1, description="runs from different starts; the first starts at the image itself")
     targeted: int = Field(0, ge=0, description="most likely wrong classes that are each searched for")
+    queries: int = Field(0, ge=0, description="for each image left where gradients look masked")
     attacks: tuple[str, ...] = Field((), description="of an ensemble, in order")
     version: str = Field("", description="of the library that attacked; empty: notbugs itself")
 
@@ -76,6 +83,10 @@ class Accuracy(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.under}: {self.share}, n={self.share.n}{self.beside}"
+
+    def by(self, score: Score) -> Proportion:
+        """The accuracy, or the balanced one."""
+        return self.balanced if score == "balanced accuracy" and self.balanced else self.share
 
     @property
     def beside(self) -> str:
@@ -131,6 +142,7 @@ def evaluate(
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,
+    **settings: Any,
 ) -> list[Accuracy]:
     """Clean accuracy, then robust accuracy at every radius, in rising order.
 
@@ -158,6 +170,8 @@ def evaluate(
         Of everything random in the attack.
     batch : int
         Images searched at once; what is found does not depend on it.
+    **settings
+        Of the attack, in place of its own: `steps`, `step_size`, `decay`, `restarts`, `targeted`, `queries`.
 
     Raises
     ------
@@ -167,7 +181,7 @@ def evaluate(
     """
     found = outcomes(
         classifier, images, threats, norm=norm, radii=radii, attack=attack, others=others, seed=seed, batch=batch,
-        progress=progress,
+        progress=progress, **settings,
     )  # fmt: skip
     return with_areas([outcome.accuracy for outcome in found], classifier, images, batch=batch)
 
@@ -185,13 +199,14 @@ def outcomes(
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,
+    **settings: Any,
 ) -> list[Outcome]:
     """What became of every image: as `evaluate`, image by image, for tests of two classifiers on the same images.
 
     Where there is an attack `beside`, it goes first, and its own outcomes come last in the list. What it breaks counts
     for `attack`, too, which goes on with the other images: so its number is never the lower one.
     """
-    asked, balls = Attack.named(attack), _balls(threats, norm, radii)
+    asked, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
     for one in (classifier, *others):
         check_fits(one, images)
     run = Attacked(
@@ -203,6 +218,8 @@ def outcomes(
         batch=batch,
         progress=progress,
     )
+    for line in doubts(run.clean, images.labels):
+        log.warning("%s", line)
     found: list[Outcome] = []
     for one in ([Attack.named(beside)] if beside else []) + [asked]:
         if balls:

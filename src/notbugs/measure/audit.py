@@ -15,12 +15,13 @@ from notbugs.classifier import Classifier
 from notbugs.data import Data
 from notbugs.errors import check_count, check_number, must
 from notbugs.files import write_tensors
-from notbugs.measure.accuracy import Accuracy, evaluate
+from notbugs.measure.accuracy import Accuracy, Score, evaluate
 from notbugs.measure.audited import TITLES, Audit, Group, GroupName, Sizes, by_robustness
 from notbugs.measure.drivers import Driver, drive
 from notbugs.measure.features import feature_values, penultimate
 from notbugs.measure.heads import refit_head
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
+from notbugs.measure.unbalanced import is_unbalanced
 from notbugs.measure.usefulness import usefulness
 from notbugs.measure.verdict import Measured, Verdict, verdict
 from notbugs.progress import Progress, silent
@@ -57,12 +58,14 @@ def audit(
     seed: int = 0,
     pictures: Path | None = None,
     stage: Stage = at_once,
+    **settings: Any,
 ) -> Audit:
     """How much of a classifier's accuracy its robustly useful features carry, and how much its non-robust ones.
 
     Every penultimate feature is sorted by `usefulness`. A linear head is refitted, on training images, on all features,
     on the robustly useful alone and on the useful non-robust alone; clean and robust accuracy of the classifier and of
-    the three are measured on test images that did not sort the features.
+    the three are measured on test images that did not sort the features. Where the largest class has over half of these
+    images, every class counts the same: in the refitted heads, and in the verdict, which is of balanced accuracies.
 
     Parameters
     ----------
@@ -87,6 +90,8 @@ def audit(
         A safetensors file to write the pictures of `drivers` to.
     stage : Stage
         Runs the parts of the work, and may keep what they gave.
+    **settings
+        Of the attack, in place of its own, as `evaluate` takes them.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def audit(
         classifier does not fit the images or has no features.
     """
     check_number("eps", threat.eps, open_low=True)
-    attack = Attack.named(attack)
+    attack = Attack.named(attack, **settings)
     for name, value in (("images", images), ("measured", measured), ("fit_images", fit_images)):
         check_count(name, value, low=2)
     check_fits(classifier, data.train, len(data.classes))
@@ -104,19 +109,23 @@ def audit(
     work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, attack, seed, stage)
     found = work.usefulness(min(images, len(sorting)))
     model, groups = work.accuracies("model", classifier), work.groups(found.spectrum)
+    score: Score = "balanced accuracy" if work.is_unbalanced else "accuracy"
     guessing = float(torch.bincount(data.test.labels).max()) / len(data.test)
+    if work.is_unbalanced:
+        guessing = 1 / len(data.test.labels[measuring].unique())
     return Audit(
         norm=threat.norm,
         eps=threat.eps,
         seed=seed,
         classes=len(data.classes),
         sizes=Sizes(fitted=len(train), sorted=len(sorting), measured=len(measuring)),
+        score=score,
         guessing=guessing,
         model=model,
         groups=groups,
         usefulness=found,
         drivers=work.drivers(by_robustness(found), pictures),
-        verdict=judge(model, groups, threat, guessing),
+        verdict=judge(model, groups, threat, guessing, score),
     )
 
 
@@ -132,6 +141,11 @@ class _Work:
     attack: Attack
     seed: int
     stage: Stage
+
+    @property
+    def is_unbalanced(self) -> bool:
+        """Whether the largest class has over half of the images that measure accuracies."""
+        return is_unbalanced(self.data.test.labels[self.measuring])
 
     @cached_property
     def features(self) -> Tensor:
@@ -180,6 +194,7 @@ class _Work:
                 chosen,
                 classes=len(self.data.classes),
                 features=self.features,
+                balanced=self.is_unbalanced,
                 seed=self.seed,
             )
             found = self._evaluated(fit.classifier, progress)
@@ -220,24 +235,27 @@ class _Work:
         return driver.model_copy(update={"top": top, "start": numbers[driver.start]})
 
 
-def judge(model: list[Accuracy], groups: list[Group], threat: Threat, guessing: float) -> Verdict:
-    """The verdict on accuracies clean and at the threat's radius."""
+def judge(
+    model: list[Accuracy], groups: list[Group], threat: Threat, guessing: float, score: Score = "accuracy"
+) -> Verdict:
+    """The verdict on accuracies clean and at the threat's radius, or on balanced ones."""
     by_name: dict[str, Measured] = {
-        group.name: _measured(group.features, group.accuracies, threat.eps) for group in groups
+        group.name: _measured(group.features, group.accuracies, threat.eps, score) for group in groups
     }
     return verdict(
-        _measured(by_name["all"].features, model, threat.eps),
+        _measured(by_name["all"].features, model, threat.eps, score),
         by_name["all"],
         by_name["robust"],
         by_name["nonrobust"],
         guessing=guessing,
         threat=f"{threat.norm} {threat.eps:g}",
+        score=score,
     )
 
 
-def _measured(features: int, found: list[Accuracy], eps: float) -> Measured:
+def _measured(features: int, found: list[Accuracy], eps: float, score: Score) -> Measured:
     attacked = next(item for item in found if item.attack and item.attack.eps == eps)
-    return Measured(features=features, clean=found[0].share, attacked=attacked.share)
+    return Measured(features=features, clean=found[0].by(score), attacked=attacked.by(score))
 
 
 def _parts(total: int, most: int, seed: int) -> tuple[Tensor, Tensor]:

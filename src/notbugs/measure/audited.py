@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from notbugs.measure.accuracy import Accuracy
+from notbugs.measure.accuracy import Accuracy, Score
 from notbugs.measure.drivers import Driver
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.verdict import Verdict
@@ -49,7 +49,10 @@ class Audit(_Model):
     seed: int
     classes: int
     sizes: Sizes
-    guessing: float = Field(description="accuracy of naming the most frequent class: its share of all test images")
+    score: Score = Field(
+        "accuracy", description="what the verdict is of: balanced where a class has over half of the measured images"
+    )
+    guessing: float = Field(description="its value for naming one class everywhere, the most frequent one")
     model: list[Accuracy] = Field(description="of the model as it is: clean, then under PGD at every radius")
     groups: list[Group]
     usefulness: UsefulnessSummary

@@ -99,11 +99,11 @@ def _resampled(
     statistic: Callable[..., Values], first: Sequence[float], second: Sequence[float], seed: int
 ) -> tuple[float, float]:
     """Between which the middle 95 % of the resamples are; one that does not vary has none and is left out."""
-    draws = np.random.default_rng(derive(seed, "correlation"))
+    draws, points = np.random.default_rng(derive(seed, "correlation")), np.array([first, second], np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of the resamples that do not vary
         drawn = scipy.stats.bootstrap(
-            (first, second), statistic, paired=True, n_resamples=RESAMPLES, method="percentile", rng=draws
+            points, statistic, paired=True, n_resamples=RESAMPLES, method="percentile", rng=draws
         ).bootstrap_distribution
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return float(low), float(high)

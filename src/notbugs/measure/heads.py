@@ -15,6 +15,7 @@ from notbugs.errors import check_count, must
 from notbugs.measure.features import feature_values, penultimate
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Features, Labels, Logits
+from notbugs.training.loss import class_weights
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Weights of the l2 penalty that are tried, strong to weak, on features of unit variance."""
@@ -92,6 +93,7 @@ def refit_head(
     *,
     classes: int,
     features: Features | None = None,
+    balanced: bool = False,
     seed: int = 0,
 ) -> Fit:
     """Fit a linear head on some features of a frozen classifier: multinomial logistic regression with an l2 penalty.
@@ -112,6 +114,8 @@ def refit_head(
         How many logits the head gives.
     features : Tensor, optional
         Of the training images, shape (image, feature), if they are known already.
+    balanced : bool
+        Whether every class counts the same, however many images it has.
     seed : int
         Of the images held out.
 
@@ -132,8 +136,9 @@ def refit_head(
     order = torch.randperm(len(labels), generator=generator(seed, "refitted head"))
     count = max(1, round(HELD_OUT * len(order)))
     held, kept = order[:count], order[count:]
-    strength, held_out = _strength(group, labels, kept, held, classes)
-    weight, bias = _fitted(group, labels, strength, _zeros(group, classes))
+    weights = _weights(labels, classes).to(group) if balanced else None
+    strength, held_out = _strength(group, labels, kept, held, classes, weights)
+    weight, bias = _fitted(group, labels, strength, _zeros(group, classes), weights)
     full = features.new_zeros(classes, features.shape[1], dtype=torch.float64)
     full[:, chosen] = weight / std
     head = Refitted(
@@ -144,13 +149,23 @@ def refit_head(
     return Fit(head, int(chosen.sum()), strength, held_out)
 
 
-def _strength(group: Tensor, labels: Labels, kept: Tensor, held: Tensor, classes: int) -> tuple[float, float]:
+def _weights(labels: Labels, classes: int) -> Tensor:
+    """With which every class counts the same; of classes without an image 0."""
+    weights = labels.new_zeros(classes, dtype=torch.float64)
+    known = class_weights(labels)
+    weights[: len(known)] = known
+    return weights
+
+
+def _strength(
+    group: Tensor, labels: Labels, kept: Tensor, held: Tensor, classes: int, weights: Tensor | None
+) -> tuple[float, float]:
     """The strength with the least cross-entropy on the held images, and that cross-entropy."""
     start = _zeros(group, classes)
     losses = {}
     for strength in STRENGTHS:  # strong to weak: each fit starts where the one before ended
-        start = _fitted(group[kept], labels[kept], strength, start)
-        losses[strength] = float(cross_entropy(group[held] @ start[0].T + start[1], labels[held]))
+        start = _fitted(group[kept], labels[kept], strength, start, weights)
+        losses[strength] = float(cross_entropy(group[held] @ start[0].T + start[1], labels[held], weights))
     best = min(losses, key=losses.__getitem__)
     return best, losses[best]
 
@@ -159,14 +174,16 @@ def _zeros(group: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return group.new_zeros(classes, group.shape[1]), group.new_zeros(classes)
 
 
-def _fitted(group: Tensor, labels: Labels, strength: float, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _fitted(
+    group: Tensor, labels: Labels, strength: float, start: tuple[Tensor, Tensor], weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Weight and bias at the minimum of the penalised mean cross-entropy, a convex problem."""
     weight, bias = (part.clone().requires_grad_() for part in start)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe", history_size=20)
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        value = cross_entropy(group @ weight.T + bias, labels) + strength / 2 * weight.square().sum()
+        value = cross_entropy(group @ weight.T + bias, labels, weights) + strength / 2 * weight.square().sum()
         value.backward()
         return value
 

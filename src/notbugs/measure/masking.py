@@ -21,11 +21,11 @@ from torch.nn.functional import cross_entropy
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
-from notbugs.measure.accuracy import outcomes, predictions
+from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.forms import ready
 from notbugs.progress import Progress, silent
-from notbugs.search import Attack, Schedule, search
+from notbugs.search import Attack, Attacked, Schedule, search
 from notbugs.search.fit import check_fits
 from notbugs.search.objectives import away_from, estimated, log_odds
 from notbugs.seeds import generator
@@ -118,7 +118,7 @@ def masking_signs(
     for name, value in (("steps", steps), ("pairs", pairs), ("batch", batch)):
         check_count(name, value)
     for one in filter(None, (classifier, other)):
-        check_fits(one, images)
+        check_fits(one, images, may_be_random=True)
     case = _Case(classifier, images, threat, other, steps, pairs, seed, batch)
     signs = [look for look in SIGNS if other or look is not _transfer]
     found = []
@@ -154,14 +154,10 @@ class _Case:
     def survived(self, eps: float, steps: int) -> Tensor:
         """Which images survive PGD, shape (n,)."""
         if (eps, steps) not in self._known:
-            found = outcomes(
-                self.classifier,
-                self.images,
-                [threat(self.threat.norm, eps)],
-                attack=Attack(name="pgd", steps=steps),  # a decaying first step of 2 eps would be the one-step attack
-                batch=self.batch,
-            )
-            self._known[eps, steps] = found[-1].survived
+            ball = threat(self.threat.norm, eps)
+            run = Attacked(self.classifier, self.images, [ball], batch=self.batch)
+            run.by(Attack(name="pgd", steps=steps))  # a decaying first step of 2 eps would be the one-step attack, too
+            self._known[eps, steps] = run.radius > eps
         return self._known[eps, steps]
 
     @property

@@ -59,7 +59,7 @@ class Area(BaseModel):
         m, n = len(positive), len(negative)
         if not m or not n:
             raise InputError("An area under ROC needs images with the label and images without. Take more images.")
-        wins = float(scipy.stats.mannwhitneyu(positive.numpy(), negative.numpy()).statistic)
+        wins = float(scipy.stats.mannwhitneyu(positive.numpy(), negative.numpy(), method="asymptotic").statistic)
         value = wins / (m * n)
         return cls(value=value, low=_end(value, m, n, 0.0), high=_end(value, m, n, 1.0), positives=m, negatives=n)
 

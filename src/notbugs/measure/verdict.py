@@ -7,10 +7,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notbugs.formats import percent, quoted
+from notbugs.measure.accuracy import Score
 from notbugs.measure.statistics import Proportion
 
 LEVELS = ((0.9, "nearly all"), (0.5, "most"), (0.1, "a part"), (-1e9, "next to nothing"))
 """From which share on a word is used."""
+BALANCED = "Every class counts the same here, in balanced accuracies. "
 HALF = 0.5
 """The share above which a group carries the model, and robust accuracy counts as held."""
 
@@ -74,7 +76,14 @@ class Measured(BaseModel):
 
 
 def verdict(
-    model: Measured, every: Measured, robust: Measured, nonrobust: Measured, *, guessing: float, threat: str
+    model: Measured,
+    every: Measured,
+    robust: Measured,
+    nonrobust: Measured,
+    *,
+    guessing: float,
+    threat: str,
+    score: Score = "accuracy",
 ) -> Verdict:
     """Judge an audit.
 
@@ -88,6 +97,8 @@ def verdict(
         Accuracy of naming the most frequent class.
     threat : str
         Its name, for the sentences: `l2 0.5`.
+    score : {"accuracy", "balanced accuracy"}
+        What was measured.
     """
     kept = Kept.of(robust.clean, every.clean, guessing)
     other = Kept.of(nonrobust.clean, every.clean, guessing)
@@ -99,7 +110,7 @@ def verdict(
         nonrobust=other,
         held=held,
         sentences=(
-            _first(every, robust, kept, guessing),
+            f"{BALANCED if score == 'balanced accuracy' else ''}{_first(every, robust, kept, guessing, score)}",
             _second(nonrobust, other, threat),
             _third(model, robust, basis),
         ),
@@ -118,17 +129,18 @@ def _basis(robust: Kept | None, nonrobust: Kept | None, held: Kept | None) -> Ba
     return "nonrobust" if robust.high < HALF < nonrobust.low else "open"
 
 
-def _first(every: Measured, robust: Measured, kept: Kept | None, guessing: float) -> str:
+def _first(every: Measured, robust: Measured, kept: Kept | None, guessing: float, score: Score) -> str:
     whole = quoted(every.clean)
     reference = f"a head on all {every.features} features reaches {whole} and guessing {percent(guessing)}%"
     if kept is None:
         return f"This model's features cannot be told from guessing: {reference}."
     if not robust.features:
         return f"None of its {every.features} features is robustly useful, so none may speak alone, where {reference}."
+    reaches = quoted(robust.clean)
+    reaches = f"is right on {reaches} of the images" if score == "accuracy" else f"reaches {reaches}"
     return (
         f"{_counted(robust.features, 'robustly useful feature')} alone {_keep(robust.features)} {kept.words} of what "
-        f"its features know: a head refitted on them is right on {quoted(robust.clean)} of the images, where "
-        f"{reference}."
+        f"its features know: a head refitted on them {reaches}, where {reference}."
     )
 
 

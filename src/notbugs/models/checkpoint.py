@@ -4,62 +4,35 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
-from notbugs.models import zoo
+from notbugs.models.blueprint import Blueprint
+from notbugs.models.choosing import Outputs, choose, output_names
+from notbugs.models.foreign import load_foreign
+from notbugs.models.huggingface import is_pretrained, load_pretrained
 from notbugs.models.kinds import kind_of
 from notbugs.models.layout import to_channels_last
-from notbugs.models.registry import build, is_own_code
-from notbugs.models.weights import load_tensors, read_weights
+from notbugs.models.programs import PROGRAMS
+from notbugs.models.registry import is_own_code
+from notbugs.models.weights import load_tensors
 from notbugs.networks import unwrapped
-from notbugs.normalisation import (
-    WHITE,
-    ChannelOrder,
-    Normalisation,
-    by_white,
-    own_normaliser,
-    stored_normaliser,
-    told,
-    units,
-)
+from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
-from notbugs.seeds import seeded
 
 KEY = "notbugs.classifier"
 JOB = "notbugs.job"
 
 log = logging.getLogger("notbugs")
-
-
-class Blueprint(BaseModel):
-    """What a network is built from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    architecture: str = Field(description="By name, as `build` takes it.")
-    shape: tuple[int, int, int] = Field(description="Of an image: (channel, height, width).")
-    classes: tuple[str, ...] = Field(min_length=2, description="Their names, in the order of the logits.")
-    outputs: int | None = Field(None, ge=1, description="Of the network; one for each class if not given.")
-    options: dict[str, bool | int | float | str] = Field({}, description="Of the architecture.")
-
-    def build(self) -> nn.Module:
-        """A network for weights to be loaded into; torch's global generator is left as it was."""
-        channels, height, width = self.shape
-        options = {name: value for name, value in self.options.items() if name != "pretrained"}
-        with seeded(0, "blueprint"):
-            count = self.outputs or len(self.classes)
-            return build(self.architecture, channels=channels, classes=count, size=(height, width), **options)
 
 
 class _Header(BaseModel):
@@ -74,6 +47,7 @@ class _Header(BaseModel):
     output: str | int
     outputs_are: OutputsAre = "auto"
     channel_order: Literal["rgb", "bgr"] = "rgb"
+    chosen_outputs: tuple[int, ...] | None = Field(None, description="Those that are the classes; all by default.")
     precision: Precision
     dtype: Literal["float64", "float32", "float16", "bfloat16"]
     is_channels_last: bool = Field(True, description="The layout it computed in, which decides the last bits.")
@@ -114,6 +88,7 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
         output=classifier.output,
         outputs_are=classifier.outputs_are,
         channel_order="bgr" if classifier.channel_order == "bgr" else "rgb",
+        chosen_outputs=None if classifier.chosen_outputs is None else tuple(classifier.chosen_outputs),
         precision=classifier.precision,
         dtype=str(classifier.dtype).removeprefix("torch."),  # pyrefly: ignore
         is_channels_last=classifier.is_channels_last,
@@ -144,6 +119,7 @@ def load_classifier(
     outputs_are: OutputsAre = "auto",
     channel_order: ChannelOrder = "auto",
     weights: str | None = None,
+    outputs: Outputs | None = None,
     precision: Precision | None = None,
     device: torch.device | None = None,
     **options: Any,
@@ -157,9 +133,10 @@ def load_classifier(
     Parameters
     ----------
     file : str or Path
-        Of `save_classifier`, or any weights.
+        Of `save_classifier`, or any weights; or a folder of `save_pretrained`, or `hf:OWNER/NAME` (`notbugs[hf]`).
     architecture : str, optional
-        As `build` takes it, with `options`.
+        As `build` takes it, with `options`; or "torchscript" or "exported": then the file brings its network itself,
+        and its code runs.
     shape : (int, int, int), optional
         Of the images that it will see: (channel, height, width).
     classes : sequence of str, optional
@@ -172,6 +149,10 @@ def load_classifier(
         Of `Classifier`.
     weights : str, optional
         Which set of weights, where the file has several: `state_dict_ema`, for instance.
+    outputs : str, Path or sequence, optional
+        Which of the network's outputs are the classes: a file with the name of every output, of which those of the
+        classes are taken; or the number (from 0) or the name of its output for each class, in order. Where the model
+        says the names of its outputs, they are compared by themselves. See `choosing.choose`.
     device : torch.device, optional
         Where it goes; the CPU if not given.
 
@@ -180,106 +161,63 @@ def load_classifier(
     InputError
         If the file is damaged, of a newer notbugs or of another network; or something needed is not given.
     """
+    to = device or torch.device("cpu")
+    if is_pretrained(file):
+        refused = {"architecture": architecture, "weights": weights} | options
+        if told := [name for name, value in refused.items() if value is not None]:
+            raise InputError(f"{file} says itself what {told[0]!r} is. Leave it out.")
+        how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
+        how |= {"channel_order": channel_order, "precision": precision or "auto"}
+        names = output_names(outputs)
+        given = {"mean": mean, "std": std, "outputs": None if names else outputs}
+        return load_pretrained(file, shape=shape, classes=classes, known=names, **given, **how).to(to).eval()
     path = Path(file)
     header = _read_header(path)
     if header is None:
-        blueprint = _given(architecture, shape, classes, options)
+        names = output_names(outputs)
+        blueprint = _given(path, architecture, shape, classes, options, len(names) if names else None)
         how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
         how |= {"channel_order": channel_order, "precision": precision or "auto"}
-        found = _foreign(path, blueprint, weights, mean, std, **how)
+        chosen = choose(blueprint.classes, names, None if names else outputs, str(path))
+        found = load_foreign(path, blueprint, weights, mean, std, chosen, **how)
     else:
         given = {"mean": mean, "std": std, "head": head, "output": output if output != "auto" else None}
         given |= {"outputs_are": outputs_are if outputs_are != "auto" else None, "weights": weights}
         given["channel_order"] = channel_order if channel_order != "auto" else None
         if told := [name for name, value in (given | options).items() if value is not None]:
             raise InputError(f"{path} says itself what {told[0]!r} is. Leave it out.")
-        _check_agreement(path, header.blueprint, architecture, shape, classes)
-        found = _ours(path, header, precision)
-    return found.to(device or torch.device("cpu")).eval()
+        _check_agreement(path, header.blueprint, architecture, shape)
+        names = output_names(outputs) or header.blueprint.classes
+        chosen = choose(classes, names, None if output_names(outputs) else outputs, str(path)) if classes else None
+        found = _ours(path, header, precision, chosen)
+    return found.to(to).eval()
 
 
 def _given(
-    architecture: str | None, shape: Sequence[int] | None, classes: Sequence[str] | None, options: dict[str, Any]
+    path: Path,
+    architecture: str | None,
+    shape: Sequence[int] | None,
+    classes: Sequence[str] | None,
+    options: dict[str, Any],
+    outputs: int | None,
 ) -> Blueprint:
     given = {"architecture": architecture, "shape": shape, "classes": classes}
+    if architecture is None and (kind := kind_of(path)) in PROGRAMS:
+        raise InputError(
+            f"{path} is a program ({kind}). A file alone never makes notbugs run code: if you trust it, give "
+            f"architecture={kind!r} (--architecture {kind})."
+            + (" Or name the network that it was made from: its weights alone are then read." * (kind != "exported"))
+        )
     if missing := [name for name, value in given.items() if value is None]:
         raise InputError(f"The file holds weights alone. Give the {missing[0]!r} of their network, too.")
     try:
-        return Blueprint.model_validate(given | {"options": options})
+        return Blueprint.model_validate(given | {"options": options, "outputs": outputs})
     except ValidationError as error:
         first = error.errors()[0]
         raise must(str(first["loc"][0]), f"be right for a network ({first['msg']})", first["input"]) from error
 
 
-def _foreign(
-    path: Path,
-    blueprint: Blueprint,
-    weights: str | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    **how: Any,
-) -> Classifier:
-    if (mean is None) != (std is None):
-        raise must("mean", "be given together with the 'std', or neither of them", mean)
-    tensors = read_weights(path, weights)
-    network = _loaded(blueprint, tensors, str(path))
-    if mean is None or std is None:
-        mean, std = _known_normalisation(network, tensors, blueprint, path)
-    return Classifier(network, mean=mean, std=std, **how)
-
-
-def _known_normalisation(
-    network: nn.Module, tensors: Mapping[str, Tensor], blueprint: Blueprint, path: Path
-) -> Normalisation:
-    """The normalisation that nobody gave: the network's own, a normaliser's in the file, or a library's."""
-    if own := own_normaliser(network):
-        if own.is_of_bytes:
-            raise InputError(
-                f"The network normalises its images itself, by {own.name!r}, whose values {told(own.values[0])} are "
-                "for pixels from 0 to 255; notbugs has them in [0, 1]. If it takes images from 0 to 255, give --mean 0 "
-                f"--std {1 / WHITE:.6g} (mean=(0,), std=(1/255,)); if it multiplies by 255 itself, --mean 0 --std 1."
-            )
-        log.info("The network normalises its images itself, by %r, so the classifier does not.", own.name)
-        return (0.0,), (1.0,)
-    if found := stored_normaliser(tensors):
-        name, (mean, std) = found
-        if units(mean, std) == "bytes":
-            raise InputError(
-                f"The normaliser in {path}, {name!r}, is for pixels from 0 to 255, and notbugs has pixels in [0, 1]. "
-                f"Divided by 255 its values are --mean {told(by_white(mean))} --std {told(by_white(std))}: give them."
-            )
-        log.info("The normalisation is that of %r in the file: mean %s, std %s.", name, told(mean), told(std))
-        return mean, std
-    if known := zoo.normalisation(blueprint.architecture):
-        expected = (blueprint.architecture, told(known[0]), told(known[1]))
-        log.info("The normalisation is what %s expects: mean %s, std %s.", *expected)
-        return known
-    raise InputError(
-        "The normalisation that the network was trained with is not in the file. Give its 'mean' and 'std' (--mean, "
-        "--std), one value for each channel, for pixels in [0, 1]; 0 and 1 if it was trained without."
-    )
-
-
-def _loaded(blueprint: Blueprint, tensors: dict[str, Tensor], origin: str) -> nn.Module:
-    """The network with its weights; of two classes one with a single logit where only that takes them."""
-    network = blueprint.build()
-    try:
-        load_tensors(network, tensors, origin)
-    except InputError:
-        if len(blueprint.classes) != 2 or blueprint.outputs is not None:
-            raise
-        single = blueprint.model_copy(update={"outputs": 1}).build()
-        try:
-            load_tensors(single, tensors, origin)
-        except InputError:
-            single = None
-        if single is None:
-            raise
-        return single
-    return network
-
-
-def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifier:
+def _ours(path: Path, header: _Header, precision: Precision | None, chosen: Sequence[int] | None) -> Classifier:
     tensors = read_tensors(path)
     if not {"mean", "std"} <= tensors.keys():
         raise InputError(f"{path} is not a classifier that notbugs can read: its mean or std is missing.")
@@ -294,6 +232,7 @@ def _ours(path: Path, header: _Header, precision: Precision | None) -> Classifie
         output=header.output,
         outputs_are=header.outputs_are,
         channel_order=header.channel_order,
+        chosen_outputs=chosen if chosen is not None else header.chosen_outputs,
         precision=precision or header.precision,
     )
     return to_channels_last(found, header.blueprint.shape) if header.is_channels_last else found
@@ -322,9 +261,7 @@ def _read_header(path: Path) -> _Header | None:
         ) from error
 
 
-def _check_agreement(
-    path: Path, found: Blueprint, architecture: str | None, shape: Sequence[int] | None, classes: Sequence[str] | None
-) -> None:
+def _check_agreement(path: Path, found: Blueprint, architecture: str | None, shape: Sequence[int] | None) -> None:
     name = found.architecture
     if architecture not in (None, name):
         raise must("architecture", f"be {name!r}, as {path} says", architecture)
@@ -335,8 +272,3 @@ def _check_agreement(
         )
     if shape is not None and shape[0] != found.shape[0]:
         raise must("shape", f"have {found.shape[0]} channels, as the classifier in {path} does", tuple(shape))
-    if classes is None or tuple(classes) == found.classes:
-        return
-    if len(classes) != len(found.classes) or sorted(classes) == sorted(found.classes):
-        rule = f"be the {len(found.classes)} of the classifier in {path}, in its order: {', '.join(found.classes[:12])}"
-        raise must("classes", rule, tuple(classes)[:12])

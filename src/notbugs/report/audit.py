@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from notbugs.errors import InputError
 from notbugs.formats import duration
-from notbugs.measure.accuracy import Accuracy
+from notbugs.measure.accuracy import Accuracy, Score
 from notbugs.measure.audited import Audit, GroupName
 from notbugs.measure.drivers import Driver
 from notbugs.report.charts import Style, curves
@@ -76,19 +76,19 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
 
 def against_radius(audit: Audit) -> Markup:
     """Accuracy against radius: the model as it is, and heads refitted on each group of features."""
-    series = [(MODEL, _points(audit.model))]
-    series += [(GROUPS[group.name], _points(group.accuracies)) for group in audit.groups]
+    series = [(MODEL, _points(audit.model, audit.score))]
+    series += [(GROUPS[group.name], _points(group.accuracies, audit.score)) for group in audit.groups]
     radii = [found.attack.eps for found in audit.model if found.attack]
-    return curves(series, audit.norm, radii, "Lines of accuracy against radius.")
+    return curves(series, audit.norm, radii, f"Lines of {audit.score} against radius.")
 
 
-def _points(found: list[Accuracy]) -> list[dict[str, float]]:
+def _points(found: list[Accuracy], score: Score) -> list[dict[str, float]]:
     return [
         {
             "radius": item.attack.eps if item.attack else 0.0,
-            "accuracy": 100 * item.share.value,
-            "low": 100 * item.share.low,
-            "high": 100 * item.share.high,
+            "accuracy": 100 * item.by(score).value,
+            "low": 100 * item.by(score).low,
+            "high": 100 * item.by(score).high,
         }
         for item in found
     ]

@@ -11,14 +11,13 @@ from notbugs import formats
 from notbugs._version import __version__
 from notbugs.content import Section, Share
 from notbugs.files import csp_hash
-from notbugs.report import charts, paper, symbols
+from notbugs.report import charts, core_tables, paper, symbols
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import claims
 from notbugs.report.expected import expected_section
 from notbugs.report.idea import idea
-from notbugs.report.lineup import Lineup, line_up
+from notbugs.report.lineup import line_up
 from notbugs.report.meaning import meaning
-from notbugs.report.measures import measures
 from notbugs.report.pictures import sample_grid
 from notbugs.report.play import play
 from notbugs.report.reading import Arrays
@@ -28,7 +27,7 @@ from notbugs.report.unbalanced import unbalanced_section
 from notbugs.report.wording import class_names, date
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Spread
-from notbugs.study.sets import RELABELLED, SETS, aimed_at
+from notbugs.study.sets import SETS
 
 BIBTEX = f"""\
 @software{{notbugs,
@@ -51,11 +50,11 @@ def render(results: Results, gallery: Arrays | None) -> str:
         cautions=cautions(results, lineup),
         bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],
         curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],
-        table_1=_table_1(lineup),
+        tables=core_tables,
+        table_1=core_tables.relabelled(lineup),
         idea=idea(gallery, lineup, classes) if gallery else None,
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
-        measures=measures(results.sets),
         instruments=[*unbalanced_section(lineup), *instrument_sections(results)],
         expected=expected_section(results),
         settings=_tables(results),
@@ -107,15 +106,6 @@ def environment() -> Environment:
         "spread": lambda value: isinstance(value, Spread),
     }
     return made
-
-
-def _table_1(lineup: Lineup) -> list[tuple[str, Any, float | None, str]]:
-    rows = []
-    for name in ("D", *RELABELLED):
-        member = lineup.get(name)
-        if member and member.clean:
-            rows.append((name, member.clean, paper.TABLE_1.get(name), aimed_at(name)))
-    return rows
 
 
 def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:

@@ -7,17 +7,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from notbugs.content import INTERVAL, Cell, Section, Share, Table
-from notbugs.formats import NORMS, number, percent
+from notbugs.content import INTERVAL, Section, Share, Table
+from notbugs.formats import NORMS, number
 from notbugs.measure import AttackUsed
-from notbugs.report import paper
+from notbugs.report import core_tables, paper
 from notbugs.report.lineup import Lineup, line_up
-from notbugs.report.measures import Value, measures
 from notbugs.report.typeset import fields
 from notbugs.report.wording import class_names
 from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Proportion, Results, Row, SetProperties, Spread
-from notbugs.study.sets import RELABELLED, aimed_at
+from notbugs.study.sets import RELABELLED
 
 PIXELS = "pixel units, pixels in [0, 1]"
 SHARES = (
@@ -42,8 +41,8 @@ def tables(results: Results) -> Iterator[NamedTable]:
     lineup = line_up(results)
     if lineup.members:
         yield NamedTable("accuracy", _accuracy(results, lineup), [_tidy(results, row) for row in results.rows])
-    if any(lineup.get(name) for name in RELABELLED):
-        yield _table_1(results, lineup)
+    if any(lineup.get(name) for name in RELABELLED) and (table := core_tables.relabelled(lineup)):
+        yield _table_1(results, lineup, table)
     if results.sets:
         rows = [row for made in results.sets for row in _tidy_set(results, made)]
         yield NamedTable("sets", _sets(results), rows)
@@ -104,33 +103,23 @@ def _accuracy(results: Results, lineup: Lineup) -> Table:
     norm = NORMS[lineup.norm or "l2"]
     said = attacks_said(row for member in lineup.members for row in member.robust.values())
     robust = f", clean and under {said} at {norm} radii in {PIXELS}" if said else ", clean: no attack"
-    columns = ["training set", "training", "clean", *(f"{norm} {radius:g}" for radius in lineup.radii)]
-    rows: list[list[Cell]] = [
-        [
-            member.train_set,
-            f"{member.training}{', independent' if member.name == 'independent' else ''}",
-            _share(member.clean),
-            *(_share(member.robust.get(radius)) for radius in lineup.radii),
-        ]
-        for member in lineup.members
-    ]
-    return Table(f"Accuracy in per cent{robust}; {INTERVAL}; {measured_on(results, lineup)}", columns, rows)
+    caption = f"Accuracy in per cent{robust}; {INTERVAL}; {measured_on(results, lineup)}"
+    return replace(core_tables.accuracy(lineup), caption=caption)
 
 
-def _table_1(results: Results, lineup: Lineup) -> NamedTable:
-    found = {name: member.clean for name in ("D", *RELABELLED) if (member := lineup.get(name)) and member.clean}
+def _table_1(results: Results, lineup: Lineup, table: Table) -> NamedTable:
     caption = (
         f"Clean accuracy (no attack) in per cent after training on relabelled images; {INTERVAL}; "
         f"{measured_on(results, lineup)}. {_searched(results, RELABELLED)}The paper: Table 1, {paper.SETTING}, l2 "
         "radius 0.5"
     )
-    rows: list[list[Cell]] = [[name, aimed_at(name), _share(row), _theirs(name)] for name, row in found.items()]
-    numbers = [_tidy(results, row) | {"paper": paper.TABLE_1.get(name)} for name, row in found.items()]
-    return NamedTable("table-1", Table(caption, ("training set", "targets", "this run", "the paper"), rows), numbers)
-
-
-def _theirs(name: str) -> str | None:
-    return percent(paper.TABLE_1[name]) if name in paper.TABLE_1 else None
+    members = [lineup.get(str(row[0])) for row in table.rows]
+    numbers = [
+        _tidy(results, member.clean) | {"paper": paper.TABLE_1.get(member.train_set)}
+        for member in members
+        if member and member.clean
+    ]
+    return NamedTable("table-1", replace(table, caption=caption), numbers)
 
 
 def _sets(results: Results) -> Table:
@@ -139,8 +128,7 @@ def _sets(results: Results) -> Table:
         f"Constructed sets: shares in per cent with {INTERVAL}; medians of distances over images, in {PIXELS}. "
         f"{_searched(results, names)}Seed {seed_of(results)}"
     )
-    rows = [[measure.name, *map(_median, measure.values)] for measure in measures(results.sets)]
-    return Table(caption, ["measure", *names], rows)
+    return replace(core_tables.sets(results.sets), caption=caption)
 
 
 def seed_of(results: Results) -> int:
@@ -166,14 +154,10 @@ def _search(made: SetProperties) -> str:
 
 
 def _theory(results: Results) -> NamedTable:
-    head = ("classifier", "classes", "norm", "radius", "features moved", "predicted", "measured", "n")
-    rows: list[list[Cell]] = []
     numbers: list[dict[str, Any]] = []
     for check in results.theory:
         named: dict[str, Any] = {"classifier": check.classifier, "classes": ", ".join(check.pair), "norm": check.norm}
         for radius, moved, said, found in zip(check.radii, check.moved, check.predicted, check.measured, strict=True):
-            shown = (named["classes"], NORMS[check.norm], f"{radius:g}", f"{moved:.3g}", percent(said))
-            rows.append([check.classifier, *shown, found, found.n])
             places = {"radius": radius, "moved": moved, "predicted": said}
             numbers.append(named | places | found.model_dump() | {"seed": seed_of(results)})
     caption = (
@@ -181,15 +165,7 @@ def _theory(results: Results) -> NamedTable:
         f"features, and left by the search; {INTERVAL}, {_counted({row['n'] for row in numbers})}; radii in {PIXELS}; "
         f"seed {seed_of(results)}"
     )
-    return NamedTable("theory", Table(caption, head, rows), numbers)
-
-
-def _share(row: Row | None) -> Proportion | None:
-    return row.share if row else None
-
-
-def _median(value: Value) -> Cell:
-    return number(value.median) if isinstance(value, Spread) else value
+    return NamedTable("theory", replace(core_tables.theory(results.theory), caption=caption), numbers)
 
 
 def _tidy(results: Results, row: Row) -> dict[str, Any]:

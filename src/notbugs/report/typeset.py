@@ -12,6 +12,7 @@ from typing import Any
 
 from notbugs.content import Cell, Share, Table
 from notbugs.formats import number, percent, quoted
+from notbugs.measure import Spread
 from notbugs.report import symbols
 from notbugs.study.sets import BY_NAME
 
@@ -148,6 +149,8 @@ def _shown(cell: Cell) -> str:
         return quoted(cell, "")
     if cell is None:
         return ""
+    if isinstance(cell, Spread):
+        return number(cell.median)
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     return number(cell) if isinstance(cell, int | float) else cell

@@ -8,15 +8,16 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from notbugs.classifier import Classifier
+from notbugs.classifier import Classifier, Precision
 from notbugs.data import Images
-from notbugs.errors import check_choice, check_count
+from notbugs.errors import InputError, check_choice, check_count
 from notbugs.models.forms import ready
 from notbugs.progress import Progress, silent
 from notbugs.search.loop import Objective, stream
+from notbugs.search.objectives import margin
 from notbugs.search.steps import Decay, Schedule, Steps
 from notbugs.seeds import generator
 from notbugs.threat import Threat
@@ -34,7 +35,7 @@ class Attack(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("strong", description="Of the attack: strong, or pgd as in the paper.")
-    steps: int = Field(20, ge=1, description="Gradients of its longest search.")
+    steps: int = Field(40, ge=1, description="Gradients of its longest search.")
     step_size: float | None = Field(
         None,
         ge=0,
@@ -43,6 +44,7 @@ class Attack(BaseModel):
     decay: Decay = Field("linear", description="How the step falls to 0.")
     restarts: int = Field(1, ge=1, description="Searches away from the label; the first starts at the image.")
     targeted: int = Field(9, ge=0, description="Wrong classes that are each searched for; fewer where there are fewer.")
+    queries: int = Field(1000, ge=0, description="For each image left where gradients look masked; 0: none.")
 
     @model_validator(mode="before")
     @classmethod
@@ -53,9 +55,24 @@ class Attack(BaseModel):
         return ATTACKS[name].settings | given
 
     @classmethod
-    def named(cls, given: str | Attack) -> Attack:
-        """The attack of this name, or the one given."""
-        return given if isinstance(given, Attack) else Attack(name=check_choice("attack", given, ATTACKS))
+    def named(cls, given: str | Attack, **settings: Any) -> Attack:
+        """The attack of this name, or the one given, with some other settings.
+
+        Raises
+        ------
+        InputError
+            If there is no such attack or setting.
+        """
+        if not isinstance(given, Attack):
+            check_choice("attack", given, ATTACKS)
+        own = given.model_dump() if isinstance(given, Attack) else {"name": given}
+        for name in settings:
+            check_choice("setting of the attack", name, cls.model_fields)
+        try:
+            return cls(**own | settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"The '{first['loc'][0]}' is wrong: {first['msg']}. Got {first['input']!r}.") from None
 
     def schedule(self, ball: Threat) -> Schedule:
         """Its steps inside `ball`."""
@@ -148,6 +165,10 @@ class Attacked:
             counts[part], open_ = int(by.sum()), open_ & ~by
         return counts
 
+    def margin(self, numbers: Tensor) -> Tensor:
+        """By how much the label's logit is above all others, of the images as they are, shape (len(numbers),)."""
+        return margin(self.clean[numbers], self.images.labels[numbers])
+
     def likeliest_wrong(self, numbers: Tensor, count: int) -> Tensor:
         """The wrong classes with the largest logits of the images as they are, shape (len(numbers), count)."""
         scattered = self.clean[numbers].scatter(1, self.images.labels[numbers][:, None], -torch.inf)
@@ -163,6 +184,7 @@ class Attacked:
         *,
         targets: Tensor | None = None,
         start: tuple[str, int] | None = None,
+        exact: bool = False,
     ) -> Tensor:
         """Search from some images, until each is broken or has used its steps.
 
@@ -182,6 +204,9 @@ class Attacked:
         start : tuple of str and int, optional
             A purpose of randomness: from random points of the ball, each image's its own, in place of the image.
 
+        exact : bool
+            Search with the classifier itself, in fp32, from the beginning.
+
         Returns
         -------
         Tensor
@@ -199,7 +224,8 @@ class Attacked:
                 goals = tuple(goal.to(device) for goal in goals)
                 yield some, inputs.to(device), goals, None if begin is None else begin.to(device)
 
-        for searched, precision in ((self.fast, self.fast.precision), (self.classifier, "fp32")):
+        forms: list[tuple[Classifier, Precision]] = [(self.classifier, "fp32")]
+        for searched, precision in ([] if exact else [(self.fast, self.fast.precision)]) + forms:
             unconfirmed = [rows[:0]]
             with searched.evaluating(precision):
                 for some, found in stream(objective(searched), waiting(rows), ball, steps, batch=self.batch):

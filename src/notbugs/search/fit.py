@@ -1,15 +1,31 @@
-"""Whether a classifier fits some images, found out with two of them before any work."""
+"""Whether a classifier fits some images: the one place that decides, with a few of them, before any work.
+
+Every search and every measurement asks here. An image's answer must be its own: the same in every batch, and the same
+twice. Else accuracy depends on how images are put together, and what a search found at one call is gone at the next.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, must
 
+FEW = 8
+"""Images that are looked at."""
+NOISE = 1e-4
+"""Largest difference of two passes, in units of the largest output, that rounding on a GPU makes."""
+OTHERS = 1e-2
+"""The same where batches have other sizes, for which a device may take other algorithms."""
 
-def check_fits(classifier: Classifier, images: Images, classes: int | None = None) -> None:
+
+def check_fits(
+    classifier: Classifier, images: Images, classes: int | None = None, *, may_be_random: bool = False
+) -> None:
     """Refuse a classifier that cannot be searched on these images.
 
     Parameters
@@ -17,15 +33,17 @@ def check_fits(classifier: Classifier, images: Images, classes: int | None = Non
     classifier : Classifier
         Left as it is.
     images : Images
-        Two of them go through it, forward and back.
+        A few of them go through it, forward and back.
     classes : int, optional
         How many logits it must give; by default, at least enough for the labels.
+    may_be_random : bool
+        Whether its answers may depend on chance.
 
     Raises
     ------
     InputError
         If the network does not take images of this shape, gives another number of logits, logits that are not finite,
-        or no gradient.
+        or no gradient; or if what it answers for an image depends on the images beside it, or on chance.
     """
     if images.has_several:
         raise InputError(
@@ -47,7 +65,8 @@ def check_fits(classifier: Classifier, images: Images, classes: int | None = Non
     needed = classes or int(images.labels.max()) + 1
     if logits.shape[1] < needed or (classes and logits.shape[1] > needed):
         rule = f"give {needed} logits, one for each class"
-        raise must("classifier", rule, logits.shape[1], "Take one that was made for these classes.")
+        remedy = "Say which of its outputs are the classes (outputs, --outputs), or take one that was made for them."
+        raise must("classifier", rule, logits.shape[1], remedy)
     if not bool(logits.isfinite().all()):
         raise must(
             "classifier", "give finite logits", logits[0].tolist()[:3], "Its weights may hold NaN: train it anew."
@@ -57,3 +76,52 @@ def check_fits(classifier: Classifier, images: Images, classes: int | None = Non
     if leaf.grad is None:
         remedy = "Take out detach(), no_grad() and numpy."
         raise must("classifier", "be differentiable with respect to images", "logits without a gradient", remedy)
+    with classifier.evaluating("fp32"):
+        check_own("classifier", "logits", classifier, images.batch(slice(FEW))[0].to(classifier.device), may_be_random)
+
+
+@torch.no_grad()
+def check_own(
+    name: str, what: str, function: Callable[[Tensor], Tensor], inputs: Tensor, may_be_random: bool = False
+) -> None:
+    """Refuse a function of images whose answer for an image depends on the images beside it, or on chance.
+
+    Parameters
+    ----------
+    name, what : str
+        Of the argument, and of what the function gives: for the message.
+    function : callable
+        From images to one row for each.
+    inputs : Tensor
+        A few images.
+
+    Raises
+    ------
+    InputError
+        If it does.
+    """
+    whole = function(inputs)
+    if _differ(whole, function(inputs), NOISE):
+        if may_be_random:
+            return
+        raise must(
+            name,
+            f"give the same {what} for the same images twice",
+            "others",
+            "Its answer depends on chance: switch off its dropout and noise in evaluation mode, as "
+            "F.dropout(x, p, training=self.training) does.",
+        )
+    # In other company: an image more often than the rest, and none of the rest.
+    company = torch.cat([inputs[:1], inputs[-1:].expand(3, *inputs.shape[1:])])
+    if _differ(whole[:1], function(company)[:1], OTHERS):
+        raise must(
+            name,
+            f"give the same {what} for an image alone and among others",
+            "others",
+            "Its answer depends on its batch: batch norm must use its running statistics in evaluation mode "
+            "(track_running_stats=True), not those of the batch.",
+        )
+
+
+def _differ(some: Tensor, others: Tensor, tolerance: float) -> bool:
+    return bool((some - others).abs().max() > tolerance * some.abs().max())

@@ -4,7 +4,8 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 
 1. projected gradient descent on the log-odds of the label, with long steps that decay to 0;
 2. short searches towards each of the likeliest wrong classes, on the difference of two logits;
-3. long ones towards those classes that the short ones came nearest to.
+3. long ones towards those classes that the short ones came nearest to;
+4. where gradients look masked, transfer from other classifiers, and queries (`search.masked`).
 
 Several radii are attacked from the largest: what it cannot break there is not searched again in smaller balls, which
 the larger one contains, so a curve costs little more than one radius.
@@ -16,17 +17,20 @@ import torch
 from torch import Tensor
 
 from notbugs.search.evaluation import Attack, Attacked, attack_named
+from notbugs.search.masked import without_gradients
 from notbugs.search.objectives import across, away_from
 from notbugs.search.steps import Schedule
 from notbugs.seeds import generator
 from notbugs.threat import Threat
 
-SHORT = 1 / 4
+SHORT = 1 / 8
 """Steps of a short search, as a share of the long one's."""
-FIRST = 1 / 2
+FIRST = 1 / 4
 """The same of the search on the log-odds."""
-LONG = 2
-"""Classes that are searched for at length."""
+LONG = 4
+"""Classes that are searched for at length,"""
+NEAR = 0.5
+"""if the short search has left at most this share of the margin that the image has as it is."""
 CHECKED = 32
 """Images that were given up in a larger ball, of which it is checked whether a smaller one is searched better."""
 
@@ -40,6 +44,7 @@ def strong(run: Attacked, asked: Attack) -> None:
         if _is_easier(run, asked, given_up, ball):
             given_up = given_up[:0]
         _broken_in(run, asked, numbers[~torch.isin(numbers, given_up)], ball)
+        without_gradients(run, run.standing(ball), ball, asked.queries)
         run.give_up(run.standing(ball), ball)
 
 
@@ -58,14 +63,12 @@ def _broken_in(run: Attacked, asked: Attack, numbers: Tensor, ball: Threat) -> N
     left = run.search("targeted", across, each, ball, short, targets=wrong.flatten()).view(-1, count)
     is_open = (left >= 0).all(1)
     numbers, wrong, left = numbers[is_open], wrong[is_open], left[is_open]
-    nearest = wrong.gather(1, left.argsort(1))
-    for targets in nearest[:, :LONG].unbind(1):
-        if len(numbers):
-            still = run.standing(ball)
-            keep = torch.isin(numbers, still)
-            run.search(
-                "targeted, long", across, numbers[keep], ball, _schedule(asked, asked.steps), targets=targets[keep]
-            )
+    left, order = (left / run.margin(numbers)[:, None]).sort(1)
+    wrong = wrong.gather(1, order)
+    for place in range(min(LONG, count)):
+        promising = (left[:, place] <= NEAR) & torch.isin(numbers, run.standing(ball))
+        long = _schedule(asked, asked.steps)
+        run.search("targeted, long", across, numbers[promising], ball, long, targets=wrong[promising, place])
 
 
 def _is_easier(run: Attacked, asked: Attack, given_up: Tensor, ball: Threat) -> bool:
@@ -79,7 +82,7 @@ def _is_easier(run: Attacked, asked: Attack, given_up: Tensor, ball: Threat) -> 
     return bool((left < 0).any())
 
 
-@attack_named("pgd", steps=20, decay="constant", targeted=0)
+@attack_named("pgd", steps=20, decay="constant", targeted=0, queries=0)
 def pgd(run: Attacked, asked: Attack) -> None:
     """Projected gradient descent, by default as in the paper: 20 steps of 2.5 eps / 20, from the image."""
     for ball in run.balls:

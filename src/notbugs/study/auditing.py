@@ -12,11 +12,12 @@ from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, check_writable, only_writer, read_json, sha256, write_json
+from notbugs.files import Damaged, check_writable, only_writer, read_json, write_json
 from notbugs.formats import compact
-from notbugs.measure import Accuracy
+from notbugs.measure import Proportion
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
+from notbugs.models import digest
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data
@@ -80,7 +81,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     with only_writer(out):
         folder = StudyFolder(out, console, stages=PARTS)
         # Hashes, for a path may hold another model or other images tomorrow.
-        wanted = job.model_dump(mode="json") | {"model": sha256(model), "data": data.fingerprint}
+        wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
         about = _claimed(out, wanted, surroundings(job.data, data, classifier.device))
         found = audit(
             classifier,
@@ -193,14 +194,17 @@ def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[s
 def audit_table(found: Audit) -> Table:
     """The accuracies of an audit as a table to print, in per cent with their intervals."""
     made = Table(box=None, pad_edge=False)
-    made.add_column("who speaks", no_wrap=True)
+    made.add_column("who speaks" if found.score == "accuracy" else "balanced accuracy", no_wrap=True)
     for item in found.model:
         made.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
-    made.add_row("the model", *map(_cell, found.model))
+    made.add_row("the model", *(_cell(item.by(found.score)) for item in found.model))
     for group in found.groups:
-        made.add_row(f"{NAMES[group.name]}\n{group.features} features", *map(_cell, group.accuracies))
+        made.add_row(
+            f"{NAMES[group.name]}\n{group.features} features",
+            *(_cell(item.by(found.score)) for item in group.accuracies),
+        )
     return made
 
 
-def _cell(found: Accuracy) -> str:
-    return compact(found.share, "%\n")
+def _cell(share: Proportion) -> str:
+    return compact(share, "%\n")

@@ -116,8 +116,17 @@ class Lab:
         asked = self.recipe.evaluation
 
         def work(progress: Progress) -> list[dict[str, Any]]:
-            how = {"attack": asked.attack, "beside": asked.pgd, "seed": self.seed}
-            kept = outcomes(classifier, self.data.test, asked.threats, **how, progress=progress)
+            others = [self._classifiers[other] for other in ("independent", "standard") if other in self._classifiers]
+            kept = outcomes(
+                classifier,
+                self.data.test,
+                asked.threats,
+                attack=asked.attack,
+                beside=asked.pgd,
+                others=[other for other in others if other is not classifier][:1],
+                seed=self.seed,
+                progress=progress,
+            )
             write_outcomes(self.folder.path, name, kept, self.data.test)
             found = with_areas([item.accuracy for item in kept], classifier, self.data.test)
             return [item.model_dump() for item in found]

@@ -199,7 +199,7 @@ class Results(WholeFile, _Model):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of `results.json`, as committed in `results.schema.json`."""
+    """The JSON schema of `results.json`, with the instruments that are installed."""
     schema = Results.model_json_schema(by_alias=True)
     schema["properties"]["checksum"] = {
         "description": "SHA-256 of the rest as JSON in ASCII without spaces, names sorted; older files have none",

@@ -189,6 +189,9 @@ class Model(_Section):
     )
     channel_order: ChannelOrder = Field("auto", description="That the network takes: rgb, or bgr as OpenCV has it.")
     weights: str | None = Field(None, description="Which set of weights of several in the file, as state_dict_ema.")
+    outputs: tuple[str, ...] | None = Field(
+        None, description="Which outputs are the classes: a file with all names, or for each class a number or name."
+    )
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
@@ -216,6 +219,7 @@ class Model(_Section):
             outputs_are=self.outputs_are,
             channel_order=self.channel_order,
             weights=self.weights,
+            outputs=self.outputs,
             precision=None if source.precision == "auto" else source.precision,
             device=find_device(source.device),
             **self.options,  # pyrefly: ignore

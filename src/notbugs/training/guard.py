@@ -1,7 +1,8 @@
 """A guard against catastrophic overfitting: a classifier that has learned to fool the few steps it is trained with.
 
 With one or two steps, adversarial training can end in a classifier that withstands just these steps and no other
-attack (Wong, Rice and Kolter 2020). The sign is plain: more steps break far more images than its own do.
+attack (Wong, Rice and Kolter 2020). The sign is plain: the strong attack, by which robust accuracy is measured, breaks
+far more images than the steps of training do.
 """
 
 from __future__ import annotations
@@ -10,33 +11,34 @@ import torch
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
-from notbugs.search import Schedule, pgd
+from notbugs.search import Attack, Attacked
 from notbugs.seeds import generator
 from notbugs.training.settings import Adversary
 
-FEWEST, MOST, PART = 64, 250, 20
-"""A twentieth of the training images, but at least and at most so many: the guard must not cost what it guards."""
-STRONG = Schedule(10)
+MOST_STEPS = 10
+"""With so many steps of its own, training is not guarded."""
+STRONG = Attack(steps=16, targeted=3, queries=0)
+COST = 50
+"""Gradients for each image that the strong attack leaves, at most: 4, 3 times 2, and 2 times 16, with some to spare."""
+BUDGET, FEWEST, MOST = 0.1, 48, 250
+"""Share of an epoch's own gradients that the guard may cost, which decides the number of images; at least and at most.
+"""
 
 
 def guarded(classifier: Classifier, images: Images, adversary: Adversary, seed: int, epoch: int) -> Adversary:
-    """The adversary to train with from now on: twice the steps if ten leave less than half of what its own leave.
+    """The adversary to train with from now on: twice the steps if the strong attack leaves less than half of its own.
 
     Looked at on some training images, drawn anew every epoch. `adversary` itself where it has ten steps or more, or is
     not guarded.
     """
-    if not adversary.guard or adversary.steps >= STRONG.steps:
+    if not adversary.guard or adversary.steps >= MOST_STEPS:
         return adversary
-    count = min(MOST, max(FEWEST, len(images) // PART))
+    count = min(MOST, max(FEWEST, int(BUDGET * len(images) * (adversary.steps + 1) / COST)))
     index = torch.randperm(len(images), generator=generator(seed, "guard", epoch))[:count]
-    own, strong = (_robust(classifier, images, index, adversary, steps) for steps in (adversary.schedule, STRONG))
-    if strong >= own / 2:
+    run = Attacked(classifier, images.subset(index), [adversary.threat], seed=seed)
+    run.by(Attack(name="pgd", steps=adversary.steps, step_size=adversary.step_size))
+    own = len(run.standing(adversary.threat))
+    run.by(STRONG)
+    if len(run.standing(adversary.threat)) >= own / 2:
         return adversary
     return adversary.model_copy(update={"steps": 2 * adversary.steps, "step_size": None})
-
-
-def _robust(classifier: Classifier, images: Images, index: torch.Tensor, adversary: Adversary, steps: Schedule) -> int:
-    """How many of the images at `index` are classified correctly after these steps."""
-    index = index.to(images.labels.device)
-    inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(index))
-    return int((pgd(classifier, inputs, labels, adversary.threat, steps).score >= 0).sum())

@@ -1,0 +1,186 @@
+"""Image classifiers of Hugging Face: a folder of `save_pretrained`, or `hf:OWNER/NAME` from the Hub.
+
+The architecture is one of transformers' own; code that comes with a model never runs. Weights are read as any others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from notbugs.classifier import Classifier
+from notbugs.errors import InputError, must
+from notbugs.files import sha256
+from notbugs.models.choosing import choose
+from notbugs.models.naming import listed
+from notbugs.models.weights import read_weights
+from notbugs.seeds import seeded
+
+PREFIX = "hf:"
+FILES = ["config.json", "preprocessor_config.json", "model*.safetensors*", "pytorch_model*.bin*"]
+
+log = logging.getLogger("notbugs")
+
+
+def is_pretrained(file: str | Path) -> bool:
+    """Whether a model is a folder of `save_pretrained`, or named on the Hub."""
+    return str(file).startswith(PREFIX) or (Path(file) / "config.json").is_file()
+
+
+def folder_of(file: str | Path) -> Path:
+    """The folder of a model, downloaded if it is named on the Hub.
+
+    Raises
+    ------
+    InputError
+        If huggingface_hub is not installed, or the model cannot be had.
+    """
+    if not str(file).startswith(PREFIX):
+        return Path(file)
+    name = str(file).removeprefix(PREFIX)
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise _not_installed() from error
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=FILES[:3]))
+        if not list(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=FILES))
+    except Exception as error:  # no such model, no connection, no permission: the Hub's library has its own errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"The model {name!r} cannot be had from the Hub: {reason}") from error
+    log.info("%s is at revision %s.", file, folder.name)
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights, several of a large one; safetensors before others.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        if files := sorted(folder.glob(pattern)):
+            return files
+    raise InputError(f"{folder} has no model.safetensors and no pytorch_model.bin. Save it: save_pretrained(FOLDER).")
+
+
+def digest(file: str | Path) -> str:
+    """The SHA-256 of a model: of its file, or of the hashes of its configuration and of all its files of weights."""
+    if not is_pretrained(file):
+        return sha256(Path(file))
+    folder = folder_of(file)
+    hashes = [sha256(part) for part in (folder / "config.json", *weight_files(folder))]
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def load_pretrained(
+    file: str | Path,
+    *,
+    shape: Sequence[int] | None,
+    classes: Sequence[str] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    outputs: Any,
+    known: Sequence[str] | None,
+    **how: Any,
+) -> Classifier:
+    """A classifier of transformers, with the normalisation of its preprocessor and the names of its outputs.
+
+    Parameters
+    ----------
+    file : str or Path
+        `hf:OWNER/NAME`, or a folder.
+    shape, classes, mean, std, outputs
+        As `load_classifier` takes them.
+    known : sequence of str, optional
+        The names of the outputs, in place of the model's own.
+    how
+        Of `Classifier`.
+
+    Raises
+    ------
+    InputError
+        If transformers is not installed, the model is no image classifier of its own, or something does not fit.
+    """
+    folder = folder_of(file)
+    config, network = _network(folder)
+    known = known or [str(config.id2label[number]) for number in range(len(config.id2label))]
+    chosen = choose(classes, known, outputs, str(file)) if classes else None
+    found = _preprocessor(folder)
+    if mean is None or std is None:
+        mean, std = _normalisation(found, str(file))
+    if shape is not None and (size := _size(found)) and tuple(shape[1:]) != size:
+        log.info("%s was trained on images of %dx%d pixels; these are %dx%d.", file, *size, *shape[1:])
+    return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **how)
+
+
+def _network(folder: Path) -> tuple[Any, nn.Module]:
+    """The network that the configuration names, with the weights, which transformers calls as it calls them today."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise _not_installed() from error
+    tensors: dict[str, Tensor] = {}
+    for part in weight_files(folder):
+        tensors |= read_weights(part)
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with seeded(0, "huggingface"), torch.device("meta"):
+            made = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+        how: dict[str, Any] = {"config": config, "state_dict": tensors, "output_loading_info": True}
+        network, told = type(made).from_pretrained(None, **how)
+    except Exception as error:  # a model of another kind, or one that needs its own code
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"transformers cannot make an image classifier of {folder}: {reason}") from error
+    wrong = {kind: sorted(map(str, told[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
+    if any(wrong.values()):
+        listed_wrong = "".join(listed(kind.capitalize(), names) for kind, names in wrong.items())
+        raise InputError(f"The weights in {folder} do not fit the network. {listed_wrong}Save the model again.")
+    return config, network.eval()
+
+
+def _preprocessor(folder: Path) -> dict[str, Any]:
+    file = folder / "preprocessor_config.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is damaged: {error}.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _normalisation(found: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of a preprocessor, for pixels in [0, 1]: it multiplies those from 0 to 255 by its `rescale_factor` first."""
+    if not found:
+        raise must("mean", f"be given with the 'std': {where} has no preprocessor_config.json that says them", None)
+    scale = 255 * float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 255.0
+    if found.get("do_normalize", True) and "image_mean" in found and "image_std" in found:
+        mean, std = (_each(found[name]) for name in ("image_mean", "image_std"))
+    else:
+        mean, std = (0.0,), (1.0,)
+    return tuple(value / scale for value in mean), tuple(value / scale for value in std)
+
+
+def _each(value: Any) -> tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, list) else (float(value),)
+
+
+def _size(found: dict[str, Any]) -> tuple[int, int] | None:
+    size = found.get("crop_size") if found.get("do_center_crop") else found.get("size")
+    if isinstance(size, dict) and {"height", "width"} <= size.keys():
+        return int(size["height"]), int(size["width"])
+    side = size.get("shortest_edge") if isinstance(size, dict) else size
+    return (side, side) if isinstance(side, int) else None
+
+
+def _not_installed() -> InputError:
+    return InputError("Models of Hugging Face need transformers, which is not installed. pip install 'notbugs[hf]'")

@@ -1,0 +1,116 @@
+"""Image classifiers of Hugging Face, made here: nothing is downloaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from notbugs.__main__ import main
+from notbugs.errors import InputError
+from notbugs.models import digest, huggingface, load_classifier
+from notbugs.seeds import seeded
+from tests.conftest import random_images
+from tests.vision import torchvision
+
+SHAPE = (3, 8, 8)
+NAMES = ["tench, Tinca tinca", "goldfish", "tabby, tabby cat", "Egyptian cat"]
+PREPROCESSOR = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "size": {"height": 8, "width": 8}}
+PREPROCESSOR |= {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    torchvision()  # transformers wants it where it is installed
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=8, patch_size=4
+    )
+    config.id2label = dict(enumerate(NAMES))
+    config.label2id = {name: number for number, name in enumerate(NAMES)}
+    with seeded(0):
+        transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    return tmp_path / "vit"
+
+
+def expected(folder: Path, images: torch.Tensor) -> torch.Tensor:
+    """As transformers says it."""
+    network = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
+    mean, std = (torch.tensor(PREPROCESSOR[name]).view(-1, 1, 1) for name in ("image_mean", "image_std"))
+    with torch.no_grad():
+        return network(((images * 255).div(255) - mean) / std).logits
+
+
+def test_a_folder_of_save_pretrained(folder, monkeypatch):
+    images = random_images(3, SHAPE)
+    loaded = load_classifier(folder, precision="fp32")
+    torch.testing.assert_close(loaded(images), expected(folder, images))
+    assert (loaded.features(images).shape, loaded.head_name) == ((3, 8), "classifier")
+    some = load_classifier(folder, classes=("egyptian_cat", "tench"), shape=SHAPE, precision="fp32")
+    torch.testing.assert_close(some(images), expected(folder, images)[:, [3, 0]])
+    with pytest.raises(InputError, match="class 'ship' of the data must be one of the 4 outputs.*--outputs"):
+        load_classifier(folder, classes=("ship", "tench"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folder))
+    assert torch.equal(load_classifier("hf:owner/vit", precision="fp32")(images), loaded(images))
+    assert digest("hf:owner/vit") == digest(folder)
+
+
+def test_other_weights_and_other_preprocessors(folder):
+    images, wanted = random_images(3, SHAPE), expected(folder, random_images(3, SHAPE))
+    state = load_classifier(folder).network.state_dict()
+    torch.save(state, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    torch.testing.assert_close(load_classifier(folder, precision="fp32")(images), wanted)
+    by_bytes = {name: [255 * value for value in PREPROCESSOR[name]] for name in ("image_mean", "image_std")}
+    for other in ({"do_rescale": False} | by_bytes, {"rescale_factor": 2 / 255} | {
+        "image_mean": [2 * value for value in PREPROCESSOR["image_mean"]],
+        "image_std": [2 * value for value in PREPROCESSOR["image_std"]],
+    }):  # fmt: skip
+        (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | other))
+        torch.testing.assert_close(load_classifier(folder, precision="fp32")(images), wanted)
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(InputError, match=r"'mean' must be given.*no preprocessor_config\.json"):
+        load_classifier(folder)
+    told = load_classifier(folder, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), precision="fp32")
+    torch.testing.assert_close(told(images), wanted)
+
+
+def test_what_is_refused(folder, monkeypatch):
+    with pytest.raises(InputError, match="says itself what 'architecture' is"):
+        load_classifier(folder, architecture="cnn")
+    config = json.loads((folder / "config.json").read_text())
+    own = config | {"model_type": "mine", "auto_map": {"AutoConfig": "code.Mine"}}
+    (folder / "config.json").write_text(json.dumps(own))
+    (folder / "code.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(InputError, match="transformers cannot make an image classifier"):
+        load_classifier(folder)
+
+    def offline(name, **_):
+        raise OSError("no connection")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(InputError, match="The model 'owner/vit' cannot be had from the Hub: no connection"):
+        load_classifier("hf:owner/vit")
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(InputError, match=r"pip install 'notbugs\[hf\]'"):
+        huggingface._network(folder)
+
+
+def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
+    draw = np.random.default_rng(0)
+    for name in ("tabby", "goldfish"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+    from PIL import Image
+
+    for number in range(20):
+        picture = Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        picture.save(tmp_path / "pets" / ("tabby", "goldfish")[number % 2] / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "vit", "--data", "pets", "--radii", "0.5", "--attack.steps", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "l2 0.5:" in captured.out
+    assert "goldfish is 1 (goldfish), tabby is 2 (tabby, tabby cat)" in captured.err
