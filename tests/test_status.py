@@ -19,6 +19,7 @@ from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError
 from notbugs.study.folder import UNDER_WAY, StudyFolder
 from notbugs.study.plan import stage_names
+from notbugs.study.written import write_recipe
 from tests.test_study import KILLABLE, QUIET, tiny
 
 STAGE_NAMES = stage_names(judge=True)  # of `tiny`
@@ -153,7 +154,7 @@ def study_tensor(value: int):
 def test_instruments_that_are_left_are_named(finished, tmp_path):
     folder = copied(finished, tmp_path, upto="theory")
     recipe = tiny(instruments={"usefulness": {"on": True}, "leakage": {"on": True}, "spatial": {"on": True}})
-    (folder / "recipe.toml").write_text(recipe.toml())
+    write_recipe(folder, recipe)
     assert study.status(folder).left == ("theory", "usefulness", "leakage", "spatial")
     for name in ("theory", "leakage"):
         (folder / "stages" / f"{name}.json").write_text(json.dumps({"name": name, "seconds": 1, "value": None}))
