@@ -16,7 +16,8 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from notbugs.classifier import default_device
-from notbugs.errors import InputError, check_choice, described, must
+from notbugs.errors import InputError, check_choice, described, in_one_line, must
+from notbugs.files import check_regular
 from notbugs.models.registry import is_own_code
 from notbugs.study.instruments import Instruments
 from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
@@ -185,6 +186,8 @@ def _folder() -> Traversable:
 
 
 def _read_toml(path: Path | Traversable) -> dict[str, Any]:
+    if isinstance(path, Path):
+        check_regular(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -192,7 +195,7 @@ def _read_toml(path: Path | Traversable) -> dict[str, Any]:
     except RecursionError:
         raise InputError(f"The recipe {path} cannot be read: it is nested too deep.") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else in_one_line(error)
         raise InputError(f"The recipe {path} cannot be read: {reason}.") from error
 
 

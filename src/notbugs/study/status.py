@@ -123,6 +123,8 @@ def status(folder: str | Path) -> Status:
         return _read(Path(folder))
     except PermissionError as error:
         raise InputError(f"{error.filename} may not be read by this user. Ask its owner.") from error
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}).") from error
 
 
 def _read(folder: Path) -> Status:
