@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -12,15 +13,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import rich.table
 import torch
+from rich.text import Text
 from safetensors.torch import load_file, save_file
 
 from notbugs import load
 from notbugs.__main__ import main
 from notbugs.classifier import Classifier
+from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError
+from notbugs.files import write_json
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
+from notbugs.report import write_report
+from notbugs.report.typeset import comma_separated
 from notbugs.study import read_recipe
+from notbugs.study.reading import write_model
+from notbugs.study.results import Expectations
+from tests import fakes
 from tests.pictures import encoded, noise
 
 
@@ -338,3 +348,88 @@ def test_commands(tmp_path, monkeypatch, capsys, arguments, words):
     assert main(arguments.split()) == 2
     assert words in line(capsys)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# Names
+
+
+ESCAPES = "a\x1b[31mred\x1b]0;title\x07\x9b2J \u202eb"
+SPELT = "a\\x1b[31mred\\x1b]0;title\\x07\\x9b2J \\u202eb"
+
+
+def test_no_name_reaches_a_terminal_as_a_command(capsys, tmp_path):
+    TerminalConsole().say(ESCAPES, "[bold]")
+    table = rich.table.Table("name")
+    table.add_row(Text("\x1b[31m\u202e"))
+    show(table)
+    assert main(["status", str(tmp_path / ESCAPES)]) == 2
+    told = capsys.readouterr()
+    assert "\\x1b[31m\\u202e" in told.out
+    assert told.err.count(SPELT) == 2
+    assert not set(told.out + told.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1+2", "@SUM(1)", "\t=1", "\r=1"])
+def test_no_name_is_a_formula(name):
+    made = list(csv.reader(io.StringIO(comma_separated([{name: 1, "b": name, "c": -0.5}]), newline="")))
+    shown = "'" + name.replace("\r", " ")
+    assert made == [[shown, "b", "c"], ["1", shown, "-0.5"]]
+
+
+def test_what_a_recipe_says_of_itself_is_text(tmp_path):
+    """`departures` is what a study was changed in; a recipe from elsewhere may claim any."""
+    evil = ["<script>alert(1)</script>", "=cmd()", "[bold]", "{{ 7 * 7 }}", "\u202e"]
+    (tmp_path / "r.toml").write_text(f"departures = {json.dumps(evil)}\n")
+    assert read_recipe(tmp_path / "r.toml", {"robust": {"adversary": {"eps": 1.0}}}).departures == tuple(evil)
+    results = fakes.write_study(tmp_path)
+    claimed = Expectations(time="", departures=evil, compared=[])
+    write_model(tmp_path / "results.json", results.model_copy(update={"expected": claimed}))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script>alert(1)" not in page
+    assert "{{ 7 * 7 }}" in page
+
+
+# Damage
+
+
+def nested(values: dict, place: str, value: object) -> dict:
+    """`values` with another value at a place named with dots."""
+    made = json.loads(json.dumps(values))
+    at = made
+    *path, last = place.split(".")
+    for name in path:
+        at = at[int(name)] if isinstance(at, list) else at[name]
+    if isinstance(at, list):
+        at[int(last)] = value
+    else:
+        at[last] = value
+    return made
+
+
+ODD = {
+    "rows": [], "study.data": {}, "study.architecture": {}, "study.seeds": [], "study.created": "not a date",
+    "study.recipe": {}, "study.data.classes": 7, "study.data.shape": "wide", "study.name": 3, "study.stages": None,
+    "study.stages.0.seconds": "long", "rows.0.accuracy": 7.5, "rows.0.n": -1, "rows.0.classifier": ["a"], "study": [],
+    "rows.0": 3, "sets": 3, "sets.0.name": "../../etc", "study.versions": 7, "schema": 99, "instruments": 5,
+    "rows.0.accuracy ": 1, "study.classifiers": {"../../x": "y"}, "study.threads": 10**400, "study.seeds.0": 10**400,
+}  # fmt: skip
+"""What a results file of somebody else, with a checksum of its own, may hold in place of what belongs there."""
+
+
+@pytest.mark.parametrize("place", ODD)
+def test_results_that_hold_something_else(tmp_path, capsys, place):
+    fakes.write_study(tmp_path / "s", with_gallery=False)
+    (tmp_path / "s" / "theory.html").touch()  # which takes its time
+    file = tmp_path / "s" / "results.json"
+    values = json.loads(file.read_text())
+    values.pop("checksum", None)
+    write_json(file, nested(values, place.strip() + "_" * (place != place.strip()), ODD[place]))
+    fakes.write_study(tmp_path / "t", with_gallery=False)
+    two = [str(tmp_path / name) for name in "st"]
+    for command in (["report", two[0]], ["compare", *two, "--quiet", "--out", str(tmp_path / "o")]):
+        status = main(command)
+        said = capsys.readouterr().err
+        assert status in (0, 2), said
+        assert status == 0 or said.count("\n") == 1
+        assert status == 2 or place in ("study.recipe", "study.threads", "study.seeds.0", "study.classifiers")

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -81,13 +81,17 @@ class Expected(BaseModel):
         return self
 
 
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+"""Of a setting, with dots."""
+
+
 class Recipe(Settings):
     """Settings, and what they are expected to give."""
 
     expected_time: str = Field("", description="How long the study takes, and on what.")
     expected_data: str = Field("", description="Name of the data set that the expectations are of; any if not given.")
     expected: tuple[Expected, ...] = ()
-    departures: tuple[str, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
+    departures: tuple[Name, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
 
     def training(self, name: str, section: Section) -> Training:
         """How the classifier `name` is trained: as its set says, or else its section."""
