@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import struct
 import zipfile
 
@@ -22,11 +23,15 @@ from notbugs import load
 from notbugs.__main__ import main
 from notbugs.classifier import Classifier
 from notbugs.console import TerminalConsole, show
+from notbugs.construct import robustify
+from notbugs.data import Data, Images
 from notbugs.errors import InputError
-from notbugs.files import write_json
+from notbugs.files import has_writer, only_maker, only_writer, write_json, write_text
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
 from notbugs.report import write_report
 from notbugs.report.typeset import comma_separated
+from notbugs.search import Schedule
+from notbugs.seeds import generator
 from notbugs.study import read_recipe
 from notbugs.study.reading import write_model
 from notbugs.study.results import Expectations
@@ -433,3 +438,71 @@ def test_results_that_hold_something_else(tmp_path, capsys, place):
         assert status in (0, 2), said
         assert status == 0 or said.count("\n") == 1
         assert status == 2 or place in ("study.recipe", "study.threads", "study.seeds.0", "study.classifiers")
+
+
+@pytest.fixture(scope="module")
+def constructed(tmp_path_factory):
+    """A small constructed set."""
+    folder = tmp_path_factory.mktemp("set")
+    images = Images(torch.rand(24, 1, 8, 8, generator=generator(0, "set")), torch.arange(24) % 3)
+    source = Classifier(build("cnn", channels=1, classes=3, size=8, width=4, features=6), mean=[0.5], std=[0.5])
+    data = Data("random", images, images, ("a", "b", "c"))
+    return robustify(source.eval(), data, folder / "set", schedule=Schedule(3, 0.1)).folder
+
+
+@pytest.mark.parametrize("harm", ["bit", "cut", "gone", "link"])
+def test_info_compares_shards_with_their_hashes(constructed, tmp_path, capsys, harm):
+    folder = shutil.copytree(constructed, tmp_path / "set")
+    assert main(["info", str(folder)]) == 0
+    assert "damaged" not in capsys.readouterr().out
+    shard = folder / "shard-00000.safetensors"
+    whole = shard.read_bytes()
+    shard.unlink()
+    if harm == "link":
+        (tmp_path / "elsewhere").write_bytes(whole)
+        shard.symlink_to(tmp_path / "elsewhere")
+    elif harm != "gone":
+        shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) * (harm == "bit"))
+    assert main(["info", str(folder)]) == 1
+    assert "shard-00000.safetensors is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("out", ["pipe", "/proc/x", "full", "a" * 300, "loop"])
+def test_exports_go_nowhere_odd(constructed, tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    os.mkdir("full")
+    (tmp_path / "full" / "mine").touch()
+    os.symlink("loop", "loop")
+    assert main(["export", str(constructed), "--to", "npz", "--out", out, "--quiet"]) == 2
+    assert "'out'" in line(capsys) or out == "/proc/x"
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["full", "loop", "mine", "pipe"]
+
+
+def test_no_link_is_written_through(tmp_path):
+    """What lies in a folder of somebody else, where notbugs writes its locks and unfinished files."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / ".results.json.part").symlink_to(precious)
+    (folder / "results.json").symlink_to(precious)
+    write_json(folder / "results.json", {"a": 1})
+    (folder / ".lock").symlink_to(precious)
+    with pytest.raises(InputError, match=r"\.lock is no regular file"), only_writer(folder):
+        pass
+    (folder / ".lock").unlink()
+    os.mkfifo(folder / ".lock")
+    with pytest.raises(InputError, match=r"\.lock is no regular file"), only_writer(folder):
+        pass
+    assert not has_writer(folder)
+    assert precious.read_text() == "mine"
+
+
+def test_a_name_of_240_characters(tmp_path):
+    out = tmp_path / f"{'m' * 240}.safetensors"
+    classifier(out)
+    assert load_classifier(out, classes=tuple("0123456789"))
+    with only_maker(out):
+        write_text(out.with_suffix(".json"), "{}")
+    assert sorted(len(file.name) for file in tmp_path.iterdir()) == [245, 252]

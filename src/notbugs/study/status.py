@@ -207,7 +207,7 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
     work, _, name = stage.partition("-")
     try:
         if work == "build":
-            found = describe(folder / "sets" / name)
+            found = describe(folder / "sets" / name, check=False)
             shards = f"{found['shards']} of {found['shards_wanted']} shards"
             return f"{shards}, {found['images']} of {found['images_wanted']} images" if found["shards"] else ""
         if work == "train":
