@@ -19,6 +19,8 @@ def flags(values: dict, prefix: str = "--") -> list[str]:
         name = prefix + key.replace("_", "-")
         if isinstance(value, dict):
             found += flags(value, name + ".")
+        elif isinstance(value, bool):
+            found += [name if value else name.replace("--", "--no-", 1)]
         else:
             found += [name, *map(str, value)] if isinstance(value, list) else [name, str(value)]
     return found
@@ -128,7 +130,7 @@ def test_a_log_has_no_control_characters(run_by_command):
     _, finished = run_by_command
     assert "\x1b" not in finished.stderr
     assert "\r" not in finished.stderr
-    assert " 5/33 train robust classifier: done in" in finished.stderr
+    assert " 5/34 train robust classifier: done in" in finished.stderr
 
 
 def test_a_recipe_written_by_a_study_repeats_it(run_by_command, tmp_path, capsys):
