@@ -328,10 +328,9 @@ def test_hostile_names_are_inert(tmp_path):
     assert all(study.label in page.text for study in found.studies)
 
 
-def test_studies_without_any_accuracy(tmp_path):
-    found, page = shown(tmp_path, made(tmp_path / "a", {}), made(tmp_path / "b", {}, seed=1))
-    assert found.measures == found.groups == []
-    assert "2 studies compared" in page.text
+def test_a_study_without_any_accuracy_is_none(tmp_path):
+    with pytest.raises(ValueError, match="at least 1 item"):
+        made(tmp_path / "a", {})
 
 
 def test_the_same_studies_give_the_same_bytes(tmp_path):
