@@ -80,7 +80,7 @@ def test_an_output_folder_that_is_not_writable(capsys):
         assert main([*arguments, "--out", f"/proc/out{ending}"]) == 2  # where root may not write either
         assert "must be writable" in capsys.readouterr().err
     assert main(["theory", "--out", "/proc/out"]) == 2
-    assert "/proc/out" in capsys.readouterr().err
+    assert "must be writable" in capsys.readouterr().err
 
 
 def test_whoever_reads_the_output_may_stop():
