@@ -13,6 +13,8 @@ from notbugs.errors import InputError, must
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What DataParallel, torch.compile and FSDP put between the names of layers."""
+COUNTS = re.compile(r"(^|\.)total_(ops|params)$")
+"""What thop and its like, which count operations, leave in a network and so in its file."""
 NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
 PARAMETRISED = {
     "weight_norm": {"g": "original0", "v": "original1"},
@@ -45,8 +47,15 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     plain = _renamed(tensors, _parametrised(tensors, own))
     unwrapped = _renamed(tensors, names)
     unwrapped = _renamed(unwrapped, _parametrised(unwrapped, own))
-    found = [_without_prefix(own, named, where) for named in (plain, unwrapped)]
+    if not _fits_any(own, plain):
+        return _without_prefix(own, unwrapped, where)
+    found = [_without_prefix(own, named, where) for named in (plain, unwrapped) if _fits_any(own, named)]
     return max(found, key=lambda named: len(own.keys() & named.keys()))
+
+
+def _fits_any(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
+    ends = {".".join(parts[start:]) for parts in (name.split(".") for name in tensors) for start in range(len(parts))}
+    return not own.keys().isdisjoint(ends)
 
 
 def _without_prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
