@@ -47,15 +47,15 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     plain = _renamed(tensors, _parametrised(tensors, own))
     unwrapped = _renamed(tensors, names)
     unwrapped = _renamed(unwrapped, _parametrised(unwrapped, own))
-    if not _fits_any(own, plain):
-        return _without_prefix(own, unwrapped, where)
-    found = [_without_prefix(own, named, where) for named in (plain, unwrapped) if _fits_any(own, named)]
-    return max(found, key=lambda named: len(own.keys() & named.keys()))
-
-
-def _fits_any(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
-    ends = {".".join(parts[start:]) for parts in (name.split(".") for name in tensors) for start in range(len(parts))}
-    return not own.keys().isdisjoint(ends)
+    found, errors = [], []
+    for named in (plain, unwrapped):
+        try:
+            found.append(_without_prefix(own, named, where))
+        except InputError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return max(found, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
 
 
 def _without_prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
