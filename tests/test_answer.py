@@ -79,7 +79,7 @@ def test_the_last_claim_says_whom_matched_images_look_like():
         (
             {"d_r": "unclear"},
             "open",
-            "Images of D_R resemble their starts by some measures and their targets by others",
+            "Images of D_R do not clearly resemble their targets: nearer to the target are 10.0",
         ),
         ({"d_nr": "target"}, "disagrees", "images of D_NR resemble their targets"),
     ],

@@ -128,7 +128,7 @@ def test_every_number_of_the_page_is_one_of_audit_json_and_every_result_is_there
     for found in (audit.model, *(group.accuracies for group in audit.groups)):
         wanted |= {item.share.value for item in found}
         for item in found:
-            assert f"{100 * item.share.low:.1f}–{100 * item.share.high:.1f}" in page.text
+            assert f"{100 * item.share.low:.1f} – {100 * item.share.high:.1f}" in page.text
     wanted |= {value for row in audit.spectrum for value in row.model_dump().values() if isinstance(value, float)}
     for kept in (audit.verdict.robust, audit.verdict.nonrobust, audit.verdict.held):
         wanted |= {kept.value, kept.low, kept.high}

@@ -47,7 +47,7 @@ def test_what_is_outside_is_said_with_its_source():
     assert "0 are inside" in lines[0]
     assert "1 are outside" in lines[0]
     assert lines[1].startswith("Outside: D_det clean 90.0%")
-    assert "expected 60.0% to 70.0% (a test)" in lines[1]
+    assert "expected 60.0 to 70.0% (a test)" in lines[1]
 
 
 def test_other_data_is_not_compared():

@@ -19,9 +19,8 @@ from notbugs.report.cautions import cautions
 from notbugs.report.claims import against, compare
 from notbugs.report.claims import claims as claims_of
 from notbugs.report.lineup import line_up
-from notbugs.report.page import class_names, flat, shown
+from notbugs.report.page import class_names, flat, script, shown
 from notbugs.report.pictures import png, sample_grid
-from notbugs.report.scripts import script
 from notbugs.report.symbols import html as sets
 from notbugs.study.results import Results
 from tests import fakes

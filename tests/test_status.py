@@ -19,6 +19,7 @@ from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError
 from notbugs.study.folder import UNDER_WAY, StudyFolder
 from notbugs.study.plan import stage_names
+from notbugs.study.written import write_recipe
 from tests.test_study import KILLABLE, QUIET, tiny
 
 STAGE_NAMES = stage_names(judge=True)  # of `tiny`
@@ -42,6 +43,10 @@ def snapshot(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
+def named(row) -> str | None:
+    return row.attack.name if row.attack else None
+
+
 def test_a_finished_study(finished, capsys, monkeypatch):
     before = snapshot(finished)
     found = study.status(finished)
@@ -49,15 +54,16 @@ def test_a_finished_study(finished, capsys, monkeypatch):
     assert (found.state, found.now, found.left, found.report) == ("finished", None, (), None)
     assert list(found.seconds) == list(STAGE_NAMES)
     results = study.Results.model_validate_json((finished / "results.json").read_text())
-    rows = {(row.classifier, row.attack.eps if row.attack else 0): row.accuracy for row in results.rows}
+    rows = {(row.classifier, row.attack.eps if row.attack else 0, named(row)): row.accuracy for row in results.rows}
     for name, items in found.accuracies.items():
-        assert [item.share.value for item in items] == [rows[name, eps] for eps in (0, 0.25, 0.5)]
+        under = [(0, None), *((eps, attack) for attack in ("strong", "pgd") for eps in (0.25, 0.5))]
+        assert [item.share.value for item in items] == [rows[name, eps, attack] for eps, attack in under]
     assert set(found.sets) == {made.name for made in results.sets}
     text = printed(found, capsys, monkeypatch)
     assert "digits: finished" in text
     assert f"notbugs report {finished}" in " ".join(text.split())
     assert "34 of 34 stages" in text
-    assert f"{100 * rows['robust', 0.25]:.1f} " in text
+    assert f"{100 * rows['robust', 0.25, 'strong']:.1f} " in text
 
 
 def test_its_report_is_named(finished, capsys):
@@ -153,7 +159,7 @@ def study_tensor(value: int):
 def test_instruments_that_are_left_are_named(finished, tmp_path):
     folder = copied(finished, tmp_path, upto="theory")
     recipe = tiny(instruments={"usefulness": {"on": True}, "leakage": {"on": True}, "spatial": {"on": True}})
-    (folder / "recipe.toml").write_text(recipe.toml())
+    write_recipe(folder, recipe)
     assert study.status(folder).left == ("theory", "usefulness", "leakage", "spatial")
     for name in ("theory", "leakage"):
         (folder / "stages" / f"{name}.json").write_text(json.dumps({"name": name, "seconds": 1, "value": None}))

@@ -63,7 +63,7 @@ def test_a_study_from_elsewhere_runs_no_code_when_it_is_tuned(code, capsys):
     assert main(["tune", str(study), "--sets", "D_det"]) == 2
     said = capsys.readouterr().err
     assert f"recipe.toml names code to run, '{code}" in said
-    assert f"--architectures '{code}" in said
+    assert f"--architectures {code}" in said.replace("'", "")
     assert not Path("ran").exists()
 
 

@@ -24,6 +24,7 @@ from notbugs.errors import InputError, must
 LOG = logging.getLogger("notbugs")
 CHECKSUM = "checksum"
 """The field of a JSON file, and of the metadata of a safetensors file, that has the SHA-256 of all the others."""
+SHA = "sha256:"
 LARGEST_HEADER = 100_000_000
 """Bytes of the header of a safetensors file, as its format says."""
 LONGEST_NAME = 255
@@ -79,7 +80,7 @@ def is_disk_full(error: BaseException) -> bool:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write `values` as indented JSON with their checksum, atomically; `read_json` reads them back."""
     values = {name: value for name, value in values.items() if name != CHECKSUM}
-    values |= {CHECKSUM: digest(values)}
+    values |= {CHECKSUM: SHA + digest(values)}
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -102,9 +103,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise Damaged(f"{path} is damaged: it holds no JSON object.")
     written = values.pop(CHECKSUM, None)
-    if written is None:
+    if written is None and not _has_hash(values):
         warn_unchecked(path)
-    elif written != digest(values):
+    elif written != SHA + digest(values):
         raise Damaged(f"{path} is damaged: it does not say what was written, by its checksum.")
     return values
 
@@ -135,7 +136,7 @@ def write_tensors(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def write(part: Path) -> None:
-        save_file(tensors, part, (metadata or {}) | ({CHECKSUM: "0" * 64} if checksum else {}))
+        save_file(tensors, part, (metadata or {}) | ({CHECKSUM: SHA + "0" * 64} if checksum else {}))
         _seal(part, checksum)
 
     write_atomically(path, write)
@@ -163,11 +164,16 @@ def check_tensors(path: Path) -> bool:
     with path.open("rb") as file:
         header, _ = _header(file, path)
         said = header.get("__metadata__")
-        if not isinstance(said, dict) or CHECKSUM not in said:
+        if not isinstance(said, dict) or (CHECKSUM not in said and not _has_hash(said)):
             return False
-        if said[CHECKSUM] != _tensor_digest(header, file):
+        if said.get(CHECKSUM) != SHA + _tensor_digest(header, file):
             raise Damaged(f"{path} is damaged: it does not hold what was written, by its checksum.")
     return True
+
+
+def _has_hash(values: dict[str, Any]) -> bool:
+    """Whether there is a checksum under another name: then it is the name that was damaged."""
+    return any(isinstance(value, str) and value.startswith(SHA) for value in values.values())
 
 
 def _seal(path: Path, checksum: bool) -> None:
@@ -177,7 +183,7 @@ def _seal(path: Path, checksum: bool) -> None:
         said = dict(sorted(header.get("__metadata__", {}).items()))
         header = {"__metadata__": said} | header | {"__metadata__": said} if said else header
         if checksum:
-            said[CHECKSUM] = _tensor_digest(header, file)
+            said[CHECKSUM] = SHA + _tensor_digest(header, file)
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         if len(text) > size:
             raise RuntimeError(f"the header of {path} grew from {size} to {len(text)} bytes")

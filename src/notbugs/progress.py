@@ -20,6 +20,15 @@ def silent(done: int, total: int, note: str = "") -> None:
     """Say nothing."""
 
 
+def part(progress: Progress, number: int, parts: int) -> Progress:
+    """Tells `progress` how far one of `parts` equal parts of some work is; the first has the number 0."""
+
+    def tell(done: int, total: int, note: str = "") -> None:
+        progress(number * total + done, parts * total, note)
+
+    return tell
+
+
 class Pace:
     """How long the rest of some work takes, if it goes as what was done since the first call."""
 

@@ -45,7 +45,7 @@ def hub_features(schema: Any) -> dict[str, dict[str, Any]]:
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
 
 

@@ -118,11 +118,27 @@ def _parts(files: list[Path], column: str, first: int) -> Iterator[Any]:
             if first >= count:
                 first -= count
                 continue
-            for batch in file.iter_batches(BATCH, row_groups=[group], columns=[column], use_threads=False):
+            batches = file.iter_batches(BATCH, row_groups=[group], columns=[column], use_threads=False)
+            while (batch := _next(batches, path)) is not None:
                 skipped = min(first, len(batch))
                 first -= skipped
                 if skipped < len(batch):
                     yield batch.column(0).slice(skipped)
+
+
+def _next(batches: Iterator[Any], file: Path) -> Any:
+    """The next batch, or None after the last; pyarrow finds out here that a file is damaged."""
+    import pyarrow
+
+    try:
+        return next(batches, None)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    said = " ".join(str(error).split())
+    return InputError(f"{file} is not a readable parquet file ({said}). Make or fetch it again.")
 
 
 def _open(file: Path) -> Any:
@@ -134,4 +150,4 @@ def _open(file: Path) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(file, memory_map=True, pre_buffer=False, buffer_size=2**20)
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{file} is not a readable parquet file ({error}).") from error
+        raise _unreadable(file, error) from error

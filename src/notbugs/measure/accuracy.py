@@ -196,6 +196,7 @@ def outcomes(
     attack: str | Attack = STRONG,
     beside: str | Attack | None = None,
     others: Sequence[Classifier] = (),
+    doubted: bool = True,
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,
@@ -204,7 +205,8 @@ def outcomes(
     """What became of every image: as `evaluate`, image by image, for tests of two classifiers on the same images.
 
     Where there is an attack `beside`, it goes first, and its own outcomes come last in the list. What it breaks counts
-    for `attack`, too, which goes on with the other images: so its number is never the lower one.
+    for `attack`, too, which goes on with the other images: so its number is never the lower one. Where a classifier was
+    trained by the same study, a clean accuracy at guessing is a result, and not `doubted`.
     """
     asked, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
     for one in (classifier, *others):
@@ -218,7 +220,7 @@ def outcomes(
         batch=batch,
         progress=progress,
     )
-    for line in doubts(run.clean, images.labels):
+    for line in doubts(run.clean, images.labels) if doubted else ():
         log.warning("%s", line)
     found: list[Outcome] = []
     for one in ([Attack.named(beside)] if beside else []) + [asked]:

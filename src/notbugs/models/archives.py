@@ -124,7 +124,7 @@ class _Zip:
         try:
             with zipfile.ZipFile(path) as archive:
                 self.records = {info.filename: info for info in archive.infolist()}
-        except (zipfile.BadZipFile, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise Malformed(str(error)) from error
         self.folder = min((name for name in self.records if name.endswith("/data.pkl")), key=len)[: -len("data.pkl")]
 

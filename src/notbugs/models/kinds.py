@@ -65,7 +65,7 @@ def _of_zip(path: Path) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise InputError(f"{path} is cut off or damaged ({error}). Download or copy it again.") from error
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         return "torchscript"

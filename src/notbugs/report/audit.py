@@ -127,7 +127,7 @@ def _tables(found: AuditFile) -> list[tuple[str, dict[str, Any]]]:
     return [
         ("Options", flat(found.settings)),
         ("Data", flat(found.data)),
-        ("Model", {"file": found.model, "SHA-256": found.sha256}),
+        ("Model", {"file": found.model, "SHA-256": found.sha256, "outputs": found.outputs}),
         ("Images", found.audit.sizes.model_dump()),
         ("Machine", {"created": found.created, "device": found.device, "threads": found.threads}),
         ("Versions", dict(found.versions)),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from notbugs.formats import NORMS, between, number, percent
+from notbugs.formats import NORMS, between, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.resemblance import By
 from notbugs.report.lineup import Lineup, Member
@@ -221,9 +221,10 @@ def resembling(sets: Sequence[SetProperties]) -> Claim | None:
         for name in found
     ]
     said = {"target": "resemble their targets", "start": "resemble their starts"}
-    unclear = "resemble their starts by some measures and their targets by others"
+    unclear = "do not clearly resemble their"
     parts = [
-        f"images of {name} {said.get(whom[name], unclear)}: nearer to the target are {_nearer(alike)}"
+        f"images of {name} {said.get(whom[name], f'{unclear} {RESEMBLE[name]}s')}: "
+        f"nearer to the target are {_nearer(alike)}"
         for name, alike in found.items()
     ]
     count = max(alike.n for alike in found.values())
@@ -241,7 +242,7 @@ def resembling(sets: Sequence[SetProperties]) -> Claim | None:
 def size_notes(sizes: Mapping[str, PerturbationSize]) -> list[str]:
     """A sentence for each relabelled set on how large its perturbations are."""
     return [
-        f"{name}: the median perturbation is {number(size.to_nearest.median)} times as long as the way to the nearest "
+        f"{name}: the median perturbation is {size.to_nearest.median:.2g} times as long as the way to the nearest "
         f"training image of the new class, and changes {percent(size.noticed.median)}\u00a0% of the pixels noticeably; "
         f"it is {_size(size)}."
         for name, size in sizes.items()

@@ -20,7 +20,7 @@ from notbugs.formats import NORMS
 from notbugs.report import charts, paper
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.page import class_names
-from notbugs.report.printed_grid import printed_grid
+from notbugs.report.pictures import printed_grid
 from notbugs.report.reading import Arrays
 from notbugs.report.tables import attacks_said, measured_on, seed_of, tables
 from notbugs.report.typeset import comma_separated, latex, markdown, md, tex

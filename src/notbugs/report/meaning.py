@@ -46,6 +46,6 @@ def meaning(lineup: Lineup, data: str) -> list[str]:
         )
     found.append(
         "Images of 28x28 pixels and a network this small say nothing about a clinical system, and nothing here is for "
-        "a diagnosis. `notbugs audit` asks the same of a model of your own."
+        "a diagnosis. The command notbugs audit asks the same of a model of your own."
     )
     return found

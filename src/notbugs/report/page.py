@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from notbugs import formats
 from notbugs._version import __version__
@@ -21,7 +23,6 @@ from notbugs.report.meaning import meaning
 from notbugs.report.pictures import sample_grid
 from notbugs.report.play import play
 from notbugs.report.reading import Arrays
-from notbugs.report.scripts import script
 from notbugs.report.tables import instrument_sections
 from notbugs.report.unbalanced import unbalanced_section
 from notbugs.report.wording import class_names, date
@@ -35,6 +36,8 @@ BIBTEX = f"""\
   author  = {{{{The notbugs founders}}}},
   version = {{{__version__}}}
 }}"""
+
+_STRICT = '"use strict";\n'
 
 
 def render(results: Results, gallery: Arrays | None) -> str:
@@ -68,6 +71,13 @@ def render(results: Results, gallery: Arrays | None) -> str:
 def render_section(section: Section, command: str) -> str:
     """A page of one section, of `command`, as HTML."""
     return environment().get_template("section.html.j2").render(section=section, command=command)
+
+
+def script() -> Markup:
+    """Every script of the page, as one text; the page allows it by its hash."""
+    folder = files("notbugs.report") / "templates" / "scripts"
+    found = sorted((file for file in folder.iterdir() if file.name.endswith(".js")), key=lambda file: file.name)
+    return Markup(_STRICT + "".join(file.read_text(encoding="utf-8") for file in found))
 
 
 def shown(value: Any) -> str:

@@ -49,6 +49,7 @@ class AuditFile(WholeFile):
     created: str = Field(description="ISO 8601, UTC")
     model: str = Field(description="name of the file")
     sha256: str = Field(description="of the file")
+    outputs: str = Field("", description="what the network's outputs are, and what of them is attacked")
     command: str = Field(description="repeats the audit")
     settings: dict[str, Any] = Field(description="every option, defaults included")
     data: dict[str, Any] = Field(
@@ -99,6 +100,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
             **about,
             model=model.name,
             sha256=wanted["model"],
+            outputs=str(classifier.meaning or ""),
             command=command(model, job),
             settings=job.model_dump(mode="json"),
             test_set=data.test_name,

@@ -182,6 +182,7 @@ class StudyFolder:
         at = {"at": datetime.now(UTC).isoformat(timespec="seconds")}
         self.info["continued"] = [*self.info.get("continued", []), now | at]
         if workers.rank() == 0:
+            write_recipe(self.path, read_own_recipe(self.path))  # one of an older notbugs has no checksum
             write_json(self.path / "study.json", self.info)
 
     def _do(self, step: Step, place: int, *, writes: bool) -> None:

@@ -124,6 +124,7 @@ class Lab:
                 attack=asked.attack,
                 beside=asked.pgd,
                 others=[other for other in others if other is not classifier][:1],
+                doubted=False,
                 seed=self.seed,
                 progress=progress,
             )

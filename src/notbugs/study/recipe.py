@@ -222,7 +222,8 @@ def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Rec
 
 def _without_options(file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """The file's values, but for the options of its architecture where another architecture takes its place."""
-    named = overrides.get("architecture", {}).get("name")
+    asked = overrides.get("architecture")
+    named = asked.get("name") if isinstance(asked, dict) else None
     if named is None or named == file.get("architecture", {}).get("name", Architecture().name):
         return file
     return file | {"architecture": {}}

@@ -17,7 +17,7 @@ from notbugs.study.recipe import Recipe, read_recipe
 MACHINE = ("versions", "device", "threads")
 """Of `study.json`, what may change from run to run, and is then said."""
 DATA = {"name", "variant", "classes", "shape", "train", "test", "fingerprint"}
-MARK = f"\n# {CHECKSUM} "
+MARK = f"# {CHECKSUM} "
 LOST = "Put back a copy that is whole, or run the study in another folder with --out."
 
 
@@ -31,7 +31,12 @@ def read_stage(file: Path) -> dict[str, Any]:
     """
     found = read_json(file)
     seconds = found.get("seconds")
-    if found.get("name") != file.stem or "value" not in found or not isinstance(seconds, int | float) or seconds < 0:
+    if (
+        found.keys() != {"name", "seconds", "value"}
+        or found["name"] != file.stem
+        or not isinstance(seconds, int | float)
+        or seconds < 0
+    ):
         raise Damaged(f"{file} is damaged: it is not what a stage leaves.")
     return found
 
@@ -88,18 +93,23 @@ def check_recipe(folder: Path) -> dict[str, Any]:
         raise Damaged(f"{file} is damaged: it is no TOML ({error}). {LOST}") from error
     if not isinstance(values.get("name"), str):
         raise Damaged(f"{file} is damaged: it is no study's recipe. {LOST}")
-    _, found, written = text.rpartition(MARK)
-    if not found:
+    written = text.partition("\n")[0].removeprefix(MARK) if text.startswith(MARK) else None
+    if written is None and not _is_sealed(folder / "study.json"):
         warn_unchecked(file)
-    elif written.strip() != digest(values):
+    elif written != digest(values):
         raise Damaged(f"{file} is damaged: it does not say what was written, by its checksum. {LOST}")
     return values
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Write `recipe.toml`, with a checksum of its values as a comment."""
+    """Write `recipe.toml`, with a checksum of its values as a comment, first, so that no cut takes it alone."""
     text = recipe.toml()
-    write_text(folder / "recipe.toml", f"{text}{MARK}{digest(tomllib.loads(text))}\n")
+    write_text(folder / "recipe.toml", f"{MARK}{digest(tomllib.loads(text))}\n{text}")
+
+
+def _is_sealed(file: Path) -> bool:
+    """Whether a JSON file has a checksum, so that what was written with it had one, too."""
+    return file.is_file() and f'"{CHECKSUM}"'.encode() in file.read_bytes()
 
 
 def refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:

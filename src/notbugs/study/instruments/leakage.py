@@ -12,7 +12,7 @@ from notbugs.data import Images
 from notbugs.formats import ball, between, percent, said
 from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import Certificate, Leak, certified_linear, certify, leakage
-from notbugs.progress import Progress
+from notbugs.progress import Progress, part
 from notbugs.study.sets import RELABELLED, TrainSet
 from notbugs.threat import L2
 
@@ -67,14 +67,16 @@ def measure(lab: Lab) -> LeakageFound:
 def _found(lab: Lab, progress: Progress) -> LeakageFound:
     asked, classes = lab.recipe.instruments.leakage, len(lab.data.classes)
     ball, train, test = L2(asked.eps), _images(lab, "D"), lab.data.test
-    model, trained = certified_linear(train, ball, classes=classes, device=lab.device)
+    parts = 1 + 2 * len(SETS)
+    first = part(progress, 0, parts)
+    model, trained = certified_linear(train, ball, classes=classes, device=lab.device, progress=first)
     probes: dict[Kind, Any] = {"robust linear": model, "robust network": lab.classifier("robust")}
     rows: list[LeakRow] = []
     for name in SETS:
         for kind, features in probes.items():
-            leak = leakage(features, _images(lab, name), test, classes=classes, seed=lab.seed)
+            told = part(progress, 1 + len(rows), parts)
+            leak = leakage(features, _images(lab, name), test, classes=classes, seed=lab.seed, progress=told)
             rows.append(LeakRow(train_set=name, features=kind, leak=leak, finding=leak.finding))
-            progress(len(rows), len(SETS) * len(probes))
     return LeakageFound(
         seed=lab.seed,
         test_set=lab.data.test_name,

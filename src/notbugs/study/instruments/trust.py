@@ -27,7 +27,7 @@ from notbugs.measure import (
     paired,
 )
 from notbugs.measure.autoattack import AttackName, possible, require_autoattack
-from notbugs.progress import Progress
+from notbugs.progress import Progress, part
 from notbugs.seeds import derive
 from notbugs.study.sets import EVERY, Trained
 from notbugs.study.stages import Step
@@ -131,15 +131,14 @@ def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, 
     asked, classifier = lab.recipe.instruments.trust, lab.classifier(name)
     ball, parts = _ball(lab), 2 + asked.autoattack
 
-    def part(number: int) -> Progress:
-        return lambda done, total, note="": progress(number * total + done, parts * total, note)
-
-    clean, plain, strong = _by_pgd(lab, name, images, ball, part(0))
+    clean, plain, strong = _by_pgd(lab, name, images, ball, part(progress, 0, parts))
     survived, other, is_marked = plain.survived & strong.survived, None, False
     if asked.autoattack:
         attacks = possible(asked.attacks, len(lab.data.classes))
         keep = lab.folder.path / "outcomes" / "autoattack"
-        found = autoattack(classifier, images, ball, attacks=attacks, seed=lab.seed, keep=keep, progress=part(1))
+        found = autoattack(
+            classifier, images, ball, attacks=attacks, seed=lab.seed, keep=keep, progress=part(progress, 1, parts)
+        )
         agreement = Agreement.of(strong, found)
         survived, other, is_marked = survived & found.survived, agreement.autoattack, agreement.marked
     row = TrustedRow(
@@ -150,7 +149,7 @@ def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, 
         autoattack=other,
         union=Proportion.of(survived),
         marked=is_marked,
-        signs=_signs(lab, name, images, ball, part(parts - 1)),
+        signs=_signs(lab, name, images, ball, part(progress, parts - 1, parts)),
     )
     return {"row": row.model_dump(mode="json"), "clean": clean.survived.tolist(), "robust": survived.tolist()}
 
