@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import notbugs as nb
 from notbugs.data import Data, Images
-from notbugs.files import read_tensors, write_tensors
 from notbugs.search import pgd
 from notbugs.seeds import generator, seeded
 from notbugs.threat import Threat
@@ -97,7 +97,7 @@ def network_of(data: Data) -> nn.Module:
 
 def stored() -> dict[str, Tensor]:
     """Weights and survivors."""
-    return read_tensors(STORED)
+    return load_file(STORED)
 
 
 def classifier_of(case: Case, tensors: dict[str, Tensor]) -> nb.Classifier:
@@ -147,4 +147,4 @@ def _built() -> Iterator[tuple[str, Tensor]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    write_tensors(STORED, dict(_built()))
+    save_file(dict(_built()), STORED)
