@@ -168,9 +168,6 @@ class Data:
             object.__setattr__(self, split, getattr(self, split).of_classes(len(named)))
         if len(self.classes) < 2:
             raise must("data", "have at least two classes", self.classes)
-        if odd := [name for name in self.classes if not _is_text(name)]:
-            remedy = "Rename its folder, or the class in the data: results are in UTF-8."
-            raise must("classes", "have names that are text in UTF-8", ascii(odd[0]), remedy)
         if self.train.shape != self.test.shape:
             raise must("test images", f"have the training images' shape {self.train.shape}", self.test.shape)
         if self.train.has_several or self.test.has_several:
@@ -294,14 +291,6 @@ class Data:
 def round_to_8_bits(images: Batch) -> Batch:
     """The images as an 8-bit file would give them back: rounded to the nearest of 256 levels."""
     return images.mul(255).round().div(255)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # a folder's name in another encoding
-        return False
-    return True
 
 
 def _check_range(pixels: Tensor) -> None:
