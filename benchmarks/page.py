@@ -57,7 +57,7 @@ leave and others take their places; and for relabelling in 20 steps in place of 
 lowest margin, others the last one or that with the highest loss: its success can be higher where its loss is lower.
 secml-torch takes one target class a call, so its targeted attacks run class by class. Libraries without adversarial
 training get a plain loop around their PGD. Ours trains without its guard against catastrophic overfitting, which
-attacks a twentieth of the images with 17 steps after every epoch.
+attacks up to 250 images after every epoch.
 
 **MadryLab** is a transcription of what the loop of MadryLab/robustness 1.2.1 computes, as the library does not import
 on a current torch and has no CPU path (`attacker.py`, lines 139, 163 to 227 and 326; `attack_steps.py`). Per step: a

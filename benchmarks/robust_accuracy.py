@@ -2,6 +2,7 @@
 
     python -m benchmarks.robust_accuracy --images 100 --json results/robust-accuracy/digits.json
     python -m benchmarks.robust_accuracy --study runs/cifar10 --data cifar10 --radii 0.25 0.5 --json FILE
+    python -m benchmarks.robust_accuracy --study runs/digits --ours --radii 0.1 0.25 0.5 0.75 1.0 --json FILE
     python -m benchmarks.robust_accuracy --table results/robust-accuracy/*.json
 
 Both attack the same images of the same classifier, one after the other in one process; time is that of the process,
@@ -73,20 +74,26 @@ def measured(work: Callable[[], Any], images: int) -> tuple[Any, dict[str, float
 
 
 def rows(
-    name: str, classifier: Classifier, images: Images, norm: str, radii: Sequence[float]
+    name: str, classifier: Classifier, images: Images, norm: str, radii: Sequence[float], ours_only: bool
 ) -> Iterator[dict[str, Any]]:
-    """One for each radius, of both attacks; then the cost of the whole curve."""
+    """The cost of the whole curve, then one for each radius, of both attacks, or of ours alone."""
     about = {"classifier": name, "norm": norm, "n": len(images)}
     curve, cost = measured(lambda: nb.outcomes(classifier, images, norm=norm, radii=radii), len(images))
     about["clean"] = curve[0].accuracy.share.value
+    about["radii"] = list(radii)
     yield about | {"radius": None, "ours": cost | {"survived": [int(one.survived.sum()) for one in curve]}}
     for eps, at in zip(radii, curve[1:], strict=True):
         ball = threat(norm, eps)
         alone, ours = measured(lambda ball=ball: nb.outcomes(classifier, images, [ball])[1], len(images))
-        theirs, cost = measured(lambda ball=ball: nb.autoattack(classifier, images, ball), len(images))
-        yield about | {
+        row = about | {
             "radius": eps,
             "ours": ours | {"survived": int(alone.survived.sum()), "in the curve": int(at.survived.sum())},
+        }
+        if ours_only:
+            yield row
+            continue
+        theirs, cost = measured(lambda ball=ball: nb.autoattack(classifier, images, ball), len(images))
+        yield row | {
             "autoattack": cost | {"survived": int(theirs.survived.sum())},
             "ours alone": int((~alone.survived & theirs.survived).sum()),
             "autoattack alone": int((alone.survived & ~theirs.survived).sum()),
@@ -179,6 +186,19 @@ processor time of ours to AutoAttack's. Clean images that are wrong count as bro
 """
 
 
+NOTE = """
+With 30, 40 or 60 images, one image is 3.3, 2.5 or 1.7 points: a row shows no difference of half a point, only that no
+more images are left than AutoAttack leaves. Counts are exact; times were taken on a loaded machine. The images of
+CIFAR-10 were held out of training and used for no choice. One row is not independent of the settings: at digits,
+robust, l2 1 two long searches had left one image more than AutoAttack, after which they became four. Five radii cost
+up to 2.2 times the dearest one alone, which misses the goal of twice.
+
+Not measured with this benchmark yet: CIFAR-10 robust in either norm and D_R in l-inf, digits standard and D_R beside
+AutoAttack, label smoothing, 2 classes and 100 classes. Small classifiers of these last kinds are compared with
+AutoAttack in [Robust accuracy that can be trusted](robust-accuracy.md#the-strong-attack-which-is-the-default).
+"""
+
+
 def section(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     """The part of the page of performance, from all rows."""
     yield INTRODUCTION
@@ -190,14 +210,14 @@ def section(found: Sequence[dict[str, Any]]) -> Iterator[str]:
         at = [
             one
             for one in found
-            if one["radius"] and all(one[of] == row[of] for of in ("classifier", "norm", "n", "set"))
+            if one["radius"] and all(one[of] == row[of] for of in ("classifier", "norm", "n", "set", "radii"))
         ]
         if row["radius"] is None and len(at) > 1:
             whole, dearest = row["ours"]["gradients"], max(one["ours"]["gradients"] for one in at)
-            radii = ", ".join(f"{one['radius']:g}" for one in at)
+            radii = ", ".join(shown(one["radius"]) for one in at)
             name = f"{row['set']}, {row['classifier']}"
             yield f"| {name} | {row['norm']} | {radii} | {whole:.1f} | {dearest:.1f} | {whole / dearest:.1f} |"
-    yield ""
+    yield NOTE
 
 
 def table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -205,14 +225,21 @@ def table(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "| data | classifier | norm | radius | images | ours, % | AutoAttack, % | gradients | forwards | time |"
     yield "|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
     for row in found:
-        if row["radius"] is None:
+        if "autoattack" not in row:
             continue
         ours, theirs, n = row["ours"], row["autoattack"], row["n"]
         shares = [f"{100 * one['survived'] / n:.1f}" for one in (ours, theirs)]
         costs = [f"{ours[of]:.0f} to {theirs[of]:.0f}" for of in ("gradients", "forwards")]
         ratio = f"1 to {theirs['milliseconds'] / ours['milliseconds']:.0f}"
-        cells = [row["set"], row["classifier"], row["norm"], f"{row['radius']:g}", str(n), *shares, *costs, ratio]
+        cells = [row["set"], row["classifier"], row["norm"], shown(row["radius"]), str(n), *shares, *costs, ratio]
         yield f"| {' | '.join(cells)} |"
+
+
+def shown(radius: float) -> str:
+    """A radius in words: those of l-inf in grey levels where they are a whole number of them."""
+    levels = 255 * radius
+    is_whole = levels < 20 and abs(levels - round(levels)) < 1e-9
+    return f"{round(levels)}/255" if is_whole else f"{radius:g}"
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -228,6 +255,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--norm", default="l2", choices=["l2", "linf"])
     parser.add_argument("--radii", type=float, nargs="+")
+    parser.add_argument("--ours", action="store_true", help="without AutoAttack: the price of a curve")
     asked = parser.parse_args(given)
     if asked.table:
         print(*table([row for file in asked.table for row in json.loads(file.read_text())]), sep="\n")
@@ -238,16 +266,16 @@ def main(given: Sequence[str] | None = None) -> None:
     if asked.study:
         cases = [(name, one, data) for name, one in of_study(asked.study, data, asked.classifiers).items()]
     else:
-        cases = [case for case in hard_cases(data) if case[0] in asked.classifiers or "standard" in asked.classifiers]
+        cases = list(hard_cases(data))
     done: list[dict[str, Any]] = json.loads(asked.json.read_text()) if asked.json.exists() else []
-    known = {(row["classifier"], row["norm"], row["radius"], row["n"]) for row in done}
+    known = {(row["classifier"], row["norm"], tuple(row["radii"]), row["radius"], row["n"]) for row in done}
     for name, classifier, source in cases:
         images = source.test.sample(asked.images, asked.seed, "robust accuracy")
         radii = tuple(asked.radii or RADII[asked.norm])
-        if (name, asked.norm, radii[-1], len(images)) in known:
+        if (name, asked.norm, radii, radii[-1], len(images)) in known:
             continue
-        for row in rows(name, classifier, images, asked.norm, radii):
-            done.append({"set": source.name} | row)
+        for row in rows(name, classifier, images, asked.norm, radii, asked.ours):
+            done.append({"set": f"{source.name} (held out)" if asked.heldout else source.name} | row)
             asked.json.parent.mkdir(parents=True, exist_ok=True)
             write_text(asked.json, json.dumps(done, indent=1) + "\n")
             print(row, flush=True)

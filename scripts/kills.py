@@ -82,7 +82,7 @@ def without_times(values: Any) -> Any:
 
 
 def bits(folder: Path) -> dict[str, str]:
-    """The hash of every file without times; not of pages, which say when and are made of the rest, nor of hidden ones."""
+    """The hash of every file without times; not of pages, which say when and are made of the rest, nor hidden ones."""
     found = {}
     for file in sorted(
         path for path in folder.rglob("*") if path.is_file() and path.suffix != ".html" and path.name[0] != "."

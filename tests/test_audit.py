@@ -83,7 +83,7 @@ def test_the_verdict_on_a_model_of_both_kinds(of_truth):
     said = (of_truth.group("robust").accuracies, of_truth.group("nonrobust").accuracies, of_truth.model)
     for sentence, (clean, *_) in zip(judged.sentences, said, strict=True):
         share = clean.share
-        assert f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})" in sentence
+        assert f"{100 * share.value:.1f}% ({100 * share.low:.1f} to {100 * share.high:.1f})" in sentence
 
 
 def trained(made: nb.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
@@ -225,7 +225,7 @@ def test_threats():
 # The command
 
 
-QUICK = ["--data", "planted", "--images", "20", "--measured", "80", "--steps", "3", "--precision", "fp32"]
+QUICK = ["--data", "planted", "--images", "20", "--measured", "80", "--attack.steps", "3", "--precision", "fp32"]
 QUICK += ["--fit-images", "400"]
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 import notbugs as nb
 from notbugs.errors import InputError
+from notbugs.measure.features import pixels
 from notbugs.search.fit import check_fits
 from tests.conftest import bars
 
@@ -54,6 +55,11 @@ MISFITS = {
     "its batch": (of_its_batch(), "the same logits for an image alone and among others.*track_running_stats=True"),
 }
 
+
+def of_pixels(data: nb.Data) -> nb.Usefulness:
+    return nb.usefulness(pixels(data.test.shape), data.train, data.test, nb.L2(0.1))
+
+
 ENTRIES = {
     "evaluate": lambda c, data, out: nb.evaluate(c, data.test),
     "outcomes": lambda c, data, out: nb.outcomes(c, data.test, [nb.L2(0.1)]),
@@ -66,6 +72,9 @@ ENTRIES = {
     "spatial": lambda c, data, out: nb.spatial_accuracy(c, data.test, nb.Spatial(10, 1)),
     "corruptions": lambda c, data, out: nb.corruption_accuracy(c, data.test),
     "masking signs": lambda c, data, out: nb.masking_signs(c, data.test, nb.L2(0.1)),
+    "leakage": lambda c, data, out: nb.leakage(c, data.train, data.test, classes=2),
+    "shares": lambda c, data, out: nb.carried(of_pixels(data), c, data.test, data.test, data.test),
+    "head": lambda c, data, out: nb.refit_head(c, data.train, torch.ones(64, dtype=torch.bool), classes=2),
 }
 
 
@@ -110,9 +119,26 @@ def test_a_misfit_is_refused_and_leaves_no_folder(case, bars_data, tmp_path):
         with pytest.raises(InputError, match=message):
             build(classifier, bars_data, tmp_path / "set")
     assert not list(tmp_path.iterdir())
-    if case != "too many logits":
-        with pytest.raises(InputError):
-            nb.evaluate(classifier, bars_data.test)
+    with pytest.raises(InputError, match=message):
+        nb.evaluate(classifier, bars_data.test)
+
+
+THOUSAND = {
+    name: ENTRIES[name] for name in ("evaluate", "outcomes", "autoattack", "transfer", "spatial", "corruptions")
+}
+
+
+@pytest.mark.parametrize("entry", THOUSAND)
+def test_a_thousand_logits_for_the_classes_of_a_folder_are_refused(entry, bars_data, tmp_path):
+    if entry == "autoattack":
+        pytest.importorskip("pyautoattack")
+    few = bars_data.take(None, 6, 0)
+    classifier = nb.Classifier(flat(1000))
+    with pytest.raises(InputError, match=r"must give 2 logits, one for each class. Got 1000 .*--outputs"):
+        THOUSAND[entry](classifier, few, tmp_path / "set")
+    loose = nb.Images(few.test.pixels, few.test.labels)  # of which nobody said how many classes there are
+    assert loose.classes is None
+    assert nb.evaluate(classifier, loose)[0].share.value < 1
 
 
 def test_a_network_for_colour_is_refused_for_grey():

@@ -55,6 +55,12 @@ LAYOUTS = {
     },
     "normaliser in front": lambda state: {"0.mean": MEAN, "0.std": MEAN} | prefixed("1.", state),
     "normaliser beside": lambda state: state | {"mean": MEAN, "std": MEAN, "normalize.mu": MEAN},
+    "wrapped block by block": lambda state: {
+        key.replace(".", "._checkpoint_wrapped_module.", 1): v for key, v in state.items()
+    },
+    "counted by thop": lambda state: (
+        state | {"total_ops": torch.zeros(1), "layer1.0.conv1.total_params": torch.zeros(1)}
+    ),
     "averaged": lambda state: {"n_averaged": torch.tensor(7)} | prefixed("module.", state),
     "MadryLab": lambda state: {
         "model": prefixed("module.normalizer.", NORMALISER)

@@ -15,6 +15,7 @@ from notbugs.measure import evaluate
 from notbugs.search import Schedule, pgd
 from notbugs.seeds import generator, seeded
 from notbugs.training import Adversary, Training, learning_rate, new_classifier, train
+from notbugs.training import guard as training_guard
 from notbugs.training import loop as training_loop
 from tests.conftest import bars
 
@@ -247,6 +248,28 @@ def test_the_guard_leaves_sound_training_alone(bars_data):
     sound = SHORT.model_copy(update={"adversary": Adversary(eps=0.3, steps=2)})
     bare = SHORT.model_copy(update={"adversary": Adversary(eps=0.3, steps=2, guard=False)})
     assert same(*(train(fresh(bars_data), bars_data.train, settings) for settings in (sound, bare)))
+
+
+def test_the_guard_looks_at_images_that_large_sets_hold_out(bars_data, monkeypatch):
+    images, seen = bars_data.train, []
+    monkeypatch.setattr(training_guard, "LARGE", len(images))
+    monkeypatch.setattr(training_guard, "HELD", 0.1)
+    plain = training_guard.Attacked
+
+    def watched(classifier, some, *rest, **more):
+        seen.append(some)
+        return plain(classifier, some, *rest, **more)
+
+    monkeypatch.setattr(training_guard, "Attacked", watched)
+    settings = SHORT.model_copy(update={"epochs": 2, "adversary": Adversary(eps=0.3, steps=2)})
+    trained = train(fresh(bars_data), images, settings)
+    numbers, held = training_guard.held_out(images, settings.adversary, 0)
+    assert len(held) == int(0.1 * len(images))
+    assert sorted([*numbers.tolist(), *held.tolist()]) == list(range(len(images)))
+    rows = {row.numpy().tobytes() for row in images.subset(held).pixels}
+    assert [{row.numpy().tobytes() for row in some.pixels} for some in seen] == [rows, rows], "after every epoch"
+    bare = settings.model_copy(update={"adversary": Adversary(eps=0.3, steps=2, guard=False)})
+    assert same(trained, train(fresh(bars_data), images.subset(numbers), bare))
 
 
 def test_what_the_guard_added_survives_an_interruption(tmp_path, monkeypatch):

@@ -86,7 +86,10 @@ def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress
     if broken and not reading.skip_broken:
         raise unreadable(broken)
     if reading.white_level is None:
-        _check_brightness(decoded["train"].brightest, found.name, form)
+        for split, part in decoded.items():
+            _check_brightness(
+                part.brightest, f"{'training' if split == 'train' else 'test'} images of {found.name}", form
+            )
     images = {name: Images(part.pixels, splits[name].labels, splits[name].groups) for name, part in decoded.items()}
     hashes = {name: part.hashes for name, part in decoded.items()}
     for name, part in decoded.items():
@@ -106,7 +109,7 @@ def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress
     return replace(data, notes=notes, left_out=left_out)
 
 
-def _check_brightness(brightest: float, name: str, form: Form) -> None:
+def _check_brightness(brightest: float, what: str, form: Form) -> None:
     """Refuse pixels whose white is likely another than the one they were divided by: every radius would be wrong."""
     if brightest > DIM:
         return
@@ -119,7 +122,7 @@ def _check_brightness(brightest: float, name: str, form: Form) -> None:
     else:
         seen, remedy, scale = f"{brightest:.3g} of 1", "--white-level with the value of white", 1
     raise InputError(
-        f"The brightest pixel of all training images of {name} is {seen}: white is likely another value, and "
+        f"The brightest pixel of all {what} is {seen}: white is likely another value, and "
         "every radius "
         f"would be wrong. Give {remedy}, or --white-level {scale} if the images are so dark (white_level=... in load)."
     )

@@ -132,6 +132,19 @@ def check_known(found: Iterable[str], classes: Sequence[str]) -> None:
         )
 
 
+def check_spelling(classes: Sequence[str]) -> None:
+    """Refuse two classes whose names differ in nothing but case, spaces and signs; letters (EMNIST's) may."""
+    plain: dict[str, str] = {}
+    for name in classes:
+        key = re.sub(r"[\W_]", "", name).casefold()
+        if len(key) > 1 and not key.isdigit() and plain.setdefault(key, name) != name:
+            both = f"{plain[key]!r} and {name!r}"
+            raise InputError(
+                f"The classes {both} differ only in how they are written. Make them one, or name all classes as they "
+                f"are with --classes (classes=...)."
+            )
+
+
 def is_unlabelled(labels: np.ndarray) -> bool:
     """Whether every label is -1, as in test splits whose labels are kept secret."""
     return labels.size > 0 and labels.dtype.kind in "if" and bool((labels == -1).all())
@@ -199,6 +212,9 @@ def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset
     """How many classes there are, once labels are known to be 0, 1, 2 and so on after `offset`."""
     found = np.unique(train).tolist()
     low, high = found[0], found[-1]
+    if found == [-1, 1]:
+        remedy = "If these are two classes, number them 0 and 1: labels = (labels + 1) // 2."
+        raise must(f"training {what}", f"be {offset} and {offset + 1}", "-1 and 1", remedy)
     if low == -1:
         count = int((train == -1).sum())
         remedy = "-1 usually means that an image has no label: take these images out of the data."
@@ -235,7 +251,7 @@ def _column(labels: np.ndarray, what: str) -> np.ndarray:
     if labels.ndim == 2 and labels.dtype.kind in "biuf" and _is_one_hot(labels):
         return labels.argmax(1)
     if labels.ndim != 1:
-        remedy = "One label for each image is read; of several, choose one."
+        remedy = "Several labels for an image are columns of 0 and 1: decide those that are unsure, missing or graded."
         raise must(what, "have shape (image,) or (image, 1), or be one-hot", labels.shape, remedy)
     if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.round(labels)).all():
         if np.abs(labels).max() >= 2**53:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -36,6 +37,9 @@ class Images:
         Shape (image,), int64. Or shape (image, label), int64: 0 or 1 for each of several labels.
     groups : Tensor, optional
         Shape (image,), int64: images of one number, of one patient say, are never on two sides of a split.
+    classes : int, optional
+        How many classes there are, if that is known: a `Data` says so to its images. What classifies them must have
+        as many logits.
 
     Raises
     ------
@@ -46,6 +50,7 @@ class Images:
     pixels: Tensor | Mapped
     labels: Tensor
     groups: Tensor | None = None
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.pixels.shape) != 4 or len(self.pixels) == 0:
@@ -69,7 +74,7 @@ class Images:
 
     def label(self, number: int) -> Images:
         """The same images with one of their labels: class 0 without it, class 1 with it."""
-        return replace(self, labels=self.labels[:, number].contiguous())
+        return replace(self, labels=self.labels[:, number].contiguous(), classes=2)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,7 +92,7 @@ class Images:
         size = len(self) * math.prod(self.shape) * self.pixels.dtype.itemsize
         if device.type == "cpu" or size > RESIDENT_BYTES:
             return self
-        return Images(self.pixels[:].to(device), self.labels.to(device), self.groups)
+        return Images(self.pixels[:].to(device), self.labels.to(device), self.groups, self.classes)
 
     def chunks(self) -> Iterator[Tensor]:
         """The pixels as they are stored, a few megabytes at a time."""
@@ -106,7 +111,15 @@ class Images:
     def subset(self, index: Tensor | slice) -> Images:
         """The images at `index`, in that order."""
         pixels = self.pixels[index] if isinstance(self.pixels, Tensor) else self.pixels.subset(index)
-        return Images(pixels, self.labels[index], None if self.groups is None else self.groups[index])
+        return Images(pixels, self.labels[index], None if self.groups is None else self.groups[index], self.classes)
+
+    def of_classes(self, count: int) -> Images:
+        """The same images, of which is known how many classes there are. Pixels are not looked at again."""
+        if self.classes == count:
+            return self
+        found = copy(self)
+        object.__setattr__(found, "classes", count)
+        return found
 
     def sample(self, count: int | None, seed: int, purpose: str) -> Images:
         """`count` images at random, in their order; all of them if there are no more or `count` is None."""
@@ -151,11 +164,10 @@ class Data:
         # A folder's name need not be text: what is no UTF-8 in it is spelt out, for all that is written from here on.
         named = tuple(name.encode("utf-8", "backslashreplace").decode() for name in self.classes)
         object.__setattr__(self, "classes", named)
+        for split in ("train", "test"):
+            object.__setattr__(self, split, getattr(self, split).of_classes(len(named)))
         if len(self.classes) < 2:
             raise must("data", "have at least two classes", self.classes)
-        if odd := [name for name in self.classes if not _is_text(name)]:
-            remedy = "Rename its folder, or the class in the data: results are in UTF-8."
-            raise must("classes", "have names that are text in UTF-8", ascii(odd[0]), remedy)
         if self.train.shape != self.test.shape:
             raise must("test images", f"have the training images' shape {self.train.shape}", self.test.shape)
         if self.train.has_several or self.test.has_several:
@@ -279,14 +291,6 @@ class Data:
 def round_to_8_bits(images: Batch) -> Batch:
     """The images as an 8-bit file would give them back: rounded to the nearest of 256 levels."""
     return images.mul(255).round().div(255)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # a folder's name in another encoding
-        return False
-    return True
 
 
 def _check_range(pixels: Tensor) -> None:

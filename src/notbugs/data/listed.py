@@ -15,7 +15,7 @@ from notbugs.data.decode import Box, Decoder, decode_all
 from notbugs.data.heldout import numbered_groups
 from notbugs.data.reading import Reading
 from notbugs.data.rows import Broken, Found, Piece, Rows, list_files
-from notbugs.data.sheets import GROUPS, IMAGES, LABELS, SPLITS, Sheet, label_values, one_hot, read_sheet
+from notbugs.data.sheets import GAPS, GROUPS, IMAGES, LABELS, Sheet, label_values, one_hot, read_sheet, split_column
 from notbugs.data.splits import choose, labelled, split_of
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, must
@@ -57,18 +57,18 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     """
     sheets = _usable(node, passed, reading, only)
     if not sheets:
+        _refuse_unlisted(node, reading)
         return None
-    parts, names = _parts(node, sheets, reading)
+    parts, names = _parts(node, sheets, reading, passed)
     chosen = choose(parts, reading.splits, node.path) if set(parts) != {ALL} else None
     train = parts[chosen.train] if chosen else parts[ALL]
     tests = {called: parts[name] for called, name in chosen.tests.items()} if chosen else {}
-    values = {called: label_values(part.labels) for called, part in tests.items()}
-    test_name, secret = labelled(values)
     what = f"labels in {sheets[0].path}"
-    if gaps := train.labels.count(""):
-        raise must(what, "not be empty", f"{gaps} empty ones", "Take these rows out, or give them labels.")
+    _check_gaps(train, *tests.values(), what=what)
+    names, train_values, values = _values(train, tests, names)
+    test_name, secret = labelled(values)
     train_labels, test_labels, classes = coded(
-        label_values(train.labels),
+        train_values,
         values.get(test_name),
         names,
         what,
@@ -79,7 +79,10 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     groups = numbered_groups([np.array(part.groups) if part.groups else None for part, _ in used], sheets[0].path)
     rows = [_rows(part, labels, group, reading) for (part, labels), group in zip(used, groups, strict=True)]
     files = [file for part, _ in used for file in part.files if file]
-    for file in sorted(set(node.files()) - set(files)):
+    others = {file for part in parts.values() for file in part.files if file} - set(files)
+    for file in sorted(others):
+        passed.add("images of other splits", str(file.relative_to(node.path)))
+    for file in sorted(set(node.files()) - set(files) - others):
         passed.add("images that no table lists with a label", str(file.relative_to(node.path)))
     told = f"labels are from {', '.join(str(sheet.path.relative_to(node.path)) for sheet in sheets[:3])}"
     more = f" and {len(sheets) - 3} more tables" if len(sheets) > 3 else ""
@@ -90,6 +93,54 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     test = rows[1] if len(rows) > 1 else None
     name = node.path.resolve().name
     return Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
+
+
+def _refuse_unlisted(node: Node, reading: Reading) -> None:
+    """Refuse tables that list no images, where there are no class folders either."""
+    while len(node.with_images()) == 1 and not node.images:
+        (node,) = node.with_images().values()
+    tables = [below.path / name for below in node.nodes() for name in below.tables]
+    if len(node.with_images()) > 1 or not tables:
+        return
+    finder, path = _Finder(node), tables[0]
+    sheet = read_sheet(path)
+    hits = {
+        name: sum(finder.find(sheet, value, "") is not None for value in values[:LOOKED_AT])
+        for name, values in sheet.columns.items()
+    }
+    best = max(hits, key=hits.__getitem__)
+    looked = min(len(sheet), LOOKED_AT)
+    found = f"of the first {looked} values in {best!r}, {hits[best]} are" if hits[best] else "no value of any column is"
+    remedy = f"Name it with --image-column {best}" if hits[best] == looked else "Correct the table"
+    raise InputError(
+        f"{path} does not list the images of {node.path}: its columns are {', '.join(sheet.columns)}, and {found} the "
+        f"name of an image there. {remedy}. Its first line must name its columns, and one column the images."
+    )
+
+
+def _values(
+    train: _Part, tests: dict[str, _Part], names: list[str] | None
+) -> tuple[list[str] | None, np.ndarray, dict[str, np.ndarray]]:
+    """Names of labels, if they are known, and the labels of all splits; several for an image where a text has `|`."""
+    splits = [train, *tests.values()]
+    if not any("|" in text for text in train.labels):
+        found = [label_values(part.labels) for part in splits]
+    else:
+        said = [[set(text.split("|")) for text in part.labels] for part in splits]
+        names = sorted(set().union(*said[0]) - {""})
+        if unknown := sorted(set().union(*(words for part in said for words in part)) - {"", *names}):
+            raise InputError(f"The label {unknown[0]!r} is of no training image. Rename it, or take these images out.")
+        found = [np.array([[name in words for name in names] for words in part], np.int64) for part in said]
+    return names, found[0], dict(zip(tests, found[1:], strict=True))
+
+
+def _check_gaps(train: _Part, *tests: _Part, what: str) -> None:
+    """Refuse rows without a label, however that is written; a split to measure on may have none at all."""
+    for part in (train, *tests):
+        gaps = [text for text in part.labels if text.lower() in ("", *GAPS)]
+        if gaps and (part is train or len(gaps) < len(part.labels)):
+            got = f"{len(gaps)} empty ones" if not any(gaps) else f"{len(gaps)} of {max(gaps)!r}"
+            raise must(what, "not be empty", got, "Take these rows out, or give them labels.")
 
 
 def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> list[Sheet]:
@@ -134,27 +185,30 @@ def _label_column(sheet: Sheet, reading: Reading) -> str | None:
     return sheet.column(reading.label_column, LABELS, "label_column")
 
 
-def _parts(node: Node, sheets: Sequence[Sheet], reading: Reading) -> tuple[dict[str, _Part], list[str] | None]:
+def _parts(
+    node: Node, sheets: Sequence[Sheet], reading: Reading, passed: Passed
+) -> tuple[dict[str, _Part], list[str] | None]:
     """The rows of each split, and the names of one-hot columns."""
     finder, parts, columns = _Finder(node), {}, {}
-    listed_by: dict[Path, Path] = {}
+    listed_by: dict[Path, tuple[Path, str, str]] = {}
     for sheet in sheets:
         image, label = _image_column(sheet, finder, reading) or "", _label_column(sheet, reading)
         hot = None if label else one_hot(sheet, [image])
         columns[sheet.path] = tuple(hot[0]) if hot else None
         labels = sheet.columns[label] if label else [str(value) for value in (hot[1] if hot else ())]
-        split, group = _split_column(sheet), sheet.column(reading.group_column, GROUPS, "group_column")
+        split = split_column(sheet, {image, label or ""}, reading.splits)
+        group = sheet.column(reading.group_column, GROUPS, "group_column")
         corners = sheet.known(CORNERS)
         for row, value in enumerate(sheet.columns[image]):
             said = sheet.columns[split][row] if split else ""
             file = finder.find(sheet, value, said)
             name = said or _split_of_row(sheet, file, node)
             part = parts.setdefault(name, _Part())
-            if file is not None and listed_by.setdefault(file, sheet.path) is not sheet.path:
-                raise InputError(
-                    f"{file} is in two tables, {listed_by[file]} and {sheet.path}. Name the one to read, as "
-                    f"--data {sheet.path}, or remove the other."
-                )
+            row_says = (sheet.path, name, labels[row])
+            if file is not None and listed_by.setdefault(file, row_says) is not row_says:
+                _refuse_again(file, listed_by[file], row_says)
+                passed.add("rows that list an image again", f"{value} in {sheet.path.name}")
+                continue
             part.files.append(file)
             part.names.append(f"{value} in {sheet.path}" if file is None else str(file))
             part.labels.append(labels[row])
@@ -168,19 +222,23 @@ def _parts(node: Node, sheets: Sequence[Sheet], reading: Reading) -> tuple[dict[
     return parts, list(first) if (first := next(iter(columns.values()))) else None
 
 
-def _split_column(sheet: Sheet) -> str | None:
-    """The column whose every value is the name of a split."""
-    for name in sheet.known(SPLITS):
-        if all(split_of(value) for value in set(sheet.columns[name])):
-            return name
-    return None
-
-
 def _split_of_row(sheet: Sheet, file: Path | None, node: Node) -> str:
     """The name that tells the split of a row: of its table, its table's folder, or its image's folder."""
     inner = sheet.path.relative_to(node.path) if sheet.path.is_relative_to(node.path) else Path(sheet.path.name)
     image = file.relative_to(node.path).parent.parts if file is not None else ()
     return next((name for name in (inner.stem, *inner.parent.parts, *image) if split_of(name)), ALL)
+
+
+def _refuse_again(file: Path, first: tuple[Path, str, str], again: tuple[Path, str, str]) -> None:
+    """An image may be listed twice where both rows say the same."""
+    if first[0] is not again[0]:
+        raise InputError(
+            f"{file} is in two tables, {first[0]} and {again[0]}. Name the one to read, as "
+            f"--data {again[0]}, or remove the other."
+        )
+    if first != again:
+        said = [f"{label} ({name})" if first[1] != again[1] else label for _, name, label in (first, again)]
+        raise InputError(f"{first[0]} lists {file} twice, as {said[0]} and as {said[1]}. Keep one row for each image.")
 
 
 def _track(file: Path, label: str) -> str:

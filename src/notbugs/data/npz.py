@@ -24,7 +24,7 @@ from notbugs.errors import InputError, in_one_line, must
 
 LAYOUTS = (
     {split: (f"{split}_images", f"{split}_labels") for split in ("train", "test", "val")},
-    {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
+    {split: (f"x_{split}", f"y_{split}") for split in ("train", "test", "val")},
     {"train": ("images", "labels")},
 )
 FAULTS = (OSError, KeyError, ValueError, EOFError, RuntimeError, SyntaxError, TypeError)
@@ -46,10 +46,7 @@ def npz_file(file: Path, reading: Reading) -> Found:
     """
     with _readable(file), zipfile.ZipFile(file) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist()]
-    layout = next((layout for layout in LAYOUTS if set(layout["train"]) <= set(keys)), None)
-    if layout is None:
-        wanted = "; or ".join(", ".join(f"{images}, {labels}" for images, labels in part.values()) for part in LAYOUTS)
-        raise InputError(f"{file} must hold arrays named {wanted}. It holds {', '.join(keys) or 'nothing'}.")
+    layout = _layout(file, keys)
     parts = {split: pair for split, pair in layout.items() if set(pair) <= set(keys)}
     tests = {split: _whole(file, pair[1]) for split, pair in parts.items() if split != "train"}
     test_name, secret = labelled(tests)
@@ -64,7 +61,28 @@ def npz_file(file: Path, reading: Reading) -> Found:
     )
     train = _rows(file, layout["train"][0], train_labels, reading)
     test = None if test_labels is None else _rows(file, layout[test_name][0], test_labels, reading)
-    return Found(file.stem, train, test, classes, list_files([file]), test_name, notes=secret)
+    used = {"classes", *layout["train"], *(parts[test_name] if test is not None else ())}
+    left = [key for key in keys if key not in used]
+    unused = (f"passed over: arrays that are not used ({len(left)}: {', '.join(left[:8])})",) if left else ()
+    return Found(file.stem, train, test, classes, list_files([file]), test_name, notes=(*secret, *unused))
+
+
+def _layout(file: Path, keys: list[str]) -> dict[str, tuple[str, str]]:
+    """The names of images and labels of every split, as they are spelt in this file."""
+    spelt = {key.lower(): key for key in keys}
+    layout = next((layout for layout in LAYOUTS if set(layout["train"]) <= set(spelt)), None)
+    if layout is None:
+        wanted = "; or ".join(", ".join(f"{images}, {labels}" for images, labels in part.values()) for part in LAYOUTS)
+        raise InputError(f"{file} must hold arrays named {wanted}. It holds {', '.join(keys) or 'nothing'}.")
+    known = {name for pair in layout.values() for name in pair}
+    others = {name for part in LAYOUTS for pair in part.values() for name in pair} - known
+    if others := [spelt[name] for name in sorted(others & set(spelt))]:
+        pair = layout["train"]
+        raise InputError(
+            f"{file} holds {', '.join(others)} beside {' and '.join(pair)}: which are the training images? Name the "
+            "arrays train_images, train_labels, test_images, test_labels."
+        )
+    return {split: (spelt.get(images, images), spelt.get(labels, labels)) for split, (images, labels) in layout.items()}
 
 
 def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:

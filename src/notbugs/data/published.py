@@ -11,6 +11,7 @@ from notbugs.data.npz import npz_file
 from notbugs.data.reading import Reading
 from notbugs.data.rows import Found, reordered
 from notbugs.data.stacks import array_pairs, stacked, svhn_splits
+from notbugs.data.walk import Passed
 from notbugs.progress import Progress
 
 # SHA-256 and sizes as TensorFlow Datasets publishes them; torchvision's MD5 are of the same files.
@@ -71,7 +72,7 @@ def digits_of(name: str, reading: Reading, progress: Progress, *, base: str | No
     if name == "svhn":
         return svhn_splits(TITLES[name], {file.stem: file for file in files}, folder, reading)
     names = FASHION_CLASSES if name == "fashion-mnist" else None
-    return stacked(TITLES[name], array_pairs(files, folder, reading), folder, reading, names)
+    return stacked(TITLES[name], array_pairs(files, folder, reading, Passed()), folder, reading, names)
 
 
 def medmnist(name: str, reading: Reading, progress: Progress, *, base: str = RECORD) -> Found:

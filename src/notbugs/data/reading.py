@@ -39,6 +39,12 @@ class Reading:
         if self.white_level is not None:
             check_number("white_level", self.white_level, open_low=True)
 
+    @property
+    def columns(self) -> str:
+        """The first column that was asked for, as the option is called; empty if none was."""
+        asked = ("image_column", "label_column", "group_column")
+        return next((name for name in asked if getattr(self, name) is not None), "")
+
     @cached_property
     def names(self) -> ClassList | None:
         """The classes that were given, in their order."""

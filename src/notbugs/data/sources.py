@@ -11,6 +11,7 @@ from pathlib import Path
 
 from notbugs.data.assemble import assemble
 from notbugs.data.cifar import cifar
+from notbugs.data.classes import check_spelling
 from notbugs.data.digits import digits
 from notbugs.data.elsewhere import tested_on
 from notbugs.data.folder import image_folder
@@ -124,6 +125,10 @@ def _lists_images(place: Place, node: Node) -> bool:
 
 def _listed(node: Node, passed: Passed, reading: Reading) -> Found:
     found = None if reading.groups else listed(node, passed, reading)
+    if found is None and (asked := reading.columns):
+        raise InputError(
+            f"No table below {node.path} lists its images, so there is no {asked}. Add one, or leave it out."
+        )
     return found or image_folder(node, passed, reading)
 
 
@@ -287,17 +292,34 @@ def load(
     kind, place = _kind(place)
     if groups and not kind.form.startswith("FOLDER "):
         raise must("groups", "be given with a folder of images", str(source))
+    other = None if test_data is None else _kind(Place(str(test_data), follow_links))
+    _check_options(reading, [kind, other[0]] if other else [kind])
     own = reading if test_data is None else replace(reading, severity=None)
     found = kind.read(place, own, progress)
-    if test_data is not None:
-        kind, place = _kind(Place(str(test_data), follow_links))
+    if other:
+        kind, place = other
         found = tested_on(found, kind.read(place, replace(reading, classes=(), splits={}, groups={}), progress))
     if isinstance(found, Found) and size is not None:
         found = replace(found, variant=", ".join(filter(None, (found.variant, f"resized to {size}x{size}"))))
+    if isinstance(found, Found) and not classes:
+        check_spelling(found.classes)
     data = assemble(found, reading, memory, progress) if isinstance(found, Found) else found
     for note in data.notes:
         log.info("%s: %s", data.name, note)
     return data
+
+
+def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
+    """Refuse options that these kinds of data have no use for."""
+    forms = [kind.form for kind in kinds]
+    words = {
+        "a table, parquet files or a set of the Hub": (("table", "parquet", "hub:"), reading.columns),
+        "npy files": (("npy",), "severity" if reading.severity else ""),
+        "folders, tables or sets of the Hub": (("folder", "table", "hub:"), "splits" if reading.splits else ""),
+    }
+    for takers, (parts, asked) in words.items():
+        if asked and not any(part in form.lower() for part in parts for form in forms):
+            raise must(asked, f"be given with {takers}", " and ".join(forms), "Leave it out.")
 
 
 def _kind(place: Place) -> tuple[Kind, Place]:
@@ -340,6 +362,9 @@ def _trouble(place: Place) -> str:
     if place.walked:
         passed = "; ".join(place.walked[1].notes())
         seen = f" ({passed})" if passed else ""
+        single = [str(below.path / name) for below in place.walked[0].nodes() for name in below.arrays]
+        if single:
+            return f"The data folder {source!r} holds {', '.join(single[:4])}. Give one of them, as --data {single[0]}."
         return f"The data folder {source!r} is empty: it holds no image and no parquet file{seen}."
     if path.is_file():
         what = in_words(place.format) or "begins as none of the formats that are read"

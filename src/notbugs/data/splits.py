@@ -103,7 +103,7 @@ def choose(names: Iterable[str], asked: Mapping[str, str], where: object) -> Cho
     if train is None:
         raise InputError(
             f"{where} has {_listed(names)}, and no training split. Name one of them 'train', or say which it is: "
-            "--splits.train NAME."
+            f"--splits.train {next((name for name in names if split_of(name) is None), 'NAME')}."
         )
     test = asked.get("test") or _one([name for name in found["test"] if name != train], "test", where)
     vals = [name for name in found["val"] if name not in (train, test)]

@@ -112,11 +112,11 @@ def array_files(node: Node, passed: Passed, reading: Reading) -> Found:
     """
     kinds = ("npy", "idx", "gzip")
     files = [below.path / name for below in node.nodes() for name, kind in below.arrays.items() if kind in kinds]
-    stacks = array_pairs(files, node.path, reading)
+    stacks = array_pairs(files, node.path, reading, passed)
     return stacked(node.path.resolve().name, stacks, node.path, reading, notes=passed.notes())
 
 
-def array_pairs(files: Sequence[Path], where: Path, reading: Reading) -> dict[str, Stack]:
+def array_pairs(files: Sequence[Path], where: Path, reading: Reading, passed: Passed) -> dict[str, Stack]:
     """The files of images among these with their labels, by the name of their split."""
     images: dict[str, Path] = {}
     pairs: dict[str, Path] = {}
@@ -137,6 +137,8 @@ def array_pairs(files: Sequence[Path], where: Path, reading: Reading) -> dict[st
             f"{where} must hold pairs of files, as train_images.npy and train_labels.npy. It holds "
             f"{', '.join(file.name for file in files[:8])}."
         )
+    for file in sorted(set(files) - {*images.values(), *pairs.values()}):
+        passed.add("files of arrays that belong to no pair", file.name)
     return {split: _stack(file, pairs[split], reading) for split, file in images.items()}
 
 
@@ -173,6 +175,10 @@ def _labels_of(file: Path, labels: Sequence[Path]) -> Path | None:
         return re.sub(r"\W+", "", ROLE.sub("", _plain(path).replace("_", "-")))
 
     same = [other for other in labels if rest(other) == rest(file)]
+    if len(same) > 1:
+        raise InputError(
+            f"{file} has two files of labels, {same[0].name} and {same[1].name}. Keep one of them beside it."
+        )
     same = same or ([labels[0]] if len(labels) == 1 and not rest(labels[0]) else [])
     return same[0] if same else None
 

@@ -16,6 +16,7 @@ from notbugs.data.classes import check_known, coded
 from notbugs.data.heldout import numbered_groups
 from notbugs.data.reading import Reading
 from notbugs.data.rows import Found, Rows, list_files
+from notbugs.data.sheets import GROUPS, Sheet
 from notbugs.data.splits import labelled
 from notbugs.errors import InputError, must
 
@@ -80,8 +81,12 @@ class Table:
 
     @cached_property
     def groups(self) -> np.ndarray | None:
-        """Shape (row,): of which patient, or other group, each row is; None where no column was asked for."""
-        if (name := self.reading.group_column) is None:
+        """Shape (row,): of which patient, or other group, each row is; None where no column says so."""
+        name = self.reading.group_column
+        if name is None:
+            named = Sheet(Path(self.where), {column: [] for column in self.schema.names})
+            name = named.column(None, GROUPS, "group_column")
+        if name is None:
             return None
         columns.choose(self.schema, (), "", self.where, name, "group_column")
         return np.asarray([str(one) for part in self.parts(name, 0) for one in part.to_pylist()])

@@ -237,6 +237,17 @@ def check_map(source: FeatureMap, images: Images) -> None:
         raise must("features", "be finite", found.flatten()[~found.flatten().isfinite()][0].item())
     if not found.requires_grad:
         raise must("features", "be differentiable with respect to images", "features without a gradient")
+    check_alone(source, images)
+
+
+def check_alone(source: FeatureMap, images: Images) -> None:
+    """Refuse a map whose features of an image depend on the images beside it or on chance.
+
+    Raises
+    ------
+    InputError
+        If they do, on a few of these images.
+    """
     with source.evaluating("fp32"):
         check_own("features", "values", source, images.batch(slice(FEW))[0].to(source.device))
 

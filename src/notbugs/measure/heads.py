@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
-from notbugs.measure.features import feature_values, penultimate
+from notbugs.measure.features import check_alone, feature_values, penultimate
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Features, Labels, Logits
 from notbugs.training.loss import class_weights
@@ -122,10 +122,13 @@ def refit_head(
     Raises
     ------
     InputError
-        If shapes do not fit, there are fewer than two images, or a feature is not finite.
+        If shapes do not fit, there are fewer than two images, a feature is not finite, or an image's features depend on
+        the images beside it or on chance.
     """
     labels = train.labels
-    features = feature_values(penultimate(classifier), train) if features is None else features
+    if features is None:
+        check_alone(penultimate(classifier), train)
+        features = feature_values(penultimate(classifier), train)
     _check(features, labels, chosen, classes)
     group = features[:, chosen].double()
     mean = group.mean(0)

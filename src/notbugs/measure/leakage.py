@@ -11,7 +11,14 @@ from torch import Tensor
 
 from notbugs.data import Images
 from notbugs.errors import must
-from notbugs.measure.features import FeatureSource, feature_map, feature_values, function_features, linear_features
+from notbugs.measure.features import (
+    FeatureSource,
+    check_alone,
+    feature_map,
+    feature_values,
+    function_features,
+    linear_features,
+)
 from notbugs.measure.linear import LinearModel, fit_linear, robust_linear, whitened
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.usefulness import usefulness
@@ -192,11 +199,13 @@ def leakage(
     Raises
     ------
     InputError
-        If the shapes of `images` and `test` differ, a label is not below `classes`, or a feature is not finite.
+        If the shapes of `images` and `test` differ, a label is not below `classes`, a feature is not finite, or an
+        image's features depend on the images beside it or on chance.
     """
     if images.shape != test.shape:
         raise must("test images", f"have the shape of the set's images, {images.shape}", test.shape)
     source = feature_map(features)
+    check_alone(source, test)
     fitted, held = feature_values(source, images), feature_values(source, test)
     count = fitted.shape[1]
     fitted, held = whitened(fitted, held)

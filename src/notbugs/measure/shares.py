@@ -10,7 +10,7 @@ from torch import Tensor
 from notbugs.construct import ConstructedSet
 from notbugs.data import Images
 from notbugs.errors import must
-from notbugs.measure.features import FeatureSource, feature_map, feature_values
+from notbugs.measure.features import FeatureSource, check_alone, feature_map, feature_values
 from notbugs.measure.spectrum import KINDS, Kind
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.measure.usefulness import Usefulness
@@ -145,13 +145,15 @@ def carried(
     Raises
     ------
     InputError
-        If the numbers of images differ, or of features.
+        If the numbers of images differ, or of features; or if an image's features depend on the images beside it or on
+        chance.
     """
     if not len(built) == len(start) == len(target):
         raise must("start", "be one image for each built image, as 'target'", f"{len(start)}, {len(target)}")
-    values = {}
+    values, source = {}, feature_map(features)
+    check_alone(source, start)
     for name, images in zip(WHERE, (start, built, target), strict=True):
-        found = feature_values(feature_map(features), images)
+        found = feature_values(source, images)
         if found.shape[1] != len(usefulness.rho):
             raise must("features", f"be the {len(usefulness.rho)} that the usefulness is of", found.shape[1])
         values[name] = torch.where(usefulness.std > 0, (found - usefulness.mean) / usefulness.std, 0.0).float()

@@ -13,6 +13,8 @@ from notbugs.errors import InputError, must
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What DataParallel, torch.compile and FSDP put between the names of layers."""
+COUNTS = re.compile(r"(^|\.)total_(ops|params)$")
+"""What thop and its like, which count operations, leave in a network and so in its file."""
 NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
 PARAMETRISED = {
     "weight_norm": {"g": "original0", "v": "original1"},
@@ -45,8 +47,15 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     plain = _renamed(tensors, _parametrised(tensors, own))
     unwrapped = _renamed(tensors, names)
     unwrapped = _renamed(unwrapped, _parametrised(unwrapped, own))
-    found = [_without_prefix(own, named, where) for named in (plain, unwrapped)]
-    return max(found, key=lambda named: len(own.keys() & named.keys()))
+    found, errors = [], []
+    for named in (plain, unwrapped):
+        try:
+            found.append(_without_prefix(own, named, where))
+        except InputError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return max(found, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
 
 
 def _without_prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:

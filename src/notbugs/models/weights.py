@@ -13,7 +13,7 @@ from notbugs.errors import InputError, in_one_line
 from notbugs.files import check_tensors
 from notbugs.models.archives import Tensors, read_archive
 from notbugs.models.kinds import kind_of
-from notbugs.models.naming import NORMALISER, chosen, listed, named_as
+from notbugs.models.naming import COUNTS, NORMALISER, chosen, listed, named_as
 from notbugs.networks import unwrapped
 
 SAVE_THEM = "Open it where it was made, and save the network's state_dict()."
@@ -86,7 +86,8 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
     missing = sorted(own.keys() - found.keys() - counters)
     passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
-    unexpected = sorted(name for name in found.keys() - own.keys() - passing if not NORMALISER.search(name))
+    left = found.keys() - own.keys() - passing
+    unexpected = sorted(name for name in left if not NORMALISER.search(name) and not COUNTS.search(name))
     both = {name: (found[name], value) for name, value in own.items() if name in found}
     shapes = [f"{n} {tuple(f.shape)} in place of {tuple(v.shape)}" for n, (f, v) in both.items() if f.shape != v.shape]
     kinds = [f"{n} {f.dtype} in place of {v.dtype}" for n, (f, v) in both.items() if not _of_one_kind(f, v)]

@@ -35,7 +35,7 @@ def check_fits(
     images : Images
         A few of them go through it, forward and back.
     classes : int, optional
-        How many logits it must give; by default, at least enough for the labels.
+        How many logits it must give; by default, those of `images.classes`, or at least enough for the labels.
     may_be_random : bool
         Whether its answers may depend on chance.
 
@@ -62,8 +62,9 @@ def check_fits(
             f"The classifier cannot take images of shape {images.shape}: {text} "
             "Build its network for their channels and size, or give images of another --size."
         ) from error
-    needed = classes or int(images.labels.max()) + 1
-    if logits.shape[1] < needed or (classes and logits.shape[1] > needed):
+    known = classes or images.classes
+    needed = known or int(images.labels.max()) + 1
+    if logits.shape[1] < needed or (known and logits.shape[1] > needed):
         rule = f"give {needed} logits, one for each class"
         remedy = "Say which of its outputs are the classes (outputs, --outputs), or take one that was made for them."
         raise must("classifier", rule, logits.shape[1], remedy)

@@ -18,7 +18,7 @@ from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
-from notbugs.training.guard import guarded
+from notbugs.training.guard import guarded, held_out
 from notbugs.training.loss import class_weights, summed_loss
 from notbugs.training.settings import Training
 from notbugs.training.together import pieces, together
@@ -55,7 +55,8 @@ def train(
     settings : Training, optional
         Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
         section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
-        withstand these steps and no others, their number is doubled (`guard`). Where `settings.spatial` is set, every
+        withstand these steps and no others, their number is doubled (`guard`), which is looked at on images that are
+        held out where there are 10,000 or more: 250 of them at most. Where `settings.spatial` is set, every
         image is first turned and moved by the worst of some random transformations, likewise in evaluation mode.
     seed : int
         Order and augmentation of the images follow from it.
@@ -74,7 +75,7 @@ def train(
     InputError
         If the checkpoint belongs to another run.
     """
-    settings = settings or Training()
+    asked = settings = settings or Training()
     if settings.shift >= max(images.shape[1:]):
         raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
     optimizer = torch.optim.SGD(
@@ -87,17 +88,18 @@ def train(
     first = 0
     if checkpoint and checkpoint.exists():
         first, settings = _resume(checkpoint, classifier, optimizer, settings)
-    batches = -(-len(images) // settings.batch)
+    numbers, looked_at = held_out(images, asked.adversary, seed)
+    batches = -(-len(numbers) // settings.batch)
     saved = time.monotonic()
     images = images.resident(classifier.device)
     weights = class_weights(images.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
         for epoch in range(first, settings.epochs):
-            loss = _epoch(classifier, shared, optimizer, images, settings, weights, epoch, seed, progress)
+            loss = _epoch(classifier, shared, optimizer, images, numbers, settings, weights, epoch, seed, progress)
             if not torch.isfinite(loss):
                 raise Diverged(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
-                adversary = guarded(classifier, images, settings.adversary, seed, epoch)
+                adversary = guarded(classifier, images, looked_at, settings.adversary, seed, epoch)
                 settings = settings.model_copy(update={"adversary": adversary})
             is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or epoch + 1 < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
@@ -132,15 +134,16 @@ def _epoch(
     shared: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Images,
+    numbers: Tensor,
     settings: Training,
     weights: Tensor | None,
     epoch: int,
     seed: int,
     progress: Progress,
 ) -> Tensor:
-    """One pass; the mean loss over this worker's images, not yet waited for."""
+    """One pass over the images of these numbers; the mean loss over this worker's, not yet waited for."""
     draw = generator(seed, "epoch", epoch)
-    batches = list(_batches(len(images), settings.batch, draw))
+    batches = list(_batches(numbers, settings.batch, draw))
     total = torch.zeros((), device=classifier.device)
     classifier.train()
     for number, index in enumerate(batches):
@@ -192,9 +195,10 @@ def _loss(
     return summed_loss(shared(inputs), labels, weights) * (workers.count() / len(drawn.index))
 
 
-def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[Tensor]:
+def _batches(numbers: Tensor, size: int, draw: torch.Generator) -> Iterator[Tensor]:
     """Random order; a last batch of one image, which batch norm cannot take, joins the one before it."""
-    order = torch.randperm(count, generator=draw)
+    count = len(numbers)
+    order = numbers[torch.randperm(count, generator=draw)]
     cuts = list(range(size, count, size))
     if cuts and count - cuts[-1] == 1:
         cuts.pop()
