@@ -42,11 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _fail(text: str, status: int) -> int:
     from notbugs import workers
+    from notbugs.formats import harmless
 
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     if not workers.is_echo():
-        print(f"notbugs: {text}", file=sys.stderr)
+        print(f"notbugs: {harmless(text)}", file=sys.stderr)
     return status
 
 

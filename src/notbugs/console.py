@@ -15,7 +15,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column, Table
 from rich.text import Text
 
-from notbugs.formats import duration
+from notbugs.formats import duration, harmless
 from notbugs.progress import Pace, Progress, packed, silent
 
 LOG_SECONDS = 30.0
@@ -69,7 +69,7 @@ class TerminalConsole:
     def say(self, text: str, *items: str) -> None:
         """One line, above the bar if there is one; a narrow terminal breaks it between its items."""
         for line in packed(text, items, self.rich.width) if self.is_live else [" ".join([text, ", ".join(items)])]:
-            self.rich.print(line.rstrip(), markup=False, soft_wrap=not self.is_live)
+            self.rich.print(harmless(line.rstrip()), markup=False, soft_wrap=not self.is_live)
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:
@@ -131,9 +131,17 @@ def _columns(width: int) -> list[ProgressColumn]:
     return [title, bar, _Count(), clock, note]
 
 
+def _harmless(cell: Any) -> Any:
+    if isinstance(cell, Text) and cell.plain != (plain := harmless(cell.plain)):
+        return Text(plain, style=cell.style)
+    return harmless(cell) if isinstance(cell, str) else cell
+
+
 def show(table: Table) -> None:
     """Print a table, as wide as the terminal; where that cuts words, in parts, each with the first column."""
     console = RichConsole(highlight=False)
+    for column in table.columns:
+        column._cells[:] = [_harmless(cell) for cell in column._cells]
     for part in _parts(table, console) if table.show_header else [table]:
         console.print(part)
 

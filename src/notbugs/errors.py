@@ -35,8 +35,17 @@ def described(error: ValidationError) -> str:
             clauses.append(f"The settings are wrong: {item['msg'].removeprefix('Value error, ')}.")
             continue
         name = ".".join(map(str, item["loc"]))
-        clauses.append(f"The '{name}' is wrong: {item['msg']}. Got {_short(item['input'])} instead.")
+        clauses.append(
+            f"The '{name}' is wrong: {item['msg'].removeprefix('Value error, ')}. Got {_short(item['input'])} instead."
+        )
     return " ".join(clauses)
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error of a library says, as one line."""
+    if isinstance(error, ValidationError):
+        return described(error).rstrip(".")
+    return (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")[:LONGEST]
 
 
 def _short(value: Any) -> str:
@@ -60,10 +69,12 @@ def check_number(
     return float(value)
 
 
-def check_count(name: str, value: object, *, low: int = 1) -> int:
-    """Return `value` if it is a whole number at or above `low`, else raise `InputError`."""
+def check_count(name: str, value: object, *, low: int = 1, high: int = 2**63 - 1) -> int:
+    """Return `value` if it is a whole number from `low` to `high`, else raise `InputError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise must(name, f"be a whole number at or above {low}", value)
+    if value > high:
+        raise must(name, f"be at most {high:,}", value)
     return value
 
 

@@ -8,7 +8,7 @@ from cyclopts import CycloptsError
 from pydantic import ValidationError
 
 from notbugs._start import Stopped, stopped
-from notbugs.errors import InputError, described
+from notbugs.errors import InputError, described, in_one_line
 from notbugs.files import DiskFull, is_disk_full
 
 INTERRUPTED = 2
@@ -38,13 +38,16 @@ def _of_the_machine(error: BaseException) -> tuple[str, int] | None:
     """Memory, files, or a stack that have come to their end; None for anything else."""
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text for words in MEMORY):
-        return f"There is not enough memory ({_line(error)}). Fewer or smaller images, or a smaller network. {KEPT}", 1
+        return (
+            f"There is not enough memory ({in_one_line(error)}). Fewer or smaller images, or a smaller network. {KEPT}",
+            1,
+        )
     if isinstance(error, RecursionError):
         return "Something that was given is nested too deep to be read: a hundred levels are enough for any file.", 2
     if (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)) or any(w in text for w in FILES):
         return f"Too many files are open. Raise the limit, as with `ulimit -n 1024`. {KEPT}", 1
     if is_disk_full(error):
-        return f"There is no room left, or a file may not be so large ({_line(error)}). {KEPT}", 1
+        return f"There is no room left, or a file may not be so large ({in_one_line(error)}). {KEPT}", 1
     if isinstance(error, OSError) and error.strerror:
         name = error.filename2 or error.filename
         return f"{name}: {error.strerror}." if name else f"{error.strerror}.", 1
@@ -52,9 +55,4 @@ def _of_the_machine(error: BaseException) -> tuple[str, int] | None:
 
 
 def _of_a_library(error: BaseException) -> str:
-    return f"This went wrong where it should not: {type(error).__name__}: {_line(error)}. {TRACEBACK}"
-
-
-def _line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")[:300]
+    return f"This went wrong where it should not: {type(error).__name__}: {in_one_line(error)}. {TRACEBACK}"

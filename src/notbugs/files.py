@@ -19,12 +19,13 @@ from typing import IO, Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 
 LOG = logging.getLogger("notbugs")
 CHECKSUM = "checksum"
 """The field of a JSON file, and of the metadata of a safetensors file, that has the SHA-256 of all the others."""
 SHA = "sha256:"
+LOCK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK
 LARGEST_HEADER = 100_000_000
 """Bytes of the header of a safetensors file, as its format says."""
 LONGEST_NAME = 255
@@ -54,6 +55,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     if len(os.fsencode(part.name)) > LONGEST_NAME:
         part = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part")
     try:
+        part.unlink(missing_ok=True)  # a link there, in a folder of somebody else, would be written through
         write(part)
         with part.open("rb") as file:
             os.fsync(file.fileno())
@@ -95,10 +97,11 @@ def read_json(path: Path) -> dict[str, Any]:
         If it holds no JSON object, or another one than was written. A file that has no checksum, as those of an older
         notbugs, is read all the same, and a warning logged.
     """
+    check_regular(path)
     try:
         values = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else in_one_line(error)
         raise Damaged(f"{path} is damaged: it is not JSON ({reason}).") from error
     if not isinstance(values, dict):
         raise Damaged(f"{path} is damaged: it holds no JSON object.")
@@ -108,6 +111,12 @@ def read_json(path: Path) -> dict[str, Any]:
     elif written != SHA + digest(values):
         raise Damaged(f"{path} is damaged: it does not say what was written, by its checksum.")
     return values
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a pipe, a socket or a device, which are never waited for, as `Damaged`."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise Damaged(f"{path} is damaged: it is no regular file.")
 
 
 def warn_unchecked(path: Path) -> None:
@@ -150,7 +159,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (FileNotFoundError, Damaged):
         raise
     except Exception as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and run again.") from error
+        raise InputError(
+            f"{path} is not a readable safetensors file ({in_one_line(error)}). Delete it and run again."
+        ) from error
 
 
 def check_tensors(path: Path) -> bool:
@@ -161,6 +172,7 @@ def check_tensors(path: Path) -> bool:
     Damaged
         If the checksum is that of other bytes, or there is no header.
     """
+    check_regular(path)
     with path.open("rb") as file:
         header, _ = _header(file, path)
         said = header.get("__metadata__")
@@ -260,7 +272,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     The lock goes with the process, however it ends, and works on any file system with `flock`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with _opened_lock(folder / ".lock") as lock:
         if not _locked(lock, fcntl.LOCK_EX):
             time.sleep(0.1)  # it may only have been `has_writer`, looking
             if not _locked(lock, fcntl.LOCK_EX):
@@ -273,7 +285,7 @@ def only_maker(path: Path) -> Iterator[None]:
     """Let no other process make the file `path` meanwhile; a second one that asks gets an `InputError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.lock")
-    with file.open("w") as lock:
+    with _opened_lock(file) as lock:
         if not _locked(lock, fcntl.LOCK_EX) or not file.exists():
             raise InputError(f"Another process is making {path}. Wait for it, or name another file.")
         try:
@@ -282,8 +294,20 @@ def only_maker(path: Path) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
+def _opened_lock(path: Path) -> IO[bytes]:
+    """A file to lock, made if it is not there; a link is not followed, and a pipe not waited for."""
+    try:
+        return open(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC | LOCK_FLAGS, 0o644))
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise InputError(f"{path} is no regular file. Delete it, if no other process works there.") from None
+        raise
+
+
 def has_writer(folder: Path) -> bool:
     """Whether a process holds `folder` as its `only_writer` now."""
+    if not (folder / ".lock").is_file():
+        return False
     try:
         with (folder / ".lock").open("rb") as lock:
             return not _locked(lock, fcntl.LOCK_SH)

@@ -7,6 +7,15 @@ from typing import Protocol, runtime_checkable
 
 NORMS = {"l2": "l2", "linf": "l-inf"}
 
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+CONTROL |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+"""What moves a terminal's cursor, colours it or turns its text round, and how it is spelt out."""
+
+
+def harmless(text: str) -> str:
+    """`text` for a terminal: a name from elsewhere may hold what a terminal obeys."""
+    return text.translate(CONTROL)
+
 
 @runtime_checkable
 class Interval(Protocol):

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 
 NAME_THE_HEAD = "Name with 'head' the module whose inputs are the features."
 
@@ -59,8 +59,8 @@ def run(network: nn.Module, images: Tensor) -> Any:
         return network(images)
     except AssertionError as error:
         raise InputError(
-            f"The network was exported for images of another shape than {tuple(images.shape)} ({error}). Export it for "
-            "batches of any size, and images of this one: "
+            f"The network was exported for images of another shape than {tuple(images.shape)} "
+            f"({in_one_line(error)}). Export it for batches of any size, and images of this one: "
             "torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim.AUTO},))."
         ) from error
 

@@ -18,7 +18,7 @@ from notbugs.construct.shards import COLUMNS, entry_file, fault, known_entries, 
 from notbugs.construct.starts import starts_of
 from notbugs.construct.storage import HALF_STEP, pooled
 from notbugs.data import Data, Images, Mapped
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import Damaged
 from notbugs.progress import Progress, silent
 from notbugs.threat import l2_norm
@@ -152,7 +152,7 @@ class _Check:
             pixels = Mapped([self.folder / name], "images")
             columns = read_columns(self.folder / name, COLUMNS[1:])
         except InputError as error:
-            yield Finding(name, f"hold {', '.join(COLUMNS)}", f"does not ({error})", ANEW)
+            yield Finding(name, f"hold {', '.join(COLUMNS)}", f"does not ({in_one_line(error)})", ANEW)
             return
         found = [*self.shape(pixels, columns, count)] or [*self.columns(columns)] or [*self.images(pixels, columns)]
         yield from (Finding(name, rule, wrong, ANEW) for rule, wrong in found)

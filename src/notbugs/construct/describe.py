@@ -9,24 +9,26 @@ from rich.table import Table
 from rich.text import Text
 
 from notbugs.construct.manifest import build_id, image_count, kind_of, read_manifest, shard_ranges
-from notbugs.construct.shards import known_entries
+from notbugs.construct.shards import fault, known_entries, shard_file
 from notbugs.construct.storage import pooled
 from notbugs.errors import must
 
 
-def describe(folder: str | Path) -> dict[str, Any]:
-    """What a set is, finished or not, from its manifest alone: plain data, ready for JSON.
+def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
+    """What a set is, finished or not: plain data, ready for JSON.
 
     Parameters
     ----------
     folder : Path
-        Where the set is. Its shards are not read: `verify` does that.
+        Where the set is.
+    check
+        Compare every finished shard with its hash, at about a gigabyte a second. What shards hold, `verify` checks.
 
     Returns
     -------
     dict
         Kind, status, source, data, threat, schedule, sizes, storage (success, norms), properties if they were
-        measured, and hashes.
+        measured, hashes, and `damaged`: what is wrong with a shard, by its file.
 
     Raises
     ------
@@ -57,8 +59,16 @@ def describe(folder: str | Path) -> dict[str, Any]:
         "storage": pooled([entry["storage"] for entry in entries], counts) if entries else None,
         "properties": manifest.get("properties"),
         "build": build_id(request),
+        "damaged": _damaged(folder, request, entries) if check else {},
         "hashes": {entry["file"]: entry["sha256"] for entry in entries},
     }
+
+
+def _damaged(folder: Path, request: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, str]:
+    by_file = {entry["file"]: entry for entry in entries}
+    numbers = [number for number in range(len(shard_ranges(request))) if shard_file(number) in by_file]
+    faults = {shard_file(number): fault(folder, request, number, by_file[shard_file(number)]) for number in numbers}
+    return {file: what for file, what in faults.items() if what}
 
 
 def table(found: dict[str, Any]) -> Table:
@@ -93,6 +103,8 @@ def _lines(found: dict[str, Any]) -> dict[str, str]:
         "time": f"{found['seconds']:.1f} s, batches of {found['batch']}",
         "versions": ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
     }
+    if found["damaged"]:
+        lines["damaged"] = "; ".join(f"{file} {what}" for file, what in found["damaged"].items())
     return lines | (_storage_lines(found["storage"]) if found["storage"] else {})
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from notbugs.construct.manifest import build_id, read_entry
-from notbugs.errors import InputError
+from notbugs.errors import InputError, in_one_line
 from notbugs.files import sha256, write_tensors
 
 COLUMNS = ("images", "labels", "start", "target", "loss")
@@ -75,7 +75,7 @@ def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
         with safe_open(path, "np") as file:  # "pt" would keep the whole file mapped as memory of our own
             return {name: torch.from_numpy(file.get_tensor(name)) for name in names}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Build the set anew.") from error
+        raise InputError(f"{path} cannot be read ({in_one_line(error)}). Build the set anew.") from error
 
 
 def _mark(request: dict[str, Any], number: int) -> str:

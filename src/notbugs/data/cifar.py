@@ -19,7 +19,7 @@ from notbugs.data.decode import Encoded, is_jpeg
 from notbugs.data.download import Published, fetch
 from notbugs.data.reading import Reading
 from notbugs.data.rows import Found, Rows, list_files, piece_rows, reordered
-from notbugs.errors import InputError
+from notbugs.errors import InputError, in_one_line
 from notbugs.progress import Progress, silent
 
 BASE = "https://www.cs.toronto.edu/~kriz"
@@ -123,4 +123,4 @@ def _open(file: Path, member: str) -> Iterator[IO[bytes]]:
                 raise KeyError(member)
             yield stream
     except (OSError, EOFError, KeyError, ValueError, tarfile.TarError, zlib.error) as error:
-        raise InputError(f"{file} cannot be read ({error}). Delete it to download it again.") from error
+        raise InputError(f"{file} cannot be read ({in_one_line(error)}). Delete it to download it again.") from error

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from notbugs.data.several import are_several, several
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 
 LARGEST_LIST = 2**24  # bytes
 NAMED = 5
@@ -293,7 +293,9 @@ def _read(file: Path) -> list[list[str]]:
         text = file.read_text(encoding="utf-8-sig")
         value = json.loads(text) if text.lstrip()[:1] in "[{" and text.strip() else None
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not a list of classes ({error}). Save one name on each line.") from None
+        raise InputError(
+            f"{file} is not a list of classes ({in_one_line(error)}). Save one name on each line."
+        ) from None
     if value is None:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return [[line, match[1]] if (match := SYNSET.match(line)) else [line] for line in lines]

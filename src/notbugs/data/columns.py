@@ -88,7 +88,9 @@ def images(
         yield from decode_all(_named(parts, first, name), Decoder(reading.size, reading.white_level))
         return
     for part in parts:
-        yield fit_all(planes(_stacked(part, name(first)), name(first), reading.white_level), reading.size)
+        yield fit_all(
+            planes(_stacked(part, name(first)), name(first).removeprefix("The "), reading.white_level), reading.size
+        )
         first += len(part)
 
 

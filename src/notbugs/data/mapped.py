@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 
 _TYPES = {"U8": "uint8", "F16": "float16", "F32": "float32"}
 
@@ -104,7 +104,9 @@ def _find(file: Path, name: str) -> _Part:
         _map(part)
         return part
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} cannot be mapped: it holds no readable tensor {name!r} ({error!r}).") from error
+        raise InputError(
+            f"{file} cannot be mapped: it holds no readable tensor {name!r} ({in_one_line(error)})."
+        ) from error
 
 
 @lru_cache(maxsize=256)  # a map holds a file descriptor, and a process may have about a thousand

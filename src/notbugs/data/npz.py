@@ -20,7 +20,7 @@ from notbugs.data.classes import coded
 from notbugs.data.reading import Reading
 from notbugs.data.rows import Found, Rows, list_files, piece_rows
 from notbugs.data.splits import labelled
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 
 LAYOUTS = (
     {split: (f"{split}_images", f"{split}_labels") for split in ("train", "test", "val")},
@@ -144,4 +144,6 @@ def _readable(file: Path) -> Iterator[None]:
     except InputError:
         raise
     except FAULTS as error:
-        raise InputError(f"{file} is not a readable npz file ({error}). Make or fetch it again.") from error
+        raise InputError(
+            f"{file} is not a readable npz file ({in_one_line(error)}). Make or fetch it again."
+        ) from error

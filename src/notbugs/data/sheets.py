@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from notbugs.data.splits import split_of
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 
 SEPARATORS = ",;\t|"
 IMAGES = (
@@ -96,7 +96,9 @@ def read_sheet(path: Path) -> Sheet:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _json(path, file) if path.suffix.lower() in (".jsonl", ".ndjson") else _csv(path, file)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise InputError(f"{path} cannot be read as a table in UTF-8 ({error}). Save it again as csv.") from None
+        raise InputError(
+            f"{path} cannot be read as a table in UTF-8 ({in_one_line(error)}). Save it again as csv."
+        ) from None
 
 
 def label_values(texts: Sequence[str]) -> np.ndarray:
@@ -208,7 +210,9 @@ def _json(path: Path, file: Iterable[str]) -> Sheet:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"Line {number} of {path} is no JSON ({error}). Put one object on each line.") from None
+            raise InputError(
+                f"Line {number} of {path} is no JSON ({in_one_line(error)}). Put one object on each line."
+            ) from None
         if not isinstance(row, dict) or (columns and row.keys() != columns.keys()):
             raise must(
                 f"line {number} of {path}", f"be an object with {', '.join(columns) or 'columns'}", str(row)[:80]

@@ -20,7 +20,7 @@ from notbugs.data.reading import Reading
 from notbugs.data.rows import Found, Rows, list_files, piece_rows
 from notbugs.data.splits import choose, labelled, split_of
 from notbugs.data.walk import Node, Passed
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 
 ALL = "all images"
 ROLE = re.compile(r"(?<![a-z])(?:(x|data|images?|imgs?)|(y|labels?|targets?))(?![a-z])")
@@ -230,7 +230,9 @@ def _array(file: Path) -> Iterator[tuple[Any, tuple[int, ...], np.dtype]]:
     except InputError:
         raise
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise InputError(f"{file} is not a readable file of an array ({error}). Make or fetch it again.") from error
+        raise InputError(
+            f"{file} is not a readable file of an array ({in_one_line(error)}). Make or fetch it again."
+        ) from error
 
 
 def _header(file: Path, stream: Any) -> tuple[tuple[int, ...], np.dtype]:
@@ -299,7 +301,9 @@ def _matlab(file: Path) -> Stack:
         except NotImplementedError:
             raise InputError(f"{file} is in MATLAB's format 7.3. Save it with '-v7', or as npz.") from None
         except (MatReadError, KeyError, ValueError, TypeError, OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{file} has no readable {name!r} ({error}). SVHN's files hold X and y.") from None
+            raise InputError(
+                f"{file} has no readable {name!r} ({in_one_line(error)}). SVHN's files hold X and y."
+            ) from None
 
     def read(first: int) -> Iterator[np.ndarray]:
         images = part("X")

@@ -66,8 +66,8 @@ class Table:
         return columns.choose(self.schema, columns.LABELS, "ClassLabel", self.where, asked, "label_column")
 
     @property
-    def class_names(self) -> list[str] | None:
-        """From the metadata."""
+    def class_names(self) -> object:
+        """From the metadata, whatever somebody wrote there."""
         return columns.hub_features(self.schema).get(self.label, {}).get("names")
 
     @cached_property

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.errors import InputError
+from notbugs.errors import InputError, in_one_line
 from notbugs.models.opcodes import Inert, Malformed, Name, Strided, read
 
 PICKLE_BYTES = 2**28
@@ -112,7 +112,7 @@ def read_archive(path: Path, form: str) -> Tensors:
     try:
         return _found(_Zip(path, content).root() if form == "zip" else _Sequence(content).root())
     except Malformed as error:
-        raise InputError(f"{path} cannot be read: {error}. Download or copy it again.") from error
+        raise InputError(f"{path} cannot be read: {in_one_line(error)}. Download or copy it again.") from error
 
 
 class _Zip:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier, Precision
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.models.blueprint import Blueprint
 from notbugs.models.choosing import Outputs, choose, output_names
@@ -254,10 +254,10 @@ def _read_header(path: Path) -> _Header | None:
     except InputError:
         raise
     except (ValidationError, ValueError) as error:
-        raise InputError(f"{path} is not a classifier that notbugs can read ({error}).") from error
+        raise InputError(f"{path} is not a classifier that notbugs can read ({in_one_line(error)}).") from error
     except Exception as error:
         raise InputError(
-            f"{path} is a cut off or damaged safetensors file ({error}). Download or copy it again."
+            f"{path} is a cut off or damaged safetensors file ({in_one_line(error)}). Download or copy it again."
         ) from error
 
 

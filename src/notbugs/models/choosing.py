@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 
 SYNSET = re.compile(r"(n\d{8})\s+(.+)")
 SHOWN = 12
@@ -81,7 +81,7 @@ def read_names(file: Path) -> list[str]:
         text = file.read_text(encoding="utf-8")
         names = _of_json(json.loads(text)) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"The names of the outputs cannot be read from {file}: {error}.") from error
+        raise InputError(f"The names of the outputs cannot be read from {file}: {in_one_line(error)}.") from error
     names = [name.strip() for name in names if name.strip()]
     if len(names) < 2:
         raise must("outputs", "be a file with the name of every output, one on each line", str(file))

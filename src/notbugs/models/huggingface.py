@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.classifier import Classifier
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import sha256
 from notbugs.models.choosing import choose
 from notbugs.models.naming import listed
@@ -154,7 +154,7 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is damaged: {error}.") from error
+        raise InputError(f"{file} is damaged: {in_one_line(error)}.") from error
     return found if isinstance(found, dict) else {}
 
 

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-from notbugs.errors import InputError
+from notbugs.errors import InputError, in_one_line
 
 Kind = Literal["safetensors", "zip", "pickle", "torchscript", "exported"]
 """Tensors alone; what `torch.save` writes, now and before torch 1.6; a program of `torch.jit` or `torch.export`."""
@@ -66,7 +66,7 @@ def _of_zip(path: Path) -> Kind:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise InputError(f"{path} is cut off or damaged ({error}). Download or copy it again.") from error
+        raise InputError(f"{path} is cut off or damaged ({in_one_line(error)}). Download or copy it again.") from error
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         return "torchscript"
     if "archive_format" in names or "serialized_exported_program.json" in names:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from notbugs.errors import InputError, check_choice, check_count, must
+from notbugs.errors import InputError, check_choice, check_count, in_one_line, must
 from notbugs.models import resnets, zoo
 from notbugs.models.cnn import cnn
 from notbugs.models.densenet import densenet121
@@ -92,7 +92,9 @@ def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
     except InputError:
         raise
     except (RuntimeError, OverflowError, TypeError) as error:
-        raise InputError(f"The architecture {name!r} cannot be made with these options: {error}.") from error
+        raise InputError(
+            f"The architecture {name!r} cannot be made with these options: {in_one_line(error)}."
+        ) from error
     if count > most:
         remedy = "Give a smaller width, or set NOTBUGS_MOST_WEIGHTS in the environment."
         raise must(f"architecture {name}", f"have at most {most:,} weights", f"{count:,}", remedy)
@@ -107,7 +109,9 @@ def _own(name: str, module: str, attribute: str, images: dict[str, Any], options
             everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
             network = make(**{key: value for key, value in images.items() if everything or key in taken}, **options)
         except (Exception, SystemExit) as error:
-            raise InputError(f"The architecture {name!r} could not be made: {type(error).__name__}: {error}") from error
+            raise InputError(
+                f"The architecture {name!r} could not be made: {type(error).__name__}: {in_one_line(error)}"
+            ) from error
     if not isinstance(network, nn.Module):
         raise must("architecture", "make a torch.nn.Module", f"{name} -> {type(network).__name__}")
     return network
@@ -119,7 +123,7 @@ def _imported(name: str, module: str, attribute: str) -> Callable[..., Any]:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {in_one_line(error)}"
         raise InputError(
             f"The architecture {name!r} could not be imported ({reason}). It is MODULE:FUNCTION, with the module in "
             "the folder in which you give the command, or installed; or timm:NAME or torchvision:NAME."

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from notbugs.errors import InputError
+from notbugs.errors import InputError, in_one_line
 from notbugs.files import check_tensors
 from notbugs.models.archives import Tensors, read_archive
 from notbugs.models.kinds import kind_of
@@ -119,5 +119,5 @@ def _of_safetensors(file: Path) -> dict[str, Tensor]:
         return found
     except SafetensorError as error:
         raise InputError(
-            f"{file} is a cut off or damaged safetensors file ({error}). Download or copy it again."
+            f"{file} is a cut off or damaged safetensors file ({in_one_line(error)}). Download or copy it again."
         ) from error

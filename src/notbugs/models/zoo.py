@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, in_one_line, must
 from notbugs.normalisation import Normalisation
 
 
@@ -99,7 +99,7 @@ def _made(title: str, make: Any, name: str, options: dict[str, Any], shape: tupl
         told = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise InputError(
             f"{title} with {told} cannot be built for images of {shape[1]}x{shape[2]} pixels: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {in_one_line(error)}"
         ) from error
     return network.train()
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from notbugs.errors import InputError
+from notbugs.errors import InputError, in_one_line
 from notbugs.files import check_tensors, warn_unchecked
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -61,7 +61,9 @@ def read_pictures(path: Path) -> Arrays | None:
         check_tensors(path)
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}). Delete it and audit again.") from error
+        raise InputError(
+            f"{path} is not a readable safetensors file ({in_one_line(error)}). Delete it and audit again."
+        ) from error
 
 
 def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:

@@ -77,10 +77,18 @@ def markdown(table: Table, note: str = "") -> str:
 def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
     """Tidy rows under the names of the first one's fields; None is left empty."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    names = list(rows[0]) if rows else []
+    writer.writerows([_no_formula(cell) for cell in row] for row in [names, *(map(row.get, names) for row in rows)])
     return file.getvalue()
+
+
+def _no_formula(cell: object) -> object:
+    """A name that a spreadsheet would calculate, behind the apostrophe that makes it text; all names on one line."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\r", " ")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", " ")) else text
 
 
 def fields(table: Table) -> list[dict[str, Any]]:

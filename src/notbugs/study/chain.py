@@ -67,6 +67,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     data = _read_data(recipe, console)
     folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
     lab = Lab(recipe, data, folder, device)
+    recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
     instruments.check(lab)
     with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
         results = _Study(lab).run(info)

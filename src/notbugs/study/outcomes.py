@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from notbugs.data import Images
-from notbugs.errors import InputError
+from notbugs.errors import InputError, in_one_line
 from notbugs.files import check_tensors, warn_unchecked, write_tensors
 from notbugs.measure import AttackUsed, Outcome
 
@@ -63,7 +63,7 @@ def read_outcomes(folder: Path, name: str) -> KeptOutcomes | None:
     except (SafetensorError, KeyError, ValidationError, ValueError, OSError) as error:
         stage = folder / "stages" / f"evaluate-{name}.json"
         remedy = f"Delete it to compare without it, or {stage} to measure again"
-        raise InputError(f"{path} is not a readable file of outcomes ({error}). {remedy}.") from error
+        raise InputError(f"{path} is not a readable file of outcomes ({in_one_line(error)}). {remedy}.") from error
 
 
 def outcomes_file(folder: Path, name: str) -> Path:

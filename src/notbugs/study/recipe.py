@@ -10,13 +10,14 @@ from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from notbugs.classifier import default_device
-from notbugs.errors import InputError, check_choice, described, must
+from notbugs.errors import InputError, check_choice, described, in_one_line, must
+from notbugs.files import check_regular
 from notbugs.models.registry import is_own_code
 from notbugs.study.instruments import Instruments
 from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
@@ -80,13 +81,17 @@ class Expected(BaseModel):
         return self
 
 
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+"""Of a setting, with dots."""
+
+
 class Recipe(Settings):
     """Settings, and what they are expected to give."""
 
     expected_time: str = Field("", description="How long the study takes, and on what.")
     expected_data: str = Field("", description="Name of the data set that the expectations are of; any if not given.")
     expected: tuple[Expected, ...] = ()
-    departures: tuple[str, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
+    departures: tuple[Name, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
 
     def training(self, name: str, section: Section) -> Training:
         """How the classifier `name` is trained: as its set says, or else its section."""
@@ -185,6 +190,8 @@ def _folder() -> Traversable:
 
 
 def _read_toml(path: Path | Traversable) -> dict[str, Any]:
+    if isinstance(path, Path):
+        check_regular(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -192,7 +199,7 @@ def _read_toml(path: Path | Traversable) -> dict[str, Any]:
     except RecursionError:
         raise InputError(f"The recipe {path} cannot be read: it is nested too deep.") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else in_one_line(error)
         raise InputError(f"The recipe {path} cannot be read: {reason}.") from error
 
 

@@ -126,12 +126,14 @@ class Continued(_Model):
     threads: int
 
 
-def _with(*names: str) -> AfterValidator:
-    """Values that have all of these."""
+def _with(**kinds: type) -> AfterValidator:
+    """Values that have all of these, each of its kind."""
 
     def check(values: dict[str, Any]) -> dict[str, Any]:
-        if missing := [name for name in names if name not in values]:
+        if missing := [name for name in kinds if name not in values]:
             raise ValueError(f"it has no {missing[0]!r}")
+        if wrong := [name for name, kind in kinds.items() if not isinstance(values[name], kind)]:
+            raise ValueError(f"its {wrong[0]!r} is no {kinds[wrong[0]].__name__}")
         return values
 
     return AfterValidator(check)
@@ -144,13 +146,13 @@ class StudyInfo(_Model):
     created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT", description="ISO 8601, UTC")
     recipe: dict[str, Any] = Field(description="as resolved: every setting, defaults included")
     command: str = Field(description="repeats the study")
-    data: Annotated[dict[str, Any], _with("name", "variant", "classes", "shape", "train", "test", "fingerprint")] = (
-        Field(
-            description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
-        )
+    data: Annotated[
+        dict[str, Any], _with(name=str, variant=str, classes=list, shape=list, train=int, test=int, fingerprint=str)
+    ] = Field(
+        description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
     )
     architecture: Annotated[
-        dict[str, Any], _with("name", "parameters", "features", "feature_rank", "input_dimension")
+        dict[str, Any], _with(name=str, parameters=int, features=int, feature_rank=dict, input_dimension=int)
     ] = Field(description="name, parameters, features, feature_rank, input_dimension")
     seeds: list[int] = Field(min_length=1)
     versions: dict[str, str]

@@ -17,6 +17,7 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
+from notbugs.models.blueprint import TAKEN, check_options
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
@@ -27,14 +28,14 @@ from notbugs.study.machine import find_device
 from notbugs.threat import Norm, Threat, threat
 from notbugs.training import new_classifier
 
-OWN = {"architecture", "channels", "classes", "data", "device", "name", "precision", "seed", "shape", "size", "source"}
-"""What a network is told anyway, and no option may be called."""
+OWN = TAKEN | {"architecture", "data", "device", "precision", "seed", "shape", "source"}
+"""What no option may be called: flags, and what a network is told anyway."""
 
 
 def _as_values(given: object) -> object:
     """Options from a command line, which are all text: `4`, `0.5`, `true` and `false` become what they say."""
-    if isinstance(given, dict) and (taken := sorted(OWN & given.keys())):
-        raise ValueError(f"{taken[0]!r} is no option of an architecture: it follows from the data")
+    if isinstance(given, dict):
+        check_options(given, OWN)
     return {name: _as_value(value) for name, value in given.items()} if isinstance(given, dict) else given
 
 
@@ -322,7 +323,7 @@ class Evaluation(_Section):
     """How every classifier is measured."""
 
     norm: Norm = Field("l2", description="Norm of the threat model.")
-    radii: tuple[float, ...] = Field((0.25, 0.5), description="Radii of robust accuracy, pixel units.")
+    radii: tuple[float, ...] = Field((0.25, 0.5), max_length=100, description="Radii of robust accuracy, pixel units.")
     attack: Attack = Field(Attack(), description="Whose robust accuracy counts.")
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -119,7 +120,7 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     # Other settings, another checkpoint: what is not finished is never taken up with other settings.
     digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint).encode()).hexdigest()[:16]
     with only_maker(out) if workers.rank() == 0 else nullcontext():
-        if out.exists() and job_of(out) != digest:
+        if os.path.lexists(out) and (not out.exists() or job_of(out) != digest):
             raise must("out", "not be there yet", str(out), "Name another, or delete it.")
         workers.barrier()  # no worker may finish the file before all have looked
         if out.exists():

@@ -123,6 +123,8 @@ def status(folder: str | Path) -> Status:
         return _read(Path(folder))
     except PermissionError as error:
         raise InputError(f"{error.filename} may not be read by this user. Ask its owner.") from error
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}).") from error
 
 
 def _read(folder: Path) -> Status:
@@ -205,7 +207,7 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
     work, _, name = stage.partition("-")
     try:
         if work == "build":
-            found = describe(folder / "sets" / name)
+            found = describe(folder / "sets" / name, check=False)
             shards = f"{found['shards']} of {found['shards_wanted']} shards"
             return f"{shards}, {found['images']} of {found['images_wanted']} images" if found["shards"] else ""
         if work == "train":

@@ -9,8 +9,8 @@ from typing import Any
 
 import tomli_w
 
-from notbugs.errors import InputError
-from notbugs.files import CHECKSUM, Damaged, digest, read_json, warn_unchecked, write_text
+from notbugs.errors import InputError, in_one_line
+from notbugs.files import CHECKSUM, Damaged, check_regular, digest, read_json, warn_unchecked, write_text
 from notbugs.study.instruments import Instruments
 from notbugs.study.recipe import Recipe, read_recipe
 
@@ -86,11 +86,12 @@ def check_recipe(folder: Path) -> dict[str, Any]:
         If the recipe was changed since it was written.
     """
     file = folder / "recipe.toml"
+    check_regular(file)
     try:
         text = file.read_bytes().decode()
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{file} is damaged: it is no TOML ({error}). {LOST}") from error
+        raise Damaged(f"{file} is damaged: it is no TOML ({in_one_line(error)}). {LOST}") from error
     if not isinstance(values.get("name"), str):
         raise Damaged(f"{file} is damaged: it is no study's recipe. {LOST}")
     written = text.partition("\n")[0].removeprefix(MARK) if text.startswith(MARK) else None
