@@ -8,6 +8,7 @@ import os
 import signal
 import struct
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -111,7 +112,13 @@ def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, stat
 def test_signals_end_in_one_line(monkeypatch, capsys, name):
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    monkeypatch.setattr(study, "recipe_names", lambda: os.kill(os.getpid(), number))
+
+    def interrupted() -> list[str]:
+        signal.raise_signal(number)
+        time.sleep(60)
+        return []
+
+    monkeypatch.setattr(study, "recipe_names", interrupted)
     assert main(["recipes"]) == 128 + number
     assert "Give the same command again to go on." in said(capsys)
     assert signal.getsignal(number) is before

@@ -423,7 +423,7 @@ PLANTED = {
     **{name: {"epochs": 1} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 2},
     "relabelling": {"steps": 2},
-    "evaluation": {"steps": 2, "radii": [0.5]},
+    "evaluation": {"attack": {"steps": 2}, "pgd": {"steps": 2}, "radii": [0.5]},
 }
 
 

@@ -223,13 +223,13 @@ def test_a_second_builder_is_refused(tmp_path):
 def test_a_full_disk_keeps_what_is_finished(data, source, tmp_path, small_shards, monkeypatch):
     real, written = shards.write_tensors, []
 
-    def fill_up(path, tensors, metadata=None):
+    def fill_up(path, tensors, metadata=None, **how):
         if len(written) == 2:
             from notbugs import files
 
             files.write_atomically(path, lambda part: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         written.append(path)
-        real(path, tensors, metadata)
+        real(path, tensors, metadata, **how)
 
     monkeypatch.setattr(shards, "write_tensors", fill_up)
     with pytest.raises(DiskFull, match="Everything finished so far is kept"):

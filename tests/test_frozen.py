@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import shutil
+import sys
 import threading
 
 import pytest
@@ -439,6 +440,8 @@ def test_robust_accuracy_is_that_of_the_plain_classifier(data, monkeypatch):
     plain = classifier()
     images = Images(data.train.pixels, plain(data.train.pixels).argmax(1))
     folded = evaluate(plain, images, radii=(0.1, 0.3), attack=Attack(steps=5))
-    monkeypatch.setattr("notbugs.measure.accuracy.ready", lambda source, shape, **how: (source, "fp32"))
+    monkeypatch.setattr(
+        sys.modules["notbugs.search.evaluation"], "ready", lambda source, shape, **how: (source, "fp32")
+    )
     assert evaluate(plain, images, radii=(0.1, 0.3), attack=Attack(steps=5)) == folded
     assert 0 < folded[-1].share.value < 1

@@ -189,7 +189,7 @@ def test_a_study_has_shares_and_leakage(tmp_path):
     searches = {"matching": {"steps": 2}, "relabelling": {"steps": 2}, "evaluation": {"steps": 1, "radii": [0.5]}}
     recipe = study.read_recipe("digits", small | searches | {"instruments": on})
     found = study.run(recipe, tmp_path / "digits", TerminalConsole(quiet=True)).instruments
-    sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_det"]
+    sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_rand_min", "D_det"]
     assert [(row.name, row.classifier) for row in found.shares.rows] == [
         (name, looks) for name in sets for looks in ("independent", "robust")
     ]

@@ -131,7 +131,7 @@ def test_a_mistake_is_told_once(tmp_path):
 def test_other_settings_are_refused_once(recipe, tmp_path):
     out, other = tmp_path / "study", tmp_path / "other.toml"
     out.mkdir()
-    (out / "recipe.toml").write_text(TINY)
+    (out / "recipe.toml").write_text(f'name = "study"\n{TINY}')
     other.write_text(TINY.replace("images = 30", "images = 31"))
     _, told = run(other, out, 2, status=2)
     assert told.count("holds a study with other settings") == 1

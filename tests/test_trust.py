@@ -477,7 +477,17 @@ def test_what_hides_its_gradients_is_broken_by_queries_and_by_transfer(caplog):
     assert helped.broken["transfer"] > 30
     caplog.clear()
     assert "queries" not in outcomes(trained(0), images, [L2(EPS)])[1].broken
-    assert not caplog.text
+    assert "masked" not in caplog.text
+
+
+def test_a_classifier_that_answers_alike_is_not_queried(caplog):
+    classifier, images = trained(0), bars(40, 7)
+    with torch.no_grad():
+        classifier.head.weight.zero_()
+    clean, attacked = outcomes(classifier, images, [L2(EPS)], doubted=False)
+    assert torch.equal(attacked.survived, clean.survived)
+    assert "queries" not in attacked.broken
+    assert "masked" not in caplog.text
 
 
 @needs_autoattack

@@ -20,6 +20,7 @@ from notbugs.search.loop import search
 from notbugs.search.objectives import away_from, estimated, log_odds
 from notbugs.search.steps import Schedule
 from notbugs.seeds import generator
+from notbugs.shapes import Logits
 from notbugs.threat import Threat
 
 FEW, STEPS, POINTS = 32, 3, 4
@@ -34,7 +35,7 @@ log = logging.getLogger("notbugs")
 
 def without_gradients(run: Attacked, numbers: Tensor, ball: Threat, queries: int) -> None:
     """Where gradients look masked, attack these images by transfer, and by so many queries of each."""
-    if not queries or not len(numbers) or not looks_masked(run, numbers, ball):
+    if not queries or not len(numbers) or answers_alike(run.clean) or not looks_masked(run, numbers, ball):
         return
     before = len(numbers)
     for other in run.others:
@@ -53,6 +54,11 @@ def without_gradients(run: Attacked, numbers: Tensor, ball: Threat, queries: int
         "replaced_backward for an attack that knows the layer.",
         ball.norm, ball.eps, before, before - left,
     )  # fmt: skip
+
+
+def answers_alike(logits: Logits) -> bool:
+    """Whether a classifier gives all images the same logits: it has no gradients, and nothing can be broken."""
+    return bool((logits == logits[:1]).all())
 
 
 def looks_masked(run: Attacked, numbers: Tensor, ball: Threat) -> bool:

@@ -57,7 +57,11 @@ def guarded(
         return adversary
     count = min(MOST, max(FEWEST, int(BUDGET * len(images) * (adversary.steps + 1) / COST)))
     index = looked_at[torch.randperm(len(looked_at), generator=generator(seed, "guard", epoch))[:count]]
-    run = Attacked(classifier, images.subset(index), [adversary.threat], seed=seed)
+    some = images.subset(index)
+    if some.has_several:  # each label is a binary problem: one after the other, an epoch each
+        label = epoch % some.labels.shape[1]
+        classifier, some = classifier.label(label), some.label(label)
+    run = Attacked(classifier, some, [adversary.threat], seed=seed)
     run.by(Attack(name="pgd", steps=adversary.steps, step_size=adversary.step_size))
     own = len(run.standing(adversary.threat))
     run.by(STRONG)

@@ -91,7 +91,7 @@ def train(
     numbers, looked_at = held_out(images, asked.adversary, seed)
     batches = -(-len(numbers) // settings.batch)
     saved = time.monotonic()
-    images = images.resident(classifier.device)
+    given, images = images, images.resident(classifier.device)
     weights = class_weights(images.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
         for epoch in range(first, settings.epochs):
@@ -99,7 +99,7 @@ def train(
             if not torch.isfinite(loss):
                 raise Diverged(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
-                adversary = guarded(classifier, images, looked_at, settings.adversary, seed, epoch)
+                adversary = guarded(classifier, given, looked_at, settings.adversary, seed, epoch)
                 settings = settings.model_copy(update={"adversary": adversary})
             is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or epoch + 1 < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
