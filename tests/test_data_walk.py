@@ -72,11 +72,12 @@ def test_links_out_of_the_folder_are_asked_about(folder, tmp_path):
     assert counts(load(tmp_path / "link", follow_links=True)) == [3, 3, 4]
 
 
-def test_pipes_and_sockets_are_never_opened(folder):
+def test_pipes_and_sockets_are_never_opened(folder, monkeypatch):
     os.mkfifo(folder / "a" / "9.png")
     os.mkfifo(folder / "a" / "9")
+    monkeypatch.chdir(folder / "a")
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(os.path.relpath(folder / "a" / "s.png"))
+        server.bind("s.png")  # the path of a socket has at most 107 characters
         data = load(folder)
     assert counts(data) == [3, 3]
     assert data.notes == ("passed over: pipes, sockets or devices (3, as a/9)",)

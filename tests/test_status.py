@@ -59,7 +59,7 @@ def test_a_finished_study(finished, capsys, monkeypatch):
         under = [(0, None), *((eps, attack) for attack in ("strong", "pgd") for eps in (0.25, 0.5))]
         assert [item.share.value for item in items] == [rows[name, eps, attack] for eps, attack in under]
     assert set(found.sets) == {made.name for made in results.sets}
-    text = printed(found, capsys, monkeypatch)
+    text = printed(found, capsys, monkeypatch, width=500)
     assert "digits: finished" in text
     assert f"notbugs report {finished}" in " ".join(text.split())
     assert "34 of 34 stages" in text
@@ -111,7 +111,7 @@ def test_a_running_study_and_the_same_when_it_was_killed(tmp_path, capsys, monke
     assert found.now.name == "train-robust"
     assert found.left == tuple(STAGE_NAMES[5:])
     assert not found.sets
-    text = " ".join(printed(found, capsys, monkeypatch).split())
+    text = " ".join(printed(found, capsys, monkeypatch, width=500).split())
     assert "killed at train robust" in text
     assert f"notbugs run '{folder}/recipe.toml' --out '{folder}'" in text
     assert "4 of 34 stages" in text
