@@ -1,14 +1,12 @@
-"""Signals: a command that is stopped says so in one line, also while Python is still importing its libraries."""
+"""Signals: a command that is stopped says so in one line, also while Python is still importing its libraries.
 
-from __future__ import annotations
+Imported before anything else, and imports nothing that Python has not imported for itself: until this module has run,
+a signal ends in Python's own words.
+"""
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GO_ON = "Give the same command again to go on."
@@ -33,7 +31,7 @@ def is_command() -> bool:
     if sys.argv[:1] == ["-m"]:  # as long as Python looks for the module to run
         words = sys.orig_argv
         return "-m" in words and words[words.index("-m") + 1 :][:1] == ["notbugs"]
-    return bool(sys.argv) and Path(sys.argv[0]).name == "notbugs"
+    return bool(sys.argv) and os.path.basename(sys.argv[0]) == "notbugs"
 
 
 def guard() -> None:
@@ -44,35 +42,7 @@ def guard() -> None:
                 signal.signal(number, _leave)
 
 
-@contextmanager
-def raising() -> Iterator[None]:
-    """While a command works, let a signal raise `Stopped`, so that every file that is being written is left as it was.
-
-    One that is ignored, as `nohup` does with SIGHUP, stays so. In a thread other than the first nothing changes.
-    """
-    owner, before = os.getpid(), {}
-
-    def handle(number: int, _: FrameType | None) -> None:
-        if os.getpid() == owner:
-            raise Stopped(number)
-        signal.signal(number, signal.SIG_DFL)  # a process that was forked off ends as any other
-        os.kill(os.getpid(), number)
-
-    try:
-        for number in SIGNALS:
-            if (known := signal.getsignal(number)) not in (signal.SIG_IGN, None):
-                before[number] = known
-                signal.signal(number, handle)
-    except ValueError:
-        before = {}
-    try:
-        yield
-    finally:
-        for number, known in before.items():
-            signal.signal(number, known)
-
-
-def _leave(number: int, _: FrameType | None) -> None:
+def _leave(number: int, _: object) -> None:
     os.write(2, f"notbugs: {stopped(number)}\n".encode())
     os._exit(128 + number)
 

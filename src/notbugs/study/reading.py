@@ -22,14 +22,18 @@ def read_results(path: Path) -> Results:
     Raises
     ------
     InputError
-        If the file is missing, or is not a results file of this version of notbugs. Of a classifier that was changed
-        since, a warning is logged: the numbers are not of it.
+        If the file is missing, or is not a results file of this version of notbugs.
+    Damaged
+        If it was changed since it was written, or a classifier was: the numbers are not of that one.
     """
     found = read_json(path, Results, "a results", "study")
     for name, digest in found.study.classifiers.items():
         file = path.parent / "classifiers" / f"{Path(name).name}.safetensors"
         if file.is_file() and files.sha256(file) != digest:
-            files.LOG.warning(f"{file} was changed: the numbers are not of it. The study's command trains it again.")
+            raise Damaged(
+                f"{file} is damaged: the numbers in {path} are of another one. "
+                "Give the command of the study again: it trains it again."
+            )
     return found
 
 
@@ -44,8 +48,10 @@ def read_json(path: Path, kind: type[Made], name: str, work: str) -> Made:
     Raises
     ------
     InputError
-        If the file is missing, malformed, or was changed since it was written.
+        If the file is missing, malformed, or was changed since it was written, or a link leads out of its folder.
     """
+    if path.exists():
+        files.check_links(path.parent)
     try:
         return kind.model_validate_json(json.dumps(files.read_json(path)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
