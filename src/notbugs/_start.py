@@ -5,11 +5,19 @@ a signal ends in Python's own words.
 """
 
 import os
+import resource
 import signal
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TRACEBACK = "With NOTBUGS_TRACEBACK=1 in the environment the command shows where."
 GO_ON = "Give the same command again to go on."
+LEAST_MEMORY = 1200 * 2**20
+"""Bytes of address space; with less, torch and the libraries beside it abort the process without a word of Python."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,16 +43,34 @@ def is_command() -> bool:
 
 
 def guard() -> None:
-    """In the command's own process, let a signal end it in one line as long as it imports: nothing is at work yet."""
-    if is_command():
-        for number in SIGNALS:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                signal.signal(number, _leave)
+    """In the command's own process, let a signal, or what fails, end it in one line as long as it imports."""
+    if not is_command():
+        return
+    for number in SIGNALS:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            signal.signal(number, _leave)
+    sys.excepthook = _unloaded
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        least = f"{LEAST_MEMORY // 2**20} MiB"
+        _end(f"The limit of memory (ulimit -v {limit // 1024}) is below {least}, which libraries need. Raise it.", 1)
 
 
 def _leave(number: int, _: object) -> None:
-    os.write(2, f"notbugs: {stopped(number)}\n".encode())
-    os._exit(128 + number)
+    _end(stopped(number), 128 + number)
+
+
+def _unloaded(kind: "type[BaseException]", error: BaseException, trace: "TracebackType | None") -> None:
+    """In place of Python's own words for what nobody caught: the library could not be imported."""
+    if os.environ.get("NOTBUGS_TRACEBACK"):
+        sys.__excepthook__(kind, error, trace)
+    text = (str(error).strip().splitlines() or [kind.__name__])[0]
+    _end(f"A library could not be loaded ({kind.__name__}: {text}). {TRACEBACK}", 1)
+
+
+def _end(text: str, status: int) -> None:
+    os.write(2, f"notbugs: {text}\n".encode())
+    os._exit(status)
 
 
 guard()
