@@ -21,8 +21,8 @@ from notbugs.construct import fingerprint, relabel, robustify
 from notbugs.data import Data, Images, planted
 from notbugs.errors import InputError
 from notbugs.measure import evaluate
-from notbugs.models import ARCHITECTURES, build, fastest, forms, frozen
-from notbugs.models.forms import ready
+from notbugs.models import ARCHITECTURES, build, execution, fastest, frozen
+from notbugs.models.execution import ready
 from notbugs.search import Attack, Schedule, Shrinking, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
 from notbugs.search.objectives import log_odds
 from notbugs.seeds import generator, seeded
@@ -321,7 +321,7 @@ def grouped() -> Classifier:
 
 
 def test_the_fastest_form_is_timed_and_others_that_fail_are_left_out(monkeypatch, caplog):
-    monkeypatch.setattr(forms, "SECONDS", 0.0)
+    monkeypatch.setattr(execution, "SECONDS", 0.0)
     plain = classifier()
     monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: 1 / 0)
     with caplog.at_level(logging.INFO, "notbugs"):
@@ -340,11 +340,11 @@ def timed(monkeypatch, **milliseconds: float) -> list[int]:
 
     def seconds(view: Classifier, images: torch.Tensor) -> float:
         counts.append(len(images))
-        return milliseconds[view.precision + "_compiled" * isinstance(view.network, forms._Compiled)] / 1e3
+        return milliseconds[view.precision + "_compiled" * isinstance(view.network, execution._Compiled)] / 1e3
 
-    monkeypatch.setattr(forms, "_seconds", seconds)
-    monkeypatch.setattr(forms, "SECONDS", 0.0)
-    monkeypatch.setattr(forms, "has_bf16", lambda device: True)
+    monkeypatch.setattr(execution, "_seconds", seconds)
+    monkeypatch.setattr(execution, "SECONDS", 0.0)
+    monkeypatch.setattr(execution, "has_bf16", lambda device: True)
     return counts
 
 
@@ -384,7 +384,7 @@ def test_compiled_for_batches_of_one_size(monkeypatch):
         return lambda images: replayed.append(len(images)) or network(images)
 
     monkeypatch.setattr(torch, "compile", compiler)
-    monkeypatch.setattr(forms, "_doubts", lambda view, rule: [f"{rule} compiled"])
+    monkeypatch.setattr(execution, "_doubts", lambda view, rule: [f"{rule} compiled"])
     timed(monkeypatch, fp32=2.0, fp32_compiled=1.0)
     plain, images = classifier(), random_images(6, SHAPE)
     view, form = ready(plain, SHAPE, batch=6)
@@ -400,7 +400,7 @@ def test_compiled_for_batches_of_one_size(monkeypatch):
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
 def test_a_search_really_compiled():
     plain, images = classifier(), random_images(4, SHAPE)
-    view = forms.in_form(frozen(plain, SHAPE), "fp32 compiled", 4)
+    view = execution.in_form(frozen(plain, SHAPE), "fp32 compiled", 4)
     torch._dynamo.utils.counters.clear()
     labels = plain(images).argmax(1)
     found, wanted = (pgd(made, images, labels, L2(0.3), Schedule(5)) for made in (view, frozen(plain, SHAPE)))

@@ -69,8 +69,7 @@ def test_nothing_forbidden(path):
 GRADIENTS = {
     "search/loop.py": "the search",
     "search/fit.py": "whether there is one",
-    "models/folding.py": "whether a folded network has the same",
-    "models/forms.py": "how long one takes",
+    "models/execution.py": "whether a folded network has the same, and how long one takes",
     "measure/masking.py": "how long it is at the image itself",
     "measure/rank.py": "in how many directions features look",
     "measure/heads.py": "of a linear head's weights",

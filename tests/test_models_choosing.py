@@ -13,7 +13,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure import evaluate
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
-from notbugs.models.choosing import choose, read_names
+from notbugs.models.foreign import choose, read_names
 from notbugs.search import Attack, Schedule, match_features
 from notbugs.seeds import seeded
 from tests.conftest import random_images

@@ -8,7 +8,7 @@ from torch import nn
 
 from notbugs.classifier import Classifier
 from notbugs.data import Augmentation, Images, load
-from notbugs.data.mapped import Mapped
+from notbugs.data.images import Mapped
 from notbugs.errors import InputError
 from notbugs.files import write_tensors
 from notbugs.measure import evaluate

@@ -33,7 +33,7 @@ from notbugs.measure import (
     predictions,
 )
 from notbugs.measure.masking import SignName
-from notbugs.models.folding import frozen
+from notbugs.models.execution import frozen
 from notbugs.search import Attack, Schedule, pgd, replaced_backward, search
 from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded

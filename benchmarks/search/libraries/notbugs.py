@@ -10,7 +10,7 @@ from torch import Tensor
 import notbugs as nb
 from benchmarks.search.loops import Batchwise, Setting, batches, batchwise
 from benchmarks.search.tasks import Task
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.search import stream
 from notbugs.search.objectives import away_from
 

@@ -21,7 +21,7 @@ from notbugs.construct.storage import decode, distances, encode, summary
 from notbugs.construct.store import Tell
 from notbugs.data import Data, Images
 from notbugs.files import Damaged
-from notbugs.models.forms import FORMS, ready
+from notbugs.models.execution import FORMS, ready
 from notbugs.search import Steps
 from notbugs.shapes import Batch
 from notbugs.threat import Threat

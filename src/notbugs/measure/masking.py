@@ -23,7 +23,7 @@ from notbugs.data import Images
 from notbugs.errors import check_count, must
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Z95, Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Attack, Attacked, Schedule, search
 from notbugs.search.fit import check_fits

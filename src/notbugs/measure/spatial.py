@@ -14,7 +14,7 @@ from notbugs.data import Images
 from notbugs.errors import check_count
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Schedule, spatial_pgd
 from notbugs.search.fit import check_fits

@@ -16,7 +16,7 @@ from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import percent
 from notbugs.measure.accuracy import AttackUsed, predictions
 from notbugs.measure.statistics import Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import Found, Schedule, fast_relabelling, pgd, targeted_pgd
 from notbugs.search.fit import check_fits

@@ -15,7 +15,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError, check_count
 from notbugs.formats import quoted
 from notbugs.measure.statistics import Z95, Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import fast_relabelling, search
 from notbugs.search.fit import check_fits

@@ -14,7 +14,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier, Precision
 from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.search.loop import Objective, stream
 from notbugs.search.objectives import margin

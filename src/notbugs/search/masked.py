@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.search.evaluation import Attacked
 from notbugs.search.loop import search
 from notbugs.search.objectives import away_from, estimated, log_odds

@@ -17,7 +17,7 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
-from notbugs.models.blueprint import TAKEN, check_options
+from notbugs.models.registry import TAKEN, check_options
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent

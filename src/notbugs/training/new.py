@@ -9,9 +9,9 @@ import torch
 from notbugs.classifier import Classifier, Precision, default_device
 from notbugs.data import Data
 from notbugs.models import build
-from notbugs.models.layout import to_channels_last
-from notbugs.models.whitening import Whitening
-from notbugs.models.zoo import normalisation
+from notbugs.models.execution import to_channels_last
+from notbugs.models.layers import Whitening
+from notbugs.models.registry import normalisation
 from notbugs.normalisation import own_normaliser
 from notbugs.seeds import seeded
 
