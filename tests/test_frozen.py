@@ -23,7 +23,7 @@ from notbugs.errors import InputError
 from notbugs.measure import evaluate
 from notbugs.models import ARCHITECTURES, build, execution, fastest, frozen
 from notbugs.models.execution import ready
-from notbugs.search import Attack, Schedule, Shrinking, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
+from notbugs.search import FMN, Attack, PGDSteps, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
 from notbugs.search.objectives import log_odds
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, l2_norm
@@ -126,10 +126,10 @@ def test_half_the_memory_where_every_convolution_has_its_norm():
 
 def searched(made: Classifier, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
     found = {
-        "pgd": pgd(made, images, labels, L2(0.3), Schedule(10)),
-        "targeted": targeted_pgd(made, images, (labels + 1) % 10, L2(0.5), Schedule(10)),
+        "pgd": pgd(made, images, labels, L2(0.3), PGDSteps(10)),
+        "targeted": targeted_pgd(made, images, (labels + 1) % 10, L2(0.5), PGDSteps(10)),
         "matching": match_features(made, images, images.flip(0), fast_matching(SHAPE, 20)),
-        "minimum norm": minimum_norm(made, images, labels, schedule=Shrinking(20)),
+        "minimum norm": minimum_norm(made, images, labels, schedule=FMN(20)),
     }
     return {name: one.images for name, one in found.items()}
 
@@ -403,7 +403,7 @@ def test_a_search_really_compiled():
     view = execution.in_form(frozen(plain, SHAPE), "fp32 compiled", 4)
     torch._dynamo.utils.counters.clear()
     labels = plain(images).argmax(1)
-    found, wanted = (pgd(made, images, labels, L2(0.3), Schedule(5)) for made in (view, frozen(plain, SHAPE)))
+    found, wanted = (pgd(made, images, labels, L2(0.3), PGDSteps(5)) for made in (view, frozen(plain, SHAPE)))
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     torch.testing.assert_close(found.images, wanted.images, rtol=0, atol=1e-4)
 
@@ -418,7 +418,7 @@ def data() -> Data:
 def test_a_build_keeps_the_form_it_began_with(make, data, tmp_path, monkeypatch):
     counts = timed(monkeypatch, fp32=1.0, bf16=2.0)
     plain = grouped()
-    began = make(plain, data, tmp_path / "set", schedule=Schedule(2, 0.1))
+    began = make(plain, data, tmp_path / "set", schedule=PGDSteps(2, 0.1))
     request = began.manifest["request"]
     assert request["precision"] == "fp32"
     assert request["source"] == fingerprint(plain)
@@ -427,12 +427,12 @@ def test_a_build_keeps_the_form_it_began_with(make, data, tmp_path, monkeypatch)
     before = shard.read_bytes()
     shard.unlink()
     counts = timed(monkeypatch, fp32=2.0, bf16=1.0)
-    make(plain, data, tmp_path / "set", schedule=Schedule(2, 0.1))
+    make(plain, data, tmp_path / "set", schedule=PGDSteps(2, 0.1))
     assert counts == []
     assert shard.read_bytes() == before
     plain.precision = "bf16"
     with pytest.raises(InputError, match="precision: there 'fp32', asked for 'bf16'"):
-        make(plain, data, tmp_path / "set", schedule=Schedule(2, 0.1))
+        make(plain, data, tmp_path / "set", schedule=PGDSteps(2, 0.1))
     assert json.loads((tmp_path / "set" / "manifest.json").read_text())["request"]["precision"] == "fp32"
 
 

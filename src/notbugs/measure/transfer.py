@@ -18,8 +18,8 @@ from notbugs.measure.accuracy import AttackUsed, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
-from notbugs.search import Found, Schedule, fast_relabelling, pgd, targeted_pgd
-from notbugs.search.fit import check_fits
+from notbugs.search import Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
+from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
 from notbugs.threat import Threat
@@ -181,7 +181,7 @@ def _under_attack(
     images: Images,
     goals: Labels,
     threat: Threat,
-    schedule: Schedule,
+    schedule: PGDSteps,
     batch: int,
     tell: Callable[[int], None],
 ) -> Said:

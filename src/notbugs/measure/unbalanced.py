@@ -18,7 +18,7 @@ from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import fast_relabelling, search
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, margin
 from notbugs.threat import Threat
 
