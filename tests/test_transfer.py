@@ -383,11 +383,11 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, monkey
 
 
 def test_the_guide_runs(capsys):
-    """docs/transfer.md as it stands, from the top; and what it says of the paper's points."""
-    text = (Path(__file__).parents[1] / "docs" / "transfer.md").read_text(encoding="utf-8")
+    """docs/how-to/transfer.md as it stands, from the top; and what it says of the paper's points."""
+    text = (Path(__file__).parents[1] / "docs" / "how-to" / "transfer.md").read_text(encoding="utf-8")
     names: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        exec(compile(block, "docs/transfer.md", "exec"), names)  # noqa: S102
+        exec(compile(block, "docs/how-to/transfer.md", "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
     assert "r = 0.98 (0.71 to 1.00)" in printed[4]
     shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[5:])
