@@ -19,6 +19,7 @@ from benchmarks.search.libraries import floor, madry
 from benchmarks.search.libraries import notbugs as ours
 from benchmarks.search.loops import Normalised, Setting
 from benchmarks.search.tasks import TASKS, Task, quick
+from notbugs.search import search
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
 from notbugs.threat import L2
@@ -71,7 +72,7 @@ def test_the_transcription_takes_our_path(norm):
     loss = madry.classification(setting.model)
     theirs = madry.attacker(loss, step, labels, STEPS, 1, use_best=False)
     schedule = nb.PGDSteps(STEPS, task.step_size)
-    found = nb.search(away_from(classifier), images, (labels,), ours.threat(task), schedule, keep="last")
+    found = search(away_from(classifier), images, (labels,), ours.threat(task), schedule, keep="last")
     torch.testing.assert_close(found.images, theirs, atol=2e-5, rtol=0)
 
 

@@ -28,7 +28,7 @@ from notbugs.errors import InputError
 from notbugs.files import sha256
 from notbugs.seeds import generator, seeded
 
-PAGE = Path(__file__).parents[1] / "docs" / "controls.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "controls.md"
 CLASSES = 4
 SETTINGS = nb.Training(epochs=12, batch=100, lr=0.02, weight_decay=0.0)
 QUICK = nb.PGDSteps(4, 0.3)

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_start", "_version", "errors", "shapes", "seeds", "files", "formats", "progress", "workers", "threat"),
+    *("_start", "_version", "errors", "shown", "shapes", "seeds", "files", "formats", "progress", "workers", "threat"),
     *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),
     *("construct", "measure", "content", "theory", "instrument", "study", "report", "console", "cli"),
     *("failures", "__main__"),

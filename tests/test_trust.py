@@ -607,7 +607,7 @@ def test_a_recipe_refuses_an_unknown_classifier():
 
 
 def test_every_block_of_the_page_runs(capsys):
-    page = Path(__file__).parents[1] / "docs" / "robust-accuracy.md"
+    page = Path(__file__).parents[1] / "docs" / "explanation" / "robust-accuracy.md"
     text = page.read_text(encoding="utf-8")
     names: dict[str, object] = {"__name__": "page"}
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
@@ -620,5 +620,5 @@ def test_every_block_of_the_page_runs(capsys):
 
 
 def test_the_page_names_every_sign():
-    table = (Path(__file__).parents[1] / "docs" / "robust-accuracy.md").read_text(encoding="utf-8")
+    table = (Path(__file__).parents[1] / "docs" / "explanation" / "robust-accuracy.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in table for name in get_args(SignName))

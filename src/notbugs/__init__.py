@@ -108,7 +108,6 @@ from notbugs.search import match_features as match_features
 from notbugs.search import minimum_norm as minimum_norm
 from notbugs.search import pgd as pgd
 from notbugs.search import replaced_backward as replaced_backward
-from notbugs.search import search as search
 from notbugs.search import spatial_pgd as spatial_pgd
 from notbugs.search import targeted_pgd as targeted_pgd
 from notbugs.threat import L2 as L2

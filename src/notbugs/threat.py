@@ -4,8 +4,8 @@ A threat model knows three things about a perturbation `delta = x' - x`: how to 
 the valid set, how to *start* at random inside it, and the unit *step* along a gradient. Radii are in pixel units,
 pixels in [0, 1].
 
-A spatial perturbation (`Spatial`) is three numbers an image: how far it is turned, and how far it is moved. An image moved out of its
-frame leaves zeros (black) behind; between pixels it is interpolated bilinearly.
+A spatial perturbation (`Spatial`) is three numbers an image: how far it is turned, and how far it is moved. An image
+moved out of its frame leaves zeros (black) behind; between pixels it is interpolated bilinearly.
 """
 
 from __future__ import annotations

@@ -230,7 +230,7 @@ def load(
     ----------
     source : str or Path
         `digits`, `pneumonia`, `planted`, `cifar10`, `cifar100`, `hub:OWNER/NAME`, an npz or parquet file, or a folder
-        of parquet files or images; docs/your-data.md has the rules of each.
+        of parquet files or images; docs/how-to/your-data.md has the rules of each.
     test_data : str or Path, optional
         Another source, whose test images, or all of whose images if it has no test split, are measured on in place
         of this one's: a set that was made to test classifiers, as CIFAR-10.1. Classes are matched by name.

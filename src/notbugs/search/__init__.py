@@ -1,6 +1,9 @@
 """Search over inputs: one loop, and its thin callers."""
 
-from typing import TYPE_CHECKING
+import sys
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from notbugs.errors import renamed
 from notbugs.search.attacks import (
@@ -51,5 +54,16 @@ __all__ = [
     "worst_of",
 ]
 
+
+class _CalledAsBefore(ModuleType):
+    """`notbugs.search` was the function, and hid this package."""
+
+    def __call__(self, *given: Any, **named: Any) -> Found:
+        said = "notbugs.search(...) is now notbugs.search.search(...), and will be removed in version 1.0."
+        warnings.warn(said, DeprecationWarning, stacklevel=2)
+        return search(*given, **named)
+
+
+sys.modules[__name__].__class__ = _CalledAsBefore
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Schedule": "PGDSteps", "Shrinking": "FMN", "QuasiNewton": "LBFGS"})

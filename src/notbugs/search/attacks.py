@@ -33,7 +33,7 @@ MATCHING_REACH = 0.035
 
 
 def fast_matching(shape: Sequence[int], steps: int = 60) -> LBFGS:
-    """Quasi-Newton steps: the paper's matching loss in a small part of its gradients (docs/search.md).
+    """Quasi-Newton steps: the paper's matching loss in a small part of its gradients (docs/explanation/search.md).
 
     The first trust radius grows with the square root of the number of values in an image of `shape`, as distances
     between images do.
@@ -42,7 +42,7 @@ def fast_matching(shape: Sequence[int], steps: int = 60) -> LBFGS:
 
 
 def fast_relabelling(threat: Threat, steps: int = 20) -> PGDSteps:
-    """Long steps that decay to 0: about as near to the target class as the paper's 100 steps (docs/search.md)."""
+    """Long steps that decay to 0: about as near to the target class as the paper's 100 (docs/explanation/search.md)."""
     if math.isinf(threat.eps):
         raise must("threat", "have a finite radius, which sets the length of the steps", threat, "Or give a schedule.")
     return PGDSteps(steps, 2 * threat.eps or None, decay="linear")

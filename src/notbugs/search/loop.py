@@ -48,6 +48,14 @@ class Found:
     forwards: int
     backwards: int
 
+    def __repr__(self) -> str:
+        shape, count = tuple(self.images.shape), len(self.images)
+        return (
+            f"Found(images of shape {shape} on {self.images.device}; loss {self.loss.mean():.4g} on average; "
+            f"score below 0, misclassified under attack: {int((self.score < 0).sum())} of {count}; "
+            f"{self.forwards} forwards, {self.backwards} backwards)"
+        )
+
 
 @torch.no_grad()
 def search(

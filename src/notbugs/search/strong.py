@@ -168,8 +168,11 @@ def pgd(run: Attacked, asked: Attack) -> None:
                 run.search("pgd, targeted", across, numbers, ball, asked.schedule(ball), targets=wrong[:, target])
 
 
-STRONG, PGD = Attack(), Attack(name="pgd")
-"""What robust accuracy is measured with by default, and the paper's protocol."""
+STRONG = Attack()
+"""What robust accuracy is measured with by default."""
+
+PGD = Attack(name="pgd")
+"""The paper's protocol."""
 
 
 def _schedule(asked: Attack, steps: int) -> PGDSteps:

@@ -79,7 +79,7 @@ READING = (
 class Source(_Section):
     """Which images, and where and how the work runs."""
 
-    data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
+    data: str = Field("digits", description="Data set by name or path; docs/how-to/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
     test_data: str | None = Field(None, description="Another data set, whose test images are measured on.")
@@ -127,7 +127,7 @@ class Source(_Section):
 class Architecture(_Section):
     """Which network."""
 
-    name: str = Field("cnn", description="Architecture by name; docs/your-model.md has all of them.")
+    name: str = Field("cnn", description="Architecture by name; docs/how-to/your-model.md has all of them.")
     width: int | None = Field(None, ge=1, description="Channels of the first convolution, where the name takes it.")
     features: int | None = Field(None, ge=1, description="Penultimate features, of cnn.")
     stride: int | None = Field(None, ge=1, description="Of the first convolution, of cnn.")
