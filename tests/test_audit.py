@@ -23,6 +23,8 @@ from notbugs.study import AuditJob, audit_one
 from notbugs.study.auditing import command, read_threat
 from tests.planted_classifiers import projecting
 
+pytestmark = pytest.mark.whole
+
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
 EPS = 0.5
 
@@ -87,15 +89,15 @@ def test_the_verdict_on_a_model_of_both_kinds(of_truth):
 
 
 def trained(made: nb.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
-    data = made.data.take(1000, None, 0)
+    data = made.data.take(600, None, 0)
     classifier = nb.new_classifier(data, "cnn", seed=0, width=8, features=16)
     return nb.train(classifier, data.train, nb.Training(epochs=5, batch=50, adversary=adversary))
 
 
 def test_a_robust_classifier_keeps_more_on_its_robust_features(made):
     found = {}
-    for name, adversary in (("standard", None), ("robust", nb.Adversary(eps=EPS))):
-        found[name] = audit(trained(made, adversary), made.data.take(1000, 500, 0), nb.L2(EPS), images=40)
+    for name, adversary in (("standard", None), ("robust", nb.Adversary(eps=EPS, steps=2))):
+        found[name] = audit(trained(made, adversary), made.data.take(600, 300, 0), nb.L2(EPS), images=10)
     standard, robust = (found[name].group("robust") for name in ("standard", "robust"))
     assert robust.features > standard.features
     assert robust.accuracies[0].share.low > standard.accuracies[0].share.high

@@ -25,6 +25,8 @@ from notbugs.spatial import Spatial
 from notbugs.threat import L2
 from notbugs.training import Adversary, Training, new_classifier, train
 
+pytestmark = pytest.mark.whole
+
 aten = torch.ops.aten
 WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default}
 
