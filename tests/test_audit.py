@@ -25,7 +25,7 @@ from tests.planted_classifiers import projecting
 
 pytestmark = pytest.mark.whole
 
-DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "audit.md"
 EPS = 0.5
 
 
