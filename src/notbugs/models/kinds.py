@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -38,8 +39,14 @@ def kind_of(path: Path) -> Kind:
     InputError
         If there is no such file, or it is none of them; with what it is, where its beginning is known.
     """
+    if path.is_dir():
+        remedy = "Give the file of weights in it; save_pretrained's folders have a config.json."
+        raise InputError(f"{path} is a folder, not a file. {remedy}")
     if not path.is_file():
-        raise InputError(f"There is no file {path}." if not path.is_dir() else f"{path} is a folder, not a file.")
+        there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, there, n=1)
+        remedy = f"Did you mean {path.parent / near[0]}?" if near else f"Paths begin at {Path.cwd()}."
+        raise InputError(f"There is no file {path}. {remedy}")
     with path.open("rb") as file:
         head = file.read(512)
     if head[:4] == b"PK\x03\x04":

@@ -27,8 +27,9 @@ SHOWN = 4
 def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """The tensors of a file by the names of a network, as far as they have any.
 
-    Names of wrappers in between are taken out, weight norm and spectral norm are called as the network calls them,
-    and the prefix is taken off under which most names and shapes fit.
+    Names of wrappers in between count on neither side, weight norm and spectral norm are called as the network calls
+    them, and those prefixes are taken off, of the file's names and of the network's, under which most names and shapes
+    fit.
 
     Parameters
     ----------
@@ -42,15 +43,15 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     InputError
         If no name fits, or those of two different networks fit equally well.
     """
-    wrappers = set(WRAPPERS) - {part for name in own for part in name.split(".")}
-    names = {name: ".".join(part for part in name.split(".") if part not in wrappers) for name in tensors}
-    plain = _renamed(tensors, _parametrised(tensors, own))
-    unwrapped = _renamed(tensors, names)
-    unwrapped = _renamed(unwrapped, _parametrised(unwrapped, own))
     found, errors = [], []
-    for named in (plain, unwrapped):
+    bare = {name: _bare(name) for name in own}
+    bare = bare if len(set(bare.values())) == len(own) else {name: name for name in own}
+    called = {new: name for name, new in bare.items()}
+    plain = {new: own[name] for new, name in called.items()}
+    for ours, theirs in ((own, tensors), (plain, _renamed(tensors, {name: _bare(name) for name in tensors}))):
         try:
-            found.append(_without_prefix(own, named, where))
+            named = _without_prefixes(ours, _renamed(theirs, _parametrised(theirs, ours)), where)
+            found.append(named if ours is own else {called.get(name, name): value for name, value in named.items()})
         except InputError as error:
             errors.append(error)
     if not found:
@@ -58,9 +59,49 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     return max(found, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
 
 
-def _without_prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    prefix = _prefix(own, tensors, where)
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _without_prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """With the network's prefix in place of the file's: `net.` in place of `model.`, say, or of nothing."""
+    ours, scores = max(
+        ((ours, _scores(own, ours, tensors)) for ours in _own_prefixes(own)),
+        key=lambda pair: max(pair[1].values(), default=0),
+    )
+    inner = {name.removeprefix(ours): value for name, value in own.items() if name.startswith(ours)}
+    theirs = _prefix(inner, tensors, scores, where)
+    found = {ours + name.removeprefix(theirs): name for name in tensors if name.startswith(theirs)}
+    # A head beside a backbone: with its own name, in the same set of weights.
+    for name in [name for name in own if name not in found]:
+        for above in _above(theirs):
+            beside = tensors.get(above + name)
+            if beside is not None and beside.shape == own[name].shape:
+                found.pop(ours + (above + name).removeprefix(theirs), None)
+                found[name] = above + name
+                break
+    return {name: tensors[old] for name, old in found.items()}
+
+
+def _own_prefixes(own: Mapping[str, Tensor]) -> list[str]:
+    """What stands before most names of a network, from nothing on: `net.` of one that keeps its layers in `net`."""
+    names = [name for name in own if not NORMALISER.search(name)]
+    found, prefix = [""], ""
+    while True:
+        parts = Counter(name.removeprefix(prefix).partition(".") for name in names if name.startswith(prefix))
+        firsts: Counter[str] = Counter()
+        for (first, dot, _), count in parts.items():
+            firsts[first + dot] += count
+        first, count = max(firsts.items(), key=lambda item: item[1], default=("", 0))
+        if not first.endswith(".") or 2 * count <= len(names):
+            return found
+        found.append(prefix := prefix + first)
+
+
+def _above(prefix: str) -> list[str]:
+    """A prefix, and those around it: `a.b.`, `a.`, nothing."""
+    parts = prefix.split(".")[:-1]
+    return ["".join(f"{part}." for part in parts[:count]) for count in range(len(parts), -1, -1)]
 
 
 def chosen(tensors: dict[str, Tensor], weights: str | None, where: str) -> dict[str, Tensor]:
@@ -124,14 +165,20 @@ def _end(name: str, part: str) -> str:
     return ".".join(name.split(".")[-(4 + part.count(".")) :])
 
 
-def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> str:
-    """What stands before most names of the network in the file, the first such prefix where copies are equal."""
+def _scores(own: Mapping[str, Tensor], ours: str, tensors: Mapping[str, Tensor]) -> Counter[str]:
+    """How well the names below each prefix in the file fit those below the prefix `ours`: names, and shapes again."""
+    inner = {name.removeprefix(ours): value.shape for name, value in own.items() if name.startswith(ours)}
     scores: Counter[str] = Counter()
     for name, value in tensors.items():
         parts = name.split(".")
         for start in range(len(parts)):
-            if (inner := ".".join(parts[start:])) in own:
-                scores[name.removesuffix(inner)] += 1 + (own[inner].shape == value.shape)
+            if (end := ".".join(parts[start:])) in inner:
+                scores[name.removesuffix(end)] += 1 + (inner[end] == value.shape)
+    return scores
+
+
+def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], scores: Counter[str], where: str) -> str:
+    """What stands before most names of the network in the file, the first such prefix where copies are equal."""
     if not scores:
         raise InputError(
             f"The weights in {where} fit no layer of the network. They are called {', '.join(list(tensors)[:SHOWN])}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from notbugs.models.archives import Tensors, read_archive
 from notbugs.models.kinds import kind_of
 from notbugs.models.naming import COUNTS, NORMALISER, chosen, listed, named_as
 from notbugs.networks import unwrapped
+from notbugs.normalisation import CHANNELS
+
+log = logging.getLogger("notbugs")
 
 SAVE_THEM = "Open it where it was made, and save the network's state_dict()."
 
@@ -24,9 +28,10 @@ def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = 
 
     Safetensors, and all that `torch.save` writes: weights alone, or among options, optimizers and objects of any
     class; a whole network; TorchScript. The name of the file does not matter. Only tensors are read: nothing that the
-    file names is imported or called. They may be nested (under `state_dict`, `model`, ...) and their names may carry a
-    prefix (`module.`, `_orig_mod.`, MadryLab's `module.model.`, ...): the one under which most names and shapes fit is
-    found. The buffers of a normaliser beside them are left out, as the classifier owns the normalisation.
+    file names is imported or called. They may be nested (under `state_dict`, `model`, ...), and their names or those of
+    the network may carry a prefix (`module.`, `_orig_mod.`, `net.`, MadryLab's `module.model.`, ...): those under
+    which most names and shapes fit are found. The buffers of a normaliser beside them are left out, as the classifier
+    owns the normalisation; where the network has such buffers and the file has not, the network's values stay.
 
     Parameters
     ----------
@@ -84,8 +89,9 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     own = network.state_dict()
     found = named_as(own, tensors, where)
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
-    missing = sorted(own.keys() - found.keys() - counters)
     passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
+    kept = {n for n in passing & own.keys() - found.keys() if NORMALISER.search(n) and own[n].numel() <= CHANNELS}
+    missing = sorted(own.keys() - found.keys() - counters - kept)
     left = found.keys() - own.keys() - passing
     unexpected = sorted(name for name in left if not NORMALISER.search(name) and not COUNTS.search(name))
     both = {name: (found[name], value) for name, value in own.items() if name in found}
@@ -102,6 +108,8 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
             + listed("Of another kind", kinds)
             + "Check the architecture, its options, the channels and the number of classes."
         )
+    if kept:
+        log.info("%s has no %s: the network's own values stay.", where, " and ".join(sorted(kept)))
     network.load_state_dict(own | {name: value for name, value in found.items() if name in own})
 
 

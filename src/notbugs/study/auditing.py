@@ -76,6 +76,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     """
     ball = read_threat(job.threat)
     check_writable(out)
+    job.check(model)
     data = read_data(job, console)
     check_one_label(data)
     classifier = job.load(model, data, job)

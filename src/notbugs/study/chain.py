@@ -62,6 +62,7 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     """
     check_writable(out)
     device = find_device(recipe.device)
+    recipe.architecture.check()
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = _read_data(recipe, console)
