@@ -18,7 +18,7 @@ from notbugs.data.arrays import fit_all, planes
 from notbugs.data.cache import available_memory, in_words
 from notbugs.data.classes import coded
 from notbugs.data.reading import Reading
-from notbugs.data.rows import Found, Rows, list_files, piece_rows
+from notbugs.data.rows import Found, Rows, list_files, pieces
 from notbugs.data.splits import labelled
 from notbugs.errors import InputError, in_one_line, must
 
@@ -27,6 +27,8 @@ LAYOUTS = (
     {split: (f"x_{split}", f"y_{split}") for split in ("train", "test", "val")},
     {"train": ("images", "labels")},
 )
+SMALL = 2**24
+"""Bytes that are there without asking: to ask takes longer than to read them."""
 FAULTS = (OSError, KeyError, ValueError, EOFError, RuntimeError, SyntaxError, TypeError)
 FAULTS += (zipfile.BadZipFile, zlib.error, struct.error)
 """What NumPy and the standard library raise of damaged files."""
@@ -97,8 +99,7 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
         with _member(file, key) as (stream, _, _):
             image = math.prod(shape[1:]) * dtype.itemsize
             stream.seek(first * image, 1)
-            for row in range(first, len(labels), step := piece_rows(image)):
-                count = min(step, len(labels) - row)
+            for _, count in pieces(first, len(labels), image):
                 flat = np.frombuffer(stream.read(count * image), dtype)
                 whole = flat.reshape(count, *shape[1:])
                 yield fit_all(planes(whole, f"{key} in {file}", reading.white_level), reading.size)
@@ -130,7 +131,7 @@ def _whole(file: Path, key: str) -> np.ndarray:
 
 
 def _check_memory(size: int, name: str) -> None:
-    if size > (free := available_memory()):
+    if size > SMALL and size > (free := available_memory()):
         raise must(
             name, f"fit into the free memory, {in_words(free)}", in_words(size), "Free or add some, or cut it down."
         )

@@ -17,7 +17,7 @@ import numpy as np
 from notbugs.data.arrays import fit_all, planes
 from notbugs.data.classes import coded
 from notbugs.data.reading import Reading
-from notbugs.data.rows import Found, Rows, list_files, piece_rows
+from notbugs.data.rows import Found, Rows, list_files, pieces
 from notbugs.data.splits import choose, labelled, split_of
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, in_one_line, must
@@ -197,8 +197,7 @@ def _stack(file: Path, labels: Path, reading: Reading) -> Stack:
         with _array(file) as (stream, shape, dtype):
             image = math.prod(shape[1:]) * dtype.itemsize
             stream.seek((start + first) * image, 1)
-            for row in range(start + first, stop, step := piece_rows(image)):
-                count = min(step, stop - row)
+            for _, count in pieces(start + first, stop, image):
                 flat = np.frombuffer(_exactly(stream, count * image, file), dtype)
                 yield flat.reshape(count, *shape[1:]).astype(dtype.newbyteorder("="), copy=False)
 
@@ -307,8 +306,8 @@ def _matlab(file: Path) -> Stack:
 
     def read(first: int) -> Iterator[np.ndarray]:
         images = part("X")
-        for row in range(first, images.shape[3], step := piece_rows(math.prod(images.shape[:3]))):
-            yield np.ascontiguousarray(images[..., row : row + step].transpose(3, 0, 1, 2))
+        for row, count in pieces(first, images.shape[3], math.prod(images.shape[:3])):
+            yield np.ascontiguousarray(images[..., row : row + count].transpose(3, 0, 1, 2))
 
     labels = part("y").reshape(-1)
     shape = part("X").shape
