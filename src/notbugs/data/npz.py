@@ -88,7 +88,9 @@ def _layout(file: Path, keys: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
-    with _member(file, key) as (_, shape, dtype):
+    with _member(file, key) as (_, shape, dtype, by_columns):
+        if by_columns:
+            raise InputError(f"{key} in {file} is in column order. Save np.ascontiguousarray({key}).")
         rule = f"be numbers, one image for each of {len(labels)} labels"
         if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
             raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}")
@@ -96,7 +98,7 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
         planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"{key} in {file}")
 
     def read(first: int) -> Iterator[np.ndarray]:
-        with _member(file, key) as (stream, _, _):
+        with _member(file, key) as (stream, *_):
             image = math.prod(shape[1:]) * dtype.itemsize
             stream.seek(first * image, 1)
             for _, count in pieces(first, len(labels), image):
@@ -108,26 +110,24 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
 
 
 @contextmanager
-def _member(file: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """One array of the archive: a stream that stands at its first byte, its shape, its type."""
+def _member(file: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype, bool]]:
+    """One array of the archive: a stream that stands at its first byte, its shape, its type, whether columns follow."""
     with _readable(file), zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         shape, fortran, dtype = HEADERS[version](stream)
         if dtype.hasobject:
             raise InputError(f"{key} in {file} holds pickled objects, which are never read. Save an array of numbers.")
-        if fortran and len(shape) > 1:
-            raise InputError(f"{key} in {file} is in column order. Save np.ascontiguousarray({key}).")
         size, held = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{key}.npy").file_size
         if size > held:
             promise = f"promises {in_words(size)} and holds {in_words(held)}"
             raise InputError(f"{file} is damaged: {key} {promise}. Make or fetch it again.")
-        yield stream, shape, dtype
+        yield stream, shape, dtype, fortran and len(shape) > 1
 
 
 def _whole(file: Path, key: str) -> np.ndarray:
-    with _member(file, key) as (stream, shape, dtype):
+    with _member(file, key) as (stream, shape, dtype, by_columns):
         _check_memory(math.prod(shape) * dtype.itemsize, f"{key} in {file}")
-        return np.frombuffer(stream.read(), dtype).reshape(shape)
+        return np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if by_columns else "C")
 
 
 def _check_memory(size: int, name: str) -> None:
