@@ -16,12 +16,13 @@ from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import percent
 from notbugs.measure.accuracy import AttackUsed, predictions
 from notbugs.measure.statistics import Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
-from notbugs.search import Found, Schedule, fast_relabelling, pgd, targeted_pgd
-from notbugs.search.fit import check_fits
+from notbugs.search import Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
+from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
+from notbugs.shown import Tabular
 from notbugs.threat import Threat
 
 WrongTargets = Literal["next", "other"]
@@ -61,11 +62,29 @@ class TransferAttack(AttackUsed):
     seed: int = Field(description="of the targets")
 
 
-class Transfer(_Model):
+class Transfer(Tabular, _Model):
     """Every source against every classifier, in the order in which they were given."""
 
     attack: TransferAttack
     pairs: tuple[Transferred, ...]
+
+    @property
+    def heading(self) -> str:
+        """What the rows are."""
+        return (
+            f"Transfer at {self.attack.norm} {self.attack.eps:g}, {self.attack.steps} steps: shares of the same images"
+        )
+
+    def table_rows(self) -> list[dict[str, object]]:
+        """One row for each source and classifier."""
+        rows: list[dict[str, object]] = []
+        for pair in self.pairs:
+            row: dict[str, object] = {"source": pair.source, "classifier": pair.classifier, "n": pair.accuracy.n}
+            for name in ("accuracy", "untargeted", "targeted", "already_target"):
+                share = getattr(pair, name)
+                row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
+            rows.append(row)
+        return rows
 
     @property
     def sources(self) -> list[str]:
@@ -181,7 +200,7 @@ def _under_attack(
     images: Images,
     goals: Labels,
     threat: Threat,
-    schedule: Schedule,
+    schedule: PGDSteps,
     batch: int,
     tell: Callable[[int], None],
 ) -> Said:

@@ -16,16 +16,11 @@ from notbugs._version import __version__
 from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import read_tensors, write_tensors
-from notbugs.models import zoo
-from notbugs.models.blueprint import Blueprint
-from notbugs.models.choosing import Outputs, choose, output_names
-from notbugs.models.foreign import load_foreign
+from notbugs.models.execution import to_channels_last
+from notbugs.models.foreign import PROGRAMS, Outputs, check_program, choose, load_foreign, output_names
 from notbugs.models.huggingface import check_pretrained, is_pretrained, load_pretrained
-from notbugs.models.kinds import kind_of
-from notbugs.models.layout import to_channels_last
-from notbugs.models.programs import PROGRAMS, check_program
-from notbugs.models.registry import build, is_own_code
-from notbugs.models.weights import load_tensors
+from notbugs.models.registry import Blueprint, build, is_own_code, normalisation
+from notbugs.models.weights import kind_of, load_tensors
 from notbugs.networks import unwrapped
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
@@ -251,7 +246,7 @@ def _check_architecture(path: Path, architecture: str | None, options: dict[str,
     if architecture in PROGRAMS:
         check_program(path, architecture)
     elif not is_own_code(architecture):
-        zoo.normalisation(architecture)  # knows the names of the libraries
+        normalisation(architecture)  # knows the names of the libraries
         if ":" not in architecture:
             with torch.device("meta"):
                 build(architecture, channels=3, classes=2, size=224, **options)
