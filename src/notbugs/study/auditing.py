@@ -13,7 +13,7 @@ from rich.table import Table
 
 from notbugs.data import Data
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, check_writable, only_writer, read_json, write_json
+from notbugs.files import Damaged, check_links, check_writable, only_writer, read_json, write_json
 from notbugs.formats import compact
 from notbugs.measure import Proportion
 from notbugs.measure.audit import PARTS, audit
@@ -26,6 +26,7 @@ from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.sections import Model, Source
+from notbugs.study.written import copy_of, make_copy, mend
 from notbugs.threat import Threat, threat
 
 NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
@@ -79,6 +80,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
     """
     ball = read_threat(job.threat)
     check_writable(out)
+    check_links(out)
     job.check(model)
     data = data or read_data(job, console)
     check_one_label(data)
@@ -87,7 +89,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
         folder = StudyFolder(out, console, stages=PARTS)
         # Hashes, for a path may hold another model or other images tomorrow.
         wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
-        about = _claimed(out, wanted, surroundings(job.data, data, classifier.device))
+        about = _claimed(out, wanted, surroundings(job.data, data, classifier.device), console)
         found = audit(
             classifier,
             data,
@@ -170,7 +172,7 @@ def _option(name: str, value: Any) -> Iterator[str]:
         yield from map(str, value) if isinstance(value, list) else (str(value),)
 
 
-def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any], console: Console) -> dict[str, Any]:
     """What is known of an audit before it starts, from disk where it was started before.
 
     Raises
@@ -179,11 +181,14 @@ def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[s
         If another audit was started in this folder.
     """
     file = out / "request.json"
-    if not file.exists():
+    if not file.exists() and not copy_of(file).exists():
         about = about | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(file, {"wanted": wanted, "about": about})
+        make_copy(file)
         return about
     try:
+        for told in mend(file, read_json):
+            console.say(told)
         found = read_json(file)
     except Damaged as error:
         raise Damaged(f"{error} Delete the folder {out}, or name another one with --out.") from error
