@@ -39,10 +39,11 @@ EPOCHS = "--standard.epochs 2 --robust.epochs 2 --constructed.epochs 2"
 STEPS = "--matching.steps 5 --relabelling.steps 5 --evaluation.attack.steps 3 --evaluation.pgd.steps 3"
 STANDARD, ROBUST = (f"s/classifiers/{name}.safetensors" for name in ("standard", "robust"))
 DATA = "--data digits --train-images 150 --test-images 40"
+ROBUSTLY = "--adversary.eps 0.5 --adversary.steps 3"
 TRAINED = "--architectures 'cnn width=4' --standard.epochs 2 --constructed.epochs 2 --relabelling.steps 5 --steps 3"
 COMMANDS = {
     "run": f"run digits --out s --no-page {SMALL} {EPOCHS} {STEPS}",
-    "train": f"train {DATA} --architecture.width 4 --epochs 8 --adversary.eps 0.5 --adversary.steps 3 --out m.safetensors",
+    "train": f"train {DATA} --architecture.width 4 --epochs 8 {ROBUSTLY} --out m.safetensors",
     "build": f"build robust {STANDARD} --data digits --train-images 150 --matching.steps 50 --out set",
     "export-parquet": "export s/sets/D_R --to parquet --out parquet",
     "export-imagefolder": "export s/sets/D_rand --to imagefolder --out pictures",
