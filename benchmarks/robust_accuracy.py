@@ -78,13 +78,13 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """The cost of the whole curve, then one for each radius, of both attacks, or of ours alone."""
     about = {"classifier": name, "norm": norm, "n": len(images)}
-    curve, cost = measured(lambda: nb.outcomes(classifier, images, norm=norm, radii=radii), len(images))
+    curve, cost = measured(lambda: nb.measure.outcomes(classifier, images, norm=norm, radii=radii), len(images))
     about["clean"] = curve[0].accuracy.share.value
     about["radii"] = list(radii)
     yield about | {"radius": None, "ours": cost | {"survived": [int(one.survived.sum()) for one in curve]}}
     for eps, at in zip(radii, curve[1:], strict=True):
         ball = threat(norm, eps)
-        alone, ours = measured(lambda ball=ball: nb.outcomes(classifier, images, [ball])[1], len(images))
+        alone, ours = measured(lambda ball=ball: nb.measure.outcomes(classifier, images, [ball])[1], len(images))
         row = about | {
             "radius": eps,
             "ours": ours | {"survived": int(alone.survived.sum()), "in the curve": int(at.survived.sum())},
@@ -92,7 +92,7 @@ def rows(
         if ours_only:
             yield row
             continue
-        theirs, cost = measured(lambda ball=ball: nb.autoattack(classifier, images, ball), len(images))
+        theirs, cost = measured(lambda ball=ball: nb.measure.autoattack(classifier, images, ball), len(images))
         yield row | {
             "autoattack": cost | {"survived": int(theirs.survived.sum())},
             "ours alone": int((~alone.survived & theirs.survived).sum()),
@@ -153,7 +153,7 @@ def trained(data: Data, epochs: int, smoothing: float = 0.0) -> Classifier:
         order = torch.randperm(len(data.train), generator=generator(0, "benchmark", epoch))
         for part in order.split(64):
             images, labels = data.train.batch(part)
-            found = nb.pgd(classifier, images, labels, ball, nb.Schedule(1, 0.5))
+            found = nb.pgd(classifier, images, labels, ball, nb.search.Schedule(1, 0.5))
             optimiser.zero_grad()
             cross_entropy(classifier.train()(found.images), labels, label_smoothing=smoothing).backward()
             optimiser.step()

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SMALL = "--train-images 150 --test-images 40 --architecture.width 4 --architecture.features 6"
+SMALL = "--train-images 150 --test-images 40 --arch.width 4 --arch.features 6"
 EPOCHS = "--standard.epochs 2 --robust.epochs 2 --constructed.epochs 2"
 STEPS = "--matching.steps 5 --relabelling.steps 5 --evaluation.attack.steps 3 --evaluation.pgd.steps 3"
 MODEL = "s/classifiers/standard.safetensors"

@@ -28,7 +28,7 @@ EPS = 0.5
 
 
 @pytest.fixture(scope="module")
-def made() -> nb.Planted:
+def made() -> nb.data.Planted:
     return nb.planted()
 
 
@@ -86,7 +86,7 @@ def test_the_verdict_on_a_model_of_both_kinds(of_truth):
         assert f"{100 * share.value:.1f}% ({100 * share.low:.1f} to {100 * share.high:.1f})" in sentence
 
 
-def trained(made: nb.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
+def trained(made: nb.data.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
     data = made.data.take(1000, None, 0)
     classifier = nb.new_classifier(data, "cnn", seed=0, width=8, features=16)
     return nb.train(classifier, data.train, nb.Training(epochs=5, batch=50, adversary=adversary))
@@ -266,7 +266,7 @@ def test_audit_json_says_where_it_comes_from(model, folder):
     assert found["settings"]["threat"] == "l2:0.5"
     assert set(found["seconds"]) >= {"usefulness", "accuracy-model", "head-all", "head-robust", "head-nonrobust"}
     asked = AuditJob(
-        data="planted", images=20, measured=80, fit_images=400, attack=nb.Attack(steps=3), precision="fp32"
+        data="planted", images=20, measured=80, fit_images=400, attack=nb.search.Attack(steps=3), precision="fp32"
     )
     assert found["command"] == command(model, asked)
     assert "--fit-images 400" in found["command"]
@@ -287,7 +287,9 @@ def killed_after(console, stages):
 def test_a_killed_audit_goes_on_and_ends_in_the_same_numbers(model, folder, tmp_path):
     from notbugs.console import TerminalConsole
 
-    job = AuditJob(data="planted", images=20, measured=80, fit_images=400, attack=nb.Attack(steps=3), precision="fp32")
+    job = AuditJob(
+        data="planted", images=20, measured=80, fit_images=400, attack=nb.search.Attack(steps=3), precision="fp32"
+    )
     for done in (1, 4):
         with pytest.raises(KeyboardInterrupt):
             audit_one(model, job, tmp_path, killed_after(TerminalConsole, done))
@@ -344,7 +346,7 @@ def test_the_default_folder_has_the_models_name(model, folder, tmp_path, monkeyp
 def test_the_classifier_is_left_alone(made):
     classifier = projecting(made).train()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), attack=nb.Attack(steps=2))
+    audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), attack=nb.search.Attack(steps=2))
     assert classifier.training
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
 

@@ -214,8 +214,8 @@ def test_the_columns_on_disk(stored):
 def test_training_and_measuring_take_every_type(stored, data, source):
     built, _ = stored
     trained = nb.train(nb.new_classifier(data), built.images, nb.Training(epochs=1, batch=20))
-    assert nb.predictions(trained, built.images).shape == (60,)
-    measured = nb.measure_set(built, data.train, source, source, nb.Augmentation())
+    assert nb.measure.predictions(trained, built.images).shape == (60,)
+    measured = nb.measure.measure_set(built, data.train, source, source, nb.data.Augmentation())
     assert measured["success_source"]["value"] == pytest.approx(built.manifest["storage"]["success_stored"])
     assert measured["l2"]["max"] == pytest.approx(built.manifest["storage"]["l2_norm"]["max"], rel=1e-5)
 

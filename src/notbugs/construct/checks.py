@@ -18,8 +18,9 @@ from notbugs.construct.shards import COLUMNS, entry_file, fault, known_entries, 
 from notbugs.construct.starts import starts_of
 from notbugs.construct.storage import HALF_STEP, pooled
 from notbugs.data import Data, Images, Mapped
-from notbugs.errors import InputError, in_one_line, must
+from notbugs.errors import InputError, in_one_line, must, nearest_path
 from notbugs.files import Damaged
+from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
 from notbugs.threat import l2_norm
 
@@ -81,9 +82,9 @@ def verify(
     InputError
         If `folder` is no constructed set, or `data` or `source` are not those that the manifest names.
     """
-    folder = Path(folder)
+    folder = set_folder(folder)
     if not folder.is_dir():
-        raise must("folder", "be the folder of a constructed set", str(folder))
+        raise must("folder", "be the folder of a constructed set", str(folder), nearest_path(folder).strip())
     try:
         manifest = read_manifest(folder)
     except InputError as error:

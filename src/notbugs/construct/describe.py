@@ -11,7 +11,8 @@ from rich.text import Text
 from notbugs.construct.manifest import build_id, image_count, kind_of, read_manifest, shard_ranges
 from notbugs.construct.shards import fault, known_entries, shard_file
 from notbugs.construct.storage import pooled
-from notbugs.errors import must
+from notbugs.errors import must, nearest_path
+from notbugs.parts import set_folder
 
 
 def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
@@ -35,10 +36,10 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
     InputError
         If there is no readable manifest.
     """
-    folder = Path(folder)
+    folder = set_folder(folder)
     manifest = read_manifest(folder)
     if manifest is None:
-        raise must("folder", "hold a constructed set: a manifest.json", str(folder))
+        raise must("folder", "hold a constructed set: a manifest.json", str(folder), nearest_path(folder).strip())
     request, entries = manifest["request"], list(known_entries(folder, manifest).values())
     counts = [entry["images"] for entry in entries]
     return {

@@ -27,6 +27,7 @@ from notbugs.construct.storage import pooled
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
 from notbugs.files import Damaged, only_writer, write_json
+from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
 
 Tell = Callable[[int, str], None]
@@ -68,7 +69,7 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._open(Path(folder))
+        self._open(set_folder(folder))
         for number, entry in enumerate(self.manifest["shards"]):
             if wrong := fault(self.folder, self.manifest["request"], number, entry):
                 raise InputError(f"{self.folder / shard_file(number)} {wrong}. Build the set again to mend it.")

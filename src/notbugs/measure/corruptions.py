@@ -62,7 +62,7 @@ def corruption_accuracy(
     images : Images
         With their true labels.
     names : sequence of str
-        Of `notbugs.CORRUPTIONS`.
+        Of `notbugs.data.CORRUPTIONS`.
     severities : sequence of int
         1 to 5.
     seed : int

@@ -28,6 +28,7 @@ from notbugs.models.weights import load_tensors
 from notbugs.networks import unwrapped
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
+from notbugs.parts import model_file
 
 KEY = "notbugs.classifier"
 JOB = "notbugs.job"
@@ -162,6 +163,7 @@ def load_classifier(
         If the file is damaged, of a newer notbugs or of another network; or something needed is not given.
     """
     to = device or torch.device("cpu")
+    file = model_file(file)
     if is_pretrained(file):
         refused = {"architecture": architecture, "weights": weights} | options
         if told := [name for name, value in refused.items() if value is not None]:
@@ -171,7 +173,7 @@ def load_classifier(
         names = output_names(outputs)
         given = {"mean": mean, "std": std, "outputs": None if names else outputs}
         return load_pretrained(file, shape=shape, classes=classes, known=names, **given, **how).to(to).eval()
-    path = Path(file)
+    path = file
     header = _read_header(path)
     if header is None:
         names = output_names(outputs)
@@ -205,7 +207,7 @@ def _given(
     if architecture is None and (kind := kind_of(path)) in PROGRAMS:
         raise InputError(
             f"{path} is a program ({kind}). A file alone never makes notbugs run code: if you trust it, give "
-            f"architecture={kind!r} (--architecture {kind})."
+            f"architecture={kind!r} (--arch {kind})."
             + (" Or name the network that it was made from: its weights alone are then read." * (kind != "exported"))
         )
     if missing := [name for name, value in given.items() if value is None]:
@@ -268,7 +270,7 @@ def _check_agreement(path: Path, found: Blueprint, architecture: str | None, sha
     if architecture is None and is_own_code(name):
         raise InputError(
             f"{path} was made with a network of your own. A file alone never makes notbugs run code: "
-            f"if you trust it, give architecture={name!r} (--architecture {name})."
+            f"if you trust it, give architecture={name!r} (--arch {name})."
         )
     if shape is not None and shape[0] != found.shape[0]:
         raise must("shape", f"have {found.shape[0]} channels, as the classifier in {path} does", tuple(shape))

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-from notbugs.errors import InputError, in_one_line
+from notbugs.errors import InputError, in_one_line, nearest_path
 
 Kind = Literal["safetensors", "zip", "pickle", "torchscript", "exported"]
 """Tensors alone; what `torch.save` writes, now and before torch 1.6; a program of `torch.jit` or `torch.export`."""
@@ -39,7 +39,9 @@ def kind_of(path: Path) -> Kind:
         If there is no such file, or it is none of them; with what it is, where its beginning is known.
     """
     if not path.is_file():
-        raise InputError(f"There is no file {path}." if not path.is_dir() else f"{path} is a folder, not a file.")
+        raise InputError(
+            f"There is no file {path}.{nearest_path(path)}" if not path.is_dir() else f"{path} is a folder, not a file."
+        )
     with path.open("rb") as file:
         head = file.read(512)
     if head[:4] == b"PK\x03\x04":

@@ -59,7 +59,7 @@ def read_weights(file: Path, weights: str | None = None) -> dict[str, Tensor]:
     if kind == "exported":
         raise InputError(
             f"{file} is a program of torch.export. If you trust it, run it as it is: architecture='exported' "
-            f"(--architecture exported). {SAVE_THEM.replace('Open it', 'Or open it')}"
+            f"(--arch exported). {SAVE_THEM.replace('Open it', 'Or open it')}"
         )
     tensors = (
         _of_safetensors(file) if kind == "safetensors" else read_archive(file, "pickle" if kind == "pickle" else "zip")

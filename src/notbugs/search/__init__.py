@@ -1,5 +1,10 @@
 """Search over inputs: one loop, and its thin callers."""
 
+import sys
+import warnings
+from types import ModuleType
+from typing import Any
+
 from notbugs.search.adaptive import identity, replaced_backward
 from notbugs.search.attacks import (
     PAPER_MATCHING,
@@ -47,3 +52,18 @@ __all__ = [
     "targeted_pgd",
     "worst_of",
 ]
+
+
+class _WasFunction(ModuleType):
+    """`notbugs.search` named the function until version 0.2."""
+
+    def __call__(self, *given: Any, **named: Any) -> Found:
+        warnings.warn(
+            "notbugs.search(...) is now notbugs.search.search(...); the old name goes in version 0.4.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return search(*given, **named)
+
+
+sys.modules[__name__].__class__ = _WasFunction

@@ -18,6 +18,7 @@ from notbugs.measure import Proportion
 from notbugs.measure.audit import PARTS, audit
 from notbugs.measure.audited import Audit
 from notbugs.models import digest
+from notbugs.parts import model_file
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data
@@ -25,8 +26,11 @@ from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.sections import Model, Source
+from notbugs.study.source_of import of_study
 from notbugs.threat import Threat, threat
 
+ARCHITECTURE = {"architecture": "arch", "options": "arch"}
+"""Settings that have another name on the command line."""
 NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
 
 
@@ -74,6 +78,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
         Before any work: if the threat, the data, the model or the folder break a rule, or the folder holds another
         audit.
     """
+    job, model = of_study(job, model), model_file(model)
     ball = read_threat(job.threat)
     check_writable(out)
     data = read_data(job, console)
@@ -117,6 +122,8 @@ def audit_labels(model: Path, job: AuditJob, out: Path, console: Console) -> Ite
     Yields the folder and the audit of each that is finished.
     """
 
+    job, model = of_study(job, model), model_file(model)
+
     def work(label: str | None, folder: Path) -> AuditFile:
         chosen = job if label is None else job.model_copy(update={"label": label})
         return audit_one(model, chosen, folder, console)
@@ -153,7 +160,7 @@ def command(model: Path, job: AuditJob) -> str:
     words = ["notbugs", "audit", str(model)]
     asked = {"data": job.data, "threat": job.threat} | job.model_dump(mode="json", exclude_defaults=True)
     for name, value in asked.items():
-        words += _option(f"--{name.replace('_', '-')}", value)
+        words += _option(f"--{ARCHITECTURE.get(name, name).replace('_', '-')}", value)
     return shlex.join([*words, "--out", "NEW_FOLDER"])
 
 

@@ -41,11 +41,13 @@ from notbugs.measure.autoattack import require_autoattack
 from notbugs.measure.several import LabelAccuracies, check_several, evaluate_several
 from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import job_of
+from notbugs.parts import model_file
 from notbugs.search.fit import check_fits
 from notbugs.seeds import generator
 from notbugs.study.folder import Console, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.study.sets import SETS
+from notbugs.study.source_of import of_study
 from notbugs.training import Training, train
 
 COMMANDS = {declared.command: declared for declared in SETS}
@@ -170,6 +172,7 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         rule = f"be given for {', '.join(CONTROLS)}, and for nothing else"
         raise must("of", rule, f"{kind} with {job.of}", "Name the folder of a relabelled set with --of.")
     check_writable(out)
+    job, model = of_study(job, model), model_file(model)
     data = read_data(job, console)
     source = job.load(model, data, job)
     with console.stage(f"build {kind}") as progress:
@@ -200,6 +203,7 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
         check_writable(job.keep, "keep")
     if job.autoattack:
         require_autoattack()
+    job, model = of_study(job, model), model_file(model)
     data = read_data(job, console)
     several = data.test.has_several
     if several and (job.autoattack or job.spatial):
@@ -237,6 +241,7 @@ def _agreement(
 
 def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:
     """What is wrong with a constructed set; see `construct.verify`."""
+    job = of_study(job, job.model)
     if job.model and job.data is None:
         raise must("data", "be given with a model", None)
     data = read_data(job, console) if job.data else None

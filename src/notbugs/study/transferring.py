@@ -11,6 +11,7 @@ from pydantic import Field
 from notbugs.classifier import Classifier
 from notbugs.errors import must
 from notbugs.files import check_writable
+from notbugs.parts import model_file
 from notbugs.progress import Progress
 from notbugs.search.fit import check_fits
 from notbugs.seeds import derive
@@ -31,6 +32,7 @@ from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.sections import Model, Relabelling, Source
 from notbugs.study.sets import BY_NAME
+from notbugs.study.source_of import of_study
 from notbugs.training import Adversary, Training
 
 
@@ -74,6 +76,8 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     InputError
         Before any work: if the data, a classifier or the folder break a rule.
     """
+    job = of_study(job, source)
+    source, others = model_file(source), [model_file(other) for other in others]
     check_writable(out)
     recipe = job.recipe(with_architectures=not others or "architectures" in job.model_fields_set)
     data = read_data(recipe, console)

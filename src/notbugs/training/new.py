@@ -37,7 +37,7 @@ def new_classifier(
     data : Data
         Gives the channels, the size, the classes and the statistics.
     architecture : str
-        As `notbugs.build` takes it; `options` go to it, for instance `width` and `features` of `cnn`.
+        As `notbugs.models.build` takes it; `options` go to it, for instance `width` and `features` of `cnn`.
     seed : int
         The weights follow from it; torch's global generator is left as it was.
     precision : {"auto", "fp32", "bf16"}
