@@ -21,15 +21,15 @@ from notbugs.files import write_json
 from notbugs.threat import L2, l2_norm
 
 GRADIENTS = (10, 20, 33, 50, 100)
-SCHEDULES: dict[str, Callable[[int, float], nb.search.Schedule]] = {
-    "paper": lambda steps, eps: nb.search.Schedule(steps, nb.construct.PAPER_RELABELLING.step_size),
-    "2.5 eps / steps": lambda steps, eps: nb.search.Schedule(steps),
-    "eps, linear": lambda steps, eps: nb.search.Schedule(steps, eps, decay="linear"),
+SCHEDULES: dict[str, Callable[[int, float], nb.search.PGDSteps]] = {
+    "paper": lambda steps, eps: nb.search.PGDSteps(steps, nb.construct.PAPER_RELABELLING.step_size),
+    "2.5 eps / steps": lambda steps, eps: nb.search.PGDSteps(steps),
+    "eps, linear": lambda steps, eps: nb.search.PGDSteps(steps, eps, decay="linear"),
     "fast: 2 eps, linear": lambda steps, eps: nb.search.fast_relabelling(L2(eps), steps),
-    "2 eps, cosine": lambda steps, eps: nb.search.Schedule(steps, 2 * eps, decay="cosine"),
-    "4 eps, cosine": lambda steps, eps: nb.search.Schedule(steps, 4 * eps, decay="cosine"),
-    "2 eps, cosine, momentum 0.5": lambda steps, eps: nb.search.Schedule(steps, 2 * eps, 0.5, "cosine"),
-    "2 eps, cosine, momentum 0.9": lambda steps, eps: nb.search.Schedule(steps, 2 * eps, 0.9, "cosine"),
+    "2 eps, cosine": lambda steps, eps: nb.search.PGDSteps(steps, 2 * eps, decay="cosine"),
+    "4 eps, cosine": lambda steps, eps: nb.search.PGDSteps(steps, 4 * eps, decay="cosine"),
+    "2 eps, cosine, momentum 0.5": lambda steps, eps: nb.search.PGDSteps(steps, 2 * eps, 0.5, "cosine"),
+    "2 eps, cosine, momentum 0.9": lambda steps, eps: nb.search.PGDSteps(steps, 2 * eps, 0.9, "cosine"),
 }
 
 
@@ -46,7 +46,7 @@ def sources(options: argparse.Namespace, data: nb.Data) -> dict[str, nb.Classifi
 
 
 def row(
-    classifier: nb.Classifier, data: nb.Data, targets: str, eps: float, schedule: nb.search.Schedule, count: int
+    classifier: nb.Classifier, data: nb.Data, targets: str, eps: float, schedule: nb.search.PGDSteps, count: int
 ) -> dict:
     """What one schedule reaches on the first images."""
     images, _ = data.train.batch(slice(0, count))

@@ -153,7 +153,7 @@ def trained(data: Data, epochs: int, smoothing: float = 0.0) -> Classifier:
         order = torch.randperm(len(data.train), generator=generator(0, "benchmark", epoch))
         for part in order.split(64):
             images, labels = data.train.batch(part)
-            found = nb.pgd(classifier, images, labels, ball, nb.search.Schedule(1, 0.5))
+            found = nb.pgd(classifier, images, labels, ball, nb.search.PGDSteps(1, 0.5))
             optimiser.zero_grad()
             cross_entropy(classifier.train()(found.images), labels, label_smoothing=smoothing).backward()
             optimiser.step()

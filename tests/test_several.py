@@ -32,10 +32,10 @@ from notbugs.measure import linear_features
 from notbugs.measure.several import evaluate_several
 from notbugs.measure.spectrum import KINDS
 from notbugs.measure.unbalanced import Area
-from notbugs.search import Schedule, fast_matching
+from notbugs.search import PGDSteps, fast_matching
 from notbugs.search.objectives import log_odds, margin
 from notbugs.seeds import generator, seeded
-from notbugs.training.loss import class_weights, summed_loss
+from notbugs.training.loop import class_weights, summed_loss
 
 FINDINGS = ("effusion", "mass", "hernia")
 
@@ -230,7 +230,7 @@ def test_every_label_and_all_of_them_are_measured(chest):
 def test_images_are_moved_towards_one_label(chest, tmp_path):
     """D_det of a label turns it round; D_R keeps the label of the image whose features it has."""
     one, view = chest.label("mass"), rows().label(1)
-    made = relabel(view, one, tmp_path / "det", targets="next", threat=L2(3.0), schedule=Schedule(10))
+    made = relabel(view, one, tmp_path / "det", targets="next", threat=L2(3.0), schedule=PGDSteps(10))
     assert torch.equal(made.images.labels, 1 - one.train.labels)
     z = view(made.images.batch(slice(None))[0])[:, 1]
     assert float(((z > 0) == (made.images.labels == 1)).float().mean()) > 0.9

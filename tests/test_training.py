@@ -8,14 +8,14 @@ from torch import nn
 
 from notbugs.classifier import Classifier
 from notbugs.data import Augmentation, Images, load
-from notbugs.data.mapped import Mapped
+from notbugs.data.images import Mapped
 from notbugs.errors import InputError
 from notbugs.files import write_tensors
 from notbugs.measure import evaluate
-from notbugs.search import Schedule, pgd
+from notbugs.search import PGDSteps, pgd
 from notbugs.seeds import generator, seeded
 from notbugs.training import Adversary, Training, learning_rate, new_classifier, train
-from notbugs.training import guard as training_guard
+from notbugs.training import loop as training_guard
 from notbugs.training import loop as training_loop
 from tests.conftest import bars
 
@@ -236,12 +236,12 @@ def test_the_guard_ends_catastrophic_overfitting():
     images = load("digits").train
     bare = TOO_FEW.model_copy(update={"adversary": WEAK.model_copy(update={"guard": False})})
     overfitted = train(digits_classifier(), images, bare)
-    assert robust_share(overfitted, images, Schedule(10)) < 0.5 * robust_share(overfitted, images, WEAK.schedule)
+    assert robust_share(overfitted, images, PGDSteps(10)) < 0.5 * robust_share(overfitted, images, WEAK.schedule)
     notes = []
     kept = train(digits_classifier(), images, TOO_FEW, progress=lambda done, total, note="": notes.append(note))
     told = [note.split(", ")[1] for note in notes if note]
     assert told[-1] in ("2 inner steps", "4 inner steps", "8 inner steps")
-    assert robust_share(kept, images, Schedule(10)) > 1.5 * robust_share(overfitted, images, Schedule(10))
+    assert robust_share(kept, images, PGDSteps(10)) > 1.5 * robust_share(overfitted, images, PGDSteps(10))
 
 
 def test_the_guard_leaves_sound_training_alone(bars_data):

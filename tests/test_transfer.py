@@ -20,7 +20,8 @@ from notbugs.errors import InputError
 from notbugs.measure.transfer import Transfer
 from notbugs.report import paper
 from notbugs.report.transfer_charts import labels, scatter
-from notbugs.search.objectives import towards, towards_alone
+from notbugs.search import search
+from notbugs.search.objectives import targeted_ce, targeted_ce_alone
 from notbugs.seeds import generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import Measured
@@ -125,14 +126,14 @@ def test_an_attack_that_others_withstand_does_not_transfer():
     labels = torch.arange(40) % 2
     sign = 2.0 * labels - 1
     some = (MIDDLE + 0.2 * sign[:, None] * shared).view(-1, 1, 4, 4)
-    ball, schedule = L2(0.4), nb.search.Schedule(50, 0.2, decay="linear")
+    ball, schedule = L2(0.4), nb.search.PGDSteps(50, 0.2, decay="linear")
 
     def hits(objective, *goals: torch.Tensor) -> list[float]:
-        found = nb.search.search(objective, some, (1 - labels, *goals), ball, schedule).images
+        found = search(objective, some, (1 - labels, *goals), ball, schedule).images
         return [float((judge(found).argmax(1) != labels).double().mean()) for judge in (source, never_seen)]
 
-    assert hits(towards(source)) == [1.0, 1.0]
-    assert hits(towards_alone(source, [one, two]), labels) == [1.0, 0.0]
+    assert hits(targeted_ce(source)) == [1.0, 1.0]
+    assert hits(targeted_ce_alone(source, [one, two]), labels) == [1.0, 0.0]
 
 
 def test_transfer_does_not_depend_on_the_batch_or_the_order(small):

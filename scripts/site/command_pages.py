@@ -14,8 +14,10 @@ def command_page() -> str:
     """The page."""
     parts = [
         "# Commands",
-        "`notbugs COMMAND --help` shows the main options of a command, `--help-all` all of them, as here. The same option has the same name on every command.",
-        "Where a model is asked for, `STUDY:NAME` is a classifier of a study: `runs/digits:robust`. Where a set is asked for, it is a set of the study: `runs/digits:D_R`.",
+        "`notbugs COMMAND --help` shows the main options of a command, `--help-all` all of them, as here. "
+        "The same option has the same name on every command.",
+        "Where a model is asked for, `STUDY:NAME` is a classifier of a study: `runs/digits:robust`. "
+        "Where a set is asked for, it is a set of the study: `runs/digits:D_R`.",
     ]
     for name in COMMANDS:
         parts += _command(name)

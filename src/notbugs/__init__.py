@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from notbugs.search import minimum_norm as minimum_norm
     from notbugs.search import pgd as pgd
     from notbugs.search import targeted_pgd as targeted_pgd
-    from notbugs.spatial import Spatial as Spatial
     from notbugs.threat import L2 as L2
     from notbugs.threat import Linf as Linf
+    from notbugs.threat import Spatial as Spatial
     from notbugs.training import Adversary as Adversary
     from notbugs.training import Training as Training
     from notbugs.training import new_classifier as new_classifier
@@ -61,7 +61,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
         "training": ("new_classifier", "train", "Training", "Adversary"),
         "models": ("load_classifier", "save_classifier"),
     },
-    "Threat models": {"threat": ("L2", "Linf"), "spatial": ("Spatial",)},
+    "Threat models": {"threat": ("L2", "Linf", "Spatial")},
     "Searches": {"search": ("pgd", "targeted_pgd", "minimum_norm", "match_features")},
     "Constructed sets": {
         "construct": ("robustify", "relabel", "control", "ConstructedSet", "verify", "export"),
@@ -100,13 +100,14 @@ _MOVED = {
     ),
     "models": ("Blueprint", "build", "load_weights"),
     "search": (
-        *("PAPER_MATCHING", "Attack", "Found", "FoundSpatial", "QuasiNewton", "Schedule", "Shrinking"),
+        *("PAPER_MATCHING", "Attack", "FMN", "Found", "FoundSpatial", "LBFGS", "PGDSteps"),
         *("fast_matching", "fast_relabelling", "replaced_backward", "spatial_pgd"),
     ),
     "threat": ("Threat",),
     "training": ("SpatialTraining",),
 }
-_OLD = {name: module for module, names in _MOVED.items() for name in names}
+_OLD = {name: f"{module}.{name}" for module, names in _MOVED.items() for name in names}
+_OLD |= {"Schedule": "search.PGDSteps", "Shrinking": "search.FMN", "QuasiNewton": "search.LBFGS"}
 
 __all__ = [*_HOME, *MODULES]  # pyrefly: ignore
 
@@ -119,11 +120,10 @@ def __getattr__(name: str) -> Any:
     if name in MODULES:
         return importlib.import_module(f"notbugs.{name}")
     if name in _OLD:
-        where = f"notbugs.{_OLD[name]}.{name}"
-        warnings.warn(
-            f"notbugs.{name} is now {where}; the old name goes in version 0.4.", DeprecationWarning, stacklevel=2
-        )
-        return getattr(importlib.import_module(f"notbugs.{_OLD[name]}"), name)
+        said = f"notbugs.{name} is now notbugs.{_OLD[name]}, and will be removed in version 1.0."
+        warnings.warn(said, DeprecationWarning, stacklevel=2)
+        module, now = _OLD[name].split(".")
+        return getattr(importlib.import_module(f"notbugs.{module}"), now)
     raise AttributeError(f"module 'notbugs' has no attribute {name!r}")
 
 

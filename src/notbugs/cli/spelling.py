@@ -106,7 +106,7 @@ def _old(command: str, name: str) -> str | None:
 def _warn_of_old(command: str, name: str) -> None:
     new = _old(command, name)
     if new:
-        print(f"notbugs: --{name} is now --{new}; the old name goes in version 0.4.", file=sys.stderr)
+        print(f"notbugs: --{name} is now --{new}; the old one will be removed in version 1.0.", file=sys.stderr)
 
 
 def shown(text: str) -> str:

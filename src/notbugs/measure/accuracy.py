@@ -19,8 +19,8 @@ from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.progress import Progress, silent
 from notbugs.search import STRONG, Attack, Attacked
+from notbugs.search.compatibility import check_fits
 from notbugs.search.evaluation import logits
-from notbugs.search.fit import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shown import Tabular
 from notbugs.threat import Norm, Threat, threat

@@ -16,10 +16,10 @@ from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import percent
 from notbugs.measure.accuracy import AttackUsed, predictions
 from notbugs.measure.statistics import Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
-from notbugs.search import Found, Schedule, fast_relabelling, pgd, targeted_pgd
-from notbugs.search.fit import check_fits
+from notbugs.search import Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
+from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
 from notbugs.shown import Tabular
@@ -200,7 +200,7 @@ def _under_attack(
     images: Images,
     goals: Labels,
     threat: Threat,
-    schedule: Schedule,
+    schedule: PGDSteps,
     batch: int,
     tell: Callable[[int], None],
 ) -> Said:

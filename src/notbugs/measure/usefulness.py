@@ -24,7 +24,7 @@ from notbugs.measure.pairs import Table, pairs
 from notbugs.measure.spectrum import KINDS, SpectrumRow, UsefulnessSummary, counts
 from notbugs.measure.standard import Standard
 from notbugs.progress import Progress, silent
-from notbugs.search import Schedule, fast_relabelling
+from notbugs.search import PGDSteps, fast_relabelling
 from notbugs.seeds import generator
 from notbugs.shown import Tabular
 from notbugs.threat import Threat
@@ -168,7 +168,7 @@ def usefulness(
     *,
     classes: int | None = None,
     steps: int = 10,
-    schedule: Schedule | None = None,
+    schedule: PGDSteps | None = None,
     images: int | None = None,
     min_rho: float = 0.0,
     batch: int = 500,
@@ -193,7 +193,7 @@ def usefulness(
         By default as many as the labels show.
     steps : int
         Of the search, with steps that fall from 2 eps to 0 (`fast_relabelling`).
-    schedule : Schedule, optional
+    schedule : PGDSteps, optional
         Another way to move, in place of `steps`.
     images : int, optional
         How many test images are searched; all by default. Each takes 2 searches a feature. rho is measured on all

@@ -1,4 +1,11 @@
-"""Standard and adversarial training, resumable bit for bit."""
+"""Standard and adversarial training, resumable bit for bit; its loss, and its guard against catastrophic overfitting.
+
+With one or two steps, adversarial training can end in a classifier that withstands just these steps and no other
+attack (Wong, Rice and Kolter 2020). The sign is plain: more steps of the same search break most of what the training's
+own steps leave. So the strong attack, by which robust accuracy is measured, goes on with what these leave. Its first
+part is such a search. Its targeted part breaks much also of a sound classifier that is young in training, so that it
+counts only where nearly nothing is left.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from notbugs import workers
 from notbugs.classifier import Classifier
@@ -16,12 +25,103 @@ from notbugs.data import Images
 from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
-from notbugs.search import pgd, worst_of
+from notbugs.search import Attack, Attacked, pgd, worst_of
 from notbugs.seeds import generator
-from notbugs.training.guard import guarded, held_out
-from notbugs.training.loss import class_weights, summed_loss
-from notbugs.training.settings import Training
+from notbugs.shapes import Labels, Logits
+from notbugs.training.settings import Adversary, Training
 from notbugs.training.together import pieces, together
+
+
+def class_weights(labels: Labels) -> Float[Tensor, "*label class"]:
+    """Weights with which every class counts the same: images / (classes * images of the class), so 1 on average.
+
+    Of one label for an image, shape (class,). Of several, shape (label, 2): of lacking and of having each.
+    """
+    if labels.ndim == 2:
+        having = labels.sum(0)
+        counts = torch.stack([len(labels) - having, having], 1)
+    else:
+        counts = torch.bincount(labels)
+    return len(labels) / (counts.shape[-1] * counts.clamp_min(1))
+
+
+def summed_loss(logits: Logits, labels: Labels, weights: Tensor | None = None) -> Tensor:
+    """The sum over images of the cross-entropy; of several labels, of the mean over labels of the binary one.
+
+    Parameters
+    ----------
+    logits : Tensor
+        Shape (batch, class), or (batch, label).
+    labels : Tensor
+        Shape (batch,), or 0 and 1 of shape (batch, label).
+    weights : Tensor, optional
+        Of `class_weights`.
+    """
+    if labels.ndim == 1:
+        if weights is None:
+            return cross_entropy(logits, labels, reduction="sum")
+        return (cross_entropy(logits, labels, reduction="none") * weights[labels]).sum()
+    each = None if weights is None else torch.where(labels == 1, weights[:, 1], weights[:, 0])
+    return binary_cross_entropy_with_logits(logits, labels.to(logits), each, reduction="sum") / labels.shape[1]
+
+
+MOST_STEPS = 10
+"""With so many steps of its own, training is not guarded."""
+STRONG = Attack(targeted=1, queries=0)
+COST = 60
+"""Gradients for each image that the strong attack leaves, at most: 10, 5 and 40, with some to spare."""
+BUDGET, FEWEST, MOST = 0.1, 48, 250
+"""Share of an epoch's own gradients that the guard may cost, which decides the number of images; at least and at most.
+"""
+FIRST, ALL, SOME = 1 / 2, 1 / 20, 1 / 4
+"""Shares of the images left by the training's own steps: the steps are doubled if the strong attack's first part leaves
+less, or all of it less. The second counts only if the own steps leave at least so large a share of the images."""
+LARGE, HELD = 10_000, 0.02
+"""From so many training images on, the guard looks at images that are held out of training: at most so large a share.
+With fewer, holding out enough of them would cost accuracy: it looks at training images, on which the overfitting shows
+as well, because it is a failure of the few steps and not of generalisation."""
+
+
+def held_out(images: Images, adversary: Adversary | None, seed: int) -> tuple[Tensor, Tensor]:
+    """The numbers of the images to train on, in their order, and of those that the guard looks at."""
+    everything = torch.arange(len(images))
+    if adversary is None or not _is_guarded(adversary) or len(images) < LARGE:
+        return everything, everything
+    count = min(MOST, int(HELD * len(images)))
+    order = torch.randperm(len(images), generator=generator(seed, "held out of training"))
+    return order[count:].sort().values, order[:count].sort().values
+
+
+def guarded(
+    classifier: Classifier, images: Images, looked_at: Tensor, adversary: Adversary, seed: int, epoch: int
+) -> Adversary:
+    """The adversary to train with from now on: twice the steps if the strong attack leaves far less than its own.
+
+    Seen on some of the images whose numbers are `looked_at`, drawn anew every epoch. `adversary` itself where it has
+    ten steps or more, or is not guarded.
+    """
+    if not _is_guarded(adversary):
+        return adversary
+    count = min(MOST, max(FEWEST, int(BUDGET * len(images) * (adversary.steps + 1) / COST)))
+    index = looked_at[torch.randperm(len(looked_at), generator=generator(seed, "guard", epoch))[:count]]
+    some = images.subset(index)
+    if some.has_several:  # each label is a binary problem: one after the other, an epoch each
+        label = epoch % some.labels.shape[1]
+        classifier, some = classifier.label(label), some.label(label)
+    run = Attacked(classifier, some, [adversary.threat], seed=seed)
+    run.by(Attack(name="pgd", steps=adversary.steps, step_size=adversary.step_size))
+    own = len(run.standing(adversary.threat))
+    run.by(STRONG)
+    left_by_first = own - run.first(adversary.threat).get("log-odds", 0)
+    is_broken = own >= SOME * len(index) and len(run.standing(adversary.threat)) < ALL * own
+    if left_by_first >= FIRST * own and not is_broken:
+        return adversary
+    return adversary.model_copy(update={"steps": 2 * adversary.steps, "step_size": None})
+
+
+def _is_guarded(adversary: Adversary) -> bool:
+    return adversary.guard and adversary.steps < MOST_STEPS
+
 
 CHECKPOINT_SECONDS = 15.0
 

@@ -1,4 +1,4 @@
-"""Made images whose robust and non-robust features are known: the right answer that measurements are held against.
+"""Data that need no download: digits, chest x-rays, and made images whose features are known.
 
 An image of class y is mid-grey, a coarse pattern of y, a fine pattern of y, and Gaussian noise along every pattern and
 on every pixel. Patterns are Walsh functions: orthogonal, of two values, so that every pixel carries an equal part. The
@@ -7,9 +7,13 @@ coarse ones are strong and noisy, the fine ones weak and hardly noisy: a small s
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
+from importlib import resources
+from io import BytesIO
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +23,65 @@ from notbugs.data.images import Data, Images
 from notbugs.errors import InputError, check_choice, check_count, check_number, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch
+
+DIGITS_TESTED_ON = 360
+
+
+def digits() -> Data:
+    """The digits, split once and for all into 1,437 training and 360 test images.
+
+    The 17 grey levels 0..16 become [0, 1].
+
+    Raises
+    ------
+    InputError
+        If scikit-learn, which carries the images, is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise InputError("The digits come with scikit-learn: pip install 'notbugs[digits]'.") from None
+    pixels, target = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels).float().div(16).view(-1, 1, 8, 8)
+    labels = torch.from_numpy(target).long()
+    order = torch.randperm(len(labels), generator=generator(0, "digits split"))
+    test, train = order[:DIGITS_TESTED_ON].sort().values, order[DIGITS_TESTED_ON:].sort().values
+    return Data("digits", Images(images[train], labels[train]), Images(images[test], labels[test]), class_names(10))
+
+
+X_RAYS = "pneumonia.npz"
+X_RAYS_SHA256 = "ea3db5f68ec8185759e0a5dcac2b2edfd8b9ef14f1f93ae180215ba51fd3421f"
+
+
+def pneumonia() -> Data:
+    """2,000 training images, half of each class, and all 624 test images of PneumoniaMNIST, grey, uint8.
+
+    From MedMNIST v2 (Yang et al. 2023), which made them of x-rays of children of one to five years from one hospital
+    in Guangzhou (Kermany et al. 2018); CC BY 4.0, see `data/shipped/pneumonia.md`. The training images were drawn from
+    the 4,708 of the original, as many of either class, so that chance is one half; of equal images one stays. The test
+    images keep their proportion, 234 normal and 390 with pneumonia.
+
+    Several images may show one patient. Images held out of training may then share patients with it; the test images
+    are the original authors' own split.
+
+    Raises
+    ------
+    InputError
+        If the file that is installed with notbugs was damaged.
+    """
+    content = (resources.files("notbugs.data") / "shipped" / X_RAYS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != X_RAYS_SHA256:
+        raise InputError(f"The images in {X_RAYS} are not those that came with notbugs. Install notbugs again.")
+    with np.load(BytesIO(content), allow_pickle=False) as archive:
+        train, test = (
+            Images(
+                torch.from_numpy(archive[f"{split}_images"])[:, None],
+                torch.from_numpy(archive[f"{split}_labels"]).long(),
+            )
+            for split in ("train", "test")
+        )
+        return Data("pneumonia", train, test, tuple(archive["classes"].tolist()))
+
 
 KINDS = ("robust", "nonrobust")
 MOST_CLIPPED = 1e-3
