@@ -75,7 +75,8 @@ def test_messages_have_the_names_that_people_write():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_groups_and_two_examples(name, capsys):
+def test_every_command_has_help_with_groups_and_two_examples(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     command = COMMANDS[name]
     module, function = command.path.split(":")
     assert inspect.getdoc(getattr(import_module(module), function)).splitlines()[0] == command.about
@@ -141,7 +142,7 @@ def test_recipes_are_a_table_from_their_files(capsys, monkeypatch):
         (["run", "digit"], "'digits'"),
         (["run", "digits", "--sed", "1"], "--seed"),
         (["run", "digits", "--arhc", "cnn"], "--arch"),
-        (["run", "digits", "--arch", "resnet81"], "'resnet18'"),
+        (["train", "--out", "x.safetensors", "--arch", "resnet81"], "'resnet18'"),
         (["run", "studdy.toml"], "'study.toml'"),
         (["info", "D_RR"], "'D_R'"),
         (["info", "runs/s:D_RR"], "runs/s:D_R?"),
@@ -158,10 +159,10 @@ def test_a_mistake_gets_the_nearest_name(arguments, near, tmp_path, monkeypatch,
     for file in ("model.pth", "study.toml", "runs/s/classifiers/robust.safetensors"):
         (tmp_path / file).touch()
     assert main(arguments) == 2
-    said = capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("notbugs: ")
     assert f"Did you mean {near}" in said
     assert "--architecture" not in said
-    assert len(said.splitlines()) == 1
 
 
 def test_parts_of_a_study_have_names(tmp_path):

@@ -157,7 +157,7 @@ def _print_commands(console: Console) -> None:
     for group in groups:
         console.print(f"\n[bold]{group}[/bold]")
         listed = [(f"  {name}", one.about) for name, one in COMMANDS.items() if one.group == group]
-        console.print(_two_columns(listed, 14))
+        console.print(_two_columns(console, listed, 14))
     console.print("\n`notbugs COMMAND --help` shows a command's main options, `--help-all` all of them.", markup=False)
     console.print("`notbugs --version` prints the version.", markup=False)
 
@@ -175,7 +175,7 @@ def _print_command(console: Console, command: str, *, everything: bool) -> None:
     visible = [option for option in found if everything or option.basic or option.required]
     for title, of in grouped(visible).items():
         console.print(f"\n[bold]{title}[/bold]")
-        console.print(_two_columns([(f"  {one.label}", one.about) for one in of], 30))
+        console.print(_two_columns(console, [(f"  {one.label}", one.about) for one in of], 30))
     console.print("\n[bold]Examples[/bold]")
     for line, does in entry.examples:
         console.print(Text(f"  {line}"), soft_wrap=True)
@@ -185,9 +185,9 @@ def _print_command(console: Console, command: str, *, everything: bool) -> None:
         console.print(f"\n{hidden} more options for experts: notbugs {command} {ALL}", markup=False)
 
 
-def _two_columns(rows: Sequence[tuple[str, str]], width: int) -> Table:
+def _two_columns(console: Console, rows: Sequence[tuple[str, str]], width: int) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(min_width=width, max_width=38, overflow="fold", style="cyan")
+    table.add_column(min_width=width, max_width=console.width // 2, overflow="fold", style="cyan")
     table.add_column(overflow="fold")
     for left, right in rows:
         table.add_row(Text(left), Text(right))
