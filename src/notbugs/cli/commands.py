@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from notbugs import construct, study, workers
-from notbugs.console import TerminalConsole, show
+from notbugs.console import TerminalConsole, show, tell
 from notbugs.errors import InputError, check_count
 from notbugs.parts import study_of
 from notbugs.report import (
@@ -88,7 +88,7 @@ def run(
                 if page and workers.rank() == 0:
                     _reported(finished, console)
         if workers.rank() == 0:
-            print(_last_page(done, folder, console) if page else folder)
+            tell(_last_page(done, folder, console) if page else folder)
 
 
 def compare(*folders: Path, out: Path = Path("runs/compare"), quiet: bool = False) -> None:
@@ -106,7 +106,7 @@ def compare(*folders: Path, out: Path = Path("runs/compare"), quiet: bool = Fals
         Print only the path of the page.
     """
     require_extra()
-    print(_compared(folders, out, _console(quiet)))
+    tell(_compared(folders, out, _console(quiet)))
 
 
 def report(folder: Path, /) -> None:
@@ -117,7 +117,7 @@ def report(folder: Path, /) -> None:
     folder
         The study's folder.
     """
-    print(_reported(folder, _console(quiet=True)))
+    tell(_reported(folder, _console(quiet=True)))
 
 
 def figures(folder: Path, /, *, out: Path | None = None) -> None:
@@ -132,7 +132,7 @@ def figures(folder: Path, /, *, out: Path | None = None) -> None:
     out
         The folder to write; FOLDER/figures by default.
     """
-    print(write_figures(folder, out))
+    tell(write_figures(folder, out))
 
 
 def train(*, out: Path, quiet: bool = False, job: Annotated[TrainJob, Flat] = TRAIN) -> None:
@@ -178,7 +178,7 @@ def build(
     with workers.joined():
         study.build_one(kind, model, job, out, _console(quiet))
         if workers.rank() == 0:
-            print(out)
+            tell(out)
 
 
 def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob, Flat] = EVALUATE) -> None:
@@ -229,8 +229,8 @@ def transfer(
     _refuse_workers("transfer")
     found = study.transfer_one(source, others, job, out, _console(quiet))
     if not quiet:
-        print(*found.lines(), sep="\n")
-    print(write_transfer(out))
+        tell(*found.lines())
+    tell(write_transfer(out))
 
 
 def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] = TUNE) -> None:
@@ -250,8 +250,8 @@ def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] 
     _refuse_workers("tune")
     found = study.tune(folder, job, _console(quiet))
     if not quiet:
-        print(*found.lines(), sep="\n")
-    print(write_tune(folder / "tune"))
+        tell(*found.lines())
+    tell(write_tune(folder / "tune"))
 
 
 def audit(
@@ -280,8 +280,8 @@ def audit(
         found = written.audit
         if not quiet:
             show(study.audit_table(found))
-        print(*found.verdict.sentences, sep="\n")
-        print(write_audit_page(finished))
+        tell(*found.verdict.sentences)
+        tell(write_audit_page(finished))
 
 
 def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Flat] = VERIFY) -> int:
@@ -296,9 +296,9 @@ def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Fl
     """
     findings = study.verify_one(folder, job, _console(quiet))
     for finding in findings:
-        print(finding)
+        tell(finding)
     if not (findings or quiet):
-        print(f"Nothing is wrong with {folder}.")
+        tell(f"Nothing is wrong with {folder}.")
     return int(bool(findings))
 
 
@@ -320,7 +320,7 @@ def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, qu
     """
     with _console(quiet).stage(f"export to {to}") as progress:
         written = construct.export(folder, out or _beside(folder, to), to, progress=progress)
-    print(written)
+    tell(written)
 
 
 def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
@@ -336,7 +336,7 @@ def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
         Of all simulations.
     """
     check_count("seed", seed, low=0)
-    print(write_theory_page(out, seed))
+    tell(write_theory_page(out, seed))
 
 
 def _reported(folder: Path, console: TerminalConsole) -> Path:
@@ -377,4 +377,4 @@ def _console(quiet: bool) -> TerminalConsole:
 
 def _print_accuracies(found: Sequence[Line]) -> None:
     if workers.rank() == 0:
-        print(*found, sep="\n")
+        tell(*(line for item in found for line in str(item).split("\n")))

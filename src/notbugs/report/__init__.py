@@ -117,8 +117,9 @@ def write_audit_page(folder: Path) -> Path:
 def _written(folder: Path, name: str) -> Path:
     require_extra()
     from notbugs.files import write_text
+    from notbugs.formats import harmless
     from notbugs.report.pages import PAGES
 
     path = folder / f"{name}.html"
-    write_text(path, PAGES[name](folder))
+    write_text(path, harmless(PAGES[name](folder)))
     return path

@@ -19,6 +19,7 @@ from notbugs.report.page import environment, flat
 from notbugs.report.pictures import SIDE, png
 from notbugs.report.reading import Arrays
 from notbugs.report.spectrum import spectrum
+from notbugs.report.wording import class_names
 from notbugs.study.auditing import AuditFile
 
 LISTED = 200
@@ -57,10 +58,10 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
     return environment().get_template("audit.html.j2").render(
         found=found,
         audit=audit,
-        classes=found.data["classes"],
+        classes=class_names(found.data["classes"]),
         radii=[item.attack.eps for item in audit.model if item.attack],
         curve=against_radius(audit),
-        spectrum=spectrum(audit.spectrum, audit.threat_name, classes=found.data["classes"]),
+        spectrum=spectrum(audit.spectrum, audit.threat_name, classes=class_names(found.data["classes"])),
         drivers=[
             (kind, chosen)
             for kind in ("robust", "nonrobust")

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, check_writable, only_writer, read_json, write_json
+from notbugs.files import Damaged, check_links, check_writable, only_writer, read_json, write_json
 from notbugs.formats import compact
 from notbugs.measure import Proportion
 from notbugs.measure.audit import PARTS, audit
@@ -27,6 +27,7 @@ from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.sections import Model, Source
 from notbugs.study.source_of import of_study
+from notbugs.study.written import copy_of, make_copy, mend
 from notbugs.threat import Threat, threat
 
 ARCHITECTURE = {"architecture": "arch", "options": "arch"}
@@ -81,6 +82,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     job, model = of_study(job, model), model_file(model)
     ball = read_threat(job.threat)
     check_writable(out)
+    check_links(out)
     data = read_data(job, console)
     check_one_label(data)
     classifier = job.load(model, data, job)
@@ -88,7 +90,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
         folder = StudyFolder(out, console, stages=PARTS)
         # Hashes, for a path may hold another model or other images tomorrow.
         wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
-        about = _claimed(out, wanted, surroundings(job.data, data, classifier.device))
+        about = _claimed(out, wanted, surroundings(job.data, data, classifier.device), console)
         found = audit(
             classifier,
             data,
@@ -173,7 +175,7 @@ def _option(name: str, value: Any) -> Iterator[str]:
         yield from map(str, value) if isinstance(value, list) else (str(value),)
 
 
-def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any], console: Console) -> dict[str, Any]:
     """What is known of an audit before it starts, from disk where it was started before.
 
     Raises
@@ -182,11 +184,14 @@ def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[s
         If another audit was started in this folder.
     """
     file = out / "request.json"
-    if not file.exists():
+    if not file.exists() and not copy_of(file).exists():
         about = about | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(file, {"wanted": wanted, "about": about})
+        make_copy(file)
         return about
     try:
+        for told in mend(file, read_json):
+            console.say(told)
         found = read_json(file)
     except Damaged as error:
         raise Damaged(f"{error} Delete the folder {out}, or name another one with --out.") from error
