@@ -1,4 +1,4 @@
-"""The audit: it recovers what was planted, its verdict follows from its numbers, and it goes on where it was killed."""
+"""The audit: its rules, a model whose features are known, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def measured(features: int, clean: float, attacked: float, n: int = 1000) -> Mea
         ((0.85, 0.7), (0.6, 0.0), (0.9, 0.7), "robust", "rests on features that survive"),
         ((0.8, 0.6), (0.89, 0.0), (0.9, 0.1), "unused", "it has robust features, which alone would leave 60.0%"),
         ((0.8, 0.1), (0.89, 0.0), (0.9, 0.1), "unused", "it has robust features, but others decide"),
-        ((0.2, 0.1), (0.89, 0.0), (0.9, 0.1), "nonrobust", "rests on features that such a change turns round"),
+        ((0.2, 0.1), (0.89, 0.0), (0.9, 0.1), "nonrobust", "rests on features whose sign such a change flips"),
         ((0.2, 0.1), (0.2, 0.0), (0.9, 0.1), "open", "do not decide"),
         ((0.8, 0.6), (0.89, 0.0), (0.9, 0.5), "open", "do not decide"),
         ((0.85, 0.7), (0.6, 0.0), (0.9, 0.05), "unused", "which alone would leave 70.0%"),

@@ -99,7 +99,7 @@ def raising(error: BaseException):
         (raising(StopIteration()), 1, "went wrong where it should not: StopIteration: no reason given"),
         (raising(OverflowError("int too large\nmore")), 1, "OverflowError: int too large. With NOTBUGS_TRACEBACK=1"),
         (raising(ValueError("x" * 9000)), 1, "ValueError: xxx"),
-        (raising(KeyboardInterrupt()), 130, "Interrupted. Give the same command again to go on."),
+        (raising(KeyboardInterrupt()), 130, "Interrupted. Give the same command again to continue."),
     ],
 )
 def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, status, words):
@@ -126,7 +126,7 @@ def test_signals_end_in_one_line(monkeypatch, capsys, name):
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(number, before)
-    assert "Give the same command again to go on." in said(capsys)
+    assert "Give the same command again to continue." in said(capsys)
 
 
 EARLY = """
@@ -150,7 +150,7 @@ def test_signals_are_heard_before_anything_else_is_imported(name):
     done = subprocess.run(command, env=os.environ | more, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + number
     assert done.stderr.startswith("notbugs: ")
-    assert done.stderr.endswith(". Give the same command again to go on.\n")
+    assert done.stderr.endswith(". Give the same command again to continue.\n")
     assert not set(done.stdout.split()) & {"pathlib", "contextlib", "typing", "torch", "numpy", "dataclasses"}
 
 

@@ -94,7 +94,7 @@ def test_every_kind_is_built(kind, model, tmp_path, capsys):
     assert len(made) == 300
     assert made.is_matched == (kind in ("robust", "nonrobust"))
     assert main(["verify", str(out), "--model", str(model), *DATA]) == 0
-    assert f"Nothing is wrong with {out}" in capsys.readouterr().out
+    assert f"No fault found in {out}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["leakage", "random", "labels", "mislabelled"])

@@ -375,7 +375,7 @@ def test_no_name_reaches_a_terminal_as_a_command(capsys, tmp_path):
     assert "\\x1b[31m\\u202e" in told.out
     assert told.err.count(SPELT) == 2
     assert f"\nclass {SPELT}\\n1/1: done\\tnow\n" in told.out
-    assert "\n\\x1b[31m\\ntitle: begun\n" in told.err
+    assert "\n\\x1b[31m\\ntitle: started\n" in told.err
     assert not set(told.out + told.err) & {"\x1b", "\x07", "\x9b", "\u202e", "\t"}
 
 

@@ -62,7 +62,7 @@ class TerminalConsole:
             with self._bar(title) as progress:
                 yield progress
         else:
-            self.say(f"{title}: begun")
+            self.say(f"{title}: started")
             yield _LogLines(self, title)
         self.say(f"{title}:", f"done in {duration(time.monotonic() - began)}")
 

@@ -22,6 +22,15 @@ class InputError(ValueError):
     """Something given to notbugs breaks a rule; the message says which one and what to do.
 
     The command line prints the message alone and exits with status 2.
+
+    Examples
+    --------
+    >>> try:
+    ...     nb.load('digitss')
+    ... except nb.InputError as error:
+    ...     print(str(error).split('.')[0])
+    ...
+    There is no 'digitss': no data set, file or folder has this name
     """
 
 

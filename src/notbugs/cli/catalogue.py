@@ -208,6 +208,6 @@ FIRST = """Start here:
   notbugs run pneumonia                the study on chest x-rays, a few minutes
   notbugs run digits                   the same on digits, about two minutes
   notbugs run --data FOLDER            on your images, a sub-folder for each class
-  notbugs audit MODEL --data FOLDER    judge a model of yours
+  notbugs audit MODEL --data FOLDER    judge your own model
   notbugs recipes                      all that can be run by name"""
 """What `notbugs` alone says first."""

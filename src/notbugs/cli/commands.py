@@ -298,7 +298,7 @@ def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Fl
     for finding in findings:
         tell(finding)
     if not (findings or quiet):
-        tell(f"Nothing is wrong with {folder}.")
+        tell(f"No fault found in {folder}.")
     return int(bool(findings))
 
 

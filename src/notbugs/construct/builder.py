@@ -33,7 +33,13 @@ STORED_KINDS = {PGDSteps: "Schedule", FMN: "Shrinking", LBFGS: "QuasiNewton"}
 
 
 def fingerprint(classifier: Classifier) -> str:
-    """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics."""
+    """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics.
+
+    Examples
+    --------
+    >>> nb.construct.fingerprint(classifier) == nb.construct.fingerprint(classifier)
+    True
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(classifier.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

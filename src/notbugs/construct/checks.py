@@ -81,6 +81,13 @@ def verify(
     ------
     InputError
         If `folder` is no constructed set, or `data` or `source` are not those that the manifest names.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'checked', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> nb.verify('checked', data=small, source=classifier)
+    []
     """
     folder = set_folder(folder)
     if not folder.is_dir():

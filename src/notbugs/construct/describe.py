@@ -35,6 +35,13 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
     ------
     InputError
         If there is no readable manifest.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'described', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> nb.construct.describe('described')['status']
+    'complete'
     """
     folder = set_folder(folder)
     manifest = read_manifest(folder)

@@ -34,6 +34,11 @@ def choose_targets(labels: Labels, classes: int, targets: Targets, seed: int) ->
     ------
     InputError
         If `targets` is none of these.
+
+    Examples
+    --------
+    >>> nb.construct.choose_targets(labels, 10, 'next', seed=0).equal((labels + 1) % 10)
+    True
     """
     check_choice("targets", targets, TARGETS)
     draw = generator(seed, "targets", targets)
@@ -45,6 +50,12 @@ def choose_targets(labels: Labels, classes: int, targets: Targets, seed: int) ->
 
 
 def choose_starts(count: int, seed: int) -> Tensor:
-    """For every image another one, drawn uniformly and independently of the labels: where its matching starts."""
+    """For every image another one, drawn uniformly and independently of the labels: where its matching starts.
+
+    Examples
+    --------
+    >>> nb.construct.choose_starts(5, seed=0).shape
+    torch.Size([5])
+    """
     draw = torch.randint(1, count, (count,), generator=generator(seed, "starts")) if count > 1 else torch.zeros(1)
     return (torch.arange(count) + draw.long()) % count

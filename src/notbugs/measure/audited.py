@@ -29,7 +29,7 @@ class Group(_Model):
     """A linear head refitted on some features, on training images."""
 
     name: GroupName
-    features: int = Field(description="how many may speak")
+    features: int = Field(description="how many are used")
     strength: float = Field(description="weight of the l2 penalty, on features of unit variance")
     accuracies: list[Accuracy] = Field(description="clean, then under PGD at every radius")
 
@@ -43,7 +43,13 @@ class Sizes(_Model):
 
 
 class Audit(Tabular, _Model):
-    """The whole audit: `verdict.sentences` say what the rest shows."""
+    """The whole audit: `verdict.sentences` say what the rest shows.
+
+    Examples
+    --------
+    >>> found = nb.audit(classifier, data, nb.L2(0.5), images=4, measured=20, fit_images=100, attack='pgd')
+    >>> table = found.to_pandas()
+    """
 
     norm: Norm
     eps: float = Field(description="radius of the threat, pixel units, pixels in [0, 1]")

@@ -23,6 +23,10 @@ class Correlation(BaseModel):
     Fisher's interval takes the points for a draw from a bivariate Gaussian, and needs four. The bootstrap assumes no
     shape, but a tenth of the resamples of five points hold only two different ones, whose correlation is 1 or -1: its
     interval is too narrow where all points rise together, and says nothing elsewhere. Of five, both are rough guides.
+
+    Examples
+    --------
+    >>> found = nb.measure.correlation([1, 2, 3, 4], [2, 4, 6, 9])
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +62,10 @@ def correlation(first: Sequence[float], second: Sequence[float], *, seed: int = 
     ------
     InputError
         If the two differ in length, hold fewer than three values, or one that is not finite.
+
+    Examples
+    --------
+    >>> found = nb.measure.correlation([1, 2, 3, 4], [2, 4, 6, 9])
     """
     if len(first) != len(second) or len(first) < 3:
         raise must("second", "have as many values as the 'first', at least 3", (len(first), len(second)))

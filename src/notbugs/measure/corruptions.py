@@ -22,7 +22,12 @@ BATCH = 500
 
 
 class CorruptionAccuracy(BaseModel):
-    """Accuracy under one corruption at one severity."""
+    """Accuracy under one corruption at one severity.
+
+    Examples
+    --------
+    >>> found = nb.measure.corruption_accuracy(classifier, images, names=('fog',), severities=(1,))
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +38,12 @@ class CorruptionAccuracy(BaseModel):
 
 
 class FilterAccuracy(BaseModel):
-    """Accuracy on what passes a filter."""
+    """Accuracy on what passes a filter.
+
+    Examples
+    --------
+    >>> found = nb.measure.filter_accuracy(classifier, images, cutoffs=(2,))
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,6 +82,12 @@ def corruption_accuracy(
     ------
     InputError
         If there is no such corruption or severity, or the classifier does not fit the images.
+
+    Examples
+    --------
+    >>> found = nb.measure.corruption_accuracy(classifier, images, names=('fog',), severities=(1,))
+    >>> found[0].corruption
+    'fog'
     """
     check_fits(classifier, images)
     asked = [(check_choice("name", name, CORRUPTIONS), severity) for name in names for severity in severities]
@@ -109,6 +125,10 @@ def filter_accuracy(
     ------
     InputError
         If a cutoff is negative or not a number, or the classifier does not fit the images.
+
+    Examples
+    --------
+    >>> found = nb.measure.filter_accuracy(classifier, images, cutoffs=(2,))
     """
     check_fits(classifier, images)
     limits = [check_number("cutoff", cutoff) for cutoff in cutoffs]

@@ -124,6 +124,12 @@ def refit_head(
     InputError
         If shapes do not fit, there are fewer than two images, a feature is not finite, or an image's features depend on
         the images beside it or on chance.
+
+    Examples
+    --------
+    >>> chosen = torch.arange(8) < 4
+    >>> fit = nb.measure.refit_head(classifier, data.train, chosen, classes=10)
+    >>> accuracies = nb.evaluate(fit.classifier, images)
     """
     labels = train.labels
     if features is None:

@@ -35,6 +35,10 @@ class LinearModel:
         Shape (class, channel, height, width), for pixels in [0, 1].
     bias : Tensor
         Shape (class,).
+
+    Examples
+    --------
+    >>> model = nb.measure.robust_linear(data.train.sample(100, 0, 'examples'), nb.L2(0.25), classes=10)
     """
 
     weight: Float[Tensor, "class channel height width"]
@@ -88,6 +92,10 @@ def robust_linear(
     ------
     InputError
         If the radius is infinite or a label is not below `classes`.
+
+    Examples
+    --------
+    >>> model = nb.measure.robust_linear(data.train.sample(100, 0, 'examples'), nb.L2(0.25), classes=10)
     """
     if threat.eps == float("inf"):
         raise must("threat", "have a finite radius", threat.eps)

@@ -33,6 +33,10 @@ def nearest_of_class(starts: Batch, labels: Labels, images: Images) -> tuple[Per
     -------
     tuple of Tensor and Tensor
         Distances in pixel units, infinite where `images` have none of that class; numbers of images.
+
+    Examples
+    --------
+    >>> distances, numbers = nb.measure.nearest_of_class(inputs, labels, data.train)
     """
     centre = starts.mean(0, keepdim=True)  # squares of smaller numbers lose less to rounding
     ours = (starts - centre).flatten(1)

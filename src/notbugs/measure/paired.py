@@ -16,7 +16,13 @@ from notbugs.measure.statistics import wilson
 
 
 class PairedTest(BaseModel):
-    """Two classifiers, image by image."""
+    """Two classifiers, image by image.
+
+    Examples
+    --------
+    >>> first = torch.tensor([True] * 12 + [False] * 8)
+    >>> found = nb.measure.paired(first, ~first)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +56,14 @@ def paired(first: Tensor, second: Tensor) -> PairedTest:
     ------
     InputError
         If the two have other shapes or types.
+
+    Examples
+    --------
+    >>> first = torch.tensor([True] * 12 + [False] * 8)
+    >>> second = torch.tensor([False] * 12 + [False] * 8)
+    >>> found = nb.measure.paired(first, second)
+    >>> found.difference
+    0.6
     """
     if first.ndim != 1 or first.shape != second.shape or not first.dtype == second.dtype == torch.bool:
         rule = f"be boolean of shape (n,), as the 'first', {tuple(first.shape)} of {first.dtype}"
@@ -85,6 +99,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     ------
     InputError
         If one is not in [0, 1].
+
+    Examples
+    --------
+    >>> [round(p, 3) for p in nb.measure.holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
     """
     for value in p_values:
         if check_number("p_values", value) > 1:

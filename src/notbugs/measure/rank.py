@@ -22,6 +22,12 @@ def feature_rank(classifier: Classifier, images: Batch, *, tolerance: float = 0.
         Where the Jacobian is taken, shape (batch, channel, height, width).
     tolerance : float
         Singular values below this share of the largest one do not count.
+
+    Examples
+    --------
+    >>> rank = nb.measure.feature_rank(classifier, inputs)
+    >>> 0 < rank <= 8
+    True
     """
     with classifier.evaluating("fp32"):
         inputs = images.clone().requires_grad_(True)

@@ -23,5 +23,9 @@ def relabelled_accuracy(classifier: Classifier, images: Images, classes: int) ->
         Test images with their true labels.
     classes : int
         How many classes there are.
+
+    Examples
+    --------
+    >>> share = nb.measure.relabelled_accuracy(classifier, images, classes=10)
     """
     return Proportion.of(predictions(classifier, images) == (images.labels + 1) % classes)

@@ -24,6 +24,10 @@ class Likeness(BaseModel):
     The difference is above 0 where an image is more like its target than like its start. Of distances d, in pixels or
     features, it is (d(image, start) - d(image, target)) / d(start, target): -1 is the start itself, 1 the target. Of
     structural similarity it is that to the target less that to the start.
+
+    Examples
+    --------
+    >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,7 +38,12 @@ class Likeness(BaseModel):
 
 
 class Resemblance(BaseModel):
-    """Of `n` images, drawn at random from those whose start has another class than their label says."""
+    """Of `n` images, drawn at random from those whose start has another class than their label says.
+
+    Examples
+    --------
+    >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,6 +103,10 @@ def resemblance(
         Its name.
     seed : int
         Of the bootstrap.
+
+    Examples
+    --------
+    >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
     apart = l2_norm(start - target)
     found = [likeness("pixels", l2_norm(images - start), l2_norm(images - target), apart, seed)]

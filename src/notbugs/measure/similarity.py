@@ -38,6 +38,11 @@ def ssim(first: Batch, second: Batch) -> PerSample:
     ------
     InputError
         If they have different shapes, or are too small.
+
+    Examples
+    --------
+    >>> bool((nb.measure.ssim(inputs, inputs) > 0.999).all())
+    True
     """
     if first.shape != second.shape:
         raise must("second", f"have the shape of the first, {tuple(first.shape)}", tuple(second.shape))
@@ -78,6 +83,11 @@ def just_noticeable(images: Batch) -> Float[Tensor, "batch height width"]:
     ----------
     images : Tensor
         In [0, 1], shape (batch, channel, height, width).
+
+    Examples
+    --------
+    >>> nb.measure.just_noticeable(inputs).shape
+    torch.Size([20, 8, 8])
     """
     kernel = torch.tensor(AROUND).to(images)[None, None]
     level = grey(images)[:, None]

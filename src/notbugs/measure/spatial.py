@@ -23,7 +23,13 @@ from notbugs.threat import Spatial
 
 
 class SpatialAccuracy(BaseModel):
-    """Accuracy under the worst rotation and shift that each search found; the identity is among all of them."""
+    """Accuracy under the worst rotation and shift that each search found; the identity is among all of them.
+
+    Examples
+    --------
+    >>> few = {'shifts': 3, 'angles': 3, 'tries': 2, 'steps': 2, 'restarts': 1}
+    >>> found = nb.measure.spatial_accuracy(classifier, images, nb.Spatial(30, 1), **few)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,6 +93,11 @@ def spatial_accuracy(
     ------
     InputError
         If a count is below 1, or the classifier does not fit the images.
+
+    Examples
+    --------
+    >>> few = {'shifts': 3, 'angles': 3, 'tries': 2, 'steps': 2, 'restarts': 1}
+    >>> found = nb.measure.spatial_accuracy(classifier, images, nb.Spatial(30, 1), **few)
     """
     counts = {"shifts": shifts, "angles": angles, "tries": tries, "steps": steps, "restarts": restarts}
     for name, count in counts.items():

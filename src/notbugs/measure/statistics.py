@@ -19,7 +19,13 @@ RESAMPLES = 1000
 
 
 class Proportion(BaseModel):
-    """A share of `n` images with its 95 % Wilson score interval."""
+    """A share of `n` images with its 95 % Wilson score interval.
+
+    Examples
+    --------
+    >>> nb.measure.Proportion.of(torch.tensor([True, True, False, True])).value
+    0.75
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +44,14 @@ class Proportion(BaseModel):
 
 
 class Difference(BaseModel):
-    """One proportion less another, with a 95 % interval."""
+    """One proportion less another, with a 95 % interval.
+
+    Examples
+    --------
+    >>> found = nb.measure.Difference.of(nb.measure.wilson(9, 10), nb.measure.wilson(5, 10))
+    >>> round(found.value, 3)
+    0.4
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,7 +77,13 @@ class Difference(BaseModel):
 
 
 class Mean(BaseModel):
-    """A mean over images with its 95 % bootstrap interval."""
+    """A mean over images with its 95 % bootstrap interval.
+
+    Examples
+    --------
+    >>> nb.measure.Mean.of(torch.tensor([1.0, 2.0, 3.0])).value
+    2.0
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,7 +113,13 @@ class Mean(BaseModel):
 
 
 class Spread(BaseModel):
-    """How a quantity is distributed over the images of a set."""
+    """How a quantity is distributed over the images of a set.
+
+    Examples
+    --------
+    >>> nb.measure.Spread.of(torch.tensor([1.0, 2.0, 3.0])).median
+    2.0
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -124,6 +149,11 @@ def wilson(hits: int, n: int) -> Proportion:
     ------
     InputError
         If `n` is below 1, or `hits` is not between 0 and `n`.
+
+    Examples
+    --------
+    >>> str(nb.measure.wilson(8, 10))
+    '80.0% (49.0 to 94.3)'
     """
     if n < 1 or not 0 <= hits <= n:
         raise InputError(f"The 'hits' must be between 0 and 'n', and 'n' at least 1. Got {hits} of {n} instead.")

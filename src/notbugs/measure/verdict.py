@@ -135,7 +135,9 @@ def _first(every: Measured, robust: Measured, kept: Kept | None, guessing: float
     if kept is None:
         return f"This model's features cannot be told from guessing: {reference}."
     if not robust.features:
-        return f"None of its {every.features} features is robustly useful, so none may speak alone, where {reference}."
+        return (
+            f"None of its {every.features} features is robustly useful, so none can be tested alone, where {reference}."
+        )
     reaches = quoted(robust.clean)
     reaches = f"is right on {reaches} of the images" if score == "accuracy" else f"reaches {reaches}"
     return (
@@ -164,7 +166,7 @@ def _conclusion(model: Measured, robust: Measured, basis: Basis) -> str:
     if basis == "robust":
         return "its accuracy rests on features that survive such a change"
     if basis == "nonrobust":
-        return "its accuracy rests on features that such a change turns round"
+        return "its accuracy rests on features whose sign such a change flips"
     if basis == "unused":
         gain = robust.attacked.low > model.attacked.high
         more = f", which alone would leave {quoted(robust.attacked)}" if gain else ""

@@ -68,6 +68,13 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
     ------
     InputError
         If `path` ends otherwise, or the blueprint builds another network.
+
+    Examples
+    --------
+    >>> options = {'width': 4, 'features': 8}
+    >>> plan = nb.models.Blueprint(architecture='cnn', shape=(1, 8, 8), classes=data.classes, options=options)
+    >>> nb.save_classifier('saved.safetensors', classifier, plan)
+    >>> same = nb.load_classifier('saved.safetensors')
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -157,6 +164,15 @@ def load_classifier(
     ------
     InputError
         If the file is damaged, of a newer notbugs or of another network; or something needed is not given.
+
+    Examples
+    --------
+    >>> options = {'width': 4, 'features': 8}
+    >>> plan = nb.models.Blueprint(architecture='cnn', shape=(1, 8, 8), classes=data.classes, options=options)
+    >>> nb.save_classifier('loaded.safetensors', classifier, plan)
+    >>> loaded = nb.load_classifier('loaded.safetensors')
+    >>> bool((nb.measure.predictions(loaded, images) == nb.measure.predictions(classifier, images)).all())
+    True
     """
     to = device or torch.device("cpu")
     file = model_file(file)

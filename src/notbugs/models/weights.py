@@ -264,6 +264,14 @@ def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = 
     InputError
         If the file is damaged or no file of weights, or anything is missing, unexpected, of another shape or of another
         kind of number, or several sets of weights fit. Nothing is loaded then.
+
+    Examples
+    --------
+    >>> network = torch.nn.Linear(2, 3)
+    >>> torch.save({'state_dict': network.state_dict()}, 'weights.pth')
+    >>> same = nb.models.load_weights(torch.nn.Linear(2, 3), 'weights.pth')
+    >>> torch.equal(same.weight, network.weight)
+    True
     """
     load_tensors(network, read_weights(Path(file), weights), str(file))
     return network

@@ -169,10 +169,22 @@ def pgd(run: Attacked, asked: Attack) -> None:
 
 
 STRONG = Attack()
-"""What robust accuracy is measured with by default."""
+"""What robust accuracy is measured with by default.
+
+Examples
+--------
+>>> nb.search.STRONG.name
+'strong'
+"""
 
 PGD = Attack(name="pgd")
-"""The paper's protocol."""
+"""The paper's protocol.
+
+Examples
+--------
+>>> nb.search.PGD.name
+'pgd'
+"""
 
 
 def _schedule(asked: Attack, steps: int) -> PGDSteps:

@@ -36,7 +36,13 @@ NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robu
 
 
 class AuditJob(Source, Model):
-    """Audit one classifier."""
+    """Audit one classifier.
+
+    Examples
+    --------
+    >>> nb.study.AuditJob(threat='linf:0.03').threat
+    'linf:0.03'
+    """
 
     threat: str = Field("l2:0.5", description="Norm and radius in pixel units, as l2:0.5 or linf:0.03.")
     images: int = Field(50, ge=2, description="Test images searched to sort the features; most of the time goes here.")
@@ -208,7 +214,7 @@ def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any], console: 
 def audit_table(found: Audit) -> Table:
     """The accuracies of an audit as a table to print, in per cent with their intervals."""
     made = Table(box=None, pad_edge=False)
-    made.add_column("who speaks" if found.score == "accuracy" else "balanced accuracy", no_wrap=True)
+    made.add_column("features used" if found.score == "accuracy" else "balanced accuracy", no_wrap=True)
     for item in found.model:
         made.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
     made.add_row("the model", *(_cell(item.by(found.score)) for item in found.model))

@@ -1,4 +1,4 @@
-"""What a recipe says it gives, held against what a run gave."""
+"""What a recipe is expected to give, compared with what a run gave."""
 
 from __future__ import annotations
 

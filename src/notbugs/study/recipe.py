@@ -32,7 +32,13 @@ NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instrument
 
 
 class Settings(Source):
-    """Everything that decides the numbers of a study."""
+    """Everything that decides the numbers of a study.
+
+    Examples
+    --------
+    >>> nb.study.Settings(seed=3).seed
+    3
+    """
 
     name: str = Field("study", max_length=100, pattern=r"^[\w.-]+$", description="Name of the study.")
     architecture: Architecture = Field(Architecture(), description="Of every classifier of the study.")
@@ -85,7 +91,13 @@ Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 
 
 class Recipe(Settings):
-    """Settings, and what they are expected to give."""
+    """Settings, and what they are expected to give.
+
+    Examples
+    --------
+    >>> nb.study.read_recipe('digits').relabelling.eps
+    1.5
+    """
 
     about: str = Field("", max_length=200, description="What the recipe does, in one sentence.")
     expected_time: str = Field("", description="How long the study takes, and on what.")
@@ -124,7 +136,13 @@ _STATED = frozenset(Recipe.model_fields) - frozenset(Settings.model_fields)
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with notbugs."""
+    """The recipes that come with notbugs.
+
+    Examples
+    --------
+    >>> 'digits' in nb.study.recipe_names()
+    True
+    """
     return catalogue.names()
 
 
@@ -148,6 +166,11 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None, *, 
     ------
     InputError
         If there is no such recipe, the file is not TOML, a value breaks a rule, or the file would run code.
+
+    Examples
+    --------
+    >>> nb.study.read_recipe('digits', {'seed': 3}).seed
+    3
     """
     if str(source).endswith(".toml"):
         recipe = _resolve(_read_toml(Path(source)), overrides or {}, str(source))
@@ -175,7 +198,13 @@ def code_in_file(where: str | Path, flag: str, *values: str) -> InputError:
 
 
 def folder_name(recipe: Recipe) -> str:
-    """What a study's folder is called: as its recipe, and for the recipe of any images as its data."""
+    """What a study's folder is called: as its recipe, and for the recipe of any images as its data.
+
+    Examples
+    --------
+    >>> nb.study.folder_name(nb.study.read_recipe('digits'))
+    'digits'
+    """
     return re.sub(r"[^\w.-]+", "-", Path(recipe.data).name) if recipe.name == "images" else recipe.name
 
 

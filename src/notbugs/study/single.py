@@ -63,14 +63,26 @@ Line = Accuracy | Agreement | SpatialAccuracy | LabelAccuracies | str
 
 
 class TrainJob(Source, Training):
-    """Train one classifier."""
+    """Train one classifier.
+
+    Examples
+    --------
+    >>> nb.study.TrainJob(data='digits', epochs=3).epochs
+    3
+    """
 
     architecture: Architecture = Architecture()
     on: Path | None = Field(None, description="A constructed set to train on, in place of the data's training images.")
 
 
 class BuildJob(Source, Model, Storage):
-    """Build one constructed set."""
+    """Build one constructed set.
+
+    Examples
+    --------
+    >>> nb.study.BuildJob(data='digits').relabelling.eps
+    0.5
+    """
 
     start: Start = Field("images", description="What searches start from: images, or gaussian or uniform noise.")
     of: Path | None = Field(None, description="The relabelled set that a control is of.")
@@ -80,7 +92,13 @@ class BuildJob(Source, Model, Storage):
 
 
 class EvaluateJob(Source, Model, Evaluation):
-    """Measure one classifier."""
+    """Measure one classifier.
+
+    Examples
+    --------
+    >>> nb.study.EvaluateJob(radii=(0.5,)).threats
+    (L2(eps=0.5),)
+    """
 
     autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
     autoattack_images: int | None = Field(None, ge=1, description="Test images for AutoAttack, at random; else all.")
@@ -89,7 +107,13 @@ class EvaluateJob(Source, Model, Evaluation):
 
 
 class VerifyJob(Source, Model):
-    """Check one constructed set."""
+    """Check one constructed set.
+
+    Examples
+    --------
+    >>> nb.study.VerifyJob().data is None
+    True
+    """
 
     data: str | None = Field(None, description="What the set was built from, to check perturbations and labels.")  # pyrefly: ignore
     model: Path | None = Field(None, description="What it was built with, to check its recorded success.")
@@ -98,7 +122,7 @@ class VerifyJob(Source, Model):
 def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     """Train a classifier, write it to `out`, and return its clean accuracy on the test images, of several labels each.
 
-    The same job again goes on where a killed one stopped, at the last epoch it finished; one that is done is only
+    The same job again continues one that was stopped, at the last epoch it finished; one that is done is only
     measured again.
 
     Raises

@@ -37,7 +37,12 @@ from notbugs.training import Adversary, Training
 
 
 class TransferJob(Source, Model, TransferSettings):
-    """Everything that decides the numbers."""
+    """Everything that decides the numbers.
+
+    Examples
+    --------
+    >>> job = nb.study.TransferJob(data='digits')
+    """
 
     standard: Training = Field(Training(), description="Of the classifiers on D.")
     constructed: Training = Field(Training(), description="Of the classifiers on D_det.")
@@ -61,7 +66,7 @@ class TransferJob(Source, Model, TransferSettings):
 def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferFound:
     """Train every architecture on D_det of the source and on D, attack, and write `transfer.json` into `out`.
 
-    The same job again goes on where a killed one stopped: D_det and every classifier are kept in `out`; what is
+    The same job again continues one that was stopped: D_det and every classifier are kept in `out`; what is
     measured is measured again.
 
     Parameters

@@ -35,6 +35,12 @@ class TwoGaussians:
     InputError
         For entries that are not finite, dimensions that do not match, a covariance that is not symmetric or
         not positive definite, a prior outside (0, 1); with the value.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.1]])
+    >>> pair.error(radius=0.1) > pair.error(radius=0.0)
+    True
     """
 
     def __init__(self, mean: ArrayLike, covariance: ArrayLike, prior: float = 0.5) -> None:
@@ -189,6 +195,13 @@ class RobustGaussians(TwoGaussians):
     multiplier : float
         lambda of Theorem 2; infinite at radius 0, nan where the problem has none (l-inf, or learned from
         samples).
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.1]])
+    >>> robust = pair.robust_mle(radius=0.5)
+    >>> robust.certificate > 0
+    True
     """
 
     def __init__(
@@ -237,6 +250,11 @@ def maximum_likelihood(inputs: ArrayLike, labels: ArrayLike) -> TwoGaussians:
     ------
     InputError
         If shapes or labels are wrong, or there are too few samples for a positive definite covariance.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.1]])
+    >>> estimated = nb.theory.maximum_likelihood(*pair.sample(1000, torch.Generator().manual_seed(0)))
     """
     rows = as_rows("inputs", inputs)
     signs = as_signs("labels", labels, len(rows))

@@ -48,6 +48,11 @@ def relaxed_multiplier(
     Tensor, shape (*batch)
         lambda, with the budget met to `BUDGET_TOLERANCE`; infinite where the radius is 0, or so
         small (1e-100 of the largest standard deviation) that squares of it would underflow.
+
+    Examples
+    --------
+    >>> values = torch.tensor([1.0, 0.25], dtype=torch.float64)
+    >>> multiplier = nb.theory.relaxed_multiplier(values, torch.tensor(0.5, dtype=torch.float64))
     """
     none = radius <= _NEGLIGIBLE * eigenvalues.amax(-1).sqrt()
     unit = torch.where(none, torch.ones_like(radius), radius)
@@ -62,7 +67,15 @@ def relaxed_multiplier(
 def relaxed_eigenvalues(
     eigenvalues: Float[Tensor, "*batch dim"], multiplier: Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch dim"]:
-    """Eigenvalues of the robust covariance for a multiplier (Theorem 2): (sqrt(s) + p)^2."""
+    """Eigenvalues of the robust covariance for a multiplier (Theorem 2): (sqrt(s) + p)^2.
+
+    Examples
+    --------
+    >>> values = torch.tensor([1.0, 0.25], dtype=torch.float64)
+    >>> robust = nb.theory.relaxed_eigenvalues(values, torch.tensor(2.0, dtype=torch.float64))
+    >>> bool((robust > values).all())
+    True
+    """
     return (eigenvalues.sqrt() + added_deviation(eigenvalues, multiplier)) ** 2
 
 
@@ -80,6 +93,13 @@ def multiplier_bounds(
 
     With t = radius^2: (d / tr S_r) (1 + sqrt(d s_min / t)) <= lambda <= (1 + sqrt(d ||S||_F / t)) /
     s_min(S_r).
+
+    Examples
+    --------
+    >>> values = torch.tensor([1.0, 0.25], dtype=torch.float64)
+    >>> low, high = nb.theory.multiplier_bounds(values, torch.tensor(0.5, dtype=torch.float64))
+    >>> bool(low < high)
+    True
     """
     robust = relaxed_eigenvalues(eigenvalues, relaxed_multiplier(eigenvalues, radius))
     dim, budget = eigenvalues.shape[-1], radius**2

@@ -29,6 +29,11 @@ def robust_loss(
     """Mean negative log-likelihood in nats under the exact per-sample adversary (Section 4).
 
     Differentiable in both tensors: by Danskin's theorem (Theorem 4) the adversary's answer is held fixed.
+
+    Examples
+    --------
+    >>> residuals = torch.ones(3, 2, dtype=torch.float64)
+    >>> loss = nb.theory.robust_loss(residuals, torch.eye(2, dtype=torch.float64), radius=0.5)
     """
     with torch.no_grad():
         delta = worst_perturbation(residuals, covariance, radius)

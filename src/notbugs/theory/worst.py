@@ -42,6 +42,13 @@ def worst_perturbation(
     -------
     Tensor, shape (*batch, n, dim)
         delta, of length `radius`.
+
+    Examples
+    --------
+    >>> residuals = torch.ones(3, 2, dtype=torch.float64)
+    >>> moved = nb.theory.worst_perturbation(residuals, torch.eye(2, dtype=torch.float64), radius=0.5)
+    >>> [round(length, 6) for length in moved.norm(dim=1).tolist()]
+    [0.5, 0.5, 0.5]
     """
     variances, basis = torch.linalg.eigh(covariance)
     if radius == 0:
