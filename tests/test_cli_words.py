@@ -148,7 +148,7 @@ def test_recipes_are_a_table_from_their_files(capsys, monkeypatch):
         (["info", "runs/s:D_RR"], "runs/s:D_R?"),
         (["evaluate", "runs/s:robus"], "runs/s:robust?"),
         (["audit", "run/s:robust"], "'runs/s'"),
-        (["evaluate", "mode.pth", "--arch", "cnn"], "'model.pth'"),
+        (["evaluate", "mode.pth", "--arch", "cnn"], "model.pth"),
         (["evaluate", "model.pth", "--arch", "cnn", "--data", "scan"], "'scans'"),
     ],
 )

@@ -261,7 +261,7 @@ def audit(
 
     The same command again continues one that was stopped. The last line printed is the path of the page;
     `audit.json` beside it has every number. With several labels for an image and no --label, each is audited, in a
-    folder label-NAME with a page of its own.
+    folder label-NAME with a page of its own, and the last page is over all of them.
 
     Parameters
     ----------
@@ -276,12 +276,16 @@ def audit(
     _refuse_workers("audit")
     folder = out or Path("runs") / f"audit-{model.stem.replace(':', '-')}"
     console = _console(quiet)
+    done: list[Path] = []
     for finished, written in study.audit_labels(model, job, folder, console):
+        done.append(finished)
         found = written.audit
         if not quiet:
             show(study.audit_table(found))
         tell(*found.verdict.sentences)
         tell(write_audit_page(finished))
+    if done != [folder]:
+        tell(write_audit_page(folder))
 
 
 def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Flat] = VERIFY) -> int:

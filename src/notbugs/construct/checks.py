@@ -18,7 +18,7 @@ from notbugs.construct.shards import COLUMNS, entry_file, fault, known_entries, 
 from notbugs.construct.starts import starts_of
 from notbugs.construct.storage import HALF_STEP, pooled
 from notbugs.data import Data, Images, Mapped
-from notbugs.errors import InputError, in_one_line, must, nearest_path
+from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import Damaged
 from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
@@ -90,20 +90,25 @@ def verify(
     []
     """
     folder = set_folder(folder)
-    if not folder.is_dir():
-        raise must("folder", "be the folder of a constructed set", str(folder), nearest_path(folder).strip())
+    check_folder(folder)
     try:
         manifest = read_manifest(folder)
     except InputError as error:
         remedy = BUILD_AGAIN if isinstance(error, Damaged) else ANEW
         return [Finding("manifest.json", "be readable, of a known schema", f"is not: {error}", remedy)]
-    if manifest is None and not any(folder.glob("shard-*")):
-        raise must("folder", "be that of a constructed set, with a manifest.json", str(folder))
     if manifest is None:
         return [Finding("manifest.json", "be there", "is missing", ANEW)]
     check = _Check(folder, manifest, data, source, progress)
     check.refuse_others()
     return [*check.manifest_alone(), *check.shards(), *check.records(), *check.strays()]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no constructed set, nor what is left of one."""
+    if not folder.is_dir():
+        raise must("folder", "be the folder of a constructed set", str(folder), nearest_path(folder).strip())
+    if not (folder / "manifest.json").exists() and not any(folder.glob("shard-*")):
+        raise must("folder", "be that of a constructed set, with a manifest.json", str(folder))
 
 
 class _Check:

@@ -103,7 +103,8 @@ def write_tune(folder: Path) -> Path:
 def write_audit_page(folder: Path) -> Path:
     """Write `audit.html` into the folder of an audit and return its path.
 
-    Reads `audit.json` and, where there is one, `pictures.safetensors`. Takes seconds and runs no model. The page
+    Reads `audit.json` and, where there is one, `pictures.safetensors`; in the folder over the audits of several labels
+    those of each. Takes seconds and runs no model. The page
     appears whole or not at all.
 
     Raises

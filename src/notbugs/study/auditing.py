@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 from rich.table import Table
 
+from notbugs.data import Data
 from notbugs.errors import InputError, must
 from notbugs.files import Damaged, check_links, check_writable, only_writer, read_json, write_json
 from notbugs.formats import compact
@@ -74,8 +75,10 @@ class AuditFile(WholeFile):
     audit: Audit
 
 
-def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditFile:
+def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Data | None = None) -> AuditFile:
     """Audit the classifier in `model`; write `audit.json` and `pictures.safetensors` to the folder `out`.
+
+    `data` are those that the job names, where they were read before.
 
     Every part is kept when it ends: the same job again goes on after the last of them.
 
@@ -89,7 +92,8 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     ball = read_threat(job.threat)
     check_writable(out)
     check_links(out)
-    data = read_data(job, console)
+    job.check(model)
+    data = data or read_data(job, console)
     check_one_label(data)
     classifier = job.load(model, data, job)
     with only_writer(out):
@@ -132,9 +136,9 @@ def audit_labels(model: Path, job: AuditJob, out: Path, console: Console) -> Ite
 
     job, model = of_study(job, model), model_file(model)
 
-    def work(label: str | None, folder: Path) -> AuditFile:
+    def work(label: str | None, folder: Path, data: Data | None) -> AuditFile:
         chosen = job if label is None else job.model_copy(update={"label": label})
-        return audit_one(model, chosen, folder, console)
+        return audit_one(model, chosen, folder, console, data)
 
     yield from for_labels(work, out, console)
 
@@ -223,6 +227,11 @@ def audit_table(found: Audit) -> Table:
             f"{NAMES[group.name]}\n{group.features} features",
             *(_cell(item.by(found.score)) for item in group.accuracies),
         )
+    for name, found_by in (("the model", found.model), *((NAMES[each.name], each.accuracies) for each in found.groups)):
+        if found.score != "accuracy" and name == "the model":
+            made.add_row("the model,\naccuracy", *(_cell(item.share) for item in found_by))
+        if any(item.area for item in found_by):
+            made.add_row(f"{name},\nAUC", *(_cell(item.area.share) if item.area else "" for item in found_by))
     return made
 
 

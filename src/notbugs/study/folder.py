@@ -24,6 +24,7 @@ from notbugs.files import (
 )
 from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
+from notbugs.study.machine import find_device
 from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
 from notbugs.study.stages import Step, Tell
@@ -286,6 +287,7 @@ class StudyFolder:
 
 
 def read_data(source: Source, console: Console) -> Data:
-    """The images that a recipe or a job names."""
+    """The images that a recipe or a job names, once it is known that there is a device to use them on."""
+    find_device(source.device)
     with console.stage("read the data") as progress:
         return source.read(progress)
