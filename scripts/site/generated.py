@@ -49,7 +49,8 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/commands.md", command_page()
     yield "reference/recipes.md", recipe_page()
     yield from file_keys.pages()
-    yield "reference/changelog.md", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    yield "reference/changelog.md", changes.replace("](docs/", "](../")
     yield "reference/api/index.md", _top_level()
     for name, about in NAMESPACES.items():
         yield f"reference/api/{name}.md", _namespace(name, about)

@@ -18,7 +18,7 @@ from notbugs.construct.shards import COLUMNS, entry_file, fault, known_entries, 
 from notbugs.construct.starts import starts_of
 from notbugs.construct.storage import HALF_STEP, pooled
 from notbugs.data import Data, Images, Mapped
-from notbugs.errors import InputError, in_one_line, must
+from notbugs.errors import InputError, in_one_line, must, nearest_path
 from notbugs.files import Damaged
 from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
