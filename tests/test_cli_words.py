@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 
 import pytest
+import torch
 from rich.text import Text
 
 from notbugs import catalogue
@@ -156,7 +157,8 @@ def test_a_mistake_gets_the_nearest_name(arguments, near, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     for folder in ("D_R", "scans", "runs/s/classifiers", "runs/s/sets/D_R"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("model.pth", "study.toml", "runs/s/classifiers/robust.safetensors"):
+    torch.save({"weight": torch.ones(1)}, "model.pth")
+    for file in ("study.toml", "runs/s/classifiers/robust.safetensors"):
         (tmp_path / file).touch()
     assert main(arguments) == 2
     said = capsys.readouterr().err.splitlines()[-1]

@@ -18,6 +18,7 @@ from notbugs._version import __version__
 from notbugs.cli import app
 from notbugs.cli.catalogue import ALWAYS, COMMANDS, FIRST
 from notbugs.cli.spelling import shown
+from notbugs.console import PipedConsole
 from notbugs.errors import InputError
 
 HELP, ALL = ("--help", "-h"), "--help-all"
@@ -73,7 +74,7 @@ def wanted(arguments: Sequence[str]) -> bool:
 def print_help(arguments: Sequence[str]) -> None:
     """Print the help of the command that is named, or the list of commands."""
     asked = [word for word in arguments if word not in {*HELP, ALL}]
-    console = Console(highlight=False, soft_wrap=False)
+    console = PipedConsole(highlight=False, soft_wrap=False)
     if not asked or asked[0].startswith("-"):
         _print_commands(console)
         return
