@@ -35,11 +35,13 @@ class Reading:
     classes: Sequence[str] | str | Path = ()
     splits: Mapping[str, str] = field(default_factory=dict)
     image_column: str | None = None
-    label_column: str | None = None
+    label_column: str | Sequence[str] | None = None
     group_column: str | None = None
     label_offset: int = 0
     white_level: float | None = None
     severity: int | None = None
+    uncertain: int | None = None
+    blank: int | None = None
     skip_broken: bool = False
     follow_links: bool = False
 
@@ -50,12 +52,22 @@ class Reading:
             check_count("severity", self.severity)
         if self.white_level is not None:
             check_number("white_level", self.white_level, open_low=True)
+        for name in ("uncertain", "blank"):
+            if getattr(self, name) not in (None, 0, 1):
+                raise must(name, "be 0 or 1, what such a label counts as", getattr(self, name))
 
     @property
     def columns(self) -> str:
         """The first column that was asked for, as the option is called; empty if none was."""
         asked = ("image_column", "label_column", "group_column")
+        asked += ("uncertain", "blank")
         return next((name for name in asked if getattr(self, name) is not None), "")
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Those that were asked for."""
+        asked = self.label_column
+        return (asked,) if isinstance(asked, str) else tuple(asked or ())
 
     @cached_property
     def names(self) -> ClassList | None:
