@@ -17,7 +17,7 @@ from notbugs.__main__ import main
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError
-from notbugs.measure.transfer import Transfer
+from notbugs.measure._transfer import Transfer
 from notbugs.report import paper
 from notbugs.report.transfer_charts import labels, scatter
 from notbugs.search import search

@@ -17,8 +17,7 @@ from notbugs.console import TerminalConsole
 from notbugs.data import Images, planted
 from notbugs.errors import InputError
 from notbugs.measure.features import feature_map, feature_values
-from notbugs.measure.pairs import pairs
-from notbugs.measure.spectrum import UsefulnessSummary
+from notbugs.measure.spectrum import UsefulnessSummary, pairs
 from notbugs.seeds import generator, seeded
 from notbugs.study import read_recipe
 from notbugs.study.folder import StudyFolder

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from notbugs.errors import InputError
 from notbugs.formats import duration
 from notbugs.measure.accuracy import Accuracy, Score
-from notbugs.measure.audited import Audit, GroupName
-from notbugs.measure.drivers import Driver
+from notbugs.measure.audit_result import Audit, GroupName
+from notbugs.measure.feature_visualization import Driver
 from notbugs.report.charts import Style, curves
 from notbugs.report.page import environment, flat
 from notbugs.report.pictures import SIDE, png

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from notbugs.formats import duration
-from notbugs.measure.resemblance import By
+from notbugs.measure.likeness import By
 from notbugs.study.results import Proportion, SetProperties, Spread
 from notbugs.study.sets import TARGETS
 

@@ -9,7 +9,7 @@ import altair as alt
 from markupsafe import Markup
 
 from notbugs.formats import percent
-from notbugs.measure.shares import BINS, Carried, GroupCarried
+from notbugs.measure.set_properties import BINS, Carried, GroupCarried
 from notbugs.report.charts import INK, MUTED, Look, to_svg
 from notbugs.study.instruments.shares import GROUPS, SharesRow
 

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from notbugs.measure.transfer import Kind
+from notbugs.measure._transfer import Kind
 from notbugs.report import paper
 from notbugs.report.charts import INK, PAGE, SERIES, Look, legend, percent_axis, to_svg
 from notbugs.study.instruments.transfer import FIGURES, TransferFound

@@ -15,8 +15,8 @@ from notbugs.errors import InputError, must
 from notbugs.files import Damaged, check_writable, only_writer, read_json, write_json
 from notbugs.formats import compact
 from notbugs.measure import Proportion
-from notbugs.measure.audit import PARTS, audit
-from notbugs.measure.audited import Audit
+from notbugs.measure._audit import PARTS, audit
+from notbugs.measure.audit_result import Audit
 from notbugs.models import digest
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile

@@ -12,8 +12,7 @@ from notbugs.construct import ConstructedSet
 from notbugs.construct.builder import ready_for
 from notbugs.data import Data
 from notbugs.files import write_tensors
-from notbugs.measure.nearest import nearest_of_class
-from notbugs.measure.similarity import SMALLEST, noticed, ssim
+from notbugs.measure.likeness import SMALLEST, nearest_of_class, noticed, ssim
 from notbugs.progress import Progress
 from notbugs.search.attacks import matching_objective
 from notbugs.search.loop import frames

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from notbugs.measure import Accuracy, AttackUsed, Proportion, Spread
-from notbugs.measure.resemblance import Resemblance
-from notbugs.measure.size import PerturbationSize
+from notbugs.measure.likeness import PerturbationSize, Resemblance
 from notbugs.measure.unbalanced import Area
 from notbugs.shown import Tabular, frame
 from notbugs.study.checked import WholeFile

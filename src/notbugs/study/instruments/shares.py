@@ -12,7 +12,7 @@ from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import NORMS, ball, said
 from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import SetCarried, carried, ends
-from notbugs.measure.shares import GroupCarried
+from notbugs.measure.set_properties import GroupCarried
 from notbugs.progress import Progress
 from notbugs.seeds import generator
 from notbugs.study.instruments.usefulness import check, features_of, sorted_features

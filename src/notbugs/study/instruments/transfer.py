@@ -19,7 +19,7 @@ from notbugs.data import Images
 from notbugs.formats import NORMS, number
 from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
-from notbugs.measure.transfer import Kind
+from notbugs.measure._transfer import Kind
 from notbugs.progress import Progress
 from notbugs.search.compatibility import check_fits
 from notbugs.study.checked import WholeFile

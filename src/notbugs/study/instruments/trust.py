@@ -26,7 +26,7 @@ from notbugs.measure import (
     outcomes,
     paired,
 )
-from notbugs.measure.autoattack import AttackName, possible, require_autoattack
+from notbugs.measure._autoattack import AttackName, possible, require_autoattack
 from notbugs.progress import Progress, part
 from notbugs.seeds import derive
 from notbugs.study.sets import EVERY, Trained

@@ -1,10 +1,11 @@
-"""AutoAttack (Croce & Hein 2020), of the library pyautoattack, and its number beside PGD's.
+"""An attack on many images, batch by batch, in a file from which it goes on after a kill.
 
 The library attacks; whether an image is broken is judged here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -20,8 +21,8 @@ from notbugs.classifier import Classifier
 from notbugs.construct.builder import fingerprint
 from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count, must
+from notbugs.files import read_tensors, write_tensors
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
-from notbugs.measure.kept import Kept
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
@@ -29,6 +30,44 @@ from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.shapes import Batch, Labels
 from notbugs.threat import Threat
+
+
+class Kept:
+    """What became of images so far.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where it is kept, in a file named by `request`; None: nowhere.
+    request : sequence
+        Everything that the outcomes follow from. With another one nothing is taken up.
+    survived : Tensor
+        Shape (n,), bool: the images to attack. What is on disk comes before it, since on another machine a close call
+        may fall otherwise.
+    """
+
+    def __init__(self, folder: Path | None, request: tuple[object, ...], survived: Tensor) -> None:
+        digest = hashlib.sha256(repr(request).encode()).hexdigest()[:16]
+        self.path = folder / f"{digest}.safetensors" if folder else None
+        self.survived, self.index, self.done = survived, survived.nonzero().flatten(), 0
+        if self.path and self.path.exists():
+            found = read_tensors(self.path)
+            self.survived, self.index, self.done = found["survived"], found["index"], int(found["done"])
+
+    def attack(self, batch: int, survives: Callable[[Tensor], Tensor], progress: Progress) -> Tensor:
+        """Which images survive in the end, shape (n,); `survives` is told the numbers of a batch of those left."""
+        for part in self.index[self.done :].split(batch) if self.done < len(self.index) else ():
+            self.survived[part] = survives(part)
+            self.done += len(part)
+            self._write()
+            progress(self.done, len(self.index))
+        return self.survived
+
+    def _write(self) -> None:
+        if self.path:
+            found = {"survived": self.survived, "index": self.index, "done": torch.tensor(self.done)}
+            write_tensors(self.path, found)
+
 
 AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 STANDARD: tuple[AttackName, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")

@@ -15,15 +15,24 @@ from notbugs.classifier import Classifier
 from notbugs.data import Data
 from notbugs.errors import check_count, check_number, must
 from notbugs.files import write_tensors
+from notbugs.measure._usefulness import usefulness
 from notbugs.measure.accuracy import Accuracy, Score, evaluate
-from notbugs.measure.audited import TITLES, Audit, Group, GroupName, Sizes, by_robustness
-from notbugs.measure.drivers import Driver, drive
+from notbugs.measure.audit_result import (
+    TITLES,
+    Audit,
+    Group,
+    GroupName,
+    Measured,
+    Sizes,
+    Verdict,
+    by_robustness,
+    verdict,
+)
+from notbugs.measure.feature_visualization import Driver, drive
 from notbugs.measure.features import feature_values, penultimate
-from notbugs.measure.heads import refit_head
+from notbugs.measure.linear_models import refit_head
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.unbalanced import is_unbalanced
-from notbugs.measure.usefulness import usefulness
-from notbugs.measure.verdict import Measured, Verdict, verdict
 from notbugs.progress import Progress, silent
 from notbugs.search import STRONG, Attack
 from notbugs.search.compatibility import check_fits

@@ -1,4 +1,4 @@
-"""Usefulness and robust usefulness of features (the paper, section 2), for every feature and class.
+"""The least and the greatest value that a feature takes in a ball around an image.
 
 Features are standardised on training images; the labels of class c are y = +1 for its images and -1 for all others.
 For one feature f and one image, every class needs only the least and the greatest f in the ball: two searches.
@@ -18,16 +18,57 @@ from torch.nn.functional import one_hot
 from notbugs.data import Images
 from notbugs.errors import check_count, check_number, must
 from notbugs.measure.accuracy import AttackUsed
-from notbugs.measure.extremes import extremes, reach
-from notbugs.measure.features import FeatureSource, check_map, feature_map, feature_values
-from notbugs.measure.pairs import Table, pairs
-from notbugs.measure.spectrum import KINDS, SpectrumRow, UsefulnessSummary, counts
-from notbugs.measure.standard import Standard
+from notbugs.measure.features import FeatureMap, FeatureSource, check_map, feature_map, feature_values
+from notbugs.measure.spectrum import KINDS, SpectrumRow, Standard, Table, UsefulnessSummary, Values, counts, pairs
 from notbugs.progress import Progress, silent
-from notbugs.search import PGDSteps, fast_relabelling
+from notbugs.search import PGDSteps, fast_relabelling, search
 from notbugs.seeds import generator
+from notbugs.shapes import Batch, PerSample
 from notbugs.shown import Tabular
 from notbugs.threat import Threat
+
+
+def extremes(
+    source: FeatureMap,
+    images: Images,
+    threat: Threat,
+    schedule: PGDSteps,
+    *,
+    wanted: Bool[Tensor, " f"],
+    batch: int = 500,
+    progress: Progress = silent,
+) -> tuple[Values, Values]:
+    """The least and the greatest value of every `wanted` feature around every image, as far as a search finds them.
+
+    Two searches a feature and image, `batch` of them side by side, on a frozen copy in its fastest form; what they
+    found is judged by the map itself in fp32. Columns of features that are not wanted are 0.
+    """
+    fast = source.ready(images.shape, batch)
+    numbers = wanted.nonzero().flatten()
+    found = torch.zeros(2, len(images), len(wanted))
+    total = 2 * len(images) * len(numbers)
+
+    def objective(moved: Batch, number: Tensor, sign: PerSample) -> tuple[PerSample, PerSample]:
+        value = sign * fast(moved).gather(1, number[:, None])[:, 0]
+        return value, value.detach()
+
+    for first in range(0, total, batch):
+        which = torch.arange(first, min(first + batch, total))
+        end, number, image = which % 2, numbers[which // 2 % len(numbers)], which // (2 * len(numbers))
+        origin = images.batch(image)[0].to(source.device)
+        goals = (number.to(source.device), (1.0 - 2.0 * end).to(source.device))
+        with fast.evaluating():
+            moved = search(objective, origin, goals, threat, schedule).images
+        with torch.no_grad(), source.evaluating("fp32"):
+            found[end, image, number] = source(moved).gather(1, goals[0][:, None])[:, 0].float().cpu()
+        progress(first + len(which), total)
+    return found[0], found[1]
+
+
+def reach(weight: Float[Tensor, "f c h w"], threat: Threat) -> Float[Tensor, " f"]:
+    """How far an affine feature moves at most: the radius times the dual norm of its weight, the box [0, 1] ignored."""
+    return threat.eps * threat.dual(weight).double()
+
 
 FLAT = 1e-6
 """Standard deviations that two searches in opposite directions must at least lie apart to have moved a feature."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from notbugs.data import Images
-from notbugs.errors import must
+from notbugs.errors import InputError, check_count, check_number, must
+from notbugs.measure._usefulness import Usefulness, usefulness
 from notbugs.measure.features import (
+    FeatureMap,
     FeatureSource,
     check_alone,
     feature_map,
@@ -19,11 +22,12 @@ from notbugs.measure.features import (
     function_features,
     linear_features,
 )
-from notbugs.measure.linear import LinearModel, fit_linear, robust_linear, whitened
+from notbugs.measure.linear_models import LinearModel, fit_linear, robust_linear, whitened
+from notbugs.measure.spectrum import KINDS
 from notbugs.measure.statistics import Proportion
-from notbugs.measure.usefulness import usefulness
 from notbugs.progress import Progress, silent
 from notbugs.seeds import generator
+from notbugs.shapes import Features
 from notbugs.threat import Norm, Threat
 
 KEPT = 0.8
@@ -247,3 +251,75 @@ def _verdict(low: float, high: float, limit: float) -> Verdict:
     if low >= limit:
         return "holds"
     return "fails" if high < limit else "unclear"
+
+
+def ensemble(source: FeatureSource, found: Usefulness, label: int, count: int) -> FeatureMap:
+    """One feature made of many: the standardised non-robust features that are most useful for a class, weighted by rho.
+
+    Of uncorrelated features this is their most useful sum: its rho is the root of the sum of their squares.
+
+    Parameters
+    ----------
+    source : FeatureMap, Classifier or callable
+        What `found` was measured of.
+    found : Usefulness
+        Says which features are useful and non-robust for class `label`; those of negative rho have negative weights.
+    label : int
+        The class.
+    count : int
+        How many features are summed.
+
+    Raises
+    ------
+    InputError
+        If there are not so many.
+    """
+    if not 0 <= label < found.rho.shape[1]:
+        raise must("label", f"be a class, 0 to {found.rho.shape[1] - 1}", label)
+    rho = found.rho[:, label].where(found.kind[:, label] == KINDS.index("nonrobust"), 0.0)
+    if check_count("count", count) > (there := int((rho != 0).sum())):
+        raise must("count", f"be at most {there}, the non-robust features of class {label}", count)
+    least = rho.abs().topk(count).values[-1]
+    return _mixed(source, found, rho.where(rho.abs() >= least, 0.0), f"ensemble of {count}, class {label}")
+
+
+def containment(
+    source: FeatureSource, found: Usefulness, robust: int, contaminant: int, amount: float = 1.0
+) -> FeatureMap:
+    """A robust feature contaminated by another one: their standardised sum, `amount` times the second.
+
+    With a second feature that is useless and far from robust, the sum is useful and non-robust, though nothing useful
+    in it is non-robust.
+
+    Parameters
+    ----------
+    source, found
+        As in `ensemble`.
+    robust, contaminant : int
+        Numbers of the two features.
+    amount : float
+        Above 0.
+    """
+    check_number("amount", amount, open_low=True)
+    for name, number in (("robust", robust), ("contaminant", contaminant)):
+        if not 0 <= number < len(found.std) or found.std[number] == 0:
+            raise must(name, f"be the number of a feature that varies, below {len(found.std)}", number)
+    weight = torch.zeros_like(found.std)
+    weight[robust], weight[contaminant] = 1.0, amount
+    return _mixed(source, found, weight, f"{robust} with {amount:g} times {contaminant}")
+
+
+def _mixed(source: FeatureSource, found: Usefulness, standard: Float[Tensor, " f"], name: str) -> FeatureMap:
+    """The weighted sum of standardised features, as a map with one feature."""
+    inner = feature_map(source)
+    if inner.weight is not None and len(inner.weight) != len(standard):
+        raise InputError(f"The usefulness is of {len(standard)} features, the map has {len(inner.weight)}.")
+    weight = torch.where(found.std > 0, standard / found.std.where(found.std > 0, 1.0), 0.0).float()
+    offset = -(weight.double() @ found.mean).float()
+
+    def function(*given: Any) -> Features:
+        values = inner.function(*given)
+        return (values @ weight.to(values) + offset.to(values))[:, None]
+
+    affine = None if inner.weight is None else torch.einsum("f,fchw->chw", weight, inner.weight)[None]
+    return replace(inner, name=name, function=function, names=(name,), weight=affine)
