@@ -17,10 +17,9 @@ from PIL import Image
 from torch import nn
 
 from notbugs.classifier import Classifier
-from notbugs.construct import FORMATS, ConstructedSet, choose_targets, export, relabel, robustify
-from notbugs.construct.exporters import parquet, rows
-from notbugs.construct.exporters.card import quoted
-from notbugs.construct.exporters.imagefolder import class_folders
+from notbugs.construct import FORMATS, ConstructedSet, choose_targets, export, exporters, relabel, robustify
+from notbugs.construct.card import quoted
+from notbugs.construct.exporters import class_folders, rows
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import DiskFull
@@ -70,7 +69,7 @@ def exported(built, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("exports")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "CHUNK_BYTES", 7 * 4 * 90)  # 7 images
-        patch.setattr(parquet, "FILE_CHUNKS", 4)
+        patch.setattr(exporters, "FILE_CHUNKS", 4)
         return {name: export(built.folder, folder / name, name) for name in FORMATS}
 
 

@@ -72,7 +72,7 @@ GRADIENTS = {
     "measure/masking.py": "how long it is at the image itself",
     "measure/features.py": "in how many directions features look",
     "measure/linear_models.py": "of the weights of a linear model, or of a head",
-    "theory/training.py": "of a linear rule's weights",
+    "theory/optimisation.py": "of a linear rule's weights",
     "training/loop.py": "of a network's weights",
 }
 

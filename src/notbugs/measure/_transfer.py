@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.construct.plan import choose_targets
+from notbugs.construct.builder import choose_targets
 from notbugs.data import Images
 from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import percent
