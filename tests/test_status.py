@@ -17,9 +17,8 @@ from notbugs import files, study
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError
-from notbugs.study.folder import UNDER_WAY, StudyFolder
-from notbugs.study.plan import stage_names
-from notbugs.study.written import write_recipe
+from notbugs.study.folder import UNDER_WAY, StudyFolder, write_recipe
+from notbugs.study.sets import stage_names
 from tests.test_study import KILLABLE, QUIET, tiny
 
 STAGE_NAMES = stage_names(judge=True)  # of `tiny`

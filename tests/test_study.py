@@ -23,9 +23,9 @@ from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.models import load_classifier
-from notbugs.report.reading import read_gallery
+from notbugs.report.pictures import read_gallery
 from notbugs.search import FMN, fast_relabelling, frames
-from notbugs.study import Results, chain, gallery, lab, machine, sets
+from notbugs.study import Results, gallery, lab, machine, pipeline, sets
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
@@ -179,7 +179,7 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
         pytest.fail("work was done again")
 
     for name in ("measure_set", "feature_rank"):
-        monkeypatch.setattr(chain, name, fail)
+        monkeypatch.setattr(pipeline, name, fail)
     for name in ("robustify", "relabel"):
         monkeypatch.setattr(sets, name, fail)
     for name in ("train", "outcomes"):

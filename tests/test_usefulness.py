@@ -23,7 +23,7 @@ from notbugs.study import read_recipe
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import usefulness as instrument
 from notbugs.study.instruments.usefulness import usefulness_section
-from notbugs.study.lab import Lab
+from notbugs.study.runner import Lab
 from notbugs.threat import L2, Linf
 from tests.conftest import random_images
 

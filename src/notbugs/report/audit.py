@@ -15,10 +15,9 @@ from notbugs.measure.accuracy import Accuracy, Score
 from notbugs.measure.audit_result import Audit, GroupName
 from notbugs.measure.feature_visualization import Driver
 from notbugs.report.charts import Style, curves
+from notbugs.report.instrument_charts import spectrum
 from notbugs.report.page import environment, flat
-from notbugs.report.pictures import SIDE, png
-from notbugs.report.reading import Arrays
-from notbugs.report.spectrum import spectrum
+from notbugs.report.pictures import SIDE, Arrays, png
 from notbugs.study.auditing import AuditFile
 
 LISTED = 200

@@ -21,9 +21,9 @@ from notbugs.models import digest
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data
-from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
+from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.sections import Model, Source
 from notbugs.threat import Threat, threat
 

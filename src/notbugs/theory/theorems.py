@@ -1,4 +1,4 @@
-"""The three theorems of Section 4 as functions, each beside the simulation that checks it, and how many samples it takes.
+"""The three theorems of Section 4 as functions, each beside its simulation; and how many samples it takes.
 
 Conventions are those under which each statement holds; docs/explanation/theory.md says where the paper's text differs.
 """

@@ -19,7 +19,7 @@ from notbugs.search.loop import frames
 from notbugs.search.objectives import targeted_ce
 from notbugs.search.steps import FMN
 from notbugs.seeds import generator
-from notbugs.study.lab import Lab
+from notbugs.study.runner import Lab
 from notbugs.study.sets import SETS, SetDeclaration
 from notbugs.threat import L2, l2_norm
 

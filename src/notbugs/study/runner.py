@@ -18,8 +18,8 @@ from notbugs.measure.accuracy import with_areas
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.folder import StudyFolder
-from notbugs.study.outcomes import outcomes_file, write_outcomes
 from notbugs.study.recipe import Recipe, Section
+from notbugs.study.results import outcomes_file, write_outcomes
 from notbugs.study.sections import Architecture
 from notbugs.study.stages import Step, Tell
 from notbugs.training import Training, train

@@ -34,7 +34,7 @@ from notbugs.study.stages import Step
 from notbugs.threat import Threat, threat
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class TrustSettings(InstrumentSettings):

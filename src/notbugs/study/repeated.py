@@ -1,4 +1,4 @@
-"""Work that is of one label at a time, on data with several labels for an image: once for each of them."""
+"""Work done several times: once with every seed, or once for every label."""
 
 from __future__ import annotations
 
@@ -8,8 +8,32 @@ from pathlib import Path
 from typing import TypeVar
 
 from notbugs.data import Data
-from notbugs.errors import InputError
+from notbugs.errors import InputError, check_count, must
 from notbugs.study.folder import Console
+from notbugs.study.recipe import Recipe
+
+MOST_SEEDS = 1000
+
+
+def with_seeds(recipe: Recipe, count: int, out: Path) -> dict[Path, Recipe]:
+    """The folder and the recipe of each of `count` studies, with the recipe's seed and those after it.
+
+    One study has `out` for itself; each of several has `out/seed-SEED`.
+
+    Raises
+    ------
+    InputError
+        If `count` is below 1.
+    """
+    if check_count("seeds", count) == 1:
+        return {out: recipe}
+    if count > MOST_SEEDS:
+        raise must(
+            "seeds", f"be at most {MOST_SEEDS:,}", count, "Run the others in another folder, from another --seed."
+        )
+    seeds = range(recipe.seed, recipe.seed + count)
+    return {out / f"seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}
+
 
 T = TypeVar("T")
 

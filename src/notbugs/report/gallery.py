@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from notbugs.report.pictures import SAYS, SIDE, magnified, sheet
-from notbugs.report.reading import Arrays
+from notbugs.report.pictures import SAYS, SIDE, Arrays, magnified, sheet
 
 BUDGET = 9_000_000
 """Characters of pictures."""

@@ -20,7 +20,7 @@ from notbugs.seeds import derive
 from notbugs.study.sets import BY_NAME
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class GapSettings(InstrumentSettings):
