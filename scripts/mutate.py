@@ -32,7 +32,7 @@ from notbugs.files import read_tensors, write_json, write_tensors
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
 from notbugs.report.pictures import read_gallery
 from notbugs.study import read_recipe
-from notbugs.study.folder import check_recipe, read_own_recipe, read_stage, write_recipe
+from notbugs.study.written import check_recipe, read_own_recipe, read_stage, write_recipe
 
 SECONDS = 10
 OUTCOMES = ("line", "right", "other", "traceback", "hang")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,7 +140,7 @@ def copied(finished: Path, to: Path, upto: str) -> Path:
         (folder / name).write_bytes((finished / name).read_bytes())
     for name in STAGE_NAMES[: STAGE_NAMES.index(upto)]:
         (folder / "stages" / f"{name}.json").write_bytes((finished / "stages" / f"{name}.json").read_bytes())
-    (folder / "sets").symlink_to(finished / "sets")
+    shutil.copytree(finished / "sets", folder / "sets")
     (folder / "classifiers").mkdir()
     return folder
 
@@ -241,7 +242,7 @@ def test_a_study_of_somebody_else(finished, monkeypatch, capsys):
         raise PermissionError(13, "Permission denied", str(folder / ".lock"))
 
     # root may read everything
-    monkeypatch.setattr(sys.modules["notbugs.study.status"], "has_writer", denied)
+    monkeypatch.setattr(sys.modules["notbugs.study._status"], "has_writer", denied)
     assert main(["status", str(finished)]) == 2
     assert ".lock may not be read" in capsys.readouterr().err
 

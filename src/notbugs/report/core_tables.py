@@ -9,7 +9,6 @@ from notbugs.content import Cell, Section, Table
 from notbugs.formats import NORMS, duration, percent
 from notbugs.measure import Proportion
 from notbugs.measure.likeness import By
-from notbugs.measure.unbalanced import Area
 from notbugs.report import paper
 from notbugs.report.accuracies import Lineup
 from notbugs.study.results import AgainstExpected, Results, Row, SetProperties, Spread, TheoryCheck
@@ -160,10 +159,7 @@ def _balanced(row: Row | None) -> Cell:
 
 
 def _area(row: Row | None) -> Cell:
-    area: Area | None = row.area if row else None
-    if area is None:
-        return None
-    return Proportion(value=area.value, low=area.low, high=area.high, n=area.positives + area.negatives)
+    return row.area.share if row and row.area else None
 
 
 VERDICTS = {"inside": "inside", "overlaps": "interval overlaps", "outside": "outside"}

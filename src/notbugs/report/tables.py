@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from notbugs.content import INTERVAL, Cell, Section, Share, Table
-from notbugs.formats import NORMS, number, percent, quoted
+from notbugs.formats import NORMS, harmless, number, percent, quoted
 from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.report import core_tables, paper, wording
 from notbugs.report.accuracies import Lineup, line_up
@@ -92,7 +92,7 @@ def _no_formula(cell: object) -> object:
     """A name that a spreadsheet would calculate, behind the apostrophe that makes it text; all names on one line."""
     if not isinstance(cell, str):
         return cell
-    text = cell.replace("\r", " ")
+    text = harmless(cell.replace("\r", " "))
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", " ")) else text
 
 
@@ -144,7 +144,7 @@ def _line(text: str) -> str:
     """One line without control characters; spaces that do not break stay."""
     breaks = ("Cc", "Zl", "Zp")
     line = "".join(" " if unicodedata.category(letter) in breaks else letter for letter in text)
-    return re.sub(" +", " ", line).strip(" ")
+    return re.sub(" +", " ", harmless(line)).strip(" ")
 
 
 def _sentence(caption: str) -> str:

@@ -16,13 +16,14 @@ from safetensors import SafetensorError, safe_open
 
 from notbugs.construct import describe
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, has_writer, read_json
+from notbugs.files import Damaged, check_links, has_writer, read_json
 from notbugs.formats import compact, duration
 from notbugs.measure import Accuracy, Proportion
 from notbugs.progress import packed
-from notbugs.study.folder import UNDER_WAY, check_recipe, read_info, read_stage
+from notbugs.study.folder import UNDER_WAY
 from notbugs.study.instruments import Instruments
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, stage_names
+from notbugs.study.written import check_recipe, read_info, read_stage
 
 PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
 """Sections of the recipe that train the classifiers of every study."""
@@ -134,6 +135,7 @@ def status(folder: str | Path) -> Status:
 
 
 def _read(folder: Path) -> Status:
+    check_links(folder)
     is_running = has_writer(folder)  # first: what ends while we read must not look killed
     recipe, info = _claim(folder)
     stages, damaged = _finished_stages(folder)

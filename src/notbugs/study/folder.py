@@ -1,157 +1,43 @@
-"""The folder of a study: its recipe, its finished stages, what they left, and its small files with their checksums."""
+"""The folder of a study: its recipe, its finished stages, and what they left."""
 
 from __future__ import annotations
 
-import difflib
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import tomli_w
-
 from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.data import Data
-from notbugs.errors import InputError, in_one_line
+from notbugs.errors import InputError
 from notbugs.files import (
-    CHECKSUM,
     Damaged,
-    check_regular,
+    check_links,
     check_tensors,
-    digest,
     only_writer,
-    read_json,
     read_tensors,
     sha256,
-    warn_unchecked,
     write_json,
-    write_text,
 )
 from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
-from notbugs.study.instruments import Instruments
-from notbugs.study.recipe import Recipe, flat, read_recipe
+from notbugs.study.machine import find_device
+from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
 from notbugs.study.stages import Step, Tell
-
-MACHINE = ("versions", "device", "threads")
-"""Of `study.json`, what may change from run to run, and is then said."""
-DATA = {"name", "variant", "classes", "shape", "train", "test", "fingerprint"}
-MARK = f"# {CHECKSUM} "
-LOST = "Put back a copy that is whole, or run the study in another folder with --out."
-
-
-def read_stage(file: Path) -> dict[str, Any]:
-    """Name, seconds and value of a finished stage.
-
-    Raises
-    ------
-    Damaged
-        If the file was changed since, or is none of a stage.
-    """
-    found = read_json(file)
-    seconds = found.get("seconds")
-    if (
-        found.keys() != {"name", "seconds", "value"}
-        or found["name"] != file.stem
-        or not isinstance(seconds, int | float)
-        or seconds < 0
-    ):
-        raise Damaged(f"{file} is damaged: it is not what a stage leaves.")
-    return found
-
-
-def read_info(folder: Path) -> dict[str, Any]:
-    """`study.json`: the data, versions and machine of a study.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    Damaged
-        If it was changed since, or is none.
-    """
-    try:
-        found = read_json(folder / "study.json")
-        data = found.get("data")
-        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - found.keys():
-            raise Damaged(f"{folder / 'study.json'} is damaged: it does not say what a study is of.")
-    except Damaged as error:
-        raise Damaged(f"{error} {LOST}") from None
-    return found
-
-
-def read_own_recipe(folder: Path) -> Recipe:
-    """The recipe that a study's folder has, checked against its checksum.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    Damaged
-        If it was changed since.
-    """
-    check_recipe(folder)
-    return read_recipe(folder / "recipe.toml", is_run=False)
-
-
-def check_recipe(folder: Path) -> dict[str, Any]:
-    """The settings of a study as plain values.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder has no recipe.
-    Damaged
-        If the recipe was changed since it was written.
-    """
-    file = folder / "recipe.toml"
-    check_regular(file)
-    try:
-        text = file.read_bytes().decode()
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{file} is damaged: it is no TOML ({in_one_line(error)}). {LOST}") from error
-    if not isinstance(values.get("name"), str):
-        raise Damaged(f"{file} is damaged: it is no study's recipe. {LOST}")
-    written = text.partition("\n")[0].removeprefix(MARK) if text.startswith(MARK) else None
-    if written is None and not _is_sealed(folder / "study.json"):
-        warn_unchecked(file)
-    elif written != digest(values):
-        raise Damaged(f"{file} is damaged: it does not say what was written, by its checksum. {LOST}")
-    return values
-
-
-def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Write `recipe.toml`, with a checksum of its values as a comment, first, so that no cut takes it alone."""
-    text = recipe.toml()
-    write_text(folder / "recipe.toml", f"{MARK}{digest(tomllib.loads(text))}\n{text}")
-
-
-def _is_sealed(file: Path) -> bool:
-    """Whether a JSON file has a checksum, so that what was written with it had one, too."""
-    return file.is_file() and f'"{CHECKSUM}"'.encode() in file.read_bytes()
-
-
-def refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
-    """No setting may change but this: an instrument that was off is on."""
-    names = set(Instruments.model_fields)
-    free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
-    instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
-    there = found.model_copy(update={"instruments": instruments})
-    if there.settings() == wanted.settings():
-        return
-    before, after = (tomli_w.dumps(recipe.settings()).splitlines() for recipe in (found, wanted))
-    lines = difflib.unified_diff(before, after, "there", "now", n=0, lineterm="")
-    changes = "\n".join(f"  {line}" for line in list(lines)[2:] if line[:2] != "@@")
-    raise InputError(
-        f"{path} holds a study with other settings. Name another folder with --out, or give these:\n{changes}"
-    )
-
+from notbugs.study.written import (
+    MACHINE,
+    mended,
+    read_info,
+    read_own_recipe,
+    read_stage,
+    refuse_other_recipe,
+    write_info,
+    write_recipe,
+)
 
 UNDER_WAY = "under-way.json"
 NOTE_SECONDS = 2.0
@@ -175,8 +61,8 @@ class StudyFolder:
 
     Several workers (see `workers.joined`) go through the same stages, in the same order; the first writes the files.
 
-        recipe.toml             every setting, as resolved
-        study.json              data, versions and device of the run
+        recipe.toml             every setting, as resolved; .recipe.copy.toml is the same again
+        study.json              data, versions and device of the run; .study.copy.json is the same again
         stages/NAME.json        what each finished stage measured, and how long it took
         classifiers/NAME.safetensors
         outcomes/NAME.safetensors  what became of each test image
@@ -187,7 +73,7 @@ class StudyFolder:
     Raises
     ------
     InputError
-        If the folder is a file, is not writable, or holds another study.
+        If the folder is a file, is not writable, holds another study, or has a link in it that leads out of it.
     """
 
     def __init__(self, path: Path, console: Console, stages: int) -> None:
@@ -214,12 +100,15 @@ class StudyFolder:
         with ExitStack() as held:
             with workers.apart():
                 if is_first:
+                    check_links(self.path)
                     held.enter_context(only_writer(self.path))
                     self._claim(recipe, info)
             self.info, self.now = read_info(self.path), {name: info[name] for name in MACHINE}
             yield self.info
 
     def _claim(self, recipe: Recipe, info: dict[str, Any]) -> None:
+        for told in mended(self.path):
+            self.console.say(told)
         if (self.path / "recipe.toml").exists():
             before = read_own_recipe(self.path)
             refuse_other_recipe(self.path, before, recipe)
@@ -232,7 +121,7 @@ class StudyFolder:
         except FileNotFoundError:
             write_recipe(self.path, recipe)
             created = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
-            write_json(self.path / "study.json", info | created)
+            write_info(self.path, info | created)
             return
         if found["data"] != info["data"]:
             raise InputError(
@@ -308,7 +197,7 @@ class StudyFolder:
         self.info["continued"] = [*self.info.get("continued", []), now | at]
         if workers.rank() == 0:
             write_recipe(self.path, read_own_recipe(self.path))  # one of an older notbugs has no checksum
-            write_json(self.path / "study.json", self.info)
+            write_info(self.path, self.info)
 
     def _do(self, step: Step, place: int, *, writes: bool) -> None:
         began, number = time.monotonic(), self.number + 1 + place
@@ -398,6 +287,7 @@ class StudyFolder:
 
 
 def read_data(source: Source, console: Console) -> Data:
-    """The images that a recipe or a job names."""
+    """The images that a recipe or a job names, once it is known that there is a device to use them on."""
+    find_device(source.device)
     with console.stage("read the data") as progress:
         return source.read(progress)

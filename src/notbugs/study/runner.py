@@ -94,20 +94,20 @@ class Lab:
         network = architecture or self.recipe.architecture
         classifier = network.new(self.data, seed, self.recipe)
 
+        checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
+
         def work(progress: Progress) -> str:
             seed = derive(self.seed, "train", name)
-            checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
             train(classifier, images, asked, seed=seed, checkpoint=checkpoint, keep=True, progress=progress)
-            digest = self.folder.save(name, classifier, network.blueprint(self.data))
-            if workers.rank() == 0:
-                checkpoint.unlink(missing_ok=True)
-            return digest
+            return self.folder.save(name, classifier, network.blueprint(self.data))
 
         step = Step(f"train-{name}", title or f"train {name}", work)
         self.hashes[name] = self.folder.shared_stage(step)
         if not self.folder.has(name, self.hashes[name]):
             self.folder.forget(step.name, f"{self.folder.classifier_file(name)} is missing or was changed.")
             self.hashes[name] = self.folder.shared_stage(step)
+        if workers.rank() == 0:
+            checkpoint.unlink(missing_ok=True)  # not before the stage is on disk: a kill between them would lose it all
         self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
         return self._classifiers[name]
 
