@@ -17,6 +17,8 @@ from notbugs.measure import Mean, PerturbationSize, just_noticeable, nearest_of_
 from notbugs.measure.likeness import grey, likeness, noticed
 from tests.conftest import random_images
 
+pytestmark = pytest.mark.whole
+
 
 def _defined(x: np.ndarray, y: np.ndarray, side: int) -> float:
     """Structural similarity as Wang et al. define it, window by window."""

@@ -22,6 +22,8 @@ from notbugs.study.folder import UNDER_WAY, StudyFolder, write_recipe
 from notbugs.study.sets import stage_names
 from tests.test_study import KILLABLE, QUIET, tiny
 
+pytestmark = pytest.mark.whole
+
 STAGE_NAMES = stage_names(judge=True)  # of `tiny`
 
 
@@ -92,7 +94,9 @@ def killed(folder: Path, recipe: Path, stage: str) -> dict:
             try:
                 found = study.status(folder)
             except InputError:  # nothing there yet
+                time.sleep(0.02)
                 continue
+            time.sleep(0.02)
             if found.now and found.now.name == stage:
                 seen = {"state": found.state, "done": list(found.seconds)}
     finally:
