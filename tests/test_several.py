@@ -29,7 +29,7 @@ from notbugs import (
 )
 from notbugs.__main__ import main
 from notbugs.measure import linear_features
-from notbugs.measure.several import evaluate_several
+from notbugs.measure.several_labels import evaluate_several
 from notbugs.measure.spectrum import KINDS
 from notbugs.measure.unbalanced import Area
 from notbugs.search import PGDSteps, fast_matching

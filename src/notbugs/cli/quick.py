@@ -36,9 +36,8 @@ def status(folder: Path, /) -> None:
         The study's folder; of a run with several seeds, the one they are in.
     """
     from notbugs.console import show
-    from notbugs.study.status import status as read
-    from notbugs.study.status import studies_in
-    from notbugs.study.status_tables import status_tables
+    from notbugs.study import status as read
+    from notbugs.study import status_tables, studies_in
 
     for one in studies_in(folder):
         for table in status_tables(read(one)):
@@ -57,7 +56,7 @@ def info(folder: str, /) -> int:
         The set: a folder, or STUDY:NAME, as runs/digits:D_R.
     """
     from notbugs.console import show
-    from notbugs.construct.describe import describe, table
+    from notbugs.construct import describe, table
     from notbugs.parts import set_folder
 
     found = describe(set_folder(folder))
