@@ -28,7 +28,7 @@ SHORT = 1 / 8
 """Steps of a short search, as a share of the long one's."""
 FIRST = 1 / 4
 """The same of the search on the log-odds."""
-LONG, AGAIN = 4, 2
+LONG, AGAIN = 4, 1
 """Classes that are searched for at length, of an image that nothing broke yet, and of one that a larger ball broke,"""
 NEAR = 0.5
 """if the short search has left at most this share of the margin that the image has as it is."""
@@ -107,6 +107,13 @@ def pgd(run: Attacked, asked: Attack) -> None:
             wrong = run.likeliest_wrong(numbers, asked.targeted)
             if target < wrong.shape[1]:
                 run.search("pgd, targeted", across, numbers, ball, asked.schedule(ball), targets=wrong[:, target])
+
+
+def most_gradients(asked: Attack, classes: int) -> int:
+    """The most that the strong attack takes for an image in one ball."""
+    wrong = min(asked.targeted, classes - 1)
+    parts = {FIRST: 1, 1: asked.restarts - 1 + min(LONG, wrong), SHORT: wrong}
+    return sum(count * _schedule(asked, share).steps for share, count in parts.items())
 
 
 STRONG, PGD = Attack(), Attack(name="pgd")

@@ -35,12 +35,16 @@ With fewer, holding out enough of them would cost accuracy: it looks at training
 as well, because it is a failure of the few steps and not of generalisation."""
 
 
-def held_out(images: Images, adversary: Adversary | None, seed: int) -> tuple[Tensor, Tensor]:
-    """The numbers of the images to train on, in their order, and of those that the guard looks at."""
-    everything = torch.arange(len(images))
-    if adversary is None or not _is_guarded(adversary) or len(images) < LARGE:
+def held_out(images: Images, adversary: Adversary | None, seed: int, least: int = 0) -> tuple[Tensor, Tensor]:
+    """The numbers of the images to train on, in their order, and of those held out: `least` of them, or more.
+
+    Where none are held out, the guard looks at all.
+    """
+    everything, count = torch.arange(len(images)), least
+    if adversary and is_guarded(adversary) and len(images) >= LARGE:
+        count = max(count, min(MOST, int(HELD * len(images))))
+    if not count:
         return everything, everything
-    count = min(MOST, int(HELD * len(images)))
     order = torch.randperm(len(images), generator=generator(seed, "held out of training"))
     return order[count:].sort().values, order[:count].sort().values
 
@@ -53,9 +57,9 @@ def guarded(
     Seen on some of the images whose numbers are `looked_at`, drawn anew every epoch. `adversary` itself where it has
     ten steps or more, or is not guarded.
     """
-    if not _is_guarded(adversary):
+    if not is_guarded(adversary):
         return adversary
-    count = min(MOST, max(FEWEST, int(BUDGET * len(images) * (adversary.steps + 1) / COST)))
+    count = how_many(images, looked_at, adversary)
     index = looked_at[torch.randperm(len(looked_at), generator=generator(seed, "guard", epoch))[:count]]
     some = images.subset(index)
     if some.has_several:  # each label is a binary problem: one after the other, an epoch each
@@ -72,5 +76,11 @@ def guarded(
     return adversary.model_copy(update={"steps": 2 * adversary.steps, "step_size": None})
 
 
-def _is_guarded(adversary: Adversary) -> bool:
+def how_many(images: Images, looked_at: Tensor, adversary: Adversary) -> int:
+    """Of the images whose numbers are `looked_at`, how many the guard looks at after an epoch."""
+    return min(MOST, max(FEWEST, int(BUDGET * len(images) * (adversary.steps + 1) / COST)), len(looked_at))
+
+
+def is_guarded(adversary: Adversary) -> bool:
+    """Whether the guard looks after training with this adversary."""
     return adversary.guard and adversary.steps < MOST_STEPS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
+from notbugs.training import guard, stopping
 from notbugs.training.guard import guarded, held_out
 from notbugs.training.loss import class_weights, summed_loss
 from notbugs.training.settings import Training
+from notbugs.training.stopping import Best, Trained
 from notbugs.training.together import pieces, together
 
 CHECKPOINT_SECONDS = 15.0
@@ -38,6 +40,7 @@ def train(
     seed: int = 0,
     checkpoint: Path | None = None,
     keep: bool = False,
+    told: Callable[[Trained], None] = lambda trained: None,
     progress: Progress = silent,
 ) -> Classifier:
     """Train `classifier` in place, and return it in evaluation mode.
@@ -56,8 +59,10 @@ def train(
         Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
         section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
         withstand these steps and no others, their number is doubled (`guard`), which is looked at on images that are
-        held out where there are 10,000 or more: 250 of them at most. Where `settings.spatial` is set, every
-        image is first turned and moved by the worst of some random transformations, likewise in evaluation mode.
+        held out where there are 10,000 or more: 250 of them at most. Where `settings.patience` is set, training stops
+        early, for which at most a tenth of the images are held out (`training.stopping`). Where `settings.spatial` is
+        set, every image is first turned and moved by the worst of some random transformations, likewise in evaluation
+        mode.
     seed : int
         Order and augmentation of the images follow from it.
     checkpoint : Path, optional
@@ -65,6 +70,8 @@ def train(
     keep : bool
         Leave the checkpoint there at the end, for who then writes the classifier: until that is done, there is
         something to go on from. Else it is removed.
+    told : callable
+        Told at the end how it went: images held out, epochs done, and which was the best.
     progress : Progress
         Told after every batch.
 
@@ -73,7 +80,7 @@ def train(
     Diverged
         If the loss stops being finite.
     InputError
-        If the checkpoint belongs to another run.
+        If the checkpoint belongs to another run, or there are too few images to hold out any.
     """
     asked = settings = settings or Training()
     if settings.shift >= max(images.shape[1:]):
@@ -85,31 +92,57 @@ def train(
         nesterov=settings.nesterov and settings.momentum > 0,
         weight_decay=settings.weight_decay,
     )
-    first = 0
+    first, best = 0, Best()
     if checkpoint and checkpoint.exists():
-        first, settings = _resume(checkpoint, classifier, optimizer, settings)
-    numbers, looked_at = held_out(images, asked.adversary, seed)
+        first, settings, best = _resume(checkpoint, classifier, optimizer, settings)
+    numbers, looked_at = held_out(images, asked.adversary, seed, stopping.how_many(images, asked))
     batches = -(-len(numbers) // settings.batch)
-    saved = time.monotonic()
+    saved, done = time.monotonic(), first
     given, images = images, images.resident(classifier.device)
     weights = class_weights(images.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
-        for epoch in range(first, settings.epochs):
-            loss = _epoch(classifier, shared, optimizer, images, numbers, settings, weights, epoch, seed, progress)
+        while done < settings.epochs and not best.is_over(done, settings.patience):
+            loss = _epoch(classifier, shared, optimizer, images, numbers, settings, weights, done, seed, progress)
             if not torch.isfinite(loss):
-                raise Diverged(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
+                raise Diverged(f"Training diverged in epoch {done + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
-                adversary = guarded(classifier, given, looked_at, settings.adversary, seed, epoch)
+                adversary = guarded(classifier, given, looked_at, settings.adversary, seed, done)
                 settings = settings.model_copy(update={"adversary": adversary})
-            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or epoch + 1 < settings.epochs)
+            done += 1
+            if settings.patience:
+                best.offer(done, stopping.right(classifier, given.subset(looked_at), asked.adversary, seed), classifier)
+            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or done < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
-                _save(checkpoint, classifier, optimizer, epoch + 1, settings)
+                _save(checkpoint, classifier, optimizer, done, settings, best)
                 saved = time.monotonic()
-            progress((epoch + 1) * batches, settings.epochs * batches, _note(loss, settings))
+            progress(done * batches, settings.epochs * batches, _note(loss, settings, best))
+    if best.weights:
+        classifier.load_state_dict(best.weights)
+    progress(settings.epochs * batches, settings.epochs * batches)
     workers.barrier()  # before the last worker is here, the checkpoint may still be needed
     if checkpoint and not keep and workers.rank() == 0:
         checkpoint.unlink(missing_ok=True)
+    told(_trained(given, numbers, looked_at, asked, settings, done, best))
     return classifier.eval()
+
+
+def _trained(
+    images: Images, numbers: Tensor, looked_at: Tensor, asked: Training, settings: Training, done: int, best: Best
+) -> Trained:
+    """How it went."""
+    adversary, is_stopped = asked.adversary, bool(asked.patience)
+    is_watched = adversary is not None and guard.is_guarded(adversary)
+    labels = images.labels.shape[1] if images.has_several else 1
+    return Trained(
+        images=len(numbers),
+        held_out=len(images) - len(numbers),
+        epochs=done,
+        steps=settings.adversary.steps if settings.adversary else None,
+        guard_images=guard.how_many(images, looked_at, adversary) if adversary and is_watched else 0,
+        best_epoch=best.epoch if is_stopped else None,
+        right=best.right if is_stopped else None,
+        judged=labels * len(looked_at) if is_stopped else None,
+    )
 
 
 @contextmanager
@@ -213,32 +246,42 @@ def learning_rate(settings: Training, step: int, steps: int) -> float:
     return settings.lr * min((step + 1) / rise, (steps - step) / max(steps - rise, 1), 1.0)
 
 
-def _note(loss: Tensor, settings: Training) -> str:
-    return f"loss {float(loss):.3f}" + (f", {settings.adversary.steps} inner steps" if settings.adversary else "")
+def _note(loss: Tensor, settings: Training, best: Best) -> str:
+    parts = [f"loss {float(loss):.3f}"]
+    parts += [f"{settings.adversary.steps} inner steps"] if settings.adversary else []
+    return ", ".join(parts + ([f"best epoch {best.epoch}"] if best.epoch else []))
 
 
-def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, settings: Training) -> None:
+def _save(
+    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, settings: Training, best: Best
+) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in classifier.state_dict().items()}
     for name, parameter in classifier.named_parameters():
         tensors[f"velocity.{name}"] = optimizer.state[parameter]["momentum_buffer"]
     steps = settings.adversary.steps if settings.adversary else 0
-    write_tensors(path, tensors | {"epoch": torch.tensor(epoch), "steps": torch.tensor(steps)})
+    tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
+    numbers = {"epoch": epoch, "steps": steps, "best epoch": best.epoch, "best right": best.right}
+    write_tensors(path, tensors | {name: torch.tensor(number) for name, number in numbers.items()})
 
 
 def _resume(
     path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
-) -> tuple[int, Training]:
-    """How many epochs are done, and the settings for the rest: the guard may have added steps."""
+) -> tuple[int, Training, Best]:
+    """How many epochs are done, the settings for the rest, as the guard may have added steps, and the best epoch."""
     tensors = read_tensors(path)
-    model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    model, weights = (
+        {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        for part in ("model.", "best.")
+    )
     try:
         classifier.load_state_dict(model)
         for name, parameter in classifier.named_parameters():
             optimizer.state[parameter]["momentum_buffer"] = tensors[f"velocity.{name}"].to(parameter)
         epoch, steps = int(tensors["epoch"]), int(tensors["steps"])
+        best = Best(int(tensors["best epoch"]), int(tensors["best right"]), weights) if settings.patience else Best()
     except (RuntimeError, KeyError) as error:
         raise InputError(f"The checkpoint {path} belongs to another classifier. Delete it to start again.") from error
     if (adversary := settings.adversary) and steps != adversary.steps:
         stronger = adversary.model_copy(update={"steps": steps, "step_size": None})
         settings = settings.model_copy(update={"adversary": stronger})
-    return epoch, settings
+    return epoch, settings, best
