@@ -117,6 +117,37 @@ def test_targeted_transfer_is_the_prediction_of_the_target(targets):
     assert (attack.decay, attack.targets, attack.seed) == ("linear", targets, 0)
 
 
+def test_each_source_has_its_own_robust_accuracy_by_the_strong_attack():
+    """Of a linear classifier, what the examples for transfer already show."""
+    one, two = directions()
+    some, threat = images(60), L2(0.1)
+    found = nb.transfer({"source": rule(one), "other": rule(two)}, some, threat, sources=["source"])
+    assert found.attack.name == "examples for transfer"
+    assert set(found.robust) == {"source"}
+    strong = found.robust["source"]
+    assert strong.attack is not None
+    assert (strong.attack.name, strong.attack.eps) == ("strong", 0.1)
+    assert strong.share == nb.evaluate(rule(one), some, [threat])[1].share
+    own = found.between("source", "source")
+    assert strong.share.value == pytest.approx(1 - own.untargeted.value)
+    assert sum(strong.broken.values()) == round(60 * (own.accuracy.value - strong.share.value))
+
+
+def test_robust_accuracy_of_a_source_is_not_what_its_examples_for_transfer_leave(small):
+    """With one step for the examples, many are left, and the strong attack goes on with these."""
+    some = Images(random_images(50), torch.arange(50) % 4)
+    with torch.no_grad():
+        some = Images(some.pixels, small(some.pixels).argmax(1))
+    found = nb.transfer({"source": small}, some, L2(1.0), steps=1)
+    left = 1 - found.between("source", "source").untargeted.value
+    strong = found.robust["source"]
+    assert strong.share.value < left
+    assert strong.broken["examples for transfer"] >= round((1 - left) * 50)
+    pgd = nb.transfer({"source": small}, some, L2(1.0), steps=1, attack="pgd").robust["source"]
+    assert pgd.attack is not None
+    assert pgd.attack.name == "pgd"
+
+
 def test_an_attack_that_others_withstand_does_not_transfer():
     """Classifiers share one direction, and each has one of its own. Only the shared one transfers, and it is kept."""
     basis, _ = torch.linalg.qr(torch.randn(16, 5, generator=generator(1, "basis")))
