@@ -1,4 +1,4 @@
-"""`python -m benchmarks.page RESULTS.json ...`: docs/performance.md from the numbers, and from nothing else."""
+"""`python -m benchmarks.page RESULTS.json ...`: docs/reference/performance.md from the numbers alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ To run it again:
 ```sh
 python -m benchmarks.peers
 python -m benchmarks.search --data FOLDER --json results/search/all.json
-python -m benchmarks.scaling --json results/search/scaling.json --picture docs/scaling.svg
+python -m benchmarks.scaling --json results/search/scaling.json --picture docs/images/scaling.svg
 python -m benchmarks.page results/search/all.json results/search/scaling.json
 ```
 
@@ -73,7 +73,7 @@ def main(given: list[str] | None = None) -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
     parser.add_argument("results", type=Path, nargs="+", help="files of benchmarks.search and benchmarks.scaling")
-    parser.add_argument("--out", type=Path, default=Path("docs/performance.md"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("docs/reference/performance.md"), help="default: %(default)s")
     options = parser.parse_args(given)
     write_text(options.out, page([json.loads(path.read_text(encoding="utf-8")) for path in options.results]))
 

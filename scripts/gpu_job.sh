@@ -2,7 +2,7 @@
 # One job on a GPU, in slices of at most ten minutes. Give the same command until it no longer ends with status 75:
 #   scripts/gpu_job.sh JOB FOLDER_OF_PARQUET_FILES OUT
 # JOB: search (the benchmark of the loop), cifar10, cifar10-robust-l2, cifar10-robust-linf, cifar10-resnet18, cifar10-paper.
-# None was run on a GPU yet. What each leaves, its estimated time, and how to commit it: docs/recipes.md.
+# None was run on a GPU yet. What each leaves, its estimated time, and how to commit it: docs/how-to/recipes.md.
 #
 # It needs this folder, python3 with torch, and the parquet files of CIFAR-10 (18 MB as JPEG copies). What else is missing
 # there comes as wheels: WHEELS=FOLDER, filled by scripts/wheels.sh, is installed for this job alone. What is missing is said
@@ -15,7 +15,7 @@
 # That is the robust classifier of cifar10, the finished half of search, AutoAttack's outcomes. Sets never fit (600 MB each)
 # and are built again. ResNet-18 has 45 MB, ResNet-50 94 MB: their jobs need a machine that keeps its disk, or begin again.
 #
-# DEVICE=cpu and MORE="..." try a job without a GPU (MORE_EVALUATE: the evaluation of the robust ones): docs/recipes.md.
+# DEVICE=cpu and MORE="..." try a job without a GPU (MORE_EVALUATE: the evaluation of the robust ones): docs/how-to/recipes.md.
 # SLICE is its length in seconds; AUTOATTACK_IMAGES how many test images AutoAttack gets in the robust jobs.
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,4 +1,4 @@
-"""The README's picture, by chromium: python scripts/screenshot.py runs/digits/report.html docs/digits.png."""
+"""The README's picture, by chromium: python scripts/screenshot.py runs/digits/report.html docs/images/digits.png."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from torch import distributed, nn
 from notbugs.classifier import Classifier
 from notbugs.construct import relabel, storage
 from notbugs.data import Data, Images
-from notbugs.search import Schedule
+from notbugs.search import PGDSteps
 from notbugs.seeds import generator, seeded
 
 
@@ -35,7 +35,7 @@ def source() -> Classifier:
 
 def build(folder: str) -> None:
     storage.SHARD_IMAGES = 10
-    relabel(source(), data(), folder, schedule=Schedule(20), batch=10, dtype="float16")
+    relabel(source(), data(), folder, schedule=PGDSteps(20), batch=10, dtype="float16")
 
 
 if __name__ == "__main__":

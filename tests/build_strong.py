@@ -125,7 +125,7 @@ def _trained(weights: str) -> nn.Module:
         for part in order.split(64):
             inputs, labels = data.train.batch(part)
             if weights != "standard":
-                inputs = pgd(classifier, inputs, labels, nb.L2(ROBUST), nb.Schedule(2)).images
+                inputs = pgd(classifier, inputs, labels, nb.L2(ROBUST), nb.PGDSteps(2)).images
             optimiser.zero_grad()
             smoothing = 0.1 if weights == "smoothed" else 0.0
             cross_entropy(classifier(inputs), labels, label_smoothing=smoothing).backward()

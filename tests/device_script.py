@@ -31,9 +31,9 @@ from notbugs.measure import (
     usefulness,
 )
 from notbugs.search import (
+    FMN,
     Attack,
-    Schedule,
-    Shrinking,
+    PGDSteps,
     fast_matching,
     match_features,
     minimum_norm,
@@ -41,8 +41,7 @@ from notbugs.search import (
     spatial_pgd,
     targeted_pgd,
 )
-from notbugs.spatial import Spatial
-from notbugs.threat import L2, Linf
+from notbugs.threat import L2, Linf, Spatial
 from notbugs.training import Adversary, SpatialTraining, Training, new_classifier, train
 from tests.pretended import pretended
 
@@ -72,7 +71,7 @@ def searched(device: torch.device, search: Callable[..., Any], *more: Any, **nam
 
 def in_bfloat16(device: torch.device) -> list[Tensor]:
     """What may differ in rounding from device to device is left out."""
-    found = pgd(classifier(device, precision="bf16"), *test_batch(device), NEAR, Schedule(3))
+    found = pgd(classifier(device, precision="bf16"), *test_batch(device), NEAR, PGDSteps(3))
     return [found.images.isfinite(), found.score.isfinite()]
 
 
@@ -111,17 +110,17 @@ WORKS: dict[str, Callable[[torch.device], list[Tensor]]] = {
     "training of a ResNet-9 with a whitening layer": lambda device: trained(device, "resnet9"),
     "adversarial training": lambda device: trained(device, adversary=Adversary(eps=0.5, steps=2)),
     "training with rotations": lambda device: trained(device, spatial=SpatialTraining(tries=2)),
-    "pgd, l2": lambda device: searched(device, pgd, NEAR, Schedule(3)),
-    "pgd, linf": lambda device: searched(device, pgd, Linf(0.1), Schedule(3, momentum=0.5)),
-    "targeted pgd": lambda device: searched(device, targeted_pgd, NEAR, Schedule(3)),
-    "minimum norm": lambda device: searched(device, minimum_norm, schedule=Shrinking(10)),
+    "pgd, l2": lambda device: searched(device, pgd, NEAR, PGDSteps(3)),
+    "pgd, linf": lambda device: searched(device, pgd, Linf(0.1), PGDSteps(3, momentum=0.5)),
+    "targeted pgd": lambda device: searched(device, targeted_pgd, NEAR, PGDSteps(3)),
+    "minimum norm": lambda device: searched(device, minimum_norm, schedule=FMN(10)),
     "pgd in bfloat16": lambda device: in_bfloat16(device),
-    "rotations": lambda device: searched(device, spatial_pgd, Spatial(20, 1), Schedule(3)),
+    "rotations": lambda device: searched(device, spatial_pgd, Spatial(20, 1), PGDSteps(3)),
     "feature matching, quasi-Newton": lambda device: matched(device, fast_matching(DATA.train.shape, 12)),
-    "feature matching, momentum": lambda device: matched(device, Schedule(3, 0.1, momentum=0.8)),
+    "feature matching, momentum": lambda device: matched(device, PGDSteps(3, 0.1, momentum=0.8)),
     "robustify and measure": lambda device: built(device, schedule=fast_matching(DATA.train.shape, 12)),
     "relabel, control and measure": lambda device: built(device, targets="next"),
-    "relabel by the smallest perturbation": lambda device: built(device, targets="any", schedule=Shrinking(10)),
+    "relabel by the smallest perturbation": lambda device: built(device, targets="any", schedule=FMN(10)),
     "evaluation": lambda device: [
         values(evaluate(classifier(device), DATA.test, radii=(0.1, 0.5), attack=Attack(restarts=2)))
     ],

@@ -23,7 +23,7 @@ from notbugs.study import AuditJob, audit_one
 from notbugs.study.auditing import command, read_threat
 from tests.planted_classifiers import projecting
 
-DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "audit.md"
 EPS = 0.5
 
 

@@ -19,6 +19,7 @@ from benchmarks.search.libraries import floor, madry
 from benchmarks.search.libraries import notbugs as ours
 from benchmarks.search.loops import Normalised, Setting
 from benchmarks.search.tasks import TASKS, Task, quick
+from notbugs.search import search
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
 from notbugs.threat import L2
@@ -70,8 +71,8 @@ def test_the_transcription_takes_our_path(norm):
     step = madry.step_class(setting)(images, task.eps, task.step_size)
     loss = madry.classification(setting.model)
     theirs = madry.attacker(loss, step, labels, STEPS, 1, use_best=False)
-    schedule = nb.Schedule(STEPS, task.step_size)
-    found = nb.search(away_from(classifier), images, (labels,), ours.threat(task), schedule, keep="last")
+    schedule = nb.PGDSteps(STEPS, task.step_size)
+    found = search(away_from(classifier), images, (labels,), ours.threat(task), schedule, keep="last")
     torch.testing.assert_close(found.images, theirs, atol=2e-5, rtol=0)
 
 
@@ -111,7 +112,7 @@ def test_passes_are_counted(attack, kind, forwards, backwards):
 def test_what_ours_claims_is_what_is_counted(precision):
     setting, (images, labels) = a_setting("pgd"), inputs()
     with PassCounter(3) as counter:
-        found = nb.pgd(ours.classifier(setting, precision), images, labels, L2(0.5), nb.Schedule(STEPS))
+        found = nb.pgd(ours.classifier(setting, precision), images, labels, L2(0.5), nb.PGDSteps(STEPS))
     assert (counter.forwards, counter.backwards) == (5 * found.forwards, 5 * found.backwards)
 
 

@@ -14,7 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure import evaluate
-from notbugs.search import Schedule, match_features, pgd
+from notbugs.search import PGDSteps, match_features, pgd
 from notbugs.seeds import seeded
 from notbugs.threat import L2
 from tests.conftest import random_images
@@ -48,7 +48,7 @@ class TwoHeads(nn.Module):
 def attacked(classifier: Classifier) -> torch.Tensor:
     """What an attack and an accuracy need, on 2x6x6 images."""
     images = random_images(3).to(classifier.device)
-    found = pgd(classifier, images, LABELS, L2(0.5), Schedule(3)).images
+    found = pgd(classifier, images, LABELS, L2(0.5), PGDSteps(3)).images
     assert 0 < (found - images).flatten(1).norm(dim=1).max() <= 0.5 + 1e-5
     assert 0 <= evaluate(classifier, Images(random_images(3), LABELS))[0].share.value <= 1
     return found
@@ -149,7 +149,7 @@ def test_a_head_that_is_not_linear():
     images = random_images(3)
     named = Classifier(network, head="3")
     assert torch.equal(named.features(images), network[:3](images).flatten(1))
-    found = match_features(named, images, images.flip(0), Schedule(3, 0.1))
+    found = match_features(named, images, images.flip(0), PGDSteps(3, 0.1))
     assert found.images.shape == images.shape
 
 

@@ -468,10 +468,10 @@ def test_two_seeds_by_the_command_killed_and_resumed(tmp_path, capsys):
 
 
 def test_the_guide_runs_as_it_stands(capsys):
-    text = (Path(__file__).parent.parent / "docs" / "compare.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent / "docs" / "how-to" / "compare.md").read_text(encoding="utf-8")
     names: dict = {}
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        exec(compile(block, "docs/compare.md", "exec"), names)  # noqa: S102
+        exec(compile(block, "docs/how-to/compare.md", "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("+6.0 points (")
     assert f"p = {2 / 2**12:.2g}" in printed[0]

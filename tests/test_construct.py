@@ -26,11 +26,11 @@ from notbugs.construct import (
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
-from notbugs.search import Schedule, Shrinking
+from notbugs.search import FMN, PGDSteps
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, l2_norm
 
-QUICK = Schedule(3, 0.1)
+QUICK = PGDSteps(3, 0.1)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_relabelled_set_of_smallest_perturbations(data, tmp_path, eps, precisi
     pixels = 0.5 + 0.2 * (data.train.pixels - 0.5)  # far from the walls of the box
     images = Images(pixels, torch.arange(60) % 2)
     two = Data("two", images, images, ("a", "b"))
-    built = relabel(source, two, tmp_path, targets="next", threat=L2(eps), schedule=Shrinking(60))
+    built = relabel(source, two, tmp_path, targets="next", threat=L2(eps), schedule=FMN(60))
     with torch.no_grad(), source.evaluating("fp32"):
         logits, difference = source(pixels), source.head.weight[0] - source.head.weight[1]
         hits = source(built.images.pixels[:]).argmax(1) == built.images.labels
@@ -131,7 +131,7 @@ def test_a_relabelled_set_by_default_has_the_fast_schedule(data, source, tmp_pat
 
 
 def test_a_matched_set(data, source, tmp_path):
-    schedule = Schedule(60, 0.2, momentum=0.8, decay="linear")
+    schedule = PGDSteps(60, 0.2, momentum=0.8, decay="linear")
     built = robustify(source, data, tmp_path, schedule=schedule, seed=4)
     assert torch.equal(built.images.labels, data.train.labels)
     assert torch.equal(built.target, torch.arange(60))

@@ -28,10 +28,10 @@ from notbugs.errors import InputError
 from notbugs.files import sha256
 from notbugs.seeds import generator, seeded
 
-PAGE = Path(__file__).parents[1] / "docs" / "controls.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "controls.md"
 CLASSES = 4
 SETTINGS = nb.Training(epochs=12, batch=100, lr=0.02, weight_decay=0.0)
-QUICK = nb.Schedule(4, 0.3)
+QUICK = nb.PGDSteps(4, 0.3)
 CHANCE = 1 / CLASSES
 
 
@@ -203,7 +203,7 @@ def test_a_random_control_moves_every_image_as_far_as_its_adversarial_one(tmp_pa
 @pytest.mark.parametrize("ball", [nb.L2(0.5), nb.Linf(0.05)], ids=["l2", "linf"])
 def test_a_leakage_control_adds_the_pattern_of_the_label(tmp_path, ball):
     data, source = colours(), coloured()
-    of = nb.relabel(source, data, tmp_path / "of", threat=ball, schedule=nb.Schedule(4, 0.03))
+    of = nb.relabel(source, data, tmp_path / "of", threat=ball, schedule=nb.PGDSteps(4, 0.03))
     built = nb.control(source, data, tmp_path / "control", of=of, kind="leakage", seed=7)
     added, labels = patterns(data, ball, 7), built.images.labels
     torch.testing.assert_close(ball.size(added), torch.full((4,), ball.eps))
@@ -322,7 +322,7 @@ def test_what_is_no_control(tmp_path, unchecked):
     data, source = colours(), coloured()
     of = nb.relabel(source, data, tmp_path / "of", schedule=QUICK)
     other = nb.relabel(source, data, tmp_path / "other", targets="other", schedule=QUICK)
-    free = nb.relabel(source, data, tmp_path / "free", threat=nb.L2(float("inf")), schedule=nb.Shrinking(2))
+    free = nb.relabel(source, data, tmp_path / "free", threat=nb.L2(float("inf")), schedule=nb.FMN(2))
     matched = nb.robustify(source, data, tmp_path / "matched", schedule=QUICK)
     noisy = make("uniform", tmp_path / "noisy")
     with seeded(4):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from notbugs.data import cifar, load
+from notbugs.data import load
 from notbugs.data.download import Published
+from notbugs.data.published import ARCHIVES
 from notbugs.errors import InputError
 from notbugs.files import sha256
 from tests.pictures import noise
@@ -25,7 +26,7 @@ def cache(tmp_path, monkeypatch):
 
 def write_archive(folder, name, monkeypatch, *, per_member=8, order=1, leave_out=()):
     """An archive of the layout of `name` in the cache, taken for the published one; its records."""
-    layout = cifar.ARCHIVES[name]
+    layout = ARCHIVES[name]
     classes = 10 if name == "cifar10" else 100
     length = layout.label_bytes + 3072
     records = {}
@@ -43,7 +44,7 @@ def write_archive(folder, name, monkeypatch, *, per_member=8, order=1, leave_out
                 info.size = len(members[member])
                 archive.addfile(info, io.BytesIO(members[member]))
     published = Published(file.name, sha256(file), file.stat().st_size)
-    monkeypatch.setitem(cifar.ARCHIVES, name, replace(layout, published=published))
+    monkeypatch.setitem(ARCHIVES, name, replace(layout, published=published))
     return [np.concatenate([records[member] for member in members]) for members in (layout.train, layout.test)]
 
 
@@ -71,7 +72,7 @@ def test_nothing_is_unpacked(cache, monkeypatch):
 
 def test_the_published_archives():
     """As several public data libraries have them."""
-    ten, hundred = cifar.ARCHIVES["cifar10"].published, cifar.ARCHIVES["cifar100"].published
+    ten, hundred = ARCHIVES["cifar10"].published, ARCHIVES["cifar100"].published
     assert (ten.size, hundred.size) == (170052171, 168513733)
     assert ten.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
     assert hundred.sha256 == "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from notbugs.data.arrays import fit, planes
-from notbugs.data.decode import PLAIN, WORKERS, decode, decode_all
+from notbugs.data.decode import PLAIN, WORKERS, decode, decode_all, fit, planes
 from notbugs.data.rows import Broken
 from notbugs.errors import InputError
 from tests.pictures import encoded, noise, png16

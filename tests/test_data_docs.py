@@ -1,4 +1,4 @@
-"""docs/your-data.md runs as it stands, from the top, and names every kind of data."""
+"""docs/how-to/your-data.md runs as it stands, from the top, and names every kind of data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from notbugs.data import KINDS
 
-DOCS = Path(__file__).parents[1] / "docs" / "your-data.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "your-data.md"
 
 
 def test_every_block_of_the_guide_runs(tmp_path, monkeypatch):

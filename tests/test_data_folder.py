@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from notbugs.data import load
-from notbugs.data.cifar import CIFAR10_CLASSES
-from notbugs.data.heldout import held_out
+from notbugs.data.assemble import held_out
+from notbugs.data.published import CIFAR10_CLASSES
 from notbugs.errors import InputError
 from tests.pictures import encoded, noise, write_class_folder
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from notbugs.data import Data, Images, Mapped, load
-from notbugs.data.cache import available_memory, cache_folder, in_words
-from notbugs.data.heldout import held_out
+from notbugs.data.assemble import held_out
+from notbugs.data.download import available_memory, cache_folder, in_words
 from notbugs.errors import InputError
 from notbugs.training import Training, new_classifier, train
 from tests.pictures import encoded, noise, write_class_folder
@@ -104,7 +104,7 @@ def test_an_archive_without_test_split(tmp_path, compressed):
 
 
 def test_a_disk_without_room(folder, cache, monkeypatch):
-    monkeypatch.setattr("notbugs.data.cache.shutil.disk_usage", lambda path: SimpleNamespace(free=999))
+    monkeypatch.setattr("notbugs.data.download.shutil.disk_usage", lambda path: SimpleNamespace(free=999))
     with pytest.raises(InputError, match=r"1\.1 kB are needed in .*, and 999 bytes are free.*NOTBUGS_CACHE"):
         load(folder, memory=100)
     assert not shards(cache)
@@ -153,7 +153,7 @@ import json, resource, sys
 from dataclasses import replace
 import torch
 import notbugs as nb
-from notbugs.data.cache import _table as table
+from notbugs.data.download import _table as table
 
 def vm(name):
     return table(__import__("pathlib").Path("/proc/self/status"))[name] * 1024
@@ -170,7 +170,7 @@ classifier = nb.Classifier(network, mean=data.channel_statistics[0], std=data.ch
 nb.train(classifier, data.train, nb.Training(epochs=1, batch=8))
 one_of_each = torch.stack([(data.train.labels == label).nonzero()[0, 0] for label in range(3)])
 few = replace(data, train=data.train.subset(one_of_each))
-built = nb.relabel(classifier, few, sys.argv[3], targets="next", schedule=nb.Schedule(steps=3, step_size=0.1))
+built = nb.relabel(classifier, few, sys.argv[3], targets="next", schedule=nb.PGDSteps(steps=3, step_size=0.1))
 print(json.dumps({
     "kind": type(data.train.pixels).__name__,
     "fingerprint": data.fingerprint,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from notbugs.data import load
-from notbugs.data.cifar import CIFAR10_CLASSES
+from notbugs.data.published import CIFAR10_CLASSES
 from notbugs.errors import InputError
 from tests.pictures import encoded, noise
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from notbugs.data import load, planted
-from notbugs.data.planted import MOST_CLIPPED
+from notbugs.data.built_in import MOST_CLIPPED
 from notbugs.errors import InputError
 
 DIALS = [

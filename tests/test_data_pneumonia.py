@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from notbugs.data import load, pneumonia
+from notbugs.data import built_in, load
 from notbugs.errors import InputError
 
 
@@ -20,9 +20,9 @@ def test_they_are_what_their_notice_says():
 
 
 def test_a_damaged_file_is_refused(monkeypatch):
-    monkeypatch.setattr(pneumonia, "SHA256", "0" * 64)
+    monkeypatch.setattr(built_in, "X_RAYS_SHA256", "0" * 64)
     with pytest.raises(InputError, match="Install notbugs again"):
-        pneumonia.pneumonia()
+        built_in.pneumonia()
 
 
 def test_they_come_in_one_size():

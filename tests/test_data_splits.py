@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from notbugs.data import load
-from notbugs.data.splits import split_of
+from notbugs.data.rows import split_of
 from notbugs.errors import InputError
 from tests.pictures import write_class_folder
 

@@ -14,8 +14,8 @@ from scipy.io import savemat
 
 from notbugs.data import load, published
 from notbugs.data.download import Published, fetch
-from notbugs.data.medmnist import MD5, NAMES
-from notbugs.data.reading import Reading
+from notbugs.data.published import MD5, NAMES
+from notbugs.data.rows import Reading
 from notbugs.errors import InputError
 from notbugs.progress import silent
 from tests.pictures import noise

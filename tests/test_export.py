@@ -24,11 +24,11 @@ from notbugs.construct.exporters.imagefolder import class_folders
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import DiskFull
-from notbugs.search import Schedule
+from notbugs.search import PGDSteps
 from notbugs.seeds import generator, seeded
 
 ROOT = Path(__file__).parents[1]
-QUICK = Schedule(3, 0.1)
+QUICK = PGDSteps(3, 0.1)
 HOSTILE = (
     "../../etc/passwd",
     "a: [b] # c",

@@ -11,8 +11,8 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, describe, robustify
 from notbugs.data import Data
 from notbugs.errors import InputError
-from notbugs.search import Schedule, match_features
-from notbugs.search.fake_relu import fake_relu_features
+from notbugs.search import PGDSteps, match_features
+from notbugs.search.backward import fake_relu_features
 from tests.conftest import bars, random_images
 
 
@@ -57,7 +57,7 @@ def test_units_that_are_off_are_matched():
         network[1].bias.fill_(-0.5)
     classifier = Classifier(network).eval()
     start, target = torch.full((2, 1, 2, 2), 0.1), torch.full((2, 1, 2, 2), 0.9)
-    steps = Schedule(60, 0.1, decay="linear")
+    steps = PGDSteps(60, 0.1, decay="linear")
     stuck = match_features(classifier, start, target, steps)
     assert torch.equal(stuck.images, start)
     assert torch.equal(stuck.loss, torch.ones(2))
@@ -98,7 +98,7 @@ def test_what_cannot_be_faked_is_refused(network, relu, message):
     if message.startswith("whose"):
         network.head.weight.data.fill_(1.0)
     with pytest.raises(InputError, match=message):
-        match_features(classifier, images, images, Schedule(1, 0.1), fake_relu=relu)
+        match_features(classifier, images, images, PGDSteps(1, 0.1), fake_relu=relu)
 
 
 def test_a_set_says_that_it_was_built_so(tmp_path):
@@ -107,8 +107,8 @@ def test_a_set_says_that_it_was_built_so(tmp_path):
         nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
     )
     classifier, data = Classifier(network).eval(), Data("bars", images, images, ("left", "right"))
-    plain = robustify(classifier, data, tmp_path / "plain", schedule=Schedule(3, 0.1))
-    built = robustify(classifier, data, tmp_path / "fake", schedule=Schedule(3, 0.1), fake_relu=True)
+    plain = robustify(classifier, data, tmp_path / "plain", schedule=PGDSteps(3, 0.1))
+    built = robustify(classifier, data, tmp_path / "fake", schedule=PGDSteps(3, 0.1), fake_relu=True)
     assert built.manifest["request"]["fake_relu"] is True
     assert "fake_relu" not in plain.manifest["request"]
     assert describe(tmp_path / "fake")["fake_relu"] is True

@@ -9,7 +9,7 @@ from torch import nn
 import notbugs as nb
 from notbugs.errors import InputError
 from notbugs.measure.features import pixels
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from tests.conftest import bars
 
 

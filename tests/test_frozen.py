@@ -21,9 +21,9 @@ from notbugs.construct import fingerprint, relabel, robustify
 from notbugs.data import Data, Images, planted
 from notbugs.errors import InputError
 from notbugs.measure import evaluate
-from notbugs.models import ARCHITECTURES, build, fastest, forms, frozen
-from notbugs.models.forms import ready
-from notbugs.search import Attack, Schedule, Shrinking, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
+from notbugs.models import ARCHITECTURES, build, execution, fastest, frozen
+from notbugs.models.execution import ready
+from notbugs.search import FMN, Attack, PGDSteps, fast_matching, match_features, minimum_norm, pgd, targeted_pgd
 from notbugs.search.objectives import log_odds
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, l2_norm
@@ -126,10 +126,10 @@ def test_half_the_memory_where_every_convolution_has_its_norm():
 
 def searched(made: Classifier, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
     found = {
-        "pgd": pgd(made, images, labels, L2(0.3), Schedule(10)),
-        "targeted": targeted_pgd(made, images, (labels + 1) % 10, L2(0.5), Schedule(10)),
+        "pgd": pgd(made, images, labels, L2(0.3), PGDSteps(10)),
+        "targeted": targeted_pgd(made, images, (labels + 1) % 10, L2(0.5), PGDSteps(10)),
         "matching": match_features(made, images, images.flip(0), fast_matching(SHAPE, 20)),
-        "minimum norm": minimum_norm(made, images, labels, schedule=Shrinking(20)),
+        "minimum norm": minimum_norm(made, images, labels, schedule=FMN(20)),
     }
     return {name: one.images for name, one in found.items()}
 
@@ -321,7 +321,7 @@ def grouped() -> Classifier:
 
 
 def test_the_fastest_form_is_timed_and_others_that_fail_are_left_out(monkeypatch, caplog):
-    monkeypatch.setattr(forms, "SECONDS", 0.0)
+    monkeypatch.setattr(execution, "SECONDS", 0.0)
     plain = classifier()
     monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: 1 / 0)
     with caplog.at_level(logging.INFO, "notbugs"):
@@ -340,11 +340,11 @@ def timed(monkeypatch, **milliseconds: float) -> list[int]:
 
     def seconds(view: Classifier, images: torch.Tensor) -> float:
         counts.append(len(images))
-        return milliseconds[view.precision + "_compiled" * isinstance(view.network, forms._Compiled)] / 1e3
+        return milliseconds[view.precision + "_compiled" * isinstance(view.network, execution._Compiled)] / 1e3
 
-    monkeypatch.setattr(forms, "_seconds", seconds)
-    monkeypatch.setattr(forms, "SECONDS", 0.0)
-    monkeypatch.setattr(forms, "has_bf16", lambda device: True)
+    monkeypatch.setattr(execution, "_seconds", seconds)
+    monkeypatch.setattr(execution, "SECONDS", 0.0)
+    monkeypatch.setattr(execution, "has_bf16", lambda device: True)
     return counts
 
 
@@ -384,7 +384,7 @@ def test_compiled_for_batches_of_one_size(monkeypatch):
         return lambda images: replayed.append(len(images)) or network(images)
 
     monkeypatch.setattr(torch, "compile", compiler)
-    monkeypatch.setattr(forms, "_doubts", lambda view, rule: [f"{rule} compiled"])
+    monkeypatch.setattr(execution, "_doubts", lambda view, rule: [f"{rule} compiled"])
     timed(monkeypatch, fp32=2.0, fp32_compiled=1.0)
     plain, images = classifier(), random_images(6, SHAPE)
     view, form = ready(plain, SHAPE, batch=6)
@@ -400,10 +400,10 @@ def test_compiled_for_batches_of_one_size(monkeypatch):
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
 def test_a_search_really_compiled():
     plain, images = classifier(), random_images(4, SHAPE)
-    view = forms.in_form(frozen(plain, SHAPE), "fp32 compiled", 4)
+    view = execution.in_form(frozen(plain, SHAPE), "fp32 compiled", 4)
     torch._dynamo.utils.counters.clear()
     labels = plain(images).argmax(1)
-    found, wanted = (pgd(made, images, labels, L2(0.3), Schedule(5)) for made in (view, frozen(plain, SHAPE)))
+    found, wanted = (pgd(made, images, labels, L2(0.3), PGDSteps(5)) for made in (view, frozen(plain, SHAPE)))
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     torch.testing.assert_close(found.images, wanted.images, rtol=0, atol=1e-4)
 
@@ -418,7 +418,7 @@ def data() -> Data:
 def test_a_build_keeps_the_form_it_began_with(make, data, tmp_path, monkeypatch):
     counts = timed(monkeypatch, fp32=1.0, bf16=2.0)
     plain = grouped()
-    began = make(plain, data, tmp_path / "set", schedule=Schedule(2, 0.1))
+    began = make(plain, data, tmp_path / "set", schedule=PGDSteps(2, 0.1))
     request = began.manifest["request"]
     assert request["precision"] == "fp32"
     assert request["source"] == fingerprint(plain)
@@ -427,12 +427,12 @@ def test_a_build_keeps_the_form_it_began_with(make, data, tmp_path, monkeypatch)
     before = shard.read_bytes()
     shard.unlink()
     counts = timed(monkeypatch, fp32=2.0, bf16=1.0)
-    make(plain, data, tmp_path / "set", schedule=Schedule(2, 0.1))
+    make(plain, data, tmp_path / "set", schedule=PGDSteps(2, 0.1))
     assert counts == []
     assert shard.read_bytes() == before
     plain.precision = "bf16"
     with pytest.raises(InputError, match="precision: there 'fp32', asked for 'bf16'"):
-        make(plain, data, tmp_path / "set", schedule=Schedule(2, 0.1))
+        make(plain, data, tmp_path / "set", schedule=PGDSteps(2, 0.1))
     assert json.loads((tmp_path / "set" / "manifest.json").read_text())["request"]["precision"] == "fp32"
 
 

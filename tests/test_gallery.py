@@ -18,7 +18,7 @@ from notbugs.report.lineup import line_up
 from notbugs.report.pictures import magnified, sheet
 from notbugs.report.play import differences, play
 from notbugs.report.reading import read_gallery
-from notbugs.search import Schedule, fast_matching, frames, search
+from notbugs.search import PGDSteps, fast_matching, frames, search
 from notbugs.search.objectives import away_from, matching
 from notbugs.threat import L2
 from tests import fakes
@@ -45,11 +45,11 @@ def old_gallery(**images):
 @pytest.mark.parametrize("ball", [L2(0.5), L2(float("inf"))], ids=str)
 def test_a_frame_is_what_a_search_that_ends_there_finds(small, ball):
     images, labels = random_images(3), torch.tensor([0, 1, 2])
-    schedule = Schedule(8, 0.2, momentum=0.5)
+    schedule = PGDSteps(8, 0.2, momentum=0.5)
     with small.evaluating():
         found, scores = frames(away_from(small), images, (labels,), ball, schedule, [0, 1, 5, 8])
         for frame, steps in enumerate((1, 5, 8), 1):
-            alone = search(away_from(small), images, (labels,), ball, Schedule(steps, 0.2, momentum=0.5))
+            alone = search(away_from(small), images, (labels,), ball, PGDSteps(steps, 0.2, momentum=0.5))
             assert torch.equal(found[:, frame], alone.images)
             assert torch.equal(scores[:, frame], alone.score)
     assert torch.equal(found[:, 0], images)

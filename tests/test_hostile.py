@@ -30,7 +30,7 @@ from notbugs.files import has_writer, only_maker, only_writer, write_json, write
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
 from notbugs.report import write_report
 from notbugs.report.typeset import comma_separated
-from notbugs.search import Schedule
+from notbugs.search import PGDSteps
 from notbugs.seeds import generator
 from notbugs.study import read_recipe
 from notbugs.study.reading import write_model
@@ -447,7 +447,7 @@ def constructed(tmp_path_factory):
     images = Images(torch.rand(24, 1, 8, 8, generator=generator(0, "set")), torch.arange(24) % 3)
     source = Classifier(build("cnn", channels=1, classes=3, size=8, width=4, features=6), mean=[0.5], std=[0.5])
     data = Data("random", images, images, ("a", "b", "c"))
-    return robustify(source.eval(), data, folder / "set", schedule=Schedule(3, 0.1)).folder
+    return robustify(source.eval(), data, folder / "set", schedule=PGDSteps(3, 0.1)).folder
 
 
 @pytest.mark.parametrize("harm", ["bit", "cut", "gone", "link"])

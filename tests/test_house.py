@@ -14,8 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_start", "_version", "errors", "shapes", "seeds", "files", "formats", "progress", "workers", "threat"),
-    "spatial",
+    *("_start", "_version", "errors", "shown", "shapes", "seeds", "files", "formats", "progress", "workers", "threat"),
     *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),
     *("construct", "measure", "content", "theory", "instrument", "study", "report", "console", "cli"),
     *("failures", "__main__"),
@@ -68,9 +67,8 @@ def test_nothing_forbidden(path):
 
 GRADIENTS = {
     "search/loop.py": "the search",
-    "search/fit.py": "whether there is one",
-    "models/folding.py": "whether a folded network has the same",
-    "models/forms.py": "how long one takes",
+    "search/compatibility.py": "whether there is one",
+    "models/execution.py": "whether a folded network has the same, and how long one takes",
     "measure/masking.py": "how long it is at the image itself",
     "measure/rank.py": "in how many directions features look",
     "measure/heads.py": "of a linear head's weights",

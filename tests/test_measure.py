@@ -13,7 +13,7 @@ from notbugs.construct import relabel, robustify
 from notbugs.data import Augmentation, Data, Images, round_to_8_bits
 from notbugs.errors import InputError
 from notbugs.measure import Spread, evaluate, feature_rank, measure_set, predictions, wilson
-from notbugs.search import Attack, Schedule
+from notbugs.search import Attack, PGDSteps
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, l2_norm
 from tests.conftest import random_images
@@ -118,7 +118,7 @@ def test_feature_rank_of_a_linear_map_is_its_rank(rank):
 def built(tmp_path, small):
     draw = generator(0, "built")
     data = Data("r", *[Images(torch.rand(40, 2, 6, 6, generator=draw), torch.arange(40) % 4)] * 2, tuple("abcd"))
-    quick = Schedule(4, 0.3)
+    quick = PGDSteps(4, 0.3)
     rand = relabel(small, data, tmp_path / "rand", targets="any", threat=L2(1.0), schedule=quick)
     return data, rand, robustify(small, data, tmp_path / "matched", schedule=quick)
 

@@ -1,4 +1,4 @@
-"""docs/medical-imaging.md runs as it stands, from the top: its Python, and its commands with fewer steps."""
+"""docs/how-to/medical-imaging.md runs as it stands, from the top: its Python, and its commands with fewer steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from notbugs.__main__ import main
 
-TEXT = (Path(__file__).parents[1] / "docs" / "medical-imaging.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[1] / "docs" / "how-to" / "medical-imaging.md").read_text(encoding="utf-8")
 SMALL = ("--architecture.width", "2", "--architecture.features", "4", "--precision", "fp32", "--quiet")
 TRAIN = ("--epochs", "2", "--batch", "40")
 STUDY = (
@@ -43,7 +43,7 @@ def printed(tmp_path_factory) -> dict[str, str]:
         patch.chdir(tmp_path_factory.mktemp("page"))
         for kind, block in blocks("python", "sh"):
             if kind == "python":
-                exec(compile(block, "docs/medical-imaging.md", "exec"), names)  # noqa: S102
+                exec(compile(block, "docs/how-to/medical-imaging.md", "exec"), names)  # noqa: S102
                 continue
             for line in block.splitlines():
                 name, command, *rest = shlex.split(line)

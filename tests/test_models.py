@@ -10,8 +10,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.models import ARCHITECTURES, build
-from notbugs.models.layers import Residual, Skip
-from notbugs.models.sizes import strides
+from notbugs.models.layers import Residual, Skip, strides
 from notbugs.seeds import generator, seeded
 from notbugs.training import new_classifier
 

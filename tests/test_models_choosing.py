@@ -13,8 +13,8 @@ from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure import evaluate
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
-from notbugs.models.choosing import choose, read_names
-from notbugs.search import Attack, Schedule, match_features
+from notbugs.models.foreign import choose, read_names
+from notbugs.search import Attack, PGDSteps, match_features
 from notbugs.seeds import seeded
 from tests.conftest import random_images
 
@@ -103,7 +103,7 @@ def test_a_network_for_more_classes_on_some_of_them(imagenet):
         assert torch.equal(loaded.features(images), imagenet.features(images))
     labels = wanted.argmax(1)
     assert evaluate(loaded, Images(images, labels), radii=(0.5,), attack=Attack(steps=2))[0].share.value == 1
-    match_features(loaded, images, images.flip(0), Schedule(2, 0.1))
+    match_features(loaded, images, images.flip(0), PGDSteps(2, 0.1))
     with pytest.raises(InputError, match="'outputs' must be below 8, the number of outputs. Got 9"):
         load_classifier("weights.pth", outputs=(3, 0, 9), **how)(images)
 

@@ -1,4 +1,4 @@
-"""docs/your-model.md runs as it stands, from the top, and its table is right."""
+"""docs/how-to/your-model.md runs as it stands, from the top, and its table is right."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from notbugs.models import ARCHITECTURES, build
 from notbugs.seeds import seeded
 from tests.vision import torchvision
 
-DOCS = Path(__file__).parents[1] / "docs" / "your-model.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "your-model.md"
 TEXT = DOCS.read_text(encoding="utf-8")
 
 

@@ -13,8 +13,8 @@ from notbugs.measure import evaluate
 from notbugs.measure.features import layer
 from notbugs.models import build, frozen, load_classifier, save_classifier
 from notbugs.models.checkpoint import Blueprint
-from notbugs.search import Attack, Schedule, match_features, pgd
-from notbugs.search.adaptive import replaced_backward
+from notbugs.search import Attack, PGDSteps, match_features, pgd
+from notbugs.search.backward import replaced_backward
 from notbugs.seeds import seeded
 from notbugs.threat import L2
 from notbugs.training import Training, new_classifier, train
@@ -58,8 +58,8 @@ def test_the_callers_network_is_as_it_was(last):
     labels = torch.arange(6) % 4
     evaluate(classifier, Images(images, labels), radii=(0.5,), attack=Attack(steps=2))
     with classifier.evaluating():
-        pgd(classifier, images, labels, L2(0.5), Schedule(2))
-        match_features(classifier, images, images.flip(0), Schedule(2, 0.1))
+        pgd(classifier, images, labels, L2(0.5), PGDSteps(2))
+        match_features(classifier, images, images.flip(0), PGDSteps(2, 0.1))
         layer(classifier, "0").ready(SHAPE, 6)(images)
     assert everything(network) == before
     assert torch.equal(images, pixels)

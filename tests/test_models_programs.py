@@ -13,7 +13,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure import evaluate
 from notbugs.models import load_classifier, load_weights
-from notbugs.search import Attack, Schedule, match_features
+from notbugs.search import Attack, PGDSteps, match_features
 from notbugs.seeds import seeded
 from tests.conftest import random_images
 
@@ -68,8 +68,8 @@ def test_features_of_an_exported_program_by_the_name_of_a_layer(tmp_path):
     loaded = load_classifier(tmp_path / "net.pt2", architecture="exported", head="5", **HOW)
     wanted = Classifier(plain, mean=(0.5,), std=(0.25,))
     torch.testing.assert_close(loaded.features(images), wanted.features(images))
-    found = match_features(loaded, images, images.flip(0), Schedule(3, 0.1)).images
-    torch.testing.assert_close(found, match_features(wanted, images, images.flip(0), Schedule(3, 0.1)).images)
+    found = match_features(loaded, images, images.flip(0), PGDSteps(3, 0.1)).images
+    torch.testing.assert_close(found, match_features(wanted, images, images.flip(0), PGDSteps(3, 0.1)).images)
     with pytest.raises(InputError, match=r"program of torch\.export.*--architecture exported"):
         load_weights(network(), tmp_path / "net.pt2")
 

@@ -12,7 +12,7 @@ import torch
 from notbugs.classifier import Classifier
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
-from notbugs.models import build, load_classifier, zoo
+from notbugs.models import build, load_classifier, registry
 from notbugs.seeds import generator, seeded
 from notbugs.training import new_classifier
 from tests.vision import torchvision
@@ -146,9 +146,9 @@ def test_pretrained_weights_that_do_not_fit(vision, monkeypatch):
 
 
 def test_the_normalisation_that_published_weights_expect():
-    assert zoo.normalisation("timm:vit_tiny_patch16_224") == ((0.5,) * 3, (0.5,) * 3)
-    assert zoo.normalisation("torchvision:resnet18") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert zoo.normalisation("resnet18") is None
+    assert registry.normalisation("timm:vit_tiny_patch16_224") == ((0.5,) * 3, (0.5,) * 3)
+    assert registry.normalisation("torchvision:resnet18") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert registry.normalisation("resnet18") is None
 
 
 def test_weights_of_timm_load_with_the_normalisation_they_expect(tmp_path, timm):

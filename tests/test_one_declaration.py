@@ -30,7 +30,7 @@ USE_SET = """
 from notbugs.report.page import render
 from notbugs.report.tables import tables
 from notbugs.report.typeset import latex, markdown
-from notbugs.search import Shrinking
+from notbugs.search import FMN
 from notbugs.study import json_schema, read_recipe
 from notbugs.study.plan import stage_names
 from notbugs.study.results import Results
@@ -41,7 +41,7 @@ toy = BY_NAME["D_toy"]
 asked = {"trained_on": {"D_toy": {"epochs": 3}}, "instruments": {"controls": {"leakage": ["D_toy"]}}}
 recipe = read_recipe("digits", asked)
 assert recipe.training("D_toy", "constructed").epochs == 3
-assert isinstance(toy.relabelling(recipe.relabelling).schedule, Shrinking)
+assert isinstance(toy.relabelling(recipe.relabelling).schedule, FMN)
 assert {"build-D_toy", "measure-D_toy", "train-D_toy", "evaluate-D_toy"} <= set(stage_names(judge=False))
 assert '"D_toy"' in str(json_schema()).replace("'", '"')
 rows = [fakes.row(name, share, eps=eps) for eps in (None, 0.25) for name, share in (("D", 0.9), ("D_toy", 0.4))]
@@ -122,13 +122,13 @@ else:
 TOY_ATTACK = """
 from notbugs.search.evaluation import attack_named
 from notbugs.search.objectives import away_from
-from notbugs.search.steps import Schedule
+from notbugs.search.steps import PGDSteps
 
 
 @attack_named("toy", steps=3)
 def toy(run, asked):
     for ball in reversed(run.balls):
-        run.search("once", away_from, run.standing(ball), ball, Schedule(asked.steps), start=None)
+        run.search("once", away_from, run.standing(ball), ball, PGDSteps(asked.steps), start=None)
 """
 USE_ATTACK = """
 import torch

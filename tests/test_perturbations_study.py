@@ -80,7 +80,7 @@ def test_on_the_command_line(tmp_path, capsys):
 
 
 def test_the_pages_blocks_run(tmp_path):
-    text = (Path(__file__).parents[1] / "docs" / "perturbations.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "how-to" / "perturbations.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 3
     finished = subprocess.run(

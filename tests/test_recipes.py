@@ -11,7 +11,7 @@ from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.models import build
-from notbugs.models.whitening import Whitening
+from notbugs.models.layers import Whitening
 from notbugs.report.cautions import cautions
 from notbugs.report.lineup import line_up
 from notbugs.seeds import generator

@@ -161,6 +161,6 @@ def test_the_interval_of_a_mean_is_the_bootstraps():
 
 
 def test_the_guides_example_runs(capsys):
-    text = (Path(__file__).parents[1] / "docs" / "resemblance.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "explanation" / "resemblance.md").read_text(encoding="utf-8")
     exec(text.split("```python\n")[1].split("```")[0], {})  # noqa: S102
     assert float(capsys.readouterr().out.split()[0]) == pytest.approx(0.5, abs=1e-4)

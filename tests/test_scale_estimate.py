@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scale.md."""
+"""The arithmetic of docs/how-to/scale.md."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_hours_grow_with_each_factor(change, factor):
 
 
 def test_the_page_has_the_tables_that_the_commands_print(capsys):
-    page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "scale.md").read_text(encoding="utf-8")
     for given in ([], ["--matching-steps", "60", "--relabelling-steps", "20", "--epochs", "16"]):
         main(given)
         assert capsys.readouterr().out in page

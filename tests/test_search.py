@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy, softplus
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError
 from notbugs.search import (
+    FMN,
+    LBFGS,
     PAPER_MATCHING,
-    QuasiNewton,
-    Schedule,
-    Shrinking,
+    PGDSteps,
     fast_relabelling,
     match_features,
     minimum_norm,
@@ -32,11 +32,11 @@ from notbugs.threat import L2, Linf, l2_norm
 from tests.conftest import random_images
 
 BALLS = [L2(0.5), L2(0.05), Linf(0.03), L2(0.0)]
-SHORT = Schedule(5, 0.1, momentum=0.5, decay="cosine")
+SHORT = PGDSteps(5, 0.1, momentum=0.5, decay="cosine")
 
 
 def _untargeted(classifier, images, ball):
-    return pgd(classifier, images, torch.arange(len(images)) % 4, ball, Schedule(5))
+    return pgd(classifier, images, torch.arange(len(images)) % 4, ball, PGDSteps(5))
 
 
 def _targeted(classifier, images, ball):
@@ -48,13 +48,13 @@ def _matched(classifier, images, ball):
 
 
 def _quickly_matched(classifier, images, ball):
-    return match_features(classifier, images, images.flip(3), QuasiNewton(5, 0.5, memory=3), threat=ball)
+    return match_features(classifier, images, images.flip(3), LBFGS(5, 0.5, memory=3), threat=ball)
 
 
 def _smallest(classifier, images, ball):
     goals = torch.arange(len(images)) % 4, images
     with classifier.evaluating():
-        return search(smallest(classifier, ball, targeted=False), images, goals, ball, Shrinking(5))
+        return search(smallest(classifier, ball, targeted=False), images, goals, ball, FMN(5))
 
 
 SEARCHES = {
@@ -182,7 +182,7 @@ def test_pgd_finds_the_worst_case_of_a_linear_classifier(kind):
     ball, sign = kind(0.1), torch.tensor([1.0, -1.0] * 3)[:, None]
     unit = difference / difference.norm() if kind is L2 else difference.sign()
     dual = difference.norm() if kind is L2 else difference.abs().sum()
-    found = pgd(classifier, images, labels, ball, Schedule(20))
+    found = pgd(classifier, images, labels, ball, PGDSteps(20))
     worst = images.flatten(1) - 0.1 * sign * unit
     torch.testing.assert_close(found.images.flatten(1), worst, rtol=0, atol=1e-6)
     clean = margin(classifier(images), labels)
@@ -203,7 +203,7 @@ def test_pgd_agrees_with_foolbox(kind, small):
         foolbox.criteria.Misclassification(labels),
         epsilon=ball.eps,
     )
-    ours = search(away_from(small), images, (labels,), ball, Schedule(10, ball.eps / 5), keep="last").images
+    ours = search(away_from(small), images, (labels,), ball, PGDSteps(10, ball.eps / 5), keep="last").images
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
     loss = [cross_entropy(small(found), labels).item() for found in (ours, theirs)]
     assert loss[0] == pytest.approx(loss[1], abs=1e-4)
@@ -217,7 +217,7 @@ def linear_features(features: int, seed: int = 0) -> Classifier:
 def test_feature_matching_reaches_the_least_squares_answer_of_a_linear_map():
     classifier = linear_features(6)
     start, target = (0.5 + 0.1 * (random_images(4, (2, 3, 3), seed) - 0.5) for seed in (0, 1))
-    found = match_features(classifier, start, target, Schedule(300, 0.1, momentum=0.8, decay="linear"))
+    found = match_features(classifier, start, target, PGDSteps(300, 0.1, momentum=0.8, decay="linear"))
     matrix = classifier.network[1].weight.detach()
     # The nearest image to the start with the target's features: only the row space of the map is moved along.
     way = (target - start).flatten(1)
@@ -229,8 +229,8 @@ def test_feature_matching_reaches_the_least_squares_answer_of_a_linear_map():
 def test_quasi_newton_steps_reach_it_in_few_gradients():
     classifier = linear_features(6)
     start, target = (0.5 + 0.1 * (random_images(4, (2, 3, 3), seed) - 0.5) for seed in (0, 1))
-    plain = match_features(classifier, start, target, Schedule(25, 0.1, momentum=0.8, decay="linear"))
-    found = match_features(classifier, start, target, QuasiNewton(25, 0.1))
+    plain = match_features(classifier, start, target, PGDSteps(25, 0.1, momentum=0.8, decay="linear"))
+    found = match_features(classifier, start, target, LBFGS(25, 0.1))
     assert found.loss.max() < 1e-4 < plain.loss.min()
     # Like gradient steps, these only move along the row space of the map.
     matrix = classifier.network[1].weight.detach()
@@ -242,7 +242,7 @@ def test_quasi_newton_steps_reach_it_in_few_gradients():
 def test_quasi_newton_directions_are_those_of_the_two_loop_recursion():
     """With the memory of every step, against the textbook's algorithm (Nocedal and Wright, algorithm 7.4)."""
     draw = generator(0, "two loops")
-    walker = QuasiNewton(9, 1e6, memory=4).walker(L2(math.inf), torch.zeros(1, 1, 3, 4))
+    walker = LBFGS(9, 1e6, memory=4).walker(L2(math.inf), torch.zeros(1, 1, 3, 4))
     hessian = torch.randn(12, 12, generator=draw, dtype=torch.float64)
     hessian = hessian @ hessian.T + torch.eye(12)
     samples = walker.begin(torch.zeros(1, 1, 3, 4, dtype=torch.float64)) | {"age": torch.zeros(1, dtype=torch.int64)}
@@ -293,9 +293,9 @@ def test_minimum_norm_of_a_linear_classifier_is_its_distance(norm, targeted):
 @pytest.mark.parametrize("steps", [1, 4, 50])
 def test_minimum_norm_in_bf16_is_true_in_fp32(small, norm, targeted, steps):
     images, classes = random_images(40), torch.arange(40) % 4
-    exact = minimum_norm(small, images, classes, norm, Shrinking(steps), targeted=targeted)
+    exact = minimum_norm(small, images, classes, norm, FMN(steps), targeted=targeted)
     small.precision = "bf16"
-    found = minimum_norm(small, images, classes, norm, Shrinking(steps), targeted=targeted)
+    found = minimum_norm(small, images, classes, norm, FMN(steps), targeted=targeted)
     assert small.precision == "bf16"
     small.precision = "fp32"
     with torch.no_grad():
@@ -323,7 +323,7 @@ def test_minimum_norm_counts_nothing_beyond_its_radius():
 
 def test_fast_relabelling_reaches_what_the_papers_steps_reach(small):
     images, targets = random_images(32), torch.arange(32) % 4
-    paper = targeted_pgd(small, images, targets, L2(0.5), Schedule(100, 0.1))
+    paper = targeted_pgd(small, images, targets, L2(0.5), PGDSteps(100, 0.1))
     fast = targeted_pgd(small, images, targets, L2(0.5), fast_relabelling(L2(0.5)))
     assert fast.backwards == 20
     assert fast.score.mean() <= paper.score.mean()
@@ -344,7 +344,7 @@ def test_minimum_norm_says_where_it_failed(linear):
 
 
 @pytest.mark.parametrize("batch", [1, 4, 100])
-@pytest.mark.parametrize("steps", [Schedule(13, 0.1), Schedule(13, 0.1, momentum=0.5, decay="linear")], ids=["", "m"])
+@pytest.mark.parametrize("steps", [PGDSteps(13, 0.1), PGDSteps(13, 0.1, momentum=0.5, decay="linear")], ids=["", "m"])
 def test_a_stream_finds_what_a_search_finds(small, batch, steps):
     """Samples leave when they are broken; those that are not have the search's result, whoever shared their batch."""
     images, labels = random_images(11), torch.arange(11) % 4
@@ -371,7 +371,7 @@ def test_a_stream_finds_what_a_search_finds(small, batch, steps):
 
 def test_a_stream_of_quasi_newton_searches(small):
     images, target = random_images(5), random_images(5, seed=1)
-    steps = QuasiNewton(12, 0.5, memory=3)
+    steps = LBFGS(12, 0.5, memory=3)
     whole = match_features(small, images, target, steps)
     with small.evaluating(), torch.no_grad():
         features = small.features(target)
@@ -385,7 +385,7 @@ def test_a_stream_of_quasi_newton_searches(small):
 def test_with_more_features_than_pixels_matching_reproduces_the_target():
     classifier = linear_features(40)
     start, target = (random_images(4, (2, 3, 3), seed) for seed in (0, 1))
-    found = match_features(classifier, start, target, Schedule(400, 0.3, momentum=0.8, decay="linear"))
+    found = match_features(classifier, start, target, PGDSteps(400, 0.3, momentum=0.8, decay="linear"))
     assert (l2_norm(found.images - target) < 0.02 * l2_norm(start - target)).all()
 
 
@@ -396,7 +396,7 @@ def test_the_papers_matching_schedule():
 
 def test_the_best_iterate_is_kept(linear):
     images, labels = random_images(5, (1, 3, 3)), torch.arange(5) % 3
-    bouncing = Schedule(9, 0.7)  # longer than the ball is wide
+    bouncing = PGDSteps(9, 0.7)  # longer than the ball is wide
     best = search(away_from(linear), images, (labels,), L2(0.3), bouncing)
     last = search(away_from(linear), images, (labels,), L2(0.3), bouncing, keep="last")
     assert (best.score <= last.score).all()
@@ -406,7 +406,7 @@ def test_the_best_iterate_is_kept(linear):
 
 def test_a_start_outside_is_brought_inside(linear):
     images = random_images(3, (1, 3, 3))
-    found = pgd(linear, images, torch.tensor([0, 1, 2]), L2(0.1), Schedule(1, 1e-9), start=images + 5)
+    found = pgd(linear, images, torch.tensor([0, 1, 2]), L2(0.1), PGDSteps(1, 1e-9), start=images + 5)
     assert (l2_norm(found.images - images) <= 0.1 + 1e-6).all()
 
 
@@ -417,16 +417,16 @@ def test_vanishing_gradients_do_not_stop_the_search():
         classifier.head.weight *= 40 / difference.norm()
         classifier.head.bias.copy_(torch.tensor([60.0, -60.0]))
     images, labels = torch.full((1, 2, 3, 3), 0.5), torch.tensor([0])
-    found = pgd(classifier, images, labels, L2(0.1), Schedule(5))
+    found = pgd(classifier, images, labels, L2(0.1), PGDSteps(5))
     assert found.score < margin(classifier(images), labels) - 3.9
 
 
 def test_lengths():
-    assert Schedule(4, 1.0, decay="linear").lengths(L2(1.0)) == [1, 0.75, 0.5, 0.25]
-    assert Schedule(4).lengths(L2(1.0)) == [0.625] * 4
-    assert Schedule(2, 1.0, decay="cosine").lengths(L2(1.0)) == pytest.approx([1, 0.5])
+    assert PGDSteps(4, 1.0, decay="linear").lengths(L2(1.0)) == [1, 0.75, 0.5, 0.25]
+    assert PGDSteps(4).lengths(L2(1.0)) == [0.625] * 4
+    assert PGDSteps(2, 1.0, decay="cosine").lengths(L2(1.0)) == pytest.approx([1, 0.5])
     with pytest.raises(InputError, match="'step_size' must be given"):
-        Schedule(4).lengths(L2(math.inf))
+        PGDSteps(4).lengths(L2(math.inf))
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ def test_lengths():
 )
 def test_a_schedule_checks_itself(arguments, message, unchecked):
     with pytest.raises(InputError, match=message):
-        Schedule(**arguments)
+        PGDSteps(**arguments)
 
 
 @pytest.mark.parametrize("bad", [-0.5, 1.5, math.nan, 255.0])

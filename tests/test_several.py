@@ -18,7 +18,7 @@ from notbugs import (
     Data,
     Images,
     InputError,
-    Schedule,
+    PGDSteps,
     Training,
     evaluate,
     fast_matching,
@@ -36,7 +36,7 @@ from notbugs.measure.spectrum import KINDS
 from notbugs.measure.unbalanced import Area
 from notbugs.search.objectives import log_odds, margin
 from notbugs.seeds import generator, seeded
-from notbugs.training.loss import class_weights, summed_loss
+from notbugs.training.loop import class_weights, summed_loss
 
 FINDINGS = ("effusion", "mass", "hernia")
 
@@ -231,7 +231,7 @@ def test_every_label_and_all_of_them_are_measured(chest):
 def test_images_are_moved_towards_one_label(chest, tmp_path):
     """D_det of a label turns it round; D_R keeps the label of the image whose features it has."""
     one, view = chest.label("mass"), rows().label(1)
-    made = relabel(view, one, tmp_path / "det", targets="next", threat=L2(3.0), schedule=Schedule(10))
+    made = relabel(view, one, tmp_path / "det", targets="next", threat=L2(3.0), schedule=PGDSteps(10))
     assert torch.equal(made.images.labels, 1 - one.train.labels)
     z = view(made.images.batch(slice(None))[0])[:, 1]
     assert float(((z > 0) == (made.images.labels == 1)).float().mean()) > 0.9

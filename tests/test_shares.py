@@ -15,7 +15,7 @@ from notbugs.errors import InputError
 from notbugs.measure import Usefulness, carried, ends, linear_features, usefulness
 from notbugs.measure.shares import Mean, SetCarried, _between
 from notbugs.measure.spectrum import KINDS
-from notbugs.search import Schedule
+from notbugs.search import PGDSteps
 from notbugs.seeds import generator
 from notbugs.threat import L2
 from tests.conftest import random_images
@@ -164,7 +164,7 @@ def test_mean_is_the_textbooks():
 def test_the_ends_of_a_set(tmp_path, small):
     labels = torch.arange(40) % 4
     data = Data("r", *[Images(random_images(40), labels)] * 2, tuple("abcd"))
-    quick, index = Schedule(2, 0.3), torch.tensor([3, 0, 17])
+    quick, index = PGDSteps(2, 0.3), torch.tensor([3, 0, 17])
     matched = robustify(small, data, tmp_path / "matched", schedule=quick)
     start, target = ends(matched, data.train, index)
     assert torch.equal(start.pixels, data.train.pixels[matched.start[index]])

@@ -9,10 +9,10 @@ from notbugs.classifier import Classifier
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.measure import spatial_accuracy
-from notbugs.search import Schedule, search, spatial_pgd, worst_of
+from notbugs.search import PGDSteps, search, spatial_pgd, worst_of
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
-from notbugs.spatial import BOX, Spatial
+from notbugs.threat import BOX, Spatial
 from notbugs.training import SpatialTraining, Training, new_classifier, train
 from notbugs.training import loop as training_loop
 from tests.conftest import bars, random_images
@@ -148,7 +148,7 @@ def test_the_search_starts_where_it_is_told():
     start = parameters(*[(10, 2, 1)] * 4)
     found = spatial_pgd(
         Classifier(Where(-9.0)), blobs(), torch.zeros(4, dtype=torch.int64), Spatial(30, 2.5),
-        Schedule(1, 1e-6), start=start,
+        PGDSteps(1, 1e-6), start=start,
     )  # fmt: skip
     torch.testing.assert_close(found.parameters, start, atol=1e-3, rtol=0)
 
@@ -198,7 +198,7 @@ def test_accuracy_does_not_depend_on_the_batch(bars_data):
 def test_the_loop_is_the_one_loop(monkeypatch):
     """`spatial_pgd` is `search` in other coordinates."""
     classifier, labels = Classifier(Where(-9.0)), torch.zeros(4, dtype=torch.int64)
-    spatial, schedule = Spatial(30, 2.5), Schedule(3)
+    spatial, schedule = Spatial(30, 2.5), PGDSteps(3)
 
     def objective(box, labels, images):
         return away_from(classifier)(spatial.apply(images, spatial.inside(box)), labels)

@@ -21,11 +21,11 @@ from notbugs.construct.manifest import read_manifest
 from notbugs.construct.shards import read_columns
 from notbugs.data import Data, Images, Mapped
 from notbugs.errors import InputError
-from notbugs.search import Schedule
+from notbugs.search import PGDSteps
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, l2_norm
 
-QUICK = Schedule(3, 0.1)
+QUICK = PGDSteps(3, 0.1)
 DTYPES = ("float32", "float16", "uint8")
 
 
@@ -82,7 +82,7 @@ def test_8_bits_are_rounded_not_cut_off():
 
 
 def test_a_matched_set_tells_its_loss_before_and_after_storing(data, source, tmp_path):
-    schedule = Schedule(60, 0.2, momentum=0.8, decay="linear")
+    schedule = PGDSteps(60, 0.2, momentum=0.8, decay="linear")
     built = robustify(source, data, tmp_path, schedule=schedule, dtype="uint8")
     record = built.manifest["storage"]
     assert record["loss_found"] < record["loss_stored"]
@@ -98,7 +98,7 @@ def test_an_infinite_loss_is_no_number_in_the_manifest(data, tmp_path):
     with torch.no_grad():
         network[1].weight.fill_(1e3)
         network[1].bias.fill_(-float((data.train.pixels.flatten(1).sum(1) * 1e3).median()))
-    built = robustify(Classifier(network), data, tmp_path, schedule=Schedule(1, 1e-6))
+    built = robustify(Classifier(network), data, tmp_path, schedule=PGDSteps(1, 1e-6))
     assert built.loss.isinf().any()
     assert built.manifest["storage"]["loss_stored"] is None
     assert not construct.verify(tmp_path)

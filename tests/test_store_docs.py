@@ -1,4 +1,4 @@
-"""docs/the-files.md runs as it stands, from the top."""
+"""docs/how-to/the-files.md runs as it stands, from the top."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs" / "the-files.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "the-files.md"
 
 
 def test_every_block_of_the_page_runs(tmp_path):

@@ -16,7 +16,7 @@ from torch import nn
 from notbugs.classifier import Classifier
 from notbugs.construct import relabel
 from notbugs.data import Data, Images
-from notbugs.search import Schedule
+from notbugs.search import PGDSteps
 from notbugs.seeds import seeded
 
 ALLOWED = 190 * 2**20  # bytes, beyond what Python and torch have taken once they are imported
@@ -57,7 +57,7 @@ def test_a_set_larger_than_memory(tmp_path):
     with seeded(0):
         source = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 2)))
     built = relabel(
-        source, Data("large", images, images.subset(slice(2)), ("a", "b")), tmp_path / "set", schedule=Schedule(1)
+        source, Data("large", images, images.subset(slice(2)), ("a", "b")), tmp_path / "set", schedule=PGDSteps(1)
     )
     size = sum(file.stat().st_size for file in built.folder.glob("*.safetensors"))
     assert size > 1.3 * ALLOWED

@@ -17,11 +17,11 @@ from notbugs.construct.manifest import build_id
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, sha256, write_json, write_tensors
-from notbugs.search import Schedule
+from notbugs.search import PGDSteps
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2
 
-QUICK = Schedule(3, 0.1)
+QUICK = PGDSteps(3, 0.1)
 SHARD = "shard-00001.safetensors"
 
 

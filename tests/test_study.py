@@ -24,7 +24,7 @@ from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.models import load_classifier
 from notbugs.report.reading import read_gallery
-from notbugs.search import Shrinking, fast_relabelling, frames
+from notbugs.search import FMN, fast_relabelling, frames
 from notbugs.study import Results, chain, gallery, lab, machine, sets
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
@@ -49,7 +49,7 @@ def tiny(**changes) -> study.Recipe:
 def test_the_searches_of_relabelled_sets():
     assert Relabelling(eps=1.5).schedule == fast_relabelling(L2(1.5))
     assert Relabelling(steps=100, step_size=0.1, decay="constant").schedule == PAPER_RELABELLING
-    assert Relabelling(method="minimum-norm", steps=50).schedule == Shrinking(50)
+    assert Relabelling(method="minimum-norm", steps=50).schedule == FMN(50)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
-"""docs/theory.md runs as it stands, from the top."""
+"""docs/explanation/theory.md runs as it stands, from the top."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs" / "theory.md"
+DOCS = Path(__file__).parents[1] / "docs" / "explanation" / "theory.md"
 
 
 def test_every_block_of_the_guide_runs():

@@ -8,16 +8,14 @@ from torch import nn
 
 from notbugs.classifier import Classifier
 from notbugs.data import Augmentation, Images, load
-from notbugs.data.mapped import Mapped
+from notbugs.data.images import Mapped
 from notbugs.errors import InputError
 from notbugs.files import write_tensors
 from notbugs.measure import evaluate
-from notbugs.search import Schedule, pgd
+from notbugs.search import PGDSteps, pgd
 from notbugs.seeds import generator, seeded
-from notbugs.training import Adversary, Training, learning_rate, new_classifier, train
-from notbugs.training import guard as training_guard
+from notbugs.training import Adversary, Training, learning_rate, new_classifier, train, watching
 from notbugs.training import loop as training_loop
-from notbugs.training import stopping as training_stopping
 from tests.conftest import bars
 
 SHORT = Training(epochs=3, batch=16, lr=0.05, shift=1)
@@ -237,12 +235,12 @@ def test_the_guard_ends_catastrophic_overfitting():
     images = load("digits").train
     bare = TOO_FEW.model_copy(update={"adversary": WEAK.model_copy(update={"guard": False})})
     overfitted = train(digits_classifier(), images, bare)
-    assert robust_share(overfitted, images, Schedule(10)) < 0.5 * robust_share(overfitted, images, WEAK.schedule)
+    assert robust_share(overfitted, images, PGDSteps(10)) < 0.5 * robust_share(overfitted, images, WEAK.schedule)
     notes = []
     kept = train(digits_classifier(), images, TOO_FEW, progress=lambda done, total, note="": notes.append(note))
     told = [note.split(", ")[1] for note in notes if note]
     assert told[-1] in ("2 inner steps", "4 inner steps", "8 inner steps")
-    assert robust_share(kept, images, Schedule(10)) > 1.5 * robust_share(overfitted, images, Schedule(10))
+    assert robust_share(kept, images, PGDSteps(10)) > 1.5 * robust_share(overfitted, images, PGDSteps(10))
 
 
 def test_the_guard_leaves_sound_training_alone(bars_data):
@@ -253,18 +251,18 @@ def test_the_guard_leaves_sound_training_alone(bars_data):
 
 def test_the_guard_looks_at_images_that_large_sets_hold_out(bars_data, monkeypatch):
     images, seen = bars_data.train, []
-    monkeypatch.setattr(training_guard, "LARGE", len(images))
-    monkeypatch.setattr(training_guard, "HELD", 0.1)
-    plain = training_guard.Attacked
+    monkeypatch.setattr(watching, "LARGE", len(images))
+    monkeypatch.setattr(watching, "HELD", 0.1)
+    plain = watching.Attacked
 
     def watched(classifier, some, *rest, **more):
         seen.append(some)
         return plain(classifier, some, *rest, **more)
 
-    monkeypatch.setattr(training_guard, "Attacked", watched)
+    monkeypatch.setattr(watching, "Attacked", watched)
     settings = SHORT.model_copy(update={"epochs": 2, "adversary": Adversary(eps=0.3, steps=2)})
     trained = train(fresh(bars_data), images, settings)
-    numbers, held = training_guard.held_out(images, settings.adversary, 0)
+    numbers, held = watching.held_out(images, settings.adversary, 0)
     assert len(held) == int(0.1 * len(images))
     assert sorted([*numbers.tolist(), *held.tolist()]) == list(range(len(images)))
     rows = {row.numpy().tobytes() for row in images.subset(held).pixels}
@@ -296,14 +294,14 @@ STOPPING = Training(epochs=5, batch=64, lr=0.05, patience=2, adversary=WEAK.mode
 def test_early_stopping_keeps_the_epoch_that_withstands_the_strong_attack_best(monkeypatch):
     """A classifier that overfits to one long step has its most robust epoch before its last."""
     images, said, seen = load("digits").train.subset(slice(0, 600)), [], []
-    judge = training_stopping.right
+    judge = watching.right
 
     def watched(classifier, some, *rest):
         seen.append(some)
         said.append((judge(classifier, some, *rest), {name: t.clone() for name, t in classifier.state_dict().items()}))
         return said[-1][0]
 
-    monkeypatch.setattr(training_stopping, "right", watched)
+    monkeypatch.setattr(watching, "right", watched)
     told = []
     kept = train(digits_classifier(), images, STOPPING, told=told.append)
     numbers = [number for number, _ in said]
@@ -321,7 +319,7 @@ def test_early_stopping_keeps_the_epoch_that_withstands_the_strong_attack_best(m
 def test_early_stopping_survives_an_interruption(bars_data, tmp_path, monkeypatch):
     monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
     file, numbers = tmp_path / "checkpoint.safetensors", iter((3, 9, 4, 5, 3, 9, 4, 5))
-    monkeypatch.setattr(training_stopping, "right", lambda *rest: next(numbers))
+    monkeypatch.setattr(watching, "right", lambda *rest: next(numbers))
     settings = SHORT.model_copy(update={"epochs": 8, "patience": 2})
     whole, told = [], []
     ended = train(fresh(bars_data), bars_data.train, settings, told=whole.append)

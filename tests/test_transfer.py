@@ -20,7 +20,8 @@ from notbugs.errors import InputError
 from notbugs.measure.transfer import Transfer
 from notbugs.report import paper
 from notbugs.report.transfer_charts import labels, scatter
-from notbugs.search.objectives import towards, towards_alone
+from notbugs.search import search
+from notbugs.search.objectives import targeted_ce, targeted_ce_alone
 from notbugs.seeds import generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import Measured
@@ -156,14 +157,14 @@ def test_an_attack_that_others_withstand_does_not_transfer():
     labels = torch.arange(40) % 2
     sign = 2.0 * labels - 1
     some = (MIDDLE + 0.2 * sign[:, None] * shared).view(-1, 1, 4, 4)
-    ball, schedule = L2(0.4), nb.Schedule(50, 0.2, decay="linear")
+    ball, schedule = L2(0.4), nb.PGDSteps(50, 0.2, decay="linear")
 
     def hits(objective, *goals: torch.Tensor) -> list[float]:
-        found = nb.search(objective, some, (1 - labels, *goals), ball, schedule).images
+        found = search(objective, some, (1 - labels, *goals), ball, schedule).images
         return [float((judge(found).argmax(1) != labels).double().mean()) for judge in (source, never_seen)]
 
-    assert hits(towards(source)) == [1.0, 1.0]
-    assert hits(towards_alone(source, [one, two]), labels) == [1.0, 0.0]
+    assert hits(targeted_ce(source)) == [1.0, 1.0]
+    assert hits(targeted_ce_alone(source, [one, two]), labels) == [1.0, 0.0]
 
 
 def test_transfer_does_not_depend_on_the_batch_or_the_order(small):
@@ -414,11 +415,11 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, monkey
 
 
 def test_the_guide_runs(capsys):
-    """docs/transfer.md as it stands, from the top; and what it says of the paper's points."""
-    text = (Path(__file__).parents[1] / "docs" / "transfer.md").read_text(encoding="utf-8")
+    """docs/how-to/transfer.md as it stands, from the top; and what it says of the paper's points."""
+    text = (Path(__file__).parents[1] / "docs" / "how-to" / "transfer.md").read_text(encoding="utf-8")
     names: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        exec(compile(block, "docs/transfer.md", "exec"), names)  # noqa: S102
+        exec(compile(block, "docs/how-to/transfer.md", "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
     assert "r = 0.98 (0.71 to 1.00)" in printed[4]
     shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[5:])

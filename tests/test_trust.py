@@ -33,8 +33,8 @@ from notbugs.measure import (
     predictions,
 )
 from notbugs.measure.masking import SignName
-from notbugs.models.folding import frozen
-from notbugs.search import Attack, Schedule, pgd, replaced_backward, search
+from notbugs.models.execution import frozen
+from notbugs.search import Attack, PGDSteps, pgd, replaced_backward, search
 from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded
 from notbugs.study import EvaluateJob, evaluate_one, read_recipe
@@ -441,7 +441,7 @@ def test_queries_break_what_has_no_gradient():
     classifier, images = trained(0, before=[Quantise()]), bars(40, 7)
     with classifier.evaluating():
         blind = estimated(away_from(classifier), L2(EPS), 20, generator(0, "blind"))
-        found = search(blind, images.pixels, (images.labels,), L2(EPS), Schedule(20))
+        found = search(blind, images.pixels, (images.labels,), L2(EPS), PGDSteps(20))
     assert (found.score < 0).double().mean() > 0.5
     assert (pgd(classifier, images.pixels, images.labels, L2(EPS)).score < 0).sum() <= 1
 
@@ -607,7 +607,7 @@ def test_a_recipe_refuses_an_unknown_classifier():
 
 
 def test_every_block_of_the_page_runs(capsys):
-    page = Path(__file__).parents[1] / "docs" / "robust-accuracy.md"
+    page = Path(__file__).parents[1] / "docs" / "explanation" / "robust-accuracy.md"
     text = page.read_text(encoding="utf-8")
     names: dict[str, object] = {"__name__": "page"}
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
@@ -620,5 +620,5 @@ def test_every_block_of_the_page_runs(capsys):
 
 
 def test_the_page_names_every_sign():
-    table = (Path(__file__).parents[1] / "docs" / "robust-accuracy.md").read_text(encoding="utf-8")
+    table = (Path(__file__).parents[1] / "docs" / "explanation" / "robust-accuracy.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in table for name in get_args(SignName))

@@ -28,7 +28,7 @@ from notbugs.study.lab import Lab
 from notbugs.threat import L2, Linf
 from tests.conftest import random_images
 
-DOCS = Path(__file__).parents[1] / "docs" / "usefulness.md"
+DOCS = Path(__file__).parents[1] / "docs" / "explanation" / "usefulness.md"
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from notbugs.data import load
 from notbugs.measure import evaluate
 from notbugs.search import (
+    FMN,
     Attack,
-    Schedule,
-    Shrinking,
+    PGDSteps,
     fast_matching,
     match_features,
     minimum_norm,
@@ -21,8 +21,7 @@ from notbugs.search import (
     spatial_pgd,
     targeted_pgd,
 )
-from notbugs.spatial import Spatial
-from notbugs.threat import L2
+from notbugs.threat import L2, Spatial
 from notbugs.training import Adversary, Training, new_classifier, train
 
 aten = torch.ops.aten
@@ -71,13 +70,13 @@ def test_a_search_waits_no_more_for_more_steps(classifier, data, search):
     images, labels = data.test.batch(slice(None))
     shape = data.test.shape
     made = {
-        "pgd": lambda steps: pgd(classifier, images, labels, L2(0.5), Schedule(steps)),
-        "targeted": lambda steps: targeted_pgd(classifier, images, (labels + 1) % 10, L2(0.5), Schedule(steps)),
+        "pgd": lambda steps: pgd(classifier, images, labels, L2(0.5), PGDSteps(steps)),
+        "targeted": lambda steps: targeted_pgd(classifier, images, (labels + 1) % 10, L2(0.5), PGDSteps(steps)),
         "matching": lambda steps: match_features(
-            classifier, images, images.flip(0), Schedule(steps, 0.1, momentum=0.8)
+            classifier, images, images.flip(0), PGDSteps(steps, 0.1, momentum=0.8)
         ),
         "quasi-Newton": lambda steps: match_features(classifier, images, images.flip(0), fast_matching(shape, steps)),
-        "minimum norm": lambda steps: minimum_norm(classifier, images, labels, schedule=Shrinking(steps)),
+        "minimum norm": lambda steps: minimum_norm(classifier, images, labels, schedule=FMN(steps)),
     }[search]
     few = waits(lambda: made(4))
     assert few == waits(lambda: made(16))
@@ -91,7 +90,7 @@ def test_a_search_over_rotations_waits_no_more_for_more_steps(classifier, data):
     assert waits(lambda: torch.tensor([1.0]), kinds) == waits(lambda: images.new_tensor([1.0]), kinds) == 1
 
     def found(steps: int) -> int:
-        return waits(lambda: spatial_pgd(classifier, images, labels, Spatial(20, 1), Schedule(steps)), kinds)
+        return waits(lambda: spatial_pgd(classifier, images, labels, Spatial(20, 1), PGDSteps(steps)), kinds)
 
     assert found(4) == found(16) <= 4
 

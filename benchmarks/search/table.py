@@ -1,4 +1,4 @@
-"""Rows as a table: for the terminal, and in Markdown for docs/performance.md."""
+"""Rows as a table: for the terminal, and in Markdown for docs/reference/performance.md."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 The whole public API, in the order in which an experiment uses it.
 """
 
+from typing import TYPE_CHECKING
+
 from notbugs import _start as _start  # first: signals are heard from here on
 from notbugs._version import __version__ as __version__
 from notbugs.classifier import Classifier as Classifier
@@ -26,6 +28,7 @@ from notbugs.data import load as load
 from notbugs.data import low_pass as low_pass
 from notbugs.data import planted as planted
 from notbugs.errors import InputError as InputError
+from notbugs.errors import renamed
 from notbugs.measure import Accuracy as Accuracy
 from notbugs.measure import Agreement as Agreement
 from notbugs.measure import Audit as Audit
@@ -92,28 +95,30 @@ from notbugs.models import build as build
 from notbugs.models import load_classifier as load_classifier
 from notbugs.models import load_weights as load_weights
 from notbugs.models import save_classifier as save_classifier
+from notbugs.search import FMN as FMN
+from notbugs.search import LBFGS as LBFGS
 from notbugs.search import PAPER_MATCHING as PAPER_MATCHING
 from notbugs.search import Attack as Attack
 from notbugs.search import Found as Found
 from notbugs.search import FoundSpatial as FoundSpatial
-from notbugs.search import QuasiNewton as QuasiNewton
-from notbugs.search import Schedule as Schedule
-from notbugs.search import Shrinking as Shrinking
+from notbugs.search import PGDSteps as PGDSteps
 from notbugs.search import fast_matching as fast_matching
 from notbugs.search import fast_relabelling as fast_relabelling
 from notbugs.search import match_features as match_features
 from notbugs.search import minimum_norm as minimum_norm
 from notbugs.search import pgd as pgd
 from notbugs.search import replaced_backward as replaced_backward
-from notbugs.search import search as search
 from notbugs.search import spatial_pgd as spatial_pgd
 from notbugs.search import targeted_pgd as targeted_pgd
-from notbugs.spatial import Spatial as Spatial
 from notbugs.threat import L2 as L2
 from notbugs.threat import Linf as Linf
+from notbugs.threat import Spatial as Spatial
 from notbugs.threat import Threat as Threat
 from notbugs.training import Adversary as Adversary
 from notbugs.training import SpatialTraining as SpatialTraining
 from notbugs.training import Training as Training
 from notbugs.training import new_classifier as new_classifier
 from notbugs.training import train as train
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Schedule": "PGDSteps", "Shrinking": "FMN", "QuasiNewton": "LBFGS"})

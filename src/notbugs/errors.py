@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,6 +22,19 @@ class InputError(ValueError):
 
     The command line prints the message alone and exits with status 2.
     """
+
+
+def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make the `__getattr__` of a module whose public names changed: those of before warn, and are those of now."""
+
+    def of_before(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        said = f"{module}.{name} is now {module}.{names[name]}, and will be removed in version 1.0."
+        warnings.warn(said, DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[module], names[name])
+
+    return of_before
 
 
 def must(name: str, rule: str, got: Any, remedy: str = "") -> InputError:

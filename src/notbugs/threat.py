@@ -1,8 +1,11 @@
-"""Threat models: which perturbations are valid, and how to move among them.
+"""Threat models: which perturbations are valid, and how to move among them; balls of pixels, and rotations and shifts.
 
 A threat model knows three things about a perturbation `delta = x' - x`: how to *project* it onto
 the valid set, how to *start* at random inside it, and the unit *step* along a gradient. Radii are in pixel units,
 pixels in [0, 1].
+
+A spatial perturbation (`Spatial`) is three numbers an image: how far it is turned, and how far it is moved. An image
+moved out of its frame leaves zeros (black) behind; between pixels it is interpolated bilinearly.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import grid_sample, pad
 
-from notbugs.errors import check_choice, check_number
+from notbugs.errors import check_choice, check_count, check_number, must
 from notbugs.shapes import Batch, PerSample
 
 Norm = Literal["l2", "linf"]
@@ -155,3 +159,107 @@ def threat(norm: str, eps: float) -> Threat:
         If the name is unknown, or `eps` is negative or not a number.
     """
     return {"l2": L2, "linf": Linf}[check_choice("norm", norm, ("l2", "linf"))](eps)
+
+
+Parameters = Float[Tensor, "batch 3"]
+"""Degrees counter-clockwise, pixels down, pixels right."""
+
+Box = Float[Tensor, "batch 3 1 1"]
+"""The same as shares of their ranges: the unit box, whose middle is the identity."""
+
+BOX = Linf(0.5)
+"""Around the middle of the unit box, this ball is all of it: so the one search loop knows what is valid."""
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """Rotations about the middle of the image, then shifts; zeros come in from outside.
+
+    Attributes
+    ----------
+    degrees : float
+        The largest rotation, either way, at most 180.
+    pixels : float
+        The largest shift, down or up and right or left.
+
+    Raises
+    ------
+    InputError
+        If one of them is negative or not a finite number, or `degrees` is above 180.
+    """
+
+    degrees: float
+    pixels: float
+
+    def __post_init__(self) -> None:
+        check_number("pixels", self.pixels)
+        if check_number("degrees", self.degrees) > 180:
+            raise must("degrees", "be at most 180, which is every rotation", self.degrees)
+
+    def apply(self, images: Batch, parameters: Parameters) -> Batch:
+        """The images, each turned and then moved; differentiable in both.
+
+        Parameters
+        ----------
+        images : Tensor
+            Shape (batch, channel, height, width).
+        parameters : Tensor
+            Shape (batch, 3): degrees counter-clockwise, pixels down, pixels right. Zeros, and shifts by whole pixels
+            without a rotation, are exact.
+        """
+        height, width = images.shape[2:]
+        rows, columns = _sources(parameters.to(images), height, width)
+        # grid_sample takes places as shares of the size; only where that is a power of two are whole pixels exact.
+        tall, wide = _power_of_two(height), _power_of_two(width)
+        padded = pad(images, [0, wide - width, 0, tall - height])
+        places = torch.stack([(2 * columns + 1) / wide - 1, (2 * rows + 1) / tall - 1], dim=3)
+        return grid_sample(padded, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    def inside(self, box: Box) -> Parameters:
+        """The parameters at a place in the unit box, whose middle is the identity."""
+        shares = (2 * box.flatten(1) - 1).unbind(1)
+        return torch.stack([share * reach for share, reach in zip(shares, self._reach, strict=True)], 1)
+
+    def place(self, parameters: Parameters) -> Box:
+        """The place in the unit box of parameters; what has no range is in the middle."""
+        parts = zip(parameters.unbind(1), self._reach, strict=True)
+        shares = [value / reach if reach else torch.zeros_like(value) for value, reach in parts]
+        return (0.5 + torch.stack(shares, 1) / 2)[:, :, None, None]
+
+    def random(self, count: int, generator: torch.Generator) -> Parameters:
+        """Parameters uniform over the valid ones, shape (count, 3)."""
+        return (2 * torch.rand(count, 3, generator=generator) - 1) * torch.tensor(self._reach)
+
+    def grid(self, shifts: int = 5, angles: int = 31) -> Parameters:
+        """All combinations of evenly spaced parameters, the largest changes first; 5 x 5 x 31 as in the paper.
+
+        Parameters
+        ----------
+        shifts, angles : int
+            How many shifts along each axis, and how many rotations; an odd number has 0 among them.
+        """
+        counts = (check_count("angles", angles), check_count("shifts", shifts), shifts)
+        axes = [(2 * torch.arange(count) - (count - 1)) / max(count - 1, 1) for count in counts]
+        shares = torch.cartesian_prod(*axes)
+        order = shares.square().sum(1).argsort(descending=True, stable=True)
+        return shares[order] * torch.tensor(self._reach)
+
+    @property
+    def _reach(self) -> tuple[float, float, float]:
+        return self.degrees, self.pixels, self.pixels
+
+
+def _sources(parameters: Parameters, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Where every pixel of the result comes from: its row and its column, shape (batch, height, width)."""
+    # Numbers of the host, never a tensor made of them: that would wait for the device in every step of a search.
+    turn, down, right = parameters.T[:, :, None, None]
+    turn = turn * (math.pi / 180)
+    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+    rows = (torch.arange(height, device=turn.device) - middle_row)[:, None] - down
+    columns = (torch.arange(width, device=turn.device) - middle_column)[None, :] - right
+    sine, cosine = turn.sin(), turn.cos()
+    return columns * sine + rows * cosine + middle_row, columns * cosine - rows * sine + middle_column
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length()

@@ -10,7 +10,7 @@ from torch import Tensor
 import notbugs as nb
 from benchmarks.search.loops import Batchwise, Setting, batches, batchwise
 from benchmarks.search.tasks import Task
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.search import stream
 from notbugs.search.objectives import away_from
 
@@ -45,14 +45,14 @@ def pgd(setting: Setting, precision: str, *, compiled: bool = False) -> Batchwis
         raise NotImplementedError("compiled forms are measured on a GPU")
     task, model = setting.task, frozen(setting, precision, compiled=compiled)
     attack = nb.targeted_pgd if task.targeted else nb.pgd
-    schedule = nb.Schedule(task.steps, task.step_size)
+    schedule = nb.PGDSteps(task.steps, task.step_size)
     return batchwise(setting, lambda x, y: attack(model, x, y, threat(task), schedule).images)
 
 
 def leaving(setting: Setting, precision: str) -> Batchwise:
     """The same, but misclassified images leave and others take their places, as in `nb.evaluate`."""
     task, model = setting.task, frozen(setting, precision)
-    schedule = nb.Schedule(task.steps, task.step_size)
+    schedule = nb.PGDSteps(task.steps, task.step_size)
 
     def attack(images: Tensor, labels: Tensor) -> Tensor:
         numbers, found = torch.arange(len(images), device=images.device), torch.empty_like(images)
@@ -75,7 +75,7 @@ def relabelling(setting: Setting, precision: str) -> Batchwise:
 def minimum_norm(setting: Setting, precision: str) -> Batchwise:
     """`nb.minimum_norm`, with as many steps as the others take."""
     task, model = setting.task, frozen(setting, precision)
-    schedule = nb.Shrinking(task.steps)
+    schedule = nb.FMN(task.steps)
     return batchwise(
         setting, lambda x, y: nb.minimum_norm(model, x, y, task.norm, schedule, targeted=task.targeted).images
     )

@@ -18,8 +18,8 @@ from notbugs.data import Data
 from notbugs.errors import check_choice
 from notbugs.progress import Progress, silent
 from notbugs.search import (
-    Schedule,
-    Shrinking,
+    FMN,
+    PGDSteps,
     Steps,
     fast_matching,
     fast_relabelling,
@@ -27,13 +27,13 @@ from notbugs.search import (
     minimum_norm,
     targeted_pgd,
 )
-from notbugs.search.fake_relu import fake_relu_features
-from notbugs.search.fit import check_fits
-from notbugs.search.objectives import matching, towards
+from notbugs.search.backward import fake_relu_features
+from notbugs.search.compatibility import check_fits
+from notbugs.search.objectives import matching, targeted_ce
 from notbugs.shapes import Batch
 from notbugs.threat import L2, Threat
 
-PAPER_RELABELLING = Schedule(steps=100, step_size=0.1)
+PAPER_RELABELLING = PGDSteps(steps=100, step_size=0.1)
 """The paper's schedule for D_rand and D_det on CIFAR-10, with l2 radius 0.5 (appendix C.5, Table 6)."""
 
 
@@ -130,7 +130,7 @@ def relabel(
     """Build D_rand (`targets` "any" or "other") or D_det ("next") (the paper, section 3.2).
 
     Every training image is pushed towards a target class inside the threat model, and labelled with that class.
-    Images whose search failed are kept, as in the paper: the manifest's success counts them. With a `Shrinking`
+    Images whose search failed are kept, as in the paper: the manifest's success counts them. With a `FMN`
     schedule the perturbation is the smallest that reaches the class; where none inside the threat model was found, the
     image stays as it was.
 
@@ -150,7 +150,7 @@ def relabel(
         What is perturbed: the training images, or as many images of noise, which have no class that could leak (Kumano
         et al. 2024). Targets are drawn from the labels of the training images all the same.
     schedule : Steps, optional
-        Of the search; `fast_relabelling` by default. `PAPER_RELABELLING` is the paper's, `Shrinking(50)` searches for
+        Of the search; `fast_relabelling` by default. `PAPER_RELABELLING` is the paper's, `FMN(50)` searches for
         the smallest perturbation. Store those as float32: rounding takes them back over the boundary.
     dtype : {"float32", "float16", "uint8"}
         What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
@@ -175,16 +175,16 @@ def relabel(
     fast, form = ready_for(classifier, images, folder, stored["batch"])
 
     schedule = schedule or fast_relabelling(threat)
-    objective = "smallest perturbation" if isinstance(schedule, Shrinking) else "targeted cross-entropy"
+    objective = "smallest perturbation" if isinstance(schedule, FMN) else "targeted cross-entropy"
 
     def run(begin: Batch, rows: Rows) -> Batch:
         wanted = rows["labels"].to(begin.device)
-        if isinstance(schedule, Shrinking):
+        if isinstance(schedule, FMN):
             return minimum_norm(fast, begin, wanted, threat.norm, schedule, targeted=True, eps=threat.eps).images
         return targeted_pgd(fast, begin, wanted, threat, schedule).images
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
-        return towards(classifier)(found, rows["labels"].to(found.device))[1]
+        return targeted_ce(classifier)(found, rows["labels"].to(found.device))[1]
 
     request = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start) | stored
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}

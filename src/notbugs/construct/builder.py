@@ -21,13 +21,15 @@ from notbugs.construct.storage import decode, distances, encode, summary
 from notbugs.construct.store import Tell
 from notbugs.data import Data, Images
 from notbugs.files import Damaged
-from notbugs.models.forms import FORMS, ready
-from notbugs.search import Steps
+from notbugs.models.execution import FORMS, ready
+from notbugs.search import FMN, LBFGS, PGDSteps, Steps
 from notbugs.shapes import Batch
 from notbugs.threat import Threat
 
 Rows = dict[str, Tensor]
 """Columns of some images."""
+STORED_KINDS = {PGDSteps: "Schedule", FMN: "Shrinking", LBFGS: "QuasiNewton"}
+"""Steps as manifests name them: by the classes of version 0.1, so that sets begun then go on and have the same bits."""
 
 
 def fingerprint(classifier: Classifier) -> str:
@@ -63,12 +65,13 @@ def request_of(
     start: Start,
 ) -> dict[str, Any]:
     """Everything that decides the bits of a set, and where it comes from."""
+    kind = type(schedule)
     return {
         "objective": objective,
         "targets": targets,
         **({"start": start} if start != "images" else {}),
         "threat": {"norm": threat.norm, "eps": threat.eps if math.isfinite(threat.eps) else None},
-        "schedule": {"kind": type(schedule).__name__, **asdict(schedule)},  # pyrefly: ignore
+        "schedule": {"kind": STORED_KINDS.get(kind, kind.__name__), **asdict(schedule)},  # pyrefly: ignore
         "seed": seed,
         "source": fingerprint(classifier),
         "precision": form,

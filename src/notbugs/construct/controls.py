@@ -17,8 +17,8 @@ from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must
 from notbugs.progress import Progress, silent
-from notbugs.search.fit import check_fits
-from notbugs.search.objectives import towards
+from notbugs.search.compatibility import check_fits
+from notbugs.search.objectives import targeted_ce
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels, PerSample
 from notbugs.threat import L2, Norm, Threat, threat
@@ -236,6 +236,6 @@ def _build(
     progress: Progress,
 ) -> ConstructedSet:
     def loss(found: Tensor, rows: Rows) -> Tensor:
-        return towards(classifier)(found, rows["labels"].to(found.device))[1]
+        return targeted_ce(classifier)(found, rows["labels"].to(found.device))[1]
 
     return build(Path(folder), request, Builder(classifier, data.train, request, columns, run, loss), progress)

@@ -74,6 +74,14 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
                 raise InputError(f"{self.folder / shard_file(number)} {wrong}. Build the set again to mend it.")
         self._read()
 
+    def __repr__(self) -> str:
+        request = self.manifest["request"]
+        how = "matched features" if self.is_matched else f"relabelled, targets {request['targets']}"
+        return (
+            f"ConstructedSet({str(self.folder)!r}: {len(self)} images of {request['data']['name']}, {how}, "
+            f"stored as {request['dtype']})"
+        )
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -1,15 +1,15 @@
 """Images in: every reader returns the same thing, a `Data`."""
 
 from notbugs.data.augment import Augmentation as Augmentation
+from notbugs.data.built_in import Planted as Planted
+from notbugs.data.built_in import planted as planted
 from notbugs.data.corruptions import CORRUPTIONS as CORRUPTIONS
 from notbugs.data.corruptions import corrupt as corrupt
 from notbugs.data.corruptions import high_pass as high_pass
 from notbugs.data.corruptions import low_pass as low_pass
 from notbugs.data.images import Data as Data
 from notbugs.data.images import Images as Images
+from notbugs.data.images import Mapped as Mapped
 from notbugs.data.images import round_to_8_bits as round_to_8_bits
-from notbugs.data.mapped import Mapped as Mapped
-from notbugs.data.planted import Planted as Planted
-from notbugs.data.planted import planted as planted
 from notbugs.data.sources import KINDS as KINDS
 from notbugs.data.sources import load as load

@@ -1,11 +1,11 @@
-"""From what a reader found to a `Data`: in memory where there is room, else decoded once to files that are mapped."""
+"""From what a reader found to a `Data`: images held out, in memory or decoded once to files, tests of another set."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -14,17 +14,119 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from notbugs.data.arrays import likely_white
-from notbugs.data.cache import available_memory, cache_folder, check_disk
-from notbugs.data.duplicates import duplicates, row_hashes
-from notbugs.data.heldout import held_out
-from notbugs.data.images import Data, Images
-from notbugs.data.mapped import Mapped
-from notbugs.data.reading import Reading
-from notbugs.data.rows import Broken, Form, Found, Rows, Wider, blocks, unreadable
-from notbugs.errors import InputError
+from notbugs.data.classes import class_names, match_classes
+from notbugs.data.decode import likely_white
+from notbugs.data.download import available_memory, cache_folder, check_disk
+from notbugs.data.images import Data, Images, Mapped
+from notbugs.data.rows import Broken, Form, Found, Reading, Rows, Wider, blocks, unreadable
+from notbugs.errors import InputError, must
 from notbugs.files import only_writer, write_tensors
 from notbugs.progress import Progress
+from notbugs.seeds import generator
+
+HELD_OUT = 0.2
+
+
+def held_out(labels: Tensor, share: float = HELD_OUT, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Indices of training and of test images: of every class with two images or more, `share` and at least one each.
+
+    With `groups`, int64 of the labels' shape, images of one group stay together: of every class about `share`, but
+    never all of its groups. Several labels, shape (image, label), are drawn without regard to them.
+
+    Raises
+    ------
+    InputError
+        If no class has two images, or no group can be spared.
+    """
+    labels = labels if labels.ndim == 1 else torch.zeros(len(labels), dtype=torch.int64)
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    if groups is None:
+        for label in labels.unique().tolist():
+            where = (labels == label).nonzero().flatten()
+            count = min(max(1, round(share * len(where))), len(where) - 1)
+            chosen[where[torch.randperm(len(where), generator=generator(0, "held out", label))[:count]]] = True
+        if not chosen.any():
+            raise InputError("No test images: there is no test split, and no class has two images to hold one out.")
+    else:
+        _choose_groups(labels, groups, share, chosen)
+        if not chosen.any():
+            raise InputError("No test images: there is no test split, and every group is the only one of a class.")
+    return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
+
+
+def numbered_groups(splits: Sequence[np.ndarray | None], where: object) -> list[Tensor | None]:
+    """Names of patients, or other groups, of each split as numbers.
+
+    Raises
+    ------
+    InputError
+        If one is in two splits.
+    """
+    known = [names for names in splits if names is not None]
+    if not known:
+        return [None for _ in splits]
+    ids, numbers = np.unique(np.concatenate(known), return_inverse=True)
+    parts = np.split(numbers.astype(np.int64), np.cumsum([len(names) for names in known])[:-1])
+    for part in parts[1:]:
+        if len(shared := np.intersect1d(parts[0], part)):
+            raise InputError(
+                f"{len(shared)} groups of {where} have images both in the training and in the test split, as "
+                f"{ids[shared[0]]}: accuracy would measure memory. Put all images of a group into one split."
+            )
+    left = iter(parts)
+    return [None if names is None else torch.from_numpy(next(left)) for names in splits]
+
+
+def _choose_groups(labels: Tensor, groups: Tensor, share: float, chosen: Tensor) -> None:
+    """Mark images of whole groups, class by class."""
+    for label in labels.unique().tolist():
+        here = labels == label
+        wanted = max(1, round(share * int(here.sum())))
+        of_class = groups[here].unique()
+        for group in of_class[torch.randperm(len(of_class), generator=generator(0, "held out", label))].tolist():
+            if int((chosen & here).sum()) >= wanted:
+                break
+            members = groups == group
+            left = ~chosen & ~members
+            if all(bool((left & (labels == other)).any()) for other in labels[members].unique().tolist()):
+                chosen |= members
+
+
+def row_hashes(images: np.ndarray) -> np.ndarray:
+    """One uint64 for each image: equal images have equal ones, and others very rarely.
+
+    The bytes, as whole numbers of 64 bits, times fixed random odd factors, summed modulo 2^64: as fast as memory.
+    """
+    rows = np.ascontiguousarray(images).reshape(len(images), -1).view(np.uint8)
+    if short := -rows.shape[1] % 8:
+        rows = np.pad(rows, ((0, 0), (0, short)))
+    words = rows.view(np.uint64)
+    return words @ _factors(words.shape[1])
+
+
+def duplicates(train: Images, test: Images, train_hashes: np.ndarray, test_hashes: np.ndarray) -> tuple[str, ...]:
+    """A note on how many test images are also training images; nothing if none is."""
+    order = np.argsort(train_hashes, kind="stable")
+    place = np.searchsorted(train_hashes[order], test_hashes)
+    place[place == len(order)] = 0
+    candidates = np.flatnonzero(train_hashes[order[place]] == test_hashes)
+    same = other = 0
+    for first in range(0, len(candidates), 256):
+        mine = torch.from_numpy(candidates[first : first + 256])
+        theirs = torch.from_numpy(order[place[mine.numpy()]])
+        equal = (test.pixels[mine] == train.pixels[theirs]).flatten(1).all(1)
+        same += int(equal.sum())
+        differ = test.labels[mine] != train.labels[theirs]
+        other += int((equal & (differ.flatten(1).any(1) if differ.ndim > 1 else differ)).sum())
+    if not same:
+        return ()
+    labels = f", {other} of them with another label" if other else ""
+    return (f"exact duplicates: {same} of {len(test)} test images are training images too{labels}",)
+
+
+def _factors(count: int) -> np.ndarray:
+    return np.random.default_rng(20240607).integers(0, 2**64, count, np.uint64) | np.uint64(1)
+
 
 DECODER = 2  # part of the cache's key: another number when the same files decode to other pixels
 SHARD_BYTES = 2**24
@@ -209,3 +311,50 @@ def _folder(found: Found, form: Form, reading: Reading) -> Path:
     how = [reading.size, reading.white_level, found.parts]
     key = json.dumps([DECODER, found.listing, splits, asdict(form), how])
     return cache_folder() / "decoded" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def tested_on(found: Found | Data, other: Found | Data) -> Found:
+    """`found`, to be measured on the test images of `other`, or on all its images where it has no test split.
+
+    Classes are matched by name; where `other` has numbers in place of names, these are the places of the classes.
+
+    Raises
+    ------
+    InputError
+        If `other` has a class that `found` has not.
+    """
+    here, there = _as_found(found), _as_found(other)
+    test = there.test or there.train
+    note = f"test images are those of {there.name}"
+    if there.classes == class_names(len(there.classes)) != here.classes[: len(there.classes)]:
+        if len(there.classes) > len(here.classes):
+            rule = f"have at most the {len(here.classes)} classes of {here.name}"
+            raise must("test_data", rule, len(there.classes))
+        note += ", whose labels are numbers and no names"
+        labels = test.labels
+    else:
+        labels = torch.tensor(match_classes(here.classes, there.classes))[test.labels]
+    return replace(
+        here,
+        test=replace(test, labels=labels),
+        listing=[*here.listing, *there.listing],
+        test_name=f"{there.name} ({there.variant})" if there.variant else there.name,
+        notes=(*here.notes, note, *there.notes),
+        parts=" ".join(filter(None, (here.parts, there.parts))),
+    )
+
+
+def _as_found(data: Found | Data) -> Found:
+    """What is in memory, as if it had yet to be read."""
+    if isinstance(data, Found):
+        return data
+    rows = _rows(data.train, data.name), _rows(data.test, data.name)
+    parts = data.fingerprint
+    return Found(data.name, *rows, data.classes, [], data.test_name, data.variant, data.notes, parts)
+
+
+def _rows(images: Images, name: str) -> Rows:
+    def read(first: int) -> Iterator[np.ndarray]:
+        yield images.pixels[first:].numpy()
+
+    return Rows(images.labels, read, lambda row: f"image {row} of {name}", images.groups)

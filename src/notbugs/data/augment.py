@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from notbugs.errors import check_count, check_number, must
 from notbugs.shapes import Batch
-from notbugs.spatial import Spatial
+from notbugs.threat import Spatial
 
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue in grey (ITU-R 601-2, as Pillow has them)."""

@@ -1,4 +1,4 @@
-"""The one decoder: an image file, or its bytes, to an array."""
+"""The one decoder: what a file is by its first bytes, and from it, or from an array, to planes of pixels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,168 @@ from typing import Any
 
 import numpy as np
 
-from notbugs.data.arrays import fit, values
-from notbugs.data.formats import FIRST_BYTES, format_of, in_words
 from notbugs.data.rows import Broken
-from notbugs.errors import InputError
+from notbugs.errors import InputError, must
+
+FIRST_BYTES = 160
+IMAGES = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WebP", "PPM")
+UNREAD = ("HEIC or AVIF", "JPEG 2000", "JPEG XL", "DICOM", "NIfTI")
+"""Images that nothing here reads: to pass over them would lose data."""
+
+_BEGIN = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"BM", "BMP"),
+    (b"PK\x03\x04", "npz"),
+    (b"PK\x05\x06", "npz"),
+    (b"PAR1", "parquet"),
+    (b"\x93NUMPY", "npy"),
+    (b"\x1f\x8b", "gzip"),
+    (b"MATLAB 5.0", "mat"),
+    (b"MATLAB 7.3", "HDF5"),
+    (b"\x89HDF", "HDF5"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\\\x01\0\0", "NIfTI"),
+    (b"version https://git-lfs", "Git LFS pointer"),
+    (b"/annex/objects/", "git-annex pointer"),
+    (b"%PDF", "PDF"),
+)
+_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+
+
+def format_of(head: bytes) -> str:
+    """The format of a file that begins with `head`, of which `FIRST_BYTES` are enough; "" where it is not known."""
+    if not head:
+        return "empty"
+    for begin, name in _BEGIN:
+        if head.startswith(begin):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
+        return "HEIC or AVIF"
+    if head[128:132] == b"DICM":
+        return "DICOM"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "PPM"
+    if head[:3] == b"\0\0\x08" and 1 <= head[3] <= 4:
+        return "idx"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return "web page" if start.startswith((b"<!doctype html", b"<html", b"<head")) else ""
+
+
+def file_format(file: Path) -> str:
+    """The format of a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    """
+    with file.open("rb") as stream:
+        return format_of(stream.read(FIRST_BYTES))
+
+
+def in_words(name: str) -> str:
+    """What a file that is no image is, to a reader: "a web page, not an image; ..."."""
+    known = {
+        "empty": "is empty",
+        "web page": "is a web page, as servers answer in place of a file: download it again",
+        "Git LFS pointer": "is a Git LFS pointer, not the file itself: run `git lfs pull` where it was cloned",
+        "git-annex pointer": "is a git-annex pointer, not the file itself: run `git annex get` where it was cloned",
+    }
+    return known.get(name) or (f"is a file of the format {name}" if name else "")
+
+
+CHANNELS = (1, 2, 3, 4)
+LEVELS = tuple(2**bits - 1 for bits in (1, 2, 4, 8, 10, 12, 14, 16))
+"""Of white, in pictures of so many bits."""
+
+
+def planes(array: np.ndarray, name: str, white: float | None = None) -> np.ndarray:
+    """The images as (image, channel, height, width), uint8 or float32 in [0, 1].
+
+    Parameters
+    ----------
+    array : ndarray
+        Shape (image, height, width), (image, height, width, channel) or (image, channel, height, width) with at most 4
+        channels; whole numbers in 0..255, booleans, or floating point in [0, 1].
+    name : str
+        What an error calls it.
+    white : float, optional
+        The value of white, where it is another than 255 in whole numbers and 1 in floating point.
+
+    Raises
+    ------
+    InputError
+        If shape or values are others.
+    """
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[3] in CHANNELS:
+        array = array.transpose(0, 3, 1, 2)
+    elif array.ndim != 4 or array.shape[1] not in CHANNELS:
+        rule = "have shape (image, height, width), with up to 4 channels last or before the height"
+        raise must(name, rule, array.shape)
+    return values(array, name, white)
+
+
+def values(array: np.ndarray, name: str, white: float | None = None) -> np.ndarray:
+    """Pixels in 0..`white` as uint8 where these hold them to the bit, else as float32 in [0, 1]."""
+    if array.dtype == np.uint8 and white in (None, 255):
+        return array
+    kind = array.dtype.kind
+    if kind not in "biuf":
+        raise must(name, "hold numbers", str(array.dtype))
+    if kind == "b":
+        return array.astype(np.float32)
+    level = white or (1 if kind == "f" else 255)
+    low, high = (array.min().item(), array.max().item()) if array.size else (0, 0)
+    if not (low >= 0 and high <= level):  # NaN fails both comparisons
+        rule = f"hold values in 0..{level:g}" if white else "hold whole numbers in 0..255 or floating point in [0, 1]"
+        raise must(name, rule, f"{array.dtype} in [{low}, {high}]", _remedy(low, high))
+    if kind == "f":
+        return (array / np.float32(level)).astype(np.float32) if level != 1 else array.astype(np.float32)
+    if 255 % level == 0:
+        return array.astype(np.uint8) * np.uint8(255 // level)
+    return array.astype(np.float32) / np.float32(level)
+
+
+def likely_white(value: float) -> int:
+    """The smallest value of white of any number of bits that is not below `value`."""
+    return next((level for level in LEVELS if level >= value), LEVELS[-1])
+
+
+def fit(image: np.ndarray, size: int) -> np.ndarray:
+    """A (channel, height, width) image with its shorter side resized to `size`, antialiased, and the middle cut out."""
+    from PIL import Image, ImageOps
+
+    square = [ImageOps.fit(Image.fromarray(plane), (size, size), Image.Resampling.BILINEAR) for plane in image]
+    fitted = np.stack([np.asarray(plane) for plane in square])
+    return fitted if fitted.dtype == np.uint8 else fitted.clip(0, 1)  # a weighted mean may be above 1 by rounding
+
+
+def fit_all(images: np.ndarray, size: int | None) -> np.ndarray:
+    """`fit` for every image of an array; without a size, the array."""
+    return images if size is None else np.stack([fit(image, size) for image in images])
+
+
+def _remedy(low: float, high: float) -> str:
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "Find where it was divided by zero, and save finite numbers."
+    if low < 0:
+        return "Undo the normalisation, so that black is 0 and white is 1: it belongs to the classifier."
+    level = likely_white(high)
+    return f"Say which value is white: --white-level {level} (white_level={level}), if the images have {level} for it."
+
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 GREY = ("1", "L", "LA", "La")

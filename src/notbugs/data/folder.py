@@ -7,12 +7,10 @@ from pathlib import Path
 
 import torch
 
-from notbugs.data.cifar import recognised
 from notbugs.data.classes import check_known, in_order
 from notbugs.data.decode import Decoder, decode_all
-from notbugs.data.reading import Groups, Reading
-from notbugs.data.rows import Broken, Found, Piece, Rows, list_files
-from notbugs.data.splits import Split, choose, split_of
+from notbugs.data.published import recognised
+from notbugs.data.rows import Broken, Found, Groups, Piece, Reading, Rows, Split, choose, list_files, split_of
 from notbugs.data.walk import SUFFIXES, Node, Passed
 from notbugs.errors import InputError, must
 

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from notbugs.data.assemble import numbered_groups
 from notbugs.data.classes import coded
 from notbugs.data.decode import Box, Decoder, decode_all
-from notbugs.data.heldout import numbered_groups
-from notbugs.data.reading import Reading
-from notbugs.data.rows import Broken, Found, Piece, Rows, list_files
+from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
 from notbugs.data.sheets import GAPS, GROUPS, IMAGES, LABELS, Sheet, label_values, one_hot, read_sheet, split_column
-from notbugs.data.splits import choose, labelled, split_of
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, must
 

@@ -14,12 +14,10 @@ from typing import IO
 import numpy as np
 from torch import Tensor
 
-from notbugs.data.arrays import fit_all, planes
-from notbugs.data.cache import available_memory, in_words
 from notbugs.data.classes import coded
-from notbugs.data.reading import Reading
-from notbugs.data.rows import Found, Rows, list_files, piece_rows
-from notbugs.data.splits import labelled
+from notbugs.data.decode import fit_all, planes
+from notbugs.data.download import available_memory, in_words
+from notbugs.data.rows import Found, Reading, Rows, labelled, list_files, piece_rows
 from notbugs.errors import InputError, in_one_line, must
 
 LAYOUTS = (

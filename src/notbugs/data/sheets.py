@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from notbugs.data.splits import split_of
+from notbugs.data.rows import split_of
 from notbugs.errors import InputError, in_one_line, must
 
 SEPARATORS = ",;\t|"

@@ -9,24 +9,17 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
-from notbugs.data.assemble import assemble
-from notbugs.data.cifar import cifar
+from notbugs.data.assemble import assemble, tested_on
+from notbugs.data.built_in import digits, planted, pneumonia
 from notbugs.data.classes import check_spelling
-from notbugs.data.digits import digits
-from notbugs.data.elsewhere import tested_on
+from notbugs.data.decode import file_format, in_words
 from notbugs.data.folder import image_folder
-from notbugs.data.formats import file_format, in_words
-from notbugs.data.hub import PREFIX, hub
 from notbugs.data.images import Data
 from notbugs.data.listed import listed
-from notbugs.data.medmnist import MD5
 from notbugs.data.npz import npz_file
-from notbugs.data.parquet import parquet_file, parquet_files
-from notbugs.data.planted import planted
-from notbugs.data.pneumonia import pneumonia
-from notbugs.data.published import digits_of, medmnist
-from notbugs.data.reading import Groups, Reading
-from notbugs.data.rows import Found
+from notbugs.data.parquet import PREFIX, hub, parquet_file, parquet_files
+from notbugs.data.published import MD5, cifar, digits_of, medmnist
+from notbugs.data.rows import Found, Groups, Reading
 from notbugs.data.stacks import array_file, array_files, mat_files
 from notbugs.data.walk import TABLES, Node, Passed, walk
 from notbugs.errors import InputError, check_count, must
@@ -237,7 +230,7 @@ def load(
     ----------
     source : str or Path
         `digits`, `pneumonia`, `planted`, `cifar10`, `cifar100`, `hub:OWNER/NAME`, an npz or parquet file, or a folder
-        of parquet files or images; docs/your-data.md has the rules of each.
+        of parquet files or images; docs/how-to/your-data.md has the rules of each.
     test_data : str or Path, optional
         Another source, whose test images, or all of whose images if it has no test split, are measured on in place
         of this one's: a set that was made to test classifiers, as CIFAR-10.1. Classes are matched by name.

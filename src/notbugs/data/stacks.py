@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from notbugs.data.arrays import fit_all, planes
 from notbugs.data.classes import coded
-from notbugs.data.reading import Reading
-from notbugs.data.rows import Found, Rows, list_files, piece_rows
-from notbugs.data.splits import choose, labelled, split_of
+from notbugs.data.decode import fit_all, planes
+from notbugs.data.rows import Found, Reading, Rows, choose, labelled, list_files, piece_rows, split_of
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, in_one_line, must
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from notbugs.data.formats import FIRST_BYTES, IMAGES, UNREAD, format_of
+from notbugs.data.decode import FIRST_BYTES, IMAGES, UNREAD, format_of
 from notbugs.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")

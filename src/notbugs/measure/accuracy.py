@@ -19,9 +19,10 @@ from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.progress import Progress, silent
 from notbugs.search import STRONG, Attack, Attacked
+from notbugs.search.compatibility import check_fits
 from notbugs.search.evaluation import logits
-from notbugs.search.fit import check_fits
 from notbugs.search.steps import Decay
+from notbugs.shown import Tabular
 from notbugs.threat import Norm, Threat, threat
 
 log = logging.getLogger("notbugs")
@@ -88,10 +89,41 @@ class Accuracy(BaseModel):
         """The accuracy, or the balanced one."""
         return self.balanced if score == "balanced accuracy" and self.balanced else self.share
 
+    def row(self) -> dict[str, object]:
+        """The accuracy as a row of a table; `eps` is 0 where it is clean."""
+        attack = self.attack
+        return {
+            "attack": attack.name if attack else "clean",
+            "norm": attack.norm if attack else None,
+            "eps": attack.eps if attack else 0.0,
+            "steps": attack.steps if attack else None,
+            "accuracy": self.share.value,
+            "low": self.share.low,
+            "high": self.share.high,
+            "n": self.share.n,
+            "balanced": self.balanced.value if self.balanced else None,
+        }
+
     @property
     def beside(self) -> str:
         """Balanced accuracy and area under ROC as they follow the accuracy, where there are any."""
         return "".join((f", balanced {self.balanced}" if self.balanced else "", f", {self.area}" if self.area else ""))
+
+
+class Accuracies(Tabular, list[Accuracy]):
+    """Accuracies of one classifier: clean, then under attack at every radius. A list, and a table."""
+
+    @property
+    def heading(self) -> str:
+        """What the rows are."""
+        return "Accuracy with its 95 % Wilson interval; eps in pixel units, pixels in [0, 1]"
+
+    def table_rows(self) -> list[dict[str, object]]:
+        """One row for each accuracy."""
+        return [one.row() for one in self]
+
+    def __reduce__(self) -> tuple[type[Accuracies], tuple[list[Accuracy]]]:
+        return Accuracies, (list(self),)
 
 
 @dataclass(frozen=True)
@@ -143,13 +175,13 @@ def evaluate(
     batch: int = 250,
     progress: Progress = silent,
     **settings: Any,
-) -> list[Accuracy]:
+) -> Accuracies:
     """Clean accuracy, then robust accuracy at every radius, in rising order.
 
     An image counts as robust at a radius if it is classified correctly and the attack found no misclassified image
     within that radius or a smaller one of the list: what is valid at a small radius is valid at a large one. So
-    accuracy never rises with the radius. Searches run on a frozen copy in its fastest form (`models.forms`); what they
-    find is judged by the classifier itself, in fp32.
+    accuracy never rises with the radius. Searches run on a frozen copy in its fastest form (`models.execution`); what
+    they find is judged by the classifier itself, in fp32.
 
     Parameters
     ----------
@@ -162,8 +194,9 @@ def evaluate(
     norm, radii : str, sequence of float
         The same in other words: pixel units.
     attack : str or Attack
-        "strong", the default, whose number is as low as AutoAttack's (docs/robust-accuracy.md); "pgd", the paper's
-        protocol; any of `search.ATTACKS`; or `Attack(name="strong", steps=100)`, with settings.
+        "strong", the default, whose number is as low as AutoAttack's
+        (docs/explanation/robust-accuracy.md); "pgd", the paper's protocol; any of
+        `search.ATTACKS`; or `Attack(name="strong", steps=100)`, with settings.
     others : sequence of Classifier
         Independent ones for the same classes: where gradients look masked, their adversarial examples are tried, too.
     seed : int
@@ -183,7 +216,7 @@ def evaluate(
         classifier, images, threats, norm=norm, radii=radii, attack=attack, others=others, seed=seed, batch=batch,
         progress=progress, **settings,
     )  # fmt: skip
-    return with_areas([outcome.accuracy for outcome in found], classifier, images, batch=batch)
+    return Accuracies(with_areas([outcome.accuracy for outcome in found], classifier, images, batch=batch))
 
 
 def outcomes(

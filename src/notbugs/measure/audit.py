@@ -26,7 +26,7 @@ from notbugs.measure.usefulness import usefulness
 from notbugs.measure.verdict import Measured, Verdict, verdict
 from notbugs.progress import Progress, silent
 from notbugs.search import STRONG, Attack
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.threat import Threat
 

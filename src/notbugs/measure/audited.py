@@ -10,6 +10,7 @@ from notbugs.measure.accuracy import Accuracy, Score
 from notbugs.measure.drivers import Driver
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.verdict import Verdict
+from notbugs.shown import Tabular
 from notbugs.threat import Norm
 
 GroupName = Literal["all", "robust", "nonrobust"]
@@ -41,8 +42,8 @@ class Sizes(_Model):
     measured: int = Field(description="test images that measured accuracies")
 
 
-class Audit(_Model):
-    """The whole audit."""
+class Audit(Tabular, _Model):
+    """The whole audit: `verdict.sentences` say what the rest shows."""
 
     norm: Norm
     eps: float = Field(description="radius of the threat, pixel units, pixels in [0, 1]")
@@ -58,6 +59,22 @@ class Audit(_Model):
     usefulness: UsefulnessSummary
     drivers: list[Driver] = Field(description="what drives the most robust and the least robust useful features")
     verdict: Verdict
+
+    @property
+    def heading(self) -> str:
+        """The verdict."""
+        return "\n".join(self.verdict.sentences)
+
+    def table_rows(self) -> list[dict[str, object]]:
+        """Accuracies of the model, and of a linear head on each group of its features."""
+        rows: list[dict[str, object]] = [
+            {"features": "the model itself", "count": None, **one.row()} for one in self.model
+        ]
+        return rows + [
+            {"features": group.name, "count": group.features, **one.row()}
+            for group in self.groups
+            for one in group.accuracies
+        ]
 
     @property
     def threat_name(self) -> str:

@@ -23,9 +23,9 @@ from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
 from notbugs.measure.kept import Kept
 from notbugs.measure.statistics import Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.shapes import Batch, Labels
 from notbugs.threat import Threat

@@ -15,7 +15,7 @@ from notbugs.errors import check_choice, check_number
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.progress import Progress, silent
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.shapes import Batch
 
 BATCH = 500

@@ -13,7 +13,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.measure.features import feature_values, penultimate
-from notbugs.search import Objective, Schedule, search
+from notbugs.search import Objective, PGDSteps, search
 from notbugs.shapes import Batch, PerSample
 from notbugs.threat import Threat
 
@@ -21,7 +21,7 @@ TOP = 4
 """Images shown where a feature is largest."""
 FAR = 8.0
 """How many times the threat's radius the second search may go, to show what the feature looks for."""
-STEPS = Schedule(40)
+STEPS = PGDSteps(40)
 
 
 class Driver(BaseModel):

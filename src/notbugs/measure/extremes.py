@@ -10,7 +10,7 @@ from notbugs.data import Images
 from notbugs.measure.features import FeatureMap
 from notbugs.measure.standard import Values
 from notbugs.progress import Progress, silent
-from notbugs.search import Schedule, search
+from notbugs.search import PGDSteps, search
 from notbugs.shapes import Batch, PerSample
 from notbugs.threat import Threat
 
@@ -19,7 +19,7 @@ def extremes(
     source: FeatureMap,
     images: Images,
     threat: Threat,
-    schedule: Schedule,
+    schedule: PGDSteps,
     *,
     wanted: Bool[Tensor, " f"],
     batch: int = 500,

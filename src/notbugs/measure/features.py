@@ -15,9 +15,8 @@ from notbugs import networks
 from notbugs.classifier import Classifier, Precision
 from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count, must
-from notbugs.models.folding import copied
-from notbugs.models.forms import ready
-from notbugs.search.fit import FEW, check_own
+from notbugs.models.execution import copied, ready
+from notbugs.search.compatibility import FEW, check_own
 from notbugs.seeds import seeded
 from notbugs.shapes import Batch, Features
 

@@ -15,7 +15,7 @@ from notbugs.errors import check_count, must
 from notbugs.measure.features import check_alone, feature_values, penultimate
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Features, Labels, Logits
-from notbugs.training.loss import class_weights
+from notbugs.training.loop import class_weights
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Weights of the l2 penalty that are tried, strong to weak, on features of unit variance."""

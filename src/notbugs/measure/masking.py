@@ -23,10 +23,10 @@ from notbugs.data import Images
 from notbugs.errors import check_count, must
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Z95, Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
-from notbugs.search import Attack, Attacked, Schedule, search
-from notbugs.search.fit import check_fits
+from notbugs.search import Attack, Attacked, PGDSteps, search
+from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, estimated, log_odds
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
@@ -254,7 +254,7 @@ def _loss(case: _Case, eps: float) -> Tensor:
     ball, parts = threat(case.threat.norm, eps), []
     for images, labels in case.batches():
         with case.fast.evaluating():
-            found = search(away_from(case.fast), images, (labels,), ball, Schedule(case.steps))
+            found = search(away_from(case.fast), images, (labels,), ball, PGDSteps(case.steps))
         with torch.no_grad(), case.classifier.evaluating("fp32"):
             parts.append(log_odds(case.classifier(found.images), labels).cpu())
     return torch.cat(parts)
@@ -278,7 +278,7 @@ def _one_step(case: _Case) -> Sign:
 
 def _queries(case: _Case) -> Sign:
     """The same search, with gradients estimated from queries."""
-    survived, steps = [], Schedule(case.steps)
+    survived, steps = [], PGDSteps(case.steps)
     with case.classifier.evaluating("fp32"):
         for images, labels in case.batches():
             draw = generator(case.seed, "queries")
@@ -295,7 +295,7 @@ def _transfer(case: _Case) -> Sign:
     fast = ready(case.other, case.images.shape, batch=case.batch)[0]
     for images, labels in case.batches():
         with fast.evaluating():
-            found = search(away_from(fast), images, (labels,), case.threat, Schedule(case.steps), keep="last")
+            found = search(away_from(fast), images, (labels,), case.threat, PGDSteps(case.steps), keep="last")
         with torch.no_grad(), case.classifier.evaluating("fp32"):
             survived.append((case.classifier(found.images).argmax(1) == labels).cpu())
     return _compared(case, "transfer beats gradients", "transfer", torch.cat(survived))

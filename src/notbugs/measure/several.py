@@ -16,7 +16,7 @@ from notbugs.measure.accuracy import Accuracy, AttackUsed, outcomes
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced
 from notbugs.progress import Progress, silent
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 
 
 class _Model(BaseModel):

@@ -14,12 +14,12 @@ from notbugs.data import Images
 from notbugs.errors import check_count
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
-from notbugs.search import Schedule, spatial_pgd
-from notbugs.search.fit import check_fits
+from notbugs.search import PGDSteps, spatial_pgd
+from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
-from notbugs.spatial import Spatial
+from notbugs.threat import Spatial
 
 
 class SpatialAccuracy(BaseModel):
@@ -173,7 +173,7 @@ def _gradient(
         for part in index.split(batch) if len(index) else ():
             inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
             start = _random(spatial, part, 1, (seed, "restart", restart))[:, 0] if restart else None
-            found = spatial_pgd(fast, inputs, labels, spatial, Schedule(steps, decay="linear"), start=start)
+            found = spatial_pgd(fast, inputs, labels, spatial, PGDSteps(steps, decay="linear"), start=start)
             with torch.no_grad(), classifier.evaluating("fp32"):
                 survived[part] = (classifier(found.images).argmax(1) == labels).cpu()
             told(len(part))

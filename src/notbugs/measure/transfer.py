@@ -7,7 +7,7 @@ their own, and the robust accuracy of a source is that of the strong attack, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -22,10 +22,11 @@ from notbugs.formats import percent
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.progress import Progress, silent
-from notbugs.search import STRONG, Attack, Attacked, Found, Schedule, fast_relabelling, pgd, targeted_pgd
-from notbugs.search.fit import check_fits
+from notbugs.search import STRONG, Attack, Attacked, Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
+from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
+from notbugs.shown import Tabular
 from notbugs.threat import Threat
 
 WrongTargets = Literal["next", "other"]
@@ -68,7 +69,7 @@ class TransferAttack(AttackUsed):
     seed: int = Field(description="of the targets")
 
 
-class Transfer(_Model):
+class Transfer(Tabular, _Model):
     """Every source against every classifier, in the order in which they were given."""
 
     attack: TransferAttack
@@ -76,6 +77,24 @@ class Transfer(_Model):
     robust: dict[str, Accuracy] = Field(
         {}, description="of each source itself, by the strong attack on what the examples for transfer leave"
     )
+
+    @property
+    def heading(self) -> str:
+        """What the rows are."""
+        return (
+            f"Transfer at {self.attack.norm} {self.attack.eps:g}, {self.attack.steps} steps: shares of the same images"
+        )
+
+    def table_rows(self) -> list[dict[str, object]]:
+        """One row for each source and classifier."""
+        rows: list[dict[str, object]] = []
+        for pair in self.pairs:
+            row: dict[str, object] = {"source": pair.source, "classifier": pair.classifier, "n": pair.accuracy.n}
+            for name in ("accuracy", "untargeted", "targeted", "already_target"):
+                share = getattr(pair, name)
+                row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
+            rows.append(row)
+        return rows
 
     @property
     def sources(self) -> list[str]:
@@ -154,15 +173,20 @@ def transfer(
     goals = choose_targets(images.labels, _classes(classifiers, images), targets, seed)
     clean = {name: predictions(classifier, images, batch=batch) for name, classifier in classifiers.items()}
     pairs, robust = [], {}
-    for done, source in enumerate(names):
 
-        def tell(images_done: int, done: int = done) -> None:
-            progress(2 * done * len(images) + images_done, 2 * len(names) * len(images))
+    def tell_of(half: int) -> Progress:
+        """Of the work on each source, there are two halves."""
 
+        def tell(done: int, total: int, note: str = "") -> None:
+            progress(half * len(images) + done, 2 * len(names) * len(images), note)
+
+        return tell
+
+    for place, source in enumerate(names):
         run = Attacked(classifiers[source], images, [threat] if threat.eps else [], seed=seed, batch=batch)
-        said = _under_attack(run, classifiers, goals, threat, schedule, tell)
+        said = _under_attack(run, classifiers, goals, threat, schedule, tell_of(2 * place))
         pairs += [_judged(source, name, clean, said, images.labels, goals) for name in classifiers]
-        run.progress = lambda images_done, _: tell(len(images) + images_done)
+        run.progress = tell_of(2 * place + 1)
         run.by(asked)
         left = run.radius > threat.eps
         used = AttackUsed.of(asked, threat)
@@ -200,8 +224,8 @@ def _under_attack(
     classifiers: Mapping[str, Classifier],
     goals: Labels,
     threat: Threat,
-    schedule: Schedule,
-    tell: Callable[[int], None],
+    schedule: PGDSteps,
+    tell: Progress,
 ) -> Said:
     """What every classifier says of the adversarial examples of the one in `run`, which notes what fools it itself."""
     fast, images = run.fast, run.images
@@ -219,7 +243,7 @@ def _under_attack(
                     says = classifier(adversarial.images.to(classifier.device)).argmax(1).cpu()
                 parts.setdefault((kind, name), []).append(says)
             run.found(PROTOCOL, numbers, adversarial.images, threat)
-        tell(int(numbers[-1]) + 1)
+        tell(int(numbers[-1]) + 1, len(images))
     return {key: torch.cat(says) for key, says in parts.items()}
 
 

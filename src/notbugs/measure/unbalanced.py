@@ -15,10 +15,10 @@ from notbugs.data import Images
 from notbugs.errors import InputError, check_count
 from notbugs.formats import quoted
 from notbugs.measure.statistics import Z95, Proportion
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.search import fast_relabelling, search
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, margin
 from notbugs.threat import Threat
 

@@ -6,6 +6,7 @@ For one feature f and one image, every class needs only the least and the greate
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -23,16 +24,17 @@ from notbugs.measure.pairs import Table, pairs
 from notbugs.measure.spectrum import KINDS, SpectrumRow, UsefulnessSummary, counts
 from notbugs.measure.standard import Standard
 from notbugs.progress import Progress, silent
-from notbugs.search import Schedule, fast_relabelling
+from notbugs.search import PGDSteps, fast_relabelling
 from notbugs.seeds import generator
+from notbugs.shown import Tabular
 from notbugs.threat import Threat
 
 FLAT = 1e-6
 """Standard deviations that two searches in opposite directions must at least lie apart to have moved a feature."""
 
 
-@dataclass(frozen=True, eq=False)
-class Usefulness:
+@dataclass(frozen=True, eq=False, repr=False)
+class Usefulness(Tabular):
     """Usefulness and robust usefulness of every feature for every class, with 95 % intervals.
 
     Attributes
@@ -84,6 +86,25 @@ class Usefulness:
     min_rho: float
     z: float
     seed: int
+
+    @property
+    def heading(self) -> str:
+        """What the rows are."""
+        counts = Counter(self.of_feature())
+        told = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+        images = f"{self.n} images, {self.n_searched} searched"
+        return f"Usefulness of {len(self.mean)} features at {self.threat}: {told}; {images}"
+
+    def table_rows(self) -> list[dict[str, object]]:
+        """One row for each feature and class."""
+        tables = ("rho", "rho_low", "rho_high", "gamma", "gamma_low", "gamma_high")
+        columns = {name: getattr(self, name).tolist() for name in tables}
+        return [
+            {"feature": feature, "class": label, "kind": KINDS[int(self.kind[feature, label])]}
+            | {name: column[feature][label] for name, column in columns.items()}
+            for feature in range(self.rho.shape[0])
+            for label in range(self.rho.shape[1])
+        ]
 
     @property
     def robust(self) -> Bool[Tensor, " f"]:
@@ -147,7 +168,7 @@ def usefulness(
     *,
     classes: int | None = None,
     steps: int = 10,
-    schedule: Schedule | None = None,
+    schedule: PGDSteps | None = None,
     images: int | None = None,
     min_rho: float = 0.0,
     batch: int = 500,
@@ -172,7 +193,7 @@ def usefulness(
         By default as many as the labels show.
     steps : int
         Of the search, with steps that fall from 2 eps to 0 (`fast_relabelling`).
-    schedule : Schedule, optional
+    schedule : PGDSteps, optional
         Another way to move, in place of `steps`.
     images : int, optional
         How many test images are searched; all by default. Each takes 2 searches a feature. rho is measured on all

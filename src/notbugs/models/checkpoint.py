@@ -16,15 +16,11 @@ from notbugs._version import __version__
 from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import read_tensors, write_tensors
-from notbugs.models.blueprint import Blueprint
-from notbugs.models.choosing import Outputs, choose, output_names
-from notbugs.models.foreign import load_foreign
+from notbugs.models.execution import to_channels_last
+from notbugs.models.foreign import PROGRAMS, Outputs, choose, load_foreign, output_names
 from notbugs.models.huggingface import is_pretrained, load_pretrained
-from notbugs.models.kinds import kind_of
-from notbugs.models.layout import to_channels_last
-from notbugs.models.programs import PROGRAMS
-from notbugs.models.registry import is_own_code
-from notbugs.models.weights import load_tensors
+from notbugs.models.registry import Blueprint, is_own_code
+from notbugs.models.weights import kind_of, load_tensors
 from notbugs.networks import unwrapped
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import sha256
-from notbugs.models.choosing import choose
-from notbugs.models.naming import listed
-from notbugs.models.weights import read_weights
+from notbugs.models.foreign import choose
+from notbugs.models.weights import listed, read_weights
 from notbugs.seeds import seeded
 
 PREFIX = "hf:"

@@ -1,20 +1,240 @@
-"""Weights of a network from a file: those of its own kind, and those that others saved in their own ways."""
+"""Files of weights: the kind of a file, the set of weights asked for, its names held against those of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from notbugs.errors import InputError, in_one_line
+from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import check_tensors
 from notbugs.models.archives import Tensors, read_archive
-from notbugs.models.kinds import kind_of
-from notbugs.models.naming import COUNTS, NORMALISER, chosen, listed, named_as
 from notbugs.networks import unwrapped
+
+Kind = Literal["safetensors", "zip", "pickle", "torchscript", "exported"]
+"""Tensors alone; what `torch.save` writes, now and before torch 1.6; a program of `torch.jit` or `torch.export`."""
+
+DOWNLOAD = "Download the file itself: a whole one begins with other bytes."
+SAVE = "Save the network's state_dict() with torch.save, or as safetensors, and give that file."
+OTHERS: list[tuple[int, bytes, str, str]] = [
+    (0, b"version https://git-lfs", "a Git-LFS pointer, not the weights", "Fetch them: git lfs pull."),
+    (0, b"\x89HDF", "an HDF5 file, of Keras or h5py", SAVE),
+    (0, b"\x1f\x8b", "compressed with gzip", "Unpack it: gunzip or tar -xf."),
+    (0, b"\xfd7zXZ", "compressed with xz", "Unpack it: unxz or tar -xf."),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it: unzstd."),
+    (0, b"7z\xbc\xaf", "a 7z archive", "Unpack it, and give the file of weights inside."),
+    (0, b"Rar!", "a RAR archive", "Unpack it, and give the file of weights inside."),
+    (257, b"ustar", "a tar archive", "Unpack it (tar -xf), and give the file of weights inside."),
+    (0, b"\x93NUMPY", "one NumPy array", SAVE),
+    (0, b"GGUF", "a GGUF file", SAVE),
+    (0, b"{", "JSON text, an index or an error message", DOWNLOAD),
+    (0, b"<", "a web page", f"The server sent it in place of the file. {DOWNLOAD}"),
+]
+"""Where a known beginning stands, what such a file is, and what to do."""
+
+
+def kind_of(path: Path) -> Kind:
+    """Which of the files of weights `path` is.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is none of them; with what it is, where its beginning is known.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}." if not path.is_dir() else f"{path} is a folder, not a file.")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head[:4] == b"PK\x03\x04":
+        return _of_zip(path)
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        return "pickle"
+    if head[8:9] == b"{":
+        return "safetensors"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for place, beginning, what, remedy in OTHERS:
+        if (head[place:] if place else start).startswith(beginning):
+            raise InputError(f"{path} is {what}. {remedy}")
+    if not head.strip(b"\0"):
+        what = "empty" if not head else "full of zeros: a download or a copy that never ended"
+        raise InputError(f"{path} is {what}. {DOWNLOAD}")
+    raise InputError(
+        f"{path} is no file of weights that notbugs can read: it begins with {head[:8].hex(' ')}. "
+        "It reads safetensors, and what torch.save writes, by any name."
+    )
+
+
+def _of_zip(path: Path) -> Kind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise InputError(f"{path} is cut off or damaged ({in_one_line(error)}). Download or copy it again.") from error
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        return "torchscript"
+    if "archive_format" in names or "serialized_exported_program.json" in names:
+        return "exported"
+    if "data.pkl" in names:
+        return "zip"
+    if any(name.endswith(".npy") for name in names):
+        raise InputError(f"{path} is an npz file of NumPy arrays. {SAVE}")
+    raise InputError(f"{path} is a zip archive that torch.save did not write. Unpack it, and give what is inside.")
+
+
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What DataParallel, torch.compile and FSDP put between the names of layers."""
+COUNTS = re.compile(r"(^|\.)total_(ops|params)$")
+"""What thop and its like, which count operations, leave in a network and so in its file."""
+NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
+PARAMETRISED = {
+    "weight_norm": {"g": "original0", "v": "original1"},
+    "spectral_norm": {"orig": "original", "u": "0._u", "v": "0._v"},
+}
+"""What torch.nn.utils calls parts of a weight, as in weight_g, and what torch.nn.utils.parametrizations calls them."""
+SHOWN = 4
+
+
+def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors of a file by the names of a network, as far as they have any.
+
+    Names of wrappers in between are taken out, weight norm and spectral norm are called as the network calls them,
+    and the prefix is taken off under which most names and shapes fit.
+
+    Parameters
+    ----------
+    own, tensors : mapping of str to Tensor
+        Of the network, and of the file.
+    where : str
+        The file.
+
+    Raises
+    ------
+    InputError
+        If no name fits, or those of two different networks fit equally well.
+    """
+    wrappers = set(WRAPPERS) - {part for name in own for part in name.split(".")}
+    names = {name: ".".join(part for part in name.split(".") if part not in wrappers) for name in tensors}
+    plain = _renamed(tensors, _parametrised(tensors, own))
+    unwrapped = _renamed(tensors, names)
+    unwrapped = _renamed(unwrapped, _parametrised(unwrapped, own))
+    found, errors = [], []
+    for named in (plain, unwrapped):
+        try:
+            found.append(_without_prefix(own, named, where))
+        except InputError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return max(found, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
+
+
+def _without_prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    prefix = _prefix(own, tensors, where)
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def chosen(tensors: dict[str, Tensor], weights: str | None, where: str) -> dict[str, Tensor]:
+    """The set of weights called `weights` among several in one file; all of them, if it is None.
+
+    Raises
+    ------
+    InputError
+        If there is no such set, with those that there are.
+    """
+    if weights is None:
+        return tensors
+    found = {name: value for name, value in tensors.items() if name.startswith(f"{weights}.")}
+    if not found:
+        raise must("weights", f"name a set of weights in {where}", weights, f"It has {listed_sets(tensors)}.")
+    return found
+
+
+def listed_sets(tensors: Mapping[str, Tensor]) -> str:
+    """The sets of weights in a file, by the first parts of their names."""
+    sets = sorted({name.split(".")[0] for name in tensors if "." in name})
+    return ", ".join(sets[:12]) or "no sets"
+
+
+def listed(title: str, names: Sequence[str]) -> str:
+    """Some of the names, with a title; nothing where there are none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{title}: {', '.join(names[:SHOWN])}{more}. "
+
+
+def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """With new names; two that would fall together keep their own."""
+    taken = Counter(names.get(name, name) for name in tensors)
+    new = {name: names.get(name, name) for name in tensors}
+    return {new[name] if taken[new[name]] == 1 else name: value for name, value in tensors.items()}
+
+
+def _parametrised(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
+    """New names for the parts of normalised weights that the network calls otherwise than the file."""
+    names = {}
+    ends = {".".join(name.split(".")[-count:]) for name in own for count in (1, 2, 3, 4, 5)}
+    for name in tensors:
+        layer, _, last = name.rpartition(".")
+        weight, _, part = last.rpartition("_")
+        for parts in PARAMETRISED.values():
+            if part in parts and all(f"{layer}.{weight}_{other}".lstrip(".") in tensors for other in parts):
+                new = f"{layer}.parametrizations.{weight}.{parts[part]}"
+                names |= {name: new} if _end(new, parts[part]) in ends else {}
+        for parts in PARAMETRISED.values():
+            for old, part in parts.items():
+                if match := re.fullmatch(rf"(.*?)\.?parametrizations\.(\w+)\.{re.escape(part)}", name):
+                    new = f"{match[1]}.{match[2]}_{old}".lstrip(".")
+                    names |= {name: new} if ".".join(new.split(".")[-2:]) in ends else {}
+    return names
+
+
+def _end(name: str, part: str) -> str:
+    """The layer's own name and what follows."""
+    return ".".join(name.split(".")[-(4 + part.count(".")) :])
+
+
+def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> str:
+    """What stands before most names of the network in the file, the first such prefix where copies are equal."""
+    scores: Counter[str] = Counter()
+    for name, value in tensors.items():
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if (inner := ".".join(parts[start:])) in own:
+                scores[name.removesuffix(inner)] += 1 + (own[inner].shape == value.shape)
+    if not scores:
+        raise InputError(
+            f"The weights in {where} fit no layer of the network. They are called {', '.join(list(tensors)[:SHOWN])}, "
+            f"..., those of the network {', '.join(list(own)[:SHOWN])}, ... Check the architecture."
+        )
+    first, *others = [prefix for prefix, score in scores.items() if score == max(scores.values())]
+    for other in others:
+        if any(
+            not torch.equal(tensors[first + name], tensors.get(other + name, torch.empty(0)))
+            for name in own
+            if first + name in tensors
+        ):
+            one, two = sorted(_told_apart(first.rstrip("."), other.rstrip(".")), key=len)
+            raise InputError(
+                f"{where} holds several sets of weights that fit, {one!r} and {two!r} among them. Say which: "
+                f"weights={two!r} (--weights {two})."
+            )
+    return first
+
+
+def _told_apart(one: str, two: str) -> tuple[str, str]:
+    """Two names of sets, as short as they can be."""
+    firsts = one.split(".")[0], two.split(".")[0]
+    return firsts if firsts[0] != firsts[1] else (one, two)
+
 
 SAVE_THEM = "Open it where it was made, and save the network's state_dict()."
 

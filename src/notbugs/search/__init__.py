@@ -1,25 +1,33 @@
 """Search over inputs: one loop, and its thin callers."""
 
-from notbugs.search.adaptive import identity, replaced_backward
+import sys
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from notbugs.errors import renamed
 from notbugs.search.attacks import (
     PAPER_MATCHING,
+    FoundSpatial,
     fast_matching,
     fast_relabelling,
     match_features,
     minimum_norm,
     pgd,
+    spatial_pgd,
     targeted_pgd,
+    worst_of,
 )
+from notbugs.search.backward import identity, replaced_backward
 from notbugs.search.evaluation import ATTACKS, Attack, Attacked, attack_named
-from notbugs.search.loop import Found, Objective, search, stream
-from notbugs.search.quasi_newton import QuasiNewton
-from notbugs.search.spatial import FoundSpatial, spatial_pgd, worst_of
-from notbugs.search.steps import Schedule, Shrinking, Steps
+from notbugs.search.loop import Found, Objective, frames, search, stream
+from notbugs.search.steps import FMN, LBFGS, PGDSteps, Steps
 from notbugs.search.strong import PGD, STRONG
-from notbugs.search.watch import frames
 
 __all__ = [
     "ATTACKS",
+    "FMN",
+    "LBFGS",
     "PAPER_MATCHING",
     "PGD",
     "STRONG",
@@ -28,9 +36,7 @@ __all__ = [
     "Found",
     "FoundSpatial",
     "Objective",
-    "QuasiNewton",
-    "Schedule",
-    "Shrinking",
+    "PGDSteps",
     "Steps",
     "attack_named",
     "fast_matching",
@@ -47,3 +53,17 @@ __all__ = [
     "targeted_pgd",
     "worst_of",
 ]
+
+
+class _CalledAsBefore(ModuleType):
+    """`notbugs.search` was the function, and hid this package."""
+
+    def __call__(self, *given: Any, **named: Any) -> Found:
+        said = "notbugs.search(...) is now notbugs.search.search(...), and will be removed in version 1.0."
+        warnings.warn(said, DeprecationWarning, stacklevel=2)
+        return search(*given, **named)
+
+
+sys.modules[__name__].__class__ = _CalledAsBefore
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Schedule": "PGDSteps", "Shrinking": "FMN", "QuasiNewton": "LBFGS"})

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.errors import must
-from notbugs.search.fake_relu import fake_relu_features
+from notbugs.search.backward import fake_relu_features
 from notbugs.search.loop import Found, Objective, search
-from notbugs.search.objectives import away_from, matching, smallest, towards
-from notbugs.search.quasi_newton import QuasiNewton
-from notbugs.search.steps import Schedule, Shrinking, Steps
-from notbugs.shapes import Batch, Labels
-from notbugs.threat import L2, Norm, Threat, threat
+from notbugs.search.objectives import away_from, log_odds, matching, smallest, targeted_ce
+from notbugs.search.steps import FMN, LBFGS, PGDSteps, Steps
+from notbugs.shapes import Batch, Labels, PerSample
+from notbugs.threat import BOX, L2, Box, Norm, Parameters, Spatial, Threat, threat
 
-PAPER_MATCHING = Schedule(steps=1000, step_size=0.1)
+PAPER_MATCHING = PGDSteps(steps=1000, step_size=0.1)
 """The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5)."""
 
 LAST_IN_FP32 = 0.2
@@ -31,20 +32,20 @@ MATCHING_REACH = 0.035
 """First trust radius of `fast_matching`: root mean square change of a pixel value."""
 
 
-def fast_matching(shape: Sequence[int], steps: int = 60) -> QuasiNewton:
-    """Quasi-Newton steps: the paper's matching loss in a small part of its gradients (docs/search.md).
+def fast_matching(shape: Sequence[int], steps: int = 60) -> LBFGS:
+    """Quasi-Newton steps: the paper's matching loss in a small part of its gradients (docs/explanation/search.md).
 
     The first trust radius grows with the square root of the number of values in an image of `shape`, as distances
     between images do.
     """
-    return QuasiNewton(steps, MATCHING_REACH * math.sqrt(math.prod(shape)))
+    return LBFGS(steps, MATCHING_REACH * math.sqrt(math.prod(shape)))
 
 
-def fast_relabelling(threat: Threat, steps: int = 20) -> Schedule:
-    """Long steps that decay to 0: about as near to the target class as the paper's 100 steps (docs/search.md)."""
+def fast_relabelling(threat: Threat, steps: int = 20) -> PGDSteps:
+    """Long steps that decay to 0: about as near to the target class as the paper's 100 (docs/explanation/search.md)."""
     if math.isinf(threat.eps):
         raise must("threat", "have a finite radius, which sets the length of the steps", threat, "Or give a schedule.")
-    return Schedule(steps, 2 * threat.eps or None, decay="linear")
+    return PGDSteps(steps, 2 * threat.eps or None, decay="linear")
 
 
 def pgd(
@@ -52,7 +53,7 @@ def pgd(
     images: Batch,
     labels: Labels,
     threat: Threat,
-    schedule: Steps = Schedule(20),  # noqa: B008  frozen
+    schedule: Steps = PGDSteps(20),  # noqa: B008  frozen
     *,
     start: Batch | None = None,
 ) -> Found:
@@ -66,7 +67,7 @@ def pgd(
         In [0, 1], shape (batch, channel, height, width); int64, shape (batch,).
     threat : Threat
         For instance `L2(0.5)`, in pixel units.
-    schedule : Schedule
+    schedule : PGDSteps
         Number and length of the steps.
     start : Tensor, optional
         Images to start from; `images` by default, as in the paper.
@@ -85,7 +86,7 @@ def targeted_pgd(
     images: Batch,
     targets: Labels,
     threat: Threat,
-    schedule: Steps = Schedule(100),  # noqa: B008  frozen
+    schedule: Steps = PGDSteps(100),  # noqa: B008  frozen
     *,
     start: Batch | None = None,
 ) -> Found:
@@ -95,7 +96,7 @@ def targeted_pgd(
     cross-entropy of the target, `loss` the negative of its log-odds.
     """
     with classifier.evaluating():
-        return search(towards(classifier), images, (targets,), threat, schedule, start=start)
+        return search(targeted_ce(classifier), images, (targets,), threat, schedule, start=start)
 
 
 def match_features(
@@ -115,7 +116,7 @@ def match_features(
         Whose penultimate features are matched.
     start, target : Tensor
         Images in [0, 1], shape (batch, channel, height, width).
-    schedule : Schedule, optional
+    schedule : PGDSteps, optional
         `fast_matching` by default; `PAPER_MATCHING` is the paper's.
     threat : Threat
         A bound around `start`; free by default, as in the paper.
@@ -150,7 +151,7 @@ def minimum_norm(
     images: Batch,
     classes: Labels,
     norm: Norm = "l2",
-    schedule: Shrinking = Shrinking(100),  # noqa: B008  frozen
+    schedule: FMN = FMN(100),  # noqa: B008  frozen
     *,
     targeted: bool = False,
     eps: float = math.inf,
@@ -169,7 +170,7 @@ def minimum_norm(
         In [0, 1], shape (batch, channel, height, width); labels to leave, or targets to reach.
     norm : {"l2", "linf"}
         Of the perturbation, in pixel units.
-    schedule : Shrinking
+    schedule : FMN
         FMN (Pintor et al. 2021).
     targeted : bool
         Whether `classes` are to be reached.
@@ -202,3 +203,99 @@ def minimum_norm(
         forwards=forwards,
         backwards=schedule.steps,
     )
+
+
+@dataclass(frozen=True)
+class FoundSpatial:
+    """The worst transformation that a search found for every image.
+
+    Attributes
+    ----------
+    parameters : Tensor
+        Shape (batch, 3): degrees counter-clockwise, pixels down, pixels right.
+    images : Tensor
+        The transformed images.
+    score : Tensor
+        Margin of the label, shape (batch,): negative where the search succeeded.
+    """
+
+    parameters: Parameters
+    images: Batch
+    score: PerSample
+
+
+def spatial_pgd(
+    classifier: Classifier,
+    images: Batch,
+    labels: Labels,
+    spatial: Spatial,
+    schedule: Steps = PGDSteps(20, decay="linear"),  # noqa: B008  frozen
+    *,
+    start: Parameters | None = None,
+) -> FoundSpatial:
+    """Gradient search over rotations and shifts: leave `labels`.
+
+    Every step moves each of the three parameters by the same share of its range, in the direction of its gradient's
+    sign. The loss has many valleys: several starts find more.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Attacked in evaluation mode; its modes are restored.
+    images, labels : Tensor
+        In [0, 1], shape (batch, channel, height, width); int64, shape (batch,).
+    spatial : Spatial
+        The valid transformations.
+    schedule : PGDSteps
+        Number of steps, and their length where half the range of a parameter is 0.5.
+    start : Tensor, optional
+        Parameters to start from, shape (batch, 3), brought inside the valid ones; the identity by default.
+    """
+    middle = images.new_full((len(images), 3, 1, 1), 0.5)
+    with classifier.evaluating():
+        found = search(
+            _transformed(classifier, spatial),
+            middle,
+            (labels, images),
+            BOX,
+            schedule,
+            start=None if start is None else spatial.place(start.to(images)),
+        )
+    parameters = spatial.inside(found.images)
+    return FoundSpatial(parameters, spatial.apply(images, parameters), found.score)
+
+
+def _transformed(classifier: Classifier, spatial: Spatial) -> Objective:
+    """From labels and images: as `away_from`, of the images transformed by a place in the box."""
+    away = away_from(classifier)
+
+    def objective(box: Box, labels: Labels, images: Batch) -> tuple[PerSample, PerSample]:
+        return away(spatial.apply(images, spatial.inside(box)), labels)
+
+    return objective
+
+
+@torch.no_grad()
+def worst_of(
+    classifier: Classifier,
+    images: Batch,
+    labels: Labels,
+    spatial: Spatial,
+    parameters: Float[Tensor, "batch tries 3"],
+) -> Batch:
+    """Every image under that of its transformations with the largest cross-entropy (Engstrom et al., section 5).
+
+    Parameters
+    ----------
+    parameters : Tensor
+        Shape (batch, tries, 3).
+    """
+    chosen, lowest = images, images.new_full((len(images),), torch.inf)
+    with classifier.evaluating():
+        for one in parameters.unbind(1):
+            moved = spatial.apply(images, one)
+            odds = log_odds(classifier(moved), labels)
+            is_worse = odds < lowest
+            chosen = torch.where(is_worse[:, None, None, None], moved, chosen)
+            lowest = torch.where(is_worse, odds, lowest)
+    return chosen

@@ -14,11 +14,11 @@ from torch import Tensor
 from notbugs.classifier import Classifier, Precision
 from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count
-from notbugs.models.forms import ready
+from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.search.loop import Objective, stream
 from notbugs.search.objectives import margin
-from notbugs.search.steps import Decay, Schedule, Steps
+from notbugs.search.steps import Decay, PGDSteps, Steps
 from notbugs.seeds import generator
 from notbugs.threat import Threat
 
@@ -74,9 +74,9 @@ class Attack(BaseModel):
             first = error.errors()[0]
             raise InputError(f"The '{first['loc'][0]}' is wrong: {first['msg']}. Got {first['input']!r}.") from None
 
-    def schedule(self, ball: Threat) -> Schedule:
+    def schedule(self, ball: Threat) -> PGDSteps:
         """Its steps inside `ball`."""
-        return Schedule(self.steps, self.step_size, decay=self.decay)
+        return PGDSteps(self.steps, self.step_size, decay=self.decay)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The one hot loop: first-order search over inputs.
+"""The one hot loop: first-order search over inputs; and a search watched on its way.
 
 Everything expensive in this library is this loop: PGD, targeted PGD, minimum-norm attacks and feature matching differ
 only in their objective, threat model and steps. It has no randomness, never waits for the device, and touches neither
@@ -8,7 +8,7 @@ the weights nor their gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +48,14 @@ class Found:
     forwards: int
     backwards: int
 
+    def __repr__(self) -> str:
+        shape, count = tuple(self.images.shape), len(self.images)
+        return (
+            f"Found(images of shape {shape} on {self.images.device}; loss {self.loss.mean():.4g} on average; "
+            f"score below 0, misclassified under attack: {int((self.score < 0).sum())} of {count}; "
+            f"{self.forwards} forwards, {self.backwards} backwards)"
+        )
+
 
 @torch.no_grad()
 def search(
@@ -73,7 +81,7 @@ def search(
     threat : Threat
         Which perturbations of `origin` are valid.
     steps : Steps
-        `Schedule`, `QuasiNewton` or `Shrinking`: how the search moves, and how often.
+        `PGDSteps`, `LBFGS` or `FMN`: how the search moves, and how often.
     start : Tensor, optional
         Where the search begins; `origin` by default. It is brought inside the threat model and [0, 1] first.
     keep : {"best", "last"}
@@ -227,3 +235,50 @@ def _check_origin(origin: Tensor, start: Tensor | None) -> None:
             f"The images must be floating point in [0, 1]. Got {origin.dtype} in [{float(low):g}, {float(high):g}] "
             "instead. Divide by 255, or give the classifier its normalisation and the search plain images."
         )
+
+
+def frames(
+    objective: Objective, origin: Batch, goals: tuple[Tensor, ...], threat: Threat, steps: Steps, at: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """What `search` would return if it ended after each number of steps in `at`, from one search.
+
+    Parameters
+    ----------
+    objective, origin, goals, threat, steps
+        As in `search`.
+    at : sequence of int
+        Numbers of steps, rising, from 0 (the origin) to all of them.
+
+    Returns
+    -------
+    tuple of Tensor and Tensor
+        Images of shape (batch, frame, channel, height, width), and their scores, shape (batch, frame).
+    """
+    watched = _Watched(objective, at)
+    search(watched, origin, goals, threat, steps)
+    return torch.stack(watched.images, 1), torch.stack(watched.scores, 1)
+
+
+class _Watched:
+    """Keeps the best images an objective was asked about: the loop asks before each step, and once at the end."""
+
+    def __init__(self, objective: Objective, at: Sequence[int]) -> None:
+        self.objective, self.at, self.asked = objective, at, 0
+        self.images: list[Tensor] = []
+        self.scores: list[Tensor] = []
+
+    def __call__(self, images: Batch, *goals: Tensor) -> tuple[Tensor, Tensor]:
+        loss, score = self.objective(images, *goals)
+        self._offer(images.detach(), score.detach())
+        if self.asked in self.at:
+            self.images.append(self.best)
+            self.scores.append(self.best_score)
+        self.asked += 1
+        return loss, score
+
+    def _offer(self, images: Tensor, score: Tensor) -> None:
+        if self.asked == 0:
+            self.best, self.best_score = images, score
+        better = score < self.best_score
+        self.best = torch.where(better[:, None, None, None], images, self.best)
+        self.best_score = torch.where(better, score, self.best_score)

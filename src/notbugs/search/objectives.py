@@ -8,12 +8,14 @@ floating point where a classifier is confident, and the search would stand still
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from notbugs.classifier import Classifier
+from notbugs.errors import renamed
 from notbugs.search.loop import Objective
 from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
 from notbugs.threat import Threat, l2_norm
@@ -91,7 +93,7 @@ def estimated(objective: Objective, threat: Threat, pairs: int, generator: torch
     return queried
 
 
-def towards(classifier: Classifier) -> Objective:
+def targeted_ce(classifier: Classifier) -> Objective:
     """From target classes: descend their cross-entropy (the paper, section 3.2), and rank by it."""
 
     def objective(images: Batch, targets: Labels) -> tuple[PerSample, PerSample]:
@@ -101,7 +103,7 @@ def towards(classifier: Classifier) -> Objective:
     return objective
 
 
-def towards_alone(classifier: Classifier, others: Sequence[Classifier]) -> Objective:
+def targeted_ce_alone(classifier: Classifier, others: Sequence[Classifier]) -> Objective:
     """From targets and labels: reach the target on one classifier while the others keep to the label (Nakkiran 2019).
 
     Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of the label: what is
@@ -173,3 +175,7 @@ def _all_odds(sides: Logits) -> PerSample:
 def _split(logits: Logits, labels: Labels) -> tuple[PerSample, Logits]:
     """The label's logit, and all logits with the label's at minus infinity."""
     return logits.gather(1, labels[:, None]).squeeze(1), logits.scatter(1, labels[:, None], -torch.inf)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"towards": "targeted_ce", "towards_alone": "targeted_ce_alone"})

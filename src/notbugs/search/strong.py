@@ -5,24 +5,96 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 1. projected gradient descent on the log-odds of the label, with long steps that decay to 0;
 2. short searches towards each of the likeliest wrong classes, on the difference of two logits;
 3. long ones towards those classes that the short ones came nearest to;
-4. where gradients look masked, transfer from other classifiers, and queries (`search.masked`).
+4. where gradients look masked, transfer from other classifiers, and queries.
 
 Several radii are attacked from the largest. What it cannot break there is not searched again in smaller balls, which
 the larger one contains. What it breaks there is searched in the next smaller ball towards the class it was taken for,
 and less towards the others. So a curve of five radii costs less than twice what its dearest radius costs.
+
+A search by gradients that gets no further than random points of the same ball has gradients that are none: they
+vanish, are those of rounding, or point elsewhere (Athalye, Carlini & Wagner 2018). Its survivors are attacked with what
+does not need this classifier's gradients: adversarial examples of other classifiers, and gradients estimated from
+queries.
 """
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
+from notbugs.classifier import Classifier
+from notbugs.models.execution import ready
 from notbugs.search.evaluation import Attack, Attacked, attack_named
-from notbugs.search.masked import without_gradients
-from notbugs.search.objectives import across, away_from
-from notbugs.search.steps import Schedule
+from notbugs.search.loop import search
+from notbugs.search.objectives import across, away_from, estimated, log_odds
+from notbugs.search.steps import PGDSteps
 from notbugs.seeds import generator
+from notbugs.shapes import Logits
 from notbugs.threat import Threat
+
+FEW, STEPS, POINTS = 32, 3, 4
+"""Images that are looked at, gradients for each, and random points."""
+SHARE = 0.1
+"""Of those images, above which gradients look masked."""
+QUERIED = 20
+"""Steps of the searches without this classifier's gradients."""
+
+log = logging.getLogger("notbugs")
+
+
+def without_gradients(run: Attacked, numbers: Tensor, ball: Threat, queries: int) -> None:
+    """Where gradients look masked, attack these images by transfer, and by so many queries of each."""
+    if not queries or not len(numbers) or answers_alike(run.clean) or not looks_masked(run, numbers, ball):
+        return
+    before = len(numbers)
+    for other in run.others:
+        _transferred(run, other, numbers, ball)
+        numbers = numbers[torch.isin(numbers, run.standing(ball))]
+    pairs = max(1, queries // (2 * QUERIED))
+    draw = generator(run.seed, "queries", ball.norm, ball.eps)
+    run.search(
+        "queries", lambda c: estimated(away_from(c), ball, pairs, draw), numbers, ball,
+        PGDSteps(QUERIED, decay="linear"), exact=True,
+    )  # fmt: skip
+    left = int(torch.isin(numbers, run.standing(ball)).sum())
+    log.warning(
+        "The gradients look masked: at %s %g a search by them gets no further than random points. Of %d images that it "
+        "left, transfer and queries broke %d. The number may still be too high: see masking_signs, and "
+        "replaced_backward for an attack that knows the layer.",
+        ball.norm, ball.eps, before, before - left,
+    )  # fmt: skip
+
+
+def answers_alike(logits: Logits) -> bool:
+    """Whether a classifier gives all images the same logits: it has no gradients, and nothing can be broken."""
+    return bool((logits == logits[:1]).all())
+
+
+def looks_masked(run: Attacked, numbers: Tensor, ball: Threat) -> bool:
+    """Whether a few steps by gradients lower the log-odds no more than random points do, for too many images."""
+    order = torch.randperm(len(numbers), generator=generator(run.seed, "masked", ball.eps))[:FEW]
+    draw, device = generator(run.seed, "random points", ball.eps), run.classifier.device
+    inputs, labels = (tensor.to(device) for tensor in run.images.batch(numbers[order]))
+    with run.classifier.evaluating("fp32"):
+        found = search(away_from(run.classifier), inputs, (labels,), ball, PGDSteps(STEPS, decay="linear"))
+        with torch.no_grad():
+            points = [(inputs + ball.start(inputs, draw)).clamp(0, 1) for _ in range(POINTS)]
+            before = log_odds(run.classifier(inputs), labels)
+            least = torch.stack([log_odds(run.classifier(point), labels) for point in points]).amin(0)
+    is_misled = found.loss >= torch.minimum(before, least)
+    return float(is_misled.float().mean()) > SHARE
+
+
+def _transferred(run: Attacked, other: Classifier, numbers: Tensor, ball: Threat) -> None:
+    fast = ready(other, run.images.shape, batch=run.batch)[0]
+    for part in numbers.split(run.batch):
+        inputs, labels = (tensor.to(fast.device) for tensor in run.images.batch(part))
+        with fast.evaluating():
+            found = search(away_from(fast), inputs, (labels,), ball, PGDSteps(QUERIED, decay="linear"), keep="last")
+        run.found("transfer", part, found.images.to(run.classifier.device), ball)
+
 
 SHORT = 1 / 8
 """Steps of a short search, as a share of the long one's."""
@@ -32,7 +104,7 @@ LONG, AGAIN = 4, 1
 """Classes that are searched for at length, of an image that nothing broke yet, and of one that a larger ball broke,"""
 NEAR = 0.5
 """if the short search has left at most this share of the margin that the image has as it is."""
-CHECKED, SHARE, FEWEST = 32, 1 / 16, 8
+CHECKED, PART, FEWEST = 32, 1 / 16, 8
 """Images that were given up in a larger ball, of which it is checked whether a smaller one is searched better: at most,
 as a share of all images, and at least."""
 
@@ -89,7 +161,7 @@ def _is_easier(run: Attacked, asked: Attack, given_up: Tensor, ball: Threat) -> 
     """Whether a search finds something in `ball` where a larger ball gave nothing: then it is worth while to go on."""
     if not len(given_up):
         return False
-    count = min(CHECKED, max(FEWEST, round(SHARE * len(run.images))))
+    count = min(CHECKED, max(FEWEST, round(PART * len(run.images))))
     order = torch.randperm(len(given_up), generator=generator(run.seed, "smaller ball", ball.eps))[:count]
     left = run.search("log-odds", away_from, given_up[order], ball, _schedule(asked, FIRST))
     return bool((left < 0).any())
@@ -116,10 +188,13 @@ def most_gradients(asked: Attack, classes: int) -> int:
     return sum(count * _schedule(asked, share).steps for share, count in parts.items())
 
 
-STRONG, PGD = Attack(), Attack(name="pgd")
-"""What robust accuracy is measured with by default, and the paper's protocol."""
+STRONG = Attack()
+"""What robust accuracy is measured with by default."""
+
+PGD = Attack(name="pgd")
+"""The paper's protocol."""
 
 
-def _schedule(asked: Attack, share: float = 1.0) -> Schedule:
+def _schedule(asked: Attack, share: float = 1.0) -> PGDSteps:
     """As asked, in a share of the steps."""
-    return Schedule(max(1, round(share * asked.steps)), asked.step_size, decay=asked.decay)
+    return PGDSteps(max(1, round(share * asked.steps)), asked.step_size, decay=asked.decay)

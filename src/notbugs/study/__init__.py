@@ -4,6 +4,7 @@ from notbugs.study.auditing import AuditFile, AuditJob, audit_labels, audit_one,
 from notbugs.study.chain import run, run_labels
 from notbugs.study.compared import Comparison
 from notbugs.study.comparing import compare
+from notbugs.study.reading import read_results
 from notbugs.study.recipe import Recipe, Settings, folder_name, read_recipe, recipe_names
 from notbugs.study.results import Results, json_schema
 from notbugs.study.seeds import with_seeds
@@ -49,6 +50,7 @@ __all__ = [
     "folder_name",
     "json_schema",
     "read_recipe",
+    "read_results",
     "recipe_names",
     "run",
     "run_labels",

@@ -19,7 +19,7 @@ from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
-from notbugs.search import Schedule
+from notbugs.search import PGDSteps
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.expected import against_expected, expected_lines
@@ -242,7 +242,7 @@ class _Study:
         def work(progress: Progress) -> list[dict[str, Any]]:
             found = []
             for number, name in enumerate(("standard", "robust"), 1):
-                classifier, schedule = self.lab.classifier(name), Schedule(asked.pgd.steps)
+                classifier, schedule = self.lab.classifier(name), PGDSteps(asked.pgd.steps)
                 radii = sorted(asked.radii)
                 train, test = self.data.train, self.data.test
                 fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)

@@ -16,9 +16,9 @@ from notbugs.measure.nearest import nearest_of_class
 from notbugs.measure.similarity import SMALLEST, noticed, ssim
 from notbugs.progress import Progress
 from notbugs.search.attacks import matching_objective
-from notbugs.search.objectives import towards
-from notbugs.search.steps import Shrinking
-from notbugs.search.watch import frames
+from notbugs.search.loop import frames
+from notbugs.search.objectives import targeted_ce
+from notbugs.search.steps import FMN
 from notbugs.seeds import generator
 from notbugs.study.lab import Lab
 from notbugs.study.sets import SETS, SetDeclaration
@@ -110,7 +110,7 @@ def _way(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
     (images, labels), (start, _) = built.images.batch(index), lab.data.train.batch(built.start[index])
     asked = plan.relabelling(lab.recipe.relabelling)
     schedule = lab.recipe.matching.schedule(shape) if built.is_matched else asked.schedule
-    if isinstance(schedule, Shrinking):
+    if isinstance(schedule, FMN):
         return {}
     at = [0, *_spread(schedule.steps)]
     with fast.evaluating():
@@ -120,7 +120,7 @@ def _way(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
             fake = lab.recipe.matching.fake_relu
             objective, ball = matching_objective(fast, start.to(fast.device), fake), L2(math.inf)
         else:
-            objective, goals, ball = towards(fast), labels.to(fast.device), plan.threat(asked)
+            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(asked)
         met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)
     moved = met[:, 1:].cpu() - start[:, None]
     moved[:, -1] = images - start

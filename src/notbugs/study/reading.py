@@ -16,8 +16,13 @@ from notbugs.study.results import Results
 Made = TypeVar("Made", bound=BaseModel)
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: str | Path) -> Results:
     """Read `results.json`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or the folder of a study.
 
     Raises
     ------
@@ -25,6 +30,8 @@ def read_results(path: Path) -> Results:
         If the file is missing, or is not a results file of this version of notbugs. Of a classifier that was changed
         since, a warning is logged: the numbers are not of it.
     """
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
     found = read_json(path, Results, "a results", "study")
     for name, digest in found.study.classifiers.items():
         file = path.parent / "classifiers" / f"{Path(name).name}.safetensors"

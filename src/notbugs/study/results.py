@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from notbugs.measure import AttackUsed, Proportion, Spread
+from notbugs.measure import Accuracy, AttackUsed, Proportion, Spread
 from notbugs.measure.resemblance import Resemblance
 from notbugs.measure.size import PerturbationSize
 from notbugs.measure.unbalanced import Area
+from notbugs.shown import Tabular, frame
 from notbugs.study.checked import WholeFile
 from notbugs.study.instruments import Measured
 from notbugs.study.sets import Constructed
 from notbugs.study.sets import TrainSet as TrainSet
 from notbugs.threat import Norm
 from notbugs.training import Trained
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class _Model(BaseModel):
@@ -44,6 +48,13 @@ class Row(_Model):
     area: Area | None = Field(
         None, description="under ROC, of the worst logits found; null but where one of two classes has under a fifth"
     )
+
+    @property
+    def measured(self) -> Accuracy:
+        """The accuracy, as `evaluate` returns it."""
+        return Accuracy(
+            attack=self.attack, share=self.share, broken=self.broken, balanced=self.balanced, area=self.area
+        )
 
     @property
     def share(self) -> Proportion:
@@ -87,6 +98,19 @@ class SetProperties(_Model):
         None, description="how large perturbations are; null for matched sets, and where it was not measured"
     )
     seconds: float = Field(description="time to build")
+
+    def row(self) -> dict[str, object]:
+        """The set as a row of a table: a share with its interval, a spread as its mean."""
+        told: dict[str, object] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Proportion):
+                told |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+            elif isinstance(value, Spread):
+                told[f"{name}_mean"] = value.mean
+            elif value is None or isinstance(value, str | int | float):
+                told[name] = value
+        return told
 
 
 class TheoryCheck(_Model):
@@ -190,7 +214,7 @@ class Expectations(_Model):
     compared: list[AgainstExpected]
 
 
-class Results(WholeFile, _Model):
+class Results(Tabular, WholeFile, _Model):
     """The whole of `results.json`."""
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -202,6 +226,26 @@ class Results(WholeFile, _Model):
     expected: Expectations | None = Field(None, description="null where the recipe states no expectation")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @property
+    def heading(self) -> str:
+        """What the rows are."""
+        return f"Study {self.study.recipe['name']!r} of {self.study.data['name']}, {len(self.sets)} constructed sets"
+
+    def table_rows(self) -> list[dict[str, object]]:
+        """One row for each accuracy."""
+        kept = ("classifier", "train_set", "training", "architecture", "test_set", "seed")
+        return [{name: getattr(row, name) for name in kept} | row.measured.row() for row in self.rows]
+
+    def sets_to_pandas(self) -> pd.DataFrame:
+        """The constructed sets with their measured properties, as a `pandas.DataFrame`.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        return frame([one.row() for one in self.sets])
 
 
 def json_schema() -> dict[str, Any]:

@@ -17,15 +17,14 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
-from notbugs.models.blueprint import TAKEN, check_options
+from notbugs.models.registry import TAKEN, check_options
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
-from notbugs.search import PGD, Attack, QuasiNewton, Schedule, Shrinking, Steps, fast_matching
+from notbugs.search import FMN, LBFGS, PGD, Attack, PGDSteps, Steps, fast_matching
 from notbugs.search.steps import Decay
-from notbugs.spatial import Spatial
 from notbugs.study.machine import find_device
-from notbugs.threat import Norm, Threat, threat
+from notbugs.threat import Norm, Spatial, Threat, threat
 from notbugs.training import new_classifier
 
 OWN = TAKEN | {"architecture", "data", "device", "precision", "seed", "shape", "source"}
@@ -80,7 +79,7 @@ READING = (
 class Source(_Section):
     """Which images, and where and how the work runs."""
 
-    data: str = Field("digits", description="Data set by name or path; docs/your-data.md has all kinds.")
+    data: str = Field("digits", description="Data set by name or path; docs/how-to/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
     test_data: str | None = Field(None, description="Another data set, whose test images are measured on.")
@@ -128,7 +127,7 @@ class Source(_Section):
 class Architecture(_Section):
     """Which network."""
 
-    name: str = Field("cnn", description="Architecture by name; docs/your-model.md has all of them.")
+    name: str = Field("cnn", description="Architecture by name; docs/how-to/your-model.md has all of them.")
     width: int | None = Field(None, ge=1, description="Channels of the first convolution, where the name takes it.")
     features: int | None = Field(None, ge=1, description="Penultimate features, of cnn.")
     stride: int | None = Field(None, ge=1, description="Of the first convolution, of cnn.")
@@ -264,8 +263,8 @@ class Matching(_Section):
         """As the search takes it, for images of `shape`."""
         length = self.step_size or fast_matching(shape).reach
         if self.method == "quasi-newton":
-            return QuasiNewton(self.steps, length)
-        return Schedule(self.steps, length, self.momentum, self.decay)
+            return LBFGS(self.steps, length)
+        return PGDSteps(self.steps, length, self.momentum, self.decay)
 
     def how(self, shape: Sequence[int]) -> dict[str, Any]:
         """The search as `robustify` takes it, for images of `shape`."""
@@ -297,9 +296,9 @@ class Relabelling(_Section):
     def schedule(self) -> Steps:
         """As the search takes it."""
         if self.method == "minimum-norm":
-            return Shrinking(self.steps, self.step_size or Shrinking.step_size)
-        usual = Schedule(self.steps, decay=self.decay).first_length(self.threat)
-        return Schedule(self.steps, self.step_size or usual or None, self.momentum, self.decay)
+            return FMN(self.steps, self.step_size or FMN.step_size)
+        usual = PGDSteps(self.steps, decay=self.decay).first_length(self.threat)
+        return PGDSteps(self.steps, self.step_size or usual or None, self.momentum, self.decay)
 
     @property
     def threat(self) -> Threat:

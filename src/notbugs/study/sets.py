@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from notbugs.study.sections import Matching, Relabelling
 
 SMALLEST_STEPS = 30
-"""Gradients of a search for the smallest perturbation, at least; 100 find hardly smaller ones (docs/search.md)."""
+"""Gradients of a search for the smallest perturbation, at least; 100 find hardly smaller ones
+(docs/explanation/search.md)."""
 
 Mark = Literal["circle", "square", "triangle-up", "triangle-down", "diamond", "cross"]
 

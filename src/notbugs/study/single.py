@@ -41,7 +41,7 @@ from notbugs.measure.autoattack import require_autoattack
 from notbugs.measure.several import LabelAccuracies, check_several, evaluate_several
 from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import job_of
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.study.folder import Console, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning

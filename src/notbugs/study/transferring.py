@@ -12,7 +12,7 @@ from notbugs.classifier import Classifier
 from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.progress import Progress
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.instruments import Instruments

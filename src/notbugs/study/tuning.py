@@ -20,7 +20,7 @@ from notbugs.files import check_writable
 from notbugs.measure import Proportion, evaluate
 from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data

@@ -1,7 +1,8 @@
 """The theory laboratory: two Gaussians, where robust features can be computed, and three theorems, checked.
 
-Section 4 and Appendix E of the paper; `docs/theory.md` states each theorem beside its check. Formulas and simulations
-take tensors. `vulnerability` alone takes a classifier and images, and `write_theory_page` the extra `report`.
+Section 4 and Appendix E of the paper; `docs/explanation/theory.md` states each theorem beside its check. Formulas and
+simulations take tensors. `vulnerability` alone takes a classifier and images, and `write_theory_page` the extra
+`report`.
 """
 
 from __future__ import annotations

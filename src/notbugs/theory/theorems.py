@@ -1,6 +1,6 @@
 """The three theorems of Section 4 as functions, each beside the simulation that checks it.
 
-Conventions are those under which each statement holds; docs/theory.md says where the paper's text differs.
+Conventions are those under which each statement holds; docs/explanation/theory.md says where the paper's text differs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Training, standard and adversarial."""
 
 from notbugs.training.loop import learning_rate, train
-from notbugs.training.new import new_classifier
-from notbugs.training.settings import Adversary, SpatialTraining, Training
-from notbugs.training.stopping import Trained
+from notbugs.training.settings import Adversary, SpatialTraining, Training, new_classifier
+from notbugs.training.watching import Trained
 
 __all__ = ["Adversary", "SpatialTraining", "Trained", "Training", "learning_rate", "new_classifier", "train"]

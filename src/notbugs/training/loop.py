@@ -1,4 +1,4 @@
-"""Standard and adversarial training, resumable bit for bit."""
+"""Standard and adversarial training, resumable bit for bit, and its loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from notbugs import workers
 from notbugs.classifier import Classifier
@@ -18,12 +20,45 @@ from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
-from notbugs.training import guard, stopping
-from notbugs.training.guard import guarded, held_out
-from notbugs.training.loss import class_weights, summed_loss
+from notbugs.shapes import Labels, Logits
+from notbugs.training import watching
 from notbugs.training.settings import Training
-from notbugs.training.stopping import Best, Trained
 from notbugs.training.together import pieces, together
+from notbugs.training.watching import Best, Trained, guarded, held_out, is_guarded
+
+
+def class_weights(labels: Labels) -> Float[Tensor, "*label class"]:
+    """Weights with which every class counts the same: images / (classes * images of the class), so 1 on average.
+
+    Of one label for an image, shape (class,). Of several, shape (label, 2): of lacking and of having each.
+    """
+    if labels.ndim == 2:
+        having = labels.sum(0)
+        counts = torch.stack([len(labels) - having, having], 1)
+    else:
+        counts = torch.bincount(labels)
+    return len(labels) / (counts.shape[-1] * counts.clamp_min(1))
+
+
+def summed_loss(logits: Logits, labels: Labels, weights: Tensor | None = None) -> Tensor:
+    """The sum over images of the cross-entropy; of several labels, of the mean over labels of the binary one.
+
+    Parameters
+    ----------
+    logits : Tensor
+        Shape (batch, class), or (batch, label).
+    labels : Tensor
+        Shape (batch,), or 0 and 1 of shape (batch, label).
+    weights : Tensor, optional
+        Of `class_weights`.
+    """
+    if labels.ndim == 1:
+        if weights is None:
+            return cross_entropy(logits, labels, reduction="sum")
+        return (cross_entropy(logits, labels, reduction="none") * weights[labels]).sum()
+    each = None if weights is None else torch.where(labels == 1, weights[:, 1], weights[:, 0])
+    return binary_cross_entropy_with_logits(logits, labels.to(logits), each, reduction="sum") / labels.shape[1]
+
 
 CHECKPOINT_SECONDS = 15.0
 
@@ -60,7 +95,7 @@ def train(
         section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
         withstand these steps and no others, their number is doubled (`guard`), which is looked at on images that are
         held out where there are 10,000 or more: 250 of them at most. Where `settings.patience` is set, training stops
-        early, for which at most a tenth of the images are held out (`training.stopping`). Where `settings.spatial` is
+        early, for which at most a tenth of the images are held out (`training.watching`). Where `settings.spatial` is
         set, every image is first turned and moved by the worst of some random transformations, likewise in evaluation
         mode.
     seed : int
@@ -95,7 +130,7 @@ def train(
     first, best = 0, Best()
     if checkpoint and checkpoint.exists():
         first, settings, best = _resume(checkpoint, classifier, optimizer, settings)
-    numbers, looked_at = held_out(images, asked.adversary, seed, stopping.how_many(images, asked))
+    numbers, looked_at = held_out(images, asked.adversary, seed, watching.to_stop_by(images, asked))
     batches = -(-len(numbers) // settings.batch)
     saved, done = time.monotonic(), first
     given, images = images, images.resident(classifier.device)
@@ -110,7 +145,7 @@ def train(
                 settings = settings.model_copy(update={"adversary": adversary})
             done += 1
             if settings.patience:
-                best.offer(done, stopping.right(classifier, given.subset(looked_at), asked.adversary, seed), classifier)
+                best.offer(done, watching.right(classifier, given.subset(looked_at), asked.adversary, seed), classifier)
             is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or done < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
                 _save(checkpoint, classifier, optimizer, done, settings, best)
@@ -131,14 +166,14 @@ def _trained(
 ) -> Trained:
     """How it went."""
     adversary, is_stopped = asked.adversary, bool(asked.patience)
-    is_watched = adversary is not None and guard.is_guarded(adversary)
+    is_watched = adversary is not None and is_guarded(adversary)
     labels = images.labels.shape[1] if images.has_several else 1
     return Trained(
         images=len(numbers),
         held_out=len(images) - len(numbers),
         epochs=done,
         steps=settings.adversary.steps if settings.adversary else None,
-        guard_images=guard.how_many(images, looked_at, adversary) if adversary and is_watched else 0,
+        guard_images=watching.to_guard_by(images, looked_at, adversary) if adversary and is_watched else 0,
         best_epoch=best.epoch if is_stopped else None,
         right=best.right if is_stopped else None,
         judged=labels * len(looked_at) if is_stopped else None,

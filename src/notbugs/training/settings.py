@@ -1,17 +1,23 @@
-"""What a training run is made of; these models are also sections of a recipe."""
+"""What a training run is made of, which is also a section of a recipe, and the fresh classifier that it begins with."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from notbugs.data import Augmentation
-from notbugs.search import Schedule
-from notbugs.spatial import Spatial
-from notbugs.threat import Threat, threat
+from notbugs.classifier import Classifier, Precision, default_device
+from notbugs.data import Augmentation, Data
+from notbugs.models import build
+from notbugs.models.execution import to_channels_last
+from notbugs.models.layers import Whitening
+from notbugs.models.registry import normalisation
+from notbugs.normalisation import own_normaliser
+from notbugs.search import PGDSteps
+from notbugs.seeds import seeded
+from notbugs.threat import Spatial, Threat, threat
 
 
 class Adversary(BaseModel):
@@ -37,9 +43,9 @@ class Adversary(BaseModel):
         return threat(self.norm, self.eps)
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> PGDSteps:
         """The steps of the search."""
-        return Schedule(self.steps, self.step_size)
+        return PGDSteps(self.steps, self.step_size)
 
 
 class SpatialTraining(BaseModel):
@@ -109,3 +115,52 @@ class Training(BaseModel):
     def name(self) -> Literal["standard", "adversarial"]:
         """`standard`, or `adversarial` where there is an adversary."""
         return "adversarial" if self.adversary else "standard"
+
+
+WHITENED = 2000
+"""Training images whose patches a whitening layer is computed from."""
+
+
+def new_classifier(
+    data: Data,
+    architecture: str = "cnn",
+    *,
+    seed: int = 0,
+    precision: Precision = "auto",
+    device: torch.device | None = None,
+    **options: Any,
+) -> Classifier:
+    """An untrained classifier for `data`, with the normalisation of its training images.
+
+    With `pretrained=True`, where the architecture has it, the weights and the normalisation are the published ones.
+
+    Parameters
+    ----------
+    data : Data
+        Gives the channels, the size, the classes and the statistics.
+    architecture : str
+        As `notbugs.build` takes it; `options` go to it, for instance `width` and `features` of `cnn`.
+    seed : int
+        The weights follow from it; torch's global generator is left as it was.
+    precision : {"auto", "fp32", "bf16"}
+        What the network computes in.
+    device : torch.device, optional
+        The accelerator that torch reports, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If there is no such architecture or option.
+    """
+    channels, height, width = data.train.shape
+    with seeded(seed, "weights"):
+        network = build(architecture, channels=channels, classes=len(data.classes), size=(height, width), **options)
+    published = normalisation(architecture) if options.get("pretrained") else None
+    mean, std = published or (((0.0,), (1.0,)) if own_normaliser(network) else data.channel_statistics)
+    classifier = Classifier(network, mean=mean, std=std, channel_order="rgb", precision=precision)
+    to_channels_last(classifier, data.train.shape)
+    for module in classifier.modules():
+        if isinstance(module, Whitening):
+            images, _ = data.train.sample(WHITENED, seed, "whitening").batch(slice(None))
+            module.fit((images - classifier.mean) / classifier.std)
+    return classifier.to(device or default_device())

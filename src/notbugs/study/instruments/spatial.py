@@ -14,9 +14,9 @@ from notbugs.formats import number, said
 from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import SpatialAccuracy, spatial_accuracy
 from notbugs.progress import Progress
-from notbugs.spatial import Spatial
 from notbugs.study.sets import EVERY, Trained
 from notbugs.study.stages import Step
+from notbugs.threat import Spatial
 from notbugs.training import SpatialTraining
 
 if TYPE_CHECKING:

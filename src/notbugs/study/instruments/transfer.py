@@ -22,7 +22,7 @@ from notbugs.measure import Correlation, Proportion, Transfer, correlation, pred
 from notbugs.measure.transfer import Kind
 from notbugs.progress import Progress
 from notbugs.search import Attack
-from notbugs.search.fit import check_fits
+from notbugs.search.compatibility import check_fits
 from notbugs.study.checked import WholeFile
 from notbugs.study.sections import Architecture
 from notbugs.threat import Norm, threat
