@@ -16,17 +16,18 @@ from PIL import Image
 
 from notbugs.data import load
 
-ROUNDS = 3
+ROUNDS = 5
 
 
-def best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of a few rounds."""
-    seconds = []
+def best(*works: Callable[[], object]) -> list[float]:
+    """Seconds of each in its fastest round: they take turns, so that a busy machine is so for all of them."""
+    seconds: list[list[float]] = [[] for _ in works]
     for _ in range(ROUNDS):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+        for work, taken in zip(works, seconds, strict=True):
+            began = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - began)
+    return [min(taken) for taken in seconds]
 
 
 def write(root: Path, count: int, side: int) -> None:
@@ -96,12 +97,14 @@ def measure(root: Path, count: int) -> list[dict[str, object]]:
     rows = []
     for reader, plain, path, call in cases:
         try:
-            other = best(lambda path=path, call=call: call(path))
+            other, ours, mapped = best(
+                lambda path=path, call=call: call(path),
+                lambda path=path: load(path),
+                lambda path=path: load(path, memory=1),
+            )
         except (ImportError, RuntimeError) as error:  # torchvision, or one that was built for another torch
             print(f"without {plain}: {error}")
             continue
-        ours = best(lambda path=path: load(path))
-        mapped = best(lambda path=path: load(path, memory=1))
         total = count + 10
         rows.append(
             {

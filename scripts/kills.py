@@ -3,8 +3,9 @@
     python scripts/kills.py [--kills 100] [--seed 0] [COMMAND ...]
 
 Each command works on a small study of digits in two folders: in one it is left alone, in the other SIGKILL ends it at
-random moments, each time followed by the same command again. At the end both folders must hold the same files with the
-same bytes, but for times. Exit status 1 if they do not, or if a command that is given again fails.
+random moments, each time followed by the same command again. At the end both folders must hold files of the same names
+with the same bytes, but for times; a page that shows times must be the one that its numbers give. Exit status 1 if they
+do not, or if a command that is given again fails.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,25 +26,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from notbugs.formats import harmless
+from notbugs.report.pages import PAGES
+
 SMALL = "--train-images 150 --test-images 40 --architecture.width 4 --architecture.features 6"
 EPOCHS = "--standard.epochs 2 --robust.epochs 2 --constructed.epochs 2"
 STEPS = "--matching.steps 5 --relabelling.steps 5 --evaluation.attack.steps 3 --evaluation.pgd.steps 3"
-MODEL = "s/classifiers/standard.safetensors"
-WEAK = "--data digits --train-images 150 --test-images 40 --attack.steps 3"
+STANDARD, ROBUST = (f"s/classifiers/{name}.safetensors" for name in ("standard", "robust"))
+DATA = "--data digits --train-images 150 --test-images 40"
+TRAINED = "--architectures 'cnn width=4' --standard.epochs 2 --constructed.epochs 2 --relabelling.steps 5 --steps 3"
 COMMANDS = {
-    "run": f"run digits --out s {SMALL} {EPOCHS} {STEPS}",
+    "run": f"run digits --out s --no-page {SMALL} {EPOCHS} {STEPS}",
     "train": "train --data digits --train-images 300 --epochs 8 --adversary.eps 0.5 --out m.safetensors",
-    "build": f"build robust {MODEL} --data digits --train-images 150 --matching.steps 50 --out set",
-    "export": "export s/sets/D_R --to parquet --out exported",
-    "audit": f"audit {MODEL} {WEAK} --out audited",
-    "tune": "tune s --sets D_det --rates 0.01 0.1",
-    "transfer": f"transfer {MODEL} s/classifiers/robust.safetensors {WEAK} --out transferred",
+    "build": f"build robust {STANDARD} --data digits --train-images 150 --matching.steps 50 --out set",
+    "export-parquet": "export s/sets/D_R --to parquet --out parquet",
+    "export-imagefolder": "export s/sets/D_rand --to imagefolder --out pictures",
+    "export-npz": "export s/sets/D_det --to npz --out npz",
+    "evaluate": f"evaluate {STANDARD} {DATA} --radii 0.25 --autoattack --autoattack-images 20 --keep kept",
+    "audit": f"audit {STANDARD} {DATA} --attack.steps 3 --out audited",
+    "tune": "tune s --sets D_det --learning-rates 0.01 0.1",
+    "transfer": f"transfer {STANDARD} {ROBUST} {DATA} {TRAINED} --out transferred",
     "compare": "compare s t --out compared",
     "figures": "figures s",
+    "theory": "theory --out s",
     "report": "report s",
 }
 """In the order in which they need each other; `t` is a copy of `s`."""
 TIMES = {"checksum", "seconds", "created", "at", "stages", "time"}
+FULL_OF_TIMES = "stages/build-"
+"""The value of such a stage is how long it took."""
 
 
 @dataclass
@@ -57,7 +69,7 @@ class Killed:
 def started(command: str, folder: Path) -> subprocess.Popen[bytes]:
     """A command at work in a folder, in a group of its own, with what it says in a file."""
     with (folder.parent / "said").open("wb") as said:
-        words = [sys.executable, "-m", "notbugs", *command.split()]
+        words = [sys.executable, "-m", "notbugs", *shlex.split(command)]
         return subprocess.Popen(
             words,
             cwd=folder,
@@ -68,10 +80,14 @@ def started(command: str, folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def finished(command: str, folder: Path) -> str:
-    """What a command says that fails; empty for one that does not."""
-    status = started(command, folder).wait()
-    return "" if status == 0 else f"status {status}: {(folder.parent / 'said').read_text(errors='replace')[-300:]}"
+def timed(command: str, folder: Path) -> tuple[float, str]:
+    """Seconds that a command takes, and what it says if it fails."""
+    began, status = time.monotonic(), started(command, folder).wait()
+    return time.monotonic() - began, failed(status, folder) if status else ""
+
+
+def failed(status: int, folder: Path) -> str:
+    return f"status {status}: {(folder.parent / 'said').read_text(errors='replace')[-300:]}"
 
 
 def without_times(values: Any) -> Any:
@@ -82,17 +98,19 @@ def without_times(values: Any) -> Any:
 
 
 def bits(folder: Path) -> dict[str, str]:
-    """The hash of every file without times; not of pages, which say when and are made of the rest, nor hidden ones."""
-    found = {}
-    for file in sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.suffix != ".html" and path.name[0] != "."
-    ):
-        data = file.read_bytes()
-        if file.suffix == ".json":
-            data = json.dumps(without_times(json.loads(data))).encode()
-        if "stages" not in file.parts or not file.name.startswith("build-"):
-            found[str(file.relative_to(folder))] = hashlib.sha256(data).hexdigest()
-    return found
+    """For every file, also hidden ones, a hash of what is in it but for times."""
+    return {str(file.relative_to(folder)): _bits(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def _bits(file: Path) -> str:
+    data = file.read_bytes()
+    if FULL_OF_TIMES in str(file):
+        return "times"
+    if file.suffix == ".html" and file.stem in PAGES:  # it shows times
+        return "by its numbers" if data.decode() == harmless(PAGES[file.stem](file.parent)) else "by other numbers"
+    if file.suffix == ".json":
+        data = json.dumps(without_times(json.loads(data))).encode()
+    return hashlib.sha256(data).hexdigest()
 
 
 def disturbed(name: str, count: int, draw: random.Random, alone: Path, often: Path) -> Killed:
@@ -101,27 +119,30 @@ def disturbed(name: str, count: int, draw: random.Random, alone: Path, often: Pa
     if name == "compare":
         for folder in (alone, often):
             shutil.copytree(folder / "s", folder / "t", dirs_exist_ok=True)
-    began = time.monotonic()
-    if said := finished(command, alone):
+    least = timed("recipes", alone)[0]  # until then a command only imports
+    seconds, said = timed(command, alone)
+    if said:
         return Killed(name, 0, [f"undisturbed: {said}"])
-    seconds, before = time.monotonic() - began, set(often.rglob("*"))
+    before = set(often.rglob("*"))
     while kills < count:
         process = started(command, often)
-        time.sleep(draw.uniform(0.3, 1) * seconds)
-        if process.poll() is None:
+        try:
+            status = process.wait(draw.uniform(least, max(seconds, least + 1)))
+        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             kills += 1
-        elif process.returncode:
-            faults.append(f"status {process.returncode}: {(often.parent / 'said').read_text(errors='replace')[-300:]}")
-            kills += 1
-        process.wait()
-        if not process.returncode:  # it was done: from the beginning
-            for path in sorted(set(often.rglob("*")) - before, reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
-    if said := finished(command, often):
+            continue
+        if status:
+            faults.append(failed(status, often))
+            break
+        for path in sorted(set(often.rglob("*")) - before, reverse=True):  # it was done: from the beginning
+            path.rmdir() if path.is_dir() else path.unlink()
+    if said := timed(command, often)[1]:
         faults.append(f"given again: {said}")
     one, other = bits(alone), bits(often)
     faults += [f"differs: {file}" for file in sorted(one.keys() | other.keys()) if one.get(file) != other.get(file)]
+    faults += [f"not of its numbers: {file}" for file, found in one.items() if found == "by other numbers"]
     return Killed(name, kills, faults)
 
 
@@ -138,7 +159,7 @@ def disturb_all(names: list[str], count: int, seed: int) -> list[Killed]:
             if name not in names and name != "run":
                 continue
             found.append(disturbed(name, share if name in names else 0, draw, alone, often))
-            print(f"{name:10} {found[-1].kills:4} kills, {len(found[-1].faults)} faults", flush=True)
+            print(f"{name:20} {found[-1].kills:4} kills, {len(found[-1].faults)} faults", flush=True)
             for fault in found[-1].faults:
                 print(f"  {fault}", flush=True)
         return found

@@ -14,8 +14,10 @@ from notbugs.measure.audit import judge
 from notbugs.measure.audited import Audit, Group, Sizes
 from notbugs.measure.drivers import Driver
 from notbugs.measure.spectrum import KINDS, KindCounts, SpectrumRow, UsefulnessSummary
+from notbugs.measure.unbalanced import Area
 from notbugs.report import write_audit_page
 from notbugs.study import AuditFile
+from notbugs.study.reading import write_model
 from notbugs.threat import L2
 from tests.fakes import HOSTILE, proportion
 from tests.test_report import Page
@@ -162,6 +164,26 @@ def test_names_of_users_stay_text(tmp_path):
     for name in HOSTILE:
         assert name in page.text
     assert "49" not in page.text.split("{{ 7 * 7 }}")[0][-5:]
+
+
+def test_what_was_read_is_said(tmp_path):
+    found = write(tmp_path)
+    about = {"notes": ["exact duplicates: 3", "<b>bold</b>", 5], "left_out": ["a/1.png is empty"]}
+    write_model(tmp_path / "audit.json", found.model_copy(update={"data": found.data | about}))
+    text = write_audit_page(tmp_path).read_text(encoding="utf-8")
+    for said in ("<li>exact duplicates: 3</li>", "<li>&lt;b&gt;bold&lt;/b&gt;</li>", "<li>a/1.png is empty</li>"):
+        assert said in text
+
+
+def test_accuracy_and_area_stand_beside_a_balanced_accuracy(tmp_path):
+    found = write(tmp_path)
+    area = Area(value=0.771, low=0.6, high=0.85, positives=10, negatives=90)
+    model = [item.model_copy(update={"area": area}) for item in found.audit.model]
+    audit = found.audit.model_copy(update={"model": model, "score": "balanced accuracy"})
+    write_model(tmp_path / "audit.json", found.model_copy(update={"audit": audit}))
+    text = Page(write_audit_page(tmp_path).read_text(encoding="utf-8")).text
+    assert "Accuracy, in which the largest class counts most, in per cent" in text
+    assert text.split("Area under the ROC curve in per cent")[1].count("77.1") == len(model)
 
 
 def test_many_features_are_shortened(tmp_path):

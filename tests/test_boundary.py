@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import struct
+import subprocess
 import sys
 import time
 import zipfile
@@ -14,6 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 
+import notbugs
 from notbugs import load, study
 from notbugs.__main__ import main
 from notbugs.errors import InputError
@@ -125,6 +127,31 @@ def test_signals_end_in_one_line(monkeypatch, capsys, name):
     finally:
         signal.signal(number, before)
     assert "Give the same command again to go on." in said(capsys)
+
+
+EARLY = """
+import sys
+import signal
+known = set(sys.modules)
+import os
+sys.argv = ["/usr/bin/notbugs"]
+exec(open(os.environ["START"]).read())
+print(*sorted(set(sys.modules) - known), flush=True)
+signal.raise_signal(getattr(signal, os.environ["SIGNAL"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_are_heard_before_anything_else_is_imported(name):
+    """Until the first line of notbugs has run, a signal ends in Python's own words; that line is not to wait."""
+    number = getattr(signal, name)
+    more = {"START": notbugs._start.__file__, "SIGNAL": name}
+    command = [sys.executable, "-c", f"import signal; signal.signal(signal.{name}, signal.SIG_DFL){EARLY}"]
+    done = subprocess.run(command, env=os.environ | more, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + number
+    assert done.stderr.startswith("notbugs: ")
+    assert done.stderr.endswith(". Give the same command again to go on.\n")
+    assert not set(done.stdout.split()) & {"pathlib", "contextlib", "typing", "torch", "numpy", "dataclasses"}
 
 
 def test_a_name_that_a_terminal_cannot_show(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from notbugs.construct.exporters.card import quoted
 from notbugs.construct.exporters.imagefolder import class_folders
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
-from notbugs.files import DiskFull
+from notbugs.files import DiskFull, read_json, write_json
 from notbugs.search import PGDSteps
 from notbugs.seeds import generator, seeded
 
@@ -175,6 +176,11 @@ def test_images_of_other_channels(tmp_path):
     assert found["folder"]["features"]["pixels"] == "Array3D(shape=(2, 6, 5), dtype='float32')"
 
 
+def without_seconds(manifest):
+    shards = [{name: value for name, value in shard.items() if name != "seconds"} for shard in manifest["shards"]]
+    return {name: value for name, value in manifest.items() if name != "seconds"} | {"shards": shards}
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_card(built, exported, name):
     text = (exported[name] / "README.md").read_text(encoding="utf-8")
@@ -198,7 +204,7 @@ def test_the_card(built, exported, name):
     assert built.manifest["request"]["source"] in body
     assert "ra_ndom _ set" in body
     manifest = body.split("```json\n")[1].split("\n```")[0]
-    assert json.loads(manifest) == built.manifest
+    assert json.loads(manifest) == without_seconds(built.manifest)
     assert json.loads((exported[name] / "manifest.json").read_text(encoding="utf-8")) == built.manifest
 
 
@@ -257,6 +263,34 @@ def test_an_export_appears_whole_or_not_at_all(built, tmp_path, monkeypatch):
     export(built.folder, tmp_path / "npz", "npz", progress=lambda done, total, note="": told.append((done, total)))
     assert told == [(96, 96)]
     assert sorted(path.name for path in (tmp_path / "npz").iterdir()) == ["README.md", "data.npz", "manifest.json"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_finished_export_is_left_as_it_is_and_has_the_same_bytes_anywhere(built, tmp_path, name, caplog):
+    export(built.folder, tmp_path / "a", name)
+    first = {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "a").rglob("*") if path.is_file()
+    }
+    with caplog.at_level("INFO", "notbugs"):
+        export(built.folder, tmp_path / "a", name)
+    assert "a is done: the same command wrote it." in caplog.text
+    assert first == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first}
+    for other in set(FORMATS) - {name}:
+        with pytest.raises(InputError, match="'out' must not exist yet"):
+            export(built.folder, tmp_path / "a", other)
+    slower = shutil.copytree(built.folder, tmp_path / "slower")  # the same set, which took longer to build
+    manifest = read_json(slower / "manifest.json")
+    manifest |= {"seconds": 99.0, "shards": [shard | {"seconds": 9.0} for shard in manifest["shards"]]}
+    write_json(slower / "manifest.json", manifest)
+    with pytest.raises(InputError, match="'out' must not exist yet"):
+        export(slower, tmp_path / "a", name)
+    export(slower, tmp_path / "b", name)
+    differ = [
+        path.name
+        for path, (_, data) in first.items()
+        if (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes() != data
+    ]
+    assert differ == ["manifest.json"]
 
 
 def test_what_is_there_is_not_overwritten(built, tmp_path, unchecked):

@@ -9,6 +9,7 @@ import os
 import shutil
 import struct
 import zipfile
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +23,13 @@ from safetensors.torch import load_file, save_file
 from notbugs import load
 from notbugs.__main__ import main
 from notbugs.classifier import Classifier
-from notbugs.console import TerminalConsole, show
+from notbugs.console import TerminalConsole, show, tell
 from notbugs.construct import robustify
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import has_writer, only_maker, only_writer, write_json, write_text
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
-from notbugs.report import write_report
+from notbugs.report import write_figures, write_report
 from notbugs.report.typeset import comma_separated
 from notbugs.search import PGDSteps
 from notbugs.seeds import generator
@@ -367,11 +368,31 @@ def test_no_name_reaches_a_terminal_as_a_command(capsys, tmp_path):
     table = rich.table.Table("name")
     table.add_row(Text("\x1b[31m\u202e"))
     show(table)
+    with TerminalConsole().stage("\x1b[31m\ntitle"):
+        tell(f"class {ESCAPES}\n1/1: done\tnow", tmp_path / "a\x9b\nb")
     assert main(["status", str(tmp_path / ESCAPES)]) == 2
     told = capsys.readouterr()
     assert "\\x1b[31m\\u202e" in told.out
     assert told.err.count(SPELT) == 2
-    assert not set(told.out + told.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
+    assert f"\nclass {SPELT}\\n1/1: done\\tnow\n" in told.out
+    assert "\n\\x1b[31m\\ntitle: begun\n" in told.err
+    assert not set(told.out + told.err) & {"\x1b", "\x07", "\x9b", "\u202e", "\t"}
+
+
+def test_no_name_turns_a_page_or_a_figure_round(tmp_path):
+    results = fakes.write_study(tmp_path)
+    names = [f"{ESCAPES} {number}\n" for number in range(len(results.study.data["classes"]))]
+    study = results.study.model_copy(update={"data": results.study.data | {"classes": names, "name": ESCAPES}})
+    write_model(tmp_path / "results.json", results.model_copy(update={"study": study}))
+    assert SPELT in write_report(tmp_path).read_text(encoding="utf-8")
+    write_figures(tmp_path)
+    written = [file for file in tmp_path.rglob("*") if file.suffix in (".html", ".svg", ".tex", ".md", ".csv")]
+    assert len(written) > 10
+    for file in written:
+        text = file.read_text(encoding="utf-8")
+        assert not set(text) & {"\x1b", "\x07", "\x9b", "\u202e"}, file
+        if file.suffix == ".svg":
+            ElementTree.fromstring(text)
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1+2", "@SUM(1)", "\t=1", "\r=1"])

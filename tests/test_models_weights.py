@@ -95,6 +95,51 @@ def test_wrapped_networks_take_the_weights_of_plain_ones(state, tmp_path):
     assert same(wrapped.module, state)
 
 
+class Within(nn.Module):
+    """A network that keeps its layers in an attribute, with a normaliser of its own in front."""
+
+    def __init__(self, name: str, seed: int, head: bool = False) -> None:
+        super().__init__()
+        inner = fresh(seed)
+        if head:
+            self.linear = inner.linear
+            del inner.linear
+        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((1, 3, 1, 1), 0.25))
+        setattr(self, name, inner)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        *(("module", ""), ("model", ""), ("net", "module."), ("backbone", "net."), ("module", "_orig_mod.model.")),
+        *(("_orig_mod", "backbone."), ("model", "module._orig_mod.backbone.")),
+    ],
+)
+def test_the_network_may_have_a_prefix_too(ours, theirs, state, tmp_path):
+    torch.save({"state_dict": prefixed(theirs, state), "epoch": 3}, tmp_path / "weights.pt")
+    network = load_weights(Within(ours, 2), tmp_path / "weights.pt")
+    assert same(getattr(network, ours), state)
+    assert float(network.mean.unique()) == 0.5
+
+
+def test_a_head_beside_a_backbone(state, tmp_path):
+    """On either side, with a prefix around both or not; a head of another set of weights is not taken."""
+    apart = {name if name.startswith("linear") else f"backbone.{name}": value for name, value in state.items()}
+    whole, split = fresh(2), Within("backbone", 2, head=True)
+    for around in ("", "model."):
+        torch.save({"state_dict": prefixed(around, apart)}, tmp_path / "apart.pt")
+        assert same(load_weights(whole, tmp_path / "apart.pt"), state)
+        torch.save({"state_dict": prefixed(around, state)}, tmp_path / "whole.pt")
+        load_weights(split, tmp_path / "whole.pt")
+        assert torch.equal(split.linear.weight, state["linear.weight"])
+        assert torch.equal(split.backbone.conv1.weight, state["conv1.weight"])
+    headless = {name: value for name, value in state.items() if "linear" not in name}
+    torch.save({"student": headless, "teacher": {"linear.weight": state["linear.weight"]}}, tmp_path / "bad.pt")
+    with pytest.raises(InputError, match=r"Missing: linear\.bias, linear\.weight"):
+        load_weights(whole, tmp_path / "bad.pt")
+
+
 # What is refused
 
 

@@ -258,7 +258,10 @@ def test_from_the_command_line(tmp_path, capsys):
     quick = ("--attack.steps", "1", "--images", "2", "--measured", "20", "--quiet", "--out", str(tmp_path / "audit"))
     assert main(["audit", model, *data, *quick]) == 0
     pages = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".html")]
-    assert pages == [str(tmp_path / "audit" / f"label-{name}" / "audit.html") for name in FINDINGS]
+    folders = [f"label-{name}" for name in FINDINGS]
+    assert pages == [*(str(tmp_path / "audit" / one / "audit.html") for one in folders), f"{tmp_path}/audit/audit.html"]
+    over = (tmp_path / "audit" / "audit.html").read_text()
+    assert set(re.findall('<a href="(.*?)/audit.html">', over)) == set(folders)
     assert main(["build", "det", model, *data, "--out", str(tmp_path / "set"), "--quiet"]) == 2
     assert "Choose one of them" in capsys.readouterr().err
     assert main(["evaluate", model, *data, "--label", "cold"]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def copied(finished: Path, to: Path, upto: str) -> Path:
         (folder / name).write_bytes((finished / name).read_bytes())
     for name in STAGE_NAMES[: STAGE_NAMES.index(upto)]:
         (folder / "stages" / f"{name}.json").write_bytes((finished / "stages" / f"{name}.json").read_bytes())
-    (folder / "sets").symlink_to(finished / "sets")
+    shutil.copytree(finished / "sets", folder / "sets")
     (folder / "classifiers").mkdir()
     return folder
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 import notbugs as nb
 from notbugs import construct, workers
 from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet, describe, relabel, robustify, storage, table
+from notbugs.construct import ConstructedSet, builder, describe, relabel, robustify, storage, table
 from notbugs.construct.manifest import read_manifest
 from notbugs.construct.shards import read_columns
 from notbugs.data import Data, Images, Mapped
@@ -111,6 +111,31 @@ def test_type_and_batch_are_part_of_the_request(stored, data, source):
         relabel(source, data, built.folder, targets="next", schedule=QUICK, dtype=other)
     with pytest.raises(InputError, match="another request.*batch"):
         relabel(source, data, built.folder, targets="next", schedule=QUICK, batch=30)
+
+
+def test_a_set_has_the_images_of_one_version(data, source, tmp_path, monkeypatch, caplog):
+    """Begun by an older version and not finished, it is built anew; finished, it is not touched."""
+    how = {"targets": "next", "schedule": QUICK, "batch": 20}
+    monkeypatch.setattr(storage, "SHARD_IMAGES", 20)
+    done = []
+
+    def killed(count: int, total: int, note: str = "") -> None:
+        done.append(count)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        relabel(source, data, tmp_path / "set", **how, progress=killed)
+    assert (tmp_path / "set" / "shard-00000.json").exists()
+    monkeypatch.setattr(builder, "__version__", "9.9.9")
+    built = relabel(source, data, tmp_path / "set", **how)
+    assert "set was begun with notbugs 0.1.0, torch" in caplog.text
+    assert built.manifest["request"]["versions"]["notbugs"] == "9.9.9"
+    again = relabel(source, data, tmp_path / "again", **how)
+    assert [one["sha256"] for one in again.manifest["shards"]] == [one["sha256"] for one in built.manifest["shards"]]
+    monkeypatch.setattr(builder, "__version__", "0.1.0")
+    with pytest.raises(InputError, match="versions: there .*9.9.9.*Delete it to build it anew, or name another folder"):
+        relabel(source, data, tmp_path / "set", **how)
 
 
 def test_bad_type_and_batch(data, source, tmp_path, unchecked):

@@ -295,6 +295,55 @@ def test_no_command_reads_what_is_damaged(finished, tmp_path, capsys, name, how)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["recipe.toml", "study.json"])
+@pytest.mark.parametrize("how", ["bit", "cut", "empty", "gone", "copy"])
+def test_what_says_what_a_study_is_is_put_back(finished, tmp_path, capsys, name, how):
+    folder = shutil.copytree(finished, tmp_path / "study")
+    file, whole = folder / name, (folder / name).read_bytes()
+    copy = folder / (".recipe.copy.toml" if name == "recipe.toml" else ".study.copy.json")
+    assert copy.read_bytes() == whole
+    if how == "copy":
+        copy.unlink()
+    elif how == "gone":
+        file.unlink()
+    else:
+        flipped(file) if how == "bit" else file.write_bytes(whole[: len(whole) // 2 * (how == "cut")])
+    assert main(["status", str(folder)]) == 0
+    study.run(tiny(), folder, TerminalConsole())
+    said = " ".join(capsys.readouterr().err.split())
+    assert (f"{file} was damaged or gone: it is put back from its copy" in said) == (how != "copy")
+    assert of_bits(folder) == of_bits(finished)
+
+
+@pytest.mark.parametrize("command", ["run", "status", "report", "figures", "compare", "tune"])
+@pytest.mark.parametrize("place", ["stages", "sets/D_R/shard-00000.safetensors"])
+def test_no_link_out_of_a_study_is_followed(finished, tmp_path, monkeypatch, capsys, command, place):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, "study")
+    Path("study", place).rename("elsewhere")
+    Path("study", place).symlink_to(tmp_path / "elsewhere")
+    before = of_bits(tmp_path / "study")
+    words = {"run": ["run", "study/recipe.toml", "--out", "study"], "compare": ["compare", "study", str(finished)]}
+    assert main(words.get(command, [command, "study"])) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert f"study/{place} is a link out of study" in said[-1]
+    assert not any("Traceback" in line for line in said)
+    assert of_bits(tmp_path / "study") == before
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("command", ["report", "figures", "compare"])
+def test_no_page_has_numbers_of_another_classifier(finished, tmp_path, capsys, command):
+    folder = shutil.copytree(finished, tmp_path / "study")
+    flipped(folder / "classifiers" / "standard.safetensors")
+    more = [str(finished), "--quiet"] if command == "compare" else []
+    out = [] if command == "report" else ["--out", str(tmp_path / "out")]
+    assert main([command, str(folder), *more, *out]) == 2
+    assert "standard.safetensors is damaged: the numbers in" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert not (folder / "report.html").exists()
+
+
 def test_a_study_says_with_what_else_it_went_on(finished, tmp_path, monkeypatch, capsys):
     folder = shutil.copytree(finished, tmp_path / "copy")
     monkeypatch.setattr(machine, "__version__", "9.9.9")

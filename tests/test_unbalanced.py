@@ -11,6 +11,7 @@ from torch import nn
 
 from notbugs import L2, Classifier, Data, Images, InputError, audit, refit_head
 from notbugs.measure import Proportion
+from notbugs.measure.doubts import doubts
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.report.lineup import line_up
 from notbugs.report.unbalanced import unbalanced_section
@@ -159,3 +160,21 @@ def test_the_page_has_balanced_accuracies_and_areas():
     assert first.rows[0][1:] == [beside["balanced"]] * 2
     assert [cell.value for cell in second.rows[0][1:]] == [0.75, 0.75]
     assert second.rows[0][1].n == 100
+
+
+def test_doubts_where_a_class_is_rare():
+    """A model that finds the rare class is not doubted, whatever its accuracy; one that names the other is."""
+    labels = (torch.arange(100) % 11 == 0).long()
+    finds = labels.clone()
+    finds[1:31] = 1  # 27 false alarms: right on 73, and naming the larger class is right on 90
+
+    def said(predicted: torch.Tensor) -> list[str]:
+        return list(doubts(torch.nn.functional.one_hot(predicted, 2).float(), labels))
+
+    assert said(finds) == []
+    (line,) = said(torch.zeros_like(labels))
+    assert line.startswith("The balanced clean accuracy, 50.0%")
+    assert "in this order: training that does not count every class the same (--balanced)" in line
+    swapped, _ = said(1 - labels)
+    assert swapped.startswith("The balanced clean accuracy is 0.0%")
+    assert said(torch.ones_like(labels))[0].startswith("The balanced clean accuracy, 50.0%")

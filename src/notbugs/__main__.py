@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from notbugs._start import Stopped, raising
+from notbugs._start import SIGNALS, Stopped
 
 LONGEST = 2000
 """Characters of a line."""
@@ -38,6 +41,34 @@ def main(arguments: list[str] | None = None) -> int:
 
         return _fail(*explained(error))
     return status or 0
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """While a command works, let a signal raise `Stopped`, so that every file that is being written is left as it was.
+
+    One that is ignored, as `nohup` does with SIGHUP, stays so. In a thread other than the first nothing changes.
+    """
+    owner, before = os.getpid(), {}
+
+    def handle(number: int, _: object) -> None:
+        if os.getpid() == owner:
+            raise Stopped(number)
+        signal.signal(number, signal.SIG_DFL)  # a process that was forked off ends as any other
+        os.kill(os.getpid(), number)
+
+    try:
+        for number in SIGNALS:
+            if (known := signal.getsignal(number)) not in (signal.SIG_IGN, None):
+                before[number] = known
+                signal.signal(number, handle)
+    except ValueError:
+        before = {}
+    try:
+        yield
+    finally:
+        for number, known in before.items():
+            signal.signal(number, known)
 
 
 def _fail(text: str, status: int) -> int:

@@ -1,17 +1,23 @@
-"""Signals: a command that is stopped says so in one line, also while Python is still importing its libraries."""
+"""Signals: a command that is stopped says so in one line, also while Python is still importing its libraries.
 
-from __future__ import annotations
+Imported before anything else, and imports nothing that Python has not imported for itself: until this module has run,
+a signal ends in Python's own words.
+"""
 
 import os
+import resource
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TRACEBACK = "With NOTBUGS_TRACEBACK=1 in the environment the command shows where."
 GO_ON = "Give the same command again to go on."
+LEAST_MEMORY = 1200 * 2**20
+"""Bytes of address space; with less, torch and the libraries beside it abort the process without a word of Python."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -33,48 +39,38 @@ def is_command() -> bool:
     if sys.argv[:1] == ["-m"]:  # as long as Python looks for the module to run
         words = sys.orig_argv
         return "-m" in words and words[words.index("-m") + 1 :][:1] == ["notbugs"]
-    return bool(sys.argv) and Path(sys.argv[0]).name == "notbugs"
+    return bool(sys.argv) and os.path.basename(sys.argv[0]) == "notbugs"
 
 
 def guard() -> None:
-    """In the command's own process, let a signal end it in one line as long as it imports: nothing is at work yet."""
-    if is_command():
-        for number in SIGNALS:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                signal.signal(number, _leave)
+    """In the command's own process, let a signal, or what fails, end it in one line as long as it imports."""
+    if not is_command():
+        return
+    for number in SIGNALS:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            signal.signal(number, _leave)
+    sys.excepthook = _unloaded
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        least = f"{LEAST_MEMORY // 2**20} MiB"
+        _end(f"The limit of memory (ulimit -v {limit // 1024}) is below {least}, which libraries need. Raise it.", 1)
 
 
-@contextmanager
-def raising() -> Iterator[None]:
-    """While a command works, let a signal raise `Stopped`, so that every file that is being written is left as it was.
-
-    One that is ignored, as `nohup` does with SIGHUP, stays so. In a thread other than the first nothing changes.
-    """
-    owner, before = os.getpid(), {}
-
-    def handle(number: int, _: FrameType | None) -> None:
-        if os.getpid() == owner:
-            raise Stopped(number)
-        signal.signal(number, signal.SIG_DFL)  # a process that was forked off ends as any other
-        os.kill(os.getpid(), number)
-
-    try:
-        for number in SIGNALS:
-            if (known := signal.getsignal(number)) not in (signal.SIG_IGN, None):
-                before[number] = known
-                signal.signal(number, handle)
-    except ValueError:
-        before = {}
-    try:
-        yield
-    finally:
-        for number, known in before.items():
-            signal.signal(number, known)
+def _leave(number: int, _: object) -> None:
+    _end(stopped(number), 128 + number)
 
 
-def _leave(number: int, _: FrameType | None) -> None:
-    os.write(2, f"notbugs: {stopped(number)}\n".encode())
-    os._exit(128 + number)
+def _unloaded(kind: "type[BaseException]", error: BaseException, trace: "TracebackType | None") -> None:
+    """In place of Python's own words for what nobody caught: the library could not be imported."""
+    if os.environ.get("NOTBUGS_TRACEBACK"):
+        sys.__excepthook__(kind, error, trace)
+    text = (str(error).strip().splitlines() or [kind.__name__])[0]
+    _end(f"A library could not be loaded ({kind.__name__}: {text}). {TRACEBACK}", 1)
+
+
+def _end(text: str, status: int) -> None:
+    os.write(2, f"notbugs: {text}\n".encode())
+    os._exit(status)
 
 
 guard()

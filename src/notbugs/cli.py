@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from notbugs import construct, study, workers
 from notbugs._version import __version__
-from notbugs.console import TerminalConsole, show
+from notbugs.console import TerminalConsole, show, tell
 from notbugs.errors import InputError, check_count
 from notbugs.report import (
     require_extra,
@@ -96,7 +96,7 @@ def run(
                 if page and workers.rank() == 0:
                     _reported(finished, console)
         if workers.rank() == 0:
-            print(_last_page(done, folder, console) if page else folder)
+            tell(_last_page(done, folder, console) if page else folder)
 
 
 @app.command
@@ -115,7 +115,7 @@ def compare(*folders: Path, out: Path = Path("runs/compare"), quiet: bool = Fals
         Print only the path of the page.
     """
     require_extra()
-    print(_compared(folders, out, _console(quiet)))
+    tell(_compared(folders, out, _console(quiet)))
 
 
 @app.command
@@ -127,7 +127,7 @@ def report(folder: Path, /) -> None:
     folder
         The study's folder.
     """
-    print(_reported(folder, _console(quiet=True)))
+    tell(_reported(folder, _console(quiet=True)))
 
 
 @app.command
@@ -143,7 +143,7 @@ def figures(folder: Path, /, *, out: Path | None = None) -> None:
     out
         The folder to write; FOLDER/figures by default.
     """
-    print(write_figures(folder, out))
+    tell(write_figures(folder, out))
 
 
 @app.command
@@ -206,7 +206,7 @@ def build(
     with workers.joined():
         study.build_one(kind, model, job, out, _console(quiet))
         if workers.rank() == 0:
-            print(out)
+            tell(out)
 
 
 @app.command
@@ -259,8 +259,8 @@ def transfer(
     _refuse_workers("transfer")
     found = study.transfer_one(source, others, job, out, _console(quiet))
     if not quiet:
-        print(*found.lines(), sep="\n")
-    print(write_transfer(out))
+        tell(*found.lines())
+    tell(write_transfer(out))
 
 
 @app.command
@@ -281,8 +281,8 @@ def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] 
     _refuse_workers("tune")
     found = study.tune(folder, job, _console(quiet))
     if not quiet:
-        print(*found.lines(), sep="\n")
-    print(write_tune(folder / "tune"))
+        tell(*found.lines())
+    tell(write_tune(folder / "tune"))
 
 
 @app.command
@@ -293,7 +293,7 @@ def audit(
 
     The same command again goes on where a killed one stopped. The last line printed is the path of the page;
     `audit.json` beside it has every number. With several labels for an image and no --label, each is audited, in a
-    folder label-NAME with a page of its own.
+    folder label-NAME with a page of its own, and the last page is over all of them.
 
     Parameters
     ----------
@@ -308,12 +308,16 @@ def audit(
     _refuse_workers("audit")
     folder = out or Path("runs") / f"audit-{model.stem}"
     console = _console(quiet)
+    done: list[Path] = []
     for finished, written in study.audit_labels(model, job, folder, console):
+        done.append(finished)
         found = written.audit
         if not quiet:
             show(study.audit_table(found))
-        print(*found.verdict.sentences, sep="\n")
-        print(write_audit_page(finished))
+        tell(*found.verdict.sentences)
+        tell(write_audit_page(finished))
+    if done != [folder]:
+        tell(write_audit_page(folder))
 
 
 @app.command
@@ -329,9 +333,9 @@ def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Fl
     """
     findings = study.verify_one(folder, job, _console(quiet))
     for finding in findings:
-        print(finding)
+        tell(finding)
     if not (findings or quiet):
-        print(f"Nothing is wrong with {folder}.")
+        tell(f"Nothing is wrong with {folder}.")
     return int(bool(findings))
 
 
@@ -352,7 +356,7 @@ def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, qu
     """
     with _console(quiet).stage(f"export to {to}") as progress:
         written = construct.export(folder, out or Path(f"{folder}-{to}"), to, progress=progress)
-    print(written)
+    tell(written)
 
 
 @app.command
@@ -385,14 +389,14 @@ def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
         Of all simulations.
     """
     check_count("seed", seed, low=0)
-    print(write_theory_page(out, seed))
+    tell(write_theory_page(out, seed))
 
 
 @app.command
 def recipes() -> None:
     """List the recipes that come with notbugs."""
     for name in study.recipe_names():
-        print(name)
+        tell(name)
 
 
 def _reported(folder: Path, console: TerminalConsole) -> Path:
@@ -427,4 +431,4 @@ def _console(quiet: bool) -> TerminalConsole:
 
 def _print_accuracies(found: Sequence[Line]) -> None:
     if workers.rank() == 0:
-        print(*found, sep="\n")
+        tell(*(line for item in found for line in str(item).split("\n")))

@@ -15,7 +15,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column, Table
 from rich.text import Text
 
-from notbugs.formats import duration, harmless
+from notbugs.formats import duration, harmless, one_line
 from notbugs.progress import Pace, Progress, packed, silent
 
 LOG_SECONDS = 30.0
@@ -55,7 +55,7 @@ class TerminalConsole:
     @contextmanager
     def stage(self, title: str) -> Iterator[Progress]:
         """A bar with the time left, or, without a terminal, a line at the beginning and one now and then."""
-        began = time.monotonic()
+        began, title = time.monotonic(), one_line(title)
         if self.quiet:
             yield silent
         elif self.is_live:
@@ -69,7 +69,7 @@ class TerminalConsole:
     def say(self, text: str, *items: str) -> None:
         """One line, above the bar if there is one; a narrow terminal breaks it between its items."""
         for line in packed(text, items, self.rich.width) if self.is_live else [" ".join([text, ", ".join(items)])]:
-            self.rich.print(harmless(line.rstrip()), markup=False, soft_wrap=not self.is_live)
+            self.rich.print(one_line(line.rstrip()), markup=False, soft_wrap=not self.is_live)
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:
@@ -135,6 +135,12 @@ def _harmless(cell: Any) -> Any:
     if isinstance(cell, Text) and cell.plain != (plain := harmless(cell.plain)):
         return Text(plain, style=cell.style)
     return harmless(cell) if isinstance(cell, str) else cell
+
+
+def tell(*lines: object) -> None:
+    """Print what a command found, each a line: a name from elsewhere in it moves no cursor and begins no other line."""
+    for line in lines:
+        print(one_line(str(line)))
 
 
 def show(table: Table) -> None:

@@ -7,15 +7,24 @@ import errno
 from cyclopts import CycloptsError
 from pydantic import ValidationError
 
-from notbugs._start import Stopped, stopped
+from notbugs._start import TRACEBACK, Stopped, stopped
 from notbugs.errors import InputError, described, in_one_line
 from notbugs.files import DiskFull, is_disk_full
 
 INTERRUPTED = 2
 KEPT = "What was finished is kept: give the same command again to go on."
-MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory", "Unable to allocate")
+MEMORY = (
+    *("can't allocate memory", "out of memory", "Cannot allocate memory", "Unable to allocate", "bad_alloc"),
+    *(
+        "could not create a primitive",
+        "failed to map segment",
+        "can't start new thread",
+        "mmap failed",
+        "bad allocation",
+    ),
+)
+"""What Python, torch, oneDNN, numpy, Arrow and the loader of libraries say where there is no memory left."""
 FILES = ("Too many open files", "os error 24")
-TRACEBACK = "With NOTBUGS_TRACEBACK=1 in the environment the command shows where."
 
 
 def explained(error: BaseException) -> tuple[str, int]:

@@ -119,6 +119,27 @@ def check_regular(path: Path) -> None:
         raise Damaged(f"{path} is damaged: it is no regular file.")
 
 
+def check_links(folder: Path) -> None:
+    """Refuse a folder, which may be somebody else's, with a link in it that leads out of it, to any depth.
+
+    Raises
+    ------
+    InputError
+        If there is one: what it leads to would be read as if it were here, or written.
+    """
+    root, left = Path(os.path.realpath(folder)), [folder] if folder.is_dir() else []
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
+                    raise InputError(
+                        f"{entry.path} is a link out of {folder}. Nothing is read or written through one: "
+                        "put what it leads to in its place."
+                    )
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(Path(entry.path))
+
+
 def warn_unchecked(path: Path) -> None:
     """Say that a file has no checksum."""
     LOG.warning(f"Files in {path.parent} have no checksum: an older notbugs wrote them. Damage to them goes unnoticed.")

@@ -17,6 +17,11 @@ def harmless(text: str) -> str:
     return text.translate(CONTROL)
 
 
+def one_line(text: str) -> str:
+    """The same of what is one line: a name with a line break in it begins no other."""
+    return harmless(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 @runtime_checkable
 class Interval(Protocol):
     """A value with its 95 % interval."""

@@ -82,20 +82,25 @@ def verify(
         If `folder` is no constructed set, or `data` or `source` are not those that the manifest names.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise must("folder", "be the folder of a constructed set", str(folder))
+    check_folder(folder)
     try:
         manifest = read_manifest(folder)
     except InputError as error:
         remedy = BUILD_AGAIN if isinstance(error, Damaged) else ANEW
         return [Finding("manifest.json", "be readable, of a known schema", f"is not: {error}", remedy)]
-    if manifest is None and not any(folder.glob("shard-*")):
-        raise must("folder", "be that of a constructed set, with a manifest.json", str(folder))
     if manifest is None:
         return [Finding("manifest.json", "be there", "is missing", ANEW)]
     check = _Check(folder, manifest, data, source, progress)
     check.refuse_others()
     return [*check.manifest_alone(), *check.shards(), *check.records(), *check.strays()]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no constructed set, nor what is left of one."""
+    if not folder.is_dir():
+        raise must("folder", "be the folder of a constructed set", str(folder))
+    if not (folder / "manifest.json").exists() and not any(folder.glob("shard-*")):
+        raise must("folder", "be that of a constructed set, with a manifest.json", str(folder))
 
 
 class _Check:

@@ -26,7 +26,7 @@ from notbugs.construct.shards import entry_file, fault, known_entries, read_colu
 from notbugs.construct.storage import pooled
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, only_writer, write_json
+from notbugs.files import LOG, Damaged, only_writer, write_json
 from notbugs.progress import Progress, silent
 
 Tell = Callable[[int, str], None]
@@ -156,7 +156,8 @@ def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: P
     ------
     InputError
         If `folder` holds a set made from another request, or another process is building there. Where the manifest is
-        damaged, all shards are built again, unless they are marked with another request.
+        damaged, all shards are built again, unless they are marked with another request. One that other versions began
+        and did not finish is built anew, and a warning logged: its shards would be of both.
     DiskFull
         When the disk is full; finished shards are kept.
     """
@@ -164,7 +165,11 @@ def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: P
     first = workers.rank() == 0
     _refuse_other_request(folder, request)
     with only_writer(folder) if first else nullcontext():
-        if first and _found(folder, request) is None:
+        if first and ((found := _found(folder, request)) is None or found["request"] != request):
+            if found:
+                LOG.warning(
+                    f"{folder} was begun with {_said(found)}, now {_said({'request': request})}: it is built anew."
+                )
             _write_manifest(folder, {"request": request, "status": "building", "shards": [], "storage": None})
         workers.barrier()
         _build_share(folder, request, build_shard, progress if first else silent)
@@ -243,6 +248,13 @@ def _refuse_other_request(folder: Path, wanted: dict[str, Any]) -> None:
     manifest = _found(folder, wanted)
     found = manifest["request"] if manifest else wanted
     keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
+    if keys == ["versions"] and manifest and manifest["status"] == "building":
+        return
     if keys:
         changes = "; ".join(f"{key}: there {found.get(key)!r}, asked for {wanted.get(key)!r}" for key in keys)
-        raise InputError(f"{folder} holds a set built from another request ({changes}). Name another folder.")
+        remedy = "Delete it to build it anew, or name another" if keys == ["versions"] else "Name another"
+        raise InputError(f"{folder} holds a set built from another request ({changes}). {remedy} folder.")
+
+
+def _said(manifest: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in manifest["request"]["versions"].items())

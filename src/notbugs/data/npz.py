@@ -17,7 +17,7 @@ from torch import Tensor
 from notbugs.data.classes import coded
 from notbugs.data.decode import fit_all, planes
 from notbugs.data.download import available_memory, in_words
-from notbugs.data.rows import Found, Reading, Rows, labelled, list_files, piece_rows
+from notbugs.data.rows import Found, Reading, Rows, labelled, list_files, pieces
 from notbugs.errors import InputError, in_one_line, must
 
 LAYOUTS = (
@@ -25,6 +25,8 @@ LAYOUTS = (
     {split: (f"x_{split}", f"y_{split}") for split in ("train", "test", "val")},
     {"train": ("images", "labels")},
 )
+SMALL = 2**24
+"""Bytes that are there without asking: to ask takes longer than to read them."""
 FAULTS = (OSError, KeyError, ValueError, EOFError, RuntimeError, SyntaxError, TypeError)
 FAULTS += (zipfile.BadZipFile, zlib.error, struct.error)
 """What NumPy and the standard library raise of damaged files."""
@@ -84,7 +86,9 @@ def _layout(file: Path, keys: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
-    with _member(file, key) as (_, shape, dtype):
+    with _member(file, key) as (_, shape, dtype, by_columns):
+        if by_columns:
+            raise InputError(f"{key} in {file} is in column order. Save np.ascontiguousarray({key}).")
         rule = f"be numbers, one image for each of {len(labels)} labels"
         if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
             raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}")
@@ -92,11 +96,10 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
         planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"{key} in {file}")
 
     def read(first: int) -> Iterator[np.ndarray]:
-        with _member(file, key) as (stream, _, _):
+        with _member(file, key) as (stream, *_):
             image = math.prod(shape[1:]) * dtype.itemsize
             stream.seek(first * image, 1)
-            for row in range(first, len(labels), step := piece_rows(image)):
-                count = min(step, len(labels) - row)
+            for _, count in pieces(first, len(labels), image):
                 flat = np.frombuffer(stream.read(count * image), dtype)
                 whole = flat.reshape(count, *shape[1:])
                 yield fit_all(planes(whole, f"{key} in {file}", reading.white_level), reading.size)
@@ -105,30 +108,28 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
 
 
 @contextmanager
-def _member(file: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """One array of the archive: a stream that stands at its first byte, its shape, its type."""
+def _member(file: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype, bool]]:
+    """One array of the archive: a stream that stands at its first byte, its shape, its type, whether columns follow."""
     with _readable(file), zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         shape, fortran, dtype = HEADERS[version](stream)
         if dtype.hasobject:
             raise InputError(f"{key} in {file} holds pickled objects, which are never read. Save an array of numbers.")
-        if fortran and len(shape) > 1:
-            raise InputError(f"{key} in {file} is in column order. Save np.ascontiguousarray({key}).")
         size, held = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{key}.npy").file_size
         if size > held:
             promise = f"promises {in_words(size)} and holds {in_words(held)}"
             raise InputError(f"{file} is damaged: {key} {promise}. Make or fetch it again.")
-        yield stream, shape, dtype
+        yield stream, shape, dtype, fortran and len(shape) > 1
 
 
 def _whole(file: Path, key: str) -> np.ndarray:
-    with _member(file, key) as (stream, shape, dtype):
+    with _member(file, key) as (stream, shape, dtype, by_columns):
         _check_memory(math.prod(shape) * dtype.itemsize, f"{key} in {file}")
-        return np.frombuffer(stream.read(), dtype).reshape(shape)
+        return np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if by_columns else "C")
 
 
 def _check_memory(size: int, name: str) -> None:
-    if size > (free := available_memory()):
+    if size > SMALL and size > (free := available_memory()):
         raise must(
             name, f"fit into the free memory, {in_words(free)}", in_words(size), "Free or add some, or cut it down."
         )

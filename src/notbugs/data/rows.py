@@ -381,6 +381,18 @@ def piece_rows(image_bytes: int) -> int:
     return max(1, PIECE_BYTES // max(image_bytes, 1))
 
 
+def pieces(first: int, last: int, image_bytes: int) -> Iterator[tuple[int, int]]:
+    """The rows from `first` to `last` as (row, count) of pieces of a few megabytes, after one image alone.
+
+    The first image tells the form of all: who wants no more does not wait for more.
+    """
+    if first < last:
+        yield first, 1
+    step = piece_rows(image_bytes)
+    for row in range(first + 1, last, step):
+        yield row, min(step, last - row)
+
+
 def _size(shape: tuple[int, ...]) -> str:
     channels, height, width = shape
     return f"{width}x{height} pixels with {channels} channel{'s' if channels > 1 else ''}"

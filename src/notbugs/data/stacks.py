@@ -16,7 +16,7 @@ import numpy as np
 
 from notbugs.data.classes import coded
 from notbugs.data.decode import fit_all, planes
-from notbugs.data.rows import Found, Reading, Rows, choose, labelled, list_files, piece_rows, split_of
+from notbugs.data.rows import Found, Reading, Rows, choose, labelled, list_files, pieces, split_of
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, in_one_line, must
 
@@ -182,9 +182,12 @@ def _labels_of(file: Path, labels: Sequence[Path]) -> Path | None:
 
 
 def _stack(file: Path, labels: Path, reading: Reading) -> Stack:
-    with _array(labels) as (stream, shape, dtype):
-        found = np.frombuffer(_exactly(stream, math.prod(shape) * dtype.itemsize, labels), dtype).reshape(shape)
-    with _array(file) as (_, shape, dtype):
+    with _array(labels) as (stream, shape, dtype, by_columns):
+        flat = np.frombuffer(_exactly(stream, math.prod(shape) * dtype.itemsize, labels), dtype)
+        found = flat.reshape(shape, order="F" if by_columns else "C")
+    with _array(file) as (_, shape, dtype, by_columns):
+        if by_columns:
+            raise InputError(f"{file} is in column order. Save np.ascontiguousarray of it.")
         if dtype.kind not in "biuf" or shape[:1] != found.shape[:1]:
             rule = f"be numbers, one for each of the {len(found)} labels in {labels}"
             raise must(f"images in {file}", rule, f"{dtype} of shape {shape}")
@@ -192,11 +195,10 @@ def _stack(file: Path, labels: Path, reading: Reading) -> Stack:
     start, stop = _block(file, len(found), reading.severity)
 
     def read(first: int) -> Iterator[np.ndarray]:
-        with _array(file) as (stream, shape, dtype):
+        with _array(file) as (stream, shape, dtype, _):
             image = math.prod(shape[1:]) * dtype.itemsize
             stream.seek((start + first) * image, 1)
-            for row in range(start + first, stop, step := piece_rows(image)):
-                count = min(step, stop - row)
+            for _, count in pieces(start + first, stop, image):
                 flat = np.frombuffer(_exactly(stream, count * image, file), dtype)
                 yield flat.reshape(count, *shape[1:]).astype(dtype.newbyteorder("="), copy=False)
 
@@ -214,17 +216,17 @@ def _block(file: Path, count: int, severity: int | None) -> tuple[int, int]:
 
 
 @contextmanager
-def _array(file: Path) -> Iterator[tuple[Any, tuple[int, ...], np.dtype]]:
-    """A file of one array: a stream that stands at its first byte, its shape, its type."""
+def _array(file: Path) -> Iterator[tuple[Any, tuple[int, ...], np.dtype, bool]]:
+    """A file of one array: a stream that stands at its first byte, its shape, its type, whether columns follow."""
     try:
         with file.open("rb") as plain:
             packed = plain.peek(2)[:2] == b"\x1f\x8b"  # pyrefly: ignore
             with gzip.GzipFile(fileobj=plain) if packed else nullcontext(plain) as stream:
-                shape, dtype = _header(file, stream)
+                shape, dtype, by_columns = _header(file, stream)
                 size = math.prod(shape) * dtype.itemsize
                 if size > file.stat().st_size * (DENSEST if packed else 1):
                     raise InputError(f"{file} ends early: by its first bytes it has {size} more. Fetch it again.")
-                yield stream, shape, dtype
+                yield stream, shape, dtype, by_columns
     except InputError:
         raise
     except (OSError, ValueError, EOFError, zlib.error) as error:
@@ -233,20 +235,18 @@ def _array(file: Path) -> Iterator[tuple[Any, tuple[int, ...], np.dtype]]:
         ) from error
 
 
-def _header(file: Path, stream: Any) -> tuple[tuple[int, ...], np.dtype]:
+def _header(file: Path, stream: Any) -> tuple[tuple[int, ...], np.dtype, bool]:
     begin = stream.read(4)
     if begin[:2] == b"\0\0" and len(begin) == 4 and begin[2] in IDX:
         shape = tuple(int.from_bytes(stream.read(4), "big") for _ in range(begin[3]))
-        return shape, np.dtype(IDX[begin[2]])
+        return shape, np.dtype(IDX[begin[2]]), False
     stream.seek(0)
     version = np.lib.format.read_magic(stream)
     reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
     shape, fortran, dtype = reader(stream)
     if dtype.hasobject:
         raise InputError(f"{file} holds pickled objects, which are never read. Save an array of numbers.")
-    if fortran and len(shape) > 1:
-        raise InputError(f"{file} is in column order. Save np.ascontiguousarray of it.")
-    return shape, dtype
+    return shape, dtype, fortran and len(shape) > 1
 
 
 def _exactly(stream: Any, size: int, file: Path) -> bytes:
@@ -305,8 +305,8 @@ def _matlab(file: Path) -> Stack:
 
     def read(first: int) -> Iterator[np.ndarray]:
         images = part("X")
-        for row in range(first, images.shape[3], step := piece_rows(math.prod(images.shape[:3]))):
-            yield np.ascontiguousarray(images[..., row : row + step].transpose(3, 0, 1, 2))
+        for row, count in pieces(first, images.shape[3], math.prod(images.shape[:3])):
+            yield np.ascontiguousarray(images[..., row : row + count].transpose(3, 0, 1, 2))
 
     labels = part("y").reshape(-1)
     shape = part("X").shape

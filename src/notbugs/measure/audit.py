@@ -15,7 +15,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Data
 from notbugs.errors import check_count, check_number, must
 from notbugs.files import write_tensors
-from notbugs.measure.accuracy import Accuracy, Score, evaluate
+from notbugs.measure.accuracy import Accuracy, Score, outcomes, with_areas
 from notbugs.measure.audited import TITLES, Audit, Group, GroupName, Sizes, by_robustness
 from notbugs.measure.drivers import Driver, drive
 from notbugs.measure.features import feature_values, penultimate
@@ -197,20 +197,23 @@ class _Work:
                 balanced=self.is_unbalanced,
                 seed=self.seed,
             )
-            found = self._evaluated(fit.classifier, progress)
+            found = self._evaluated(fit.classifier, progress, doubted=False)
             return Group(name=name, features=fit.features, strength=fit.strength, accuracies=found).model_dump()
 
         return Group(**self.stage(f"head-{name}", f"{TITLES[name]} alone", work))
 
-    def _evaluated(self, classifier: Classifier, progress: Progress) -> list[Accuracy]:
-        return evaluate(
+    def _evaluated(self, classifier: Classifier, progress: Progress, *, doubted: bool = True) -> list[Accuracy]:
+        images = self.data.test.subset(self.measuring)
+        found = outcomes(
             classifier,
-            self.data.test.subset(self.measuring),
+            images,
             [replace(self.threat, eps=share * self.threat.eps) for share in RADII],
             attack=self.attack,
+            doubted=doubted,
             seed=self.seed,
             progress=progress,
         )
+        return with_areas([outcome.accuracy for outcome in found], classifier, images)
 
     def drivers(self, spectrum: list[SpectrumRow], pictures: Path | None) -> list[Driver]:
         """What drives the most robust features and the least robust of the useful ones."""

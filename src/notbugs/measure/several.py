@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.formats import one_line
 from notbugs.measure.accuracy import Accuracy, AttackUsed, outcomes
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced
@@ -31,7 +32,9 @@ class LabelAccuracies(_Model):
     accuracies: list[Accuracy]
 
     def __str__(self) -> str:
-        return f"{self.label}, on {self.having} of the images\n" + "\n".join(f"  {one}" for one in self.accuracies)
+        return f"{one_line(self.label)}, on {self.having} of the images\n" + "\n".join(
+            f"  {one}" for one in self.accuracies
+        )
 
 
 class SeveralAccuracies(_Model):

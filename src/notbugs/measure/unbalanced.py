@@ -46,6 +46,11 @@ class Area(BaseModel):
     def __str__(self) -> str:
         return f"AUC {quoted(self)}"
 
+    @property
+    def share(self) -> Proportion:
+        """As a share of pairs, for tables."""
+        return Proportion(value=self.value, low=self.low, high=self.high, n=self.positives + self.negatives)
+
     @classmethod
     def of(cls, scores: Tensor, labels: Tensor) -> Area:
         """From scores, shape (n,), and labels 0 and 1.

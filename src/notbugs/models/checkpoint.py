@@ -17,9 +17,9 @@ from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.models.execution import to_channels_last
-from notbugs.models.foreign import PROGRAMS, Outputs, choose, load_foreign, output_names
-from notbugs.models.huggingface import is_pretrained, load_pretrained
-from notbugs.models.registry import Blueprint, is_own_code
+from notbugs.models.foreign import PROGRAMS, Outputs, check_program, choose, load_foreign, output_names
+from notbugs.models.huggingface import check_pretrained, is_pretrained, load_pretrained
+from notbugs.models.registry import Blueprint, build, is_own_code, normalisation
 from notbugs.models.weights import kind_of, load_tensors
 from notbugs.networks import unwrapped
 from notbugs.normalisation import ChannelOrder
@@ -158,39 +158,101 @@ def load_classifier(
         If the file is damaged, of a newer notbugs or of another network; or something needed is not given.
     """
     to = device or torch.device("cpu")
+    given: dict[str, Any] = {"mean": mean, "std": std, "head": head, "output": output, "outputs_are": outputs_are}
+    given |= {"channel_order": channel_order, "weights": weights, "outputs": outputs}
+    header = check_classifier(file, architecture=architecture, **given, **options)
+    names = output_names(outputs)
+    how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
+    how |= {"channel_order": channel_order, "precision": precision or "auto"}
     if is_pretrained(file):
-        refused = {"architecture": architecture, "weights": weights} | options
-        if told := [name for name, value in refused.items() if value is not None]:
-            raise InputError(f"{file} says itself what {told[0]!r} is. Leave it out.")
-        how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
-        how |= {"channel_order": channel_order, "precision": precision or "auto"}
-        names = output_names(outputs)
-        given = {"mean": mean, "std": std, "outputs": None if names else outputs}
-        return load_pretrained(file, shape=shape, classes=classes, known=names, **given, **how).to(to).eval()
+        told = {"mean": mean, "std": std, "outputs": None if names else outputs}
+        return load_pretrained(file, shape=shape, classes=classes, known=names, **told, **how).to(to).eval()
     path = Path(file)
-    header = _read_header(path)
     if header is None:
-        names = output_names(outputs)
-        blueprint = _given(path, architecture, shape, classes, options, len(names) if names else None)
-        how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
-        how |= {"channel_order": channel_order, "precision": precision or "auto"}
+        blueprint = _given(architecture, shape, classes, options, len(names) if names else None)
         chosen = choose(blueprint.classes, names, None if names else outputs, str(path))
         found = load_foreign(path, blueprint, weights, mean, std, chosen, **how)
     else:
-        given = {"mean": mean, "std": std, "head": head, "output": output if output != "auto" else None}
-        given |= {"outputs_are": outputs_are if outputs_are != "auto" else None, "weights": weights}
-        given["channel_order"] = channel_order if channel_order != "auto" else None
-        if told := [name for name, value in (given | options).items() if value is not None]:
-            raise InputError(f"{path} says itself what {told[0]!r} is. Leave it out.")
-        _check_agreement(path, header.blueprint, architecture, shape)
-        names = output_names(outputs) or header.blueprint.classes
-        chosen = choose(classes, names, None if output_names(outputs) else outputs, str(path)) if classes else None
+        if shape is not None and shape[0] != header.blueprint.shape[0]:
+            rule = f"have {header.blueprint.shape[0]} channels, as the classifier in {path} does"
+            raise must("shape", rule, tuple(shape))
+        known = names or header.blueprint.classes
+        chosen = choose(classes, known, None if names else outputs, str(path)) if classes else None
         found = _ours(path, header, precision, chosen)
     return found.to(to).eval()
 
 
+def check_classifier(
+    file: str | Path,
+    *,
+    architecture: str | None = None,
+    weights: str | None = None,
+    outputs: Outputs | None = None,
+    **given: Any,
+) -> _Header | None:
+    """Refuse what can be refused of a model before there are images, without reading its weights.
+
+    Parameters
+    ----------
+    file, architecture, weights, outputs, given
+        As `load_classifier` takes them.
+
+    Returns
+    -------
+    header
+        What a file of `save_classifier` says; None for any other.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is of no format that is read, it says itself what is given besides, or something
+        that it needs is not given.
+    """
+    output_names(outputs)
+    ours = {"mean", "std", "head", "output", "outputs_are", "channel_order"}
+    values = {"weights": weights} | {name: value for name, value in given.items() if value not in (None, "auto")}
+    told = [name for name, value in values.items() if value is not None]
+    options = {name: value for name, value in given.items() if name not in ours}
+    if is_pretrained(file):
+        told = (["architecture"] if architecture else []) + [name for name in told if name not in ours]
+        check_pretrained(file)
+    elif (header := _read_header(Path(file))) is None:
+        if ("mean" in told) != ("std" in told):
+            raise must("mean", "be given together with the 'std', or neither of them", given.get("mean"))
+        _check_architecture(Path(file), architecture, options)
+        return None
+    else:
+        _check_architecture_of(Path(file), header.blueprint.architecture, architecture)
+        if not told:
+            return header
+    if told:
+        raise InputError(f"{file} says itself what {told[0]!r} is. Leave it out.")
+    return None
+
+
+def _check_architecture(path: Path, architecture: str | None, options: dict[str, Any]) -> None:
+    """Of weights alone, or of a program."""
+    kind = kind_of(path)
+    if architecture is None and kind in PROGRAMS:
+        raise InputError(
+            f"{path} is a program ({kind}). A file alone never makes notbugs run code: if you trust it, give "
+            f"architecture={kind!r} (--architecture {kind})."
+            + (" Or name the network that it was made from: its weights alone are then read." * (kind != "exported"))
+        )
+    if architecture is None:
+        raise InputError(
+            f"The file {path} holds weights alone. Give the 'architecture' of their network, too (--architecture NAME)."
+        )
+    if architecture in PROGRAMS:
+        check_program(path, architecture)
+    elif not is_own_code(architecture):
+        normalisation(architecture)  # knows the names of the libraries
+        if ":" not in architecture:
+            with torch.device("meta"):
+                build(architecture, channels=3, classes=2, size=224, **options)
+
+
 def _given(
-    path: Path,
     architecture: str | None,
     shape: Sequence[int] | None,
     classes: Sequence[str] | None,
@@ -198,12 +260,6 @@ def _given(
     outputs: int | None,
 ) -> Blueprint:
     given = {"architecture": architecture, "shape": shape, "classes": classes}
-    if architecture is None and (kind := kind_of(path)) in PROGRAMS:
-        raise InputError(
-            f"{path} is a program ({kind}). A file alone never makes notbugs run code: if you trust it, give "
-            f"architecture={kind!r} (--architecture {kind})."
-            + (" Or name the network that it was made from: its weights alone are then read." * (kind != "exported"))
-        )
     if missing := [name for name, value in given.items() if value is None]:
         raise InputError(f"The file holds weights alone. Give the {missing[0]!r} of their network, too.")
     try:
@@ -257,8 +313,7 @@ def _read_header(path: Path) -> _Header | None:
         ) from error
 
 
-def _check_agreement(path: Path, found: Blueprint, architecture: str | None, shape: Sequence[int] | None) -> None:
-    name = found.architecture
+def _check_architecture_of(path: Path, name: str, architecture: str | None) -> None:
     if architecture not in (None, name):
         raise must("architecture", f"be {name!r}, as {path} says", architecture)
     if architecture is None and is_own_code(name):
@@ -266,5 +321,3 @@ def _check_agreement(path: Path, found: Blueprint, architecture: str | None, sha
             f"{path} was made with a network of your own. A file alone never makes notbugs run code: "
             f"if you trust it, give architecture={name!r} (--architecture {name})."
         )
-    if shape is not None and shape[0] != found.shape[0]:
-        raise must("shape", f"have {found.shape[0]} channels, as the classifier in {path} does", tuple(shape))

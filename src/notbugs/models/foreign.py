@@ -30,6 +30,13 @@ PROGRAMS: dict[str, Kind] = {"torchscript": "torchscript", "exported": "exported
 log = logging.getLogger("notbugs")
 
 
+def check_program(path: Path, architecture: str) -> None:
+    """Refuse a file that is no program of this kind, without reading it."""
+    if kind_of(path) != PROGRAMS[architecture]:
+        writer = "torch.jit.save" if architecture == "torchscript" else "torch.export.save"
+        raise must("architecture", f"name a network: {path} is no file of {writer}", architecture)
+
+
 def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
     """The network that a file of TorchScript or of `torch.export` brings.
 
@@ -50,10 +57,7 @@ def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
     InputError
         If it is none, or torch cannot load it.
     """
-    found = kind_of(path)
-    if found != PROGRAMS[architecture]:
-        writer = "torch.jit.save" if architecture == "torchscript" else "torch.export.save"
-        raise must("architecture", f"name a network: {path} is no file of {writer}", architecture)
+    check_program(path, architecture)
     log.info("The code in %s runs: it is the architecture %r.", path, architecture)
     try:
         with warnings.catch_warnings():

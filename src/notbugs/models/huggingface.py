@@ -6,8 +6,10 @@ The architecture is one of transformers' own; code that comes with a model never
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,9 @@ def folder_of(file: str | Path) -> Path:
     InputError
         If huggingface_hub is not installed, or the model cannot be had.
     """
-    if not str(file).startswith(PREFIX):
-        return Path(file)
     name = str(file).removeprefix(PREFIX)
+    if (local := _local(file)) is not None:
+        return local
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -80,6 +82,34 @@ def digest(file: str | Path) -> str:
     folder = folder_of(file)
     hashes = [sha256(part) for part in (folder / "config.json", *weight_files(folder))]
     return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def check_pretrained(file: str | Path) -> None:
+    """Refuse what can be refused before a model is downloaded or read.
+
+    Raises
+    ------
+    InputError
+        If transformers is not installed, `hf:` has no name behind it, or a folder has no weights.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise _not_installed()
+    name = str(file).removeprefix(PREFIX)
+    if (local := _local(file)) is not None:
+        if not (local / "config.json").is_file():
+            raise InputError(f"{local} has no config.json, so save_pretrained did not write it. Save it so.")
+        weight_files(local)
+    elif not re.fullmatch(r"([\w.-]+/)?[\w.-]+", name):
+        raise must("model", "be hf:OWNER/NAME", str(file), "Its name stands on its page of the Hub.")
+    elif Path(name).exists():
+        raise InputError(f"A folder {name} here hides {file}. Give ./{name} to read it, or start elsewhere.")
+
+
+def _local(file: str | Path) -> Path | None:
+    """The folder that is meant; None where it is the name of a model on the Hub."""
+    name = str(file).removeprefix(PREFIX)
+    is_path = name.startswith((".", "/", "~")) or not str(file).startswith(PREFIX)
+    return Path(name).expanduser() if is_path else None
 
 
 def load_pretrained(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +20,9 @@ from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import check_tensors
 from notbugs.models.archives import Tensors, read_archive
 from notbugs.networks import unwrapped
+from notbugs.normalisation import CHANNELS
+
+log = logging.getLogger("notbugs")
 
 Kind = Literal["safetensors", "zip", "pickle", "torchscript", "exported"]
 """Tensors alone; what `torch.save` writes, now and before torch 1.6; a program of `torch.jit` or `torch.export`."""
@@ -49,8 +54,14 @@ def kind_of(path: Path) -> Kind:
     InputError
         If there is no such file, or it is none of them; with what it is, where its beginning is known.
     """
+    if path.is_dir():
+        remedy = "Give the file of weights in it; save_pretrained's folders have a config.json."
+        raise InputError(f"{path} is a folder, not a file. {remedy}")
     if not path.is_file():
-        raise InputError(f"There is no file {path}." if not path.is_dir() else f"{path} is a folder, not a file.")
+        there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, there, n=1)
+        remedy = f"Did you mean {path.parent / near[0]}?" if near else f"Paths begin at {Path.cwd()}."
+        raise InputError(f"There is no file {path}. {remedy}")
     with path.open("rb") as file:
         head = file.read(512)
     if head[:4] == b"PK\x03\x04":
@@ -105,8 +116,9 @@ SHOWN = 4
 def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """The tensors of a file by the names of a network, as far as they have any.
 
-    Names of wrappers in between are taken out, weight norm and spectral norm are called as the network calls them,
-    and the prefix is taken off under which most names and shapes fit.
+    Names of wrappers in between count on neither side, weight norm and spectral norm are called as the network calls
+    them, and those prefixes are taken off, of the file's names and of the network's, under which most names and shapes
+    fit.
 
     Parameters
     ----------
@@ -120,15 +132,15 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     InputError
         If no name fits, or those of two different networks fit equally well.
     """
-    wrappers = set(WRAPPERS) - {part for name in own for part in name.split(".")}
-    names = {name: ".".join(part for part in name.split(".") if part not in wrappers) for name in tensors}
-    plain = _renamed(tensors, _parametrised(tensors, own))
-    unwrapped = _renamed(tensors, names)
-    unwrapped = _renamed(unwrapped, _parametrised(unwrapped, own))
     found, errors = [], []
-    for named in (plain, unwrapped):
+    bare = {name: _bare(name) for name in own}
+    bare = bare if len(set(bare.values())) == len(own) else {name: name for name in own}
+    called = {new: name for name, new in bare.items()}
+    plain = {new: own[name] for new, name in called.items()}
+    for ours, theirs in ((own, tensors), (plain, _renamed(tensors, {name: _bare(name) for name in tensors}))):
         try:
-            found.append(_without_prefix(own, named, where))
+            named = _without_prefixes(ours, _renamed(theirs, _parametrised(theirs, ours)), where)
+            found.append(named if ours is own else {called.get(name, name): value for name, value in named.items()})
         except InputError as error:
             errors.append(error)
     if not found:
@@ -136,9 +148,49 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     return max(found, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
 
 
-def _without_prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    prefix = _prefix(own, tensors, where)
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _without_prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """With the network's prefix in place of the file's: `net.` in place of `model.`, say, or of nothing."""
+    ours, scores = max(
+        ((ours, _scores(own, ours, tensors)) for ours in _own_prefixes(own)),
+        key=lambda pair: max(pair[1].values(), default=0),
+    )
+    inner = {name.removeprefix(ours): value for name, value in own.items() if name.startswith(ours)}
+    theirs = _prefix(inner, tensors, scores, where)
+    found = {ours + name.removeprefix(theirs): name for name in tensors if name.startswith(theirs)}
+    # A head beside a backbone: with its own name, in the same set of weights.
+    for name in [name for name in own if name not in found]:
+        for above in _above(theirs):
+            beside = tensors.get(above + name)
+            if beside is not None and beside.shape == own[name].shape:
+                found.pop(ours + (above + name).removeprefix(theirs), None)
+                found[name] = above + name
+                break
+    return {name: tensors[old] for name, old in found.items()}
+
+
+def _own_prefixes(own: Mapping[str, Tensor]) -> list[str]:
+    """What stands before most names of a network, from nothing on: `net.` of one that keeps its layers in `net`."""
+    names = [name for name in own if not NORMALISER.search(name)]
+    found, prefix = [""], ""
+    while True:
+        parts = Counter(name.removeprefix(prefix).partition(".") for name in names if name.startswith(prefix))
+        firsts: Counter[str] = Counter()
+        for (first, dot, _), count in parts.items():
+            firsts[first + dot] += count
+        first, count = max(firsts.items(), key=lambda item: item[1], default=("", 0))
+        if not first.endswith(".") or 2 * count <= len(names):
+            return found
+        found.append(prefix := prefix + first)
+
+
+def _above(prefix: str) -> list[str]:
+    """A prefix, and those around it: `a.b.`, `a.`, nothing."""
+    parts = prefix.split(".")[:-1]
+    return ["".join(f"{part}." for part in parts[:count]) for count in range(len(parts), -1, -1)]
 
 
 def chosen(tensors: dict[str, Tensor], weights: str | None, where: str) -> dict[str, Tensor]:
@@ -202,14 +254,20 @@ def _end(name: str, part: str) -> str:
     return ".".join(name.split(".")[-(4 + part.count(".")) :])
 
 
-def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> str:
-    """What stands before most names of the network in the file, the first such prefix where copies are equal."""
+def _scores(own: Mapping[str, Tensor], ours: str, tensors: Mapping[str, Tensor]) -> Counter[str]:
+    """How well the names below each prefix in the file fit those below the prefix `ours`: names, and shapes again."""
+    inner = {name.removeprefix(ours): value.shape for name, value in own.items() if name.startswith(ours)}
     scores: Counter[str] = Counter()
     for name, value in tensors.items():
         parts = name.split(".")
         for start in range(len(parts)):
-            if (inner := ".".join(parts[start:])) in own:
-                scores[name.removesuffix(inner)] += 1 + (own[inner].shape == value.shape)
+            if (end := ".".join(parts[start:])) in inner:
+                scores[name.removesuffix(end)] += 1 + (inner[end] == value.shape)
+    return scores
+
+
+def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], scores: Counter[str], where: str) -> str:
+    """What stands before most names of the network in the file, the first such prefix where copies are equal."""
     if not scores:
         raise InputError(
             f"The weights in {where} fit no layer of the network. They are called {', '.join(list(tensors)[:SHOWN])}, "
@@ -244,9 +302,10 @@ def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = 
 
     Safetensors, and all that `torch.save` writes: weights alone, or among options, optimizers and objects of any
     class; a whole network; TorchScript. The name of the file does not matter. Only tensors are read: nothing that the
-    file names is imported or called. They may be nested (under `state_dict`, `model`, ...) and their names may carry a
-    prefix (`module.`, `_orig_mod.`, MadryLab's `module.model.`, ...): the one under which most names and shapes fit is
-    found. The buffers of a normaliser beside them are left out, as the classifier owns the normalisation.
+    file names is imported or called. They may be nested (under `state_dict`, `model`, ...), and their names or those of
+    the network may carry a prefix (`module.`, `_orig_mod.`, `net.`, MadryLab's `module.model.`, ...): those under
+    which most names and shapes fit are found. The buffers of a normaliser beside them are left out, as the classifier
+    owns the normalisation; where the network has such buffers and the file has not, the network's values stay.
 
     Parameters
     ----------
@@ -304,8 +363,9 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     own = network.state_dict()
     found = named_as(own, tensors, where)
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
-    missing = sorted(own.keys() - found.keys() - counters)
     passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
+    kept = {n for n in passing & own.keys() - found.keys() if NORMALISER.search(n) and own[n].numel() <= CHANNELS}
+    missing = sorted(own.keys() - found.keys() - counters - kept)
     left = found.keys() - own.keys() - passing
     unexpected = sorted(name for name in left if not NORMALISER.search(name) and not COUNTS.search(name))
     both = {name: (found[name], value) for name, value in own.items() if name in found}
@@ -322,6 +382,8 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
             + listed("Of another kind", kinds)
             + "Check the architecture, its options, the channels and the number of classes."
         )
+    if kept:
+        log.info("%s has no %s: the network's own values stay.", where, " and ".join(sorted(kept)))
     network.load_state_dict(own | {name: value for name, value in found.items() if name in own})
 
 

@@ -103,7 +103,8 @@ def write_tune(folder: Path) -> Path:
 def write_audit_page(folder: Path) -> Path:
     """Write `audit.html` into the folder of an audit and return its path.
 
-    Reads `audit.json` and, where there is one, `pictures.safetensors`. Takes seconds and runs no model. The page
+    Reads `audit.json` and, where there is one, `pictures.safetensors`; in the folder over the audits of several labels
+    those of each. Takes seconds and runs no model. The page
     appears whole or not at all.
 
     Raises
@@ -117,8 +118,9 @@ def write_audit_page(folder: Path) -> Path:
 def _written(folder: Path, name: str) -> Path:
     require_extra()
     from notbugs.files import write_text
+    from notbugs.formats import harmless
     from notbugs.report.pages import PAGES
 
     path = folder / f"{name}.html"
-    write_text(path, PAGES[name](folder))
+    write_text(path, harmless(PAGES[name](folder)))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from notbugs.content import Cell, Table
 from notbugs.errors import InputError
 from notbugs.formats import duration
 from notbugs.measure.accuracy import Accuracy, Score
@@ -19,7 +21,8 @@ from notbugs.report.page import environment, flat
 from notbugs.report.pictures import SIDE, png
 from notbugs.report.reading import Arrays
 from notbugs.report.spectrum import spectrum
-from notbugs.study.auditing import AuditFile
+from notbugs.report.wording import class_names
+from notbugs.study.auditing import NAMES, AuditFile
 
 LISTED = 200
 """Features in the table of the page, at most; half the most robust, half the least."""
@@ -57,10 +60,11 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
     return environment().get_template("audit.html.j2").render(
         found=found,
         audit=audit,
-        classes=found.data["classes"],
+        classes=class_names(found.data["classes"]),
         radii=[item.attack.eps for item in audit.model if item.attack],
         curve=against_radius(audit),
-        spectrum=spectrum(audit.spectrum, audit.threat_name, classes=found.data["classes"]),
+        beside=_beside(audit),
+        spectrum=spectrum(audit.spectrum, audit.threat_name, classes=class_names(found.data["classes"])),
         drivers=[
             (kind, chosen)
             for kind in ("robust", "nonrobust")
@@ -72,6 +76,22 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
         pixelated=side <= SIDE,
         settings=_tables(found),
     )  # fmt: skip
+
+
+def _beside(audit: Audit) -> list[Table]:
+    """Accuracy where the verdict is of balanced ones, and the area under ROC where one of two classes is rare."""
+    columns = ["who speaks", "clean", *(f"{item.attack.eps:g}" for item in audit.model if item.attack)]
+    rows = [("the model", audit.model), *((NAMES[group.name], group.accuracies) for group in audit.groups)]
+    kinds: list[tuple[str, Callable[[Accuracy], Cell]]] = []
+    if audit.score != "accuracy":
+        kinds.append(("Accuracy, in which the largest class counts most,", lambda item: item.share))
+    if any(item.area for item in audit.model):
+        kinds.append(("Area under the ROC curve", lambda item: item.area.share if item.area else None))
+    caption = f"in per cent, with its 95\u00a0% interval, by {audit.norm} radius"
+    return [
+        Table(f"{title} {caption}", columns, [[name, *map(read, found)] for name, found in rows], kind="measures")
+        for title, read in kinds
+    ]
 
 
 def against_radius(audit: Audit) -> Markup:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from notbugs.content import INTERVAL, PrintedFigure
 from notbugs.files import write_atomically, write_text
-from notbugs.formats import NORMS
+from notbugs.formats import NORMS, harmless
 from notbugs.report import charts, paper
 from notbugs.report.lineup import Lineup, line_up
 from notbugs.report.page import class_names
@@ -103,7 +103,7 @@ def _widened(drawn: Markup, wanted: float) -> Markup:
 
 def write_picture(path: Path, drawn: Markup) -> None:
     """Write `path` as .svg, .pdf and .png."""
-    svg, (width, height) = str(drawn), _size(drawn)  # a substitution in Markup would escape it
+    svg, (width, height) = harmless(str(drawn)), _size(drawn)  # a substitution in Markup would escape it
     points = _SIZE.sub(rf'\g<1>"{0.75 * width}"\g<3>"{0.75 * height}"', svg, count=1)  # 72 an inch, as PDF has them
     pdf, png = vl_convert.svg_to_pdf(points), vl_convert.svg_to_png(points, ppi=PPI)
     write_text(path.with_suffix(".svg"), svg)

@@ -109,6 +109,7 @@ def environment() -> Environment:
         "duration": formats.duration,
         "date": date,
         "shown": shown,
+        "texts": lambda given: [item for item in given if isinstance(item, str)] if isinstance(given, list) else [],
     }
     cast("dict[str, Any]", made.globals)["SETS"] = SETS
     made.tests |= {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from notbugs.report.audit import render_audit
 from notbugs.report.compare import render_comparison
+from notbugs.report.labels import labels_in, labels_section
 from notbugs.report.page import render, render_section
 from notbugs.report.reading import read_gallery, read_pictures
 from notbugs.report.tune import tune_section
@@ -36,6 +37,10 @@ def _compare(folder: Path) -> str:
 
 
 def _audit(folder: Path) -> str:
+    labels = labels_in(folder)
+    if labels and not (folder / "audit.json").exists():
+        audits = {one.name: read_json(one / "audit.json", AuditFile, "an audit", "audit") for one in labels}
+        return render_section(labels_section(audits), "notbugs audit")
     found = read_json(folder / "audit.json", AuditFile, "an audit", "audit")
     return render_audit(found, read_pictures(folder / "pictures.safetensors"))
 

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from notbugs.content import Cell, Share, Table
-from notbugs.formats import number, percent, quoted
+from notbugs.formats import harmless, number, percent, quoted
 from notbugs.measure import Spread
 from notbugs.report import symbols
 from notbugs.study.sets import BY_NAME
@@ -87,7 +87,7 @@ def _no_formula(cell: object) -> object:
     """A name that a spreadsheet would calculate, behind the apostrophe that makes it text; all names on one line."""
     if not isinstance(cell, str):
         return cell
-    text = cell.replace("\r", " ")
+    text = harmless(cell.replace("\r", " "))
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", " ")) else text
 
 
@@ -139,7 +139,7 @@ def _line(text: str) -> str:
     """One line without control characters; spaces that do not break stay."""
     breaks = ("Cc", "Zl", "Zp")
     line = "".join(" " if unicodedata.category(letter) in breaks else letter for letter in text)
-    return re.sub(" +", " ", line).strip(" ")
+    return re.sub(" +", " ", harmless(line)).strip(" ")
 
 
 def _sentence(caption: str) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from notbugs.content import Cell, Section, Table
 from notbugs.formats import NORMS
-from notbugs.measure import Proportion
-from notbugs.measure.unbalanced import Area
 from notbugs.report.lineup import Lineup
 from notbugs.study.results import Row
 
@@ -46,7 +44,4 @@ def _balanced(row: Row | None) -> Cell:
 
 
 def _area(row: Row | None) -> Cell:
-    area: Area | None = row.area if row else None
-    if area is None:
-        return None
-    return Proportion(value=area.value, low=area.low, high=area.high, n=area.positives + area.negatives)
+    return row.area.share if row and row.area else None

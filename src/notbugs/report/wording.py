@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from notbugs import formats
-from notbugs.formats import Interval
+from notbugs.formats import Interval, one_line
 from notbugs.study.results import Row
 
 
@@ -19,7 +19,7 @@ def class_names(classes: Any) -> list[str]:
     """The names of the classes, from their list or their number."""
     if isinstance(classes, int):
         return [str(label) for label in range(classes)]
-    return [str(name) for name in classes or []]
+    return [one_line(str(name)) for name in classes or []]
 
 
 def date(created: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 from rich.table import Table
 
+from notbugs.data import Data
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, check_writable, only_writer, read_json, write_json
+from notbugs.files import Damaged, check_links, check_writable, only_writer, read_json, write_json
 from notbugs.formats import compact
 from notbugs.measure import Proportion
 from notbugs.measure.audit import PARTS, audit
@@ -25,6 +26,7 @@ from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.sections import Model, Source
+from notbugs.study.written import copy_of, make_copy, mend
 from notbugs.threat import Threat, threat
 
 NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
@@ -63,8 +65,10 @@ class AuditFile(WholeFile):
     audit: Audit
 
 
-def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditFile:
+def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Data | None = None) -> AuditFile:
     """Audit the classifier in `model`; write `audit.json` and `pictures.safetensors` to the folder `out`.
+
+    `data` are those that the job names, where they were read before.
 
     Every part is kept when it ends: the same job again goes on after the last of them.
 
@@ -76,14 +80,16 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console) -> AuditF
     """
     ball = read_threat(job.threat)
     check_writable(out)
-    data = read_data(job, console)
+    check_links(out)
+    job.check(model)
+    data = data or read_data(job, console)
     check_one_label(data)
     classifier = job.load(model, data, job)
     with only_writer(out):
         folder = StudyFolder(out, console, stages=PARTS)
         # Hashes, for a path may hold another model or other images tomorrow.
         wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
-        about = _claimed(out, wanted, surroundings(job.data, data, classifier.device))
+        about = _claimed(out, wanted, surroundings(job.data, data, classifier.device), console)
         found = audit(
             classifier,
             data,
@@ -117,9 +123,9 @@ def audit_labels(model: Path, job: AuditJob, out: Path, console: Console) -> Ite
     Yields the folder and the audit of each that is finished.
     """
 
-    def work(label: str | None, folder: Path) -> AuditFile:
+    def work(label: str | None, folder: Path, data: Data | None) -> AuditFile:
         chosen = job if label is None else job.model_copy(update={"label": label})
-        return audit_one(model, chosen, folder, console)
+        return audit_one(model, chosen, folder, console, data)
 
     yield from for_labels(work, out, console)
 
@@ -166,7 +172,7 @@ def _option(name: str, value: Any) -> Iterator[str]:
         yield from map(str, value) if isinstance(value, list) else (str(value),)
 
 
-def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any], console: Console) -> dict[str, Any]:
     """What is known of an audit before it starts, from disk where it was started before.
 
     Raises
@@ -175,11 +181,14 @@ def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any]) -> dict[s
         If another audit was started in this folder.
     """
     file = out / "request.json"
-    if not file.exists():
+    if not file.exists() and not copy_of(file).exists():
         about = about | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(file, {"wanted": wanted, "about": about})
+        make_copy(file)
         return about
     try:
+        for told in mend(file, read_json):
+            console.say(told)
         found = read_json(file)
     except Damaged as error:
         raise Damaged(f"{error} Delete the folder {out}, or name another one with --out.") from error
@@ -205,6 +214,11 @@ def audit_table(found: Audit) -> Table:
             f"{NAMES[group.name]}\n{group.features} features",
             *(_cell(item.by(found.score)) for item in group.accuracies),
         )
+    for name, found_by in (("the model", found.model), *((NAMES[each.name], each.accuracies) for each in found.groups)):
+        if found.score != "accuracy" and name == "the model":
+            made.add_row("the model,\naccuracy", *(_cell(item.share) for item in found_by))
+        if any(item.area for item in found_by):
+            made.add_row(f"{name},\nAUC", *(_cell(item.area.share) if item.area else "" for item in found_by))
     return made
 
 

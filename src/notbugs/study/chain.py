@@ -38,7 +38,7 @@ from notbugs.theory import vulnerability
 RANK_IMAGES = 16
 
 
-def run(recipe: Recipe, out: Path, console: Console) -> Results:
+def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -> Results:
     """Run a study, or what is left of it, and write `results.json` and `gallery.safetensors`.
 
     Every stage is kept when it ends, training at epochs and constructed sets at shards within it, so the same call
@@ -52,6 +52,8 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
         The study's folder.
     console : Console
         Told how far the work is.
+    data : Data, optional
+        Those that the recipe names, where they were read before.
 
     Raises
     ------
@@ -62,9 +64,11 @@ def run(recipe: Recipe, out: Path, console: Console) -> Results:
     """
     check_writable(out)
     device = find_device(recipe.device)
+    recipe.architecture.check()
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
-    data = _read_data(recipe, console)
+    data = data or read_data(recipe, console)
+    _check_data(recipe, data)
     folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
     lab = Lab(recipe, data, folder, device)
     recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
@@ -84,9 +88,9 @@ def run_labels(recipe: Recipe, out: Path, console: Console) -> Iterator[tuple[Pa
     Yields the folder and the results of each that is finished.
     """
 
-    def work(label: str | None, folder: Path) -> Results:
+    def work(label: str | None, folder: Path, data: Data | None) -> Results:
         chosen = recipe if label is None else recipe.model_copy(update={"label": label})
-        return run(chosen, folder, console)
+        return run(chosen, folder, console, data)
 
     yield from for_labels(work, out, console)
 
@@ -280,8 +284,7 @@ def _told(name: str, found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _read_data(recipe: Recipe, console: Console) -> Data:
-    data = read_data(recipe, console)
+def _check_data(recipe: Recipe, data: Data) -> None:
     check_one_label(data)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
@@ -291,4 +294,3 @@ def _read_data(recipe: Recipe, console: Console) -> Data:
             others = f"Name others, as --pair {tested[0]} {tested[1]}, or take" if len(tested) > 1 else "Take"
             remedy = f"{others} test images of this class."
             raise must("pair", "name two classes that have test images", f"{data.classes[label]} without any", remedy)
-    return data

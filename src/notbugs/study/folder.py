@@ -15,6 +15,7 @@ from notbugs.data import Data
 from notbugs.errors import InputError
 from notbugs.files import (
     Damaged,
+    check_links,
     check_tensors,
     only_writer,
     read_tensors,
@@ -23,10 +24,20 @@ from notbugs.files import (
 )
 from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
+from notbugs.study.machine import find_device
 from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
 from notbugs.study.stages import Step, Tell
-from notbugs.study.written import MACHINE, read_info, read_own_recipe, read_stage, refuse_other_recipe, write_recipe
+from notbugs.study.written import (
+    MACHINE,
+    mended,
+    read_info,
+    read_own_recipe,
+    read_stage,
+    refuse_other_recipe,
+    write_info,
+    write_recipe,
+)
 
 UNDER_WAY = "under-way.json"
 NOTE_SECONDS = 2.0
@@ -50,8 +61,8 @@ class StudyFolder:
 
     Several workers (see `workers.joined`) go through the same stages, in the same order; the first writes the files.
 
-        recipe.toml             every setting, as resolved
-        study.json              data, versions and device of the run
+        recipe.toml             every setting, as resolved; .recipe.copy.toml is the same again
+        study.json              data, versions and device of the run; .study.copy.json is the same again
         stages/NAME.json        what each finished stage measured, and how long it took
         classifiers/NAME.safetensors
         outcomes/NAME.safetensors  what became of each test image
@@ -62,7 +73,7 @@ class StudyFolder:
     Raises
     ------
     InputError
-        If the folder is a file, is not writable, or holds another study.
+        If the folder is a file, is not writable, holds another study, or has a link in it that leads out of it.
     """
 
     def __init__(self, path: Path, console: Console, stages: int) -> None:
@@ -89,12 +100,15 @@ class StudyFolder:
         with ExitStack() as held:
             with workers.apart():
                 if is_first:
+                    check_links(self.path)
                     held.enter_context(only_writer(self.path))
                     self._claim(recipe, info)
             self.info, self.now = read_info(self.path), {name: info[name] for name in MACHINE}
             yield self.info
 
     def _claim(self, recipe: Recipe, info: dict[str, Any]) -> None:
+        for told in mended(self.path):
+            self.console.say(told)
         if (self.path / "recipe.toml").exists():
             before = read_own_recipe(self.path)
             refuse_other_recipe(self.path, before, recipe)
@@ -107,7 +121,7 @@ class StudyFolder:
         except FileNotFoundError:
             write_recipe(self.path, recipe)
             created = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
-            write_json(self.path / "study.json", info | created)
+            write_info(self.path, info | created)
             return
         if found["data"] != info["data"]:
             raise InputError(
@@ -183,7 +197,7 @@ class StudyFolder:
         self.info["continued"] = [*self.info.get("continued", []), now | at]
         if workers.rank() == 0:
             write_recipe(self.path, read_own_recipe(self.path))  # one of an older notbugs has no checksum
-            write_json(self.path / "study.json", self.info)
+            write_info(self.path, self.info)
 
     def _do(self, step: Step, place: int, *, writes: bool) -> None:
         began, number = time.monotonic(), self.number + 1 + place
@@ -273,6 +287,7 @@ class StudyFolder:
 
 
 def read_data(source: Source, console: Console) -> Data:
-    """The images that a recipe or a job names."""
+    """The images that a recipe or a job names, once it is known that there is a device to use them on."""
+    find_device(source.device)
     with console.stage("read the data") as progress:
         return source.read(progress)

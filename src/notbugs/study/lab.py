@@ -95,15 +95,14 @@ class Lab:
         network = architecture or self.recipe.architecture
         classifier = network.new(self.data, seed, self.recipe)
 
+        checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
+
         def work(progress: Progress) -> dict[str, Any]:
             seed = derive(self.seed, "train", name)
-            checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
             how: dict[str, Any] = {"checkpoint": checkpoint, "keep": True, "progress": progress}
             told: list[Trained] = []
             train(classifier, images, asked, seed=seed, told=told.append, **how)
             digest = self.folder.save(name, classifier, network.blueprint(self.data))
-            if workers.rank() == 0:
-                checkpoint.unlink(missing_ok=True)
             return {"sha256": digest, "trained": told[0].model_dump()}
 
         def tell(value: dict[str, Any]) -> list[str]:
@@ -114,6 +113,8 @@ class Lab:
         if not self.folder.has(name, self.hashes[name]):
             self.folder.forget(step.name, f"{self.folder.classifier_file(name)} is missing or was changed.")
             self._note_trained(name, self.folder.shared_stage(step))
+        if workers.rank() == 0:
+            checkpoint.unlink(missing_ok=True)  # not before the stage is on disk: a kill between them would lose it all
         self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
         return self._classifiers[name]
 

@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class SeveralLabels(InputError):
-    """Images have several labels, and what was asked for is of one."""
+    """Images have several labels, and what was asked for is of one; `data` have them all."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        super().__init__(f"An image has several labels: {', '.join(names)}. Choose one with --label.")
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        super().__init__(f"An image has several labels: {', '.join(data.classes)}. Choose one with --label.")
 
 
 class Absent(InputError):
@@ -37,20 +37,24 @@ def check_one_label(data: Data) -> None:
         If all images of a split have the one that was chosen, or none has.
     """
     if data.train.has_several:
-        raise SeveralLabels(data.classes)
+        raise SeveralLabels(data)
     for split, images in (("training", data.train), ("test", data.test)):
         if data.several and len(images.labels.unique()) < 2:
             has = "All" if int(images.labels[0]) else "None"
             raise Absent(f"{has} of the {len(images)} {split} images have the label {data.classes[1]!r}: passed over.")
 
 
-def for_labels(work: Callable[[str | None, Path], T], out: Path, console: Console) -> Iterator[tuple[Path, T]]:
+Work = Callable[[str | None, Path, Data | None], T]
+"""From a label, a folder, and the data of this label alone; from None, a folder and None: the data are to be read."""
+
+
+def for_labels(work: Work[T], out: Path, console: Console) -> Iterator[tuple[Path, T]]:
     """Do `work` in the folder `out`, or, where it finds several labels, for each of them in `out/label-NAME`.
 
     Parameters
     ----------
     work : callable
-        From a label, or None, and a folder; raises `SeveralLabels` where it is given none and needs one.
+        Raises `SeveralLabels` where it is given none and needs one. The data are read once for all labels.
     out : Path
         The folder.
     console : Console
@@ -67,9 +71,9 @@ def for_labels(work: Callable[[str | None, Path], T], out: Path, console: Consol
         Of `work`; and if no label can be studied.
     """
     try:
-        made = work(None, out)
+        made = work(None, out, None)
     except SeveralLabels as several:
-        names = several.names
+        data, names = several.data, several.data.classes
     else:
         yield out, made
         return
@@ -77,7 +81,7 @@ def for_labels(work: Callable[[str | None, Path], T], out: Path, console: Consol
     done = 0
     for name, folder in zip(names, folders(names, out), strict=True):
         try:
-            made = work(name, folder)
+            made = work(name, folder, data.label(name))
         except Absent as absent:
             console.say(str(absent))
             continue

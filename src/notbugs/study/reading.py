@@ -27,8 +27,9 @@ def read_results(path: str | Path) -> Results:
     Raises
     ------
     InputError
-        If the file is missing, or is not a results file of this version of notbugs. Of a classifier that was changed
-        since, a warning is logged: the numbers are not of it.
+        If the file is missing, or is not a results file of this version of notbugs.
+    Damaged
+        If it was changed since it was written, or a classifier was: the numbers are not of that one.
     """
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
@@ -36,7 +37,10 @@ def read_results(path: str | Path) -> Results:
     for name, digest in found.study.classifiers.items():
         file = path.parent / "classifiers" / f"{Path(name).name}.safetensors"
         if file.is_file() and files.sha256(file) != digest:
-            files.LOG.warning(f"{file} was changed: the numbers are not of it. The study's command trains it again.")
+            raise Damaged(
+                f"{file} is damaged: the numbers in {path} are of another one. "
+                "Give the command of the study again: it trains it again."
+            )
     return found
 
 
@@ -51,8 +55,10 @@ def read_json(path: Path, kind: type[Made], name: str, work: str) -> Made:
     Raises
     ------
     InputError
-        If the file is missing, malformed, or was changed since it was written.
+        If the file is missing, malformed, or was changed since it was written, or a link leads out of its folder.
     """
+    if path.exists():
+        files.check_links(path.parent)
     try:
         return kind.model_validate_json(json.dumps(files.read_json(path)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

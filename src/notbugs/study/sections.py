@@ -17,6 +17,7 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
+from notbugs.models.checkpoint import check_classifier
 from notbugs.models.registry import TAKEN, check_options
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
@@ -193,6 +194,13 @@ class Model(_Section):
         None, description="Which outputs are the classes: a file with all names, or for each class a number or name."
     )
     options: Options = Field({}, description="Of the architecture, as --options.width 8.")
+
+    def check(self, *files: Path | None) -> None:
+        """Refuse what can be refused of models before there are images."""
+        given = self.model_dump(include={*Model.model_fields} - {"options"})
+        for file in files:
+            if file is not None:
+                check_classifier(file, **given, **self.options)  # pyrefly: ignore
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
         """The classifier in `file`; of one for several labels, the view of the one that the data are of."""

@@ -23,6 +23,7 @@ from notbugs.construct import (
     mislabel,
     verify,
 )
+from notbugs.construct.checks import check_folder
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
 from notbugs.files import check_writable, only_maker
@@ -108,8 +109,10 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     if out.suffix != ".safetensors":
         raise must("out", "end in .safetensors", str(out))
     check_writable(out.with_suffix(""))
+    job.architecture.check()
+    on = ConstructedSet(job.on) if job.on else None
     data = read_data(job, console)
-    images = ConstructedSet(job.on).images if job.on else data.train
+    images = on.images if on else data.train
     if images.shape != data.train.shape:
         raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
     classifier = job.architecture.new(data, job.seed, job)
@@ -174,12 +177,13 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         rule = f"be given for {', '.join(CONTROLS)}, and for nothing else"
         raise must("of", rule, f"{kind} with {job.of}", "Name the folder of a relabelled set with --of.")
     check_writable(out)
+    job.check(model, job.weak)
+    of = ConstructedSet(job.of) if job.of else None
     data = read_data(job, console)
     source = job.load(model, data, job)
     with console.stage(f"build {kind}") as progress:
-        if kind in CONTROLS and job.of:
+        if of and kind in CONTROLS:
             weak = job.load(job.weak, data, job) if job.weak else None
-            of = ConstructedSet(job.of)
             return control(source, data, out, of=of, kind=kind, weak=weak, seed=job.seed, progress=progress)
         how: dict[str, Any] = {"dtype": job.dtype, "batch": job.batch, "progress": progress}
         if kind == "mislabelled":
@@ -204,6 +208,7 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
         check_writable(job.keep, "keep")
     if job.autoattack:
         require_autoattack()
+    job.check(model)
     data = read_data(job, console)
     several = data.test.has_several
     if several and (job.autoattack or job.spatial):
@@ -243,6 +248,8 @@ def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:
     """What is wrong with a constructed set; see `construct.verify`."""
     if job.model and job.data is None:
         raise must("data", "be given with a model", None)
+    check_folder(folder)
+    job.check(job.model)
     data = read_data(job, console) if job.data else None
     source = job.load(job.model, data, job) if job.model and data else None
     with console.stage("verify") as progress:

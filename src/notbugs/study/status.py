@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from notbugs.construct import describe
 from notbugs.errors import InputError, must
-from notbugs.files import Damaged, has_writer, read_json
+from notbugs.files import Damaged, check_links, has_writer, read_json
 from notbugs.measure import Accuracy
 from notbugs.study.folder import UNDER_WAY
 from notbugs.study.instruments import Instruments
@@ -128,6 +128,7 @@ def status(folder: str | Path) -> Status:
 
 
 def _read(folder: Path) -> Status:
+    check_links(folder)
     is_running = has_writer(folder)  # first: what ends while we read must not look killed
     recipe, info = _claim(folder)
     stages, damaged = _finished_stages(folder)

@@ -76,8 +76,9 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     """
     check_writable(out)
     recipe = job.recipe(with_architectures=not others or "architectures" in job.model_fields_set)
-    data = read_data(recipe, console)
     files = _by_name([source, *others], recipe.instruments.transfer.architectures)
+    job.check(*files.values())
+    data = read_data(recipe, console)
     classifiers = {name: job.load(file, data, job) for name, file in files.items()}
     for classifier in classifiers.values():
         check_fits(classifier, data.train, len(data.classes))

@@ -16,7 +16,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
-from notbugs.files import check_writable
+from notbugs.files import check_links, check_writable
 from notbugs.measure import Proportion, evaluate
 from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
@@ -165,9 +165,11 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
 
 
 def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
-    if not (folder / "recipe.toml").exists():
-        raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.")
-    recipe = read_own_recipe(folder)
+    check_links(folder)
+    try:
+        recipe = read_own_recipe(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.") from None
     if not job.architectures and is_own_code(recipe.architecture.name):
         raise code_in_file(folder / "recipe.toml", "--architectures", str(recipe.architecture))
     return recipe, {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
@@ -191,21 +193,22 @@ def _tried(
     at = f"{train_set} {architecture} epochs={settings.epochs} lr={settings.lr:g}"
     name = re.sub(r"[^\w.=-]+", "_", f"{at} heldout={share:g}")
 
+    checkpoint = folder.path / f"{name}.unfinished.safetensors"
+
     def work(progress: Progress) -> dict[str, Any]:
         began = time.monotonic()
         classifier = architecture.new(data, derive(recipe.seed, "init", "tune"), recipe)
-        checkpoint = folder.path / f"{name}.unfinished.safetensors"
         seed = derive(recipe.seed, "train", "tune")
         try:
-            train(classifier, split.train, settings, seed=seed, checkpoint=checkpoint, progress=progress)
+            train(classifier, split.train, settings, seed=seed, checkpoint=checkpoint, keep=True, progress=progress)
         except Diverged:
-            checkpoint.unlink(missing_ok=True)
             measured = dict.fromkeys(("heldout", "test"))
         else:
             measured = {"heldout": _accuracy(classifier, split.test), "test": _accuracy(classifier, data.test)}
         return {**measured, "seconds": round(time.monotonic() - began, 2)}
 
     found = folder.stage(name, at, work)
+    checkpoint.unlink(missing_ok=True)  # not before the stage is on disk
     where = {"train_set": train_set, "architecture": str(architecture), "epochs": settings.epochs, "lr": settings.lr}
     return Point(**where, **found)
 

@@ -1,16 +1,27 @@
-"""The small files of a study's folder, checked against their checksums as they are read."""
+"""The small files of a study's folder: checked against their checksums as they are read, put back from their copies."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from notbugs.errors import InputError, in_one_line
-from notbugs.files import CHECKSUM, Damaged, check_regular, digest, read_json, warn_unchecked, write_text
+from notbugs.files import (
+    CHECKSUM,
+    LOG,
+    Damaged,
+    check_regular,
+    digest,
+    read_json,
+    warn_unchecked,
+    write_json,
+    write_text,
+)
 from notbugs.study.instruments import Instruments
 from notbugs.study.recipe import Recipe, read_recipe
 
@@ -41,38 +52,35 @@ def read_stage(file: Path) -> dict[str, Any]:
     return found
 
 
+def copy_of(file: Path) -> Path:
+    """Where the second copy of a file is: of one that says what nothing else in its folder says."""
+    return file.with_name(f".{file.stem}.copy{file.suffix}")
+
+
 def read_info(folder: Path) -> dict[str, Any]:
-    """`study.json`: the data, versions and machine of a study.
+    """`study.json`, or its copy where it is damaged or gone: the data, versions and machine of a study.
 
     Raises
     ------
     FileNotFoundError
         If there is none.
     Damaged
-        If it was changed since, or is none.
+        If both were changed since, or are none.
     """
-    try:
-        found = read_json(folder / "study.json")
-        data = found.get("data")
-        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - found.keys():
-            raise Damaged(f"{folder / 'study.json'} is damaged: it does not say what a study is of.")
-    except Damaged as error:
-        raise Damaged(f"{error} {LOST}") from None
-    return found
+    return _info(_intact(folder / "study.json", _info))
 
 
 def read_own_recipe(folder: Path) -> Recipe:
-    """The recipe that a study's folder has, checked against its checksum.
+    """The recipe that a study's folder has, or its copy, checked against its checksum.
 
     Raises
     ------
     FileNotFoundError
         If there is none.
     Damaged
-        If it was changed since.
+        If both were changed since.
     """
-    check_recipe(folder)
-    return read_recipe(folder / "recipe.toml", is_run=False)
+    return read_recipe(_intact(folder / "recipe.toml", _settings), is_run=False)
 
 
 def check_recipe(folder: Path) -> dict[str, Any]:
@@ -83,9 +91,81 @@ def check_recipe(folder: Path) -> dict[str, Any]:
     FileNotFoundError
         If the folder has no recipe.
     Damaged
-        If the recipe was changed since it was written.
+        If the recipe and its copy were changed since they were written.
     """
-    file = folder / "recipe.toml"
+    return _settings(_intact(folder / "recipe.toml", _settings))
+
+
+def mended(folder: Path) -> Iterator[str]:
+    """Mend `recipe.toml` and `study.json`; yields what is to be said of it."""
+    for name, read in (("recipe.toml", _settings), ("study.json", _info)):
+        if (folder / name).exists() or copy_of(folder / name).exists():
+            yield from mend(folder / name, read)
+
+
+def mend(file: Path, read: Callable[[Path], object]) -> Iterator[str]:
+    """Put back a damaged or lost file from its copy, or a copy from its file; yields what is to be said of it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    Damaged
+        If `read` finds both damaged.
+    """
+    copy = copy_of(file)
+    if _intact(file, read) == copy:
+        write_text(file, copy.read_text(encoding="utf-8"))
+        yield f"{file} was damaged or gone: it is put back from its copy, {copy.name}."
+    elif not copy.is_file() or copy.read_bytes() != file.read_bytes():
+        make_copy(file)
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write `recipe.toml`, with a checksum of its values as a comment, first, so that no cut takes it alone."""
+    text, file = recipe.toml(), folder / "recipe.toml"
+    write_text(file, f"{MARK}{digest(tomllib.loads(text))}\n{text}")
+    make_copy(file)
+
+
+def write_info(folder: Path, info: dict[str, Any]) -> None:
+    """Write `study.json`."""
+    write_json(folder / "study.json", info)
+    make_copy(folder / "study.json")
+
+
+def make_copy(file: Path) -> None:
+    """Write the second copy of a file."""
+    write_text(copy_of(file), file.read_text(encoding="utf-8"))
+
+
+def _intact(file: Path, read: Callable[[Path], object]) -> Path:
+    """The file, or its copy where the file is damaged or gone and the copy is not."""
+    try:
+        read(file)
+    except (FileNotFoundError, Damaged) as error:
+        copy = copy_of(file)
+        try:
+            read(copy)
+        except (FileNotFoundError, Damaged):
+            raise error from None
+        LOG.warning(f"{file} is damaged or gone: its copy, {copy.name}, is read.")
+        return copy
+    return file
+
+
+def _info(file: Path) -> dict[str, Any]:
+    try:
+        found = read_json(file)
+        data = found.get("data")
+        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - found.keys():
+            raise Damaged(f"{file} is damaged: it does not say what a study is of.")
+    except Damaged as error:
+        raise Damaged(f"{error} {LOST}") from None
+    return found
+
+
+def _settings(file: Path) -> dict[str, Any]:
     check_regular(file)
     try:
         text = file.read_bytes().decode()
@@ -95,17 +175,11 @@ def check_recipe(folder: Path) -> dict[str, Any]:
     if not isinstance(values.get("name"), str):
         raise Damaged(f"{file} is damaged: it is no study's recipe. {LOST}")
     written = text.partition("\n")[0].removeprefix(MARK) if text.startswith(MARK) else None
-    if written is None and not _is_sealed(folder / "study.json"):
+    if written is None and not _is_sealed(file.parent / "study.json"):
         warn_unchecked(file)
     elif written != digest(values):
         raise Damaged(f"{file} is damaged: it does not say what was written, by its checksum. {LOST}")
     return values
-
-
-def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Write `recipe.toml`, with a checksum of its values as a comment, first, so that no cut takes it alone."""
-    text = recipe.toml()
-    write_text(folder / "recipe.toml", f"{MARK}{digest(tomllib.loads(text))}\n{text}")
 
 
 def _is_sealed(file: Path) -> bool:

@@ -110,9 +110,16 @@ def card(manifest: dict[str, Any], format: str, features: dict[str, Any], lost: 
         "## Measured\n\nDistances in pixel units, pixels in [0, 1].\n\n" + _measured(manifest, lost),
         f"## Licence\n\nThat of {_plain(data['name'])}, which every image was made from.",
         "## Citation\n\n" + CITATION.format(version=request["versions"]["notbugs"]),
-        "## Manifest\n\n```json\n" + json.dumps(manifest, indent=2) + "\n```",
+        "## Manifest\n\n```json\n" + json.dumps(_without_seconds(manifest), indent=2) + "\n```",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _without_seconds(values: Any) -> Any:
+    """The manifest without how long it took: the card of the same images has the same bytes."""
+    if isinstance(values, dict):
+        return {name: _without_seconds(value) for name, value in values.items() if name != "seconds"}
+    return [_without_seconds(value) for value in values] if isinstance(values, list) else values
 
 
 def _what(request: dict[str, Any]) -> str:

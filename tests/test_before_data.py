@@ -1,0 +1,50 @@
+"""What can be refused of a command without its data is refused before these are read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from notbugs.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"fc.weight": torch.zeros(2, 4)}, "weights.pt")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "shard-00000.safetensors").touch()
+    (tmp_path / "model").mkdir()
+
+
+CASES = {
+    "evaluate wieghts.pt": "There is no file wieghts.pt. Did you mean weights.pt?",
+    "evaluate elsewhere/model.pt": "There is no file elsewhere/model.pt. Paths begin at /",
+    "evaluate set": "set is a folder, not a file",
+    "audit none.pt": "There is no file none.pt",
+    "build det none.pt --out made": "There is no file none.pt",
+    "build leakage weights.pt --of set --weak none.pt --architecture cnn --out made": "There is no file none.pt",
+    "build leakage weights.pt --of none --architecture cnn --out made": "no finished constructed set in none",
+    "transfer weights.pt none.pt --architecture cnn --out made": "There is no file none.pt",
+    "verify set --model none.pt": "There is no file none.pt",
+    "verify model": "be that of a constructed set",
+    "evaluate weights.pt": "holds weights alone. Give the 'architecture'",
+    "evaluate weights.pt --architecture resnet19": "Did you mean 'resnet9'?",
+    "evaluate weights.pt --architecture cnn --options.widht 4": "'option of cnn' must be one of width",
+    "evaluate weights.pt --architecture cnn --mean 0.5": "be given together with the 'std'",
+    "evaluate weights.pt --architecture torchscript": "weights.pt is no file of torch.jit.save",
+    "evaluate weights.pt --architecture cnn --outputs none.txt": "cannot be read from none.txt",
+    "evaluate hf:./model": "model has no config.json",
+    "evaluate hf:a/b/c": "be hf:OWNER/NAME",
+    "train --out new.safetensors --architecture.name resnet19": "Did you mean 'resnet9'?",
+    "train --out new.safetensors --on none": "no finished constructed set in none",
+    "run --architecture.name resnet19": "Did you mean 'resnet9'?",
+    "evaluate weights.pt --architecture cnn --device abacus": "'device' must be one that torch has here",
+}
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_before_the_data_are_read(command, capsys):
+    pytest.importorskip("transformers") if "hf:" in command else None
+    assert main([*command.split(), "--data", "no-such-data"]) == 2
+    assert CASES[command] in capsys.readouterr().err
