@@ -5,7 +5,8 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 1. projected gradient descent on the log-odds of the label, with long steps that decay to 0;
 2. short searches towards each of the likeliest wrong classes, on the difference of two logits;
 3. long ones towards those classes that the short ones came nearest to;
-4. where gradients look masked, transfer from other classifiers, and queries.
+4. one more on the log-odds, from a random point, for those images that came near a boundary;
+5. where gradients look masked, transfer from other classifiers, and queries.
 
 Several radii are attacked from the largest. What it cannot break there is not searched again in smaller balls, which
 the larger one contains. What it breaks there is searched in the next smaller ball towards the class it was taken for,
@@ -104,6 +105,8 @@ LONG, AGAIN = 4, 1
 """Classes that are searched for at length, of an image that nothing broke yet, and of one that a larger ball broke,"""
 NEAR = 0.5
 """if the short search has left at most this share of the margin that the image has as it is."""
+CLOSE = 0.2
+"""The same of the images that are searched from a random point, by what the best of all searches has left."""
 CHECKED, PART, FEWEST = 32, 1 / 16, 8
 """Images that were given up in a larger ball, of which it is checked whether a smaller one is searched better: at most,
 as a share of all images, and at least."""
@@ -133,15 +136,22 @@ def _broken_in(run: Attacked, asked: Attack, numbers: Tensor, ball: Threat) -> N
         away = run.search("log-odds", away_from, numbers[some], ball, _schedule(asked), start=("restart", restart))
         left[some] = torch.where(away < 0, away, left[some])
     is_open = left >= 0
-    _towards(run, asked, numbers[is_open], ball, is_known[is_open], left[is_open])
+    numbers, left = _towards(run, asked, numbers[is_open], ball, is_known[is_open], left[is_open])
+    near = numbers[(left <= CLOSE) & torch.isin(numbers, run.standing(ball))]
+    run.search("random start", away_from, near, ball, _schedule(asked), start=("random start", 0))
 
 
-def _towards(run: Attacked, asked: Attack, numbers: Tensor, ball: Threat, is_known: Tensor, first: Tensor) -> None:
-    """Each wrong class in turn; of known images the first of them has been searched for, and left this margin."""
+def _towards(
+    run: Attacked, asked: Attack, numbers: Tensor, ball: Threat, is_known: Tensor, first: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Search for each wrong class in turn; of known images, the first of them has been, and left this margin.
+
+    Returns the images that are left after the short searches, and the least share of their margin that any search left.
+    """
     wrong = run.likeliest_wrong(numbers, asked.targeted)
     count = wrong.shape[1]
     if not count or not len(numbers):
-        return
+        return numbers, first / run.margin(numbers)
     left = first[:, None].repeat(1, count)
     rows, places = (~is_known[:, None] | (torch.arange(count) > 0)).nonzero(as_tuple=True)
     short = _schedule(asked, SHORT)
@@ -153,8 +163,10 @@ def _towards(run: Attacked, asked: Attack, numbers: Tensor, ball: Threat, is_kno
     most = torch.where(is_known, AGAIN, LONG)
     for place in range(min(LONG, count)):
         promising = (left[:, place] <= NEAR) & (place < most) & torch.isin(numbers, run.standing(ball))
-        targets = wrong[promising, place]
-        run.search("targeted, long", across, numbers[promising], ball, _schedule(asked), targets=targets)
+        targets, margins = wrong[promising, place], run.margin(numbers[promising])
+        found = run.search("targeted, long", across, numbers[promising], ball, _schedule(asked), targets=targets)
+        left[promising, place] = torch.minimum(left[promising, place], found / margins)
+    return numbers, left.amin(1)
 
 
 def _is_easier(run: Attacked, asked: Attack, given_up: Tensor, ball: Threat) -> bool:
@@ -184,7 +196,7 @@ def pgd(run: Attacked, asked: Attack) -> None:
 def most_gradients(asked: Attack, classes: int) -> int:
     """The most that the strong attack takes for an image in one ball."""
     wrong = min(asked.targeted, classes - 1)
-    parts = {FIRST: 1, 1: asked.restarts - 1 + min(LONG, wrong), SHORT: wrong}
+    parts = {FIRST: 1, 1: asked.restarts + min(LONG, wrong), SHORT: wrong}
     return sum(count * _schedule(asked, share).steps for share, count in parts.items())
 
 
