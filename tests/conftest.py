@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -38,9 +39,24 @@ def _same_draws():
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """As users run it: without the checks of shapes, to see our own errors."""
+    with _no_shapes_checked():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _whole_commands(request) -> Iterator[None]:
+    """Whole commands run without the checks of shapes, which double their time: the tests of their parts have them."""
+    whole = any(mark.name == "whole" for mark in request.node.iter_markers())
+    with _no_shapes_checked() if whole else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _no_shapes_checked() -> Iterator[None]:
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture

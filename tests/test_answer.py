@@ -15,6 +15,8 @@ from notbugs.study.results import Measured, Results
 from tests import fakes
 from tests.fakes import row
 
+pytestmark = pytest.mark.whole
+
 
 def sentences(rows, measured=None):
     results = Results(study=fakes.study(), rows=rows, sets=[], instruments=measured or Measured())

@@ -23,6 +23,8 @@ from tests.fakes import HOSTILE, proportion
 from tests.test_report import Page
 from tests.test_report_browser import CHROMIUM, browser, opened  # noqa: F401  a fixture
 
+pytestmark = pytest.mark.whole
+
 RADII = (0.125, 0.25, 0.5, 1.0)
 SHARES = {
     "model": (0.964, 0.81, 0.623, 0.206, 0.011),

@@ -24,6 +24,8 @@ from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
 from notbugs.threat import L2
 
+pytestmark = pytest.mark.whole
+
 STEPS = 6
 
 

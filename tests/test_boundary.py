@@ -21,6 +21,8 @@ from notbugs.__main__ import main
 from notbugs.errors import InputError
 from notbugs.study import Results
 
+pytestmark = pytest.mark.whole
+
 
 def said(capsys) -> str:
     """The only line on standard error."""

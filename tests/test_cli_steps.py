@@ -19,6 +19,8 @@ import notbugs as nb
 from notbugs.__main__ import main
 from notbugs.files import only_maker
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parent.parent
 DATA = ("--data", "digits", "--train-images", "300", "--test-images", "100", "--precision", "fp32")
 NETWORK = ("--architecture.name", "cnn", "--architecture.width", "8", "--architecture.features", "16")

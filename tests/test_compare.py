@@ -33,6 +33,8 @@ from tests.test_cli import flags
 from tests.test_report import Page
 from tests.test_report_browser import CHROMIUM, browser, opened  # noqa: F401  a fixture
 
+pytestmark = pytest.mark.whole
+
 QUIET = TerminalConsole(quiet=True)
 N = 40
 ATTACK = AttackUsed(norm="l2", eps=0.5, steps=20, step_size=0.0625, restarts=2)

@@ -17,6 +17,8 @@ from notbugs.study.instruments.controls import controls_section
 from notbugs.study.instruments.gap import gap_section
 from notbugs.study.lab import Lab
 
+pytestmark = pytest.mark.whole
+
 QUIET = TerminalConsole(quiet=True)
 TINY = {
     "train_images": 300,
@@ -25,7 +27,7 @@ TINY = {
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
-    "evaluation": {"steps": 3, "restarts": 1, "radii": [0.5, 0.25]},
+    "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
     "instruments": {
         "controls": {
             "leakage": ["D_rand", "D_det"],

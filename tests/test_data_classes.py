@@ -17,6 +17,8 @@ from notbugs.data.classes import class_list, match_classes
 from notbugs.errors import InputError
 from tests.pictures import encoded, noise, write_class_folder
 
+pytestmark = pytest.mark.whole
+
 NUMBERS = [str(number) for number in range(1, 13)]
 
 

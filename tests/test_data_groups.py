@@ -13,6 +13,8 @@ from notbugs.errors import InputError
 from notbugs.study import Results, read_recipe
 from tests.pictures import noise, write_class_folder
 
+pytestmark = pytest.mark.whole
+
 COUNTS = {"n01": 2, "n02": 3, "n03": 1, "n05": 2, "lion": 4, "other": 9}
 # Of each super-class the first and the last class of its range, and a class just outside two of them.
 IMAGENET = [
@@ -25,7 +27,7 @@ TINY = {
     **{name: {"epochs": 1, "batch": 16} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 2},
     "relabelling": {"steps": 2},
-    "evaluation": {"steps": 2},
+    "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 2}},
 }
 
 

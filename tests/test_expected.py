@@ -12,6 +12,8 @@ from notbugs.study.expected import against_expected, expected_lines
 from notbugs.study.recipe import Expected
 from tests import fakes
 
+pytestmark = pytest.mark.whole
+
 RANGES = {"attack": "pgd", "low": 0.6, "high": 0.7, "source": "a test"}
 
 

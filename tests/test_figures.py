@@ -29,6 +29,8 @@ from tests import fakes
 from tests.fakes import HOSTILE, proportion
 from tests.test_audit_page import usefulness
 
+pytestmark = pytest.mark.whole
+
 STUDY = Path(__file__).parent / "data" / "instruments.json"
 WIDE = {"images", "shares-nonrobust-images"}
 CHARTS = {"figure-2b", "against-radius-1", "against-radius-2", "usefulness-standard", "transfer-untargeted",

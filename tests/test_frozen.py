@@ -126,10 +126,10 @@ def test_half_the_memory_where_every_convolution_has_its_norm():
 
 def searched(made: Classifier, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
     found = {
-        "pgd": pgd(made, images, labels, L2(0.3), PGDSteps(10)),
-        "targeted": targeted_pgd(made, images, (labels + 1) % 10, L2(0.5), PGDSteps(10)),
-        "matching": match_features(made, images, images.flip(0), fast_matching(SHAPE, 20)),
-        "minimum norm": minimum_norm(made, images, labels, schedule=FMN(20)),
+        "pgd": pgd(made, images, labels, L2(0.3), PGDSteps(5)),
+        "targeted": targeted_pgd(made, images, (labels + 1) % 10, L2(0.5), PGDSteps(5)),
+        "matching": match_features(made, images, images.flip(0), fast_matching(SHAPE, 10)),
+        "minimum norm": minimum_norm(made, images, labels, schedule=FMN(10)),
     }
     return {name: one.images for name, one in found.items()}
 
@@ -169,7 +169,7 @@ def test_every_fast_form_finds_the_same_attack(name):
 
     Single images differ more: a search turns another way wherever a gradient's last bit decides.
     """
-    data = planted(classes=10, channels=3, train=480, test=16).data
+    data = planted(classes=10, channels=3, train=240, test=16).data
     plain, (images, _) = briefly_trained(name, data), data.test.batch(slice(None))
     labels = plain(images).argmax(1)
     view = frozen(plain, SHAPE)

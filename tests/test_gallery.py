@@ -24,6 +24,8 @@ from notbugs.threat import L2
 from tests import fakes
 from tests.conftest import random_images
 
+pytestmark = pytest.mark.whole
+
 DIGITS = list("0123456789")
 NEW = ("steps", "moved", "scores", "success")
 

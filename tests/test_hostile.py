@@ -39,6 +39,8 @@ from notbugs.study.results import Expectations
 from tests import fakes
 from tests.pictures import encoded, noise
 
+pytestmark = pytest.mark.whole
+
 
 def line(capsys) -> str:
     """The only line on standard error."""
@@ -200,7 +202,7 @@ def classifier(path, **changes: object) -> None:
         ({"options": {"width": 10**6, "features": 6}}, "must have at most 2,000,000,000 weights"),
         ({"options": {"width": 10**30}}, "must be at most 9,223"),
         ({"options": {"width": -4}}, "'width' must be a whole number at or above 1"),
-        ({"options": {"width": "4"}}, "made with these options"),
+        ({"options": {"width": "4"}}, "'width' must be a whole number at or above 1. Got '4'"),
         ({"options": {"classes": 3}}, "'classes' is no option of an architecture"),
         ({"options": {"nonsense": 3}}, "'option of cnn' must be one of width"),
         ({"options": []}, "Input should be a valid dictionary"),

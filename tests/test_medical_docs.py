@@ -12,6 +12,8 @@ import pytest
 
 from notbugs.__main__ import main
 
+pytestmark = pytest.mark.whole
+
 TEXT = (Path(__file__).parents[1] / "docs" / "how-to" / "medical-imaging.md").read_text(encoding="utf-8")
 SMALL = ("--architecture.width", "2", "--architecture.features", "4", "--precision", "fp32", "--quiet")
 TRAIN = ("--epochs", "2", "--batch", "40")

@@ -12,6 +12,8 @@ from notbugs.models import ARCHITECTURES, build
 from notbugs.seeds import seeded
 from tests.vision import torchvision
 
+pytestmark = pytest.mark.whole
+
 DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "your-model.md"
 TEXT = DOCS.read_text(encoding="utf-8")
 

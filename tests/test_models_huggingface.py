@@ -17,6 +17,8 @@ from notbugs.seeds import seeded
 from tests.conftest import random_images
 from tests.vision import torchvision
 
+pytestmark = pytest.mark.whole
+
 SHAPE = (3, 8, 8)
 NAMES = ["tench, Tinca tinca", "goldfish", "tabby, tabby cat", "Egyptian cat"]
 PREPROCESSOR = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "size": {"height": 8, "width": 8}}

@@ -15,6 +15,8 @@ from notbugs.__main__ import main
 from notbugs.seeds import seeded
 from tests.conftest import random_images
 
+pytestmark = pytest.mark.whole
+
 
 class Lambda(nn.Module):
     def __init__(self, function):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parent.parent
 
 TOY_SET = """    SetDeclaration(
@@ -99,7 +101,8 @@ out = Path(sys.argv[1])
 once = {name: {"epochs": 1} for name in ("standard", "robust", "constructed")}
 asked = {
     "train_images": 40, "test_images": 20, "architecture": {"width": 2, "features": 4}, **once,
-    "matching": {"steps": 1}, "relabelling": {"steps": 1}, "evaluation": {"steps": 1, "radii": [0.5]},
+    "matching": {"steps": 1}, "relabelling": {"steps": 1},
+    "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 1}, "radii": [0.5]},
     "instruments": {"toy": {"on": True, "times": 3}},
 }
 found = study.run(study.read_recipe("digits", asked), out, TerminalConsole(quiet=True))

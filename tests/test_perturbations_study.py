@@ -16,6 +16,8 @@ from notbugs.errors import InputError
 from notbugs.study.sets import EVERY
 from tests.test_study import QUIET, read, tiny
 
+pytestmark = pytest.mark.whole
+
 ASKED = {
     "spatial": {"on": True, "images": 10, "shifts": 3, "angles": 3, "tries": 2, "steps": 2, "restarts": 1, "train": 2},
     "corruptions": {"on": True, "images": 12, "severities": [5], "cutoffs": [1, 2.5]},

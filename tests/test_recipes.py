@@ -18,6 +18,8 @@ from notbugs.seeds import generator
 from notbugs.study import read_recipe, run
 from notbugs.training import new_classifier
 
+pytestmark = pytest.mark.whole
+
 NAMES = ("cifar10", "cifar10-resnet18", "cifar10-paper")
 SHORT = {"epochs": 1, "batch": 16}
 TINY = {
@@ -30,7 +32,7 @@ TINY = {
     "constructed": SHORT,
     "matching": {"steps": 2},
     "relabelling": {"steps": 2},
-    "evaluation": {"steps": 2},
+    "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 2}, "radii": [0.5]},
     "storage": {"batch": 30},
 }
 

@@ -26,6 +26,8 @@ from notbugs.study.results import Results
 from tests import fakes
 from tests.fakes import row
 
+pytestmark = pytest.mark.whole
+
 
 class Page(HTMLParser):
     """What a browser would make of the page: tags, attributes, text and machine-readable values."""

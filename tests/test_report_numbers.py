@@ -17,6 +17,8 @@ from notbugs.report import write_report
 from notbugs.study.results import Measured
 from tests import fakes
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parent
 REAL = ROOT.parent / "results" / "cifar10-small" / "results.json"
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")

@@ -10,6 +10,8 @@ from notbugs.report.shares_charts import histograms, means
 from notbugs.study.instruments.shares import shares_section
 from notbugs.study.results import Measured
 
+pytestmark = pytest.mark.whole
+
 STUDY = Path(__file__).parent / "data" / "instruments.json"
 
 

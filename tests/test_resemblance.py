@@ -18,6 +18,8 @@ from notbugs.measure.resemblance import likeness
 from notbugs.measure.similarity import grey, noticed
 from tests.conftest import random_images
 
+pytestmark = pytest.mark.whole
+
 
 def _defined(x: np.ndarray, y: np.ndarray, side: int) -> float:
     """Structural similarity as Wang et al. define it, window by window."""

@@ -38,6 +38,8 @@ from notbugs.search.objectives import log_odds, margin
 from notbugs.seeds import generator, seeded
 from notbugs.training.loop import class_weights, summed_loss
 
+pytestmark = pytest.mark.whole
+
 FINDINGS = ("effusion", "mass", "hernia")
 
 

@@ -20,6 +20,8 @@ from notbugs.seeds import generator
 from notbugs.threat import L2
 from tests.conftest import random_images
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def world() -> Planted:
@@ -186,7 +188,11 @@ def test_a_study_has_shares_and_leakage(tmp_path):
         "leakage": {"on": True, "images": 100},
     }
     small = {"train_images": 150, "test_images": 40, "architecture": {"width": 4, "features": 6}, **few}
-    searches = {"matching": {"steps": 2}, "relabelling": {"steps": 2}, "evaluation": {"steps": 1, "radii": [0.5]}}
+    searches = {
+        "matching": {"steps": 2},
+        "relabelling": {"steps": 2},
+        "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 1}, "radii": [0.5]},
+    }
     recipe = study.read_recipe("digits", small | searches | {"instruments": on})
     found = study.run(recipe, tmp_path / "digits", TerminalConsole(quiet=True)).instruments
     sets = ["D_R", "D_NR", "D_rand", "D_rand_other", "D_rand_min", "D_det"]

@@ -23,6 +23,8 @@ from notbugs.study.plan import stage_names
 from notbugs.study.written import write_recipe
 from tests.test_study import KILLABLE, QUIET, tiny
 
+pytestmark = pytest.mark.whole
+
 STAGE_NAMES = stage_names(judge=True)  # of `tiny`
 
 
@@ -93,7 +95,9 @@ def killed(folder: Path, recipe: Path, stage: str) -> dict:
             try:
                 found = study.status(folder)
             except InputError:  # nothing there yet
+                time.sleep(0.02)
                 continue
+            time.sleep(0.02)
             if found.now and found.now.name == stage:
                 seen = {"state": found.state, "done": list(found.seconds)}
     finally:

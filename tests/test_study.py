@@ -29,6 +29,8 @@ from notbugs.study import Results, chain, gallery, lab, machine, sets
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
+pytestmark = pytest.mark.whole
+
 TINY = {
     "train_images": 150,
     "test_images": 40,
@@ -384,7 +386,7 @@ def test_kill_9_at_random_moments_ends_in_the_same_bits(finished, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-c", KILLABLE, str(recipe), str(folder)]
     draw = random.Random(0)
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(command, start_new_session=True)
         deadline = time.monotonic() + 60
         stages = len(list(folder.glob("stages/*.json")))

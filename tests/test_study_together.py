@@ -17,28 +17,28 @@ from notbugs.study import Results
 ROOT = Path(__file__).parent.parent
 TINY = """
 data = "digits"
-train_images = 200
-test_images = 60
+train_images = 120
+test_images = 40
 precision = "fp32"
 architecture = {width = 8, features = 16}
-standard = {epochs = 6, lr = 0.05, batch = 32}
-robust = {epochs = 6, lr = 0.05, batch = 32, adversary = {eps = 0.5, steps = 1}}
-constructed = {epochs = 6, lr = 0.05, batch = 32}
+standard = {epochs = 4, lr = 0.05, batch = 30}
+robust = {epochs = 4, lr = 0.05, batch = 30, adversary = {eps = 0.5, steps = 1}}
+constructed = {epochs = 4, lr = 0.05, batch = 30}
 matching = {steps = 5}
 relabelling = {steps = 5}
 storage = {batch = 50}
-evaluation = {steps = 3, restarts = 1, radii = [0.5]}
+evaluation = {attack = {steps = 1}, pgd = {steps = 3}, radii = [0.5]}
 
 [instruments.corruptions]
 on = true
 names = ["brightness"]
 severities = [1]
 cutoffs = [4]
-images = 40
+images = 20
 
 [instruments.spatial]
 on = true
-images = 30
+images = 20
 angles = 3
 shifts = 3
 tries = 2
@@ -106,7 +106,7 @@ def test_two_workers_run_the_study_of_one(recipe, alone, tmp_path):
     assert (out / "report.html").exists()
     assert told.count("train standard classifier: done") == 1
     assert_same(read(out), alone)
-    assert len(ConstructedSet(out / "sets" / "D_R")) == 200
+    assert len(ConstructedSet(out / "sets" / "D_R")) == 120
 
 
 @pytest.mark.slow
@@ -123,16 +123,11 @@ def test_killed_workers_go_on_as_one_or_as_three(recipe, alone, tmp_path):
     assert_same(read(out), alone)
 
 
-def test_a_mistake_is_told_once(tmp_path):
-    _, told = run(tmp_path / "nowhere.toml", tmp_path / "study", 2, status=2)
-    assert told.count("notbugs: ") == 1
-
-
-def test_other_settings_are_refused_once(recipe, tmp_path):
+def test_a_mistake_is_told_once(recipe, tmp_path):
     out, other = tmp_path / "study", tmp_path / "other.toml"
     out.mkdir()
     (out / "recipe.toml").write_text(f'name = "study"\n{TINY}')
-    other.write_text(TINY.replace("images = 30", "images = 31"))
+    other.write_text(TINY.replace("images = 20", "images = 21"))
     _, told = run(other, out, 2, status=2)
-    assert told.count("holds a study with other settings") == 1
+    assert told.count("notbugs: ") == told.count("holds a study with other settings") == 1
     assert "Traceback (most recent call last)" not in told.split("holds a study")[0]

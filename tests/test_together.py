@@ -34,7 +34,7 @@ def alone(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("alone") / "one.safetensors", 1)
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_train_what_one_would(alone, count, tmp_path):
     """Adversarially, with batch norm, augmentation, and batches that do not divide evenly."""
     shared = trained(tmp_path / "many.safetensors", count)
@@ -53,6 +53,7 @@ def test_workers_sum_the_gradients_of_their_pieces(tmp_path):
         torch.testing.assert_close(shared[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_interrupted_workers_go_on_to_the_same_bits(tmp_path):
     whole = trained(tmp_path / "whole.safetensors", 2)
     checkpoint = tmp_path / "checkpoint.safetensors"

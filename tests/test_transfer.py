@@ -32,6 +32,8 @@ from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images
 from tests.test_study import QUIET, tiny
 
+pytestmark = pytest.mark.whole
+
 MIDDLE = torch.full((16,), 0.5)
 
 

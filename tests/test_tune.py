@@ -20,6 +20,8 @@ from notbugs.training import new_classifier
 from tests.fakes import proportion
 from tests.test_study import tiny
 
+pytestmark = pytest.mark.whole
+
 QUIET = TerminalConsole(quiet=True)
 SMALL = ("cnn width=2 features=4", "cnn width=4 features=4")
 QUICK = ["--epochs", "1", "--learning-rates", "0.01", "0.1", "--architectures", *SMALL, "--sets", "D_det"]

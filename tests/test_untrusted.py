@@ -11,6 +11,8 @@ from notbugs.errors import InputError
 from notbugs.study import read_recipe
 from tests.test_study import tiny
 
+pytestmark = pytest.mark.whole
+
 LISTS = "instruments.transfer.architectures"
 
 

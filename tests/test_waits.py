@@ -24,6 +24,8 @@ from notbugs.search import (
 from notbugs.threat import L2, Spatial
 from notbugs.training import Adversary, Training, new_classifier, train
 
+pytestmark = pytest.mark.whole
+
 aten = torch.ops.aten
 WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default}
 
