@@ -424,8 +424,9 @@ def test_the_guide_runs(capsys):
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/how-to/transfer.md", "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
-    assert "r = 0.98 (0.71 to 1.00)" in printed[4]
-    shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[5:])
+    assert printed[4].startswith("l2 1: ")
+    assert "r = 0.98 (0.71 to 1.00)" in printed[5]
+    shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[6:])
     assert min(shared[0], alone[0]) > 0.8
     assert alone[1] < shared[1] / 2
     points = [(at.learned, at.targeted) for at in paper.FIGURES_3_AND_13]
