@@ -26,11 +26,11 @@ import torch
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier
-from notbugs.construct.manifest import read_manifest
+from notbugs.construct.storage import read_manifest
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, write_json, write_tensors
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
-from notbugs.report.reading import read_gallery
+from notbugs.report.pictures import read_gallery
 from notbugs.study import read_recipe
 from notbugs.study.written import check_recipe, read_own_recipe, read_stage, write_recipe
 

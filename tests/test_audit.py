@@ -13,11 +13,11 @@ import torch
 import notbugs as nb
 from notbugs.__main__ import main
 from notbugs.errors import InputError
-from notbugs.measure.audit import RADII, audit
-from notbugs.measure.drivers import FAR, drive
+from notbugs.measure._audit import RADII, audit
+from notbugs.measure.audit_result import LEVELS, Kept, Measured, verdict
+from notbugs.measure.feature_visualization import FAR, drive
 from notbugs.measure.features import feature_values, penultimate
 from notbugs.measure.statistics import wilson
-from notbugs.measure.verdict import LEVELS, Kept, Measured, verdict
 from notbugs.models import Blueprint, save_classifier
 from notbugs.study import AuditJob, audit_one
 from notbugs.study.auditing import command, read_threat

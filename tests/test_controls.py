@@ -22,7 +22,7 @@ from notbugs.construct import (
     storage,
     verify,
 )
-from notbugs.construct.starts import noise
+from notbugs.construct.builder import noise
 from notbugs.data import Data, Images, Planted
 from notbugs.errors import InputError
 from notbugs.files import sha256

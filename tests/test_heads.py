@@ -11,7 +11,7 @@ from torch import nn
 import notbugs as nb
 from notbugs.errors import InputError
 from notbugs.measure.features import feature_values, penultimate
-from notbugs.measure.heads import Refitted, refit_head
+from notbugs.measure.linear_models import Refitted, refit_head
 from notbugs.seeds import generator
 from tests.planted_classifiers import projecting
 

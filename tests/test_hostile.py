@@ -30,7 +30,7 @@ from notbugs.errors import InputError
 from notbugs.files import has_writer, only_maker, only_writer, write_json, write_text
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
 from notbugs.report import write_figures, write_report
-from notbugs.report.typeset import comma_separated
+from notbugs.report.tables import comma_separated
 from notbugs.search import PGDSteps
 from notbugs.seeds import generator
 from notbugs.study import read_recipe

@@ -70,10 +70,9 @@ GRADIENTS = {
     "search/compatibility.py": "whether there is one",
     "models/execution.py": "whether a folded network has the same, and how long one takes",
     "measure/masking.py": "how long it is at the image itself",
-    "measure/rank.py": "in how many directions features look",
-    "measure/heads.py": "of a linear head's weights",
-    "measure/linear.py": "of a linear model's weights",
-    "theory/training.py": "of a linear rule's weights",
+    "measure/features.py": "in how many directions features look",
+    "measure/linear_models.py": "of the weights of a linear model, or of a head",
+    "theory/optimisation.py": "of a linear rule's weights",
     "training/loop.py": "of a network's weights",
 }
 

@@ -14,7 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images, Planted, planted
 from notbugs.errors import InputError
 from notbugs.measure import certified_linear, certify, evaluate, leakage, robust_linear
-from notbugs.measure.linear import LinearModel, fit_linear, rises, whitened
+from notbugs.measure.linear_models import LinearModel, fit_linear, rises, whitened
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images

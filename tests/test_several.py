@@ -31,7 +31,7 @@ from notbugs import (
     usefulness,
 )
 from notbugs.__main__ import main
-from notbugs.measure.several import evaluate_several
+from notbugs.measure.several_labels import evaluate_several
 from notbugs.measure.spectrum import KINDS
 from notbugs.measure.unbalanced import Area
 from notbugs.search.objectives import log_odds, margin

@@ -17,16 +17,16 @@ from notbugs.__main__ import main
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError
-from notbugs.measure.transfer import Transfer
+from notbugs.measure._transfer import Transfer
 from notbugs.report import paper
-from notbugs.report.transfer_charts import labels, scatter
+from notbugs.report.instrument_charts import labels, scatter
 from notbugs.search import search
 from notbugs.search.objectives import targeted_ce, targeted_ce_alone
 from notbugs.seeds import generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import Measured
 from notbugs.study.instruments.transfer import TransferFound, TransferInstrument, TransferSettings
-from notbugs.study.lab import Lab
+from notbugs.study.runner import Lab
 from notbugs.study.sections import Architecture
 from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images
@@ -331,7 +331,7 @@ def test_the_whole_experiment_from_a_terminal(models, tmp_path, capsys, monkeypa
 
     # The same command trains and builds nothing again, and finds the same; one more architecture is two trainings.
     count = CountingTrain()
-    monkeypatch.setattr("notbugs.study.lab.train", count)
+    monkeypatch.setattr("notbugs.study.runner.train", count)
     assert main(command) == 0
     assert count.calls == 0
     assert TransferFound.model_validate_json((tmp_path / "transfer.json").read_text()) == found

@@ -17,14 +17,13 @@ from notbugs.console import TerminalConsole
 from notbugs.data import Images, planted
 from notbugs.errors import InputError
 from notbugs.measure.features import feature_map, feature_values
-from notbugs.measure.pairs import pairs
-from notbugs.measure.spectrum import UsefulnessSummary
+from notbugs.measure.spectrum import UsefulnessSummary, pairs
 from notbugs.seeds import generator, seeded
 from notbugs.study import read_recipe
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import usefulness as instrument
 from notbugs.study.instruments.usefulness import usefulness_section
-from notbugs.study.lab import Lab
+from notbugs.study.runner import Lab
 from notbugs.threat import L2, Linf
 from tests.conftest import random_images
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from notbugs.measure import Proportion, Spread
-from notbugs.measure.shares import Mean
+from notbugs.measure.set_properties import Mean
 
 if TYPE_CHECKING:
     from markupsafe import Markup

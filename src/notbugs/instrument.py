@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from notbugs.content import PrintedFigure, Section
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class InstrumentSettings(BaseModel):

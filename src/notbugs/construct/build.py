@@ -9,9 +9,17 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.construct.builder import Builder, Rows, ready_for, request_of
-from notbugs.construct.plan import Targets, choose_starts, choose_targets
-from notbugs.construct.starts import STARTS, Start
+from notbugs.construct.builder import (
+    STARTS,
+    Builder,
+    Rows,
+    Start,
+    Targets,
+    choose_starts,
+    choose_targets,
+    ready_for,
+    request_of,
+)
 from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data

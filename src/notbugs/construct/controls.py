@@ -11,8 +11,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import Builder, Rows, fingerprint, identity
-from notbugs.construct.manifest import build_id, kind_of
-from notbugs.construct.storage import Dtype, sizes
+from notbugs.construct.storage import Dtype, build_id, kind_of, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must

@@ -21,9 +21,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from notbugs import workers
-from notbugs.construct.manifest import SCHEMA, build_id, read_manifest, shard_ranges
-from notbugs.construct.shards import entry_file, fault, known_entries, read_columns, read_mark, shard_file, write_shard
-from notbugs.construct.storage import pooled
+from notbugs.construct.storage import (
+    SCHEMA,
+    build_id,
+    entry_file,
+    fault,
+    known_entries,
+    pooled,
+    read_columns,
+    read_manifest,
+    read_mark,
+    shard_file,
+    shard_ranges,
+    write_shard,
+)
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, only_writer, write_json

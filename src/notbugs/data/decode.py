@@ -250,7 +250,8 @@ def decode(encoded: Encoded, name: str, how: Decoder = PLAIN, box: Box | None = 
     except Unreadable:
         raise
     except InputError as error:
-        raise Unreadable(name, "cannot be used", str(error)) from None
+        rule, _, remedy = str(error).removeprefix(f"The 'pixels of {name}' ").partition(" instead. ")
+        raise Unreadable(name, rule, remedy) from None
     except Exception as error:  # the formats' plugins raise all sorts
         what = in_words(_format(encoded))
         if what and isinstance(error, UnidentifiedImageError):

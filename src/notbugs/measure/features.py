@@ -1,4 +1,4 @@
-"""Feature maps: from images to the numbers whose usefulness is measured."""
+"""Feature maps: from images to the numbers whose usefulness is measured; and in how many directions they look."""
 
 from __future__ import annotations
 
@@ -259,3 +259,27 @@ def _of_layer(name: str, calls: dict[str, tuple[Any, Any]], count: int) -> Tenso
         rule = "give one tensor with a row for each image"
         raise must("layer", rule, type(found).__name__, "Name another layer.")
     return found
+
+
+def feature_rank(classifier: Classifier, images: Batch, *, tolerance: float = 0.01) -> float:
+    """Mean numerical rank of the Jacobian of the features with respect to the image.
+
+    Feature matching can only rebuild the part of an image that the features see. Where this rank comes near the
+    number of pixels, the matched image is the target image itself, and D_R is D.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Whose features g are looked at.
+    images : Tensor
+        Where the Jacobian is taken, shape (batch, channel, height, width).
+    tolerance : float
+        Singular values below this share of the largest one do not count.
+    """
+    with classifier.evaluating("fp32"):
+        inputs = images.clone().requires_grad_(True)
+        features = classifier.features(inputs)
+        rows = [torch.autograd.grad(column.sum(), inputs, retain_graph=True)[0] for column in features.T]
+    jacobians = torch.stack(rows, 1).flatten(2)
+    values = torch.linalg.svdvals(jacobians)
+    return float((values > tolerance * values[:, :1]).sum(1).double().mean())

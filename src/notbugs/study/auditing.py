@@ -16,15 +16,15 @@ from notbugs.errors import InputError, must
 from notbugs.files import Damaged, check_links, check_writable, only_writer, read_json, write_json
 from notbugs.formats import compact
 from notbugs.measure import Proportion
-from notbugs.measure.audit import PARTS, audit
-from notbugs.measure.audited import Audit
+from notbugs.measure._audit import PARTS, audit
+from notbugs.measure.audit_result import Audit
 from notbugs.models import digest
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data
-from notbugs.study.labels import check_one_label, for_labels
 from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
+from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.sections import Model, Source
 from notbugs.study.written import copy_of, make_copy, mend
 from notbugs.threat import Threat, threat

@@ -23,7 +23,7 @@ from notbugs.construct import (
     mislabel,
     verify,
 )
-from notbugs.construct.checks import check_folder
+from notbugs.construct.inspection import check_folder
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
 from notbugs.files import check_writable, only_maker
@@ -37,9 +37,9 @@ from notbugs.measure import (
     outcomes,
     spatial_accuracy,
 )
+from notbugs.measure._autoattack import require_autoattack
 from notbugs.measure.accuracy import with_areas
-from notbugs.measure.autoattack import require_autoattack
-from notbugs.measure.several import LabelAccuracies, check_several, evaluate_several
+from notbugs.measure.several_labels import LabelAccuracies, check_several, evaluate_several
 from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import job_of
 from notbugs.search.compatibility import check_fits

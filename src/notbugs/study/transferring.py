@@ -25,10 +25,10 @@ from notbugs.study.instruments.transfer import (
     measured,
     trained_pairs,
 )
-from notbugs.study.lab import Lab
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
+from notbugs.study.runner import Lab
 from notbugs.study.sections import Model, Relabelling, Source
 from notbugs.study.sets import BY_NAME
 from notbugs.training import Adversary, Training

@@ -23,13 +23,12 @@ from notbugs.progress import Progress
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.study.checked import WholeFile
-from notbugs.study.folder import Console, StudyFolder, read_data
+from notbugs.study.folder import Console, StudyFolder, read_data, read_own_recipe
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe, code_in_file
 from notbugs.study.sections import Architecture
 from notbugs.study.sets import Constructed
-from notbugs.study.written import read_own_recipe
 from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
 

@@ -19,7 +19,7 @@ from notbugs.data import Images
 from notbugs.formats import NORMS, number
 from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
-from notbugs.measure.transfer import Kind
+from notbugs.measure._transfer import Kind
 from notbugs.progress import Progress
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
@@ -28,7 +28,7 @@ from notbugs.study.sections import Architecture
 from notbugs.threat import Norm, threat
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class TransferSettings(BaseModel):
@@ -255,7 +255,7 @@ def _between(low: float | None, high: float | None) -> str:
 
 def transfer_section(found: TransferFound) -> Section:
     """What a page shows of it."""
-    from notbugs.report.transfer_charts import scatter
+    from notbugs.report.instrument_charts import scatter
 
     attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
     figures = [
@@ -323,7 +323,7 @@ def _complement(share: Proportion) -> Proportion:
 
 def _printed(found: TransferFound, seed: int) -> Iterator[PrintedFigure]:
     from notbugs.report import paper
-    from notbugs.report.transfer_charts import scatter
+    from notbugs.report.instrument_charts import scatter
 
     attack, n = found.matrix.attack, found.matrix.pairs[0].accuracy.n
     for kind, (figure, _) in FIGURES.items():
