@@ -36,7 +36,8 @@ def test_no_number_is_above_autoattacks(case, count, tensors):
             assert 0 < int(theirs.sum()) < int(correct.sum()), "there is something to compare"
             assert int(outcome.survived.sum()) <= int(theirs.sum()) + ALLOWED, ball
             assert sum(outcome.broken.values()) == int(correct.sum()) - int(outcome.survived.sum())
-            assert outcome.broken["log-odds"] == max(outcome.broken.values()), "what is cheapest breaks most"
+            cheap = outcome.broken["log-odds"] + outcome.broken.get("as in a larger ball", 0)
+            assert cheap >= max(outcome.broken.values()), "what is cheapest breaks most"
 
 
 def test_a_curve_is_no_higher_than_each_radius_alone(tensors):

@@ -120,6 +120,37 @@ def test_targeted_transfer_is_the_prediction_of_the_target(targets):
     assert (attack.decay, attack.targets, attack.seed) == ("linear", targets, 0)
 
 
+def test_each_source_has_its_own_robust_accuracy_by_the_strong_attack():
+    """Of a linear classifier, what the examples for transfer already show."""
+    one, two = directions()
+    some, threat = images(60), L2(0.1)
+    found = nb.transfer({"source": rule(one), "other": rule(two)}, some, threat, sources=["source"])
+    assert found.attack.name == "examples for transfer"
+    assert set(found.robust) == {"source"}
+    strong = found.robust["source"]
+    assert strong.attack is not None
+    assert (strong.attack.name, strong.attack.eps) == ("strong", 0.1)
+    assert strong.share == nb.evaluate(rule(one), some, [threat])[1].share
+    own = found.between("source", "source")
+    assert strong.share.value == pytest.approx(1 - own.untargeted.value)
+    assert sum(strong.broken.values()) == round(60 * (own.accuracy.value - strong.share.value))
+
+
+def test_robust_accuracy_of_a_source_is_not_what_its_examples_for_transfer_leave(small):
+    """With one step for the examples, many are left, and the strong attack goes on with these."""
+    some = Images(random_images(50), torch.arange(50) % 4)
+    with torch.no_grad():
+        some = Images(some.pixels, small.eval()(some.pixels).argmax(1))
+    found = nb.transfer({"source": small}, some, L2(0.2), steps=1)
+    left = 1 - found.between("source", "source").untargeted.value
+    strong = found.robust["source"]
+    assert strong.share.value < left
+    assert strong.broken["examples for transfer"] >= round((1 - left) * 50)
+    pgd = nb.transfer({"source": small}, some, L2(0.2), steps=1, attack="pgd").robust["source"]
+    assert pgd.attack is not None
+    assert pgd.attack.name == "pgd"
+
+
 def test_an_attack_that_others_withstand_does_not_transfer():
     """Classifiers share one direction, and each has one of its own. Only the shared one transfers, and it is kept."""
     basis, _ = torch.linalg.qr(torch.randn(16, 5, generator=generator(1, "basis")))
@@ -323,8 +354,9 @@ def test_the_matrix_alone_trains_nothing(models, tmp_path, capsys):
     ]
     assert main(["transfer", *map(str, models), *arguments]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 5
+    assert len(printed) == 7
     assert printed[0].startswith("source -> source: untargeted ")
+    assert printed[4].startswith("source itself: l2 0.5: ")
     assert printed[-1] == str(tmp_path / "transfer.html")
     found = json.loads((tmp_path / "transfer.json").read_text())
     assert (found["learners"], found["untargeted"]) == ([], None)
@@ -392,8 +424,9 @@ def test_the_guide_runs(capsys):
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/how-to/transfer.md", "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
-    assert "r = 0.98 (0.71 to 1.00)" in printed[4]
-    shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[5:])
+    assert printed[4].startswith("l2 1: ")
+    assert "r = 0.98 (0.71 to 1.00)" in printed[5]
+    shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[6:])
     assert min(shared[0], alone[0]) > 0.8
     assert alone[1] < shared[1] / 2
     points = [(at.learned, at.targeted) for at in paper.FIGURES_3_AND_13]

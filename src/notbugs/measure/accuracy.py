@@ -265,8 +265,8 @@ def evaluate(
 
     An image counts as robust at a radius if it is classified correctly and the attack found no misclassified image
     within that radius or a smaller one of the list: what is valid at a small radius is valid at a large one. So
-    accuracy never rises with the radius. Searches run on a frozen copy in its fastest form (`models.forms`); what they
-    find is judged by the classifier itself, in fp32.
+    accuracy never rises with the radius. Searches run on a frozen copy in its fastest form (`models.execution`); what
+    they find is judged by the classifier itself, in fp32.
 
     Parameters
     ----------

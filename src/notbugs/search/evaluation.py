@@ -154,6 +154,7 @@ class Attacked:
     def __post_init__(self) -> None:
         check_count("batch", self.batch)
         self.settled = torch.full((len(self.images),), torch.inf)  # the ball in which an image was given up
+        self.became = torch.full((len(self.images),), -1)  # the class it was last taken for; -1: nothing broke it yet
         self.clean = torch.cat(list(logits(self.classifier, self.images, self.batch)))
         self.correct = self.clean.argmax(1) == self.images.labels
 
@@ -191,8 +192,13 @@ class Attacked:
         return margin(self.clean[numbers], self.images.labels[numbers])
 
     def likeliest_wrong(self, numbers: Tensor, count: int) -> Tensor:
-        """The wrong classes with the largest logits of the images as they are, shape (len(numbers), count)."""
+        """The wrong classes with the largest logits of the images as they are, shape (len(numbers), count).
+
+        The class that an image was taken for in another ball comes first.
+        """
         scattered = self.clean[numbers].scatter(1, self.images.labels[numbers][:, None], -torch.inf)
+        known = (self.became[numbers] >= 0).nonzero().flatten()
+        scattered[known, self.became[numbers[known]]] = torch.inf
         return scattered.topk(min(count, scattered.shape[1] - 1)).indices
 
     def search(
@@ -260,10 +266,12 @@ class Attacked:
     def found(self, part: str, numbers: Tensor, images: Tensor, ball: Threat) -> Tensor:
         """Judge images inside `ball`, in fp32, and note which of those at `numbers` they break; shape (k,), bool."""
         with torch.no_grad(), self.classifier.evaluating("fp32"):
-            broken = self.classifier(images).argmax(1).cpu() != self.images.labels[numbers]
+            predicted = self.classifier(images).argmax(1).cpu()
+        broken = predicted != self.images.labels[numbers]
         radius = self.broken.setdefault(part, torch.full((len(self.images),), torch.inf))
         index = numbers[broken]
         radius[index] = radius[index].clamp_max(ball.eps)
+        self.became[index] = predicted[broken]
         self._tell()
         return broken
 

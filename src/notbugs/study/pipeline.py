@@ -202,6 +202,7 @@ class _Study:
             seeds=[self.recipe.seed],
             stages=[Stage(**stage) for stage in folder.finished()],
             classifiers=self.lab.hashes,
+            training=self.lab.trained,
         )
         expected = against_expected(self.recipe, self.data.name, rows)
         found = Measured(**measured)

@@ -22,6 +22,7 @@ from notbugs.study.instruments import Measured
 from notbugs.study.sets import Constructed
 from notbugs.study.sets import TrainSet as TrainSet
 from notbugs.threat import Norm
+from notbugs.training import Trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,6 +192,9 @@ class StudyInfo(_Model):
     continued: list[Continued] = Field([], description="with other versions, or on another machine, where it was")
     stages: list[Stage]
     classifiers: dict[str, str] = Field(description="sha256 of every checkpoint, by name")
+    training: dict[str, Trained] = Field(
+        {}, description="how it went, by name of the classifier: images held out for the guard, and the best epoch"
+    )
 
 
 class AgainstExpected(_Model):

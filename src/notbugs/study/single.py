@@ -49,7 +49,7 @@ from notbugs.study.folder import Console, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.study.sets import SETS
 from notbugs.study.source_of import of_study
-from notbugs.training import Training, train
+from notbugs.training import Trained, Training, train
 
 COMMANDS = {declared.command: declared for declared in SETS}
 """The sets that are searched for, by what the command line calls them; all others are controls."""
@@ -168,8 +168,12 @@ def _train_into(
     """Train, and write the file; its checkpoint goes when the file is there."""
     checkpoint = out.with_name(f".{digest}.unfinished.safetensors")
     settings = Training(**{name: getattr(job, name) for name in Training.model_fields})
+    told: list[Trained] = []
     with console.stage(f"train {job.architecture.name}") as progress:
-        train(classifier, images, settings, seed=job.seed, checkpoint=checkpoint, keep=True, progress=progress)
+        how: dict[str, Any] = {"checkpoint": checkpoint, "keep": True, "progress": progress}
+        train(classifier, images, settings, seed=job.seed, told=told.append, **how)
+    if settings.patience:
+        console.say(f"Early stopping: {told[0]}")
     if workers.rank() == 0:
         save_classifier(out, classifier, job.architecture.blueprint(data), job=digest)
         checkpoint.unlink(missing_ok=True)

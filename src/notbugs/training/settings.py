@@ -115,6 +115,12 @@ class Training(BaseModel):
         False,
         description="Weigh images so that every class counts the same; of several labels, having and lacking one.",
     )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Early stopping: training ends after so many epochs without a better accuracy on held-out images, "
+        "at most a tenth, and keeps the best epoch's weights; by the strong attack in adversarial training. 0: off.",
+    )
     adversary: Adversary | None = Field(None, description="Trains adversarially where present.")
     spatial: SpatialTraining | None = Field(None, description="Trains with rotations and shifts where present.")
 
