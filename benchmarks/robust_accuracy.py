@@ -81,8 +81,8 @@ def beside_autoattack(
     """Each radius alone, of both attacks."""
     for eps in radii:
         ball = threat(norm, eps)
-        alone, ours = measured(lambda ball=ball: nb.outcomes(classifier, images, [ball]), len(images))
-        theirs, cost = measured(lambda ball=ball: nb.autoattack(classifier, images, ball), len(images))
+        alone, ours = measured(lambda ball=ball: nb.measure.outcomes(classifier, images, [ball]), len(images))
+        theirs, cost = measured(lambda ball=ball: nb.measure.autoattack(classifier, images, ball), len(images))
         left = alone[1].survived
         yield {
             "clean": alone[0].accuracy.share.value,
@@ -97,13 +97,13 @@ def beside_autoattack(
 def curve(classifier: Classifier, images: Images, norm: Norm, radii: Sequence[float]) -> Iterator[dict[str, Any]]:
     """All radii in one call, and each alone."""
     every = [tuple(radii), *((eps,) for eps in radii)]
-    nb.outcomes(classifier, images.subset(slice(4)), norm=norm, radii=radii[:1])  # warm up
+    nb.measure.outcomes(classifier, images.subset(slice(4)), norm=norm, radii=radii[:1])  # warm up
     costs: list[list[dict[str, Any]]] = []
     for _ in range(TURNS):
         costs.append([])
         for some in every:
             found, cost = measured(
-                lambda some=some: nb.outcomes(classifier, images, norm=norm, radii=some), len(images)
+                lambda some=some: nb.measure.outcomes(classifier, images, norm=norm, radii=some), len(images)
             )
             costs[-1].append(cost | {"survived": [int(one.survived.sum()) for one in found]})
     whole, *alone = [min(turns, key=lambda cost: cost["milliseconds"]) for turns in zip(*costs, strict=True)]

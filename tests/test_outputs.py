@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from notbugs import L2, Classifier, Images, InputError, evaluate, load_classifier, masking_signs, pgd, save_classifier
+from notbugs import L2, Classifier, Images, InputError, evaluate, load_classifier, pgd, save_classifier
+from notbugs.measure import masking_signs
 from notbugs.models import Blueprint
 from notbugs.seeds import seeded
 from tests.conftest import bars, random_images

@@ -57,7 +57,7 @@ def test_autoattack_finds_no_more_where_it_attacks_the_same_outputs(case, tensor
     """Run anew, on the network with its softmax or its factor."""
     classifier, images = classifier_of(case, tensors), images_of(case.weights)
     for ball in case.balls:
-        ours, theirs = outcomes(classifier, images, [ball])[1], nb.autoattack(classifier, images, ball)
+        ours, theirs = outcomes(classifier, images, [ball])[1], nb.measure.autoattack(classifier, images, ball)
         assert int(ours.survived.sum()) <= int(theirs.survived.sum()) + ALLOWED
         before = tensors[key(case.weights, ball)].bool()
         assert int(theirs.survived.sum()) >= int(before.sum()) - ALLOWED, "the stored numbers are AutoAttack's"

@@ -82,6 +82,13 @@ class Classifier(nn.Module):
     InputError
         If `head` names no module; if `mean` and `std` do not fit each other, are not for pixels in [0, 1], look like
         those of another order of channels, or are those by which the network normalises its images itself.
+
+    Examples
+    --------
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    >>> mine = nb.Classifier(network, mean=(0.3,), std=(0.35,))
+    >>> mine(inputs).shape
+    torch.Size([20, 10])
     """
 
     mean: Tensor

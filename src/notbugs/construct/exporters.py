@@ -319,6 +319,13 @@ def export(folder: str | Path, to: str | Path, format: Format = "parquet", *, pr
         format cannot hold it, or a package is missing.
     DiskFull
         When the disk is full; nothing is left of the export then.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'exported', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> nb.export('exported', 'exported-npz', 'npz').name
+    'exported-npz'
     """
     check_choice("format", format, FORMATS)
     if _is_done(Path(folder), Path(to), format):

@@ -40,7 +40,13 @@ class _Model(BaseModel):
 
 
 class Transferred(_Model):
-    """How the adversarial examples of `source` fare on `classifier`, all shares of the same images."""
+    """How the adversarial examples of `source` fare on `classifier`, all shares of the same images.
+
+    Examples
+    --------
+    >>> found = nb.transfer({'source': classifier}, images, nb.L2(0.5), steps=2)
+    >>> pair = found.pairs[0]
+    """
 
     source: str
     classifier: str
@@ -70,7 +76,14 @@ class TransferAttack(AttackUsed):
 
 
 class Transfer(Tabular, _Model):
-    """Every source against every classifier, in the order in which they were given."""
+    """Every source against every classifier, in the order in which they were given.
+
+    Examples
+    --------
+    >>> found = nb.transfer({'source': classifier}, images, nb.L2(0.5), steps=2)
+    >>> found.sources
+    ['source']
+    """
 
     attack: TransferAttack
     pairs: tuple[Transferred, ...]
@@ -161,6 +174,13 @@ def transfer(
     ------
     InputError
         If an argument breaks its rule, or a classifier does not fit the images or has other classes.
+
+    Examples
+    --------
+    >>> other = nb.new_classifier(data, width=4, features=8, seed=1)
+    >>> found = nb.transfer({'source': classifier, 'other': other}, images, nb.L2(0.5), steps=2)
+    >>> found.between('source', 'other').untargeted.n
+    20
     """
     check_choice("targets", targets, ("next", "other"))
     schedule = fast_relabelling(threat, check_count("steps", steps))

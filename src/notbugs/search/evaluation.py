@@ -30,6 +30,11 @@ class Attack(BaseModel):
     ------
     InputError
         If no attack has this name.
+
+    Examples
+    --------
+    >>> nb.search.Attack(name='pgd', steps=20).steps
+    20
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,13 +91,29 @@ class _Named:
 
 
 ATTACKS: dict[str, _Named] = {}
-"""By name; `attack_named` adds to them."""
+"""By name; `attack_named` adds to them.
+
+Examples
+--------
+>>> 'strong' in nb.search.ATTACKS
+True
+"""
 
 
 def attack_named(name: str, **settings: Any) -> Callable[[Callable[[Attacked, Attack], None]], Any]:
     """Register a function as an attack to evaluate with; `settings` are its defaults of `Attack`.
 
     The function gets the images under attack and the settings, and calls `Attacked.search`, or `Attacked.found`.
+
+    Examples
+    --------
+    >>> @nb.search.attack_named('nothing')
+    ... def nothing(attacked, asked):
+    ...     pass
+    ...
+    >>> clean, attacked = nb.evaluate(classifier, images, radii=(0.5,), attack='nothing')
+    >>> attacked.share == clean.share
+    True
     """
 
     def register(work: Callable[[Attacked, Attack], None]) -> Callable[[Attacked, Attack], None]:

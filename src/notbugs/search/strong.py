@@ -203,10 +203,22 @@ def most_gradients(asked: Attack, classes: int) -> int:
 
 
 STRONG = Attack()
-"""What robust accuracy is measured with by default."""
+"""What robust accuracy is measured with by default.
+
+Examples
+--------
+>>> nb.search.STRONG.name
+'strong'
+"""
 
 PGD = Attack(name="pgd")
-"""The paper's protocol."""
+"""The paper's protocol.
+
+Examples
+--------
+>>> nb.search.PGD.name
+'pgd'
+"""
 
 
 def _schedule(asked: Attack, share: float = 1.0) -> PGDSteps:

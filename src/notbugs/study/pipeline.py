@@ -339,7 +339,7 @@ class _Study:
                 progress(number, 2)
             return found
 
-        return [TheoryCheck(**item) for item in self.lab.stage("theory", "hold the theory against the search", work)]
+        return [TheoryCheck(**item) for item in self.lab.stage("theory", "compare theory with attack", work)]
 
 
 def _told(name: str, found: dict[str, Any]) -> list[str]:

@@ -98,7 +98,7 @@ class SetProperties(_Model):
         description="||x - target|| / ||start - target||: 1 untouched, 0 when the target image is reproduced"
     )
     resemblance: Resemblance | None = Field(
-        None, description="whom images resemble, their start or their target; null where it was not measured"
+        None, description="which image it resembles, its start or its target; null where it was not measured"
     )
     perturbation: PerturbationSize | None = Field(
         None, description="how large perturbations are; null for matched sets, and where it was not measured"
@@ -255,7 +255,13 @@ class Results(Tabular, WholeFile, _Model):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of `results.json`, with the instruments that are installed."""
+    """The JSON schema of `results.json`, with the instruments that are installed.
+
+    Examples
+    --------
+    >>> 'rows' in nb.study.json_schema()['properties']
+    True
+    """
     schema = Results.model_json_schema(by_alias=True)
     schema["properties"]["checksum"] = {
         "description": "SHA-256 of the rest as JSON in ASCII without spaces, names sorted; older files have none",

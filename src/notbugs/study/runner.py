@@ -85,7 +85,7 @@ class Lab:
         settings: Training | None = None,
         title: str | None = None,
     ) -> Classifier:
-        """A classifier trained on `images` as a section of the recipe says; it goes on where a killed run stopped.
+        """A classifier trained on `images` as a section of the recipe says; it continues a run that was stopped.
 
         `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
         batches follow from the study's seed and `name`.
@@ -168,7 +168,7 @@ class Lab:
         try:
             self._sets[name] = ConstructedSet(path)
         except InputError:  # a shard was lost or damaged since: only that one is built again
-            with self.folder.console.stage(f"mend {name}") as progress:
+            with self.folder.console.stage(f"repair {name}") as progress:
                 seconds(progress)
             self._sets[name] = ConstructedSet(path)
         return self._sets[name]

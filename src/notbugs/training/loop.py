@@ -116,6 +116,11 @@ def train(
         If the loss stops being finite.
     InputError
         If the checkpoint belongs to another run, or there are too few images to hold out any.
+
+    Examples
+    --------
+    >>> small = data.take(100, 50, seed=0)
+    >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
     asked = settings = settings or Training()
     if settings.shift >= max(images.shape[1:]):
@@ -274,7 +279,13 @@ def _batches(numbers: Tensor, size: int, draw: torch.Generator) -> Iterator[Tens
 
 
 def learning_rate(settings: Training, step: int, steps: int) -> float:
-    """The learning rate of step number `step` of `steps`: a straight rise, then a straight fall to 0; or its drops."""
+    """The learning rate of step number `step` of `steps`: a straight rise, then a straight fall to 0; or its drops.
+
+    Examples
+    --------
+    >>> nb.training.learning_rate(nb.Training(lr=0.1, drops=(0.5,)), step=6, steps=10) < 0.1
+    True
+    """
     if settings.drops:
         return settings.lr * 0.1 ** sum(step >= share * steps for share in settings.drops)
     rise = max(settings.warmup * steps, 1)
