@@ -10,7 +10,7 @@ import argparse
 from dataclasses import dataclass
 
 from notbugs.study import Recipe, read_recipe
-from notbugs.study.plan import ON_ORIGINALS, SETS
+from notbugs.study.sets import ON_ORIGINALS, SETS
 
 GRADIENT, STEP = 2, 3
 DTYPES = {"float32": 4, "float16": 2, "uint8": 1}

@@ -27,16 +27,15 @@ import torch
 from notbugs import data as data_room
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
-from notbugs.construct.manifest import read_manifest
+from notbugs.construct.storage import read_manifest
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, write_json, write_tensors
 from notbugs.measure import Outcome
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
-from notbugs.report.reading import read_gallery
+from notbugs.report.pictures import read_gallery
 from notbugs.study import read_recipe
-from notbugs.study.outcomes import outcomes_file, read_outcomes, write_outcomes
 from notbugs.study.reading import read_results, write_model
-from notbugs.study.results import Results
+from notbugs.study.results import Results, outcomes_file, read_outcomes, write_outcomes
 from notbugs.study.written import (
     check_recipe,
     copy_of,

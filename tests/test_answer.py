@@ -7,8 +7,8 @@ import re
 import pytest
 
 from notbugs.measure import Difference
+from notbugs.report.accuracies import line_up
 from notbugs.report.claims import ENDINGS, claims
-from notbugs.report.lineup import line_up
 from notbugs.report.page import render
 from notbugs.study.instruments.controls import ControlRow, ControlsMeasured
 from notbugs.study.results import Measured, Results

@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from notbugs.errors import InputError
+from notbugs.measure._audit import judge
 from notbugs.measure.accuracy import Accuracy, AttackUsed
-from notbugs.measure.audit import judge
-from notbugs.measure.audited import Audit, Group, Sizes
-from notbugs.measure.drivers import Driver
+from notbugs.measure.audit_result import Audit, Group, Sizes
+from notbugs.measure.feature_visualization import Driver
 from notbugs.measure.spectrum import KINDS, KindCounts, SpectrumRow, UsefulnessSummary
 from notbugs.measure.unbalanced import Area
 from notbugs.report import write_audit_page

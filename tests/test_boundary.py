@@ -52,12 +52,12 @@ LONG, DEEP = "a" * 300, "/".join("b" * 2500)
         ("theory --out=", "What stands after --out is empty"),
         (f"train --quiet --out {LONG}.safetensors", "a path of at most 3500 bytes"),
         ("train --quiet --out m.safetensors --shift 100000000", "'shift' must be below the 8 pixels"),
-        ("train --quiet --out m.safetensors --architecture.width 9000000", "must have at most 2,000,000,000 weights"),
+        ("train --quiet --out m.safetensors --arch.width 9000000", "must have at most 2,000,000,000 weights"),
         (
-            "train --quiet --out m.safetensors --architecture.width 10000000000000000000",
+            "train --quiet --out m.safetensors --arch.width 10000000000000000000",
             "architecture.width must be at",
         ),
-        ("train --quiet --out m.safetensors --architecture.options.classes 3", "'classes' is no option"),
+        ("train --quiet --out m.safetensors --arch.classes 3", "'classes' is no option"),
         ("train --quiet --out m.safetensors --device hpu", "'device' must be one that torch has here"),
         ("evaluate m.safetensors --quiet --keep pipe", "'keep' must be a folder. pipe is a file"),
         ("export / --to npz --quiet", "There is no finished constructed set in /"),
@@ -112,7 +112,7 @@ def raising(error: BaseException):
         (raising(StopIteration()), 1, "went wrong where it should not: StopIteration: no reason given"),
         (raising(OverflowError("int too large\nmore")), 1, "OverflowError: int too large. With NOTBUGS_TRACEBACK=1"),
         (raising(ValueError("x" * 9000)), 1, "ValueError: xxx"),
-        (raising(KeyboardInterrupt()), 130, "Interrupted. Give the same command again to go on."),
+        (raising(KeyboardInterrupt()), 130, "Interrupted. Give the same command again to continue."),
     ],
 )
 def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, status, words):
@@ -139,7 +139,7 @@ def test_signals_end_in_one_line(monkeypatch, capsys, name):
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(number, before)
-    assert "Give the same command again to go on." in said(capsys)
+    assert "Give the same command again to continue." in said(capsys)
 
 
 EARLY = """
@@ -163,7 +163,7 @@ def test_signals_are_heard_before_anything_else_is_imported(name):
     done = subprocess.run(command, env=os.environ | more, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + number
     assert done.stderr.startswith("notbugs: ")
-    assert done.stderr.endswith(". Give the same command again to go on.\n")
+    assert done.stderr.endswith(". Give the same command again to continue.\n")
     assert not set(done.stdout.split()) & {"pathlib", "contextlib", "typing", "torch", "numpy", "dataclasses"}
 
 

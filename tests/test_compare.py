@@ -26,8 +26,7 @@ from notbugs.measure import AttackUsed, Outcome, holm, over_seeds, paired, welch
 from notbugs.report import write_comparison
 from notbugs.report.compare_findings import listed_pairs
 from notbugs.study import Comparison, compare, read_recipe, with_seeds
-from notbugs.study.outcomes import read_outcomes, write_outcomes
-from notbugs.study.results import Results
+from notbugs.study.results import Results, read_outcomes, write_outcomes
 from tests import fakes
 from tests.test_cli import flags
 from tests.test_report import Page

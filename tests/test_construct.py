@@ -12,17 +12,7 @@ from scipy import stats
 from torch import nn
 
 from notbugs.classifier import Classifier
-from notbugs.construct import (
-    ConstructedSet,
-    choose_starts,
-    choose_targets,
-    relabel,
-    robustify,
-    shards,
-    storage,
-    store,
-    verify,
-)
+from notbugs.construct import ConstructedSet, choose_starts, choose_targets, relabel, robustify, storage, store, verify
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
@@ -221,7 +211,7 @@ def test_a_second_builder_is_refused(tmp_path):
 
 
 def test_a_full_disk_keeps_what_is_finished(data, source, tmp_path, small_shards, monkeypatch):
-    real, written = shards.write_tensors, []
+    real, written = storage.write_tensors, []
 
     def fill_up(path, tensors, metadata=None, **how):
         if len(written) == 2:
@@ -231,10 +221,10 @@ def test_a_full_disk_keeps_what_is_finished(data, source, tmp_path, small_shards
         written.append(path)
         real(path, tensors, metadata, **how)
 
-    monkeypatch.setattr(shards, "write_tensors", fill_up)
+    monkeypatch.setattr(storage, "write_tensors", fill_up)
     with pytest.raises(DiskFull, match="Everything finished so far is kept"):
         relabel(source, data, tmp_path, schedule=QUICK)
-    monkeypatch.setattr(shards, "write_tensors", real)
+    monkeypatch.setattr(storage, "write_tensors", real)
     assert len(bits(tmp_path)) == 2
     assert not list(tmp_path.glob("*.part"))
     told = []

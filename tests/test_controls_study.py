@@ -12,10 +12,10 @@ from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet, relabel, robustify, verify
 from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
 from notbugs.study.folder import StudyFolder
-from notbugs.study.instruments import controls, gap
+from notbugs.study.instruments import controls, generalization_gap
 from notbugs.study.instruments.controls import controls_section
-from notbugs.study.instruments.gap import gap_section
-from notbugs.study.lab import Lab
+from notbugs.study.instruments.generalization_gap import gap_section
+from notbugs.study.runner import Lab
 
 pytestmark = pytest.mark.whole
 
@@ -130,7 +130,7 @@ def test_nothing_is_done_twice(lab, measured):
 
 
 def test_the_gap_is_taken_apart(lab):
-    found = gap.measure(lab)
+    found = generalization_gap.measure(lab)
     assert [place.images for place in found.places] == ["D_R training", "D_R test", "test"]
     assert [[item.attack and item.attack.eps for item in place.accuracies] for place in found.places] == [
         [None, 0.25, 0.5]
@@ -146,7 +146,7 @@ def test_the_gap_is_taken_apart(lab):
     built = lab.set("D_R_test")
     assert sorted(built.images.labels.tolist()) == sorted(lab.data.test.sample(100, 0, "gap test").labels.tolist())
     assert built.is_matched
-    assert gap.GapMeasured.model_validate_json(found.model_dump_json()) == found
+    assert generalization_gap.GapMeasured.model_validate_json(found.model_dump_json()) == found
 
 
 def test_the_page_says_what_follows_from_the_numbers(measured, lab):
@@ -165,7 +165,7 @@ def test_the_page_says_what_follows_from_the_numbers(measured, lab):
         (sentence,) = controls_section(changed).reading
         assert said in sentence
     assert sum("robust source" in sentence for sentence in section.reading) == 1
-    found = gap_section(gap.measure(lab))
+    found = gap_section(generalization_gap.measure(lab))
     assert [row[0] for row in found.tables[0].rows] == ["clean", "l2 0.25", "l2 0.5"]
     assert len(found.reading) == 2
 

@@ -191,7 +191,7 @@ def test_a_classifier_of_texture_needs_high_frequencies():
 
 
 def test_accuracy_under_corruptions_is_that_of_corrupted_images(monkeypatch):
-    monkeypatch.setattr("notbugs.measure.corruptions.BATCH", 7)
+    monkeypatch.setattr("notbugs.measure.transformed.BATCH", 7)
     images, told = textured(), []
     found = corruption_accuracy(
         Classifier(Texture()), images, names=("gaussian_noise", "contrast"), severities=(2, 5), seed=1,

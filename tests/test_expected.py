@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from notbugs.errors import InputError
-from notbugs.report.expected import expected_section
+from notbugs.report.core_tables import expected_section
 from notbugs.report.page import render
 from notbugs.study import Recipe, read_recipe, recipe_names
-from notbugs.study.expected import against_expected, expected_lines
+from notbugs.study.pipeline import against_expected, expected_lines
 from notbugs.study.recipe import Expected
 from tests import fakes
 

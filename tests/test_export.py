@@ -18,10 +18,9 @@ from PIL import Image
 from torch import nn
 
 from notbugs.classifier import Classifier
-from notbugs.construct import FORMATS, ConstructedSet, choose_targets, export, relabel, robustify
-from notbugs.construct.exporters import parquet, rows
-from notbugs.construct.exporters.card import quoted
-from notbugs.construct.exporters.imagefolder import class_folders
+from notbugs.construct import FORMATS, ConstructedSet, choose_targets, export, exporters, relabel, robustify
+from notbugs.construct.card import quoted
+from notbugs.construct.exporters import class_folders
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, read_json, write_json
@@ -70,8 +69,8 @@ def grey(tmp_path_factory) -> ConstructedSet:
 def exported(built, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("exports")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "CHUNK_BYTES", 7 * 4 * 90)  # 7 images
-        patch.setattr(parquet, "FILE_CHUNKS", 4)
+        patch.setattr(exporters, "CHUNK_BYTES", 7 * 4 * 90)  # 7 images
+        patch.setattr(exporters, "FILE_CHUNKS", 4)
         return {name: export(built.folder, folder / name, name) for name in FORMATS}
 
 

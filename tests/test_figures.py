@@ -16,12 +16,11 @@ from notbugs.__main__ import main
 from notbugs.content import Table
 from notbugs.formats import percent
 from notbugs.measure import Proportion, correlation
+from notbugs.measure._transfer import Transfer, TransferAttack, Transferred
 from notbugs.measure.spectrum import KINDS
-from notbugs.measure.transfer import Transfer, TransferAttack, Transferred
 from notbugs.report import paper, write_figures
 from notbugs.report.figures import figures, fitted
-from notbugs.report.tables import tables
-from notbugs.report.typeset import comma_separated, fields, latex, markdown, md, tex
+from notbugs.report.tables import comma_separated, fields, latex, markdown, md, tables, tex
 from notbugs.study.instruments.transfer import Learner, TransferFound
 from notbugs.study.instruments.usefulness import UsefulnessMeasured
 from notbugs.study.results import Measured, Results, TheoryCheck

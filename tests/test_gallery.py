@@ -13,11 +13,10 @@ from safetensors.numpy import save_file
 
 from notbugs.errors import InputError
 from notbugs.report import write_report
+from notbugs.report.accuracies import line_up
+from notbugs.report.gallery import differences, play
 from notbugs.report.idea import idea
-from notbugs.report.lineup import line_up
-from notbugs.report.pictures import magnified, sheet
-from notbugs.report.play import differences, play
-from notbugs.report.reading import read_gallery
+from notbugs.report.pictures import magnified, read_gallery, sheet
 from notbugs.search import PGDSteps, fast_matching, frames, search
 from notbugs.search.objectives import away_from, matching
 from notbugs.threat import L2
@@ -155,11 +154,11 @@ def test_a_gallery_fits_its_budget(monkeypatch):
     assert whole
     assert whole.count == 12
     size = sum(len(item["sheet"]) for item in whole.data["sets"])
-    monkeypatch.setattr("notbugs.report.play.BUDGET", size // 2)
+    monkeypatch.setattr("notbugs.report.gallery.BUDGET", size // 2)
     half = play(arrays, DIGITS)
     assert half
     assert 4 <= half.count <= 6
-    monkeypatch.setattr("notbugs.report.play.BUDGET", 10)
+    monkeypatch.setattr("notbugs.report.gallery.BUDGET", 10)
     assert play(arrays, DIGITS) is None
 
 

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_start", "_version", "errors", "shown", "shapes", "seeds", "files", "formats", "progress", "workers", "threat"),
+    *("_start", "_version", "errors", "parts", "catalogue", "shown", "shapes", "seeds", "files", "formats", "progress"),
+    *("workers", "threat"),
     *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),
     *("construct", "measure", "content", "theory", "instrument", "study", "report", "console", "cli"),
     *("failures", "__main__"),
@@ -70,10 +71,9 @@ GRADIENTS = {
     "search/compatibility.py": "whether there is one",
     "models/execution.py": "whether a folded network has the same, and how long one takes",
     "measure/masking.py": "how long it is at the image itself",
-    "measure/rank.py": "in how many directions features look",
-    "measure/heads.py": "of a linear head's weights",
-    "measure/linear.py": "of a linear model's weights",
-    "theory/training.py": "of a linear rule's weights",
+    "measure/features.py": "in how many directions features look",
+    "measure/linear_models.py": "of the weights of a linear model, or of a head",
+    "theory/optimisation.py": "of a linear rule's weights",
     "training/loop.py": "of a network's weights",
 }
 
@@ -106,7 +106,7 @@ def test_every_spelling_of_a_gradient_is_seen(tmp_path, text):
 
 def test_the_library_imports_without_its_extras():
     blocked = ["sklearn", "pyarrow", "PIL", "altair", "vl_convert", "jinja2", "torchvision", "timm"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import notbugs, notbugs.cli"
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import notbugs, notbugs.cli.commands"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

@@ -14,12 +14,12 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images, Planted, planted
 from notbugs.errors import InputError
 from notbugs.measure import certified_linear, certify, evaluate, leakage, robust_linear
-from notbugs.measure.linear import LinearModel, fit_linear, rises, whitened
+from notbugs.measure.linear_models import LinearModel, fit_linear, rises, whitened
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs" / "explanation"
 THREATS = [L2(0.3), Linf(0.05)]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from notbugs.report.lineup import line_up
-from notbugs.report.meaning import meaning
+from notbugs.report.accuracies import line_up
+from notbugs.report.cautions import meaning
 from notbugs.study.results import Results
 from tests import fakes
 from tests.fakes import row

@@ -31,10 +31,10 @@ TOY_SET = """    SetDeclaration(
 USE_SET = """
 from notbugs.report.page import render
 from notbugs.report.tables import tables
-from notbugs.report.typeset import latex, markdown
+from notbugs.report.tables import latex, markdown
 from notbugs.search import FMN
 from notbugs.study import json_schema, read_recipe
-from notbugs.study.plan import stage_names
+from notbugs.study.sets import stage_names
 from notbugs.study.results import Results
 from notbugs.study.sets import BY_NAME
 from tests import fakes

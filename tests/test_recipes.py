@@ -12,8 +12,8 @@ from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.models import build
 from notbugs.models.layers import Whitening
+from notbugs.report.accuracies import line_up
 from notbugs.report.cautions import cautions
-from notbugs.report.lineup import line_up
 from notbugs.seeds import generator
 from notbugs.study import read_recipe, run
 from notbugs.training import new_classifier

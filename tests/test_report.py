@@ -15,13 +15,13 @@ from safetensors.numpy import save_file
 from notbugs.errors import InputError
 from notbugs.formats import duration, number
 from notbugs.report import paper, require_extra, write_report
+from notbugs.report.accuracies import line_up
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import against, compare
 from notbugs.report.claims import claims as claims_of
-from notbugs.report.lineup import line_up
 from notbugs.report.page import class_names, flat, script, shown
 from notbugs.report.pictures import png, sample_grid
-from notbugs.report.symbols import html as sets
+from notbugs.report.wording import html as sets
 from notbugs.study.results import Results
 from tests import fakes
 from tests.fakes import row

@@ -14,8 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure import Mean, PerturbationSize, just_noticeable, nearest_of_class, resemblance, ssim
-from notbugs.measure.resemblance import likeness
-from notbugs.measure.similarity import grey, noticed
+from notbugs.measure.likeness import grey, likeness, noticed
 from tests.conftest import random_images
 
 pytestmark = pytest.mark.whole
@@ -97,7 +96,7 @@ def test_chunks_do_not_matter_and_a_class_without_images_is_far(monkeypatch):
     images = Images(random_images(60, (1, 4, 4)), torch.arange(60) % 3)
     starts, wanted = random_images(4, (1, 4, 4), seed=5), torch.tensor([0, 1, 2, 3])
     before = nearest_of_class(starts, wanted, images)
-    monkeypatch.setattr("notbugs.measure.nearest.CHUNK_BYTES", 7 * 64)
+    monkeypatch.setattr("notbugs.measure.likeness.CHUNK_BYTES", 7 * 64)
     after = nearest_of_class(starts, wanted, images)
     assert torch.equal(before[1], after[1])
     assert before[0][3] == after[0][3] == torch.inf

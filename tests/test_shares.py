@@ -13,7 +13,7 @@ from notbugs.construct import relabel, robustify
 from notbugs.data import Data, Images, Planted, planted
 from notbugs.errors import InputError
 from notbugs.measure import Usefulness, carried, ends, linear_features, usefulness
-from notbugs.measure.shares import Mean, SetCarried, _between
+from notbugs.measure.set_properties import Mean, SetCarried, _between
 from notbugs.measure.spectrum import KINDS
 from notbugs.search import PGDSteps
 from notbugs.seeds import generator

@@ -18,9 +18,8 @@ from notbugs import files, study
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError
-from notbugs.study.folder import UNDER_WAY, StudyFolder
-from notbugs.study.plan import stage_names
-from notbugs.study.written import write_recipe
+from notbugs.study.folder import UNDER_WAY, StudyFolder, write_recipe
+from notbugs.study.sets import stage_names
 from tests.test_study import KILLABLE, QUIET, tiny
 
 pytestmark = pytest.mark.whole
@@ -247,7 +246,7 @@ def test_a_study_of_somebody_else(finished, monkeypatch, capsys):
         raise PermissionError(13, "Permission denied", str(folder / ".lock"))
 
     # root may read everything
-    monkeypatch.setattr(sys.modules["notbugs.study.status"], "has_writer", denied)
+    monkeypatch.setattr(sys.modules["notbugs.study._status"], "has_writer", denied)
     assert main(["status", str(finished)]) == 2
     assert ".lock may not be read" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at random moments, a build goes on where it stopped, and ends in the same bits."""
+"""Killed with SIGKILL at random moments, a build continues where it stopped, and ends in the same bits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from notbugs.construct import storage, verify
-from notbugs.construct.manifest import read_manifest
-from notbugs.construct.shards import known_entries
+from notbugs.construct.storage import known_entries, read_manifest
 from notbugs.files import sha256
 from tests.build_small import build
 

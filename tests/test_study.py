@@ -23,9 +23,9 @@ from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.models import load_classifier
-from notbugs.report.reading import read_gallery
+from notbugs.report.pictures import read_gallery
 from notbugs.search import FMN, fast_relabelling, frames
-from notbugs.study import Results, chain, gallery, lab, machine, sets
+from notbugs.study import Results, examples, machine, pipeline, runner, sets
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
@@ -157,7 +157,7 @@ def test_the_gallery_shows_how_images_were_made(finished):
 
 def test_a_search_made_again_finds_the_image_of_its_set(finished, monkeypatch):
     found = []
-    monkeypatch.setattr(gallery, "frames", lambda *args: found.append(frames(*args)) or found[-1])
+    monkeypatch.setattr(examples, "frames", lambda *args: found.append(frames(*args)) or found[-1])
     (finished / "gallery.safetensors").unlink()
     study.run(tiny(), finished, QUIET)  # mends it
     arrays = load_file(finished / "gallery.safetensors")
@@ -181,11 +181,11 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
         pytest.fail("work was done again")
 
     for name in ("measure_set", "feature_rank"):
-        monkeypatch.setattr(chain, name, fail)
+        monkeypatch.setattr(pipeline, name, fail)
     for name in ("robustify", "relabel"):
         monkeypatch.setattr(sets, name, fail)
     for name in ("train", "outcomes"):
-        monkeypatch.setattr(lab, name, fail)
+        monkeypatch.setattr(runner, name, fail)
     before = numbers(finished)
     study.run(tiny(), finished, QUIET)
     assert numbers(finished) == before
@@ -267,7 +267,7 @@ def test_what_is_damaged_is_done_again_to_the_same_bits(finished, tmp_path, caps
     for name in DAMAGED[:-1]:
         if not name.startswith("sets"):
             assert f"{folder / name} is" in said
-    assert all(f"mend {name}: begun" in said for name in ("D_NR", "D_R"))
+    assert all(f"repair {name}: started" in said for name in ("D_NR", "D_R"))
     study.run(tiny(), folder, TerminalConsole())
     assert "again" not in capsys.readouterr().err
 
@@ -369,7 +369,7 @@ def test_a_study_says_with_what_else_it_went_on(finished, tmp_path, monkeypatch,
 
 
 def test_a_full_disk_loses_nothing_finished(finished, tmp_path, monkeypatch):
-    real, calls = lab.train, []
+    real, calls = runner.train, []
 
     def fill_up(*arguments, **options):
         calls.append(1)
@@ -377,12 +377,12 @@ def test_a_full_disk_loses_nothing_finished(finished, tmp_path, monkeypatch):
             raise DiskFull(28, "No room left")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(lab, "train", fill_up)
+    monkeypatch.setattr(runner, "train", fill_up)
     with pytest.raises(DiskFull):
         study.run(tiny(), tmp_path, QUIET)
     stages = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "stages").iterdir()}
     assert "train-independent.json" in stages
-    monkeypatch.setattr(lab, "train", real)
+    monkeypatch.setattr(runner, "train", real)
     study.run(tiny(), tmp_path, QUIET)
     assert all((tmp_path / "stages" / name).stat().st_mtime_ns == when for name, when in stages.items())
     assert numbers(tmp_path) == numbers(finished)

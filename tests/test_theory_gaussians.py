@@ -18,7 +18,7 @@ from notbugs.theory import (
     learning_curve,
     maximum_likelihood,
 )
-from notbugs.theory.estimates import average, share
+from notbugs.theory.linear import average, share
 from tests.theory_pairs import dims, random_pair, seeded, seeds
 
 

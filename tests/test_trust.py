@@ -39,8 +39,8 @@ from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded
 from notbugs.study import EvaluateJob, evaluate_one, read_recipe
 from notbugs.study.folder import StudyFolder
-from notbugs.study.instruments.trust import TrustMeasured, measure, trust_section
-from notbugs.study.lab import Lab
+from notbugs.study.instruments.strong_attacks import TrustMeasured, measure, trust_section
+from notbugs.study.runner import Lab
 from notbugs.threat import L2, Linf
 from notbugs.training import Training, new_classifier, train
 from tests.conftest import bars, random_images

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from notbugs import L2, Classifier, Data, Images, InputError, audit, refit_head
-from notbugs.measure import Proportion
-from notbugs.measure.doubts import doubts
+from notbugs import L2, Classifier, Data, Images, InputError, audit
+from notbugs.measure import Proportion, refit_head
+from notbugs.measure.accuracy import doubts
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
-from notbugs.report.lineup import line_up
-from notbugs.report.unbalanced import unbalanced_section
+from notbugs.report.accuracies import line_up
+from notbugs.report.core_tables import unbalanced_section
 from notbugs.seeds import generator
 from tests import fakes
 from tests.fakes import row

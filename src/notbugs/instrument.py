@@ -10,11 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from notbugs.content import PrintedFigure, Section
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class InstrumentSettings(BaseModel):
-    """What a recipe asks of an instrument in `[instruments.NAME]`; switched off unless it says otherwise."""
+    """What a recipe asks of an instrument in `[instruments.NAME]`; switched off unless it says otherwise.
+
+    Examples
+    --------
+    >>> from notbugs.instrument import InstrumentSettings
+    >>> InstrumentSettings(on=True).on
+    True
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -9,9 +9,17 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.construct.builder import Builder, Rows, ready_for, request_of
-from notbugs.construct.plan import Targets, choose_starts, choose_targets
-from notbugs.construct.starts import STARTS, Start
+from notbugs.construct.builder import (
+    STARTS,
+    Builder,
+    Rows,
+    Start,
+    Targets,
+    choose_starts,
+    choose_targets,
+    ready_for,
+    request_of,
+)
 from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data
@@ -85,6 +93,13 @@ def robustify(
     ------
     InputError
         If an argument breaks its rule, `folder` holds another set, or another process is building there.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'D_R', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> len(built)
+    20
     """
     images = data.train
     check_choice("start", start, STARTS)
@@ -166,6 +181,14 @@ def relabel(
     ------
     InputError
         If an argument breaks its rule, `folder` holds another set, or another process is building there.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> steps = nb.search.PGDSteps(2)
+    >>> built = nb.relabel(classifier, small, 'D_det', targets='next', threat=nb.L2(0.5), schedule=steps)
+    >>> built.images.labels[0] == (small.train.labels[built.start[0]] + 1) % 10
+    tensor(True)
     """
     images = data.train
     check_choice("start", start, STARTS)

@@ -1,30 +1,112 @@
-"""What every build has in common: the source made fast, the request, and batches that are stored and judged."""
+"""What every build has in common: its plan and starts, the source made fast, the request, batches stored and judged."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier
-from notbugs.construct.manifest import read_manifest
-from notbugs.construct.plan import Targets
-from notbugs.construct.starts import Start, starts_of
-from notbugs.construct.storage import decode, distances, encode, summary
+from notbugs.construct.storage import decode, distances, encode, read_manifest, summary
 from notbugs.construct.store import Tell
 from notbugs.data import Data, Images
+from notbugs.errors import check_choice
 from notbugs.files import Damaged
 from notbugs.models.execution import FORMS, ready
 from notbugs.search import FMN, LBFGS, PGDSteps, Steps
-from notbugs.shapes import Batch
+from notbugs.seeds import generator
+from notbugs.shapes import Batch, Labels
 from notbugs.threat import Threat
+
+Targets = Literal["any", "other", "next"]
+TARGETS = ("any", "other", "next")
+
+
+def choose_targets(labels: Labels, classes: int, targets: Targets, seed: int) -> Labels:
+    """The class that every image is pushed towards and relabelled with.
+
+    Parameters
+    ----------
+    labels : Tensor
+        True labels, shape (n,).
+    classes : int
+        How many classes there are.
+    targets : {"any", "other", "next"}
+        `any`: uniform over all classes, so one in `classes` keeps its label (the paper's D_rand). `other`: uniform
+        over the wrong classes. `next`: label + 1 modulo `classes` (D_det).
+    seed : int
+        Of the draw.
+
+    Raises
+    ------
+    InputError
+        If `targets` is none of these.
+
+    Examples
+    --------
+    >>> nb.construct.choose_targets(labels, 10, 'next', seed=0).equal((labels + 1) % 10)
+    True
+    """
+    check_choice("targets", targets, TARGETS)
+    draw = generator(seed, "targets", targets)
+    if targets == "any":
+        return torch.randint(classes, labels.shape, generator=draw)
+    if targets == "other":
+        return (labels + torch.randint(1, classes, labels.shape, generator=draw)) % classes
+    return (labels + 1) % classes
+
+
+def choose_starts(count: int, seed: int) -> Tensor:
+    """For every image another one, drawn uniformly and independently of the labels: where its matching starts.
+
+    Examples
+    --------
+    >>> nb.construct.choose_starts(5, seed=0).shape
+    torch.Size([5])
+    """
+    draw = torch.randint(1, count, (count,), generator=generator(seed, "starts")) if count > 1 else torch.zeros(1)
+    return (torch.arange(count) + draw.long()) % count
+
+
+Start = Literal["images", "gaussian", "uniform"]
+STARTS = ("images", "gaussian", "uniform")
+
+SPREAD = 0.05  # of Gaussian noise: 1 / 20, as in the authors' library
+
+
+def starts_of(request: Mapping[str, Any], originals: Images) -> Callable[[Tensor], Batch]:
+    """A function from numbers, as in a set's `start`, to the images that its searches started from.
+
+    Parameters
+    ----------
+    request : dict
+        Of the set's manifest.
+    originals : Images
+        The training images it was built from.
+    """
+    kind = request.get("start", "images")
+    if kind == "images":
+        return lambda numbers: originals.batch(numbers)[0]
+    return lambda numbers: noise(kind, numbers, originals.shape, request["seed"])
+
+
+def noise(kind: str, numbers: Tensor, shape: Sequence[int], seed: int) -> Batch:
+    """Images of noise; each depends on its number and the seed alone.
+
+    `gaussian`: mean 0.5 and standard deviation 0.05, cut off at 0 and 1. `uniform`: every value between 0 and 1.
+    """
+    draws = (generator(seed, "noise", kind, number) for number in numbers.tolist())
+    if kind == "uniform":
+        return torch.stack([torch.rand(*shape, generator=draw) for draw in draws])
+    return torch.stack([torch.randn(*shape, generator=draw) for draw in draws]).mul_(SPREAD).add_(0.5).clamp_(0, 1)
+
 
 Rows = dict[str, Tensor]
 """Columns of some images."""
@@ -33,7 +115,13 @@ STORED_KINDS = {PGDSteps: "Schedule", FMN: "Shrinking", LBFGS: "QuasiNewton"}
 
 
 def fingerprint(classifier: Classifier) -> str:
-    """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics."""
+    """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics.
+
+    Examples
+    --------
+    >>> nb.construct.fingerprint(classifier) == nb.construct.fingerprint(classifier)
+    True
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(classifier.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

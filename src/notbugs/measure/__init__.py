@@ -1,19 +1,15 @@
 """Measurement: every number with its interval."""
 
-from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, evaluate, outcomes, predictions
-from notbugs.measure.audit import audit
-from notbugs.measure.audited import Audit
-from notbugs.measure.autoattack import Agreement, autoattack
-from notbugs.measure.constructions import containment, ensemble
-from notbugs.measure.correlation import Correlation, correlation
-from notbugs.measure.corruptions import (
-    CorruptionAccuracy,
-    FilterAccuracy,
-    corruption_accuracy,
-    filter_accuracy,
-)
+from notbugs.measure._audit import audit
+from notbugs.measure._autoattack import Agreement, autoattack
+from notbugs.measure._leakage import Certificate, Leak, certified_linear, certify, containment, ensemble, leakage
+from notbugs.measure._transfer import Transfer, Transferred, transfer
+from notbugs.measure._usefulness import Usefulness, usefulness
+from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, evaluate, outcomes, predictions, relabelled_accuracy
+from notbugs.measure.audit_result import Audit
 from notbugs.measure.features import (
     FeatureMap,
+    feature_rank,
     function_features,
     layer,
     linear_features,
@@ -22,25 +18,43 @@ from notbugs.measure.features import (
     pixels,
     principal_components,
 )
-from notbugs.measure.heads import refit_head
-from notbugs.measure.leakage import Certificate, Leak, certified_linear, certify, leakage
-from notbugs.measure.linear import LinearModel, robust_linear
+from notbugs.measure.likeness import (
+    Likeness,
+    PerturbationSize,
+    Resemblance,
+    just_noticeable,
+    nearest_of_class,
+    resemblance,
+    ssim,
+)
+from notbugs.measure.linear_models import LinearModel, refit_head, robust_linear
 from notbugs.measure.masking import Sign, masking_signs
-from notbugs.measure.nearest import nearest_of_class
-from notbugs.measure.paired import PairedTest, holm, paired
-from notbugs.measure.rank import feature_rank
-from notbugs.measure.relabelled import relabelled_accuracy
-from notbugs.measure.repeats import OverSeeds, SeedDifference, over_seeds, welch
-from notbugs.measure.resemblance import Likeness, Resemblance, resemblance
-from notbugs.measure.sets import measure_set
-from notbugs.measure.shares import SetCarried, carried, ends
-from notbugs.measure.similarity import just_noticeable, ssim
-from notbugs.measure.size import PerturbationSize
-from notbugs.measure.spatial import SpatialAccuracy, spatial_accuracy
+from notbugs.measure.set_properties import SetCarried, carried, ends, measure_set
 from notbugs.measure.spectrum import UsefulnessSummary
-from notbugs.measure.statistics import Difference, Mean, Proportion, Spread, wilson
-from notbugs.measure.transfer import Transfer, Transferred, transfer
-from notbugs.measure.usefulness import Usefulness, usefulness
+from notbugs.measure.statistics import (
+    Correlation,
+    Difference,
+    Mean,
+    OverSeeds,
+    PairedTest,
+    Proportion,
+    SeedDifference,
+    Spread,
+    correlation,
+    holm,
+    over_seeds,
+    paired,
+    welch,
+    wilson,
+)
+from notbugs.measure.transformed import (
+    CorruptionAccuracy,
+    FilterAccuracy,
+    SpatialAccuracy,
+    corruption_accuracy,
+    filter_accuracy,
+    spatial_accuracy,
+)
 
 __all__ = [
     "Accuracy",

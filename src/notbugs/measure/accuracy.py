@@ -1,20 +1,20 @@
-"""Clean and robust accuracy."""
+"""Clean and robust accuracy, with reasons to doubt them; agreement with the labels of a set."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
-from notbugs.measure.doubts import doubts
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.progress import Progress, silent
@@ -22,8 +22,74 @@ from notbugs.search import STRONG, Attack, Attacked
 from notbugs.search.compatibility import check_fits
 from notbugs.search.evaluation import logits
 from notbugs.search.steps import Decay
+from notbugs.shapes import Labels, Logits
 from notbugs.shown import Tabular
 from notbugs.threat import Norm, Threat, threat
+
+GAIN = 0.1
+"""By how much a permutation of the outputs must raise accuracy to be told."""
+SHOWN = 12
+"""Outputs that are named."""
+
+
+def doubts(logits: Logits, labels: Labels) -> Iterator[str]:
+    """Sentences on a clean accuracy that is at or below guessing, or far below that of permuted outputs.
+
+    Parameters
+    ----------
+    logits : Tensor
+        Of images as they are, shape (n, outputs).
+    labels : Tensor
+        True classes, shape (n,).
+    """
+    predicted = logits.argmax(1)
+    counts = torch.bincount(labels)
+    guessing, classes = float(counts.max()) / len(labels), int((counts > 0).sum())
+    right, name, guess = Proportion.of(predicted == labels), "clean", "the most frequent of"
+    trained = ""
+    if is_unbalanced(labels):  # of a rare class accuracy says little: naming the other one everywhere is hard to beat
+        right, name, guess = balanced(predicted == labels, labels), "balanced clean", "one everywhere of"
+        guessing, trained = 1 / classes, "training that does not count every class the same (--balanced); "
+    order = permutation(predicted, labels, logits.shape[1])
+    if order is not None:
+        moved = [f"{output} for {label}" for output, label in enumerate(order.tolist()) if output != label]
+        more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
+        hits = order[predicted] == labels
+        other = balanced(hits, labels) if is_unbalanced(labels) else Proportion.of(hits)
+        told = ", ".join(moved[:SHOWN]) + more
+        yield (
+            f"The {name} accuracy is {right}, and would be {other} with the outputs in another order, which was found "
+            f"on half of the images and holds on the other: output {told}. Are the classes numbered as they were when "
+            "the classifier was trained?"
+        )
+    if right.value <= guessing and classes > 1:
+        extra = f" It has {logits.shape[1]} outputs." if logits.shape[1] != len(counts) else ""
+        yield (
+            f"The {name} accuracy, {right}, is not above that of naming {guess} {classes} classes, "
+            f"{100 * guessing:.1f}%.{extra} Likely causes, in this order: {trained}classes numbered otherwise than in "
+            "training; another normalisation (mean and std), or one that is done twice; images in another range than "
+            "[0, 1], as 0 to 255; a head that was made for other classes, or never trained."
+        )
+
+
+def permutation(predicted: Labels, labels: Labels, outputs: int) -> Tensor | None:
+    """The class that each output stands for, shape (outputs,), where that explains the labels far better; else None.
+
+    It is chosen on every second image, as the assignment that gets most of them right, and judged on the others: there
+    the intervals of the two accuracies must not overlap.
+    """
+    size = max(outputs, int(labels.max()) + 1)
+    chosen, judged = slice(0, None, 2), slice(1, None, 2)
+    if len(labels) < 4 or len(labels[judged].unique()) < len(labels.unique()):
+        return None
+    pairs = torch.bincount(predicted[chosen] * size + labels[chosen], minlength=size * size).view(size, size)
+    weights = pairs.double() + 0.5 * torch.eye(size, dtype=torch.double)  # of two equally good ones, the given
+    _, found = linear_sum_assignment(weights.numpy(), maximize=True)
+    order = torch.from_numpy(found).to(labels)
+    score = (lambda hits: balanced(hits, labels[judged])) if is_unbalanced(labels[judged]) else Proportion.of
+    before, after = (score(said[judged] == labels[judged]) for said in (predicted, order[predicted]))
+    return order if after.low > before.high and after.value >= before.value + GAIN else None
+
 
 log = logging.getLogger("notbugs")
 Score = Literal["accuracy", "balanced accuracy"]
@@ -33,6 +99,12 @@ class AttackUsed(BaseModel):
     """The attack behind a robust accuracy: its settings, as in `Attack`, where it was used.
 
     Radii and steps are in pixel units, pixels in [0, 1].
+
+    Examples
+    --------
+    >>> _, attacked = nb.evaluate(classifier, images, radii=(0.5,), attack='pgd', steps=2)
+    >>> attacked.attack.steps
+    2
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +134,14 @@ class AttackUsed(BaseModel):
 
 
 class Accuracy(BaseModel):
-    """One accuracy: clean where `attack` is None."""
+    """One accuracy: clean where `attack` is None.
+
+    Examples
+    --------
+    >>> clean, *_ = nb.evaluate(classifier, images)
+    >>> clean.share.low <= clean.share.value <= clean.share.high
+    True
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -140,6 +219,12 @@ class Outcome:
         How many images each part of the attack was the first to break, in the order of the parts.
     labels : Tensor, optional
         Shape (n,): the true ones.
+
+    Examples
+    --------
+    >>> clean, attacked = nb.measure.outcomes(classifier, images, [nb.L2(0.5)], attack='pgd', steps=2)
+    >>> bool((attacked.survived <= clean.survived).all())
+    True
     """
 
     attack: AttackUsed | None
@@ -180,8 +265,8 @@ def evaluate(
 
     An image counts as robust at a radius if it is classified correctly and the attack found no misclassified image
     within that radius or a smaller one of the list: what is valid at a small radius is valid at a large one. So
-    accuracy never rises with the radius. Searches run on a frozen copy in its fastest form (`models.forms`); what they
-    find is judged by the classifier itself, in fp32.
+    accuracy never rises with the radius. Searches run on a frozen copy in its fastest form (`models.execution`); what
+    they find is judged by the classifier itself, in fp32.
 
     Parameters
     ----------
@@ -211,6 +296,12 @@ def evaluate(
     InputError
         If a radius is negative or not a number, threats have several norms, there is no such attack, or the classifier
         does not fit the images.
+
+    Examples
+    --------
+    >>> found = nb.evaluate(classifier, images, radii=(0.25, 0.5), attack='pgd', steps=2)
+    >>> [accuracy.under for accuracy in found]
+    ['clean', 'l2 0.25, pgd', 'l2 0.5, pgd']
     """
     found = outcomes(
         classifier, images, threats, norm=norm, radii=radii, attack=attack, others=others, seed=seed, batch=batch,
@@ -240,6 +331,12 @@ def outcomes(
     Where there is an attack `beside`, it goes first, and its own outcomes come last in the list. What it breaks counts
     for `attack`, too, which goes on with the other images: so its number is never the lower one. Where a classifier was
     trained by the same study, a clean accuracy at guessing is a result, and not `doubted`.
+
+    Examples
+    --------
+    >>> clean, attacked = nb.measure.outcomes(classifier, images, [nb.L2(0.5)], attack='pgd', steps=2)
+    >>> attacked.survived.shape
+    torch.Size([20])
     """
     asked, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
     for one in (classifier, *others):
@@ -292,5 +389,34 @@ def predictions(
     batch: int = 500,
     change: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> Tensor:
-    """The predicted class of every image, shape (n,), in fp32, after an optional `change` of the images."""
+    """The predicted class of every image, shape (n,), in fp32, after an optional `change` of the images.
+
+    Examples
+    --------
+    >>> nb.measure.predictions(classifier, images).shape
+    torch.Size([20])
+    """
     return torch.cat([found.argmax(1) for found in logits(classifier, images, batch, change)])
+
+
+def relabelled_accuracy(classifier: Classifier, images: Images, classes: int) -> Proportion:
+    """Accuracy against the next class, label + 1 modulo `classes`, with its 95 % interval (the paper, table 10).
+
+    D_det tells a classifier both that non-robust features of t mean t and that robust features of t - 1 mean t. Clean
+    accuracy says how much of the first it has learned, this accuracy how much of the second. Where the source is
+    robust, its perturbations bring no non-robust features, and this one is the larger.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Trained on D_det or one of its controls.
+    images : Images
+        Test images with their true labels.
+    classes : int
+        How many classes there are.
+
+    Examples
+    --------
+    >>> share = nb.measure.relabelled_accuracy(classifier, images, classes=10)
+    """
+    return Proportion.of(predictions(classifier, images) == (images.labels + 1) % classes)

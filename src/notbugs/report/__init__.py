@@ -58,7 +58,7 @@ def write_figures(folder: Path, out: Path | None = None) -> Path:
     require_extra()
     from notbugs.files import check_writable
     from notbugs.report.figures import write_all
-    from notbugs.report.reading import read_gallery
+    from notbugs.report.pictures import read_gallery
     from notbugs.study.reading import read_results
 
     out = out or folder / "figures"

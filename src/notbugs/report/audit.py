@@ -14,13 +14,12 @@ from notbugs.content import Cell, Table
 from notbugs.errors import InputError
 from notbugs.formats import duration
 from notbugs.measure.accuracy import Accuracy, Score
-from notbugs.measure.audited import Audit, GroupName
-from notbugs.measure.drivers import Driver
+from notbugs.measure.audit_result import Audit, GroupName
+from notbugs.measure.feature_visualization import Driver
 from notbugs.report.charts import Style, curves
+from notbugs.report.instrument_charts import spectrum
 from notbugs.report.page import environment, flat
-from notbugs.report.pictures import SIDE, png
-from notbugs.report.reading import Arrays
-from notbugs.report.spectrum import spectrum
+from notbugs.report.pictures import SIDE, Arrays, png
 from notbugs.report.wording import class_names
 from notbugs.study.auditing import NAMES, AuditFile
 
@@ -80,7 +79,7 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
 
 def _beside(audit: Audit) -> list[Table]:
     """Accuracy where the verdict is of balanced ones, and the area under ROC where one of two classes is rare."""
-    columns = ["who speaks", "clean", *(f"{item.attack.eps:g}" for item in audit.model if item.attack)]
+    columns = ["features used", "clean", *(f"{item.attack.eps:g}" for item in audit.model if item.attack)]
     rows = [("the model", audit.model), *((NAMES[group.name], group.accuracies) for group in audit.groups)]
     kinds: list[tuple[str, Callable[[Accuracy], Cell]]] = []
     if audit.score != "accuracy":

@@ -16,8 +16,8 @@ import vl_convert
 from markupsafe import Markup
 
 from notbugs.formats import NORMS, percent
-from notbugs.report import paper, symbols
-from notbugs.report.lineup import Lineup, Member
+from notbugs.report import paper, wording
+from notbugs.report.accuracies import Lineup, Member
 from notbugs.study.sets import MATCHED, RELABELLED, SETS
 
 Style = tuple[str, str, str, list[int]]
@@ -221,10 +221,10 @@ def _end_labels(series: list[Any], last: float, height: int, shapes: alt.Shape) 
         for across, y in ((1.03, value), (1.08, place))
     ]
     labels = alt.Chart(alt.Data(values=rows)).encode(y="accuracy:Q")
-    symbols = labels.mark_point(filled=True, size=55, opacity=1).encode(x="radius:Q", color="series:N", shape=shapes)
+    wording = labels.mark_point(filled=True, size=55, opacity=1).encode(x="radius:Q", color="series:N", shape=shapes)
     names = labels.mark_text(align="left", fontSize=12, color=INK).encode(x="name:Q", text="label:N")
     lead = alt.Chart(alt.Data(values=leads)).mark_line(strokeWidth=0.8, color=MUTED)
-    return [lead.encode(x="radius:Q", y="accuracy:Q", detail="series:N"), symbols, names]
+    return [lead.encode(x="radius:Q", y="accuracy:Q", detail="series:N"), wording, names]
 
 
 def percent_axis(title: str, *, field: str = "accuracy", top: float = 100) -> alt.Y:
@@ -246,11 +246,11 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look =
     drawn = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": config}, allowed_base_urls=[])
     if look == "print":
         return Markup(
-            symbols.svg(drawn, symbols.NAMES_AND_NORMS).replace(">", Markup("><title>{}</title>").format(text), 1)
+            wording.svg(drawn, wording.NAMES_AND_NORMS).replace(">", Markup("><title>{}</title>").format(text), 1)
         )
     for colour in dict.fromkeys(_COLOURS):
         drawn = re.sub(f'"{colour}"', f'"var(--c{colour[1:]}, {colour})"', drawn, flags=re.IGNORECASE)
-    drawn = symbols.svg(drawn)
+    drawn = wording.svg(drawn)
     drawn = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", drawn)
     head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
     found = head.search(drawn)

@@ -13,8 +13,8 @@ from typing import Literal
 
 from notbugs.formats import NORMS, between, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
-from notbugs.measure.resemblance import By
-from notbugs.report.lineup import Lineup, Member
+from notbugs.measure.likeness import By
+from notbugs.report.accuracies import Lineup, Member
 from notbugs.report.wording import quoted
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties

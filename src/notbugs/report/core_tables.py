@@ -1,16 +1,202 @@
-"""The tables that every study has, as data: the page draws them, and a paper's have longer captions."""
+"""The tables that every study has, as data: the page draws them, and those of a paper have longer captions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from notbugs.content import Cell, Table
-from notbugs.formats import NORMS, percent
+from notbugs.content import Cell, Section, Table
+from notbugs.formats import NORMS, duration, percent
+from notbugs.measure import Proportion
+from notbugs.measure.likeness import By
 from notbugs.report import paper
-from notbugs.report.lineup import Lineup
-from notbugs.report.measures import measures
-from notbugs.study.results import Proportion, Row, SetProperties, TheoryCheck
-from notbugs.study.sets import RELABELLED, aimed_at
+from notbugs.report.accuracies import Lineup
+from notbugs.study.results import AgainstExpected, Results, Row, SetProperties, Spread, TheoryCheck
+from notbugs.study.sets import RELABELLED, TARGETS, aimed_at
+
+Value = str | int | Proportion | Spread | None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row: its name, its explanation, and its value for every set."""
+
+    name: str
+    says: str
+    values: list[Value]
+
+
+def measures(sets: list[SetProperties]) -> list[Measure]:
+    """Every measure that at least one set has."""
+    rows = [Measure(name, says, [read(properties) for properties in sets]) for name, says, read in _MEASURES]
+    return [row for row in rows if any(value is not None for value in row.values)]
+
+
+_MEASURES: list[tuple[str, str, Callable[[SetProperties], Value]]] = [
+    ("Images", "", lambda s: s.n),
+    ("Source", "The classifier the set was built with.", lambda s: s.source),
+    ("Target", "What the search moved its images towards.", lambda s: TARGETS[s.targets]),
+    (
+        "Labels kept",
+        "Images that train with the label of the image they started from. They teach the right label whatever the "
+        "perturbation.",
+        lambda s: s.kept_label,
+    ),
+    ("Success on the source", "Images that the source gives the label they train with.", lambda s: s.success_source),
+    (
+        "Success where the label changed",
+        "The same, without the images that kept their label: the success of the search itself.",
+        lambda s: s.success_source_changed,
+    ),
+    (
+        "Success on an independent classifier",
+        "The same on a standard classifier trained independently: how far the features are shared, not one "
+        "classifier's own.",
+        lambda s: s.success_independent,
+    ),
+    (
+        "Success after 8 bits",
+        "On the source, after rounding to the 256 levels of an image file.",
+        lambda s: s.success_8bit,
+    ),
+    (
+        "Success under augmentation",
+        "On the source, after the random changes that images go through in training: what the new classifier sees.",
+        lambda s: s.success_augmented,
+    ),
+    ("l2 distance to the start", "Length of the perturbation; pixels in [0, 1].", lambda s: s.l2),
+    ("Largest pixel change", "l-inf distance to the start; pixels in [0, 1].", lambda s: s.linf),
+    (
+        "Matching loss",
+        "Distance of the features to those of the target, relative to the target's: 0 is a perfect match.",
+        lambda s: s.matching_loss,
+    ),
+    (
+        "Distance to the target image",
+        "What is left of the distance between start and target image: 1 is untouched, 0 is the target image itself, "
+        "and then the set is D.",
+        lambda s: s.distance_to_target,
+    ),
+    (
+        "Nearer to the target: pixels",
+        "Images nearer to their target than to their start, of those whose start has another class; of relabelled sets "
+        "the target is the training image of the new class nearest to the start. By l2 distance.",
+        lambda s: _nearer(s, "pixels"),
+    ),
+    (
+        "Nearer to the target: structure",
+        "The same by structural similarity (SSIM), in which no classifier has a hand.",
+        lambda s: _nearer(s, "ssim"),
+    ),
+    (
+        "Nearer to the target: robust features",
+        "The same by the features of a robust classifier that the set was not built with.",
+        lambda s: _nearer(s, "robust features"),
+    ),
+    (
+        "Judged to be its label",
+        "Images of those that this robust classifier gives the label they train with.",
+        lambda s: s.resemblance.judged_target if s.resemblance else None,
+    ),
+    (
+        "Judged to be its start's",
+        "Images of those that it gives the class of their start.",
+        lambda s: s.resemblance.judged_start if s.resemblance else None,
+    ),
+    (
+        "Perturbation beside the classes",
+        "Its l2 norm over the distance from the start to the nearest training image of the new class. Below 0.5, an "
+        "image stays nearer to its start than to every training image of that class.",
+        lambda s: s.perturbation.to_nearest if s.perturbation else None,
+    ),
+    (
+        "Pixels that change noticeably",
+        "Share of the pixels whose grey level changes by more than is just noticed on their background (Chou and Li, "
+        "1995: 3 of 255 levels on middle grey, 20 on black).",
+        lambda s: s.perturbation.noticed if s.perturbation else None,
+    ),
+    ("Time to build", "", lambda s: duration(s.seconds)),
+]
+
+
+def _nearer(made: SetProperties, by: By) -> Proportion | None:
+    found = made.resemblance.by(by) if made.resemblance else None
+    return found.nearer_target if found else None
+
+
+TEXT = (
+    "The largest class has over half of the test images. Naming it everywhere gives a high accuracy and means nothing, "
+    "so here every class counts the same: balanced accuracy is the mean over classes of the share that is right, and "
+    "naming one class everywhere is worth one over their number. "
+)
+AREA = (
+    "One of the two classes has less than a fifth of the images. The area under the ROC curve asks for no threshold: "
+    "how often does an image of class 1 get a larger logit than one of class 0? Under attack every image has the worst "
+    "logit that the search found, so it is the area when all images are attacked. Guessing is worth 50. "
+)
+
+
+def unbalanced_section(lineup: Lineup) -> Iterator[Section]:
+    """The section, where there is something to show."""
+    rows = [(member, [member.clean, *map(member.robust.get, lineup.radii)]) for member in lineup.members]
+    names = [f"{member.train_set}, {member.training}, {member.name}" for member, _ in rows]
+    columns = ["training set, training, classifier", "clean"]
+    columns += [f"{NORMS[lineup.norm or 'l2']} {radius:g}" for radius in lineup.radii]
+    tables = []
+    kinds = (("Balanced accuracy", _balanced, TEXT), ("Area under the ROC curve", _area, AREA))
+    for title, read, _ in kinds:
+        cells = [[read(row) for row in found] for _, found in rows]
+        if any(cell is not None for line in cells for cell in line):
+            caption = f"{title} in per cent, with 95 % intervals; radii in pixel units, pixels in [0, 1]"
+            tables.append(Table(caption, columns, [[name, *line] for name, line in zip(names, cells, strict=True)]))
+    if tables:
+        text = TEXT + (AREA if len(tables) == len(kinds) else "")
+        yield Section("unbalanced", "Where one class is rare", "Balanced accuracy", text.strip(), tables=tables)
+
+
+def _balanced(row: Row | None) -> Cell:
+    return row.balanced if row else None
+
+
+def _area(row: Row | None) -> Cell:
+    return row.area.share if row and row.area else None
+
+
+VERDICTS = {"inside": "inside", "overlaps": "interval overlaps", "outside": "outside"}
+
+
+def expected_section(results: Results) -> Section | None:
+    """Every accuracy that the recipe expects, inside or outside; None where it expects nothing."""
+    if not (found := results.expected):
+        return None
+    text = "A recipe that comes with notbugs says what it gives and where that was seen. "
+    if found.departures:
+        text += f"Nothing is compared here, for this run has other settings: {', '.join(found.departures)}."
+    else:
+        text += (
+            "A range is about where another seed and machine should be; an accuracy outside it whose 95 % interval "
+            "reaches into it is marked as such."
+        )
+    took = f"The stages of this run took {duration(sum(stage.seconds for stage in results.study.stages))}."
+    reading = [f"The recipe expects {found.time}. {took}"] if found.time else []
+    tables = [_table(found.compared)] if found.compared else []
+    return Section("expected", "As expected?", "Expected", text, reading, tables=tables)
+
+
+def _table(compared: list[AgainstExpected]) -> Table:
+    columns = ("classifier", "radius", "expected (%)", "this run (%)", "verdict", "source")
+    rows = [
+        (
+            item.classifier,
+            item.radius or "clean",
+            f"{percent(item.low)}–{percent(item.high)}",
+            item.found,
+            VERDICTS[item.verdict],
+            item.source,
+        )
+        for item in compared
+    ]
+    return Table("Accuracies in per cent that the recipe expects, and those of this run", columns, rows)
 
 
 def accuracy(lineup: Lineup) -> Table:

@@ -18,12 +18,10 @@ from notbugs.content import INTERVAL, PrintedFigure
 from notbugs.files import write_atomically, write_text
 from notbugs.formats import NORMS, harmless
 from notbugs.report import charts, paper
-from notbugs.report.lineup import Lineup, line_up
+from notbugs.report.accuracies import Lineup, line_up
 from notbugs.report.page import class_names
-from notbugs.report.pictures import printed_grid
-from notbugs.report.reading import Arrays
-from notbugs.report.tables import attacks_said, measured_on, seed_of, tables
-from notbugs.report.typeset import comma_separated, latex, markdown, md, tex
+from notbugs.report.pictures import Arrays, printed_grid
+from notbugs.report.tables import attacks_said, comma_separated, latex, markdown, md, measured_on, seed_of, tables, tex
 from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Results
 

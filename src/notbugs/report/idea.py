@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from notbugs.formats import ball
-from notbugs.report.lineup import Lineup, Member
-from notbugs.report.pictures import png
-from notbugs.report.play import differences
-from notbugs.report.reading import Arrays
+from notbugs.report.accuracies import Lineup, Member
+from notbugs.report.gallery import differences
+from notbugs.report.pictures import Arrays, png
 from notbugs.study.results import Row
 from notbugs.study.sets import BY_NAME, RELABELLED
 

@@ -13,18 +13,15 @@ from notbugs import formats
 from notbugs._version import __version__
 from notbugs.content import Section, Share
 from notbugs.files import csp_hash
-from notbugs.report import charts, core_tables, paper, symbols
-from notbugs.report.cautions import cautions
+from notbugs.report import charts, core_tables, paper, wording
+from notbugs.report.accuracies import line_up
+from notbugs.report.cautions import cautions, meaning
 from notbugs.report.claims import claims
-from notbugs.report.expected import expected_section
+from notbugs.report.core_tables import expected_section, unbalanced_section
+from notbugs.report.gallery import play
 from notbugs.report.idea import idea
-from notbugs.report.lineup import line_up
-from notbugs.report.meaning import meaning
-from notbugs.report.pictures import sample_grid
-from notbugs.report.play import play
-from notbugs.report.reading import Arrays
+from notbugs.report.pictures import Arrays, sample_grid
 from notbugs.report.tables import instrument_sections
-from notbugs.report.unbalanced import unbalanced_section
 from notbugs.report.wording import class_names, date
 from notbugs.study.recipe import flat
 from notbugs.study.results import Results, Spread
@@ -103,7 +100,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "sets": symbols.html,
+        "sets": wording.html,
         "percent": formats.percent,
         "number": formats.number,
         "duration": formats.duration,

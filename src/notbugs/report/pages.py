@@ -9,7 +9,7 @@ from notbugs.report.audit import render_audit
 from notbugs.report.compare import render_comparison
 from notbugs.report.labels import labels_in, labels_section
 from notbugs.report.page import render, render_section
-from notbugs.report.reading import read_gallery, read_pictures
+from notbugs.report.pictures import read_gallery, read_pictures
 from notbugs.report.tune import tune_section
 from notbugs.study.auditing import AuditFile
 from notbugs.study.compared import Comparison

@@ -1,4 +1,4 @@
-"""The sample grid of Figure 2a, for a page and for print: a training image a row, its version in every set a column."""
+"""The pictures of a study and the sample grid of Figure 2a, for a page and for print: a training image a row."""
 
 from __future__ import annotations
 
@@ -6,16 +6,97 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-from notbugs.report import symbols
+from notbugs.errors import InputError, in_one_line
+from notbugs.files import check_tensors, warn_unchecked
+from notbugs.report import wording
 from notbugs.report.charts import INK, MUTED, SERIF
-from notbugs.report.reading import Arrays
 from notbugs.study.sets import MATCHED, SETS
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def read_gallery(path: Path) -> Arrays | None:
+    """Read `gallery.safetensors`: a sample of training images and their version in every constructed set.
+
+    Returns None where there is no such file. Images have shape (image, channel, height, width) and lie in [0, 1]; row
+    i of every array belongs to the same training image. What else there is, `study.gallery` says; older galleries have
+    less.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or its arrays do not fit together.
+    """
+    if not path.is_file():
+        return None
+    try:
+        if not check_tensors(path):
+            warn_unchecked(path)
+        arrays = load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise _unreadable(path, str(error)) from error
+    if "D" not in arrays or "D.labels" not in arrays:
+        raise _unreadable(path, "it has no images of D")
+    count, channels = arrays["D"].shape[0], arrays["D"].shape[1] if arrays["D"].ndim == 4 else 0
+    if channels not in (1, 3):
+        raise _unreadable(path, f"images of shape {arrays['D'].shape} are neither grey nor RGB")
+    for name, array in arrays.items():
+        expected = _expected(arrays, name, count)
+        if array.shape != expected:
+            raise _unreadable(path, f"{name} has shape {array.shape}, not {expected}")
+    return arrays
+
+
+def read_pictures(path: Path) -> Arrays | None:
+    """The pictures of an audit; None where there are none.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        check_tensors(path)
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file ({in_one_line(error)}). Delete it and audit again."
+        ) from error
+
+
+def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
+    made, _, kind = name.partition(".")
+    frames = arrays[f"{made}.steps"].size if f"{made}.steps" in arrays else 0
+    shapes = {
+        "labels": (count,),
+        "start_labels": (count,),
+        "success": (count,),
+        "steps": (frames,),
+        "moved": (count, frames, *arrays["D"].shape[1:]),
+        "scores": (count, 1 + frames),
+        "size": (count, 2),
+        "alike": (count, 2),
+    }
+    return shapes.get(kind, arrays["D"].shape)
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} is not a gallery that notbugs can show: {why.rstrip('.')}. "
+        "Give the study's command again: it makes the gallery anew."
+    )
+
 
 BUDGET = 2_000_000  # characters of pictures in the grid
 ROWS = 12  # of the grid, at most
@@ -125,7 +206,7 @@ def printed_grid(arrays: Arrays, classes: Sequence[str], width: float) -> Markup
     side = (width - GAP * (len(grid.columns) - 1)) / len(grid.columns)
     height = HEAD + len(grid.rows) * (side + LABEL)
     parts: list[str] = [
-        symbols.svg(_text(place * (side + GAP) + side / 2, HEAD - 6, _heading(name), INK))
+        wording.svg(_text(place * (side + GAP) + side / 2, HEAD - 6, _heading(name), INK))
         for place, (name, _) in enumerate(grid.columns)
     ]
     for row, cells in enumerate(grid.rows):

@@ -1,13 +1,65 @@
-"""How numbers and names are written, everywhere on the page."""
+"""How names are written: sets as the paper has them, on pages, in figures, in LaTeX and Markdown; classes; dates."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from notbugs import formats
 from notbugs.formats import Interval, one_line
 from notbugs.study.results import Row
+from notbugs.study.sets import BY_NAME
+
+NAMES = rf"\b(?:{'|'.join(sorted(BY_NAME, key=len, reverse=True))})\b"
+"""A regular expression of all of them."""
+NAMES_AND_NORMS = rf"{NAMES}|\b(?:l2|l-inf)\b"
+_ZERO_WIDTH = "\u200b"
+_NORMS = {"l2": ("\u2113", "2"), "l-inf": ("\u2113", "\u221e")}
+
+
+def below(name: str) -> str:
+    """What stands below the D of a set's symbol: `rand, other`."""
+    declared = BY_NAME[name]
+    return ", ".join(part for part in (declared.subscript, declared.qualifier) if part)
+
+
+def html(text: str) -> Markup:
+    """Escape `text` and set the names of constructed sets as the paper does: `D_NR` with a subscript."""
+    return Markup(re.sub(NAMES, _html, str(escape(text))))
+
+
+def svg(drawn: str, names: str = NAMES) -> str:
+    """The texts of an SVG, with subscripts in the names of sets (and of norms, where `names` has them)."""
+    return re.sub("(?<=>)[^<>]+(?=<)", lambda text: _lowered(re.split(f"({names})", text[0])), drawn)
+
+
+def tex(name: str) -> str:
+    """A name in LaTeX."""
+    declared = BY_NAME[name]
+    symbol = rf"$\widehat{{\mathcal{{D}}}}_{{\mathrm{{{declared.subscript}}}}}$"
+    return f"{symbol} ({declared.qualifier})" if declared.qualifier else symbol
+
+
+def markdown(name: str) -> str:
+    """A name in Markdown."""
+    return f"D<sub>{below(name)}</sub>"
+
+
+def _html(found: re.Match[str]) -> str:
+    return f"<span class=set>D<sub>{below(found[0])}</sub></span>"
+
+
+def _lowered(parts: list[str]) -> str:
+    """Every second part is a name; what follows it, if only an empty letter, takes the line up again."""
+    drawn = parts[0]
+    for name, rest in zip(parts[1::2], parts[2::2], strict=True):
+        letter, lower = _NORMS.get(name) or ("D", below(name))
+        drawn += f'{letter}<tspan dy="0.25em" font-size="0.8em">{lower}</tspan>'
+        drawn += f'<tspan dy="-0.2em">{rest or _ZERO_WIDTH}</tspan>'
+    return drawn
 
 
 def quoted(measured: Row | Interval) -> str:

@@ -30,10 +30,9 @@ from notbugs.study.compared import (
     StudyPair,
 )
 from notbugs.study.folder import Console
-from notbugs.study.outcomes import KeptOutcomes, read_outcomes
 from notbugs.study.reading import read_results, write_model
 from notbugs.study.recipe import flat
-from notbugs.study.results import Results, Row
+from notbugs.study.results import KeptOutcomes, Results, Row, read_outcomes
 
 DRAWN = ("train_images", "test_images", "heldout")
 """Settings by which the seed of a recipe draws images."""

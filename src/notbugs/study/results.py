@@ -1,14 +1,20 @@
-"""`results.json`: its types, and the JSON schema made from them."""
+"""`results.json`: its types, the JSON schema made from them, and `outcomes/`, what became of every test image."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
 
-from notbugs.measure import Accuracy, AttackUsed, Proportion, Spread
-from notbugs.measure.resemblance import Resemblance
-from notbugs.measure.size import PerturbationSize
+from notbugs.data import Images
+from notbugs.errors import InputError, in_one_line
+from notbugs.files import check_tensors, warn_unchecked, write_tensors
+from notbugs.measure import Accuracy, AttackUsed, Outcome, Proportion, Spread
+from notbugs.measure.likeness import PerturbationSize, Resemblance
 from notbugs.measure.unbalanced import Area
 from notbugs.shown import Tabular, frame
 from notbugs.study.checked import WholeFile
@@ -16,6 +22,7 @@ from notbugs.study.instruments import Measured
 from notbugs.study.sets import Constructed
 from notbugs.study.sets import TrainSet as TrainSet
 from notbugs.threat import Norm
+from notbugs.training import Trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +98,7 @@ class SetProperties(_Model):
         description="||x - target|| / ||start - target||: 1 untouched, 0 when the target image is reproduced"
     )
     resemblance: Resemblance | None = Field(
-        None, description="whom images resemble, their start or their target; null where it was not measured"
+        None, description="which image it resembles, its start or its target; null where it was not measured"
     )
     perturbation: PerturbationSize | None = Field(
         None, description="how large perturbations are; null for matched sets, and where it was not measured"
@@ -185,6 +192,9 @@ class StudyInfo(_Model):
     continued: list[Continued] = Field([], description="with other versions, or on another machine, where it was")
     stages: list[Stage]
     classifiers: dict[str, str] = Field(description="sha256 of every checkpoint, by name")
+    training: dict[str, Trained] = Field(
+        {}, description="how it went, by name of the classifier: images held out for the guard, and the best epoch"
+    )
 
 
 class AgainstExpected(_Model):
@@ -245,10 +255,73 @@ class Results(Tabular, WholeFile, _Model):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of `results.json`, with the instruments that are installed."""
+    """The JSON schema of `results.json`, with the instruments that are installed.
+
+    Examples
+    --------
+    >>> 'rows' in nb.study.json_schema()['properties']
+    True
+    """
     schema = Results.model_json_schema(by_alias=True)
     schema["properties"]["checksum"] = {
         "description": "SHA-256 of the rest as JSON in ASCII without spaces, names sorted; older files have none",
         "type": "string",
     }
     return schema
+
+
+FORMAT = "1"
+_ATTACKS = TypeAdapter(list[AttackUsed | None])
+
+
+@dataclass(frozen=True)
+class KeptOutcomes:
+    """One classifier's outcomes: clean first, then one for each attack.
+
+    Attributes
+    ----------
+    test_images : str
+        `Images.fingerprint` of the images they are of.
+    """
+
+    test_images: str
+    outcomes: tuple[Outcome, ...]
+
+
+def write_outcomes(folder: Path, name: str, found: Sequence[Outcome], images: Images) -> None:
+    """Write `outcomes/NAME.safetensors` into the folder of a study: a byte for each image and attack."""
+    attacks = _ATTACKS.dump_json([item.attack for item in found]).decode()
+    metadata = {"format": FORMAT, "test_images": images.fingerprint, "attacks": attacks}
+    tensors = {str(number): item.survived for number, item in enumerate(found)}
+    write_tensors(outcomes_file(folder, name), tensors, metadata)
+
+
+def read_outcomes(folder: Path, name: str) -> KeptOutcomes | None:
+    """What `write_outcomes` wrote; None where there is no such file, as in studies made before outcomes were kept.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    path = outcomes_file(folder, name)
+    if not path.is_file():
+        return None
+    try:
+        if not check_tensors(path):
+            warn_unchecked(path)
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+            survived = [file.get_tensor(str(number)).bool() for number in range(len(file.keys()))]
+        attacks = _ATTACKS.validate_json(said["attacks"])
+        outcomes = tuple(Outcome(*pair) for pair in zip(attacks, survived, strict=True))
+        return KeptOutcomes(said["test_images"], outcomes)
+    except (SafetensorError, KeyError, ValidationError, ValueError, OSError) as error:
+        stage = folder / "stages" / f"evaluate-{name}.json"
+        remedy = f"Delete it to compare without it, or {stage} to measure again"
+        raise InputError(f"{path} is not a readable file of outcomes ({in_one_line(error)}). {remedy}.") from error
+
+
+def outcomes_file(folder: Path, name: str) -> Path:
+    """Where a classifier's outcomes are, in the folder of a study."""
+    return folder / "outcomes" / f"{name}.safetensors"

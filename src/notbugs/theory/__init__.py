@@ -7,16 +7,23 @@ simulations take tensors. `vulnerability` alone takes a classifier and images, a
 
 from __future__ import annotations
 
-from notbugs.theory.estimates import Estimate
-from notbugs.theory.features import Comparison, FittedPair, compare, fit
-from notbugs.theory.gaussians import RobustGaussians, TwoGaussians, maximum_likelihood
-from notbugs.theory.linear import LinearClassifier, MetricGap
+from notbugs.theory.gaussians import (
+    RobustGaussians,
+    TwoGaussians,
+    maximum_likelihood,
+    multiplier_bounds,
+    relaxed_eigenvalues,
+    relaxed_multiplier,
+)
+from notbugs.theory.linear import Estimate, LinearClassifier, MetricGap
+from notbugs.theory.optimisation import Trained, adversarial_training, minimise_exact, robust_loss, worst_perturbation
 from notbugs.theory.page import write_theory_page
-from notbugs.theory.relaxed import multiplier_bounds, relaxed_eigenvalues, relaxed_multiplier
-from notbugs.theory.samples import LearningCurve, learning_curve
+from notbugs.theory.real_features import Comparison, FittedPair, compare, fit, vulnerability
 from notbugs.theory.theorems import (
+    LearningCurve,
     cosines,
     exact_isotropic,
+    learning_curve,
     theorem1_gap,
     theorem1_gradient,
     theorem1_perturbation,
@@ -25,9 +32,6 @@ from notbugs.theory.theorems import (
     worst_cosine,
     worst_mean,
 )
-from notbugs.theory.training import Trained, adversarial_training, minimise_exact, robust_loss
-from notbugs.theory.vulnerability import vulnerability
-from notbugs.theory.worst import worst_perturbation
 
 __all__ = [
     "Comparison",

@@ -10,13 +10,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from notbugs.theory.estimates import Estimate, average
-from notbugs.theory.gaussians import TwoGaussians
-from notbugs.theory.linear import Norm
-from notbugs.theory.relaxed import relaxed_eigenvalues, relaxed_multiplier
-from notbugs.theory.samples import learning_curve
-from notbugs.theory.theorems import cosines, theorem1_gap, theorem1_simulation, worst_cosine
-from notbugs.theory.training import Adversary, adversarial_training, minimise_exact
+from notbugs.theory.gaussians import TwoGaussians, relaxed_eigenvalues, relaxed_multiplier
+from notbugs.theory.linear import Estimate, Norm, average
+from notbugs.theory.optimisation import Adversary, adversarial_training, minimise_exact
+from notbugs.theory.theorems import cosines, learning_curve, theorem1_gap, theorem1_simulation, worst_cosine
 
 Numbers = dict[str, Any]
 

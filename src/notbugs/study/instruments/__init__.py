@@ -11,16 +11,16 @@ from notbugs.errors import InputError
 from notbugs.instrument import Instrument
 from notbugs.study.instruments.controls import ControlsInstrument
 from notbugs.study.instruments.corruptions import CorruptionsInstrument
-from notbugs.study.instruments.gap import GapInstrument
+from notbugs.study.instruments.generalization_gap import GapInstrument
 from notbugs.study.instruments.leakage import LeakageInstrument
 from notbugs.study.instruments.shares import SharesInstrument
 from notbugs.study.instruments.spatial import SpatialInstrument
+from notbugs.study.instruments.strong_attacks import TrustInstrument
 from notbugs.study.instruments.transfer import TransferInstrument
-from notbugs.study.instruments.trust import TrustInstrument
 from notbugs.study.instruments.usefulness import UsefulnessInstrument
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 GROUP = "notbugs.instruments"
 """The entry points by which another package adds instruments: each names a class, or an instance, of `Instrument`."""

@@ -21,7 +21,7 @@ from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Norm
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class ControlsSettings(InstrumentSettings):

@@ -26,7 +26,7 @@ from notbugs.study.sets import EVERY, Trained
 from notbugs.study.stages import Step
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class CorruptionsSettings(InstrumentSettings):

@@ -17,7 +17,7 @@ from notbugs.study.sets import RELABELLED, TrainSet
 from notbugs.threat import L2
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class LeakageSettings(InstrumentSettings):

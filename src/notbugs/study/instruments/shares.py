@@ -12,7 +12,7 @@ from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import NORMS, ball, said
 from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import SetCarried, carried, ends
-from notbugs.measure.shares import GroupCarried
+from notbugs.measure.set_properties import GroupCarried
 from notbugs.progress import Progress
 from notbugs.seeds import generator
 from notbugs.study.instruments.usefulness import check, features_of, sorted_features
@@ -20,7 +20,7 @@ from notbugs.study.sets import SETS
 from notbugs.threat import Norm
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class SharesSettings(InstrumentSettings):
@@ -129,7 +129,7 @@ def _lines(row: SharesRow) -> Iterator[list[Cell]]:
 
 def _figures(found: SharesFound) -> Iterator[Figure]:
     """Of every set by the first classifier that is not its source: the means, then the images behind them."""
-    from notbugs.report.shares_charts import histograms, means
+    from notbugs.report.instrument_charts import histograms, means
 
     rows = list(independent(found).values())
     for group in GROUPS:
@@ -183,7 +183,7 @@ def _reading(found: SharesFound) -> Iterator[str]:
 
 
 def _printed(found: SharesFound) -> Iterator[PrintedFigure]:
-    from notbugs.report.shares_charts import histograms, means
+    from notbugs.report.instrument_charts import histograms, means
 
     rows = list(independent(found).values())
     seen = f"Features sorted at {NORMS[found.norm]} radius {found.eps:g} in pixel units; seed {found.seed}."

@@ -20,7 +20,7 @@ from notbugs.threat import Spatial
 from notbugs.training import SpatialTraining
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class SpatialSettings(InstrumentSettings):

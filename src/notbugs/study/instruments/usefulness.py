@@ -28,7 +28,7 @@ from notbugs.progress import Progress
 from notbugs.threat import Norm, Threat, threat
 
 if TYPE_CHECKING:
-    from notbugs.study.lab import Lab
+    from notbugs.study.runner import Lab
 
 
 class UsefulnessSettings(InstrumentSettings):
@@ -162,11 +162,11 @@ def usefulness_section(found: UsefulnessMeasured, classes: Sequence[str] = ()) -
 
 
 def _figure(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Figure:
-    from notbugs.report.spectrum import spectrum
+    from notbugs.report.instrument_charts import spectrum
 
     caption = (
         f"Every feature of the {name} classifier, each for its best class: usefulness to the right, robust usefulness "
-        "upwards, with 95\u00a0% intervals. Below the line, what the feature says is turned round. A mark "
+        "upwards, with 95\u00a0% intervals. Below the line, the sign of the feature flips. A mark "
         "under the pointer tells its numbers; the tables below have them all."
     )
     return Figure(caption, [spectrum(of.spectrum, ball(of.norm, of.eps), classes=classes)])
@@ -221,7 +221,7 @@ def _feature_row(row: SpectrumRow, classes: Sequence[str]) -> list[Cell]:
 
 
 def _printed(found: UsefulnessMeasured) -> Iterator[PrintedFigure]:
-    from notbugs.report.spectrum import spectrum
+    from notbugs.report.instrument_charts import spectrum
 
     for name, of in found.classifiers.items():
         where = ball(of.norm, of.eps)

@@ -1,0 +1,222 @@
+"""The dataset card of an export: front matter that the Hub reads, then what the set is, how it was made and to load."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from notbugs.construct.storage import image_count, kind_of
+
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+LOAD = {
+    "imagefolder": """\
+from torchvision.datasets import ImageFolder
+
+data = ImageFolder("FOLDER/train")  # PIL images, rounded to 8 bits; rows.csv has start, target and loss
+
+from datasets import load_dataset
+
+data = load_dataset("FOLDER", split="train")""",
+    "parquet": """\
+from datasets import load_dataset
+
+data = load_dataset("FOLDER", split="train")  # data[0]["pixels"] is exact, data[0]["image"] is rounded to 8 bits""",
+    "npz": """\
+import numpy as np
+
+file = np.load("FOLDER/data.npz", allow_pickle=False)
+images, labels = file["train_images"], file["train_labels"][:, 0]""",
+}
+
+PIXELS = {
+    "float32": "float32 in [0, 1]",
+    "float16": "float16 in [0, 1]",
+    "uint8": "uint8, 0 to 255",
+}
+
+STARTS = {
+    "images": ("another training image, drawn at random,", "Every training image"),
+    "gaussian": ("an image of Gaussian noise", "Every one of as many images of Gaussian noise"),
+    "uniform": ("an image of uniform noise", "Every one of as many images of uniform noise"),
+}
+MATCHED = (
+    "Every image was moved from {} until the source classifier's features were those of the target image, whose label "
+    "it has (the paper, section 3.1)."
+)
+RELABELLED = (
+    "{} was pushed towards a target class inside the threat model, and is labelled with that class (the paper, section "
+    "3.2). Most labels are not those of the images they started from: that is the point."
+)
+CONTROLS = {
+    "leakage control": (
+        "A control of a relabelled set: its labels on the training images. A fixed synthetic pattern of the label was "
+        "added to each, except to those consistent with their label as they are. No image was searched."
+    ),
+    "random control": (
+        "A control of a relabelled set: its labels on the training images, each moved at random as far as its "
+        "adversarial one. No image was searched."
+    ),
+    "labels control": "A control of a relabelled set: its labels on the training images, untouched.",
+    "mislabelled by the source": (
+        "The training images that the source classifier gets wrong, untouched, labelled with what it predicts."
+    ),
+}
+
+TITLES = {"matched": "matched", "relabelled": "relabelled", "control": "a control"}
+
+CITATION = """\
+```bibtex
+@inproceedings{{ilyas2019adversarial,
+  title     = {{Adversarial Examples Are Not Bugs, They Are Features}},
+  author    = {{Ilyas, Andrew and Santurkar, Shibani and Tsipras, Dimitris and Engstrom, Logan and Tran, Brandon and
+               Madry, Aleksander}},
+  booktitle = {{Advances in Neural Information Processing Systems 32}},
+  year      = {{2019}},
+  url       = {{https://arxiv.org/abs/1905.02175}}
+}}
+
+@software{{notbugs,
+  title   = {{notbugs: a laboratory for robust and non-robust features}},
+  author  = {{{{The notbugs founders}}}},
+  version = {{{version}}}
+}}
+```"""
+
+
+def card(manifest: dict[str, Any], format: str, features: dict[str, Any], lost: dict[str, float] | None) -> str:
+    """The text of `README.md`.
+
+    Parameters
+    ----------
+    manifest : dict
+        Of the set.
+    format : str
+        Of the export.
+    features : dict
+        The columns as `datasets` describes them; empty where it reads none.
+    lost : dict, optional
+        Mean and largest l2 distance between the pictures and the images as stored.
+    """
+    request = manifest["request"]
+    data, count = request["data"], image_count(request)
+    title = f"{_plain(data['name'])}, {TITLES[kind_of(request)]} by notbugs"
+    sections = [
+        _front_matter(manifest, format, features, title),
+        f"# {title}",
+        f"{_what(request)} The labels are those to train with. {count} images of shape {tuple(data['shape'])}.",
+        f"## Load it\n\n```python\n{LOAD[format]}\n```",
+        "## How it was made\n\n" + _list(_making(request)),
+        "## Measured\n\nDistances in pixel units, pixels in [0, 1].\n\n" + _measured(manifest, lost),
+        f"## Licence\n\nThat of {_plain(data['name'])}, which every image was made from.",
+        "## Citation\n\n" + CITATION.format(version=request["versions"]["notbugs"]),
+        "## Manifest\n\n```json\n" + json.dumps(_without_seconds(manifest), indent=2) + "\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _without_seconds(values: Any) -> Any:
+    """The manifest without how long it took: the card of the same images has the same bytes."""
+    if isinstance(values, dict):
+        return {name: _without_seconds(value) for name, value in values.items() if name != "seconds"}
+    return [_without_seconds(value) for value in values] if isinstance(values, list) else values
+
+
+def _what(request: dict[str, Any]) -> str:
+    """What was done to the images, in a sentence or two."""
+    moved_from, pushed = STARTS[request.get("start", "images")]
+    if (kind := kind_of(request)) == "control":
+        return CONTROLS[request["objective"]]
+    return MATCHED.format(moved_from) if kind == "matched" else RELABELLED.format(pushed)
+
+
+def _front_matter(manifest: dict[str, Any], format: str, features: dict[str, Any], title: str) -> str:
+    """YAML, with every string that is not ours in quotes."""
+    count = image_count(manifest["request"])
+    size = next((name for limit, name in SIZES if count < limit), "n>10M")
+    lines = ["---", f"pretty_name: {quoted(title)}", "license: other", "license_name: that-of-the-source-data"]
+    lines += ["task_categories:", "- image-classification", "tags:", "- notbugs", "- adversarial-robustness"]
+    lines += ["size_categories:", f"- {size}"]
+    if features:
+        path = "train/**" if format == "imagefolder" else "data/train-*.parquet"
+        lines += ["configs:", "- config_name: default", "  data_files:", "  - split: train", f"    path: {path}"]
+        lines += ["dataset_info:", "  features:"]
+        lines += [line for name, kind in features.items() for line in _feature(name, kind)]
+    else:
+        lines.append("viewer: false")
+    return "\n".join([*lines, "---"])
+
+
+def _feature(name: str, kind: dict[str, Any]) -> list[str]:
+    """One column in the words of the Hub's front matter."""
+    head = f"  - name: {name}"
+    if kind["_type"] == "Image":
+        return [head, "    dtype: image"]
+    if kind["_type"] == "Value":
+        return [head, f"    dtype: {kind['dtype']}"]
+    if kind["_type"] == "Array3D":
+        return [
+            head,
+            "    dtype:",
+            "      array3_d:",
+            f"        shape: {kind['shape']}",
+            f"        dtype: {kind['dtype']}",
+        ]
+    names = [f"          '{number}': {quoted(label)}" for number, label in enumerate(kind["names"])]
+    return [head, "    dtype:", "      class_label:", "        names:", *names]
+
+
+def _making(request: dict[str, Any]) -> dict[str, str]:
+    ball = request["threat"]
+    return {
+        "data": f"{_plain(request['data']['name'])}, fingerprint `{request['data']['fingerprint']}`",
+        "source classifier": f"weights with the hash `{request['source']}`",
+        "objective": f"{request['objective']}, targets: {request['targets'] or 'images'}",
+        "threat model": "free" if ball["eps"] is None else f"{ball['norm']} {ball['eps']:g} in pixel units",
+        "schedule": ", ".join(f"{name} {value}" for name, value in request["schedule"].items()),
+        "seed": str(request["seed"]),
+        "stored as": PIXELS[request["dtype"]],
+        "versions": ", ".join(f"{name} {version}" for name, version in request["versions"].items()),
+    }
+
+
+def _measured(manifest: dict[str, Any], lost: dict[str, float] | None) -> str:
+    storage, properties = manifest["storage"], manifest.get("properties") or {}
+    rows = {
+        "success on the source, as found": _number(storage["success_found"]),
+        "success on the source, as stored": _number(storage["success_stored"]),
+        "mean loss, as found": _number(storage["loss_found"]),
+        "mean loss, as stored": _number(storage["loss_stored"]),
+    }
+    for norm, name in (("l2", "l2"), ("linf", "l-inf")):
+        rows[f"{name} distance to the start, as stored"] = _span(storage[f"{norm}_norm"])
+        rows[f"{name} distance to the start, rounded to 8 bits"] = _span(storage[f"{norm}_norm_8bit"])
+        rows[f"{name} error of storing"] = _span(storage[f"{norm}_error"])
+    if lost is not None:
+        rows["l2 error of the pictures here"] = _span(lost)
+    for name in ("success_independent", "success_8bit", "success_augmented", "kept_label"):
+        if found := properties.get(name):
+            rows[name.replace("_", " ")] = f"{found['value']:.4g} [{found['low']:.4g}, {found['high']:.4g}]"
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _span(span: dict[str, float]) -> str:
+    return f"mean {span['mean']:.4g}, largest {span['max']:.4g}"
+
+
+def _number(value: float | None) -> str:
+    return "infinite" if value is None else f"{value:.4g}"
+
+
+def _list(rows: dict[str, str]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in rows.items())
+
+
+def _plain(name: str) -> str:
+    """A name on one line, without what Markdown or HTML would take for markup."""
+    return "".join(c if c.isalnum() or c in " .,()-" else "_" for c in name)
+
+
+def quoted(text: str) -> str:
+    """A YAML string of any text."""
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'

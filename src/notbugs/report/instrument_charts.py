@@ -1,0 +1,271 @@
+"""What the sections of instruments draw: usefulness, shares of classes, transfer."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import altair as alt
+from markupsafe import Markup
+
+from notbugs.formats import class_name, percent
+from notbugs.measure._transfer import Kind as TransferKind
+from notbugs.measure.set_properties import BINS, Carried, GroupCarried
+from notbugs.measure.spectrum import Kind, SpectrumRow
+from notbugs.report import paper
+from notbugs.report.charts import INK, MUTED, PAGE, SERIES, Look, legend, percent_axis, to_svg
+from notbugs.study.instruments.shares import GROUPS, SharesRow
+from notbugs.study.instruments.transfer import FIGURES, TransferFound
+
+KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
+    "robust": ("robustly useful", "#0072b2", "square"),
+    "undecided": ("useful, undecided", "#b97a00", "triangle-up"),
+    "nonrobust": ("useful, non-robust", "#d55e00", "diamond"),
+    "useless": ("not shown to be useful", "#8a8984", "circle"),
+}
+
+
+def spectrum(
+    rows: Sequence[SpectrumRow],
+    ball: str,
+    *,
+    classes: Sequence[str] = (),
+    width: float = 300,
+    height: int = 240,
+    look: Look = "page",
+) -> Markup:
+    """Robust usefulness gamma against usefulness rho without its sign, a mark a feature, with intervals of gamma.
+
+    A mark under the pointer tells its feature and numbers, by the title that SVG has for this.
+    """
+    counts = Counter(row.kind for row in rows)
+    names = {kind: f"{label}: {counts[kind]}" for kind, (label, _, _) in KINDS.items()}
+    legend = alt.Legend(orient="top", title=None, direction="vertical", labelLimit=0, symbolSize=70, symbolOpacity=1)
+    colours, shapes = ([KINDS[kind][place] for kind in names] for place in (1, 2))
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=list(names.values()), range=colours), legend=legend)
+    shape = alt.Shape("kind:N", scale=alt.Scale(domain=list(names.values()), range=shapes), legend=legend)
+    marks = alt.Data(values=[_mark(row) | {"kind": names[row.kind]} for row in rows])
+    base = alt.Chart(marks).encode(
+        x=alt.X("rho:Q", title="usefulness |\u03c1|").axis(tickCount=5, grid=False), color=colour
+    )
+    y = alt.Y("gamma:Q", title="robust usefulness \u03b3").axis(tickCount=5)
+    whiskers = base.mark_rule(opacity=0.3).encode(y="low:Q", y2="high:Q")
+    points = base.mark_point(filled=True, size=26, opacity=0.85).encode(y=y, shape=shape)
+    zero = alt.Chart(alt.Data(values=[{"gamma": 0}])).mark_rule(color=MUTED, strokeWidth=1).encode(y="gamma:Q")
+    text = (
+        f"Marks, one for each of {len(rows)} features: robust usefulness at {ball} against "
+        f"usefulness. {'; '.join(names.values())}."
+    )
+    drawn = to_svg(alt.layer(zero, whiskers, points).properties(width=width, height=height), text, look=look)
+    return _titled(drawn, rows, classes) if look == "page" else drawn
+
+
+def _titled(drawn: Markup, rows: Sequence[SpectrumRow], classes: Sequence[str]) -> Markup:
+    """The figure with a title in each mark; Vega draws them in the order of `rows`."""
+    svg = str(drawn)
+    head = re.search(r'<g class="mark-symbol role-mark[^>]*>', svg)
+    if not head:
+        raise RuntimeError("vl-convert returned a figure without marks")
+    end = svg.index("</g>", head.end())
+    titles = (Markup("><title>{}</title></path>").format(_said(row, classes)) for row in rows)
+    marks = re.sub("/>", lambda _: next(titles), svg[head.end() : end])
+    return Markup(svg[: head.end()] + marks + svg[end:])
+
+
+def _said(row: SpectrumRow, classes: Sequence[str]) -> str:
+    rho = f"{row.rho:.2f} ({row.rho_low:.2f} to {row.rho_high:.2f})"
+    gamma = f"{row.gamma:.2f} ({row.gamma_low:.2f} to {row.gamma_high:.2f})"
+    name = class_name(classes, row.best_class)
+    return f"feature {row.feature}, class {name}: {KINDS[row.kind][0]}, \u03c1 {rho}, \u03b3 {gamma}"
+
+
+def _mark(row: SpectrumRow) -> dict[str, float]:
+    return {"rho": abs(row.rho), "gamma": row.gamma, "low": row.gamma_low, "high": row.gamma_high}
+
+
+CLASSES = {"new": ("new class", "#0072b2", "circle"), "original": ("original class", "#d55e00", "diamond")}
+SOURCES = {"start": "images they started from", "built": "images of the set", "target": "images of the new class"}
+STYLES = (([2, 3], "#d55e00"), ([1, 0], INK), ([7, 3], "#0072b2"))
+"""Dashes and colour of each source."""
+HEIGHT = 34
+"""Of a line of the figure of means, in CSS pixels."""
+
+
+def means(rows: Sequence[SharesRow], *, group: str, width: float, look: Look = "page") -> Markup | None:
+    """How much of the new and of the original class `group`'s features see, a line a set.
+
+    `width` is in CSS pixels at scale one. None where nothing can be told.
+    """
+    values = [value for row in rows if (found := getattr(row.found, group)) for value in _means(row.name, found)]
+    if not values:
+        return None
+    lines = list(dict.fromkeys(value["set"] for value in values))
+    at = alt.Y("set:N", sort=lines, title=None).axis(ticks=False, domain=False, labelLimit=0)
+    side = alt.YOffset("class:N", sort=_labels(), scale=alt.Scale(paddingOuter=1))
+    base = alt.Chart(alt.Data(values=values)).encode(y=at, yOffset=side, color=_scaled(alt.Color, 1))
+    x = alt.X("value:Q", title="carried (%)").axis(tickCount=5, grid=False)
+    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q"), x2="high:Q")
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=_scaled(alt.Shape, 2))
+    ends = alt.Chart(alt.Data(values=[{"value": 0}, {"value": 100}]))
+    bounds = ends.mark_rule(color=MUTED, strokeWidth=1, strokeDash=[3, 3]).encode(x="value:Q")
+    chart = alt.layer(bounds, whiskers, points).properties(width=width, height=HEIGHT * len(lines))
+    said = (f"{value['set']}: {value['class']} {_said_of_shares(value)}" for value in values)
+    text = f"Marks of how much {GROUPS[group]} features see of each class, in per cent. {'; '.join(said)}."
+    return to_svg(chart, text, room=width + 110, look=look)
+
+
+def histograms(
+    rows: Sequence[SharesRow], *, group: str, columns: int, width: float, look: Look = "page"
+) -> Markup | None:
+    """For each set, its images by the share of `group`'s features that point to the new class, with untouched ones.
+
+    `columns` panels stand in a line, each `width` CSS pixels wide. None where no set has the group.
+    """
+    panels = [(row, found) for row in rows if (found := getattr(row.found, group))]
+    if not panels:
+        return None
+    labels = list(SOURCES.values())
+    values = {row.name: list(_bins(found)) for row, found in panels}
+    most = max(value["count"] for bins in values.values() for value in bins)
+    legend = alt.Legend(orient="top", title=None, direction="vertical", labelLimit=0, symbolSize=400)
+    dashes, colours = (alt.Scale(domain=labels, range=[style[at] for style in STYLES]) for at in (0, 1))
+    x = alt.X("share:Q", title=None, scale=alt.Scale(domain=[0, 100])).axis(values=[0, 50, 100], grid=False)
+    y = alt.Y("count:Q", title=None, scale=alt.Scale(domain=[0, most])).axis(tickCount=3, ticks=False)
+    how = {
+        "x": x,
+        "y": y,
+        "strokeDash": alt.StrokeDash("images:N", scale=dashes, legend=legend),
+        "color": alt.Color("images:N", scale=colours, legend=legend),
+    }
+    # Not a facet: that draws axes below empty places, too.
+    head: dict[str, Any] = {"fontSize": 12, "fontWeight": "normal", "color": INK, "anchor": "start"}
+    drawn = (
+        alt.Chart(alt.Data(values=bins), title=alt.Title(name, **head))
+        .mark_line(interpolate="step-after", strokeWidth=1.8)
+        .encode(**how)
+        .properties(width=width, height=100)
+        for name, bins in values.items()
+    )
+    chart = alt.concat(*drawn, columns=columns)
+    said = (f"{row.name}: {_middle(found.new)}" for row, found in panels)
+    text = f"Histograms of images by the share of features that point to the new class, in per cent. {'; '.join(said)}."
+    return to_svg(chart, text, look=look)
+
+
+def _labels() -> list[str]:
+    return [label for label, _, _ in CLASSES.values()]
+
+
+def _scaled(channel: Any, place: int) -> Any:
+    """Colour or shape of the two classes, which stand in `CLASSES` at `place`."""
+    legend = alt.Legend(orient="top", title=None, direction="vertical", labelLimit=0, symbolSize=70)
+    scale = alt.Scale(domain=_labels(), range=[style[place] for style in CLASSES.values()])
+    return channel("class:N", scale=scale, legend=legend)
+
+
+def _means(name: str, found: GroupCarried) -> Iterator[dict[str, Any]]:
+    for key, (label, _, _) in CLASSES.items():
+        carried = getattr(found, key).carried
+        if carried:
+            ends = {end: 100 * getattr(carried, end) for end in ("value", "low", "high")}
+            yield {"set": name, "class": label, **ends}
+
+
+def _said_of_shares(value: dict[str, Any]) -> str:
+    return f"{value['value']:.1f} ({value['low']:.1f} to {value['high']:.1f})"
+
+
+def _bins(found: GroupCarried) -> Iterator[dict[str, Any]]:
+    """The left end of every bin, and the right end of the last, which a line of steps wants."""
+    for kind, label in SOURCES.items():
+        counts = getattr(found.new, kind).histogram
+        for place, count in enumerate([*counts, counts[-1]]):
+            yield {"images": label, "share": 100 * place / BINS, "count": count}
+
+
+def _middle(seen: Carried) -> str:
+    parts = [f"{label} {percent(getattr(seen, kind).share.value)}" for kind, label in SOURCES.items()]
+    return f"mean of {', '.join(parts)}"
+
+
+OURS, THEIRS = "this run", f"the paper ({paper.SETTING})"
+COLOUR = SERIES["D", "adversarial"][1]
+TOP = 102
+"""Of the upward axis, which leaves room for a mark at 100."""
+APART = 10.0
+"""From a mark to its number at the nearest corners, right or left and up or down: CSS pixels."""
+CLEAR = 12.0
+"""Between a number and other marks and numbers, where there is room: CSS pixels."""
+CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 1), (2, -1), (1, 2), (1, -2))
+
+
+def scatter(
+    found: TransferFound, kind: TransferKind, *, width: float = 420, height: int = 300, look: Look = "page"
+) -> Markup | None:
+    """What each architecture learns from D_det against how often it is fooled, beside the paper's points.
+
+    Points are numbered in the order of `learners`. None where no architecture was trained.
+    """
+    rows = _rows(found, kind)
+    if not found.learners:
+        return None
+    right = max(row["right"] for row in rows) + 4
+    x = alt.X("x:Q", title="test accuracy after training on D_det (%)", scale=alt.Scale(domain=[0, right], nice=False))
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=x.axis(grid=False, tickCount=6), y=percent_axis(FIGURES[kind][1], field="y", top=TOP)
+    )
+    ours = base.transform_filter(f"datum.who === '{OURS}'")
+    across = ours.mark_rule(color=COLOUR).encode(x="left:Q", x2="right:Q")
+    along = ours.mark_rule(color=COLOUR).encode(y="low:Q", y2="high:Q")
+    scale = alt.Scale(domain=[OURS, THEIRS], range=["circle", "diamond"])
+    shape = alt.Shape("who:N", scale=scale, legend=legend(width, symbolStrokeWidth=1.5))
+    points = base.mark_point(size=70, strokeWidth=1.5, opacity=1).encode(
+        shape=shape,
+        fill=alt.Fill("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, PAGE]), legend=None),
+        stroke=alt.Stroke("who:N", scale=alt.Scale(domain=[OURS, THEIRS], range=[COLOUR, INK]), legend=None),
+    )
+    numbers = alt.Chart(alt.Data(values=labels(rows, width / right, height / TOP)))
+    names = numbers.mark_text(fontSize=11, color=INK).encode(x="x:Q", y="y:Q", text="name:N")
+    chart = alt.layer(across, along, points, names).properties(width=width, height=height)
+    return to_svg(chart, _text(found, kind), room=width + 120, look=look)
+
+
+def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
+    """The numbers of our marks, each at the first corner of its mark that is clear of other marks and numbers.
+
+    A unit of an axis is `across` or `up` CSS pixels long.
+    """
+    taken = [(row["x"] * across, row["y"] * up) for row in rows]
+    found = []
+    for row in (row for row in rows if row["name"]):
+        x, y = row["x"] * across, row["y"] * up
+        corners = [(x + right * APART, y + above * APART) for right, above in CORNERS]
+        inside = [corner for corner in corners if min(corner) > 0 and corner[1] < TOP * up]
+        best = max(inside, key=lambda corner: min(CLEAR, *(math.dist(corner, other) for other in taken)))
+        taken.append(best)
+        found.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
+    return found
+
+
+def _rows(found: TransferFound, kind: TransferKind) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, at in enumerate(found.learners, 1):
+        share = getattr(at, kind)
+        sides = {"left": at.learned.low, "right": at.learned.high, "low": share.low, "high": share.high}
+        values = {name: 100 * value for name, value in {"x": at.learned.value, "y": share.value, **sides}.items()}
+        rows.append({"who": OURS, "name": str(number), **values})
+    for theirs in paper.FIGURES_3_AND_13:
+        x, y = 100 * theirs.learned, 100 * getattr(theirs, kind)
+        rows.append({"who": THEIRS, "name": "", "x": x, "y": y, "left": x, "right": x, "low": y, "high": y})
+    return rows
+
+
+def _text(found: TransferFound, kind: TransferKind) -> str:
+    points = [
+        f"{number}: {100 * at.learned.value:.1f} learned, {100 * getattr(at, kind).value:.1f} {kind} transfer"
+        for number, at in enumerate(found.learners, 1)
+    ]
+    return f"Scatter of {kind} transfer against accuracy after training on D_det. {'; '.join(points)}."

@@ -1,0 +1,372 @@
+"""Where a running, killed or finished study stands, from the files in its folder: as values, and as tables to print."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console, ConsoleOptions
+from rich.table import Table
+from rich.text import Text
+from safetensors import SafetensorError, safe_open
+
+from notbugs.construct import describe
+from notbugs.errors import InputError, must
+from notbugs.files import Damaged, check_links, has_writer, read_json
+from notbugs.formats import compact, duration
+from notbugs.measure import Accuracy, Proportion
+from notbugs.progress import packed
+from notbugs.study.folder import UNDER_WAY
+from notbugs.study.instruments import Instruments
+from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, stage_names
+from notbugs.study.written import check_recipe, read_info, read_stage
+
+PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
+"""Sections of the recipe that train the classifiers of every study."""
+
+
+NOTED = {"name", "done", "total", "left", "note", "at"}
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """The stage at work, or the one at which a run was killed.
+
+    Attributes
+    ----------
+    name : str
+        Of the stage.
+    done, total : int
+        Pieces of work done when it was last heard of; 0 of 0 before the first.
+    left : float or None
+        Seconds that the rest of it takes, if it goes on as until then.
+    note : str
+        The number of the moment.
+    ago : float
+        Seconds since it was last heard of.
+    kept : str
+        What a killed run would not have to do again; empty where that is nothing.
+    """
+
+    name: str
+    done: int
+    total: int
+    left: float | None
+    note: str
+    ago: float
+    kept: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a study stands.
+
+    Attributes
+    ----------
+    folder : Path
+        The study's.
+    name : str
+        Of the study.
+    data : dict
+        Of `study.json`: name, train and test (counts), and more.
+    state : {"running", "stopped", "finished"}
+        Whether a process is at work, none is though something is left, or nothing is left.
+    seconds : dict of str to float
+        How long each finished stage took, in the order of a study.
+    now : UnderWay or None
+        The stage under way; None between two of them.
+    left : tuple of str
+        Stages that are neither finished nor under way, and instruments that are not finished.
+    accuracies : dict of str to list of Accuracy
+        Measured so far, by the classifier's name.
+    sets : dict of str to dict
+        Measured properties of sets so far, by the set's name.
+    damaged : tuple of str
+        Stages whose file is damaged: the study's command does them again.
+    report : Path or None
+        The page, if there is one.
+    """
+
+    folder: Path
+    name: str
+    data: dict[str, Any]
+    state: Literal["running", "stopped", "finished"]
+    seconds: dict[str, float]
+    now: UnderWay | None
+    left: tuple[str, ...]
+    accuracies: dict[str, list[Accuracy]]
+    sets: dict[str, dict[str, Any]]
+    damaged: tuple[str, ...]
+    report: Path | None
+
+
+def studies_in(folder: str | Path) -> list[Path]:
+    """The folder of a study; of a run with several seeds, those of its studies."""
+    folder = Path(folder)
+    seeds = [file.parent for file in folder.glob("seed-*/recipe.toml")]
+    if not seeds or (folder / "recipe.toml").exists():
+        return [folder]
+    return sorted(seeds, key=lambda one: (len(one.name), one.name))
+
+
+def status(folder: str | Path) -> Status:
+    """Where a study stands; only reads, also while a process is writing there.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's.
+
+    Raises
+    ------
+    InputError
+        If `folder` holds no study, or one that cannot be read.
+    """
+    try:
+        return _read(Path(folder))
+    except PermissionError as error:
+        raise InputError(f"{error.filename} may not be read by this user. Ask its owner.") from error
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}).") from error
+
+
+def _read(folder: Path) -> Status:
+    check_links(folder)
+    is_running = has_writer(folder)  # first: what ends while we read must not look killed
+    recipe, info = _claim(folder)
+    stages, damaged = _finished_stages(folder)
+    now = _under_way(folder, recipe, stages)
+    left = [
+        name
+        for name in stage_names(recipe.get("judge", False))
+        if name not in stages and not (now and now.name == name)
+    ]
+    left += _left_instruments(folder, recipe, stages)
+    is_finished = not left and not now and (folder / "results.json").exists()
+    report = folder / "report.html"
+    values = {name: stage["value"] for name, stage in stages.items()}
+    return Status(
+        folder=folder,
+        name=recipe["name"],
+        data=info["data"],
+        state="running" if is_running else "finished" if is_finished else "stopped",
+        seconds={name: stage["seconds"] for name, stage in stages.items()},
+        now=now,
+        left=tuple(left),
+        accuracies={
+            name: [Accuracy(**item) for item in values[f"evaluate-{name}"]]
+            for name in PLANS
+            if f"evaluate-{name}" in values
+        },
+        sets={plan.name: values[f"measure-{plan.name}"] for plan in SETS if f"measure-{plan.name}" in values},
+        damaged=tuple(damaged),
+        report=report if report.exists() else None,
+    )
+
+
+def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe and `study.json`, as plain values: no library that a recipe needs is needed to read it."""
+    try:
+        return check_recipe(folder), read_info(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise must(
+            "folder",
+            "hold a study: a recipe.toml and a study.json",
+            str(folder),
+            "Give the folder of a `notbugs run`; `notbugs info` tells of a constructed set.",
+        ) from None
+
+
+def _finished_stages(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What finished stages left, in the order of a study, and the names of those whose file is damaged."""
+    found, damaged = {}, []
+    for file in sorted((folder / "stages").glob("*.json"), key=_place):
+        try:
+            found[file.stem] = read_stage(file)
+        except Damaged:
+            damaged.append(file.stem)
+    return found, damaged
+
+
+def _place(file: Path) -> tuple[int, int]:
+    """In the order of a study; instruments' stages follow, in that in which they ended."""
+    names = stage_names(judge=True)
+    return names.index(file.stem) if file.stem in names else len(names), file.stat().st_mtime_ns
+
+
+def _under_way(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> UnderWay | None:
+    try:
+        found = read_json(folder / UNDER_WAY)
+    except (FileNotFoundError, Damaged):  # only a note: the run writes it again
+        return None
+    if NOTED - found.keys() or found["name"] in stages:  # killed between two stages
+        return None
+    kept = _kept(folder, recipe, found["name"])
+    fields = {name: found[name] for name in ("name", "done", "total", "left", "note")}
+    return UnderWay(**fields, ago=max(0.0, time.time() - found["at"]), kept=kept)
+
+
+def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
+    """What is on disk of an unfinished stage: epochs of a training, shards of a set."""
+    work, _, name = stage.partition("-")
+    try:
+        if work == "build":
+            found = describe(folder / "sets" / name, check=False)
+            shards = f"{found['shards']} of {found['shards_wanted']} shards"
+            return f"{shards}, {found['images']} of {found['images_wanted']} images" if found["shards"] else ""
+        if work == "train":
+            with safe_open(folder / "classifiers" / f"{name}.unfinished.safetensors", "np") as file:
+                epoch = int(file.get_tensor("epoch"))
+            asked = recipe[PLANS[name]]["epochs"] if name in PLANS else None
+            return f"epoch {epoch} of {asked}" if asked else f"epoch {epoch}"
+    except (InputError, SafetensorError, OSError):  # nothing yet, or gone since: the stage has just ended
+        pass
+    return ""
+
+
+def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> list[str]:
+    """Those that the recipe asks for and that `results.json` has not, from the last one with a finished stage."""
+    asked = recipe.get("instruments", {})
+    names = [name for name in Instruments.model_fields if name != "all"]
+    wanted = [name for name in names if asked.get("all") or asked.get(name, {}).get("on")]
+    try:
+        results = read_json(folder / "results.json")
+    except (FileNotFoundError, Damaged):
+        begun = [number for number, name in enumerate(wanted) if any(s.partition("-")[0] == name for s in stages)]
+        return wanted[max(begun, default=0) :]
+    return [name for name in wanted if results.get("instruments", {}).get(name) is None]
+
+
+WORKS = ("build", "measure", "train", "evaluate")
+MEDIANS = {"l2": ".3g", "linf": ".2g", "matching_loss": ".2g"}
+
+
+def status_tables(found: Status) -> Iterator[Table]:
+    """What `status` found, as tables to print: where it stands, how long it took, and the numbers so far."""
+    yield _overview(found)
+    if found.seconds:
+        yield _times(found)
+    if others := _others(found):
+        yield others
+    if found.accuracies:
+        yield _accuracies(found)
+    if found.sets:
+        yield _sets(found)
+
+
+@dataclass(frozen=True)
+class _Items:
+    """A list, in lines that end between its items."""
+
+    items: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        first, *others = self.items
+        yield Text("\n".join(packed(f"{first}," if others else first, others, options.max_width, indent="")))
+
+
+def _overview(found: Status) -> Table:
+    made = Table(show_header=False, box=None, pad_edge=False)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    data, spent = found.data, sum(found.seconds.values())
+    own = set(stage_names(judge=True))  # not an instrument's
+    base, is_stopped = [name for name in found.seconds if name in own], found.state == "stopped"
+    count = len(base) + sum(name in own for name in found.left) + (found.now is not None and found.now.name in own)
+    lines: dict[str, str | Sequence[str]] = {
+        "study": f"{found.name}: {found.state}",
+        "folder": str(found.folder),
+        "data": f"{data['name']}, {data['train']:,} training and {data['test']:,} test images",
+        "done": f"{len(base)} of {count} stages{_more(found, base)}, in {duration(spent)}",
+        **(_now(found.now, found.state) if found.now else {}),
+        **({"left": [_title(name) for name in found.left]} if found.left else {}),
+        **({"damaged": [_title(name) for name in found.damaged]} if found.damaged else {}),
+        **({"go on": _go_on(found.folder)} if is_stopped else {}),
+        "report": str(found.report) if found.report else _no_report(found),
+    }
+    for name, line in lines.items():
+        text = Text(line) if isinstance(line, str) else _Items(line)  # names of studies and data are not markup
+        made.add_row(name, text)
+    return made
+
+
+def _go_on(folder: Path) -> str:
+    return shlex.join(["notbugs", "run", str(folder / "recipe.toml"), "--out", str(folder)])
+
+
+def _more(found: Status, base: list[str]) -> str:
+    more = len(found.seconds) - len(base)
+    return f", and {more} of instruments" if more else ""
+
+
+def _no_report(found: Status) -> str:
+    return shlex.join(["notbugs", "report", str(found.folder)]) if found.state == "finished" else "none yet"
+
+
+def _now(now: UnderWay, state: str) -> dict[str, str | Sequence[str]]:
+    parts = [_title(now.name)]
+    if now.total:
+        parts.append(f"{now.done}/{now.total}")
+    if now.left is not None and state == "running":
+        parts.append(f"about {duration(now.left)} left")
+    parts += [*now.note.split(", "), f"{duration(now.ago)} ago"] if now.note else [f"{duration(now.ago)} ago"]
+    return {("now" if state == "running" else "killed at"): parts, **({"kept": now.kept} if now.kept else {})}
+
+
+def _title(stage: str) -> str:
+    return stage.replace("-", " ", 1)
+
+
+def _times(found: Status) -> Table:
+    """A row a classifier and its set, a column a kind of stage."""
+    made = _table("time", *WORKS)
+    for column in made.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    for name in PLANS:
+        times = [found.seconds.get(f"{work}-{name}") for work in WORKS]
+        if any(time is not None for time in times):
+            made.add_row(name, *("" if time is None else duration(time) for time in times))
+    return made
+
+
+def _others(found: Status) -> Table | None:
+    """All other stages, those of a kind together; None where there are none."""
+    named = {f"{work}-{name}" for work in WORKS for name in PLANS}
+    kinds: dict[str, list[float]] = {}
+    for name, seconds in found.seconds.items():
+        if name not in named:
+            kinds.setdefault(name.partition("-")[0], []).append(seconds)
+    made = _table("other stages", "number", "time")
+    for kind, times in sorted(kinds.items(), key=lambda item: -sum(item[1])):
+        made.add_row(Text(kind), str(len(times)), duration(sum(times)))
+    return made if kinds else None
+
+
+def _accuracies(found: Status) -> Table:
+    """A row a classifier, a column a radius, per cent with 95 % intervals."""
+    heads = list(dict.fromkeys(item.under for items in found.accuracies.values() for item in items))
+    made = _table("accuracy (%)", *heads)
+    for name, items in found.accuracies.items():
+        at = {item.under: compact(item.share) for item in items}
+        made.add_row(name, *(at.get(head, "") for head in heads))
+    return made
+
+
+def _sets(found: Status) -> Table:
+    """A row a set: success on its source and on another classifier, per cent; medians of distances and of the loss."""
+    made = _table("success (%)", "source", "another", "l2", "l-inf", "loss")
+    for name, value in found.sets.items():
+        shares = [compact(Proportion(**value[f"success_{on}"])) for on in ("source", "independent")]
+        medians = [f"{value[of]['median']:{how}}" if value[of] else "" for of, how in MEDIANS.items()]
+        made.add_row(name, *shares, *medians)
+    return made
+
+
+def _table(*heads: str) -> Table:
+    made = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made.columns[0].no_wrap = True
+    return made

@@ -1,0 +1,135 @@
+"""A few images of every set, each with the way its search took, for the report."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from notbugs import workers
+from notbugs.construct import ConstructedSet
+from notbugs.construct.builder import ready_for
+from notbugs.data import Data
+from notbugs.files import write_tensors
+from notbugs.measure.likeness import SMALLEST, nearest_of_class, noticed, ssim
+from notbugs.progress import Progress
+from notbugs.search.attacks import matching_objective
+from notbugs.search.loop import frames
+from notbugs.search.objectives import targeted_ce
+from notbugs.search.steps import FMN
+from notbugs.seeds import generator
+from notbugs.study.runner import Lab
+from notbugs.study.sets import SETS, SetDeclaration
+from notbugs.threat import L2, l2_norm
+
+FEWEST, MOST, VALUES = 12, 40, 125_000
+"""Images in the gallery: as many as have so many pixel values in all, between these two."""
+FRAMES = 5
+"""Of each search, after its start."""
+
+Tensors = dict[str, Tensor]
+
+
+def write_gallery(lab: Lab) -> None:
+    """Write `gallery.safetensors`, once: row i of every tensor belongs to the same training image.
+
+    `D` and `D.labels` are that image. Of every constructed set there are
+
+    - `NAME` and `NAME.labels`: its version, and the label it trains with;
+    - `NAME.start` and `NAME.start_labels`: the image its search started from;
+    - `NAME.target`, of matched sets: the image whose features it has;
+    - `NAME.size`, of relabelled sets, shape (image, 2): the l2 norm of its perturbation over the distance from the
+      start to the nearest training image of its new class, and the share of pixels that change noticeably; not a number
+      where it kept its label;
+    - `NAME.alike`, of matched sets, shape (image, 2): its structural similarity to its start and to its target;
+    - `NAME.success`, bool: whether the source gives it that label;
+    - `NAME.steps`, shape (frame,), and `NAME.moved`, float16, shape (image, frame, channel, height, width): how far
+      from its start the best image was that the search had met after so many steps; the last frame is the set's image;
+    - `NAME.scores`, shape (image, 1 + frame): of the start and these: the cross-entropy of the target class, or the
+      distance of the features to the target's as a share of their length.
+
+    The last three are of the same search made again; sets of smallest perturbations go without them.
+    """
+    path = lab.folder.path / "gallery.safetensors"
+
+    def work(progress: Progress) -> int:
+        index = choose(lab.data, lab.seed)
+        tensors = dict(zip(("D", "D.labels"), lab.data.train.batch(index), strict=True))
+        for number, plan in enumerate(SETS, 1):
+            found = _images(lab, plan, index) | _way(lab, plan, index)
+            tensors |= {f"{plan.name}{name}": tensor for name, tensor in found.items()}
+            progress(number, len(SETS))
+        write_tensors(path, tensors)
+        return len(index)
+
+    lab.stage("gallery", "show how images were made", work, leaves=path)
+    if not path.exists() and workers.rank() == 0:
+        with lab.folder.console.stage("repair the gallery") as progress:
+            work(progress)
+
+
+def choose(data: Data, seed: int) -> Tensor:
+    """Indices of training images, in random order of classes, a second round only after the first is full."""
+    labels = data.train.labels
+    count = max(FEWEST, min(MOST, VALUES // math.prod(data.train.shape)))
+    order = torch.randperm(len(labels), generator=generator(seed, "gallery"))
+    rank = torch.stack([(labels[order[:place]] == labels[order[place]]).sum() for place in range(min(len(order), 400))])
+    by_class = labels[order[: len(rank)]]
+    first = sorted(range(len(rank)), key=lambda place: (int(rank[place]), int(by_class[place])))
+    return order[first[:count]]
+
+
+def _images(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
+    built, source = lab.set(plan.name), lab.classifier(plan.source)
+    images, labels = built.images.batch(index)
+    start, start_labels = lab.data.train.batch(built.start[index])
+    with torch.no_grad(), source.evaluating("fp32"):
+        success = source(images.to(source.device)).argmax(1).cpu() == labels
+    found = {"": images, ".labels": labels, ".start": start, ".start_labels": start_labels, ".success": success}
+    if not built.is_matched:
+        return found | {".size": _sizes(lab, images, labels, start, start_labels)}
+    target = _target(lab, built, index)
+    measured = min(start.shape[2:]) >= SMALLEST
+    alike = {".alike": torch.stack([ssim(images, start), ssim(images, target)], 1)} if measured else {}
+    return found | {".target": target} | alike
+
+
+def _sizes(lab: Lab, images: Tensor, labels: Tensor, start: Tensor, start_labels: Tensor) -> Tensor:
+    distance, _ = nearest_of_class(start, labels, lab.data.train)
+    size = torch.stack([l2_norm(images - start) / distance, noticed(start, images)], 1)
+    return size.masked_fill((labels == start_labels)[:, None], math.nan)
+
+
+def _way(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
+    """The search of the set again, for these images alone."""
+    built, source = lab.set(plan.name), lab.classifier(plan.source)
+    shape = lab.data.train.shape
+    fast, _ = ready_for(source, lab.data.train, built.folder, len(index))
+    (images, labels), (start, _) = built.images.batch(index), lab.data.train.batch(built.start[index])
+    asked = plan.relabelling(lab.recipe.relabelling)
+    schedule = lab.recipe.matching.schedule(shape) if built.is_matched else asked.schedule
+    if isinstance(schedule, FMN):
+        return {}
+    at = [0, *_spread(schedule.steps)]
+    with fast.evaluating():
+        if built.is_matched:
+            with torch.no_grad():
+                goals = fast.features(_target(lab, built, index).to(fast.device))
+            fake = lab.recipe.matching.fake_relu
+            objective, ball = matching_objective(fast, start.to(fast.device), fake), L2(math.inf)
+        else:
+            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(asked)
+        met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)
+    moved = met[:, 1:].cpu() - start[:, None]
+    moved[:, -1] = images - start
+    return {".steps": torch.tensor(at[1:]), ".moved": moved.half(), ".scores": scores.float()}
+
+
+def _target(lab: Lab, built: ConstructedSet, index: Tensor) -> Tensor:
+    return lab.data.train.batch(built.target[index])[0]
+
+
+def _spread(steps: int) -> list[int]:
+    """Numbers of steps from 1 to all, close together at first, where a search moves most."""
+    return sorted({round(steps ** (frame / (FRAMES - 1))) for frame in range(FRAMES)})

@@ -1,0 +1,257 @@
+"""Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients, exact tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from notbugs.content import Cell, Section, Table
+from notbugs.data import Images
+from notbugs.formats import ball, points, said
+from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.measure import (
+    Accuracy,
+    Agreement,
+    Outcome,
+    PairedTest,
+    Proportion,
+    Sign,
+    autoattack,
+    masking_signs,
+    outcomes,
+    paired,
+)
+from notbugs.measure._autoattack import AttackName, possible, require_autoattack
+from notbugs.progress import Progress, part
+from notbugs.seeds import derive
+from notbugs.study.sets import EVERY, Trained
+from notbugs.study.stages import Step
+from notbugs.threat import Threat, threat
+
+if TYPE_CHECKING:
+    from notbugs.study.runner import Lab
+
+
+class TrustSettings(InstrumentSettings):
+    """Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients."""
+
+    classifiers: tuple[Trained, ...] = Field(
+        tuple(name for name in EVERY if name != "independent"),
+        description="Which ones; each is tested against the standard one, image by image.",
+    )
+    images: int = Field(150, ge=1, description="Test images, drawn at random; the same for every attack.")
+    radius: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Pixel units; norm, and radius if not given, are robust training's.",
+    )
+    autoattack: bool = Field(True, description="Whether to run AutoAttack; it needs notbugs[autoattack].")
+    attacks: tuple[AttackName, ...] = Field(
+        ("apgd-ce", "apgd-t"),
+        min_length=1,
+        description="Of AutoAttack, those that so many classes allow; all four: apgd-ce, apgd-t, fab-t, square.",
+    )
+    masking_images: int = Field(100, ge=1, description="Of those images, how many to look for masked gradients in.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_old_names(cls, given: object) -> object:
+        """Older recipes said here how a stronger PGD goes; the evaluation's attack is that now."""
+        old = ("restarts", "targeted")
+        return {name: value for name, value in given.items() if name not in old} if isinstance(given, dict) else given
+
+
+REFERENCE = "standard"
+
+
+class TrustedRow(Found):
+    """One classifier under several attacks on the same images."""
+
+    classifier: str
+    clean: Accuracy
+    pgd: Accuracy = Field(description="the paper's protocol")
+    strong: Accuracy = Field(description="by the attack that counts everywhere in the study")
+    autoattack: Accuracy | None = Field(description="null: not asked for")
+    union: Proportion = Field(description="robust to all of them: the worst for every image")
+    marked: bool = Field(description="whether strong PGD and AutoAttack differ by more than a point")
+    signs: list[Sign] = Field(description="of masked gradients, shown or not")
+
+
+class Paired(Found):
+    """A classifier against the standard one, image by image."""
+
+    classifier: str
+    clean: PairedTest = Field(description="this classifier's clean accuracy minus the standard one's")
+    robust: PairedTest = Field(description="the same of robust accuracy, the worst of all attacks")
+
+
+class TrustMeasured(Found):
+    """What `results.json` has of this instrument."""
+
+    seed: int
+    n: int = Field(description="test images, the same for every attack and classifier")
+    masking_n: int = Field(description="of these, those in which signs of masked gradients were looked for")
+    rows: list[TrustedRow]
+    paired: list[Paired]
+
+
+def measure(lab: Lab) -> TrustMeasured:
+    """Every classifier asked for, one stage each; then tests of each against the standard one."""
+    asked = lab.recipe.instruments.trust
+    images = lab.data.test.sample(asked.images, lab.seed, "trust")
+    names = list(dict.fromkeys((REFERENCE, *asked.classifiers)))
+    steps = [Step(f"trust-{name}", f"attack {name}", partial(_work, lab, name, images)) for name in names]
+    found = dict(zip(names, lab.stages(steps), strict=True))
+    right = {name: _right(stage) for name, stage in found.items()}
+    return TrustMeasured(
+        seed=lab.seed,
+        n=len(images),
+        masking_n=min(len(images), asked.masking_images),
+        rows=[TrustedRow(**stage["row"]) for stage in found.values()],
+        paired=[_paired(name, right[name], right[REFERENCE]) for name in names if name != REFERENCE],
+    )
+
+
+def _right(stage: dict[str, Any]) -> dict[str, Tensor]:
+    return {which: torch.tensor(stage[which], dtype=torch.bool) for which in ("clean", "robust")}
+
+
+def _paired(name: str, right: dict[str, Tensor], reference: dict[str, Tensor]) -> Paired:
+    return Paired(classifier=name, **{which: paired(right[which], reference[which]) for which in right})
+
+
+def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, Any]:
+    """One classifier's row, and which images it gets right, clean and under the worst of all attacks."""
+    asked, classifier = lab.recipe.instruments.trust, lab.classifier(name)
+    ball, parts = _ball(lab), 2 + asked.autoattack
+
+    clean, plain, strong = _by_pgd(lab, name, images, ball, part(progress, 0, parts))
+    survived, other, is_marked = plain.survived & strong.survived, None, False
+    if asked.autoattack:
+        attacks = possible(asked.attacks, len(lab.data.classes))
+        keep = lab.folder.path / "outcomes" / "autoattack"
+        found = autoattack(
+            classifier, images, ball, attacks=attacks, seed=lab.seed, keep=keep, progress=part(progress, 1, parts)
+        )
+        agreement = Agreement.of(strong, found)
+        survived, other, is_marked = survived & found.survived, agreement.autoattack, agreement.marked
+    row = TrustedRow(
+        classifier=name,
+        clean=clean.accuracy,
+        pgd=plain.accuracy,
+        strong=strong.accuracy,
+        autoattack=other,
+        union=Proportion.of(survived),
+        marked=is_marked,
+        signs=_signs(lab, name, images, ball, part(progress, parts - 1, parts)),
+    )
+    return {"row": row.model_dump(mode="json"), "clean": clean.survived.tolist(), "robust": survived.tolist()}
+
+
+def _by_pgd(lab: Lab, name: str, images: Images, ball: Threat, progress: Progress) -> tuple[Outcome, Outcome, Outcome]:
+    """Clean; the paper's PGD; and the attack that counts everywhere in the study."""
+    usual, classifier = lab.recipe.evaluation, lab.classifier(name)
+    how: dict[str, Any] = {"attack": usual.attack, "beside": usual.pgd, "seed": lab.seed}
+    clean, strong, plain = outcomes(classifier, images, [ball], **how, progress=progress)
+    return clean, plain, strong
+
+
+def _signs(lab: Lab, name: str, images: Images, ball: Threat, progress: Progress) -> list[Sign]:
+    few = images.sample(lab.recipe.instruments.trust.masking_images, lab.seed, "masking")
+    other = lab.classifier("independent")
+    return masking_signs(
+        lab.classifier(name), few, ball, other=other, steps=lab.recipe.evaluation.pgd.steps,
+        seed=derive(lab.seed, "masking"), progress=progress,
+    )  # fmt: skip
+
+
+def _ball(lab: Lab) -> Threat:
+    adversary = lab.recipe.robust.adversary
+    assert adversary is not None  # a recipe without one is refused
+    return threat(adversary.norm, lab.recipe.instruments.trust.radius or adversary.eps)
+
+
+TEXT = (
+    "An attack gives an upper bound of robust accuracy, so several were run on the same images, and an image counts as "
+    "robust only if none of them broke it: the last column. Where the stronger PGD and AutoAttack differ by more than "
+    "a point, one of them was too weak. Signs of masked gradients say where attacks by gradients may be misled; that "
+    "none is shown proves nothing."
+)
+
+
+def trust_section(measured: TrustMeasured) -> Section:
+    """The attacks side by side, the paired tests, and every sign that is shown."""
+    attack = measured.rows[0].pgd.attack
+    where = ball(attack.norm, attack.eps) if attack else ""
+    columns = ("classifier", "clean", "PGD", "stronger PGD", "AutoAttack", "all of them")
+    attacks = Table(f"At {where}, {measured.n} test images.", columns, [_cells(row) for row in measured.rows])
+    tests = Table(
+        "Against the standard classifier on the same images: difference in points, with its interval, and p of "
+        "McNemar's exact test.",
+        ("classifier", "clean", "p", "robust", "p"),
+        [[row.classifier, *_test(row.clean), *_test(row.robust)] for row in measured.paired],
+    )
+    return Section(
+        name="trust",
+        title="Robust accuracy, by stronger attacks",
+        short="Attacks compared",
+        text=TEXT,
+        reading=list(_reading(measured)),
+        tables=[attacks, *([tests] if tests.rows else [])],
+    )
+
+
+def _cells(row: TrustedRow) -> list[Cell]:
+    other = row.autoattack.share if row.autoattack else None
+    return [row.classifier, row.clean.share, row.pgd.share, row.strong.share, other, row.union]
+
+
+def _test(test: PairedTest) -> list[Cell]:
+    return [points(test.difference, test.low, test.high), f"{test.p_value:.2g}"]
+
+
+def _reading(measured: TrustMeasured) -> Iterator[str]:
+    """A sentence for every mark, and one for every classifier with signs, or one that there are none."""
+    for row in measured.rows:
+        if row.marked and row.autoattack:
+            yield (
+                f"{row.classifier}: the stronger PGD leaves {said(row.strong.share)} and AutoAttack "
+                f"{said(row.autoattack.share)}, more than a point apart."
+            )
+    shown = {row.classifier: [sign for sign in row.signs if sign.shown] for row in measured.rows}
+    for name, signs in shown.items():
+        if signs:
+            yield f"{name} shows signs of masked gradients: {', '.join(_named(sign) for sign in signs)}."
+    if not any(shown.values()):
+        yield f"No classifier shows a sign of masked gradients ({measured.masking_n} images, eight signs)."
+
+
+def _named(sign: Sign) -> str:
+    return f"{sign.name} ({sign.rule})"
+
+
+class TrustInstrument(Instrument[TrustSettings, TrustMeasured]):
+    """Robust accuracy that can be trusted."""
+
+    name = "trust"
+    Settings = TrustSettings
+    Result = TrustMeasured
+
+    def require(self, asked: TrustSettings) -> None:
+        """See `Instrument`."""
+        if asked.autoattack:
+            require_autoattack()
+
+    def run(self, lab: Lab) -> TrustMeasured:
+        """See `Instrument`."""
+        return measure(lab)
+
+    def section(self, result: TrustMeasured, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return trust_section(result)

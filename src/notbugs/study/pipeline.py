@@ -1,0 +1,367 @@
+"""The whole experiment: from a recipe to a folder with its results and report; results held against those expected."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from notbugs import workers
+from notbugs.classifier import Classifier
+from notbugs.construct import ConstructedSet
+from notbugs.data import Data, Images
+from notbugs.errors import must
+from notbugs.files import check_writable
+from notbugs.formats import between
+from notbugs.measure import Proportion, feature_rank, measure_set
+from notbugs.progress import Progress
+from notbugs.search import PGDSteps
+from notbugs.seeds import derive, generator
+from notbugs.study import instruments
+from notbugs.study.examples import write_gallery
+from notbugs.study.folder import Console, StudyFolder, read_data
+from notbugs.study.machine import find_device, surroundings
+from notbugs.study.reading import write_model
+from notbugs.study.recipe import Expected, Recipe
+from notbugs.study.repeated import check_one_label, for_labels
+from notbugs.study.results import (
+    AgainstExpected,
+    Expectations,
+    Measured,
+    Results,
+    Row,
+    SetProperties,
+    Stage,
+    StudyInfo,
+    TheoryCheck,
+)
+from notbugs.study.runner import Lab
+from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, SetDeclaration, stage_names
+from notbugs.theory import vulnerability
+
+
+def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectations | None:
+    """The recipe's expectations beside the accuracies of a run; None where it states none.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        As resolved. Where it departs from its file in what changes the numbers, nothing is compared.
+    data : str
+        Name of the data set of the run.
+    rows : sequence of Row
+        Every accuracy.
+    """
+    if not recipe.expected:
+        return None
+    departures = [*recipe.departures, *(["data"] if recipe.expected_data not in ("", data) else [])]
+    found = {_kind(row): row for row in rows}
+    compared = []
+    for item in () if departures else recipe.expected:
+        name = item.attack if item.radius else ""
+        compared.append(_against(item, found[item.classifier, name, item.radius]))
+    return Expectations(time=recipe.expected_time, departures=departures, compared=compared)
+
+
+def expected_lines(found: Expectations) -> Iterator[str]:
+    """What a terminal says: how many accuracies are as expected, and every one that is not."""
+    if found.departures:
+        yield f"What the recipe expects does not apply here: other {', '.join(found.departures)}."
+        return
+    counts = Counter(item.verdict for item in found.compared)
+    yield (
+        f"Of {len(found.compared)} accuracies that the recipe expects, {counts['inside']} are inside their range, "
+        f"{counts['overlaps']} reach into it with their interval, {counts['outside']} are outside."
+    )
+    for item in found.compared:
+        if item.verdict == "outside":
+            attack = f"at radius {item.radius:g} by {item.attack}" if item.radius else "clean"
+            yield (
+                f"Outside: {item.classifier} {attack} {item.found}, expected {between(item.low, item.high)}% "
+                f"({item.source})."
+            )
+
+
+def _kind(row: Row) -> tuple[str, str, float]:
+    return (row.classifier, row.attack.name, row.attack.eps) if row.attack else (row.classifier, "", 0.0)
+
+
+def _against(asked: Expected, row: Row) -> AgainstExpected:
+    return AgainstExpected(
+        **asked.model_dump(),
+        found=row.share,
+        verdict=_verdict(asked, row),
+    )
+
+
+def _verdict(asked: Expected, row: Row) -> Literal["inside", "overlaps", "outside"]:
+    if asked.low <= row.accuracy <= asked.high:
+        return "inside"
+    return "overlaps" if row.low <= asked.high and asked.low <= row.high else "outside"
+
+
+RANK_IMAGES = 16
+
+
+def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -> Results:
+    """Run a study, or what is left of it, and write `results.json` and `gallery.safetensors`.
+
+    Every stage is kept when it ends, training at epochs and constructed sets at shards within it, so the same call
+    after a kill goes on from there, and a finished study is only read. Several workers (see `workers.joined`) share it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Every setting.
+    out : Path
+        The study's folder.
+    console : Console
+        Told how far the work is.
+    data : Data, optional
+        Those that the recipe names, where they were read before.
+
+    Raises
+    ------
+    InputError
+        Before any work: if the data or the folder break a rule, or the folder holds another study.
+    DiskFull
+        If there is no room left; everything finished is kept.
+    """
+    check_writable(out)
+    device = find_device(recipe.device)
+    recipe.architecture.check()
+    if recipe.scaled_down:
+        console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
+    data = data or read_data(recipe, console)
+    _check_data(recipe, data)
+    folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
+    lab = Lab(recipe, data, folder, device)
+    recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
+    instruments.check(lab)
+    with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
+        results = _Study(lab).run(info)
+        if workers.rank() == 0:
+            write_model(out / "results.json", results)
+    for line in expected_lines(results.expected) if results.expected else ():
+        console.say(line)
+    return results
+
+
+def run_labels(recipe: Recipe, out: Path, console: Console) -> Iterator[tuple[Path, Results]]:
+    """Run a study in `out`; of data with several labels and none chosen, one of each label, in `out/label-NAME`.
+
+    Yields the folder and the results of each that is finished.
+    """
+
+    def work(label: str | None, folder: Path, data: Data | None) -> Results:
+        chosen = recipe if label is None else recipe.model_copy(update={"label": label})
+        return run(chosen, folder, console, data)
+
+    yield from for_labels(work, out, console)
+
+
+@dataclass
+class _Study:
+    """The stages, each a few lines."""
+
+    lab: Lab
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.lab.recipe
+
+    @property
+    def data(self) -> Data:
+        return self.lab.data
+
+    def run(self, info: dict[str, Any]) -> Results:
+        rows, sets = [], []
+        for plan in ON_ORIGINALS:
+            rows += self.measured(plan, self.data.train)
+        for plan in SETS:
+            built = self.built(plan)
+            sets.append(self.set_measured(plan, built))
+            rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
+        write_gallery(self.lab)
+        folder = self.lab.folder
+        architecture, theory = self.architecture(), self.theory()
+        asked = self.recipe.instruments
+        measured = {each.name: each.run(self.lab) for each in instruments.INSTRUMENTS if asked.wanted(each.name)}
+        study = StudyInfo(
+            **info,
+            name=self.recipe.name,
+            recipe=self.recipe.settings(),
+            command=self.recipe.command(folder.path / "recipe.toml"),
+            architecture=architecture,
+            seeds=[self.recipe.seed],
+            stages=[Stage(**stage) for stage in folder.finished()],
+            classifiers=self.lab.hashes,
+            training=self.lab.trained,
+        )
+        expected = against_expected(self.recipe, self.data.name, rows)
+        found = Measured(**measured)
+        return Results(study=study, rows=rows, sets=sets, theory=theory, instruments=found, expected=expected)
+
+    def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
+        """Train a classifier and measure it."""
+        title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
+        settings = self.recipe.training(plan.name, plan.section)
+        classifier = self.lab.train(plan.name, images, settings=settings, title=title)
+        return [
+            Row(
+                train_set=plan.train_set,
+                training=settings.name,
+                classifier=plan.name,
+                architecture=self.recipe.architecture.name,
+                test_set=self.data.test_name,
+                attack=found.attack,
+                broken=found.broken,
+                accuracy=found.share.value,
+                low=found.share.low,
+                high=found.share.high,
+                n=found.share.n,
+                seed=self.recipe.seed,
+                balanced=found.balanced,
+                area=found.area,
+            )
+            for found in self.lab.evaluate(plan.name, classifier)
+        ]
+
+    def built(self, plan: SetDeclaration) -> ConstructedSet:
+        source, seed = self.lab.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
+
+        def work(path: Path, progress: Progress) -> ConstructedSet:
+            how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
+            how |= {"matching": self.recipe.matching, "relabelling": self.recipe.relabelling}
+            return plan.build(source, self.data, path, **how)
+
+        return self.lab.build(plan.name, work)
+
+    def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
+        """A robust classifier that had no hand in the set, if there is one, and its name."""
+        if plan.source != "robust":
+            return self.lab.classifier("robust"), "robust"
+        if not self.recipe.judge:
+            return None, ""
+        title = "train a second robust classifier"
+        return self.lab.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
+
+    def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
+        judge, judge_name = self.judge(plan)
+
+        def work(progress: Progress) -> dict[str, Any]:
+            found = measure_set(
+                built,
+                self.data.train,
+                self.lab.classifier(plan.source),
+                self.lab.classifier("independent"),
+                self.recipe.constructed.augmentation,
+                judge=judge,
+                judge_name=judge_name,
+                seed=self.recipe.seed,
+                progress=progress,
+            )
+            built.record(found)
+            return found
+
+        found = self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name))
+        if built.manifest.get("properties") != found:  # the manifest was lost or damaged since
+            built.record(found)
+        request = built.manifest["request"]
+        return SetProperties(
+            name=plan.name,
+            folder=f"sets/{plan.name}",
+            kind="matched" if built.is_matched else "relabelled",
+            source=plan.source,
+            targets=plan.targets,
+            n=len(built),
+            settings={
+                key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
+            },
+            seconds=built.manifest["seconds"],
+            **found,
+        )
+
+    def architecture(self) -> dict[str, Any]:
+        """Its name and size, and the evidence that its features cannot rebuild an image."""
+        count, dimension = min(RANK_IMAGES, len(self.data.train)), math.prod(self.data.train.shape)
+        index = torch.randperm(len(self.data.train), generator=generator(self.recipe.seed, "rank"))[:count]
+        images, _ = self.data.train.batch(index)
+
+        def work(progress: Progress) -> dict[str, float]:
+            ranks = {}
+            for number, name in enumerate(("standard", "robust"), 1):
+                ranks[name] = feature_rank(self.lab.classifier(name), images.to(self.lab.device))
+                progress(number, 2)
+            return ranks
+
+        standard = self.lab.classifier("standard")
+        return {
+            "name": self.recipe.architecture.name,
+            "parameters": sum(parameter.numel() for parameter in standard.network.parameters()),
+            "features": len(standard.features(images[:1].to(self.lab.device))[0]),
+            "feature_rank": self.lab.stage("rank", "count the directions the features see", work),
+            "input_dimension": dimension,
+        }
+
+    def theory(self) -> list[TheoryCheck]:
+        """The two Gaussians of the paper's section 4, fitted to real features and held against the search."""
+        asked, pair = self.recipe.evaluation, self.recipe.pair
+
+        def work(progress: Progress) -> list[dict[str, Any]]:
+            found = []
+            for number, name in enumerate(("standard", "robust"), 1):
+                classifier, schedule = self.lab.classifier(name), PGDSteps(asked.pgd.steps)
+                radii = sorted(asked.radii)
+                train, test = self.data.train, self.data.test
+                fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)
+                measured = [
+                    {key: getattr(item, key) for key in ("value", "low", "high", "n")} for item in check.measured
+                ]
+                found.append(
+                    {
+                        "classifier": name,
+                        "pair": [self.data.classes[label] for label in pair],
+                        "norm": asked.norm,
+                        "radii": [0.0, *radii],
+                        "moved": check.radii.tolist(),
+                        "predicted": check.predicted.tolist(),
+                        "measured": measured,
+                        "shrinkage": fitted.shrinkage,
+                    }
+                )
+                progress(number, 2)
+            return found
+
+        return [TheoryCheck(**item) for item in self.lab.stage("theory", "compare theory with attack", work)]
+
+
+def _told(name: str, found: dict[str, Any]) -> list[str]:
+    """Of a set's measured properties, what a console says."""
+    source, other = (Proportion(**found[f"success_{on}"]) for on in ("source", "independent"))
+    matched = [f"matching loss {found['matching_loss']['median']:.2g}"] if found["matching_loss"] else []
+    return [
+        f"{name}, {source.n} images:",
+        f"success {source}",
+        f"on an independent classifier {other}",
+        f"l2 {found['l2']['median']:.3g} and l-inf {found['linf']['median']:.2g} from the start (medians)",
+        *matched,
+    ]
+
+
+def _check_data(recipe: Recipe, data: Data) -> None:
+    check_one_label(data)
+    if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
+        raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
+    tested = data.test.labels.unique().tolist()
+    for label in recipe.pair:
+        if label not in tested:
+            others = f"Name others, as --pair {tested[0]} {tested[1]}, or take" if len(tested) > 1 else "Take"
+            remedy = f"{others} test images of this class."
+            raise must("pair", "name two classes that have test images", f"{data.classes[label]} without any", remedy)

@@ -1,0 +1,174 @@
+"""What the stages of a study work with: recipe, data and folder, and each piece of work done once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from notbugs import workers
+from notbugs.classifier import Classifier
+from notbugs.construct import ConstructedSet
+from notbugs.data import Data, Images
+from notbugs.errors import InputError, must
+from notbugs.measure import Accuracy, outcomes
+from notbugs.measure.accuracy import with_areas
+from notbugs.progress import Progress
+from notbugs.seeds import derive
+from notbugs.study.folder import StudyFolder
+from notbugs.study.recipe import Recipe, Section
+from notbugs.study.results import outcomes_file, write_outcomes
+from notbugs.study.sections import Architecture
+from notbugs.study.stages import Step, Tell
+from notbugs.training import Trained, Training, train
+
+
+class Lab:
+    """A study at work.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Every setting.
+    data : Data
+        The images.
+    folder : StudyFolder
+        Where everything finished is kept.
+    device : torch.device
+        Where the networks run.
+    """
+
+    def __init__(self, recipe: Recipe, data: Data, folder: StudyFolder, device: torch.device) -> None:
+        self.recipe, self.data, self.folder, self.device = recipe, data, folder, device
+        self.seed = recipe.seed
+        self.hashes: dict[str, str] = {}
+        self.trained: dict[str, Trained] = {}
+        self._classifiers: dict[str, Classifier] = {}
+        self._sets: dict[str, ConstructedSet] = {}
+
+    def classifier(self, name: str) -> Classifier:
+        """One that was trained in this study, in evaluation mode: `standard`, `independent`, `robust`, `D_R`, ..."""
+        if name not in self._classifiers:
+            raise must("classifier", f"be one of {', '.join(self._classifiers)}", name)
+        return self._classifiers[name]
+
+    def set(self, name: str) -> ConstructedSet:
+        """One that was built in this study: `D_R`, `D_NR`, `D_rand`, ..., or an instrument's."""
+        if name not in self._sets:
+            raise must("set", f"be one of {', '.join(self._sets)}", name)
+        return self._sets[name]
+
+    def stage(
+        self,
+        name: str,
+        title: str,
+        work: Callable[[Progress], Any],
+        tell: Tell | None = None,
+        leaves: Path | None = None,
+    ) -> Any:
+        """The JSON value of `work`: done once, with a bar, told of, and read from the folder afterwards."""
+        return self.folder.stage(name, title, work, tell, leaves)
+
+    def stages(self, steps: Sequence[Step]) -> list[Any]:
+        """The JSON values of stages that do not need each other, which several workers divide among them."""
+        return self.folder.stages(steps)
+
+    def train(
+        self,
+        name: str,
+        images: Images,
+        section: Section = "constructed",
+        *,
+        architecture: Architecture | None = None,
+        settings: Training | None = None,
+        title: str | None = None,
+    ) -> Classifier:
+        """A classifier trained on `images` as a section of the recipe says; it continues a run that was stopped.
+
+        `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
+        batches follow from the study's seed and `name`.
+        """
+        asked: Training = settings or getattr(self.recipe, section)
+        seed = derive(self.seed, "init", name)
+        network = architecture or self.recipe.architecture
+        classifier = network.new(self.data, seed, self.recipe)
+
+        checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
+
+        def work(progress: Progress) -> dict[str, Any]:
+            seed = derive(self.seed, "train", name)
+            how: dict[str, Any] = {"checkpoint": checkpoint, "keep": True, "progress": progress}
+            told: list[Trained] = []
+            train(classifier, images, asked, seed=seed, told=told.append, **how)
+            digest = self.folder.save(name, classifier, network.blueprint(self.data))
+            return {"sha256": digest, "trained": told[0].model_dump()}
+
+        def tell(value: dict[str, Any]) -> list[str]:
+            return [f"{name}:", str(Trained(**value["trained"]))]
+
+        step = Step(f"train-{name}", title or f"train {name}", work, tell if asked.patience else None)
+        self._note_trained(name, self.folder.shared_stage(step))
+        if not self.folder.has(name, self.hashes[name]):
+            self.folder.forget(step.name, f"{self.folder.classifier_file(name)} is missing or was changed.")
+            self._note_trained(name, self.folder.shared_stage(step))
+        if workers.rank() == 0:
+            checkpoint.unlink(missing_ok=True)  # not before the stage is on disk: a kill between them would lose it all
+        self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
+        return self._classifiers[name]
+
+    def _note_trained(self, name: str, value: str | dict[str, Any]) -> None:
+        """What a stage left of training: the file's hash, and, but in studies of older versions, how it went."""
+        if isinstance(value, str):
+            self.hashes[name] = value
+        else:
+            self.hashes[name], self.trained[name] = value["sha256"], Trained(**value["trained"])
+
+    def evaluate(self, name: str, classifier: Classifier) -> list[Accuracy]:
+        """Clean and robust accuracy on the test images, as the recipe says; what became of each image is kept."""
+        asked = self.recipe.evaluation
+
+        def work(progress: Progress) -> list[dict[str, Any]]:
+            others = [self._classifiers[other] for other in ("independent", "standard") if other in self._classifiers]
+            kept = outcomes(
+                classifier,
+                self.data.test,
+                asked.threats,
+                attack=asked.attack,
+                beside=asked.pgd,
+                others=[other for other in others if other is not classifier][:1],
+                doubted=False,
+                seed=self.seed,
+                progress=progress,
+            )
+            write_outcomes(self.folder.path, name, kept, self.data.test)
+            found = with_areas([item.accuracy for item in kept], classifier, self.data.test)
+            return [item.model_dump() for item in found]
+
+        def tell(value: list[dict[str, Any]]) -> list[str]:
+            found = [Accuracy(**item) for item in value]
+            return [
+                f"{name}, {found[0].share.n} images:",
+                *(f"{item.under} {item.share}{item.beside}" for item in found),
+            ]
+
+        kept = outcomes_file(self.folder.path, name)
+        found = self.stage(f"evaluate-{name}", f"measure {name}", work, tell, leaves=kept)
+        return [Accuracy(**item) for item in found]
+
+    def build(self, name: str, work: Callable[[Path, Progress], ConstructedSet]) -> ConstructedSet:
+        """The set that `work` builds in the folder it is given; a damaged shard is built again."""
+        path = self.folder.path / "sets" / name
+
+        def seconds(progress: Progress) -> float:
+            return work(path, progress).manifest["seconds"]
+
+        self.folder.shared_stage(Step(f"build-{name}", f"build {name}", seconds))
+        try:
+            self._sets[name] = ConstructedSet(path)
+        except InputError:  # a shard was lost or damaged since: only that one is built again
+            with self.folder.console.stage(f"repair {name}") as progress:
+                seconds(progress)
+            self._sets[name] = ConstructedSet(path)
+        return self._sets[name]
