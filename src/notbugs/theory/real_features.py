@@ -45,7 +45,7 @@ class FittedPair:
 
     Examples
     --------
-    >>> features = nb.measure.penultimate(classifier)(data.train.batch(range(200))[0])
+    >>> features = nb.measure.penultimate(classifier)(data.train.batch(slice(200))[0])
     >>> fitted = nb.theory.fit(features, data.train.labels[:200], (3, 8))
     """
 
@@ -99,7 +99,7 @@ def fit(
 
     Examples
     --------
-    >>> features = nb.measure.penultimate(classifier)(data.train.batch(range(200))[0])
+    >>> features = nb.measure.penultimate(classifier)(data.train.batch(slice(200))[0])
     >>> fitted = nb.theory.fit(features, data.train.labels[:200], (3, 8))
     """
     rows = as_rows("features", features)
