@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import notbugs
-from notbugs import load, study
+from notbugs import catalogue, load
 from notbugs.__main__ import main
 from notbugs.errors import InputError
 from notbugs.study import Results
@@ -105,7 +105,7 @@ def raising(error: BaseException):
     ],
 )
 def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, status, words):
-    monkeypatch.setattr(study, "recipe_names", work)
+    monkeypatch.setattr(catalogue, "table", work)
     assert main(["recipes"]) == status
     text = said(capsys)
     assert words in text
@@ -121,7 +121,7 @@ def test_signals_end_in_one_line(monkeypatch, capsys, name):
         time.sleep(10)
         return []
 
-    monkeypatch.setattr(study, "recipe_names", interrupted)
+    monkeypatch.setattr(catalogue, "table", interrupted)
     before = signal.signal(number, signal.SIG_DFL)  # whoever started the tests may have it ignored
     try:
         assert main(["recipes"]) == 128 + number
@@ -159,8 +159,8 @@ def test_signals_are_heard_before_anything_else_is_imported(name):
 def test_a_name_that_a_terminal_cannot_show(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(study, "recipe_names", lambda: ["caf\udce9 \u00e9"])
-    assert main(["recipes"]) == 0
+    monkeypatch.setattr(catalogue, "text", lambda name: "caf\udce9 \u00e9\n")
+    assert main(["recipes", "digits"]) == 0
     assert out.buffer.getvalue() == b"caf\\udce9 \\xe9\n"
 
 

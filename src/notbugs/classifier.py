@@ -258,13 +258,14 @@ class Classifier(nn.Module):
         self.meaning = self._recognised(normalised, raw)
         if self.meaning.kind != "logits":
             log.info("%s", self.meaning)
-        return bool(self.meaning.layer) or self.meaning.is_logarithm
+        return self.meaning.kind not in ("logits", "one logit")
 
     def _passed(self, normalised: Tensor, network: nn.Module | None = None) -> Tensor:
         network = network or self.network
         if isinstance(network, DistributedDataParallel) and not self.training:
             network = network.module  # its gradients are not for the weights, so there is nothing to synchronise
-        if self.meaning and self.meaning.layer and not isinstance(network, DistributedDataParallel):
+        is_inside = self.meaning is not None and (bool(self.meaning.layer) or self.meaning.is_called)
+        if is_inside and not isinstance(network, DistributedDataParallel):
             network = self._plain  # a compiled network calls no hooks
         with outputs.caught(self._plain, self.meaning) as found, self._autocast():
             raw = networks.as_outputs(networks.run(network, normalised), self.output, len(normalised))

@@ -5,7 +5,7 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 1. projected gradient descent on the log-odds of the label, with long steps that decay to 0;
 2. short searches towards each of the likeliest wrong classes, on the difference of two logits;
 3. long ones towards those classes that the short ones came nearest to;
-4. one more on the log-odds, from a random point, for those images that came near a boundary;
+4. three on the log-odds, from random points, for those images that came near a boundary;
 5. where gradients look masked, transfer from other classifiers, and queries.
 
 Several radii are attacked from the largest. What it cannot break there is not searched again in smaller balls, which
@@ -105,8 +105,8 @@ LONG, AGAIN = 4, 1
 """Classes that are searched for at length, of an image that nothing broke yet, and of one that a larger ball broke,"""
 NEAR = 0.5
 """if the short search has left at most this share of the margin that the image has as it is."""
-CLOSE = 0.2
-"""The same of the images that are searched from a random point, by what the best of all searches has left."""
+STARTS, CLOSE = 3, 0.1
+"""Random points that images are searched from if the best of all searches has left at most this share of the margin."""
 CHECKED, PART, FEWEST = 32, 1 / 16, 8
 """Images that were given up in a larger ball, of which it is checked whether a smaller one is searched better: at most,
 as a share of all images, and at least."""
@@ -137,8 +137,10 @@ def _broken_in(run: Attacked, asked: Attack, numbers: Tensor, ball: Threat) -> N
         left[some] = torch.where(away < 0, away, left[some])
     is_open = left >= 0
     numbers, left = _towards(run, asked, numbers[is_open], ball, is_known[is_open], left[is_open])
-    near = numbers[(left <= CLOSE) & torch.isin(numbers, run.standing(ball))]
-    run.search("random start", away_from, near, ball, _schedule(asked), start=("random start", 0))
+    near = numbers[left <= CLOSE]
+    for number in range(STARTS):
+        near = near[torch.isin(near, run.standing(ball))]
+        run.search("random start", away_from, near, ball, _schedule(asked), start=("random start", number))
 
 
 def _towards(
@@ -196,7 +198,7 @@ def pgd(run: Attacked, asked: Attack) -> None:
 def most_gradients(asked: Attack, classes: int) -> int:
     """The most that the strong attack takes for an image in one ball."""
     wrong = min(asked.targeted, classes - 1)
-    parts = {FIRST: 1, 1: asked.restarts + min(LONG, wrong), SHORT: wrong}
+    parts = {FIRST: 1, 1: asked.restarts - 1 + min(LONG, wrong) + STARTS, SHORT: wrong}
     return sum(count * _schedule(asked, share).steps for share, count in parts.items())
 
 
