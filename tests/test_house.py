@@ -14,7 +14,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_start", "_version", "errors", "shown", "shapes", "seeds", "files", "formats", "progress", "workers", "threat"),
+    *(
+        "_start",
+        "_version",
+        "errors",
+        "shown",
+        "shapes",
+        "seeds",
+        "files",
+        "records",
+        "formats",
+        "progress",
+        "workers",
+        "threat",
+    ),
     *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),
     *("construct", "measure", "content", "theory", "instrument", "study", "report", "console", "cli"),
     *("failures", "__main__"),
@@ -63,6 +76,21 @@ def test_nothing_forbidden(path):
     assert not imports & {"pickle", "dill", "joblib", "marshal", "shelve"}
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert not called & {"eval", "exec", "compile", "__import__"}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("__init__.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_name_hides_a_module(path):
+    """What a package offers has the name of none of its modules: `package.module` is always the module."""
+    modules = {
+        child.stem for child in path.parent.iterdir() if child.suffix == ".py" or (child / "__init__.py").exists()
+    }
+    offered = {
+        alias.asname or alias.name
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and node.module != "notbugs"  # `from notbugs import _start` is the module
+        for alias in node.names
+    }
+    assert not offered & modules
 
 
 GRADIENTS = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -18,6 +18,7 @@ from notbugs.measure.accuracy import AttackUsed, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
 from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
@@ -29,11 +30,7 @@ WrongTargets = Literal["next", "other"]
 Kind = Literal["untargeted", "targeted"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Transferred(_Model):
+class Transferred(Record):
     """How the adversarial examples of `source` fare on `classifier`, all shares of the same images."""
 
     source: str
@@ -62,7 +59,7 @@ class TransferAttack(AttackUsed):
     seed: int = Field(description="of the targets")
 
 
-class Transfer(Tabular, _Model):
+class Transfer(Tabular, Record):
     """Every source against every classifier, in the order in which they were given."""
 
     attack: TransferAttack

@@ -5,10 +5,9 @@ from notbugs.study.auditing import AuditFile, AuditJob, audit_labels, audit_one,
 from notbugs.study.compared import Comparison
 from notbugs.study.comparing import compare
 from notbugs.study.pipeline import run, run_labels
-from notbugs.study.reading import read_results
 from notbugs.study.recipe import Recipe, Settings, folder_name, read_recipe, recipe_names
 from notbugs.study.repeated import with_seeds
-from notbugs.study.results import Results, json_schema
+from notbugs.study.results import Results, json_schema, read_results
 from notbugs.study.single import (
     BuildJob,
     EvaluateJob,

@@ -19,11 +19,10 @@ from notbugs.measure import Proportion
 from notbugs.measure._audit import PARTS, audit
 from notbugs.measure.audit_result import Audit
 from notbugs.models import digest
+from notbugs.records import WholeFile, write_model
 from notbugs.search import Attack
-from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.machine import surroundings
-from notbugs.study.reading import write_model
 from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.sections import Model, Source
 from notbugs.study.written import copy_of, make_copy, mend

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from notbugs.measure import AttackUsed, OverSeeds, PairedTest, Proportion, SeedDifference
-from notbugs.study.checked import WholeFile
+from notbugs.records import Record, WholeFile
 from notbugs.study.results import TrainSet
 from notbugs.threat import Norm
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ComparedStudy(_Model):
+class ComparedStudy(Record):
     """One of the studies."""
 
     label: str = Field(description="its folder's name, or where two have the same, its path")
@@ -34,7 +30,7 @@ class ComparedStudy(_Model):
     has_outcomes: bool = Field(description="whether what became of each test image is on disk")
 
 
-class Setting(_Model):
+class Setting(Record):
     """One setting that is not the same in all studies."""
 
     part: Literal["recipe", "data", "machine"]
@@ -42,7 +38,7 @@ class Setting(_Model):
     values: list[JsonValue] = Field(description="one for each study; null: not set")
 
 
-class Of(_Model):
+class Of(Record):
     """What an accuracy is of: a classifier, on images as they are (`norm` null) or attacked within a radius."""
 
     classifier: str
@@ -76,7 +72,7 @@ class OverSeedsRow(Of):
     over: OverSeeds
 
 
-class SeedGroup(_Model):
+class SeedGroup(Record):
     """Studies that are the same recipe on the same data but for the seed."""
 
     studies: list[int] = Field(description="places in `studies`, one for each seed")
@@ -92,7 +88,7 @@ class ContrastRow(Of):
     difference: SeedDifference
 
 
-class Contrast(_Model):
+class Contrast(Record):
     """Two groups of seeds."""
 
     first: int = Field(description="place in `groups`")
@@ -108,7 +104,7 @@ class PairRow(Of):
     adjusted: float = Field(ge=0, le=1, description="p value, adjusted for all tests of the comparison (Holm 1979)")
 
 
-class StudyPair(_Model):
+class StudyPair(Record):
     """Two studies, image by image."""
 
     first: int = Field(description="place in `studies`")

@@ -16,6 +16,7 @@ from torch import Tensor
 from notbugs.errors import InputError, must
 from notbugs.files import check_writable, only_writer
 from notbugs.measure import Outcome, Proportion, holm, over_seeds, paired, welch
+from notbugs.records import write_model
 from notbugs.study.compared import (
     ComparedStudy,
     Comparison,
@@ -30,9 +31,8 @@ from notbugs.study.compared import (
     StudyPair,
 )
 from notbugs.study.folder import Console
-from notbugs.study.reading import read_results, write_model
 from notbugs.study.recipe import flat
-from notbugs.study.results import KeptOutcomes, Results, Row, read_outcomes
+from notbugs.study.results import KeptOutcomes, Results, Row, read_outcomes, read_results
 
 DRAWN = ("train_images", "test_images", "heldout")
 """Settings by which the seed of a recipe draws images."""

@@ -12,6 +12,7 @@ from notbugs.classifier import Classifier
 from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.progress import Progress
+from notbugs.records import write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.study.folder import Console, StudyFolder, read_data
@@ -26,7 +27,6 @@ from notbugs.study.instruments.transfer import (
     trained_pairs,
 )
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.runner import Lab
 from notbugs.study.sections import Model, Relabelling, Source

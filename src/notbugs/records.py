@@ -1,4 +1,4 @@
-"""The JSON files that a study, or a tool beside it, left; checked as they are read."""
+"""Values that files hold: strict models, and files that hold one, with a checksum."""
 
 from __future__ import annotations
 
@@ -6,50 +6,37 @@ import json
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from notbugs import files
 from notbugs.errors import InputError
-from notbugs.files import Damaged
-from notbugs.study.results import Results
+from notbugs.files import CHECKSUM, Damaged
+
+
+class Record(BaseModel):
+    """Values that do not change, under the names that are declared and no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
 
 Made = TypeVar("Made", bound=BaseModel)
 
 
-def read_results(path: str | Path) -> Results:
-    """Read `results.json`.
+class WholeFile(BaseModel):
+    """All that a file holds, but for its checksum, which is of the file and checked as that is read."""
 
-    Parameters
-    ----------
-    path : str or Path
-        The file, or the folder of a study.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not a results file of this version of notbugs.
-    Damaged
-        If it was changed since it was written, or a classifier was: the numbers are not of that one.
-    """
-    path = Path(path)
-    path = path / "results.json" if path.is_dir() else path
-    found = read_json(path, Results, "a results", "study")
-    for name, digest in found.study.classifiers.items():
-        file = path.parent / "classifiers" / f"{Path(name).name}.safetensors"
-        if file.is_file() and files.sha256(file) != digest:
-            raise Damaged(
-                f"{file} is damaged: the numbers in {path} are of another one. "
-                "Give the command of the study again: it trains it again."
-            )
-    return found
+    @model_validator(mode="before")
+    @classmethod
+    def _without_checksum(cls, given: object) -> object:
+        return {name: value for name, value in given.items() if name != CHECKSUM} if isinstance(given, dict) else given
 
 
 def write_model(path: Path, model: BaseModel) -> None:
-    """Write a file that holds one model, with a checksum, for `read_json`."""
+    """Write a file that holds one model, with a checksum, for `read_model`."""
     files.write_json(path, json.loads(model.model_dump_json(by_alias=True)))
 
 
-def read_json(path: Path, kind: type[Made], name: str, work: str) -> Made:
+def read_model(path: Path, kind: type[Made], name: str, work: str) -> Made:
     """Read a file that holds one `kind`; errors call it a `name` file, and name the `work` that writes it.
 
     Raises
