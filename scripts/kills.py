@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.formats import harmless
-from notbugs.report.pages import PAGES
+from notbugs.report.page import PAGES
 
 SMALL = "--train-images 150 --test-images 40 --architecture.width 4 --architecture.features 6"
 EPOCHS = "--standard.epochs 2 --robust.epochs 2 --constructed.epochs 2"

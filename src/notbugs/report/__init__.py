@@ -119,7 +119,7 @@ def _written(folder: Path, name: str) -> Path:
     require_extra()
     from notbugs.files import write_text
     from notbugs.formats import harmless
-    from notbugs.report.pages import PAGES
+    from notbugs.report.page import PAGES
 
     path = folder / f"{name}.html"
     write_text(path, harmless(PAGES[name](folder)))

@@ -8,8 +8,8 @@ import altair as alt
 from markupsafe import Markup
 
 from notbugs.report.charts import INK, PAGE, SERIES, to_svg
-from notbugs.report.compare_findings import label, numbers
-from notbugs.study.compared import Comparison
+from notbugs.report.compare import label, numbers
+from notbugs.study.jobs.compare import Comparison
 
 COLOURS = [style[1] for style in SERIES.values()][1:]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross"]

@@ -20,7 +20,7 @@ from notbugs.files import check_links, check_writable
 from notbugs.measure import Proportion, evaluate
 from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
-from notbugs.records import Record, WholeFile, write_model
+from notbugs.records import Record, WholeFile, read_model, write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.study.folder import Console, StudyFolder, read_data, read_own_recipe
@@ -209,3 +209,11 @@ def _tried(
 
 def _accuracy(classifier: Classifier, images: Images) -> dict[str, Any]:
     return evaluate(classifier, images)[0].share.model_dump()
+
+
+def page(folder: Path) -> str:
+    """`tune.html`, from `tune.json` alone."""
+    from notbugs.report.page import render_section
+    from notbugs.report.tune import tune_section
+
+    return render_section(tune_section(read_model(folder / "tune.json", Tuned, "a tuning", "tuning")), "notbugs tune")
