@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from notbugs.data import load
 from notbugs.data.images import Data
@@ -129,8 +130,9 @@ def test_several_findings_in_one_column(tmp_path):
     said = ["No Finding", "Mass|Nodule", "Mass"]
     table(tmp_path, "Image Index,Finding Labels", lambda n: said[n % 3], "Data_Entry_2017.csv")
     data = load(tmp_path)
-    assert data.classes == ("Mass", "No Finding", "Nodule")
-    assert (data.train.labels.sum(0) + data.test.labels.sum(0)).tolist() == [8, 4, 4]
+    assert data.classes == ("Mass", "Nodule")  # as everybody counts them: no finding is none of them
+    assert (data.train.labels.sum(0) + data.test.labels.sum(0)).tolist() == [8, 4]
+    assert "labels for an image are several: Mass, Nodule; 'No Finding' is none" in data.notes
 
 
 def test_arrays_that_are_not_used_are_named(tmp_path):
@@ -157,6 +159,44 @@ def test_white_is_checked_in_the_test_images_too(tmp_path):
     file = npz(tmp_path, x_train=IMAGES, y_train=LABELS, x_test=(IMAGES > 128).astype(np.uint8), y_test=LABELS)
     with pytest.raises(InputError, match="brightest pixel of all test images of set is 1 of 255"):
         load(file)
+
+
+TWELVE = (IMAGES.astype(np.uint16) * 16).clip(300, 4095)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "white"),
+    [
+        *((TWELVE, IMAGES, 4095), (IMAGES, IMAGES.astype(np.float32) / 255, 255), (IMAGES % 2, IMAGES, 255)),
+        (IMAGES.astype(np.float32), IMAGES.astype(np.float32) / 255, 255),
+    ],
+)
+def test_splits_in_different_units_are_refused(tmp_path, train, test, white):
+    """With a white given for both, one of them was darker by up to 255 times, in silence."""
+    arrays = {"train_images": train, "train_labels": LABELS, "test_images": test, "test_labels": LABELS}
+    with pytest.raises(InputError, match="likely in other units. Save both splits in the same ones"):
+        load(npz(tmp_path, **arrays), white_level=white)
+
+
+def test_12_bits_among_8_are_seen(tmp_path):
+    """In one split: half of the images were all but black. On disk, too."""
+    write_class_folder(tmp_path / "set", {"a": 4, "b": 4}, (6, 6))
+    for name in ("a", "b"):
+        Image.fromarray(noise(1, 6, 6)[0].astype(np.uint16) * 16).save(tmp_path / "set" / name / "more.png")
+    for memory in (None, 1):
+        with pytest.raises(InputError, match=r"all 16-bit training images of set is \d+ of 65535.*--white-level 4095"):
+            load(tmp_path / "set", memory=memory)
+    data = load(tmp_path / "set", white_level=4095)
+    assert float(data.train.pixels[0].max()) > 0.9
+
+
+def test_images_of_other_sizes_or_channels_in_the_test_split(tmp_path):
+    arrays = {"train_images": IMAGES, "train_labels": LABELS, "test_labels": LABELS}
+    with pytest.raises(InputError, match="is 4x4 pixels with 1 channel, the images of the other split are 5x4.*--size"):
+        load(npz(tmp_path, test_images=IMAGES[:, :, :4], **arrays))
+    four = np.stack([IMAGES] * 4, -1)
+    with pytest.raises(InputError, match="Save all with the same channels"):
+        load(npz(tmp_path, **arrays | {"train_images": four}, test_images=four[..., :3]))
 
 
 @pytest.mark.parametrize("option", [{"group_column": "patient"}, {"severity": 1}, {"splits": {"train": "a"}}])

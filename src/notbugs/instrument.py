@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 class InstrumentSettings(Record):
-    """What a recipe asks of an instrument in `[instruments.NAME]`; switched off unless it says otherwise."""
+    """What a recipe asks of an instrument in `[instruments.NAME]`; switched off unless it says otherwise.
+
+    Examples
+    --------
+    >>> from notbugs.instrument import InstrumentSettings
+    >>> InstrumentSettings(on=True).on
+    True
+    """
 
     on: bool = Field(False, description="Whether the study has it.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def _factors(count: int) -> np.ndarray:
     return np.random.default_rng(20240607).integers(0, 2**64, count, np.uint64) | np.uint64(1)
 
 
-DECODER = 2  # part of the cache's key: another number when the same files decode to other pixels
+DECODER = 3  # part of the cache's key: another number when the same files decode to other pixels
 SHARD_BYTES = 2**24
 SHARDS = 256  # each keeps a file open
 DIM = 0.25
@@ -142,7 +142,7 @@ class _Pixels:
     pixels: Tensor | Mapped
     hashes: np.ndarray
     broken: dict[int, Broken] = field(default_factory=dict)
-    brightest: float = 0.0
+    brightest: dict[str, float] = field(default_factory=dict)
 
 
 def assemble(found: Found, reading: Reading, memory: int | None, progress: Progress) -> Data:
@@ -187,11 +187,7 @@ def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress
     broken = [one for part in decoded.values() for one in part.broken.values()]
     if broken and not reading.skip_broken:
         raise unreadable(broken)
-    if reading.white_level is None:
-        for split, part in decoded.items():
-            _check_brightness(
-                part.brightest, f"{'training' if split == 'train' else 'test'} images of {found.name}", form
-            )
+    _check_white({name: part.brightest for name, part in decoded.items()}, found.name, reading)
     images = {name: Images(part.pixels, splits[name].labels, splits[name].groups) for name, part in decoded.items()}
     hashes = {name: part.hashes for name, part in decoded.items()}
     for name, part in decoded.items():
@@ -211,11 +207,28 @@ def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress
     return replace(data, notes=notes, left_out=left_out)
 
 
-def _check_brightness(brightest: float, what: str, form: Form) -> None:
+def _check_white(brightest: Mapping[str, Mapping[str, float]], name: str, reading: Reading) -> None:
+    """Refuse images of which some are likely in other units: by their split, and by their bits."""
+    most = {split: max(kinds.values(), default=0.0) for split, kinds in brightest.items()}
+    if reading.white_level is None:
+        for split, kinds in brightest.items():
+            for kind, value in kinds.items():
+                bits = "" if len(kinds) == 1 else "8-bit " if kind == "uint8" else "16-bit "
+                what = f"{bits}{'training' if split == 'train' else 'test'} images of {name}"
+                _check_brightness(value, what, 255 if kind == "uint8" else 65535)
+    elif min(most.values()) <= DIM * max(most.values()):
+        dark, bright = sorted(most, key=most.__getitem__)
+        raise InputError(
+            f"With white at {reading.white_level:g} the brightest pixel of the {dark} images of {name} is "
+            f"{most[dark]:.3g}, and that of the {bright} images {most[bright]:.3g} of white: they are likely in other "
+            "units. Save both splits in the same ones."
+        )
+
+
+def _check_brightness(brightest: float, what: str, scale: int) -> None:
     """Refuse pixels whose white is likely another than the one they were divided by: every radius would be wrong."""
     if brightest > DIM:
         return
-    scale = 255 if form.dtype == "uint8" else 65535
     value = brightest * scale
     whole = abs(value - round(value)) < 0.01 and round(value) > 0
     if whole:
@@ -235,20 +248,15 @@ def _blank(form: Form, count: int) -> Tensor:
     return torch.zeros((), dtype=torch.uint8).expand(count, *form.shape)
 
 
-def _brightest(array: np.ndarray) -> float:
-    return float(array.max()) / (255 if array.dtype == np.uint8 else 1) if array.size else 0.0
-
-
 def _in_memory(splits: dict[str, Rows], form: Form, total: int, progress: Progress) -> dict[str, _Pixels]:
     decoded, done = {}, 0
     for name, rows in splits.items():
         array, row = np.empty((len(rows), *form.shape), form.dtype), 0
         found = _Pixels(torch.from_numpy(array), np.empty(len(rows), np.uint64))
-        for piece in rows.images(form, found.broken):
+        for piece in rows.images(form, found.broken, found.brightest):
             last = row + len(piece)
             array[row:last] = piece
             found.hashes[row:last] = row_hashes(array[row:last])
-            found.brightest = max(found.brightest, _brightest(piece))
             row = last
             progress(done + row, total)
         decoded[name] = found
@@ -279,11 +287,12 @@ def _on_disk(splits: dict[str, Rows], form: Form, total: int, folder: Path, prog
 def _write(rows: Rows, form: Form, shard: int, files: list[Path], start: int, tell: Callable[[int], object]) -> None:
     """What is found out about a shard is kept in it: to read it again would take as long as to decode it."""
     broken: dict[int, Broken] = {}
+    brightest: dict[str, float] = {}  # of all shards so far
     try:
-        for number, block in enumerate(blocks(rows.images(form, broken, start * shard), shard), start):
+        for number, block in enumerate(blocks(rows.images(form, broken, brightest, start * shard), shard), start):
             first = number * shard
             mine = {row: asdict(broken[row]) for row in broken if first <= row < first + len(block)}
-            about = {"broken": json.dumps(mine), "brightest": repr(_brightest(block))}
+            about = {"broken": json.dumps(mine), "brightest": json.dumps(brightest)}
             tensors = {"pixels": torch.from_numpy(block), "hashes": torch.from_numpy(row_hashes(block).view(np.int64))}
             write_tensors(files[number], tensors, about, checksum=False)
             tell(first + len(block))
@@ -300,7 +309,8 @@ def _mapped(files: list[Path]) -> _Pixels:
             about = shard.metadata()
             hashes.append(shard.get_tensor("hashes").numpy().view(np.uint64))
         found.broken |= {int(row): Broken(**one) for row, one in json.loads(about["broken"]).items()}
-        found.brightest = max(found.brightest, float(about["brightest"]))
+        for kind, value in json.loads(about["brightest"]).items():
+            found.brightest[kind] = max(found.brightest.get(kind, 0.0), value)
     found.hashes = np.concatenate(hashes)
     return found
 

@@ -14,13 +14,27 @@ from notbugs.data.assemble import numbered_groups
 from notbugs.data.classes import coded
 from notbugs.data.decode import Box, Decoder, decode_all
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
-from notbugs.data.sheets import GAPS, GROUPS, IMAGES, LABELS, Sheet, label_values, one_hot, read_sheet, split_column
+from notbugs.data.sheets import (
+    GAPS,
+    GROUPS,
+    IMAGES,
+    Labels,
+    Sheet,
+    check_single,
+    label_values,
+    labels_of,
+    read_sheet,
+    split_column,
+)
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, must
 
 CORNERS = ("roix1", "roiy1", "roix2", "roiy2")
 LOOKED_AT = 100
+SHOWN = 8
 ALL = "all images"
+NONE = "No Finding"
+"""What ChestX-ray14 has in place of labels where an image has none."""
 
 
 @dataclass
@@ -57,13 +71,16 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     if not sheets:
         _refuse_unlisted(node, reading)
         return None
-    parts, names = _parts(node, sheets, reading, passed)
+    parts, names, are_several = _parts(node, sheets, reading, passed)
     chosen = choose(parts, reading.splits, node.path) if set(parts) != {ALL} else None
     train = parts[chosen.train] if chosen else parts[ALL]
     tests = {called: parts[name] for called, name in chosen.tests.items()} if chosen else {}
     what = f"labels in {sheets[0].path}"
-    _check_gaps(train, *tests.values(), what=what)
-    names, train_values, values = _values(train, tests, names)
+    if not are_several:
+        _check_gaps(train, *tests.values(), what=what)
+    if names is None and reading.names is None:
+        check_single(train.labels, what)
+    names, train_values, values = _values(train, tests, names, are_several)
     test_name, secret = labelled(values)
     train_labels, test_labels, classes = coded(
         train_values,
@@ -87,7 +104,10 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     boxes = [box for part, _ in used for box in part.boxes]
     key = hashlib.sha256(repr(boxes).encode()).hexdigest() if any(boxes) else ""
     together = ("images of one patient or group are kept together",) if train.groups else ()
-    notes = (told + more, *together, *secret, *passed.notes())
+    columns = [f"columns of {name} that are not used: {unused}" for unused, name in passed.columns.items()]
+    none = f"; {NONE!r} is none" if NONE in train.labels else ""
+    several = (f"labels for an image are several: {', '.join(classes)}{none}",) if train_labels.ndim > 1 else ()
+    notes = (told + more, *several, *together, *secret, *columns, *passed.notes())
     test = rows[1] if len(rows) > 1 else None
     name = node.path.resolve().name
     return Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
@@ -117,15 +137,15 @@ def _refuse_unlisted(node: Node, reading: Reading) -> None:
 
 
 def _values(
-    train: _Part, tests: dict[str, _Part], names: list[str] | None
+    train: _Part, tests: dict[str, _Part], names: list[str] | None, are_several: bool
 ) -> tuple[list[str] | None, np.ndarray, dict[str, np.ndarray]]:
     """Names of labels, if they are known, and the labels of all splits; several for an image where a text has `|`."""
     splits = [train, *tests.values()]
-    if not any("|" in text for text in train.labels):
+    if not (are_several or any("|" in text for text in train.labels)):
         found = [label_values(part.labels) for part in splits]
     else:
-        said = [[set(text.split("|")) for text in part.labels] for part in splits]
-        names = sorted(set().union(*said[0]) - {""})
+        said = [[set(text.split("|")) - {NONE} for text in part.labels] for part in splits]
+        names = names or sorted(set().union(*said[0]) - {""})
         if unknown := sorted(set().union(*(words for part in said for words in part)) - {"", *names}):
             raise InputError(f"The label {unknown[0]!r} is of no training image. Rename it, or take these images out.")
         found = [np.array([[name in words for name in names] for words in part], np.int64) for part in said]
@@ -154,7 +174,7 @@ def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> 
         image = _image_column(sheet, finder, reading)
         if image is None:
             passed.add("tables that list no images of this folder", path.name)
-        elif _label_column(sheet, reading) is None and one_hot(sheet, [image]) is None:
+        elif labels_of(sheet, image, reading) is None:
             without.append(sheet)
         else:
             found.append(sheet)
@@ -179,22 +199,22 @@ def _image_column(sheet: Sheet, finder: _Finder, reading: Reading) -> str | None
     return None
 
 
-def _label_column(sheet: Sheet, reading: Reading) -> str | None:
-    return sheet.column(reading.label_column, LABELS, "label_column")
-
-
 def _parts(
     node: Node, sheets: Sequence[Sheet], reading: Reading, passed: Passed
-) -> tuple[dict[str, _Part], list[str] | None]:
-    """The rows of each split, and the names of one-hot columns."""
-    finder, parts, columns = _Finder(node), {}, {}
+) -> tuple[dict[str, _Part], list[str] | None, bool]:
+    """The rows of each split, the names of columns of 0 and 1, and whether these are several labels for an image."""
+    finder, parts = _Finder(node), {}
+    known = [_known(sheet, finder, reading) for sheet in sheets]
+    if len({found.columns for _, found in known if found.bits is not None}) > 1 or (
+        len({found.bits is None for _, found in known}) > 1
+    ):
+        raise InputError(f"The tables of {node.path} have their labels in different columns. Name one: --label-column.")
+    names = None if known[0][1].bits is None else list(known[0][1].columns)
+    are_several = any(found.bits is not None and (found.bits.sum(1) != 1).any() for _, found in known)
     listed_by: dict[Path, tuple[Path, str, str]] = {}
-    for sheet in sheets:
-        image, label = _image_column(sheet, finder, reading) or "", _label_column(sheet, reading)
-        hot = None if label else one_hot(sheet, [image])
-        columns[sheet.path] = tuple(hot[0]) if hot else None
-        labels = sheet.columns[label] if label else [str(value) for value in (hot[1] if hot else ())]
-        split = split_column(sheet, {image, label or ""}, reading.splits)
+    for sheet, (image, found) in zip(sheets, known, strict=True):
+        labels = _texts(found, are_several)
+        split = split_column(sheet, {image, *found.columns}, reading.splits)
         group = sheet.column(reading.group_column, GROUPS, "group_column")
         corners = sheet.known(CORNERS)
         for row, value in enumerate(sheet.columns[image]):
@@ -215,9 +235,28 @@ def _parts(
                 part.groups.append(sheet.columns[group][row])
             elif part.boxes[-1] and file is not None:  # GTSRB: images of one track show one sign, one after another
                 part.groups.append(_track(file, labels[row]))
-    if len(set(columns.values())) > 1:
-        raise InputError(f"The tables of {node.path} have their labels in different columns. Name one: --label-column.")
-    return parts, list(first) if (first := next(iter(columns.values()))) else None
+        used = {image, *found.columns, split, group, *corners}
+        if unused := [name for name in sheet.columns if name and name not in used]:
+            more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
+            told = f"{', '.join(unused[:SHOWN])}{more}"
+            passed.columns.setdefault(told, sheet.path.name)
+    return parts, names, are_several
+
+
+def _known(sheet: Sheet, finder: _Finder, reading: Reading) -> tuple[str, Labels]:
+    image = _image_column(sheet, finder, reading) or ""
+    found = labels_of(sheet, image, reading)
+    assert found is not None  # it is usable
+    return image, found
+
+
+def _texts(found: Labels, are_several: bool) -> Sequence[str]:
+    """A text for each row: the class, its number, or the names of its labels with `|` between them."""
+    if found.bits is None:
+        return found.texts
+    if not are_several:
+        return [str(place) for place in found.bits.argmax(1).tolist()]
+    return ["|".join(name for name, bit in zip(found.columns, row, strict=True) if bit) for row in found.bits.tolist()]
 
 
 def _split_of_row(sheet: Sheet, file: Path | None, node: Node) -> str:
@@ -267,9 +306,11 @@ class _Finder:
     def find(self, sheet: Sheet, value: str, split: str) -> Path | None:
         """The image that a table means; None if there is none, or several."""
         inner = value.replace("\\", "/").removeprefix("./")
-        for folder in (sheet.path.parent, self.node.path):
-            if inner and (folder / inner) in self.paths:
-                return folder / inner
+        parts = Path(inner).parts if inner else ()
+        for start in range(len(parts)):  # a path may begin above the folder: CheXpert-v1.0/train/patient00001/...
+            for folder in (sheet.path.parent, self.node.path) if start < len(parts) - 1 or not start else ():
+                if (file := folder.joinpath(*parts[start:])) in self.paths:
+                    return file
         found = self.names.get(Path(inner).name, []) if inner else []
         if len(found) > 1 and (asked := split_of(split or sheet.path.stem)):
             found = [file for file in found if self._kinds(file) == {asked.kind}]

@@ -35,11 +35,13 @@ class Reading:
     classes: Sequence[str] | str | Path = ()
     splits: Mapping[str, str] = field(default_factory=dict)
     image_column: str | None = None
-    label_column: str | None = None
+    label_column: str | Sequence[str] | None = None
     group_column: str | None = None
     label_offset: int = 0
     white_level: float | None = None
     severity: int | None = None
+    uncertain: int | None = None
+    blank: int | None = None
     skip_broken: bool = False
     follow_links: bool = False
 
@@ -50,12 +52,22 @@ class Reading:
             check_count("severity", self.severity)
         if self.white_level is not None:
             check_number("white_level", self.white_level, open_low=True)
+        for name in ("uncertain", "blank"):
+            if getattr(self, name) not in (None, 0, 1):
+                raise must(name, "be 0 or 1, what such a label counts as", getattr(self, name))
 
     @property
     def columns(self) -> str:
         """The first column that was asked for, as the option is called; empty if none was."""
         asked = ("image_column", "label_column", "group_column")
+        asked += ("uncertain", "blank")
         return next((name for name in asked if getattr(self, name) is not None), "")
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Those that were asked for."""
+        asked = self.label_column
+        return (asked,) if isinstance(asked, str) else tuple(asked or ())
 
     @cached_property
     def names(self) -> ClassList | None:
@@ -281,10 +293,13 @@ class Rows:
                 broken.append(image)
         raise unreadable(broken) if broken else InputError("There are no images.")
 
-    def images(self, form: Form, broken: dict[int, Broken], first: int = 0) -> Iterator[np.ndarray]:
+    def images(
+        self, form: Form, broken: dict[int, Broken], brightest: dict[str, float], first: int = 0
+    ) -> Iterator[np.ndarray]:
         """The images from row `first` on in one form: arrays of shape (image, channel, height, width).
 
-        In place of one that cannot be read there are zeros, and `broken` gets its row.
+        In place of one that cannot be read there are zeros, and `broken` gets its row. `brightest` gets the largest
+        pixel of all images of 8 bits and of all others, by their dtype.
 
         Raises
         ------
@@ -297,8 +312,13 @@ class Rows:
             for number, image in enumerate(piece if isinstance(piece, list) else piece[:1]):
                 if isinstance(image, Broken):
                     broken[first + number] = image
-                elif not form.fits(image):
+                    continue
+                if not form.fits(image):
                     raise self._other_size(first + number, image, form)
+                if isinstance(piece, list):
+                    _see(image, brightest)
+            if not isinstance(piece, list):
+                _see(piece, brightest)
             if isinstance(piece, list):
                 blank = np.zeros(form.shape, form.dtype)
                 yield np.stack([blank if isinstance(image, Broken) else form.convert(image) for image in piece])
@@ -307,10 +327,15 @@ class Rows:
             first += len(piece)
 
     def _other_size(self, row: int, image: np.ndarray, form: Form) -> InputError:
+        others = f"images before it are {_size(form.shape)}, for instance {self.name(0)}"
+        others = others if row else f"the images of the other split are {_size(form.shape)}"
+        remedy = (
+            "Give a 'size', as in load(..., size=64) or --size 64: the square in the middle of every image, resized."
+        )
+        if image.shape[-2:] == form.shape[1:]:
+            remedy = "Save all with the same channels: three for colour, one for grey."
         return InputError(
-            f"All images must have one size. {self.name(row)} is {_size(image.shape)}, images before it are "
-            f"{_size(form.shape)}, for instance {self.name(0)}. Give a 'size', as in load(..., size=64) or --size 64: "
-            "the square in the middle of every image, resized."
+            f"All images must have one size. {self.name(row)} is {_size(image.shape)}, {others}. {remedy}"
         )
 
 
@@ -331,6 +356,12 @@ class Found:
     variant: str = ""
     notes: tuple[str, ...] = ()
     parts: str = ""
+
+
+def _see(images: np.ndarray, brightest: dict[str, float]) -> None:
+    kind = images.dtype.name
+    if images.size:
+        brightest[kind] = max(brightest.get(kind, 0.0), float(images.max()) / (255 if kind == "uint8" else 1))
 
 
 def list_files(files: Iterable[Path]) -> list[tuple[str, int, int]]:

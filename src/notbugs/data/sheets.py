@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from notbugs.data.rows import split_of
+from notbugs.data.rows import Reading, split_of
 from notbugs.errors import InputError, in_one_line, must
 
 SEPARATORS = ",;\t|"
@@ -41,9 +43,21 @@ GROUPS = re.compile(
 SPLITS = ("split", "subset", "partition", "usage", "phase", "set")
 """Names of columns, in small letters, without anything but letters and digits; the first one counts most."""
 MOST_SPLITS = 10
-FLAGS = {"0", "1", "true", "false", "yes", "no", "t", "f", "y", "n", "0.0", "1.0"}
+BETWEEN = (",", ";", "/", "+", "&", " ")
+"""Signs that stand between several labels elsewhere."""
+FEWEST_FLAGS = 3
+"""Columns of 0 and 1 that are taken for several labels where nobody named them."""
+ASIDE = ("sex", "gender", "male", "female", "fold", "folds", "kfold", "cvfold", "frontal", "lateral", "unnamed0")
+"""Names of columns of 0 and 1 that are no labels."""
 GAPS = ("nan", "na", "n/a", "<na>", "#n/a", "null")
 """What pandas and spreadsheets write in place of nothing, in small letters."""
+FLAGS: dict[str, int | str] = {
+    **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), 1),
+    **dict.fromkeys(("0", "0.0", "false", "no", "f", "n"), 0),
+    **dict.fromkeys(("-1", "-1.0"), "uncertain"),
+    **dict.fromkeys(("", *GAPS), "blank"),
+}
+"""What texts in a column of 0 and 1 are, in small letters."""
 
 Names = Sequence[str] | re.Pattern[str]
 
@@ -144,7 +158,7 @@ def split_column(sheet: Sheet, besides: Iterable[str], asked: Mapping[str, str])
             looks_so = (len(kinds) > 1 or _are_codes(values)) if is_named else {"train", "test"} <= kinds
             if looks_so and not is_split:
                 raise _not_understood(sheet, name, values)
-            if split_of(name) and {text.lower() for text in values} <= FLAGS:
+            if split_of(name) and all(isinstance(FLAGS.get(text.lower()), int) for text in values):
                 raise InputError(
                     f"{sheet.path} says in the column {name!r}, with the values {', '.join(values)}, which rows are "
                     "of a split. That is read from one column named 'split', with the values train, test and val. "
@@ -173,14 +187,115 @@ def _not_understood(sheet: Sheet, name: str, values: Sequence[str]) -> InputErro
     )
 
 
-def one_hot(sheet: Sheet, besides: Iterable[str]) -> tuple[list[str], np.ndarray] | None:
-    """The columns of a one-hot table, two or more with a single 1 in each row, and each row's label; None if not."""
-    names = [name for name in sheet.columns if name not in besides]
-    names = [name for name in names if all(re.fullmatch(r"[01](\.0+)?", text) for text in sheet.columns[name])]
-    if len(names) < 2 or not len(sheet):
-        return None
-    bits = np.array([[text[0] == "1" for text in sheet.columns[name]] for name in names])
-    return (names, bits.argmax(0)) if (bits.sum(0) == 1).all() else None
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a table: a text for each row; or columns by name, and bits, shape (row, column)."""
+
+    columns: tuple[str, ...]
+    texts: Sequence[str] = ()
+    bits: np.ndarray | None = None
+
+
+def labels_of(sheet: Sheet, image: str, reading: Reading) -> Labels | None:
+    """The labels of a table; None where no column holds any.
+
+    They are in the columns that were asked for; else in one with a name of `LABELS`; else in the columns of 0 and 1,
+    where each row has a single 1 in them, or there are `FEWEST_FLAGS` or more. Columns named as `ASIDE` are left out.
+
+    Raises
+    ------
+    InputError
+        If it is not clear which columns are meant, or what a value in them is.
+    """
+    asked = reading.label_columns
+    if len(asked) < 2:
+        name = sheet.column(asked[0] if asked else None, LABELS, "label_column")
+        if name is not None or asked:
+            return None if name is None else Labels((name,), _decided(sheet, name, reading))
+        names = [one for one in sheet.columns if one != image and _is_flags(sheet, one)]
+        if len(names) < 2 or not len(sheet):
+            return None
+        read = bits(sheet.path, {one: sheet.columns[one] for one in names}, reading)
+        if (read.sum(1) == 1).all():
+            return Labels(tuple(names), bits=read)
+        if len(names) < FEWEST_FLAGS:
+            return None
+        if almost := [one for place, one in enumerate(names) if (np.delete(read, place, 1).sum(1) == 1).all()]:
+            others = [one for one in names if one != almost[0]]
+            raise InputError(
+                f"{sheet.path} has the columns {', '.join(names)} of 0 and 1, and one 1 in each row but for "
+                f"{almost[0]!r}. Say which are the labels: --label-column {' '.join(map(shlex.quote, others))}, say."
+            )
+        return Labels(tuple(names), bits=read)
+    if missing := [name for name in asked if name not in sheet.columns]:
+        if len(missing) == len(asked):
+            return None
+        raise must("label_column", f"be columns of {sheet.path}: {', '.join(sheet.columns)}", missing[0])
+    return Labels(asked, bits=bits(sheet.path, {name: sheet.columns[name] for name in asked}, reading))
+
+
+def _decided(sheet: Sheet, name: str, reading: Reading) -> list[str]:
+    """The texts of one column of labels; where it is one of 0 and 1, what is unsure in it as it was decided."""
+    texts = sheet.columns[name]
+    values = {FLAGS.get(text.lower(), text) for text in texts}
+    is_asked = reading.uncertain is not None or reading.blank is not None
+    if values <= {0, 1, "uncertain", "blank"} and (is_asked or {0, 1, "uncertain"} <= values):
+        return [str(value) for value in bits(sheet.path, {name: texts}, reading)[:, 0].tolist()]
+    return texts
+
+
+def check_single(texts: Iterable[str], where: object) -> None:
+    """Refuse texts that are several labels each, in a form that is not read as such.
+
+    Raises
+    ------
+    InputError
+        If a text is a list, or is made of others with a sign between them.
+    """
+    found = set(texts)
+    for text in sorted(found):
+        parts = (part for sign in BETWEEN if sign in text for part in [[one.strip() for one in text.split(sign)]])
+        if text[:1] + text[-1:] in ("[]", "{}", "()") or any(set(made) <= found - {text} for made in parts):
+            raise InputError(
+                f"{where} has {text!r}: are these several labels of an image? Write them with | between them, as "
+                "a|b; or if it is a class of its own, name all classes with --classes."
+            )
+
+
+def bits(where: object, columns: Mapping[str, Sequence[str]], reading: Reading) -> np.ndarray:
+    """Columns of 0 and 1 as an array of shape (row, column), int64.
+
+    Raises
+    ------
+    InputError
+        If there is another value, or -1 or empty cells and nobody said what these count as.
+    """
+    found = np.empty((len(next(iter(columns.values()))), len(columns)), np.int64)
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    said = {"uncertain": reading.uncertain, "blank": reading.blank}
+    for place, (name, texts) in enumerate(columns.items()):
+        for row, text in enumerate(texts):
+            value = FLAGS.get(text.lower())
+            if isinstance(value, str):
+                counts[value] += 1
+                first.setdefault(value, name)
+                value = said[value] or 0
+            if value is None:
+                raise must(f"column {name!r} of {where}", "hold 0 and 1", text, "Name the labels with --label-column.")
+            found[row, place] = value
+    words = {"uncertain": "-1 (uncertain)", "blank": "an empty cell"}
+    if unsaid := [name for name in words if counts[name] and said[name] is None]:
+        seen = " and ".join(f"{words[name]} for {counts[name]} labels (as {first[name]!r})" for name in unsaid)
+        how = " ".join(f"--{name} 0" for name in unsaid)
+        raise InputError(f"{where} has {seen}. Say what these count as, 0 or 1, as {how}, or decide them in the table.")
+    return found
+
+
+def _is_flags(sheet: Sheet, name: str) -> bool:
+    values = {FLAGS.get(text.lower(), text) for text in sheet.columns[name]}
+    aside = sheet.known(ASIDE) + sheet.known(GROUPS) + sheet.known(SPLITS)
+    return name not in aside and values <= {0, 1, "uncertain", "blank"} and bool(values & {0, 1})
 
 
 def _csv(path: Path, file: Iterable[str]) -> Sheet:

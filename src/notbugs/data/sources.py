@@ -22,7 +22,7 @@ from notbugs.data.published import MD5, cifar, digits_of, medmnist
 from notbugs.data.rows import Found, Groups, Reading
 from notbugs.data.stacks import array_file, array_files, mat_files
 from notbugs.data.walk import TABLES, Node, Passed, walk
-from notbugs.errors import InputError, check_count, must
+from notbugs.errors import InputError, check_count, must, nearest_path
 from notbugs.progress import Progress, silent
 
 log = logging.getLogger("notbugs")
@@ -212,11 +212,13 @@ def load(
     classes: Sequence[str] | str | Path = (),
     splits: Mapping[str, str] | None = None,
     image_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     label_offset: int = 0,
     white_level: float | None = None,
     severity: int | None = None,
+    uncertain: int | None = None,
+    blank: int | None = None,
     skip_broken: bool = False,
     follow_links: bool = False,
     memory: int | None = None,
@@ -247,7 +249,8 @@ def load(
     splits : mapping of str to str, optional
         Which folder, file or split is `train` and which `test`, where their names do not say so.
     image_column, label_column, group_column : str, optional
-        Of a table. Images of one group, of one patient say, are never on two sides of a split.
+        Of a table. Images of one group, of one patient say, are never on two sides of a split. Several label columns
+        of 0 and 1 are several labels, or one-hot.
     label_offset : int
         The number of the first class, where labels are numbers.
     white_level : float, optional
@@ -255,6 +258,8 @@ def load(
         65535 in files, 255 in arrays of whole numbers, 1 in floating point.
     severity : int, optional
         Of CIFAR-10-C's files, each with five blocks of images: which one, 1 to 5.
+    uncertain, blank : int, optional
+        What -1 and an empty cell count as in columns of 0 and 1, 0 or 1, where there are such (CheXpert's).
     skip_broken : bool
         Leave out images that cannot be read; `Data.left_out` names them.
     follow_links : bool
@@ -279,7 +284,7 @@ def load(
         check_count("memory", memory)
     reading = Reading(
         size, groups or {}, classes, splits or {}, image_column, label_column, group_column,
-        label_offset, white_level, severity, skip_broken, follow_links,
+        label_offset, white_level, severity, uncertain, blank, skip_broken, follow_links,
     )  # fmt: skip
     place = Place(str(source), follow_links)
     kind, place = _kind(place)
@@ -367,5 +372,5 @@ def _trouble(place: Place) -> str:
     if path.exists():
         return f"The 'data' cannot be {source!r}: it is neither a file nor a folder."
     near = get_close_matches(source, list(_built_in()), n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
+    guess = f" Did you mean {near[0]!r}?" if near else nearest_path(path)
     return f"There is no {source!r}: no data set, file or folder has this name.{guess}"

@@ -16,7 +16,7 @@ from notbugs.data.classes import check_known, coded
 from notbugs.data.decode import Box, Decoder, decode_all, fit_all, planes
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files
-from notbugs.data.sheets import GROUPS, Sheet
+from notbugs.data.sheets import GROUPS, Sheet, bits
 from notbugs.errors import InputError, must
 
 IMAGES = ("img", "image", "images")
@@ -191,22 +191,53 @@ class Table:
     @cached_property
     def label(self) -> str:
         """The name of the label column."""
-        asked = self.reading.label_column
-        return choose(self.schema, LABELS, "ClassLabel", self.where, asked, "label_column")
+        asked = [
+            choose(self.schema, LABELS, "ClassLabel", self.where, name, "label_column")
+            for name in self.reading.label_columns or (None,)
+        ]
+        return asked[0]
 
     @property
     def class_names(self) -> object:
-        """From the metadata, whatever somebody wrote there."""
-        return hub_features(self.schema).get(self.label, {}).get("names")
+        """The columns, where there are several of 0 and 1; else from the metadata, whatever somebody wrote there."""
+        if len(self.reading.label_columns) > 1:
+            return list(self.reading.label_columns)
+        feature = hub_features(self.schema).get(self.label, {})
+        inner = feature.get("feature")
+        return (inner if isinstance(inner, dict) else feature).get("names")
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """Shape (row,): whole numbers or names."""
+        """Shape (row,): whole numbers or names; or (row, label), 0 and 1, of several columns or of lists of labels."""
         where = f"{self.label} in {self.where}"
+        if len(self.reading.label_columns) > 1:
+            asked = {name: self._values(name) for name in self.reading.label_columns}
+            texts = {name: [_text(one) for one in values] for name, values in asked.items()}
+            return bits(self.where, texts, self.reading)
+        if _is_list(self.schema.field(self.label).type):
+            return self._listed(where)
         found = [labels(part, where) for part in self.parts(self.label, 0)]
         if not found:
             raise InputError(f"{self.where} has no rows.")
         return np.concatenate(found)
+
+    def _values(self, name: str) -> list[Any]:
+        return [one for part in self.parts(name, 0) for one in part.to_pylist()]
+
+    def _listed(self, where: str) -> np.ndarray:
+        """Of lists of the numbers of labels, one list for each row."""
+        lists = self._values(self.label)
+        numbers = {one for each in lists for one in each or ()}
+        names = self.class_names
+        largest = max((one for one in numbers if isinstance(one, int)), default=0)
+        count = len(names) if isinstance(names, list) else largest + 1
+        if not all(isinstance(one, int) and 0 <= one < count for one in numbers) or None in lists:
+            got = f"{min(map(str, numbers), default='')} to {max(map(str, numbers), default='')}"
+            raise must(where, f"be lists of the numbers of labels, 0 to {count - 1}, without gaps", got)
+        found = np.zeros((len(lists), count), np.int64)
+        for row, each in enumerate(lists):
+            found[row, each] = 1
+        return found
 
     @cached_property
     def groups(self) -> np.ndarray | None:
@@ -218,7 +249,7 @@ class Table:
         if name is None:
             return None
         choose(self.schema, (), "", self.where, name, "group_column")
-        return np.asarray([str(one) for part in self.parts(name, 0) for one in part.to_pylist()])
+        return np.asarray([str(one) for one in self._values(name)])
 
     def rows(self, labels: Any, groups: Any) -> Rows:
         """The split as readers hand it on."""
@@ -266,6 +297,10 @@ def found(name: str, train: Table, tests: Mapping[str, Table], reading: Reading,
     return result if reading.size else recognised(result, [data for table in tables for data in table.first()])
 
 
+def _text(value: Any) -> str:
+    return "" if value is None or value != value else str(value)
+
+
 def _names(table: Table) -> list[str] | None:
     """Class names in the metadata, if they are names."""
     names = table.class_names
@@ -279,6 +314,10 @@ def _names(table: Table) -> list[str] | None:
 def _renamed(test: Table, own: list[str], names: list[str]) -> np.ndarray:
     """The labels of a test split whose metadata has the classes in another order: by name, as in the training split."""
     labels = test.labels
+    if labels.ndim > 1:
+        if set(own) != set(names):
+            raise must(f"labels of {test.where}", f"be those of the training images: {', '.join(names[:8])}", own[:8])
+        return labels[:, [own.index(name) for name in names]]
     if labels.min() < 0 or labels.max() >= len(own):
         rule = f"be between 0 and {len(own) - 1}, as its metadata names {len(own)} classes"
         raise must(f"{test.label} in {test.where}", rule, int(labels.max() if labels.min() >= 0 else labels.min()))

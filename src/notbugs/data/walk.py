@@ -28,6 +28,8 @@ class Passed:
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    """Of tables: those that are not used, and the name of a table that has them."""
 
     def add(self, what: str, example: str) -> None:
         """One more."""

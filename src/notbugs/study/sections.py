@@ -46,8 +46,12 @@ def _as_value(text: object) -> object:
         return text
 
 
+def _as_tuple(given: object) -> object:
+    return (given,) if isinstance(given, str) else given
+
+
 Options = Annotated[dict[str, bool | int | float | str], BeforeValidator(_as_values)]
-"""Of an architecture: `--options.width 4` on a command line."""
+"""Of an architecture: `--arch.width 4` on a command line."""
 
 
 LARGEST, LARGEST_SEED = 10**9, 2**63 - 1
@@ -72,7 +76,7 @@ class _Section(BaseModel):
 
 READING = (
     *("size", "groups", "classes", "splits", "image_column", "label_column", "group_column", "label_offset"),
-    *("white_level", "skip_broken", "follow_links", "test_data", "severity"),
+    *("white_level", "skip_broken", "follow_links", "test_data", "severity", "uncertain", "blank"),
 )
 """The settings of a source that `load` takes."""
 
@@ -87,13 +91,17 @@ class Source(_Section):
     classes: tuple[str, ...] = Field((), description="Class names in the order of their labels, or a file with them.")
     splits: dict[str, str] = Field({}, description="Which folder, file or split is which, as --splits.train NAME.")
     image_column: str | None = Field(None, description="Of a table: the images, or the names of their files.")
-    label_column: str | None = Field(None, description="Of a table: the labels.")
+    label_column: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = Field(
+        None, description="Of a table: the labels; several columns of 0 and 1 are several labels, or one-hot."
+    )
     group_column: str | None = Field(None, description="Of a table: the patient, say, who is on one side of a split.")
     label_offset: int = Field(0, description="The number of the first class, where labels are numbers.")
     white_level: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="The value of white, as 4095 for 12 bits in files of 16."
     )
     severity: int | None = Field(None, ge=1, le=5, description="Of a file of CIFAR-10-C, which has five.")
+    uncertain: int | None = Field(None, ge=0, le=1, description="What -1 counts as in columns of 0 and 1.")
+    blank: int | None = Field(None, ge=0, le=1, description="What an empty cell counts as in columns of 0 and 1.")
     skip_broken: bool = Field(False, description="Leave out images that cannot be read, and list them.")
     follow_links: bool = Field(False, description="Follow links that lead out of a folder of images.")
     label: str | None = Field(None, description="One of several labels that an image has: it, against its absence.")
@@ -132,7 +140,7 @@ class Architecture(_Section):
     width: int | None = Field(None, ge=1, description="Channels of the first convolution, where the name takes it.")
     features: int | None = Field(None, ge=1, description="Penultimate features, of cnn.")
     stride: int | None = Field(None, ge=1, description="Of the first convolution, of cnn.")
-    options: Options = Field({}, description="Any others that it takes, as --architecture.options.growth 12.")
+    options: Options = Field({}, description="Any others that it takes, as --arch.growth 12.")
 
     @classmethod
     def parse(cls, text: str) -> Architecture:
@@ -193,7 +201,7 @@ class Model(_Section):
     outputs: tuple[str, ...] | None = Field(
         None, description="Which outputs are the classes: a file with all names, or for each class a number or name."
     )
-    options: Options = Field({}, description="Of the architecture, as --options.width 8.")
+    options: Options = Field({}, description="Of the architecture, as --arch.width 8.")
 
     def check(self, *files: Path | None) -> None:
         """Refuse what can be refused of models before there are images."""
