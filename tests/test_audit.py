@@ -258,7 +258,7 @@ def test_the_command_prints_table_verdict_and_path(model, folder, capsys):
     assert printed[-4:-1] == found["audit"]["verdict"]["sentences"]
     clean = found["audit"]["model"][0]["share"]
     assert re.search(rf"the model .* {100 * clean['value']:.1f}%", "\n".join(printed))
-    assert printed[0].split() == ["who", "speaks", "clean", *["l2", "0.125", "l2", "0.25", "l2", "0.5", "l2", "1"]]
+    assert printed[0].split() == ["features", "used", "clean", *["l2", "0.125", "l2", "0.25", "l2", "0.5", "l2", "1"]]
 
 
 def test_audit_json_says_where_it_comes_from(model, folder):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import notbugs
-from notbugs import load, study
+from notbugs import catalogue, load
 from notbugs.__main__ import main
 from notbugs.errors import InputError
 from notbugs.study import Results
@@ -49,6 +49,7 @@ LONG, DEEP = "a" * 300, "/".join("b" * 2500)
         ("run digits --out loop", "loop is a link that leads nowhere"),
         ("run digits --out loop/x", "loop is a link that leads nowhere"),
         ("run digits --out pipe", "pipe is a file"),
+        ("theory --out=", "What stands after --out is empty"),
         (f"train --quiet --out {LONG}.safetensors", "a path of at most 3500 bytes"),
         ("train --quiet --out m.safetensors --shift 100000000", "'shift' must be below the 8 pixels"),
         ("train --quiet --out m.safetensors --arch.width 9000000", "must have at most 2,000,000,000 weights"),
@@ -75,6 +76,16 @@ def test_what_cannot_work_is_refused_before_work(tmp_path, monkeypatch, capsys, 
     assert main(arguments.split()) == 2
     assert words in said(capsys)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "digits", "--out", ""], ["status", ""], ["train", "--data", "", "--out", "x"]]
+)
+def test_an_empty_argument_is_no_current_folder(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert f"What stands after {words[words.index('') - 1]} is empty." in said(capsys)
+    assert not list(tmp_path.iterdir())
 
 
 def invalid() -> None:
@@ -105,7 +116,7 @@ def raising(error: BaseException):
     ],
 )
 def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, status, words):
-    monkeypatch.setattr(study, "recipe_names", work)
+    monkeypatch.setattr(catalogue, "table", work)
     assert main(["recipes"]) == status
     text = said(capsys)
     assert words in text
@@ -121,7 +132,7 @@ def test_signals_end_in_one_line(monkeypatch, capsys, name):
         time.sleep(10)
         return []
 
-    monkeypatch.setattr(study, "recipe_names", interrupted)
+    monkeypatch.setattr(catalogue, "table", interrupted)
     before = signal.signal(number, signal.SIG_DFL)  # whoever started the tests may have it ignored
     try:
         assert main(["recipes"]) == 128 + number
@@ -159,8 +170,8 @@ def test_signals_are_heard_before_anything_else_is_imported(name):
 def test_a_name_that_a_terminal_cannot_show(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(study, "recipe_names", lambda: ["caf\udce9 \u00e9"])
-    assert main(["recipes"]) == 0
+    monkeypatch.setattr(catalogue, "text", lambda name: "caf\udce9 \u00e9\n")
+    assert main(["recipes", "digits"]) == 0
     assert out.buffer.getvalue() == b"caf\\udce9 \\xe9\n"
 
 
