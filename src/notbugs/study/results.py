@@ -218,7 +218,13 @@ class Expectations(Record):
 
 
 class Results(Tabular, WholeFile, Record):
-    """The whole of `results.json`."""
+    """The whole of `results.json`.
+
+    Examples
+    --------
+    >>> results = nb.study.read_results('runs/digits')  # doctest: +SKIP
+    >>> table = results.to_pandas()  # doctest: +SKIP
+    """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     study: StudyInfo
@@ -338,6 +344,11 @@ def read_results(path: str | Path) -> Results:
         If the file is missing, or is not a results file of this version of notbugs.
     Damaged
         If it was changed since it was written, or a classifier was: the numbers are not of that one.
+
+    Examples
+    --------
+    >>> results = nb.study.read_results('runs/digits')  # doctest: +SKIP
+    >>> table = results.to_pandas()  # doctest: +SKIP
     """
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
