@@ -37,7 +37,7 @@ def small_set(folder: Path, count: int, size: int) -> ConstructedSet:
     data = nb.Data("random", images, images.subset(slice(10)), tuple(map(str, range(10))))
     with seeded(0):
         source = nb.Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 10)))
-    return nb.relabel(source, data, folder, schedule=nb.PGDSteps(1), targets="next")
+    return nb.relabel(source, data, folder, schedule=nb.search.PGDSteps(1), targets="next")
 
 
 def pictures(built: ConstructedSet) -> np.ndarray:

@@ -41,7 +41,7 @@ def measure(recipe: Recipe, data: nb.Data, seeds: int, folder: Path, *, paper: b
             built = nb.robustify(made[source], data, path, schedule=schedule, fake_relu=fake, seed=recipe.seed)
             images = recipe.constructed.augmentation
             judge = "judge" if source == "robust" else "robust"
-            found = nb.measure_set(
+            found = nb.measure.measure_set(
                 built, data.train, made[source], made["standard"], images, judge=made[judge], judge_name=judge
             )
             row: dict[str, Any] = {"set": name, "fake_relu": fake, "steps": schedule.steps}

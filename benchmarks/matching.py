@@ -27,14 +27,14 @@ PAPER = (50, 100, 200, 500, 1000)
 def ways(reach: float) -> dict[str, dict[int, Steps]]:
     """Name to gradients to steps; lengths in l2, pixel units."""
     found: dict[str, dict[int, Steps]] = {
-        "gradient steps of 0.1 (the paper)": {n: nb.PGDSteps(n, PAPER_MATCHING.step_size) for n in PAPER},
-        "gradient steps, falling": {n: nb.PGDSteps(n, reach, decay="linear") for n in GRADIENTS},
+        "gradient steps of 0.1 (the paper)": {n: nb.search.PGDSteps(n, PAPER_MATCHING.step_size) for n in PAPER},
+        "gradient steps, falling": {n: nb.search.PGDSteps(n, reach, decay="linear") for n in GRADIENTS},
     }
     for momentum, length in ((0.8, 1.0), (0.9, 2.5)):
         name = f"momentum {momentum}, first step {length * reach:.2g}, falling"
-        found[name] = {n: nb.PGDSteps(n, length * reach, momentum, "linear") for n in GRADIENTS}
+        found[name] = {n: nb.search.PGDSteps(n, length * reach, momentum, "linear") for n in GRADIENTS}
     for memory in (3, 10, 20):
-        found[f"quasi-Newton, {memory} pairs"] = {n: nb.LBFGS(n, reach, memory) for n in GRADIENTS}
+        found[f"quasi-Newton, {memory} pairs"] = {n: nb.search.LBFGS(n, reach, memory) for n in GRADIENTS}
     return found
 
 

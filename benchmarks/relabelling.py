@@ -21,15 +21,15 @@ from notbugs.files import write_json
 from notbugs.threat import L2, l2_norm
 
 GRADIENTS = (10, 20, 33, 50, 100)
-SCHEDULES: dict[str, Callable[[int, float], nb.PGDSteps]] = {
-    "paper": lambda steps, eps: nb.PGDSteps(steps, nb.PAPER_RELABELLING.step_size),
-    "2.5 eps / steps": lambda steps, eps: nb.PGDSteps(steps),
-    "eps, linear": lambda steps, eps: nb.PGDSteps(steps, eps, decay="linear"),
-    "fast: 2 eps, linear": lambda steps, eps: nb.fast_relabelling(L2(eps), steps),
-    "2 eps, cosine": lambda steps, eps: nb.PGDSteps(steps, 2 * eps, decay="cosine"),
-    "4 eps, cosine": lambda steps, eps: nb.PGDSteps(steps, 4 * eps, decay="cosine"),
-    "2 eps, cosine, momentum 0.5": lambda steps, eps: nb.PGDSteps(steps, 2 * eps, 0.5, "cosine"),
-    "2 eps, cosine, momentum 0.9": lambda steps, eps: nb.PGDSteps(steps, 2 * eps, 0.9, "cosine"),
+SCHEDULES: dict[str, Callable[[int, float], nb.search.PGDSteps]] = {
+    "paper": lambda steps, eps: nb.search.PGDSteps(steps, nb.construct.PAPER_RELABELLING.step_size),
+    "2.5 eps / steps": lambda steps, eps: nb.search.PGDSteps(steps),
+    "eps, linear": lambda steps, eps: nb.search.PGDSteps(steps, eps, decay="linear"),
+    "fast: 2 eps, linear": lambda steps, eps: nb.search.fast_relabelling(L2(eps), steps),
+    "2 eps, cosine": lambda steps, eps: nb.search.PGDSteps(steps, 2 * eps, decay="cosine"),
+    "4 eps, cosine": lambda steps, eps: nb.search.PGDSteps(steps, 4 * eps, decay="cosine"),
+    "2 eps, cosine, momentum 0.5": lambda steps, eps: nb.search.PGDSteps(steps, 2 * eps, 0.5, "cosine"),
+    "2 eps, cosine, momentum 0.9": lambda steps, eps: nb.search.PGDSteps(steps, 2 * eps, 0.9, "cosine"),
 }
 
 
@@ -45,7 +45,9 @@ def sources(options: argparse.Namespace, data: nb.Data) -> dict[str, nb.Classifi
     return made
 
 
-def row(classifier: nb.Classifier, data: nb.Data, targets: str, eps: float, schedule: nb.PGDSteps, count: int) -> dict:
+def row(
+    classifier: nb.Classifier, data: nb.Data, targets: str, eps: float, schedule: nb.search.PGDSteps, count: int
+) -> dict:
     """What one schedule reaches on the first images."""
     images, _ = data.train.batch(slice(0, count))
     wanted = choose_targets(data.train.labels, len(data.classes), targets, 0)[:count].to(classifier.device)

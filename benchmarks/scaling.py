@@ -128,7 +128,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="tiny: does it run?")
     options = parser.parse_args(given)
-    options.device = str(nb.default_device()) if options.device == "auto" else options.device
+    options.device = str(nb.classifier.default_device()) if options.device == "auto" else options.device
     if options.picture and not find_spec("vl_convert"):
         raise InputError("A picture needs Altair and vl-convert: pip install 'notbugs[report]'.")
     rows = sweep(options)

@@ -63,7 +63,7 @@ robust() { # norm and radius: a ResNet-18, half of the five minutes an estimate 
   file=$work/$job.safetensors
   # shellcheck disable=SC2086
   [ -e "$file" ] || {
-    notbugs train --out "$file" --architecture.name resnet18 --epochs 30 --batch 256 --lr 0.1 --shift 4 --flip \
+    notbugs train --out "$file" --arch resnet18 --epochs 30 --batch 256 --lr 0.1 --shift 4 --flip \
       --adversary.norm "$1" --adversary.eps "$2" --adversary.steps 5 ${MORE:-}
     rm "$out/$job.out" # its clean accuracy, which is measured again
   }

@@ -29,7 +29,7 @@ from typing import Any
 from notbugs.formats import harmless
 from notbugs.report.pages import PAGES
 
-SMALL = "--train-images 150 --test-images 40 --architecture.width 4 --architecture.features 6"
+SMALL = "--train-images 150 --test-images 40 --arch.width 4 --arch.features 6"
 EPOCHS = "--standard.epochs 2 --robust.epochs 2 --constructed.epochs 2"
 STEPS = "--matching.steps 5 --relabelling.steps 5 --evaluation.attack.steps 3 --evaluation.pgd.steps 3"
 STANDARD, ROBUST = (f"s/classifiers/{name}.safetensors" for name in ("standard", "robust"))

@@ -125,7 +125,7 @@ def _trained(weights: str) -> nn.Module:
         for part in order.split(64):
             inputs, labels = data.train.batch(part)
             if weights != "standard":
-                inputs = pgd(classifier, inputs, labels, nb.L2(ROBUST), nb.PGDSteps(2)).images
+                inputs = pgd(classifier, inputs, labels, nb.L2(ROBUST), nb.search.PGDSteps(2)).images
             optimiser.zero_grad()
             smoothing = 0.1 if weights == "smoothed" else 0.0
             cross_entropy(classifier(inputs), labels, label_smoothing=smoothing).backward()
@@ -140,7 +140,7 @@ def _built() -> Iterator[tuple[str, Tensor]]:
         yield from ((f"{weights}.{name}", value) for name, value in network.state_dict().items())
         classifier = nb.Classifier(network, precision="fp32").eval()
         for ball in dict.fromkeys(ball for case in CASES if case.weights == weights for ball in case.balls):
-            found = nb.autoattack(classifier, images, ball)
+            found = nb.measure.autoattack(classifier, images, ball)
             print(key(weights, ball), int(found.survived.sum()), "of", len(images), flush=True)
             yield key(weights, ball), found.survived.to(torch.uint8)
 

@@ -8,7 +8,7 @@ from torch import nn
 import notbugs as nb
 
 
-def projecting(made: nb.Planted) -> nb.Classifier:
+def projecting(made: nb.data.Planted) -> nb.Classifier:
     """A classifier whose features are the planted ones, but for scale, and whose head sees all of them."""
     flat = made.templates.flatten(1)
     classes = len(made.data.classes)

@@ -1,4 +1,4 @@
-"""The audit: it recovers what was planted, its verdict follows from its numbers, and it goes on where it was killed."""
+"""The audit: its rules, a model whose features are known, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EPS = 0.5
 
 
 @pytest.fixture(scope="module")
-def made() -> nb.Planted:
+def made() -> nb.data.Planted:
     return nb.planted()
 
 
@@ -88,14 +88,14 @@ def test_the_verdict_on_a_model_of_both_kinds(of_truth):
         assert f"{100 * share.value:.1f}% ({100 * share.low:.1f} to {100 * share.high:.1f})" in sentence
 
 
-def trained(made: nb.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
+def trained(made: nb.data.Planted, adversary: nb.Adversary | None) -> nb.Classifier:
     data = made.data.take(1000, None, 0)
     classifier = nb.new_classifier(data, "cnn", seed=0, width=8, features=16)
     return nb.train(classifier, data.train, nb.Training(epochs=5, batch=50, adversary=adversary))
 
 
 def test_a_robust_classifier_keeps_more_on_its_robust_features(made):
-    found, fast = {}, nb.Attack(steps=10, targeted=0)
+    found, fast = {}, nb.search.Attack(steps=10, targeted=0)
     for name, adversary in (("standard", None), ("robust", nb.Adversary(eps=EPS, guard=False))):
         found[name] = audit(trained(made, adversary), made.data.take(1000, 300, 0), nb.L2(EPS), images=10, attack=fast)
     standard, robust = (found[name].group("robust") for name in ("standard", "robust"))
@@ -141,7 +141,7 @@ def measured(features: int, clean: float, attacked: float, n: int = 1000) -> Mea
         ((0.85, 0.7), (0.6, 0.0), (0.9, 0.7), "robust", "rests on features that survive"),
         ((0.8, 0.6), (0.89, 0.0), (0.9, 0.1), "unused", "it has robust features, which alone would leave 60.0%"),
         ((0.8, 0.1), (0.89, 0.0), (0.9, 0.1), "unused", "it has robust features, but others decide"),
-        ((0.2, 0.1), (0.89, 0.0), (0.9, 0.1), "nonrobust", "rests on features that such a change turns round"),
+        ((0.2, 0.1), (0.89, 0.0), (0.9, 0.1), "nonrobust", "rests on features whose sign such a change flips"),
         ((0.2, 0.1), (0.2, 0.0), (0.9, 0.1), "open", "do not decide"),
         ((0.8, 0.6), (0.89, 0.0), (0.9, 0.5), "open", "do not decide"),
         ((0.85, 0.7), (0.6, 0.0), (0.9, 0.05), "unused", "which alone would leave 70.0%"),
@@ -258,7 +258,7 @@ def test_the_command_prints_table_verdict_and_path(model, folder, capsys):
     assert printed[-4:-1] == found["audit"]["verdict"]["sentences"]
     clean = found["audit"]["model"][0]["share"]
     assert re.search(rf"the model .* {100 * clean['value']:.1f}%", "\n".join(printed))
-    assert printed[0].split() == ["who", "speaks", "clean", *["l2", "0.125", "l2", "0.25", "l2", "0.5", "l2", "1"]]
+    assert printed[0].split() == ["features", "used", "clean", *["l2", "0.125", "l2", "0.25", "l2", "0.5", "l2", "1"]]
 
 
 def test_audit_json_says_where_it_comes_from(model, folder):
@@ -268,7 +268,7 @@ def test_audit_json_says_where_it_comes_from(model, folder):
     assert found["settings"]["threat"] == "l2:0.5"
     assert set(found["seconds"]) >= {"usefulness", "accuracy-model", "head-all", "head-robust", "head-nonrobust"}
     asked = AuditJob(
-        data="planted", images=20, measured=80, fit_images=400, attack=nb.Attack(steps=3), precision="fp32"
+        data="planted", images=20, measured=80, fit_images=400, attack=nb.search.Attack(steps=3), precision="fp32"
     )
     assert found["command"] == command(model, asked)
     assert "--fit-images 400" in found["command"]
@@ -289,7 +289,9 @@ def killed_after(console, stages):
 def test_a_killed_audit_goes_on_and_ends_in_the_same_numbers(model, folder, tmp_path):
     from notbugs.console import TerminalConsole
 
-    job = AuditJob(data="planted", images=20, measured=80, fit_images=400, attack=nb.Attack(steps=3), precision="fp32")
+    job = AuditJob(
+        data="planted", images=20, measured=80, fit_images=400, attack=nb.search.Attack(steps=3), precision="fp32"
+    )
     for done in (1, 4):
         with pytest.raises(KeyboardInterrupt):
             audit_one(model, job, tmp_path, killed_after(TerminalConsole, done))
@@ -346,7 +348,7 @@ def test_the_default_folder_has_the_models_name(model, folder, tmp_path, monkeyp
 def test_the_classifier_is_left_alone(made):
     classifier = projecting(made).train()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), attack=nb.Attack(steps=2))
+    audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), attack=nb.search.Attack(steps=2))
     assert classifier.training
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
 

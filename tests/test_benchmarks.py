@@ -51,7 +51,7 @@ def a_case(images: int = 100) -> cases.Case:
 
 
 def test_the_cnn_is_the_one_of_notbugs():
-    ours, theirs = nb.build("cnn", channels=3, classes=10), nets.build("cnn", 3, 10)
+    ours, theirs = nb.models.build("cnn", channels=3, classes=10), nets.build("cnn", 3, 10)
     theirs.load_state_dict(ours.state_dict())
     images = torch.rand(4, 3, 16, 16, generator=generator(0))
     torch.testing.assert_close(theirs.eval()(images), ours.eval()(images))
@@ -73,7 +73,7 @@ def test_the_transcription_takes_our_path(norm):
     step = madry.step_class(setting)(images, task.eps, task.step_size)
     loss = madry.classification(setting.model)
     theirs = madry.attacker(loss, step, labels, STEPS, 1, use_best=False)
-    schedule = nb.PGDSteps(STEPS, task.step_size)
+    schedule = nb.search.PGDSteps(STEPS, task.step_size)
     found = search(away_from(classifier), images, (labels,), ours.threat(task), schedule, keep="last")
     torch.testing.assert_close(found.images, theirs, atol=2e-5, rtol=0)
 
@@ -114,7 +114,7 @@ def test_passes_are_counted(attack, kind, forwards, backwards):
 def test_what_ours_claims_is_what_is_counted(precision):
     setting, (images, labels) = a_setting("pgd"), inputs()
     with PassCounter(3) as counter:
-        found = nb.pgd(ours.classifier(setting, precision), images, labels, L2(0.5), nb.PGDSteps(STEPS))
+        found = nb.pgd(ours.classifier(setting, precision), images, labels, L2(0.5), nb.search.PGDSteps(STEPS))
     assert (counter.forwards, counter.backwards) == (5 * found.forwards, 5 * found.backwards)
 
 

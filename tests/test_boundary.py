@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import notbugs
-from notbugs import load, study
+from notbugs import catalogue, load
 from notbugs.__main__ import main
 from notbugs.errors import InputError
 from notbugs.study import Results
@@ -51,12 +51,12 @@ LONG, DEEP = "a" * 300, "/".join("b" * 2500)
         ("run digits --out pipe", "pipe is a file"),
         (f"train --quiet --out {LONG}.safetensors", "a path of at most 3500 bytes"),
         ("train --quiet --out m.safetensors --shift 100000000", "'shift' must be below the 8 pixels"),
-        ("train --quiet --out m.safetensors --architecture.width 9000000", "must have at most 2,000,000,000 weights"),
+        ("train --quiet --out m.safetensors --arch.width 9000000", "must have at most 2,000,000,000 weights"),
         (
-            "train --quiet --out m.safetensors --architecture.width 10000000000000000000",
+            "train --quiet --out m.safetensors --arch.width 10000000000000000000",
             "architecture.width must be at",
         ),
-        ("train --quiet --out m.safetensors --architecture.options.classes 3", "'classes' is no option"),
+        ("train --quiet --out m.safetensors --arch.classes 3", "'classes' is no option"),
         ("train --quiet --out m.safetensors --device hpu", "'device' must be one that torch has here"),
         ("evaluate m.safetensors --quiet --keep pipe", "'keep' must be a folder. pipe is a file"),
         ("export / --to npz --quiet", "There is no finished constructed set in /"),
@@ -101,11 +101,11 @@ def raising(error: BaseException):
         (raising(StopIteration()), 1, "went wrong where it should not: StopIteration: no reason given"),
         (raising(OverflowError("int too large\nmore")), 1, "OverflowError: int too large. With NOTBUGS_TRACEBACK=1"),
         (raising(ValueError("x" * 9000)), 1, "ValueError: xxx"),
-        (raising(KeyboardInterrupt()), 130, "Interrupted. Give the same command again to go on."),
+        (raising(KeyboardInterrupt()), 130, "Interrupted. Give the same command again to continue."),
     ],
 )
 def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, status, words):
-    monkeypatch.setattr(study, "recipe_names", work)
+    monkeypatch.setattr(catalogue, "table", work)
     assert main(["recipes"]) == status
     text = said(capsys)
     assert words in text
@@ -121,14 +121,14 @@ def test_signals_end_in_one_line(monkeypatch, capsys, name):
         time.sleep(10)
         return []
 
-    monkeypatch.setattr(study, "recipe_names", interrupted)
+    monkeypatch.setattr(catalogue, "table", interrupted)
     before = signal.signal(number, signal.SIG_DFL)  # whoever started the tests may have it ignored
     try:
         assert main(["recipes"]) == 128 + number
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(number, before)
-    assert "Give the same command again to go on." in said(capsys)
+    assert "Give the same command again to continue." in said(capsys)
 
 
 EARLY = """
@@ -152,15 +152,15 @@ def test_signals_are_heard_before_anything_else_is_imported(name):
     done = subprocess.run(command, env=os.environ | more, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + number
     assert done.stderr.startswith("notbugs: ")
-    assert done.stderr.endswith(". Give the same command again to go on.\n")
+    assert done.stderr.endswith(". Give the same command again to continue.\n")
     assert not set(done.stdout.split()) & {"pathlib", "contextlib", "typing", "torch", "numpy", "dataclasses"}
 
 
 def test_a_name_that_a_terminal_cannot_show(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(study, "recipe_names", lambda: ["caf\udce9 \u00e9"])
-    assert main(["recipes"]) == 0
+    monkeypatch.setattr(catalogue, "text", lambda name: "caf\udce9 \u00e9\n")
+    assert main(["recipes", "digits"]) == 0
     assert out.buffer.getvalue() == b"caf\\udce9 \\xe9\n"
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.whole
 
 ROOT = Path(__file__).parent.parent
 DATA = ("--data", "digits", "--train-images", "300", "--test-images", "100", "--precision", "fp32")
-NETWORK = ("--architecture.name", "cnn", "--architecture.width", "8", "--architecture.features", "16")
+NETWORK = ("--arch", "cnn", "--arch.width", "8", "--arch.features", "16")
 SHORT = ("--epochs", "4", "--batch", "32")
 QUICK = ("--relabelling.steps", "5", "--matching.steps", "5", "--batch", "50")
 
@@ -96,7 +96,7 @@ def test_every_kind_is_built(kind, model, tmp_path, capsys):
     assert len(made) == 300
     assert made.is_matched == (kind in ("robust", "nonrobust"))
     assert main(["verify", str(out), "--model", str(model), *DATA]) == 0
-    assert f"Nothing is wrong with {out}" in capsys.readouterr().out
+    assert f"No fault found in {out}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["leakage", "random", "labels", "mislabelled"])
@@ -171,7 +171,7 @@ def test_three_exports_train_the_same_classifier(model, tmp_path, capsys):
     data, made = nb.load("digits"), nb.ConstructedSet(folder)
     settings = nb.Training(epochs=12, batch=32)
 
-    def accuracy(images: nb.Images) -> nb.Accuracy:
+    def accuracy(images: nb.Images) -> nb.measure.Accuracy:
         classifier = nb.new_classifier(data, width=8, features=16, precision="fp32")
         return nb.evaluate(nb.train(classifier, images, settings), data.test)[0]
 
@@ -186,7 +186,8 @@ def test_three_exports_train_the_same_classifier(model, tmp_path, capsys):
         assert (images.batch(slice(None))[0] - made.images.pixels[:]).abs().max() <= rounding
         assert own.low <= accuracy(images).share.value <= own.high
     assert own.value > 0.7
-    assert main(["export", str(folder), "--to", "npz", "--out", str(tmp_path / "npz")]) == 2
+    assert main(["export", str(folder), "--to", "npz", "--out", str(tmp_path / "npz")]) == 0  # it is there already
+    assert main(["export", str(folder), "--to", "parquet", "--out", str(tmp_path / "npz")]) == 2
     assert "npz" in capsys.readouterr().err
 
 
@@ -216,7 +217,7 @@ def test_two_workers_train_one_classifier(model, tmp_path):
 
 def test_options_of_an_architecture_are_numbers(tmp_path, capsys):
     out = tmp_path / "dense.safetensors"
-    growth = ("--architecture.name", "densenet121", "--architecture.options.growth", "4")
+    growth = ("--arch", "densenet121", "--arch.growth", "4")
     assert main(["train", "--out", str(out), "--quiet", *DATA, *growth, "--epochs", "1"]) == 0
     data = nb.load("digits")
     assert nb.load_classifier(out, shape=data.train.shape, classes=data.classes).head.in_features == 128
@@ -234,7 +235,7 @@ def test_most_commands_are_for_one_process(monkeypatch, capsys):
     [
         (["train", "--out", "x.pt"], "'out' must end in .safetensors"),
         (["train", "--out", "x.safetensors", "--on", "nowhere"], "no finished constructed set in nowhere"),
-        (["train", "--out", "x.safetensors", "--architecture.name", "resnet19"], "Did you mean 'resnet"),
+        (["train", "--out", "x.safetensors", "--arch", "resnet19"], "Did you mean 'resnet"),
         (["build", "dett", "x.safetensors", "--out", "y"], 'Did you mean "det"'),
         (["build", "det", "x.safetensors", "--out", "y"], "x.safetensors"),
         (["export", "nowhere", "--to", "zip"], "zip"),

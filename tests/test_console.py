@@ -146,7 +146,7 @@ def test_a_dumb_terminal_gets_a_log(monkeypatch):
     written = in_terminal(monkeypatch, 80, TERM="dumb")
     assert "\x1b" not in written
     assert "━" not in written
-    assert " 4/28 measure robust: begun" in written
+    assert " 4/28 measure robust: started" in written
 
 
 def test_a_log_has_a_line_for_the_beginning_and_the_end_of_every_stage(capsys):
@@ -154,12 +154,12 @@ def test_a_log_has_a_line_for_the_beginning_and_the_end_of_every_stage(capsys):
     written = capsys.readouterr().err
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", written)
     assert [re.sub(r"[\d.]+ s$", "T", line) for line in written.splitlines()] == [
-        " 4/28 measure robust: begun",
+        " 4/28 measure robust: started",
         " 4/28 measure robust: done in T",
         "robust, 360 images: " + ", ".join(f"l2 {eps} 93.6% [90.5%, 95.7%]" for eps in (0.25, 0.5, 1)),
-        f"{TITLE}: begun",
+        f"{TITLE}: started",
         f"{TITLE}: done in T",
-        "of unknown length: begun",
+        "of unknown length: started",
         "of unknown length: done in T",
     ]
 
@@ -189,7 +189,7 @@ def test_names_are_no_markup(capsys, monkeypatch):
             pass
 
     say(TerminalConsole())
-    assert capsys.readouterr().err.startswith("[bold]class[/bold] [red]x\n[link=evil]title: begun")
+    assert capsys.readouterr().err.startswith("[bold]class[/bold] [red]x\n[link=evil]title: started")
     assert "[bold]class[/bold] [red]x" in lines(in_terminal(monkeypatch, 80, say))
 
 

@@ -31,7 +31,7 @@ from notbugs.seeds import generator, seeded
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "controls.md"
 CLASSES = 4
 SETTINGS = nb.Training(epochs=12, batch=100, lr=0.02, weight_decay=0.0)
-QUICK = nb.PGDSteps(4, 0.3)
+QUICK = nb.search.PGDSteps(4, 0.3)
 CHANCE = 1 / CLASSES
 
 
@@ -66,7 +66,7 @@ def accuracies(images: Images, made: Planted) -> tuple[float, float]:
     """On the test images: clean, and with the next label."""
     classifier, test = learned(images), made.data.test
     clean = nb.evaluate(classifier, test)[0].share.value
-    return clean, nb.relabelled_accuracy(classifier, test, CLASSES).value
+    return clean, nb.measure.relabelled_accuracy(classifier, test, CLASSES).value
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_leakage_control_teaches_as_much_as_the_weak_classifiers_errors(made, 
         out = tmp_path / f"{more}"
         built = nb.control(standard, made.data, out, of=sets["other"], kind="leakage", weak=weak)
         untouched = (built.images.pixels[:] == made.data.train.pixels).flatten(1).all(1)
-        said = nb.predictions(weak, made.data.train)
+        said = nb.measure.predictions(weak, made.data.train)
         assert torch.equal(untouched, said == built.images.labels)
         assert bool(untouched.any()) == more
         clean, _ = accuracies(built.images, made)
@@ -145,7 +145,7 @@ def test_perturbed_noise_teaches_the_classes(made, standard, tmp_path, kind):
 @pytest.mark.parametrize("kind", ["gaussian", "uniform"])
 def test_d_r_from_noise_carries_robust_features_alone(made, robust, tmp_path, kind):
     """The features are matched to the last bit, so what can be learned is what the robust templates say."""
-    built = nb.robustify(robust, made.data, tmp_path, start=kind, schedule=nb.fast_matching((1, 16, 16), 25))
+    built = nb.robustify(robust, made.data, tmp_path, start=kind, schedule=nb.search.fast_matching((1, 16, 16), 25))
     assert float(built.loss.max()) < 1e-4
     clean, _ = accuracies(built.images, made)
     assert clean == pytest.approx(made.accuracy("robust"), abs=0.03)
@@ -157,8 +157,8 @@ def test_d_r_from_noise_carries_robust_features_alone(made, robust, tmp_path, ki
 
 
 def test_mislabelled_images_teach_what_the_first_classifier_knew(made, robust, standard, tmp_path):
-    built = nb.mislabel(robust, made.data, tmp_path / "set")
-    said, images = nb.predictions(robust, made.data.train), made.data.train
+    built = nb.construct.mislabel(robust, made.data, tmp_path / "set")
+    said, images = nb.measure.predictions(robust, made.data.train), made.data.train
     wrong = (said != images.labels).nonzero().flatten()
     assert torch.equal(built.start, wrong)
     assert torch.equal(built.images.labels, said[wrong])
@@ -168,7 +168,7 @@ def test_mislabelled_images_teach_what_the_first_classifier_knew(made, robust, s
     assert verify(tmp_path / "set", data=made.data, source=robust) == []
     assert describe(tmp_path / "set")["images"] == describe(tmp_path / "set")["images_wanted"] == len(wrong)
     with pytest.raises(InputError, match="'classifier' must get at least one training image wrong"):
-        nb.mislabel(standard, made.data, tmp_path / "none")
+        nb.construct.mislabel(standard, made.data, tmp_path / "none")
 
 
 # What each does to the pixels
@@ -203,7 +203,7 @@ def test_a_random_control_moves_every_image_as_far_as_its_adversarial_one(tmp_pa
 @pytest.mark.parametrize("ball", [nb.L2(0.5), nb.Linf(0.05)], ids=["l2", "linf"])
 def test_a_leakage_control_adds_the_pattern_of_the_label(tmp_path, ball):
     data, source = colours(), coloured()
-    of = nb.relabel(source, data, tmp_path / "of", threat=ball, schedule=nb.PGDSteps(4, 0.03))
+    of = nb.relabel(source, data, tmp_path / "of", threat=ball, schedule=nb.search.PGDSteps(4, 0.03))
     built = nb.control(source, data, tmp_path / "control", of=of, kind="leakage", seed=7)
     added, labels = patterns(data, ball, 7), built.images.labels
     torch.testing.assert_close(ball.size(added), torch.full((4,), ball.eps))
@@ -243,7 +243,7 @@ def test_noise_depends_on_its_number_and_the_seed():
 def make(kind: str, folder: Path, of: ConstructedSet | None = None, **how) -> ConstructedSet:
     data, source = colours(), coloured()
     if kind == "mislabelled":
-        return nb.mislabel(source, data, folder, **how)
+        return nb.construct.mislabel(source, data, folder, **how)
     if kind in ("gaussian", "uniform"):
         return nb.relabel(source, data, folder, start=kind, schedule=QUICK, **how)
     if kind == "matched":
@@ -283,7 +283,7 @@ def test_sets_from_noise(tmp_path, kind):
     built, data = make(kind, tmp_path / "set", seed=3), colours()
     started = starts_of(built.manifest["request"], data.train)(built.start)
     assert torch.equal(started, noise("uniform" if kind == "matched" else kind, torch.arange(60), (3, 6, 6), 3))
-    measured = nb.measure_set(built, data.train, coloured(), coloured(), nb.Augmentation())
+    measured = nb.measure.measure_set(built, data.train, coloured(), coloured(), nb.data.Augmentation())
     assert measured["kept_label"]["value"] == 0
     assert measured["l2"]["max"] == pytest.approx(built.manifest["storage"]["l2_norm"]["max"], rel=1e-5)
     if kind == "gaussian":
@@ -322,7 +322,7 @@ def test_what_is_no_control(tmp_path, unchecked):
     data, source = colours(), coloured()
     of = nb.relabel(source, data, tmp_path / "of", schedule=QUICK)
     other = nb.relabel(source, data, tmp_path / "other", targets="other", schedule=QUICK)
-    free = nb.relabel(source, data, tmp_path / "free", threat=nb.L2(float("inf")), schedule=nb.FMN(2))
+    free = nb.relabel(source, data, tmp_path / "free", threat=nb.L2(float("inf")), schedule=nb.search.FMN(2))
     matched = nb.robustify(source, data, tmp_path / "matched", schedule=QUICK)
     noisy = make("uniform", tmp_path / "noisy")
     with seeded(4):

@@ -93,7 +93,7 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_class_folder(tmp_path / "set", {"b": 4, "a": 4, "c": 3})
     seen = []
-    monkeypatch.setattr("notbugs.cli.study.train_one", lambda job, *_: seen.append(job.read()) or [])
+    monkeypatch.setattr("notbugs.cli.commands.study.train_one", lambda job, *_: seen.append(job.read()) or [])
     for more in (["--classes", "c", "b", "a"], ["--skip-broken", "--white-level", "255"]):
         cli.app(["train", "--data", "set", "--out", "x.safetensors", *more], result_action="return_value")
     assert [data.classes for data in seen] == [("c", "b", "a"), ("a", "b", "c")]

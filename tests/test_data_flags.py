@@ -87,7 +87,7 @@ def test_what_is_unsure_is_asked_about(chexpert):
 
 def test_a_study_from_the_command_line(chexpert, tmp_path, capsys):
     data = ("--data", str(chexpert), "--label-column", "Edema", "Pleural Effusion", "--uncertain", "0", "--blank", "0")
-    small = ("--architecture.width", "2", "--architecture.features", "4", "--epochs", "1", "--batch", "4", "--quiet")
+    small = ("--arch.width", "2", "--arch.features", "4", "--epochs", "1", "--batch", "4", "--quiet")
     assert main(["train", *data, *small, "--out", str(tmp_path / "some.safetensors")]) == 0
     assert "Pleural Effusion, on " in capsys.readouterr().out
 

@@ -170,7 +170,7 @@ classifier = nb.Classifier(network, mean=data.channel_statistics[0], std=data.ch
 nb.train(classifier, data.train, nb.Training(epochs=1, batch=8))
 one_of_each = torch.stack([(data.train.labels == label).nonzero()[0, 0] for label in range(3)])
 few = replace(data, train=data.train.subset(one_of_each))
-built = nb.relabel(classifier, few, sys.argv[3], targets="next", schedule=nb.PGDSteps(steps=3, step_size=0.1))
+built = nb.relabel(classifier, few, sys.argv[3], targets="next", schedule=nb.search.PGDSteps(steps=3, step_size=0.1))
 print(json.dumps({
     "kind": type(data.train.pixels).__name__,
     "fingerprint": data.fingerprint,

@@ -56,25 +56,25 @@ MISFITS = {
 }
 
 
-def of_pixels(data: nb.Data) -> nb.Usefulness:
+def of_pixels(data: nb.Data) -> nb.measure.Usefulness:
     return nb.usefulness(pixels(data.test.shape), data.train, data.test, nb.L2(0.1))
 
 
 ENTRIES = {
     "evaluate": lambda c, data, out: nb.evaluate(c, data.test),
-    "outcomes": lambda c, data, out: nb.outcomes(c, data.test, [nb.L2(0.1)]),
-    "autoattack": lambda c, data, out: nb.autoattack(c, data.test, nb.L2(0.1)),
+    "outcomes": lambda c, data, out: nb.measure.outcomes(c, data.test, [nb.L2(0.1)]),
+    "autoattack": lambda c, data, out: nb.measure.autoattack(c, data.test, nb.L2(0.1)),
     "relabel": lambda c, data, out: nb.relabel(c, data, out),
     "robustify": lambda c, data, out: nb.robustify(c, data, out),
     "usefulness": lambda c, data, out: nb.usefulness(c, data.train, data.test, nb.L2(0.1)),
     "transfer": lambda c, data, out: nb.transfer({"one": c}, data.test, nb.L2(0.1)),
     "audit": lambda c, data, out: nb.audit(c, data, nb.L2(0.1)),
-    "spatial": lambda c, data, out: nb.spatial_accuracy(c, data.test, nb.Spatial(10, 1)),
-    "corruptions": lambda c, data, out: nb.corruption_accuracy(c, data.test),
-    "masking signs": lambda c, data, out: nb.masking_signs(c, data.test, nb.L2(0.1)),
+    "spatial": lambda c, data, out: nb.measure.spatial_accuracy(c, data.test, nb.Spatial(10, 1)),
+    "corruptions": lambda c, data, out: nb.measure.corruption_accuracy(c, data.test),
+    "masking signs": lambda c, data, out: nb.measure.masking_signs(c, data.test, nb.L2(0.1)),
     "leakage": lambda c, data, out: nb.leakage(c, data.train, data.test, classes=2),
-    "shares": lambda c, data, out: nb.carried(of_pixels(data), c, data.test, data.test, data.test),
-    "head": lambda c, data, out: nb.refit_head(c, data.train, torch.ones(64, dtype=torch.bool), classes=2),
+    "shares": lambda c, data, out: nb.measure.carried(of_pixels(data), c, data.test, data.test, data.test),
+    "head": lambda c, data, out: nb.measure.refit_head(c, data.train, torch.ones(64, dtype=torch.bool), classes=2),
 }
 
 

@@ -21,7 +21,7 @@ def features_of(classifier: nb.Classifier, images: nb.Images) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def made() -> nb.Planted:
+def made() -> nb.data.Planted:
     return nb.planted()
 
 
@@ -85,9 +85,9 @@ def test_without_features_the_most_frequent_class_speaks(made):
     train = nb.Images(train.pixels, labels)
     fit = refit_head(classifier, train, torch.zeros(8, dtype=torch.bool), classes=4)
     assert fit.features == 0
-    assert (nb.predictions(fit.classifier, train) == 2).all()
+    assert (nb.measure.predictions(fit.classifier, train) == 2).all()
     clean, robust = nb.evaluate(
-        fit.classifier, train, radii=[0.5], attack=nb.Attack(name="pgd", steps=2, decay="linear")
+        fit.classifier, train, radii=[0.5], attack=nb.search.Attack(name="pgd", steps=2, decay="linear")
     )
     assert clean.share == robust.share
 

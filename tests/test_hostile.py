@@ -305,9 +305,9 @@ def test_recipes(tmp_path, name):
         ("run digits --train-images 0", "greater than or equal to 1"),
         ("run digits --test-images -1", "greater than or equal to 1"),
         ("run digits --train-images 99999999999999999999", "train_images must be at most"),
-        ("run digits --architecture.name sys:exit --quiet", "must name a function in Python"),
-        ("run digits --architecture.name os:getcwd --quiet", "must name a function in Python"),
-        ("run digits --architecture.name nowhere:make --quiet", "could not be imported"),
+        ("run digits --arch sys:exit --quiet", "must name a function in Python"),
+        ("run digits --arch os:getcwd --quiet", "must name a function in Python"),
+        ("run digits --arch nowhere:make --quiet", "could not be imported"),
         ("run digits --device hpu", "must be one that torch has"),
         ("run digits --device cuda:99", "must be one that torch has"),
         ("run digits --device meta --quiet", "must be one that torch has"),
@@ -377,7 +377,7 @@ def test_no_name_reaches_a_terminal_as_a_command(capsys, tmp_path):
     assert "\\x1b[31m\\u202e" in told.out
     assert told.err.count(SPELT) == 2
     assert f"\nclass {SPELT}\\n1/1: done\\tnow\n" in told.out
-    assert "\n\\x1b[31m\\ntitle: begun\n" in told.err
+    assert "\n\\x1b[31m\\ntitle: started\n" in told.err
     assert not set(told.out + told.err) & {"\x1b", "\x07", "\x9b", "\u202e", "\t"}
 
 

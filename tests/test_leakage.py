@@ -19,7 +19,7 @@ from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs" / "explanation"
 THREATS = [L2(0.3), Linf(0.05)]
 
 

@@ -15,7 +15,7 @@ from notbugs.__main__ import main
 pytestmark = pytest.mark.whole
 
 TEXT = (Path(__file__).parents[1] / "docs" / "how-to" / "medical-imaging.md").read_text(encoding="utf-8")
-SMALL = ("--architecture.width", "2", "--architecture.features", "4", "--precision", "fp32", "--quiet")
+SMALL = ("--arch.width", "2", "--arch.features", "4", "--precision", "fp32", "--quiet")
 TRAIN = ("--epochs", "2", "--batch", "40")
 STUDY = (
     *("--standard.epochs", "1", "--robust.epochs", "1", "--constructed.epochs", "1", "--robust.adversary.steps", "1"),
@@ -63,7 +63,7 @@ def test_every_command_of_the_page_runs(printed):
 
 
 def test_a_rare_disease_is_told_with_balanced_accuracy_and_auc(printed):
-    text = printed["notbugs evaluate ill.safetensors --data scans.npz --radii 0.25 0.5"]
+    text = printed["notbugs evaluate ill.safetensors --data scans.npz --threat l2:0.25 l2:0.5"]
     share = r"\d+\.\d% \(\d+\.\d to \d+\.\d\)"
     line = rf"{share}, n=80, balanced {share}, AUC {share}"
     assert re.fullmatch(rf"clean: {line}\nl2 0.25: {line}\nl2 0.5: {line}", text)
@@ -71,11 +71,11 @@ def test_a_rare_disease_is_told_with_balanced_accuracy_and_auc(printed):
 
 
 def test_every_finding_is_told(printed):
-    text = printed["notbugs evaluate chest.safetensors --data chest.npz --radii 0.5"]
+    text = printed["notbugs evaluate chest.safetensors --data chest.npz --threat l2:0.5"]
     assert re.findall(r"^(\w.*?)(?:, on .*)?$", text, re.MULTILINE) == [
         *("effusion", "mass", "hernia", "all labels right", "mean over labels")
     ]
-    one = printed["notbugs evaluate chest.safetensors --data chest.npz --label mass --radii 0.5"]
+    one = printed["notbugs evaluate chest.safetensors --data chest.npz --label mass --threat l2:0.5"]
     assert one.splitlines()[0].split(", balanced")[0] in text
     audited = printed["notbugs audit chest.safetensors --data chest.npz --threat l2:0.5"]
     pages = re.findall(r"runs/audit-chest/label-(\w+)/audit\.html", audited)

@@ -50,7 +50,7 @@ def test_a_program_is_attacked_as_the_network_it_was_made_from(tmp_path):
     torch.export.save(torch.export.export(plain, (images,), dynamic_shapes=ANY), tmp_path / "net.pt2")
     scripted(plain).save(str(tmp_path / "net.pt"))
     for name, architecture in (("net.pt2", "exported"), ("net.pt", "torchscript")):
-        with pytest.raises(InputError, match=rf"never makes notbugs run code.*--architecture {architecture}\)"):
+        with pytest.raises(InputError, match=rf"never makes notbugs run code.*--arch {architecture}\)"):
             load_classifier(tmp_path / name, **HOW)
         loaded = load_classifier(tmp_path / name, architecture=architecture, **HOW)
         torch.testing.assert_close(loaded(images), plain((images - 0.5) / 0.25))
@@ -63,14 +63,14 @@ def test_features_of_an_exported_program_by_the_name_of_a_layer(tmp_path):
     plain, images = network(), random_images(4, SHAPE)
     torch.export.save(torch.export.export(plain, (images,), dynamic_shapes=ANY), tmp_path / "net.pt2")
     unnamed = load_classifier(tmp_path / "net.pt2", architecture="exported", **HOW)
-    with pytest.raises(InputError, match=r"torch\.export\.unflatten.*--architecture exported --head NAME"):
+    with pytest.raises(InputError, match=r"torch\.export\.unflatten.*--arch exported --head NAME"):
         unnamed.features(images)
     loaded = load_classifier(tmp_path / "net.pt2", architecture="exported", head="5", **HOW)
     wanted = Classifier(plain, mean=(0.5,), std=(0.25,))
     torch.testing.assert_close(loaded.features(images), wanted.features(images))
     found = match_features(loaded, images, images.flip(0), PGDSteps(3, 0.1)).images
     torch.testing.assert_close(found, match_features(wanted, images, images.flip(0), PGDSteps(3, 0.1)).images)
-    with pytest.raises(InputError, match=r"program of torch\.export.*--architecture exported"):
+    with pytest.raises(InputError, match=r"program of torch\.export.*--arch exported"):
         load_weights(network(), tmp_path / "net.pt2")
 
 

@@ -95,7 +95,7 @@ def test_resnet20_of_pytorch_resnet_cifar10(published):
 
 
 def test_it_goes_through_the_commands_of_the_guide(published, capsys):
-    model = ["resnet20-12fca82f.th", "--data", "cifar.npz", "--architecture", "resnet20", "--quiet"]
+    model = ["resnet20-12fca82f.th", "--data", "cifar.npz", "--arch", "resnet20", "--quiet"]
     normalisation = ["--mean", "0.485", "0.456", "0.406", "--std", "0.229", "0.224", "0.225"]
     assert main(["evaluate", *model]) == 2
     assert "Give its 'mean' and 'std' (--mean, --std)" in capsys.readouterr().err

@@ -194,7 +194,7 @@ def test_a_torchvision_that_does_not_fit_its_torch():
         "sys.meta_path.insert(0, Broken())\n"
         "import notbugs as nb\n"
         "try:\n"
-        "    nb.build('timm:resnet18', channels=3, classes=4)\n"
+        "    nb.models.build('timm:resnet18', channels=3, classes=4)\n"
         "except nb.InputError as error:\n"
         "    print(error)\n"
     )

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from notbugs import L2, Classifier, Images, InputError, evaluate, load_classifier, masking_signs, pgd, save_classifier
+from notbugs import L2, Classifier, Images, InputError, evaluate, load_classifier, pgd, save_classifier
+from notbugs.measure import masking_signs
 from notbugs.models import Blueprint
 from notbugs.seeds import seeded
 from tests.conftest import bars, random_images
@@ -115,6 +116,29 @@ def test_an_untrained_head_of_zeros_gives_logits():
     classifier = Classifier(network)
     classifier(random_images(2, SHAPE))
     assert classifier.meaning.kind == "logits"
+
+
+@pytest.mark.parametrize("end", ["softmax", "sigmoid"])
+def test_probabilities_that_round_to_0_and_1_are_attacked_through_what_their_end_is_called_with(end):
+    """A temperature between the last layer and the softmax: there is no layer to take the logits at."""
+    plain, images = logits_of(), random_images(8, (1, 4, 4))
+
+    class Saturated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = plain
+
+        def forward(self, images):
+            return getattr(1e4 * self.inner(images), end)(*((1,) if end == "softmax" else ()))
+
+    classifier = Classifier(Saturated())
+    leaf = images.clone().requires_grad_()
+    logits = classifier(leaf)
+    assert torch.allclose(logits, 1e4 * plain(images))
+    assert "that it is called with" in str(classifier.meaning)
+    logits[:, 0].sum().backward()
+    assert leaf.grad is not None
+    assert bool((leaf.grad.flatten(1).abs().amax(1) > 0).all())
 
 
 def test_what_was_recognised_is_said_once(caplog):

@@ -69,14 +69,14 @@ def test_a_wrong_setting_is_refused(wrong):
 def test_on_the_command_line(tmp_path, capsys):
     model = str(tmp_path / "model.safetensors")
     data = ("--data", "digits", "--train-images", "100", "--test-images", "20", "--precision", "fp32", "--quiet")
-    network = ("--architecture.width", "4", "--architecture.features", "8", "--epochs", "1")
+    network = ("--arch.width", "4", "--arch.features", "8", "--epochs", "1")
     assert main(["train", "--out", model, *data, *network, "--spatial.degrees", "20", "--spatial.tries", "2"]) == 0
     capsys.readouterr()
     assert main(["evaluate", model, *data, "--radii", "--spatial.degrees", "20", "--spatial.pixels", "1"]) == 0
     clean, spatial = capsys.readouterr().out.splitlines()
     assert clean.startswith("clean: ")
     images = nb.load("digits").take(100, 20, 0).test
-    assert spatial == str(nb.spatial_accuracy(nb.load_classifier(Path(model)), images, nb.Spatial(20, 1)))
+    assert spatial == str(nb.measure.spatial_accuracy(nb.load_classifier(Path(model)), images, nb.Spatial(20, 1)))
     assert main(["evaluate", model, *data, "--spatial.degrees", "200"]) == 2
     assert "degrees" in capsys.readouterr().err
 

@@ -10,7 +10,6 @@ from notbugs.search import objectives
 
 STEPS = {"Schedule": "PGDSteps", "Shrinking": "FMN", "QuasiNewton": "LBFGS"}
 CASES = [
-    *((notbugs, *names) for names in STEPS.items()),
     *((notbugs.search, *names) for names in STEPS.items()),
     (objectives, "towards", "targeted_ce"),
     (objectives, "towards_alone", "targeted_ce_alone"),
@@ -30,7 +29,7 @@ def test_the_search_no_longer_hides_its_package():
     def objective(found, goal):
         return found.sum((1, 2, 3)) - goal, found.detach().sum((1, 2, 3)) - goal
 
-    given = (objective, images, (goal,), notbugs.L2(1.0), notbugs.PGDSteps(1))
+    given = (objective, images, (goal,), notbugs.L2(1.0), notbugs.search.PGDSteps(1))
     with pytest.warns(DeprecationWarning, match=r"notbugs\.search\(\.\.\.\) is now notbugs\.search\.search"):
         found = notbugs.search(*given)
     assert torch.equal(found.images, notbugs.search.search(*given).images)

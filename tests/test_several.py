@@ -18,11 +18,8 @@ from notbugs import (
     Data,
     Images,
     InputError,
-    PGDSteps,
     Training,
     evaluate,
-    fast_matching,
-    linear_features,
     load,
     pgd,
     relabel,
@@ -32,9 +29,11 @@ from notbugs import (
 )
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
+from notbugs.measure import linear_features
 from notbugs.measure.several_labels import evaluate_several
 from notbugs.measure.spectrum import KINDS
 from notbugs.measure.unbalanced import Area
+from notbugs.search import PGDSteps, fast_matching
 from notbugs.search.objectives import log_odds, margin
 from notbugs.seeds import generator, seeded
 from notbugs.study.repeated import check_one_label, for_labels
@@ -249,7 +248,7 @@ def test_images_are_moved_towards_one_label(chest, tmp_path):
 def test_from_the_command_line(tmp_path, capsys):
     """One classifier of all labels: trained, measured, audited for one label and for each."""
     data = ("--data", str(saved(tmp_path, classes=np.array(FINDINGS))), "--precision", "fp32", "--test-images", "40")
-    model, network = str(tmp_path / "all.safetensors"), ("--architecture.width", "2", "--architecture.features", "4")
+    model, network = str(tmp_path / "all.safetensors"), ("--arch.width", "2", "--arch.features", "4")
     assert main(["train", *data, *network, "--epochs", "1", "--batch", "30", "--out", model, "--quiet"]) == 0
     assert "all labels right\n  clean: " in capsys.readouterr().out
     assert main(["evaluate", model, *data, "--radii", "0.2", "--attack.steps", "2", "--quiet"]) == 0

@@ -128,7 +128,7 @@ def test_a_set_has_the_images_of_one_version(data, source, tmp_path, monkeypatch
     assert (tmp_path / "set" / "shard-00000.json").exists()
     monkeypatch.setattr(builder, "__version__", "9.9.9")
     built = relabel(source, data, tmp_path / "set", **how)
-    assert "set was begun with notbugs 0.1.0, torch" in caplog.text
+    assert f"set was started with notbugs {nb.__version__}, torch" in caplog.text
     assert built.manifest["request"]["versions"]["notbugs"] == "9.9.9"
     again = relabel(source, data, tmp_path / "again", **how)
     assert [one["sha256"] for one in again.manifest["shards"]] == [one["sha256"] for one in built.manifest["shards"]]
@@ -238,8 +238,8 @@ def test_the_columns_on_disk(stored):
 def test_training_and_measuring_take_every_type(stored, data, source):
     built, _ = stored
     trained = nb.train(nb.new_classifier(data), built.images, nb.Training(epochs=1, batch=20))
-    assert nb.predictions(trained, built.images).shape == (60,)
-    measured = nb.measure_set(built, data.train, source, source, nb.Augmentation())
+    assert nb.measure.predictions(trained, built.images).shape == (60,)
+    measured = nb.measure.measure_set(built, data.train, source, source, nb.data.Augmentation())
     assert measured["success_source"]["value"] == pytest.approx(built.manifest["storage"]["success_stored"])
     assert measured["l2"]["max"] == pytest.approx(built.manifest["storage"]["l2_norm"]["max"], rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at random moments, a build goes on where it stopped, and ends in the same bits."""
+"""Killed with SIGKILL at random moments, a build continues where it stopped, and ends in the same bits."""
 
 from __future__ import annotations
 

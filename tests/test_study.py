@@ -267,7 +267,7 @@ def test_what_is_damaged_is_done_again_to_the_same_bits(finished, tmp_path, caps
     for name in DAMAGED[:-1]:
         if not name.startswith("sets"):
             assert f"{folder / name} is" in said
-    assert all(f"mend {name}: begun" in said for name in ("D_NR", "D_R"))
+    assert all(f"repair {name}: started" in said for name in ("D_NR", "D_R"))
     study.run(tiny(), folder, TerminalConsole())
     assert "again" not in capsys.readouterr().err
 

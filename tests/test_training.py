@@ -14,8 +14,7 @@ from notbugs.files import write_tensors
 from notbugs.measure import evaluate
 from notbugs.search import PGDSteps, pgd
 from notbugs.seeds import generator, seeded
-from notbugs.training import Adversary, Training, learning_rate, new_classifier, train
-from notbugs.training import loop as training_guard
+from notbugs.training import Adversary, Training, learning_rate, new_classifier, train, watching
 from notbugs.training import loop as training_loop
 from tests.conftest import bars
 
@@ -252,18 +251,18 @@ def test_the_guard_leaves_sound_training_alone(bars_data):
 
 def test_the_guard_looks_at_images_that_large_sets_hold_out(bars_data, monkeypatch):
     images, seen = bars_data.train, []
-    monkeypatch.setattr(training_guard, "LARGE", len(images))
-    monkeypatch.setattr(training_guard, "HELD", 0.1)
-    plain = training_guard.Attacked
+    monkeypatch.setattr(watching, "LARGE", len(images))
+    monkeypatch.setattr(watching, "HELD", 0.1)
+    plain = watching.Attacked
 
     def watched(classifier, some, *rest, **more):
         seen.append(some)
         return plain(classifier, some, *rest, **more)
 
-    monkeypatch.setattr(training_guard, "Attacked", watched)
+    monkeypatch.setattr(watching, "Attacked", watched)
     settings = SHORT.model_copy(update={"epochs": 2, "adversary": Adversary(eps=0.3, steps=2)})
     trained = train(fresh(bars_data), images, settings)
-    numbers, held = training_guard.held_out(images, settings.adversary, 0)
+    numbers, held = watching.held_out(images, settings.adversary, 0)
     assert len(held) == int(0.1 * len(images))
     assert sorted([*numbers.tolist(), *held.tolist()]) == list(range(len(images)))
     rows = {row.numpy().tobytes() for row in images.subset(held).pixels}
@@ -287,3 +286,61 @@ def test_what_the_guard_added_survives_an_interruption(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(digits_classifier(), images, settings, checkpoint=file, progress=stop)
     assert same(whole, train(digits_classifier(), images, settings, checkpoint=file))
+
+
+STOPPING = Training(epochs=5, batch=64, lr=0.05, patience=2, adversary=WEAK.model_copy(update={"guard": False}))
+
+
+def test_early_stopping_keeps_the_epoch_that_withstands_the_strong_attack_best(monkeypatch):
+    """A classifier that overfits to one long step has its most robust epoch before its last."""
+    images, said, seen = load("digits").train.subset(slice(0, 600)), [], []
+    judge = watching.right
+
+    def watched(classifier, some, *rest):
+        seen.append(some)
+        said.append((judge(classifier, some, *rest), {name: t.clone() for name, t in classifier.state_dict().items()}))
+        return said[-1][0]
+
+    monkeypatch.setattr(watching, "right", watched)
+    told = []
+    kept = train(digits_classifier(), images, STOPPING, told=told.append)
+    numbers = [number for number, _ in said]
+    best = max(range(len(numbers)), key=lambda epoch: (numbers[epoch], epoch))
+    assert len(numbers) == min(5, best + 1 + 2), "two epochs without a better one end it"
+    assert all(torch.equal(said[best][1][name], tensor) for name, tensor in kept.state_dict().items())
+    held = told[0].held_out
+    assert told[0].images + held == len(images)
+    assert held == len(images) // 10
+    assert (told[0].epochs, told[0].best_epoch, told[0].right) == (len(numbers), best + 1, numbers[best])
+    again = evaluate(kept, seen[0], [WEAK.threat])[1].share
+    assert (round(again.value * again.n), again.n) == (numbers[best], told[0].judged)
+
+
+def test_early_stopping_survives_an_interruption(bars_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+    file, numbers = tmp_path / "checkpoint.safetensors", iter((3, 9, 4, 5, 3, 9, 4, 5))
+    monkeypatch.setattr(watching, "right", lambda *rest: next(numbers))
+    settings = SHORT.model_copy(update={"epochs": 8, "patience": 2})
+    whole, told = [], []
+    ended = train(fresh(bars_data), bars_data.train, settings, told=whole.append)
+    assert (whole[0].epochs, whole[0].best_epoch, whole[0].right, whole[0].steps) == (4, 2, 9, None)
+
+    def stop(done, total, note=""):
+        if done > 2.5 * total / 8:  # in the third epoch, after the best one
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(bars_data), bars_data.train, settings, checkpoint=file, progress=stop)
+    resumed = train(fresh(bars_data, seed=9), bars_data.train, settings, checkpoint=file, told=told.append)
+    assert same(ended, resumed)
+    assert told == whole
+
+
+def test_early_stopping_needs_images_to_hold_out(bars_data):
+    few = bars_data.train.subset(slice(0, 9))
+    with pytest.raises(InputError, match="patience"):
+        train(fresh(bars_data), few, SHORT.model_copy(update={"patience": 1}))
+    several = Images(bars_data.train.pixels, torch.stack([bars_data.train.labels % 2, bars_data.train.labels // 2], 1))
+    told, settings = [], Training(epochs=1, batch=16, lr=0.05, patience=1)
+    train(fresh(bars_data), several, settings, told=told.append)
+    assert told[0].judged == 2 * told[0].held_out > 0

@@ -79,7 +79,7 @@ def test_transfer_between_linear_classifiers_is_the_cosine_of_their_angle(threat
         assert pair.untargeted.value == pair.targeted.value == pytest.approx(fooled.double().mean().item(), abs=1e-9)
         both = (margin > 0) & (sign * ((some.pixels.flatten(1) - MIDDLE) @ one) > 0)
         assert pair.untargeted_of_correct is not None
-        assert pair.untargeted_of_correct == nb.wilson(int(fooled[both].sum()), int(both.sum()))
+        assert pair.untargeted_of_correct == nb.measure.wilson(int(fooled[both].sum()), int(both.sum()))
         assert pair.already_target.value == pytest.approx(1 - pair.accuracy.value)
 
 
@@ -120,6 +120,37 @@ def test_targeted_transfer_is_the_prediction_of_the_target(targets):
     assert (attack.decay, attack.targets, attack.seed) == ("linear", targets, 0)
 
 
+def test_each_source_has_its_own_robust_accuracy_by_the_strong_attack():
+    """Of a linear classifier, what the examples for transfer already show."""
+    one, two = directions()
+    some, threat = images(60), L2(0.1)
+    found = nb.transfer({"source": rule(one), "other": rule(two)}, some, threat, sources=["source"])
+    assert found.attack.name == "examples for transfer"
+    assert set(found.robust) == {"source"}
+    strong = found.robust["source"]
+    assert strong.attack is not None
+    assert (strong.attack.name, strong.attack.eps) == ("strong", 0.1)
+    assert strong.share == nb.evaluate(rule(one), some, [threat])[1].share
+    own = found.between("source", "source")
+    assert strong.share.value == pytest.approx(1 - own.untargeted.value)
+    assert sum(strong.broken.values()) == round(60 * (own.accuracy.value - strong.share.value))
+
+
+def test_robust_accuracy_of_a_source_is_not_what_its_examples_for_transfer_leave(small):
+    """With one step for the examples, many are left, and the strong attack goes on with these."""
+    some = Images(random_images(50), torch.arange(50) % 4)
+    with torch.no_grad():
+        some = Images(some.pixels, small.eval()(some.pixels).argmax(1))
+    found = nb.transfer({"source": small}, some, L2(0.2), steps=1)
+    left = 1 - found.between("source", "source").untargeted.value
+    strong = found.robust["source"]
+    assert strong.share.value < left
+    assert strong.broken["examples for transfer"] >= round((1 - left) * 50)
+    pgd = nb.transfer({"source": small}, some, L2(0.2), steps=1, attack="pgd").robust["source"]
+    assert pgd.attack is not None
+    assert pgd.attack.name == "pgd"
+
+
 def test_an_attack_that_others_withstand_does_not_transfer():
     """Classifiers share one direction, and each has one of its own. Only the shared one transfers, and it is kept."""
     basis, _ = torch.linalg.qr(torch.randn(16, 5, generator=generator(1, "basis")))
@@ -128,7 +159,7 @@ def test_an_attack_that_others_withstand_does_not_transfer():
     labels = torch.arange(40) % 2
     sign = 2.0 * labels - 1
     some = (MIDDLE + 0.2 * sign[:, None] * shared).view(-1, 1, 4, 4)
-    ball, schedule = L2(0.4), nb.PGDSteps(50, 0.2, decay="linear")
+    ball, schedule = L2(0.4), nb.search.PGDSteps(50, 0.2, decay="linear")
 
     def hits(objective, *goals: torch.Tensor) -> list[float]:
         found = search(objective, some, (1 - labels, *goals), ball, schedule).images
@@ -174,19 +205,19 @@ def test_a_target_is_never_the_label(linear):
 def test_correlation_by_hand():
     """x - mean = (-2, -1, 0, 1, 2), y - mean = (-3, -1, 1, 0, 3): 13 / sqrt(10 * 20)."""
     first, second = (1.0, 2.0, 3.0, 4.0, 5.0), (-2.0, 0.0, 2.0, 1.0, 4.0)
-    found = nb.correlation(first, second)
+    found = nb.measure.correlation(first, second)
     assert found.pearson == pytest.approx(13 / math.sqrt(200))
     assert found.spearman == pytest.approx(0.9)  # ranks 1 2 4 3 5: 1 - 6 * 2 / 120
     z, half = math.atanh(13 / math.sqrt(200)), 1.959963984540054 / math.sqrt(2)
     assert (found.low, found.high) == pytest.approx((math.tanh(z - half), math.tanh(z + half)))
-    again = nb.correlation(first, second, seed=0)
+    again = nb.measure.correlation(first, second, seed=0)
     assert again == found
 
 
 def test_the_papers_points_have_the_papers_correlations():
     learned = [at.learned for at in paper.FIGURES_3_AND_13]
     for kind, expected in (("untargeted", 0.980), ("targeted", 0.818)):
-        found = nb.correlation(learned, [getattr(at, kind) for at in paper.FIGURES_3_AND_13])
+        found = nb.measure.correlation(learned, [getattr(at, kind) for at in paper.FIGURES_3_AND_13])
         assert found.pearson == pytest.approx(expected, abs=2e-3)
         assert found.spearman == pytest.approx(1.0)
         assert found.low is not None
@@ -198,7 +229,7 @@ def test_the_bootstrap_agrees_with_scipys_where_there_are_many_points():
     draw = generator(0, "points")
     first = torch.randn(60, generator=draw)
     second = first + torch.randn(60, generator=draw)
-    found = nb.correlation(first.tolist(), second.tolist())
+    found = nb.measure.correlation(first.tolist(), second.tolist())
     theirs = stats.bootstrap(
         (first.numpy(), second.numpy()),
         lambda x, y: stats.spearmanr(x, y).statistic,
@@ -214,16 +245,16 @@ def test_the_bootstrap_agrees_with_scipys_where_there_are_many_points():
 
 
 def test_what_few_points_do_not_have():
-    three = nb.correlation((1, 2, 3), (1, 3, 2))
+    three = nb.measure.correlation((1, 2, 3), (1, 3, 2))
     assert three.pearson == pytest.approx(0.5)
     assert three.low is None
     assert "no interval" in str(three)
-    flat = nb.correlation((1, 2, 3, 4), (0.1, 0.1, 0.1, 0.1))
+    flat = nb.measure.correlation((1, 2, 3, 4), (0.1, 0.1, 0.1, 0.1))
     assert flat.pearson is None
     assert "does not vary" in str(flat)
     for first, second in (((1, 2), (1, 2)), ((1, 2, 3), (1, 2)), ((1, 2, math.nan), (1, 2, 3))):
         with pytest.raises(InputError):
-            nb.correlation(first, second)
+            nb.measure.correlation(first, second)
 
 
 def test_the_numbers_of_a_figure_keep_off_its_marks():
@@ -274,7 +305,7 @@ class CountingTrain:
 def models(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("source", "other")):
-        network = ("--architecture.name", "cnn", "--architecture.width", "8", "--seed", str(seed))
+        network = ("--arch", "cnn", "--arch.width", "8", "--seed", str(seed))
         assert main(["train", "--out", str(folder / f"{name}.safetensors"), *DATA, *SHORT, *network]) == 0
     return folder / "source.safetensors", folder / "other.safetensors"
 
@@ -293,7 +324,7 @@ def test_the_whole_experiment_from_a_terminal(models, tmp_path, capsys, monkeypa
         assert (at.untargeted, at.targeted) == (pair.untargeted, pair.targeted)
         assert (at.learned.n, at.untargeted.n) == (80, 60)
     learned, fooled = ([getattr(at, name).value for at in found.learners] for name in ("learned", "untargeted"))
-    assert found.untargeted == nb.correlation(learned, fooled)
+    assert found.untargeted == nb.measure.correlation(learned, fooled)
     page = (tmp_path / "transfer.html").read_text()
     assert len(re.findall("<svg", page)) == 4  # two figures, each for wide and for narrow pages
     assert "cnn width=4 features=8" in page
@@ -323,8 +354,9 @@ def test_the_matrix_alone_trains_nothing(models, tmp_path, capsys):
     ]
     assert main(["transfer", *map(str, models), *arguments]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 5
+    assert len(printed) == 7
     assert printed[0].startswith("source -> source: untargeted ")
+    assert printed[4].startswith("source itself: l2 0.5: ")
     assert printed[-1] == str(tmp_path / "transfer.html")
     found = json.loads((tmp_path / "transfer.json").read_text())
     assert (found["learners"], found["untargeted"]) == ([], None)
@@ -392,9 +424,10 @@ def test_the_guide_runs(capsys):
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/how-to/transfer.md", "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
-    assert "r = 0.98 (0.71 to 1.00)" in printed[4]
-    shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[5:])
+    assert printed[4].startswith("l2 1: ")
+    assert "r = 0.98 (0.71 to 1.00)" in printed[5]
+    shared, alone = (json.loads(line.split(" ", 1)[1]) for line in printed[6:])
     assert min(shared[0], alone[0]) > 0.8
     assert alone[1] < shared[1] / 2
     points = [(at.learned, at.targeted) for at in paper.FIGURES_3_AND_13]
-    assert "r = 0.82 (-0.23 to 0.99)" in str(nb.correlation(*zip(*points, strict=True)))
+    assert "r = 0.82 (-0.23 to 0.99)" in str(nb.measure.correlation(*zip(*points, strict=True)))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from notbugs import L2, Classifier, Data, Images, InputError, audit, refit_head
-from notbugs.measure import Proportion
+from notbugs import L2, Classifier, Data, Images, InputError, audit
+from notbugs.measure import Proportion, refit_head
 from notbugs.measure.accuracy import doubts
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.report.accuracies import line_up

@@ -49,7 +49,7 @@ def test_a_recipe_alone_runs_no_code(code, where, capsys):
 
 def test_what_the_command_names_runs(code, capsys):
     file = recipe("architecture.name", code)
-    assert main(["run", file, "--out", "o", "--architecture.name", code]) == 2
+    assert main(["run", file, "--out", "o", "--arch", code]) == 2
     assert "could not be made: ValueError: called" in capsys.readouterr().err
     assert Path("ran").exists()
     assert read_recipe(recipe(LISTS, code), transfer(code)).instruments.transfer.architectures == (code,)
@@ -71,7 +71,5 @@ def test_a_study_from_elsewhere_runs_no_code_when_it_is_tuned(code, capsys):
 
 def test_the_command_that_repeats_a_study_names_its_code(code):
     own = tiny(architecture={"name": code})
-    assert own.command(Path("a b/recipe.toml")) == (
-        f"notbugs run 'a b/recipe.toml' --architecture.name {code} --out NEW_FOLDER"
-    )
+    assert own.command(Path("a b/recipe.toml")) == (f"notbugs run 'a b/recipe.toml' --arch {code} --out NEW_FOLDER")
     assert tiny().command(Path("r.toml")) == "notbugs run r.toml --out NEW_FOLDER"

@@ -36,7 +36,7 @@ def made():
 
 
 def measured(made, threat=L2(0.5), **how):  # noqa: B008
-    return nb.usefulness(nb.linear_features(made.templates), made.data.train, made.data.test, threat, **how)
+    return nb.usefulness(nb.measure.linear_features(made.templates), made.data.train, made.data.test, threat, **how)
 
 
 def own(table, made):
@@ -78,7 +78,7 @@ def test_the_search_finds_the_exact_value_of_linear_features(threat):
     pixels = 0.4 + 0.2 * random_images(40, (2, 6, 6))
     images = labelled(pixels)
     weight = torch.randn(5, 2, 6, 6, generator=generator(0, "weight"))
-    exact = nb.usefulness(nb.linear_features(weight), images, images, threat)
+    exact = nb.usefulness(nb.measure.linear_features(weight), images, images, threat)
     found = nb.usefulness(lambda moved: moved.flatten(1) @ weight.flatten(1).T, images, images, threat)
     assert found.attack is not None
     torch.testing.assert_close(found.rho, exact.rho, rtol=0, atol=1e-5)
@@ -92,7 +92,7 @@ def test_the_search_finds_the_exact_value_of_linear_features(threat):
 
 def test_the_box_makes_the_exact_value_a_lower_bound():
     images = labelled(random_images(30, (1, 3, 3)).round())
-    source = nb.pixels((1, 3, 3))
+    source = nb.measure.pixels((1, 3, 3))
     bound = nb.usefulness(source, images, images, L2(0.5))
     found = nb.usefulness(source.function, images, images, L2(0.5))
     assert (found.gamma > bound.gamma + 0.1).any()
@@ -118,7 +118,9 @@ def test_two_classes_are_the_papers_binary_case(made):
     torch.testing.assert_close(found.rho[:, 0], -found.rho[:, 1])
     torch.testing.assert_close(found.gamma[:, 0], found.gamma[:, 1])
     assert (found.kind[:, 0] == found.kind[:, 1]).all()
-    values = (feature_values(nb.linear_features(binary.templates), binary.data.test).double() - found.mean) / found.std
+    values = (
+        feature_values(nb.measure.linear_features(binary.templates), binary.data.test).double() - found.mean
+    ) / found.std
     sign = 1.0 - 2.0 * binary.data.test.labels
     torch.testing.assert_close(found.rho[:, 0], (sign[:, None] * values).mean(0))
 
@@ -126,7 +128,10 @@ def test_two_classes_are_the_papers_binary_case(made):
 def test_the_sign_of_a_feature_does_not_matter_to_gamma(made):
     weight = made.templates
     images = made.data.test.subset(slice(0, 60))
-    for source in (nb.linear_features, lambda w: nb.function_features(lambda x: x.flatten(1) @ w.flatten(1).T)):
+    for source in (
+        nb.measure.linear_features,
+        lambda w: nb.measure.function_features(lambda x: x.flatten(1) @ w.flatten(1).T),
+    ):
         one, other = (nb.usefulness(source(w), made.data.train, images, L2(0.5), steps=4) for w in (weight, -weight))
         torch.testing.assert_close(one.rho, -other.rho, rtol=0, atol=1e-4)
         torch.testing.assert_close(one.gamma, other.gamma, rtol=0, atol=1e-4)
@@ -193,9 +198,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 def test_a_part_of_the_images_gives_gamma_for_all_of_them(made):
     """With a linear feature all images lose alike: searching twenty is as good as searching all."""
-    source = nb.function_features(nb.linear_features(made.templates).function)
+    source = nb.measure.function_features(nb.measure.linear_features(made.templates).function)
     data = made.data
-    whole = nb.usefulness(nb.linear_features(made.templates), data.train, data.test, L2(0.5))
+    whole = nb.usefulness(nb.measure.linear_features(made.templates), data.train, data.test, L2(0.5))
     part = nb.usefulness(source, data.train, data.test, L2(0.5), images=20, steps=4)
     torch.testing.assert_close(part.gamma, whole.gamma, rtol=0, atol=1e-3)
     assert (part.n, part.n_searched) == (4000, 20)
@@ -213,7 +218,7 @@ def test_gamma_is_never_above_rho_and_falls_with_the_radius(small):
 
 def test_ten_steps_are_enough_on_a_small_network(small):
     images = labelled(random_images(12), 4)
-    source = nb.function_features(lambda x: small.eval().features(x)[:, ::40])
+    source = nb.measure.function_features(lambda x: small.eval().features(x)[:, ::40])
     few, many = (nb.usefulness(source, images, images, L2(0.3), steps=steps) for steps in (10, 100))
     assert float((few.gamma - many.gamma).max()) < 0.02 * float((many.rho.abs() - many.gamma).mean())
 
@@ -222,7 +227,7 @@ def test_neither_batches_nor_the_classifiers_state_matter(small):
     images = labelled(random_images(12), 4)
     small.train()
     weights = [parameter.clone() for parameter in small.parameters()]
-    source = nb.layer(small, "network.0".removeprefix("network."))
+    source = nb.measure.layer(small, "network.0".removeprefix("network."))
     one, other = (nb.usefulness(source, images, images, L2(0.2), steps=3, batch=batch) for batch in (7, 500))
     torch.testing.assert_close(one.gamma, other.gamma, rtol=0, atol=1e-4)
     assert small.training
@@ -236,7 +241,14 @@ def test_progress_counts_searches(small):
     told = []
     images = labelled(random_images(5), 4)
     nb.usefulness(
-        nb.logits(small), images, images, L2(0.1), steps=1, batch=16, images=3, progress=lambda *a: told.append(a)
+        nb.measure.logits(small),
+        images,
+        images,
+        L2(0.1),
+        steps=1,
+        batch=16,
+        images=3,
+        progress=lambda *a: told.append(a),
     )
     assert told == [(16, 24), (24, 24)]
 
@@ -252,8 +264,13 @@ def test_kinds_of_maps(small):
             "layer 0, flatten": convolved.flatten(1),
             "pixels": images.flatten(1),
         }
-    maps = [feature_map(small), nb.logits(small), nb.layer(small, "0"), nb.layer(small, "0", over="flatten")]
-    for source in (*maps, nb.pixels((2, 6, 6))):
+    maps = [
+        feature_map(small),
+        nb.measure.logits(small),
+        nb.measure.layer(small, "0"),
+        nb.measure.layer(small, "0", over="flatten"),
+    ]
+    for source in (*maps, nb.measure.pixels((2, 6, 6))):
         with source.evaluating():
             torch.testing.assert_close(source(images), expected[source.name])
         fast = source.ready((2, 6, 6), 6)
@@ -262,7 +279,7 @@ def test_kinds_of_maps(small):
 
 
 def test_principal_components_are_those_of_the_covariance(made):
-    found = nb.principal_components(made.data.train, 8, sample=8000)
+    found = nb.measure.principal_components(made.data.train, 8, sample=8000)
     spread = nb.usefulness(found, made.data.train, made.data.test, L2(0.5)).std
     assert (spread.diff() < 1e-3).all()
     pixels = made.data.train.batch(slice(None))[0].flatten(1)
@@ -278,10 +295,10 @@ def test_an_ensemble_of_weak_nonrobust_features_is_useful_and_not_robust():
     labels = torch.arange(20_000) % 2
     pixels = torch.randn(20_000, 1, 4, 4, generator=generator(0, "weak")) * noise + 0.5
     pixels += shift * (1.0 - 2.0 * labels).view(-1, 1, 1, 1)
-    images, source = Images(pixels.clamp(0, 1), labels), nb.pixels((1, 4, 4))
+    images, source = Images(pixels.clamp(0, 1), labels), nb.measure.pixels((1, 4, 4))
     found = nb.usefulness(source, images, images, L2(eps))
     assert found.nonrobust.all()
-    mix = nb.ensemble(source, found, 0, count)
+    mix = nb.measure.ensemble(source, found, 0, count)
     of_mix = nb.usefulness(mix, images, images, L2(eps))
     assert of_mix.of_feature() == ("nonrobust",)
     deviation = (count**2 * shift**2 + count * noise**2) ** 0.5  # of the sum of all pixels
@@ -294,20 +311,20 @@ def test_an_ensemble_of_weak_nonrobust_features_is_useful_and_not_robust():
 
 def test_a_contained_robust_feature_is_useful_and_not_robust():
     made = planted(nonrobust_strength=0.0, train=4000, test=2000)
-    source, found = nb.linear_features(made.templates), measured(made)
+    source, found = nb.measure.linear_features(made.templates), measured(made)
     assert found.of_feature()[4] == "useless"
-    contained = nb.containment(source, found, 0, 4)
+    contained = nb.measure.containment(source, found, 0, 4)
     assert nb.usefulness(contained, made.data.train, made.data.test, L2(0.5)).of_feature() == ("nonrobust",)
 
 
 def test_constructions_refuse_what_is_not_there(made):
-    source, found = nb.linear_features(made.templates), measured(made)
+    source, found = nb.measure.linear_features(made.templates), measured(made)
     with pytest.raises(InputError, match="'count' must be at most 7"):
-        nb.ensemble(source, found, 0, 8)
+        nb.measure.ensemble(source, found, 0, 8)
     with pytest.raises(InputError, match="'label' must be a class, 0 to 3"):
-        nb.ensemble(source, found, 4, 1)
+        nb.measure.ensemble(source, found, 4, 1)
     with pytest.raises(InputError, match="'contaminant' must be the number"):
-        nb.containment(source, found, 0, 9)
+        nb.measure.containment(source, found, 0, 9)
 
 
 def test_the_summary_says_everything_a_page_needs(made):
@@ -344,7 +361,10 @@ class Sensitive(nn.Module):
         (lambda x: x.flatten(1).log() * 0 / 0, "'features' must be finite"),
         (lambda x: x.flatten(1) @ torch.zeros(3, 3), "cannot be computed from images of shape"),
         (Sensitive(), "'features' must give the same values for an image alone and among others"),
-        (nb.function_features(lambda x: x.flatten(1), names=("a",)), "'names' must be 72, one for each feature"),
+        (
+            nb.measure.function_features(lambda x: x.flatten(1), names=("a",)),
+            "'names' must be 72, one for each feature",
+        ),
     ],
 )
 def test_unfit_features_are_refused(unchecked, source, message):
@@ -373,11 +393,11 @@ def test_wrong_questions_are_refused(how, message):
 def test_wrong_layers_and_components_are_refused(unchecked, small):
     images = labelled(random_images(6), 4)
     with pytest.raises(InputError, match="must name a module of the network"):
-        nb.layer(small, "nothing")
+        nb.measure.layer(small, "nothing")
     with pytest.raises(InputError, match="'over' must be one of mean, flatten"):
-        nb.layer(small, "0", over="max")  # pyrefly: ignore
+        nb.measure.layer(small, "0", over="max")  # pyrefly: ignore
     with pytest.raises(InputError, match="'count' must be at most 6"):
-        nb.principal_components(images, 7)
+        nb.measure.principal_components(images, 7)
 
 
 @pytest.fixture

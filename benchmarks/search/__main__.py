@@ -49,7 +49,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(given)
     if options.quick:
         options.images, options.batch, options.train_images, options.repeats = 16, 16, 320, 1
-    options.device = str(nb.default_device()) if options.device == "auto" else options.device
+    options.device = str(nb.classifier.default_device()) if options.device == "auto" else options.device
     return options
 
 

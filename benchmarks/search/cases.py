@@ -112,7 +112,7 @@ def train(model: str, data: nb.Data, seed: int) -> dict[str, Tensor]:
     if not path.exists():
         built = nets.build(model, data.train.shape[0], len(data.classes), seed=derive(seed, "weights"))
         mean, std = data.channel_statistics
-        classifier = nb.Classifier(built, mean=mean, std=std, precision="auto").to(nb.default_device())
+        classifier = nb.Classifier(built, mean=mean, std=std, precision="auto").to(nb.classifier.default_device())
         nb.train(classifier, data.train.sample(count, seed, "brief training"), settings, seed=seed)
         write_tensors(path, {f"model.{name}": value for name, value in classifier.network.state_dict().items()})
     return read_tensors(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +49,7 @@ def page(name: str, schema: dict[str, Any], about: str) -> str:
 
 
 def _words(schema: dict[str, Any]) -> str:
-    return schema.get("description", "").split("\n\nParameters", 1)[0]
+    return re.split(r"\n\n\w+\n---", schema.get("description", ""), maxsplit=1)[0]
 
 
 def _table(schema: dict[str, Any]) -> str:

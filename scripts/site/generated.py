@@ -13,6 +13,8 @@ import griffe
 from command_pages import command_page
 from recipe_page import recipe_page
 
+import notbugs
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "notbugs"
 NAMESPACES = {
@@ -30,12 +32,25 @@ NAMESPACES = {
 """The modules whose public names are part of the API, and what is in them."""
 
 
+FIRST_LINES = """import torch
+
+import notbugs as nb
+
+data = nb.load("digits")
+classifier = nb.new_classifier(data, width=4, features=8)
+images = data.test.sample(20, 0, "examples")
+inputs, labels = images.batch(range(20))
+"""
+"""What the examples of the reference start from."""
+
+
 def pages() -> Iterator[tuple[str, str]]:
     """Every generated page, by path from docs/."""
     yield "reference/commands.md", command_page()
     yield "reference/recipes.md", recipe_page()
     yield from file_keys.pages()
-    yield "reference/changelog.md", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    yield "reference/changelog.md", changes.replace("](docs/", "](../")
     yield "reference/api/index.md", _top_level()
     for name, about in NAMESPACES.items():
         yield f"reference/api/{name}.md", _namespace(name, about)
@@ -65,13 +80,14 @@ def public_names(name: str) -> list[str]:
 
 def documented(name: str) -> list[str]:
     """The public names of a module that say what they are; constants and types that only list values do not."""
-    module = library()[name]
-    found = []
-    for one in public_names(name):
-        target = module[one].final_target if module[one].is_alias else module[one]
-        if target.docstring:
-            found.append(one)
-    return found
+    return [one for one in public_names(name) if target_of(name, one).docstring]
+
+
+def target_of(module: str, name: str) -> griffe.Object:
+    """What a public name is; not the file of that name, where there is one."""
+    found = library()[module][name]
+    found = found.final_target if found.is_alias else found
+    return found[name] if found.is_module else found
 
 
 @cache
@@ -81,32 +97,30 @@ def library() -> griffe.Module:
 
 
 def _namespace(name: str, about: str) -> str:
-    listed = "\n\n".join(f"::: notbugs.{name}.{one}" for one in documented(name))
-    return f"# notbugs.{name}\n\n{about}\n\n{listed}\n"
+    listed = "\n\n".join(f"::: {_path(name, one)}" for one in documented(name))
+    start = f"Examples on this page start with:\n\n```python\n{FIRST_LINES}```"
+    return f"# notbugs.{name}\n\n{about}\n\n{start}\n\n{listed}\n"
+
+
+def _path(module: str, name: str) -> str:
+    """The identifier under which a page has a public name."""
+    return f"notbugs.{module}.{name}{f'.{name}' if library()[module][name].is_module else ''}"
 
 
 def _top_level() -> str:
-    """The names of `import notbugs`, with what is on no page of a module."""
-    rows, here = ["| name | what it is |", "|---|---|"], []
-    for one in public_names("__init__"):
-        if not one[0].isalpha() or not library()[one].is_alias:
-            continue
-        target = library()[one].final_target
-        if not target.docstring:
-            continue
-        where = _where(target)
-        if where is None:
-            here.append(f"::: notbugs.{one}")
-            where = f"notbugs.{one}"
-        about = target.docstring.value.strip().split("\n", 1)[0]
-        rows.append(f"| [`notbugs.{one}`][{where}] | {about} |")
-    return "\n\n".join(["# notbugs", "\n".join(rows), *here]) + "\n"
-
-
-def _where(target: griffe.Object | griffe.Alias) -> str | None:
-    """The heading of a module's page under which an object is."""
-    for space in NAMESPACES:
-        for one in documented(space):
-            if library()[space][one].canonical_path == target.canonical_path:
-                return f"notbugs.{space}.{one}"
-    return None
+    """The names of `import notbugs` by family, with what is on no page of a module."""
+    parts = ["# notbugs", "`import notbugs as nb` has the names that an experiment needs. All others are in modules."]
+    here = []
+    for title, family in notbugs.FAMILIES.items():
+        rows = [f"| {title} | |", "|---|---|"]
+        for module, names in family.items():
+            for one in names:
+                target = target_of(module, one)
+                where = _path(module, one) if module in NAMESPACES else f"notbugs.{module}.{one}"
+                if module not in NAMESPACES:
+                    here.append(f"::: {where}")
+                about = target.docstring.value.strip().split("\n", 1)[0] if target.docstring else ""
+                rows.append(f"| [`nb.{one}`][{where}] | {about} |")
+        parts.append("\n".join(rows))
+    modules = "\n".join(f"- [`notbugs.{name}`]({name}.md): {about}" for name, about in NAMESPACES.items())
+    return "\n\n".join([*parts, "## Modules", modules, "## Names that are in no module above", *here]) + "\n"

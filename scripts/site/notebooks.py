@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from nbclient import NotebookClient
@@ -13,6 +14,8 @@ from traitlets.config import Config
 
 LONGEST = 120
 """Seconds that one cell may take."""
+WORK = Path(__file__).parents[2] / "build"
+"""Where tutorials leave their files while they are executed."""
 
 
 def pages(folder: Path) -> Iterator[tuple[str, str | bytes]]:
@@ -25,7 +28,11 @@ def pages(folder: Path) -> Iterator[tuple[str, str | bytes]]:
     for path in sorted(folder.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         if execute:
-            NotebookClient(notebook, timeout=LONGEST, kernel_name="python3").execute()
+            WORK.mkdir(exist_ok=True)
+            with TemporaryDirectory(dir=WORK) as work:
+                NotebookClient(
+                    notebook, timeout=LONGEST, kernel_name="python3", resources={"metadata": {"path": work}}
+                ).execute()
         yield from page(notebook, path)
 
 

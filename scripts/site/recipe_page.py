@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from notbugs.study import read_recipe, recipe_names
+from notbugs import catalogue
+from notbugs.study import Recipe, read_recipe, recipe_names
 
 FOLDER = Path(__file__).parents[2] / "src" / "notbugs" / "study" / "recipes"
 
@@ -12,9 +13,10 @@ FOLDER = Path(__file__).parents[2] / "src" / "notbugs" / "study" / "recipes"
 def recipe_page() -> str:
     """The page."""
     parts = ["# Recipes", "`notbugs run NAME` runs a recipe. Every setting in it is an option of the command."]
+    parts += [_overview()]
     for name in recipe_names():
         recipe = read_recipe(name, is_run=False)
-        parts += [f"## {name}"]
+        parts += [f"## {name}", recipe.about]
         if recipe.expected_time:
             parts += [f"**Time:** {recipe.expected_time}"]
         if recipe.expected:
@@ -23,7 +25,15 @@ def recipe_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _expected(recipe) -> str:
+def _overview() -> str:
+    rows = ["| recipe | what | data | time | clean test accuracy |", "|---|---|---|---|---|"]
+    for row in catalogue.rows():
+        cells = [row[key].replace("_", "\\_") for key in ("about", "data", "time", "gives")]
+        rows.append(f"| [{row['name']}](#{row['name']}) | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _expected(recipe: Recipe) -> str:
     rows = ["| classifier | radius | attack | between | source |", "|---|---|---|---|---|"]
     for item in recipe.expected:
         attack = item.attack if item.radius else "clean"

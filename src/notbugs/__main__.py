@@ -27,9 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a name may hold what a terminal cannot show
     try:
         with raising():
-            from notbugs.cli import app
+            from notbugs.cli import dispatch
 
-            status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            status = dispatch(sys.argv[1:] if arguments is None else list(arguments))
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, as `head` does, has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains as it exits
@@ -73,12 +73,13 @@ def raising() -> Iterator[None]:
 
 def _fail(text: str, status: int) -> int:
     from notbugs import workers
+    from notbugs.cli.spelling import shown
     from notbugs.formats import harmless
 
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     if not workers.is_echo():
-        print(f"notbugs: {harmless(text)}", file=sys.stderr)
+        print(f"notbugs: {harmless(shown(text))}", file=sys.stderr)
     return status
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TRACEBACK = "With NOTBUGS_TRACEBACK=1 in the environment the command shows where."
-GO_ON = "Give the same command again to go on."
+GO_ON = "Give the same command again to continue."
 LEAST_MEMORY = 1200 * 2**20
 """Bytes of address space; with less, torch and the libraries beside it abort the process without a word of Python."""
 

@@ -82,6 +82,13 @@ class Classifier(nn.Module):
     InputError
         If `head` names no module; if `mean` and `std` do not fit each other, are not for pixels in [0, 1], look like
         those of another order of channels, or are those by which the network normalises its images itself.
+
+    Examples
+    --------
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    >>> mine = nb.Classifier(network, mean=(0.3,), std=(0.35,))
+    >>> mine(inputs).shape
+    torch.Size([20, 10])
     """
 
     mean: Tensor
@@ -251,13 +258,14 @@ class Classifier(nn.Module):
         self.meaning = self._recognised(normalised, raw)
         if self.meaning.kind != "logits":
             log.info("%s", self.meaning)
-        return bool(self.meaning.layer) or self.meaning.is_logarithm
+        return self.meaning.kind not in ("logits", "one logit")
 
     def _passed(self, normalised: Tensor, network: nn.Module | None = None) -> Tensor:
         network = network or self.network
         if isinstance(network, DistributedDataParallel) and not self.training:
             network = network.module  # its gradients are not for the weights, so there is nothing to synchronise
-        if self.meaning and self.meaning.layer and not isinstance(network, DistributedDataParallel):
+        is_inside = self.meaning is not None and (bool(self.meaning.layer) or self.meaning.is_called)
+        if is_inside and not isinstance(network, DistributedDataParallel):
             network = self._plain  # a compiled network calls no hooks
         with outputs.caught(self._plain, self.meaning) as found, self._autocast():
             raw = networks.as_outputs(networks.run(network, normalised), self.output, len(normalised))

@@ -62,7 +62,7 @@ class TerminalConsole:
             with self._bar(title) as progress:
                 yield progress
         else:
-            self.say(f"{title}: begun")
+            self.say(f"{title}: started")
             yield _LogLines(self, title)
         self.say(f"{title}:", f"done in {duration(time.monotonic() - began)}")
 
@@ -137,6 +137,14 @@ def _harmless(cell: Any) -> Any:
     return harmless(cell) if isinstance(cell, str) else cell
 
 
+class PipedConsole(RichConsole):
+    """Whose reader may have enough of it: as for any other output, that is an error, and no end of the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program with status 1."""
+        raise BrokenPipeError
+
+
 def tell(*lines: object) -> None:
     """Print what a command found, each a line: a name from elsewhere in it moves no cursor and begins no other line."""
     for line in lines:
@@ -145,7 +153,7 @@ def tell(*lines: object) -> None:
 
 def show(table: Table) -> None:
     """Print a table, as wide as the terminal; where that cuts words, in parts, each with the first column."""
-    console = RichConsole(highlight=False)
+    console = PipedConsole(highlight=False)
     for column in table.columns:
         column._cells[:] = [_harmless(cell) for cell in column._cells]
     for part in _parts(table, console) if table.show_header else [table]:

@@ -33,6 +33,11 @@ class Table:
         How a page sets it: `dense` for many small columns, `measures` for cells with parts below each other.
     folded : str
         What a reader opens to see it; always in sight if empty.
+
+    Examples
+    --------
+    >>> from notbugs.content import Table
+    >>> table = Table('All of them', ('what', 'count'), [['images', 3]])
     """
 
     caption: str
@@ -54,7 +59,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """What one instrument has to show; `reading` are sentences that follow from its numbers."""
+    """What one instrument has to show; `reading` are sentences that follow from its numbers.
+
+    Examples
+    --------
+    >>> from notbugs.content import Section, Table
+    >>> table = Table('All', ('what', 'count'), [['images', 3]])
+    >>> section = Section('mine', 'What is counted', 'Counted', 'It counts images.', tables=[table])
+    """
 
     name: str
     title: str

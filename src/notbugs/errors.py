@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,15 @@ class InputError(ValueError):
     """Something given to notbugs breaks a rule; the message says which one and what to do.
 
     The command line prints the message alone and exits with status 2.
+
+    Examples
+    --------
+    >>> try:
+    ...     nb.load('digitss')
+    ... except nb.InputError as error:
+    ...     print(str(error).split('.')[0])
+    ...
+    There is no 'digitss': no data set, file or folder has this name
     """
 
 
@@ -101,3 +111,16 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     near = get_close_matches(str(value), choices, n=1)
     remedy = f"Did you mean {near[0]!r}?" if near else ""
     raise must(name, f"be one of {', '.join(choices)}", value, remedy)
+
+
+def nearest_path(path: Path) -> str:
+    """` Did you mean '...'?` with the nearest name beside a path that is not there; empty where none is near."""
+    there = path
+    while not there.parent.is_dir() and there != there.parent:
+        there = there.parent
+    try:
+        names = sorted(one.name for one in there.parent.iterdir())
+    except OSError:
+        return ""
+    near = get_close_matches(there.name, names, n=1)
+    return f" Did you mean '{there.parent / near[0] / path.relative_to(there)}'?" if near else ""

@@ -12,7 +12,7 @@ from notbugs.errors import InputError, described, in_one_line
 from notbugs.files import DiskFull, is_disk_full
 
 INTERRUPTED = 2
-KEPT = "What was finished is kept: give the same command again to go on."
+KEPT = "What was finished is kept: give the same command again to continue."
 MEMORY = (
     *("can't allocate memory", "out of memory", "Cannot allocate memory", "Unable to allocate", "bad_alloc"),
     *(

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 
 class InstrumentSettings(BaseModel):
-    """What a recipe asks of an instrument in `[instruments.NAME]`; switched off unless it says otherwise."""
+    """What a recipe asks of an instrument in `[instruments.NAME]`; switched off unless it says otherwise.
+
+    Examples
+    --------
+    >>> from notbugs.instrument import InstrumentSettings
+    >>> InstrumentSettings(on=True).on
+    True
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -179,7 +179,7 @@ def no_features(network: nn.Module) -> InputError:
     if is_exported(network):
         return InputError(
             "The network is a program of torch.export without its layers, so its features are unknown. Give "
-            "torch.export.unflatten(program) with head=NAME; or, from a file, --architecture exported --head NAME."
+            "torch.export.unflatten(program) with head=NAME; or, from a file, --arch exported --head NAME."
         )
     return InputError(f"The network has no nn.Linear, so its features are unknown. {NAME_THE_HEAD}")
 

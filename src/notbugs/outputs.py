@@ -2,7 +2,7 @@
 
 Everything else here needs logits, one for each class. Probabilities are recognised, and turned into logits: where the
 layer in front of the softmax or sigmoid is found, its output is taken, which has gradients where a probability has
-rounded to 0 or 1; else the logarithm.
+rounded to 0 or 1; else what the softmax or sigmoid is called with; and where that cannot be seen, the logarithm.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from notbugs import networks
 from notbugs.errors import InputError, must
@@ -32,6 +34,18 @@ SCALES = (-100.0, -10.0, 0.0, 10.0, 100.0)
 SHAPING = {"Alias", "Clone", "Expand", "Permute", "Select", "Slice", "Squeeze", "T", "ToCopy", "Transpose"}
 SHAPING |= {"UnsafeView", "Unsqueeze", "View"}
 """Operations that leave values as they are, by the names that autograd gives them."""
+ENDS = {
+    "softmax": {torch.softmax, torch.special.softmax, functional.softmax, Tensor.softmax},
+    "sigmoid": {
+        torch.sigmoid,
+        torch.sigmoid_,
+        torch.special.expit,
+        functional.sigmoid,
+        Tensor.sigmoid,
+        Tensor.sigmoid_,
+    },
+}
+"""The functions by which code that is no module ends in probabilities."""
 PLAIN = {"Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "LogSoftmax", "NativeBatchNorm", "CudnnBatchNorm"}
 """Last operations of a network that gives logits."""
 
@@ -45,14 +59,18 @@ class Meaning:
     kind : {"logits", "one logit", "softmax", "sigmoid", "sigmoids"}
         A sigmoid is of one output, sigmoids are of several, each on its own.
     layer : str
-        The module at which the logits of probabilities are taken; empty where they are the logarithms.
+        The module at which the logits of probabilities are taken; empty where they are not taken at a module.
     side : {"input", "output"}
         Of that module.
+    is_called : bool
+        Whether they are taken as the network calls its last softmax or sigmoid; else, without a layer, they are the
+        logarithms.
     """
 
     kind: Kind
     layer: str = ""
     side: Literal["input", "output"] = "output"
+    is_called: bool = False
 
     def __str__(self) -> str:
         pair = " Class 1 is predicted where z is above 0." if self.kind in ("one logit", "sigmoid") else ""
@@ -65,13 +83,15 @@ class Meaning:
         if self.layer:
             where = "in front of it" if self.kind != "sigmoids" else "in front of them"
             return f"{end}. What is attacked is {z} {where}, at the {self.side} of its layer {self.layer!r}.{pair}"
+        if self.is_called:
+            return f"{end}. What is attacked is {z} that it is called with.{pair}"
         limit = "Where a probability has rounded to 0 or 1 it gives no gradient: return logits to be sure."
         return f"{end}. What is attacked is the logarithm of its probabilities, in fp32. {limit}{pair}"
 
     @property
     def is_logarithm(self) -> bool:
         """Whether the logits are computed from probabilities, which reduced precision rounds to 1 too early."""
-        return self.kind not in ("logits", "one logit") and not self.layer
+        return self.kind not in ("logits", "one logit") and not self.layer and not self.is_called
 
 
 def read(raw: Tensor, meaning: Meaning) -> Tensor:
@@ -117,8 +137,12 @@ def _logarithms(share: Tensor, kind: Kind) -> Tensor:
 
 @contextmanager
 def caught(network: nn.Module, meaning: Meaning | None) -> Iterator[list[Tensor]]:
-    """Inside the block, what each pass of the network has at the layer that `meaning` names, before it is changed."""
+    """Inside the block, what each pass of the network has at the place that `meaning` names, before it is changed."""
     found: list[Tensor] = []
+    if meaning is not None and meaning.is_called:
+        with _Called(meaning.kind, found):
+            yield found
+        return
     if meaning is None or not meaning.layer:
         yield found
         return
@@ -227,15 +251,28 @@ def _before_the_end(
     once = [call for call in calls if sum(other[1] is call[1] for other in calls) == 1]
     ending = [Meaning(kind, name, "input") for name, module, node in once if node is last and _is_end(module)]
     giving = [Meaning(kind, name) for name, _, node in once if node is not None and any(node is one for one in wanted)]
-    for meaning in ending + giving:
+    for meaning in [*ending, *giving, Meaning(kind, is_called=True)]:
         with torch.no_grad(), caught(network, meaning) as found:
             raw = run(inputs)
-        if len(found) == 1 and found[0].numel() == raw.numel():
-            logits = found[0].reshape(raw.shape)
+        if found and (meaning.is_called or len(found) == 1) and found[-1].numel() == raw.numel():
+            logits = found[-1].reshape(raw.shape)
             share = logits.float().softmax(1) if kind == "softmax" else logits.float().sigmoid()
             if torch.allclose(share, raw.float(), atol=SLACK):
                 return meaning
     return Meaning(kind)
+
+
+class _Called(TorchFunctionMode):
+    """Notes what every softmax, or every sigmoid, is called with."""
+
+    def __init__(self, kind: Kind, found: list[Tensor]) -> None:
+        super().__init__()
+        self.functions, self.found = ENDS["softmax" if kind == "softmax" else "sigmoid"], found
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self.functions:
+            self.found.append((args[0] if args else kwargs["input"]).clone())
+        return func(*args, **(kwargs or {}))
 
 
 def _is_end(module: nn.Module) -> bool:

@@ -80,7 +80,13 @@ def l2_norm(values: Float[Tensor, "batch ..."]) -> PerSample:
 
 @dataclass(frozen=True)
 class L2(Threat):
-    """Perturbations of l2 norm at most `eps`."""
+    """Perturbations of l2 norm at most `eps`.
+
+    Examples
+    --------
+    >>> nb.L2(0.5)
+    L2(eps=0.5)
+    """
 
     norm = "l2"
 
@@ -119,7 +125,13 @@ class L2(Threat):
 
 @dataclass(frozen=True)
 class Linf(Threat):
-    """Perturbations that change no pixel by more than `eps`."""
+    """Perturbations that change no pixel by more than `eps`.
+
+    Examples
+    --------
+    >>> nb.Linf(8 / 255).norm
+    'linf'
+    """
 
     norm = "linf"
 
@@ -186,6 +198,10 @@ class Spatial:
     ------
     InputError
         If one of them is negative or not a finite number, or `degrees` is above 180.
+
+    Examples
+    --------
+    >>> ball = nb.Spatial(degrees=30, pixels=3)
     """
 
     degrees: float

@@ -75,15 +75,20 @@ def joined() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def _any(flag: bool) -> bool:
-    """Whether the flag of any worker is set; it waits for all."""
+def largest(value: int) -> int:
+    """The largest of the values that the workers have; it waits for all."""
     if not _together():
-        return flag
+        return value
     from accelerate import PartialState
 
-    flags = torch.tensor(int(flag), device=PartialState().device)
-    dist.all_reduce(flags, dist.ReduceOp.MAX)
-    return bool(flags)
+    values = torch.tensor(value, device=PartialState().device)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return int(values)
+
+
+def _any(flag: bool) -> bool:
+    """Whether the flag of any worker is set; it waits for all."""
+    return bool(largest(int(flag)))
 
 
 def _together() -> bool:

@@ -34,7 +34,7 @@ def frozen(setting: Setting, precision: str, *, compiled: bool = False) -> nb.Cl
     return ready(given, setting.shape, batch=setting.batch, form=f"{form} compiled")[0] if compiled else view
 
 
-def threat(task: Task) -> nb.Threat:
+def threat(task: Task) -> nb.threat.Threat:
     """The task's threat model."""
     return nb.L2(task.eps) if task.norm == "l2" else nb.Linf(task.eps)
 
@@ -45,14 +45,14 @@ def pgd(setting: Setting, precision: str, *, compiled: bool = False) -> Batchwis
         raise NotImplementedError("compiled forms are measured on a GPU")
     task, model = setting.task, frozen(setting, precision, compiled=compiled)
     attack = nb.targeted_pgd if task.targeted else nb.pgd
-    schedule = nb.PGDSteps(task.steps, task.step_size)
+    schedule = nb.search.PGDSteps(task.steps, task.step_size)
     return batchwise(setting, lambda x, y: attack(model, x, y, threat(task), schedule).images)
 
 
 def leaving(setting: Setting, precision: str) -> Batchwise:
     """The same, but misclassified images leave and others take their places, as in `nb.evaluate`."""
     task, model = setting.task, frozen(setting, precision)
-    schedule = nb.PGDSteps(task.steps, task.step_size)
+    schedule = nb.search.PGDSteps(task.steps, task.step_size)
 
     def attack(images: Tensor, labels: Tensor) -> Tensor:
         numbers, found = torch.arange(len(images), device=images.device), torch.empty_like(images)
@@ -66,24 +66,24 @@ def leaving(setting: Setting, precision: str) -> Batchwise:
 
 
 def relabelling(setting: Setting, precision: str) -> Batchwise:
-    """`nb.targeted_pgd` with `nb.fast_relabelling`, the default of `nb.relabel`."""
+    """`nb.targeted_pgd` with `nb.search.fast_relabelling`, the default of `nb.relabel`."""
     model, ball = frozen(setting, precision), threat(setting.task)
-    schedule = nb.fast_relabelling(ball)
+    schedule = nb.search.fast_relabelling(ball)
     return batchwise(setting, lambda x, y: nb.targeted_pgd(model, x, y, ball, schedule).images)
 
 
 def minimum_norm(setting: Setting, precision: str) -> Batchwise:
     """`nb.minimum_norm`, with as many steps as the others take."""
     task, model = setting.task, frozen(setting, precision)
-    schedule = nb.FMN(task.steps)
+    schedule = nb.search.FMN(task.steps)
     return batchwise(
         setting, lambda x, y: nb.minimum_norm(model, x, y, task.norm, schedule, targeted=task.targeted).images
     )
 
 
 def matching(setting: Setting, precision: str) -> Batchwise:
-    """`nb.match_features` with `nb.fast_matching`."""
-    model, schedule = frozen(setting, precision), nb.fast_matching(setting.shape, setting.task.steps)
+    """`nb.match_features` with `nb.search.fast_matching`."""
+    model, schedule = frozen(setting, precision), nb.search.fast_matching(setting.shape, setting.task.steps)
     return batchwise(setting, lambda x, guide: nb.match_features(model, x, guide, schedule).images)
 
 

@@ -93,6 +93,13 @@ def robustify(
     ------
     InputError
         If an argument breaks its rule, `folder` holds another set, or another process is building there.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'D_R', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> len(built)
+    20
     """
     images = data.train
     check_choice("start", start, STARTS)
@@ -174,6 +181,14 @@ def relabel(
     ------
     InputError
         If an argument breaks its rule, `folder` holds another set, or another process is building there.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> steps = nb.search.PGDSteps(2)
+    >>> built = nb.relabel(classifier, small, 'D_det', targets='next', threat=nb.L2(0.5), schedule=steps)
+    >>> built.images.labels[0] == (small.train.labels[built.start[0]] + 1) % 10
+    tensor(True)
     """
     images = data.train
     check_choice("start", start, STARTS)

@@ -48,6 +48,11 @@ def choose_targets(labels: Labels, classes: int, targets: Targets, seed: int) ->
     ------
     InputError
         If `targets` is none of these.
+
+    Examples
+    --------
+    >>> nb.construct.choose_targets(labels, 10, 'next', seed=0).equal((labels + 1) % 10)
+    True
     """
     check_choice("targets", targets, TARGETS)
     draw = generator(seed, "targets", targets)
@@ -59,7 +64,13 @@ def choose_targets(labels: Labels, classes: int, targets: Targets, seed: int) ->
 
 
 def choose_starts(count: int, seed: int) -> Tensor:
-    """For every image another one, drawn uniformly and independently of the labels: where its matching starts."""
+    """For every image another one, drawn uniformly and independently of the labels: where its matching starts.
+
+    Examples
+    --------
+    >>> nb.construct.choose_starts(5, seed=0).shape
+    torch.Size([5])
+    """
     draw = torch.randint(1, count, (count,), generator=generator(seed, "starts")) if count > 1 else torch.zeros(1)
     return (torch.arange(count) + draw.long()) % count
 
@@ -104,7 +115,13 @@ STORED_KINDS = {PGDSteps: "Schedule", FMN: "Shrinking", LBFGS: "QuasiNewton"}
 
 
 def fingerprint(classifier: Classifier) -> str:
-    """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics."""
+    """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics.
+
+    Examples
+    --------
+    >>> nb.construct.fingerprint(classifier) == nb.construct.fingerprint(classifier)
+    True
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(classifier.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -72,6 +72,12 @@ def control(
     InputError
         If an argument breaks its rule, `of` was built from other data or with another source, or `folder` holds another
         set.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> of = nb.relabel(classifier, small, 'of', targets='any', schedule=nb.search.PGDSteps(2))
+    >>> random = nb.control(classifier, small, 'random', of=of, kind='random')
     """
     check_choice("kind", kind, CONTROLS)
     request = of.manifest["request"]
@@ -139,6 +145,11 @@ def mislabel(
     ------
     InputError
         If an argument breaks its rule, the classifier gets every image right, or `folder` holds another set.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> wrong = nb.construct.mislabel(classifier, small, 'mislabelled')
     """
     check_fits(classifier, data.train, len(data.classes))
     stored = sizes(data.train.shape, dtype, batch)
@@ -170,6 +181,11 @@ def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
     A small tile of random values, repeated over the image: convolutional networks learn these sooner than anything in
     the images, and sooner than patterns of noise. The tile is the smallest with room for orthogonal patterns, two
     pixels a side for ten classes in colour.
+
+    Examples
+    --------
+    >>> nb.construct.patterns(data, nb.L2(0.5)).shape
+    torch.Size([10, 1, 8, 8])
     """
     channels, height, width = data.train.shape
     classes = len(data.classes)

@@ -319,8 +319,16 @@ def export(folder: str | Path, to: str | Path, format: Format = "parquet", *, pr
         format cannot hold it, or a package is missing.
     DiskFull
         When the disk is full; nothing is left of the export then.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'exported', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> nb.export('exported', 'exported-npz', 'npz').name
+    'exported-npz'
     """
     check_choice("format", format, FORMATS)
+    check_writable(Path(to))
     if _is_done(Path(folder), Path(to), format):
         LOG.info(f"{to} is done: the same command wrote it.")
         return Path(to)
@@ -348,7 +356,6 @@ def _is_done(folder: Path, to: Path, format: str) -> bool:
 @contextmanager
 def _appearing(to: Path) -> Iterator[Path]:
     """An empty folder to fill: it takes the name `to` when all went well, and goes away otherwise."""
-    check_writable(to)
     to = to.resolve()  # a link to an empty folder is filled where it leads
     if to.name == "" or (to.is_dir() and any(to.iterdir())):
         raise must("out", "not exist yet, or be an empty folder", str(to), "Name another folder.")

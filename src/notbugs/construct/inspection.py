@@ -31,8 +31,9 @@ from notbugs.construct.storage import (
     shard_ranges,
 )
 from notbugs.data import Data, Images, Mapped
-from notbugs.errors import InputError, in_one_line, must
+from notbugs.errors import InputError, in_one_line, must, nearest_path
 from notbugs.files import Damaged
+from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
 from notbugs.threat import l2_norm
 
@@ -57,11 +58,18 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
     ------
     InputError
         If there is no readable manifest.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'described', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> nb.construct.describe('described')['status']
+    'complete'
     """
-    folder = Path(folder)
+    folder = set_folder(folder)
     manifest = read_manifest(folder)
     if manifest is None:
-        raise must("folder", "hold a constructed set: a manifest.json", str(folder))
+        raise must("folder", "hold a constructed set: a manifest.json", str(folder), nearest_path(folder).strip())
     request, entries = manifest["request"], list(known_entries(folder, manifest).values())
     counts = [entry["images"] for entry in entries]
     return {
@@ -211,8 +219,15 @@ def verify(
     ------
     InputError
         If `folder` is no constructed set, or `data` or `source` are not those that the manifest names.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'checked', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> nb.verify('checked', data=small, source=classifier)
+    []
     """
-    folder = Path(folder)
+    folder = set_folder(folder)
     check_folder(folder)
     try:
         manifest = read_manifest(folder)
@@ -229,7 +244,7 @@ def verify(
 def check_folder(folder: Path) -> None:
     """Refuse a folder that holds no constructed set, nor what is left of one."""
     if not folder.is_dir():
-        raise must("folder", "be the folder of a constructed set", str(folder))
+        raise must("folder", "be the folder of a constructed set", str(folder), nearest_path(folder).strip())
     if not (folder / "manifest.json").exists() and not any(folder.glob("shard-*")):
         raise must("folder", "be that of a constructed set, with a manifest.json", str(folder))
 

@@ -132,7 +132,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except Damaged as error:
-        raise Damaged(f"{error} Build the set again to mend it.") from error
+        raise Damaged(f"{error} Build the set again to repair it.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error
     if (schema := manifest.get("schema")) != SCHEMA:

@@ -38,6 +38,7 @@ from notbugs.construct.storage import (
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, only_writer, write_json
+from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
 
 Tell = Callable[[int, str], None]
@@ -75,14 +76,18 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
 
     Examples
     --------
-    >>> image, label = ConstructedSet(folder)[0]  # float32 in [0, 1], int  # doctest: +SKIP
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.robustify(classifier, small, 'again', schedule=nb.search.LBFGS(2, reach=0.3))
+    >>> image, label = nb.ConstructedSet('again')[0]  # float32 in [0, 1], int
+    >>> image.shape
+    torch.Size([1, 8, 8])
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._open(Path(folder))
+        self._open(set_folder(folder))
         for number, entry in enumerate(self.manifest["shards"]):
             if wrong := fault(self.folder, self.manifest["request"], number, entry):
-                raise InputError(f"{self.folder / shard_file(number)} {wrong}. Build the set again to mend it.")
+                raise InputError(f"{self.folder / shard_file(number)} {wrong}. Build the set again to repair it.")
         self._read()
 
     def __repr__(self) -> str:
@@ -125,7 +130,7 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
             raise InputError(f"There is no finished constructed set in {folder}. Build it again to finish it.")
         files = [entry["file"] for entry in manifest["shards"]]
         if files != [shard_file(number) for number in range(len(shard_ranges(manifest["request"])))]:
-            raise InputError(f"{folder / 'manifest.json'} does not list every shard. Build the set again to mend it.")
+            raise InputError(f"{folder / 'manifest.json'} does not list every shard. Build the set again to repair it.")
         self.manifest = manifest
 
     def _read(self) -> None:
@@ -179,7 +184,7 @@ def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: P
         if first and ((found := _found(folder, request)) is None or found["request"] != request):
             if found:
                 LOG.warning(
-                    f"{folder} was begun with {_said(found)}, now {_said({'request': request})}: it is built anew."
+                    f"{folder} was started with {_said(found)}, now {_said({'request': request})}: it is built anew."
                 )
             _write_manifest(folder, {"request": request, "status": "building", "shards": [], "storage": None})
         workers.barrier()

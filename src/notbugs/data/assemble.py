@@ -216,7 +216,7 @@ def _check_white(brightest: Mapping[str, Mapping[str, float]], name: str, readin
                 bits = "" if len(kinds) == 1 else "8-bit " if kind == "uint8" else "16-bit "
                 what = f"{bits}{'training' if split == 'train' else 'test'} images of {name}"
                 _check_brightness(value, what, 255 if kind == "uint8" else 65535)
-    elif min(most.values()) <= DIM * max(most.values()):
+    elif len(most) == 2 and max(most.values()) > 0 and min(most.values()) <= DIM * max(most.values()):
         dark, bright = sorted(most, key=most.__getitem__)
         raise InputError(
             f"With white at {reading.white_level:g} the brightest pixel of the {dark} images of {name} is "

@@ -24,6 +24,12 @@ class Augmentation:
     saturation are each multiplied by a number between 1 - `jitter` and 1 + `jitter`, in this order; then the image is
     turned by up to `degrees` either way. With `jitter=0.25, degrees=2` these are the default of MadryLab's robustness,
     but for the order, which there is random, and for pixels, which there are rounded.
+
+    Examples
+    --------
+    >>> augmentation = nb.data.Augmentation(shift=1, flip=True)
+    >>> nb.Training(epochs=1, shift=1, flip=True).augmentation == augmentation
+    True
     """
 
     shift: int = 0

@@ -110,6 +110,12 @@ class Planted:
         Shape (template,): standard deviation of the projection inside a class.
     clipped : float
         Probability that a pixel is outside [0, 1] and clipped: what the formulas here leave out.
+
+    Examples
+    --------
+    >>> made = nb.planted(train=40, test=20)
+    >>> len(made.data.train)
+    40
     """
 
     data: Data
@@ -205,6 +211,12 @@ def planted(
     InputError
         If a number is out of range, the image is too small for the patterns, or more than one pixel in a thousand
         would be clipped.
+
+    Examples
+    --------
+    >>> made = nb.planted(train=40, test=20)
+    >>> made.data.classes
+    ('0', '1', '2', '3')
     """
     check_count("classes", classes, low=2)
     for name, value in (("channels", channels), ("train", train), ("test", test)):

@@ -44,6 +44,12 @@ def corrupt(images: Batch, name: str, severity: int, *, seed: int = 0, first: in
     ------
     InputError
         If there is no such corruption or severity, or JPEG is asked for and Pillow is missing.
+
+    Examples
+    --------
+    >>> foggy = nb.data.corrupt(inputs, 'fog', severity=3)
+    >>> foggy.shape == inputs.shape
+    True
     """
     check_choice("name", name, CORRUPTIONS)
     if check_count("severity", severity) > 5:
@@ -149,11 +155,24 @@ CORRUPTIONS: dict[str, tuple[Callable[..., Tensor], tuple]] = {
     "pixelate": (pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
     "jpeg": (jpeg, (80, 65, 58, 50, 40)),
 }
-"""Every corruption by name, with its strength at severities 1 to 5."""
+"""Every corruption by name, with its strength at severities 1 to 5.
+
+Examples
+--------
+>>> 'fog' in nb.data.CORRUPTIONS
+True
+"""
 
 
 def low_pass(images: Batch, cutoff: float) -> Batch:
-    """Only the Fourier modes of at most `cutoff` cycles per image, the mean among them; not clipped."""
+    """Only the Fourier modes of at most `cutoff` cycles per image, the mean among them; not clipped.
+
+    Examples
+    --------
+    >>> blurred = nb.data.low_pass(inputs, cutoff=2)
+    >>> torch.allclose(blurred.mean(), inputs.mean(), atol=1e-3)
+    True
+    """
     height, width = images.shape[2:]
     kept = (_radius(height, width) <= cutoff).to(images)
     return torch.fft.irfft2(torch.fft.rfft2(images) * kept, s=(height, width))
@@ -164,6 +183,10 @@ def high_pass(images: Batch, cutoff: float, *, keep_mean: bool = True) -> Batch:
 
     With each channel's mean, if it is kept: filtered images then are grey, not black. Without it, what passes low and
     what passes high add up to the image.
+
+    Examples
+    --------
+    >>> edges = nb.data.high_pass(inputs, cutoff=2)
     """
     rest = images - low_pass(images, cutoff)
     return rest + images.mean((2, 3), keepdim=True) if keep_mean else rest

@@ -255,9 +255,9 @@ def decode(encoded: Encoded, name: str, how: Decoder = PLAIN, box: Box | None = 
     except Exception as error:  # the formats' plugins raise all sorts
         what = in_words(_format(encoded))
         if what and isinstance(error, UnidentifiedImageError):
-            raise Unreadable(name, f"cannot be decoded: it {what}", "Mend it, or remove it from the data.") from None
+            raise Unreadable(name, f"cannot be decoded: it {what}", "Repair it, or remove it from the data.") from None
         reason = "no image of a format that is read" if isinstance(error, UnidentifiedImageError) else error
-        raise Unreadable(name, f"cannot be decoded ({reason})", "Mend it, or remove it from the data.") from error
+        raise Unreadable(name, f"cannot be decoded ({reason})", "Repair it, or remove it from the data.") from error
 
 
 def decode_all(

@@ -144,7 +144,7 @@ def fetch(published: Published, base: str, folder: Path, progress: Progress) -> 
     """The path of the file in `folder`, downloaded from `base` if it is not there yet.
 
     What comes is written beside it, and gets its name only when size and hash are right; a wrong file of that name is
-    fetched again. A download that was interrupted goes on where it stopped, where the server allows that.
+    fetched again. A download that was interrupted continues where it stopped, where the server allows that.
 
     Parameters
     ----------

@@ -147,6 +147,14 @@ class Images:
     ------
     InputError
         If shapes or types do not fit, one of several labels is not 0 or 1, or pixels are outside [0, 1] or not finite.
+
+    Examples
+    --------
+    >>> pixels = torch.zeros(2, 1, 8, 8)
+    >>> images = nb.Images(pixels, torch.tensor([3, 7]))
+    >>> inputs, labels = images.batch(range(2))
+    >>> labels
+    tensor([3, 7])
     """
 
     pixels: Tensor | Mapped
@@ -250,6 +258,12 @@ class Data:
     InputError
         If labels are out of range, there are fewer than two classes, a class has no training image, or the splits
         have images of different shapes.
+
+    Examples
+    --------
+    >>> data = nb.load('digits').take(100, 50, seed=0)
+    >>> len(data.train), len(data.test), len(data.classes)
+    (100, 50, 10)
     """
 
     name: str
@@ -391,7 +405,13 @@ class Data:
 
 
 def round_to_8_bits(images: Batch) -> Batch:
-    """The images as an 8-bit file would give them back: rounded to the nearest of 256 levels."""
+    """The images as an 8-bit file would give them back: rounded to the nearest of 256 levels.
+
+    Examples
+    --------
+    >>> nb.data.round_to_8_bits(torch.tensor([0.5])) * 255
+    tensor([128.])
+    """
     return images.mul(255).round().div(255)
 
 

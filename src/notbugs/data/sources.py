@@ -22,7 +22,7 @@ from notbugs.data.published import MD5, cifar, digits_of, medmnist
 from notbugs.data.rows import Found, Groups, Reading
 from notbugs.data.stacks import array_file, array_files, mat_files
 from notbugs.data.walk import TABLES, Node, Passed, walk
-from notbugs.errors import InputError, check_count, must
+from notbugs.errors import InputError, check_count, must, nearest_path
 from notbugs.progress import Progress, silent
 
 log = logging.getLogger("notbugs")
@@ -372,5 +372,5 @@ def _trouble(place: Place) -> str:
     if path.exists():
         return f"The 'data' cannot be {source!r}: it is neither a file nor a folder."
     near = get_close_matches(source, list(_built_in()), n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
+    guess = f" Did you mean {near[0]!r}?" if near else nearest_path(path)
     return f"There is no {source!r}: no data set, file or folder has this name.{guess}"

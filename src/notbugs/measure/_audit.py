@@ -1,4 +1,4 @@
-"""The audit of a model: what is left of its accuracy when only some kinds of its features may speak."""
+"""The audit of a model: what is left of its accuracy when only some kinds of its features are used."""
 
 from __future__ import annotations
 
@@ -107,6 +107,12 @@ def audit(
     InputError
         Before any work: if the radius is not above 0 and finite, there are fewer than four test images, or the
         classifier does not fit the images or has no features.
+
+    Examples
+    --------
+    >>> found = nb.audit(classifier, data, nb.L2(0.5), images=4, measured=20, fit_images=100, attack='pgd')
+    >>> len(found.verdict.sentences)
+    3
     """
     check_number("eps", threat.eps, open_low=True)
     attack = Attack.named(attack, **settings)

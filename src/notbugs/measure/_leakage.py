@@ -61,7 +61,14 @@ class CertifiedFeature(_Model):
 
 
 class Certificate(_Model):
-    """Whether the outputs of a linear model are robust features, by each of Goh's two specifications."""
+    """Whether the outputs of a linear model are robust features, by each of Goh's two specifications.
+
+    Examples
+    --------
+    >>> small = data.take(100, 50, seed=0)
+    >>> model = nb.measure.robust_linear(small.train, nb.L2(0.25), classes=10)
+    >>> certificate = nb.measure.certify(model, small.train, small.test, nb.L2(0.25))
+    """
 
     norm: Norm
     eps: float = Field(description="radius, pixel units, within which everything here is proved")
@@ -75,7 +82,14 @@ class Certificate(_Model):
 
 
 class Leak(_Model):
-    """What a linear head on given features, trained on a set, knows about untouched test images."""
+    """What a linear head on given features, trained on a set, knows about untouched test images.
+
+    Examples
+    --------
+    >>> found = nb.leakage(classifier, data.train, images, classes=10)
+    >>> found.finding in ('leakage', 'none', 'below chance')
+    True
+    """
 
     accuracy: Proportion = Field(description="on the test images")
     fitted: Proportion = Field(description="share of the set's own images that it gives the label they train with")
@@ -100,7 +114,7 @@ class Leak(_Model):
 
 
 def certify(model: LinearModel, train: Images, test: Images, threat: Threat) -> Certificate:
-    """Hold a linear model against both of Goh's specifications of a robust feature.
+    """Compare a linear model with both of Goh's specifications of a robust feature.
 
     Exact where perturbed pixels may leave [0, 1]; where they may not, the features are at least as robust.
 
@@ -114,6 +128,12 @@ def certify(model: LinearModel, train: Images, test: Images, threat: Threat) -> 
         Everything else is measured on them.
     threat : Threat
         The perturbations; Goh has l2 of radius 0.25.
+
+    Examples
+    --------
+    >>> small = data.take(100, 50, seed=0)
+    >>> model = nb.measure.robust_linear(small.train, nb.L2(0.25), classes=10)
+    >>> certificate = nb.measure.certify(model, small.train, small.test, nb.L2(0.25))
     """
     features = _certified(model, train, test, threat)
     correct = feature_values(feature_map(model), test).argmax(1) == test.labels
@@ -205,6 +225,11 @@ def leakage(
     InputError
         If the shapes of `images` and `test` differ, a label is not below `classes`, a feature is not finite, or an
         image's features depend on the images beside it or on chance.
+
+    Examples
+    --------
+    >>> robust = nb.measure.penultimate(classifier)
+    >>> found = nb.leakage(robust, data.train, images, classes=10)
     """
     if images.shape != test.shape:
         raise must("test images", f"have the shape of the set's images, {images.shape}", test.shape)

@@ -1,8 +1,13 @@
-"""Transfer: how often the adversarial examples of one classifier fool another."""
+"""Transfer: how often the adversarial examples of one classifier fool another, and how robust it is itself.
+
+The two are different questions. An example that is to fool others goes on to the end of its steps, and so is far beyond
+the boundary; robust accuracy asks whether any example is there at all. So examples for transfer have a protocol of
+their own, and the robust accuracy of a source is that of the strong attack, which goes on with what they leave.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -14,11 +19,10 @@ from notbugs.construct.builder import choose_targets
 from notbugs.data import Images
 from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import percent
-from notbugs.measure.accuracy import AttackUsed, predictions
+from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
 from notbugs.measure.statistics import Proportion
-from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
-from notbugs.search import Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
+from notbugs.search import STRONG, Attack, Attacked, Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
 from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
@@ -27,6 +31,8 @@ from notbugs.threat import Threat
 
 WrongTargets = Literal["next", "other"]
 Kind = Literal["untargeted", "targeted"]
+PROTOCOL = "examples for transfer"
+"""Its name, wherever an attack is named."""
 
 
 class _Model(BaseModel):
@@ -34,7 +40,13 @@ class _Model(BaseModel):
 
 
 class Transferred(_Model):
-    """How the adversarial examples of `source` fare on `classifier`, all shares of the same images."""
+    """How the adversarial examples of `source` fare on `classifier`, all shares of the same images.
+
+    Examples
+    --------
+    >>> found = nb.transfer({'source': classifier}, images, nb.L2(0.5), steps=2)
+    >>> pair = found.pairs[0]
+    """
 
     source: str
     classifier: str
@@ -55,18 +67,29 @@ class Transferred(_Model):
 
 
 class TransferAttack(AttackUsed):
-    """The attack on the source, untargeted and targeted alike."""
+    """How examples are made on the source, untargeted and targeted alike."""
 
+    name: str = Field(PROTOCOL, description="of the protocol: all steps from the image, whenever the source is fooled")
     decay: Decay = Field(description="how the step falls to 0")
     targets: WrongTargets = Field(description="'next': label + 1; 'other': uniform over the wrong classes")
     seed: int = Field(description="of the targets")
 
 
 class Transfer(Tabular, _Model):
-    """Every source against every classifier, in the order in which they were given."""
+    """Every source against every classifier, in the order in which they were given.
+
+    Examples
+    --------
+    >>> found = nb.transfer({'source': classifier}, images, nb.L2(0.5), steps=2)
+    >>> found.sources
+    ['source']
+    """
 
     attack: TransferAttack
     pairs: tuple[Transferred, ...]
+    robust: dict[str, Accuracy] = Field(
+        {}, description="of each source itself, by the strong attack on what the examples for transfer leave"
+    )
 
     @property
     def heading(self) -> str:
@@ -112,11 +135,12 @@ def transfer(
     sources: Sequence[str] | None = None,
     targets: WrongTargets = "next",
     steps: int = 20,
+    attack: str | Attack = STRONG,
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,
 ) -> Transfer:
-    """How often the adversarial examples of every source fool every classifier, the source itself among them.
+    """How often the adversarial examples of every source fool every classifier, and each source's robust accuracy.
 
     Every image is attacked to the end of the steps, not only until it fools the source: the untargeted example is
     the iterate that the source misclassifies by the largest margin, the targeted one that which it takes for the target
@@ -135,19 +159,28 @@ def transfer(
     targets : {"next", "other"}
         The class that the targeted attack moves an image to: the next, as D_det, or a wrong one at random.
     steps : int
-        Of both attacks, the first 2 eps long, then decaying to 0.
+        Of both kinds of examples, the first 2 eps long, then decaying to 0.
+    attack : str or Attack
+        By which robust accuracy of the sources is measured, as in `evaluate`.
     seed : int
-        Of the targets.
+        Of the targets, and of everything random in the attack.
 
     Returns
     -------
     Transfer
-        Every pair, with Wilson intervals.
+        Every pair, and the robust accuracy of every source, with Wilson intervals.
 
     Raises
     ------
     InputError
         If an argument breaks its rule, or a classifier does not fit the images or has other classes.
+
+    Examples
+    --------
+    >>> other = nb.new_classifier(data, width=4, features=8, seed=1)
+    >>> found = nb.transfer({'source': classifier, 'other': other}, images, nb.L2(0.5), steps=2)
+    >>> found.between('source', 'other').untargeted.n
+    20
     """
     check_choice("targets", targets, ("next", "other"))
     schedule = fast_relabelling(threat, check_count("steps", steps))
@@ -156,17 +189,29 @@ def transfer(
     names = list(sources or classifiers)
     for name in names:
         check_choice("source", name, classifiers)
+    asked = Attack.named(attack)
     goals = choose_targets(images.labels, _classes(classifiers, images), targets, seed)
     clean = {name: predictions(classifier, images, batch=batch) for name, classifier in classifiers.items()}
-    pairs = []
-    for done, source in enumerate(names):
+    pairs, robust = [], {}
 
-        def tell(images_done: int, done: int = done) -> None:
-            progress(done * len(images) + images_done, len(names) * len(images))
+    def tell_of(half: int) -> Progress:
+        """Of the work on each source, there are two halves."""
 
-        said = _under_attack(source, classifiers, images, goals, threat, schedule, batch, tell)
+        def tell(done: int, total: int, note: str = "") -> None:
+            progress(half * len(images) + done, 2 * len(names) * len(images), note)
+
+        return tell
+
+    for place, source in enumerate(names):
+        run = Attacked(classifiers[source], images, [threat] if threat.eps else [], seed=seed, batch=batch)
+        said = _under_attack(run, classifiers, goals, threat, schedule, tell_of(2 * place))
         pairs += [_judged(source, name, clean, said, images.labels, goals) for name in classifiers]
-    attack = TransferAttack(
+        run.progress = tell_of(2 * place + 1)
+        run.by(asked)
+        left = run.radius > threat.eps
+        used = AttackUsed.of(asked, threat)
+        robust[source] = Outcome(used, left, run.first(threat), images.labels).accuracy
+    used = TransferAttack(
         norm=threat.norm,
         eps=threat.eps,
         steps=steps,
@@ -176,7 +221,7 @@ def transfer(
         targets=targets,
         seed=seed,
     )
-    return Transfer(attack=attack, pairs=tuple(pairs))
+    return Transfer(attack=used, pairs=tuple(pairs), robust=robust)
 
 
 def _classes(classifiers: Mapping[str, Classifier], images: Images) -> int:
@@ -195,21 +240,19 @@ Said = dict[tuple[Kind, str], Tensor]
 
 
 def _under_attack(
-    source: str,
+    run: Attacked,
     classifiers: Mapping[str, Classifier],
-    images: Images,
     goals: Labels,
     threat: Threat,
     schedule: PGDSteps,
-    batch: int,
-    tell: Callable[[int], None],
+    tell: Progress,
 ) -> Said:
-    """What every classifier says of the adversarial examples of one."""
-    fast, _ = ready(classifiers[source], images.shape, batch=batch)
+    """What every classifier says of the adversarial examples of the one in `run`, which notes what fools it itself."""
+    fast, images = run.fast, run.images
     parts: dict[tuple[Kind, str], list[Tensor]] = {}
-    for first in range(0, len(images), batch):
-        inputs, labels = images.batch(slice(first, first + batch))
-        inputs, labels, targets = (part.to(fast.device) for part in (inputs, labels, goals[first : first + batch]))
+    for numbers in torch.arange(len(images)).split(run.batch):
+        inputs, labels = images.batch(numbers)
+        inputs, labels, targets = (part.to(fast.device) for part in (inputs, labels, goals[numbers]))
         found: dict[Kind, Found] = {
             "untargeted": pgd(fast, inputs, labels, threat, schedule),
             "targeted": targeted_pgd(fast, inputs, targets, threat, schedule),
@@ -219,7 +262,8 @@ def _under_attack(
                 with torch.no_grad(), classifier.evaluating("fp32"):
                     says = classifier(adversarial.images.to(classifier.device)).argmax(1).cpu()
                 parts.setdefault((kind, name), []).append(says)
-        tell(first + len(inputs))
+            run.found(PROTOCOL, numbers, adversarial.images, threat)
+        tell(int(numbers[-1]) + 1, len(images))
     return {key: torch.cat(says) for key, says in parts.items()}
 
 

@@ -106,6 +106,12 @@ class Usefulness(Tabular):
         Of the rules by which pairs were sorted: see `usefulness`.
     seed : int
         Of the draw of the searched images.
+
+    Examples
+    --------
+    >>> found = nb.usefulness(classifier, data.train, images, nb.L2(0.5), steps=2)
+    >>> len(found.to_pandas())
+    80
     """
 
     rho: Table
@@ -250,6 +256,12 @@ def usefulness(
     ------
     InputError
         If an argument is out of range, or the features do not fit the images.
+
+    Examples
+    --------
+    >>> found = nb.usefulness(classifier, data.train, images, nb.L2(0.5), steps=2)
+    >>> found.rho.shape  # feature, class
+    torch.Size([8, 10])
     """
     source = feature_map(features)
     check_number("eps", threat.eps)

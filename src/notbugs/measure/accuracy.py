@@ -99,6 +99,12 @@ class AttackUsed(BaseModel):
     """The attack behind a robust accuracy: its settings, as in `Attack`, where it was used.
 
     Radii and steps are in pixel units, pixels in [0, 1].
+
+    Examples
+    --------
+    >>> _, attacked = nb.evaluate(classifier, images, radii=(0.5,), attack='pgd', steps=2)
+    >>> attacked.attack.steps
+    2
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -128,7 +134,14 @@ class AttackUsed(BaseModel):
 
 
 class Accuracy(BaseModel):
-    """One accuracy: clean where `attack` is None."""
+    """One accuracy: clean where `attack` is None.
+
+    Examples
+    --------
+    >>> clean, *_ = nb.evaluate(classifier, images)
+    >>> clean.share.low <= clean.share.value <= clean.share.high
+    True
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -206,6 +219,12 @@ class Outcome:
         How many images each part of the attack was the first to break, in the order of the parts.
     labels : Tensor, optional
         Shape (n,): the true ones.
+
+    Examples
+    --------
+    >>> clean, attacked = nb.measure.outcomes(classifier, images, [nb.L2(0.5)], attack='pgd', steps=2)
+    >>> bool((attacked.survived <= clean.survived).all())
+    True
     """
 
     attack: AttackUsed | None
@@ -246,8 +265,8 @@ def evaluate(
 
     An image counts as robust at a radius if it is classified correctly and the attack found no misclassified image
     within that radius or a smaller one of the list: what is valid at a small radius is valid at a large one. So
-    accuracy never rises with the radius. Searches run on a frozen copy in its fastest form (`models.forms`); what they
-    find is judged by the classifier itself, in fp32.
+    accuracy never rises with the radius. Searches run on a frozen copy in its fastest form (`models.execution`); what
+    they find is judged by the classifier itself, in fp32.
 
     Parameters
     ----------
@@ -277,6 +296,12 @@ def evaluate(
     InputError
         If a radius is negative or not a number, threats have several norms, there is no such attack, or the classifier
         does not fit the images.
+
+    Examples
+    --------
+    >>> found = nb.evaluate(classifier, images, radii=(0.25, 0.5), attack='pgd', steps=2)
+    >>> [accuracy.under for accuracy in found]
+    ['clean', 'l2 0.25, pgd', 'l2 0.5, pgd']
     """
     found = outcomes(
         classifier, images, threats, norm=norm, radii=radii, attack=attack, others=others, seed=seed, batch=batch,
@@ -306,6 +331,12 @@ def outcomes(
     Where there is an attack `beside`, it goes first, and its own outcomes come last in the list. What it breaks counts
     for `attack`, too, which goes on with the other images: so its number is never the lower one. Where a classifier was
     trained by the same study, a clean accuracy at guessing is a result, and not `doubted`.
+
+    Examples
+    --------
+    >>> clean, attacked = nb.measure.outcomes(classifier, images, [nb.L2(0.5)], attack='pgd', steps=2)
+    >>> attacked.survived.shape
+    torch.Size([20])
     """
     asked, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
     for one in (classifier, *others):
@@ -358,7 +389,13 @@ def predictions(
     batch: int = 500,
     change: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> Tensor:
-    """The predicted class of every image, shape (n,), in fp32, after an optional `change` of the images."""
+    """The predicted class of every image, shape (n,), in fp32, after an optional `change` of the images.
+
+    Examples
+    --------
+    >>> nb.measure.predictions(classifier, images).shape
+    torch.Size([20])
+    """
     return torch.cat([found.argmax(1) for found in logits(classifier, images, batch, change)])
 
 
@@ -377,5 +414,9 @@ def relabelled_accuracy(classifier: Classifier, images: Images, classes: int) ->
         Test images with their true labels.
     classes : int
         How many classes there are.
+
+    Examples
+    --------
+    >>> share = nb.measure.relabelled_accuracy(classifier, images, classes=10)
     """
     return Proportion.of(predictions(classifier, images) == (images.labels + 1) % classes)

@@ -139,7 +139,9 @@ def _first(every: Measured, robust: Measured, kept: Kept | None, guessing: float
     if kept is None:
         return f"This model's features cannot be told from guessing: {reference}."
     if not robust.features:
-        return f"None of its {every.features} features is robustly useful, so none may speak alone, where {reference}."
+        return (
+            f"None of its {every.features} features is robustly useful, so none can be tested alone, where {reference}."
+        )
     reaches = quoted(robust.clean)
     reaches = f"is right on {reaches} of the images" if score == "accuracy" else f"reaches {reaches}"
     return (
@@ -168,7 +170,7 @@ def _conclusion(model: Measured, robust: Measured, basis: Basis) -> str:
     if basis == "robust":
         return "its accuracy rests on features that survive such a change"
     if basis == "nonrobust":
-        return "its accuracy rests on features that such a change turns round"
+        return "its accuracy rests on features whose sign such a change flips"
     if basis == "unused":
         gain = robust.attacked.low > model.attacked.high
         more = f", which alone would leave {quoted(robust.attacked)}" if gain else ""
@@ -204,7 +206,7 @@ class Group(_Model):
     """A linear head refitted on some features, on training images."""
 
     name: GroupName
-    features: int = Field(description="how many may speak")
+    features: int = Field(description="how many are used")
     strength: float = Field(description="weight of the l2 penalty, on features of unit variance")
     accuracies: list[Accuracy] = Field(description="clean, then under PGD at every radius")
 
@@ -218,7 +220,13 @@ class Sizes(_Model):
 
 
 class Audit(Tabular, _Model):
-    """The whole audit: `verdict.sentences` say what the rest shows."""
+    """The whole audit: `verdict.sentences` say what the rest shows.
+
+    Examples
+    --------
+    >>> found = nb.audit(classifier, data, nb.L2(0.5), images=4, measured=20, fit_images=100, attack='pgd')
+    >>> table = found.to_pandas()
+    """
 
     norm: Norm
     eps: float = Field(description="radius of the threat, pixel units, pixels in [0, 1]")

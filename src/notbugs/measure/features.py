@@ -45,6 +45,12 @@ class FeatureMap:
         Where images go.
     folds : bool
         Whether the classifier may be searched with its batch norms folded away.
+
+    Examples
+    --------
+    >>> features = nb.measure.penultimate(classifier)
+    >>> features(inputs).shape
+    torch.Size([20, 8])
     """
 
     name: str
@@ -87,12 +93,24 @@ def feature_map(source: FeatureSource) -> FeatureMap:
 
 
 def penultimate(classifier: Classifier) -> FeatureMap:
-    """The inputs of the final linear layer, which are the features of the paper (section 3.1)."""
+    """The inputs of the final linear layer, which are the features of the paper (section 3.1).
+
+    Examples
+    --------
+    >>> nb.measure.penultimate(classifier)(inputs).shape
+    torch.Size([20, 8])
+    """
     return FeatureMap("penultimate", Classifier.features, classifier=classifier, device=classifier.device)
 
 
 def logits(classifier: Classifier, names: Sequence[str] = ()) -> FeatureMap:
-    """The logits, one feature for each class."""
+    """The logits, one feature for each class.
+
+    Examples
+    --------
+    >>> nb.measure.logits(classifier)(inputs).shape
+    torch.Size([20, 10])
+    """
     return FeatureMap("logits", Classifier.__call__, tuple(names), classifier=classifier, device=classifier.device)
 
 
@@ -145,6 +163,12 @@ def function_features(
         Of all features, and of each.
     device : torch.device, optional
         Where images go; the CPU by default.
+
+    Examples
+    --------
+    >>> mean = nb.measure.function_features(lambda images: images.mean((2, 3)), 'brightness')
+    >>> mean(inputs).shape
+    torch.Size([20, 1])
     """
     return FeatureMap(name, function, tuple(names), device=device or CPU)
 
@@ -156,7 +180,14 @@ def linear_features(
     *,
     names: Sequence[str] = (),
 ) -> FeatureMap:
-    """Affine features: the inner product with each of `weight`, shape (f, c, h, w), plus `bias`, shape (f,)."""
+    """Affine features: the inner product with each of `weight`, shape (f, c, h, w), plus `bias`, shape (f,).
+
+    Examples
+    --------
+    >>> features = nb.measure.linear_features(torch.ones(2, 1, 8, 8))
+    >>> features(inputs).shape
+    torch.Size([20, 2])
+    """
     kept = weight.detach().cpu().float()
     flat, offset = kept.flatten(1).T.contiguous(), torch.zeros(len(kept)) if bias is None else bias.detach().cpu()
 
@@ -167,7 +198,13 @@ def linear_features(
 
 
 def pixels(shape: Sequence[int]) -> FeatureMap:
-    """Every pixel value of images of `shape` (channel, height, width)."""
+    """Every pixel value of images of `shape` (channel, height, width).
+
+    Examples
+    --------
+    >>> nb.measure.pixels(data.train.shape)(inputs).shape
+    torch.Size([20, 64])
+    """
     count = torch.Size(shape).numel()
     return linear_features(torch.eye(count).view(count, *shape), name="pixels")
 
@@ -190,6 +227,12 @@ def principal_components(images: Images, count: int = 64, *, sample: int = 5000,
     ------
     InputError
         If `count` is out of range.
+
+    Examples
+    --------
+    >>> components = nb.measure.principal_components(data.train, 5)
+    >>> components(inputs).shape
+    torch.Size([20, 5])
     """
     values = images.sample(sample, seed, "principal components").batch(slice(None))[0].flatten(1)
     if check_count("count", count) > min(values.shape):
@@ -275,6 +318,12 @@ def feature_rank(classifier: Classifier, images: Batch, *, tolerance: float = 0.
         Where the Jacobian is taken, shape (batch, channel, height, width).
     tolerance : float
         Singular values below this share of the largest one do not count.
+
+    Examples
+    --------
+    >>> rank = nb.measure.feature_rank(classifier, inputs)
+    >>> 0 < rank <= 8
+    True
     """
     with classifier.evaluating("fp32"):
         inputs = images.clone().requires_grad_(True)

@@ -46,6 +46,11 @@ def ssim(first: Batch, second: Batch) -> PerSample:
     ------
     InputError
         If they have different shapes, or are too small.
+
+    Examples
+    --------
+    >>> bool((nb.measure.ssim(inputs, inputs) > 0.999).all())
+    True
     """
     if first.shape != second.shape:
         raise must("second", f"have the shape of the first, {tuple(first.shape)}", tuple(second.shape))
@@ -86,6 +91,11 @@ def just_noticeable(images: Batch) -> Float[Tensor, "batch height width"]:
     ----------
     images : Tensor
         In [0, 1], shape (batch, channel, height, width).
+
+    Examples
+    --------
+    >>> nb.measure.just_noticeable(inputs).shape
+    torch.Size([20, 8, 8])
     """
     kernel = torch.tensor(AROUND).to(images)[None, None]
     level = grey(images)[:, None]
@@ -124,6 +134,10 @@ def nearest_of_class(starts: Batch, labels: Labels, images: Images) -> tuple[Per
     -------
     tuple of Tensor and Tensor
         Distances in pixel units, infinite where `images` have none of that class; numbers of images.
+
+    Examples
+    --------
+    >>> distances, numbers = nb.measure.nearest_of_class(inputs, labels, data.train)
     """
     centre = starts.mean(0, keepdim=True)  # squares of smaller numbers lose less to rounding
     ours = (starts - centre).flatten(1)
@@ -199,6 +213,10 @@ class Likeness(BaseModel):
     The difference is above 0 where an image is more like its target than like its start. Of distances d, in pixels or
     features, it is (d(image, start) - d(image, target)) / d(start, target): -1 is the start itself, 1 the target. Of
     structural similarity it is that to the target less that to the start.
+
+    Examples
+    --------
+    >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -209,7 +227,12 @@ class Likeness(BaseModel):
 
 
 class Resemblance(BaseModel):
-    """Of `n` images, drawn at random from those whose start has another class than their label says."""
+    """Of `n` images, drawn at random from those whose start has another class than their label says.
+
+    Examples
+    --------
+    >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -269,6 +292,10 @@ def resemblance(
         Its name.
     seed : int
         Of the bootstrap.
+
+    Examples
+    --------
+    >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
     apart = l2_norm(start - target)
     found = [likeness("pixels", l2_norm(images - start), l2_norm(images - target), apart, seed)]

@@ -38,6 +38,10 @@ class LinearModel:
         Shape (class, channel, height, width), for pixels in [0, 1].
     bias : Tensor
         Shape (class,).
+
+    Examples
+    --------
+    >>> model = nb.measure.robust_linear(data.train.sample(100, 0, 'examples'), nb.L2(0.25), classes=10)
     """
 
     weight: Float[Tensor, "class channel height width"]
@@ -91,6 +95,10 @@ def robust_linear(
     ------
     InputError
         If the radius is infinite or a label is not below `classes`.
+
+    Examples
+    --------
+    >>> model = nb.measure.robust_linear(data.train.sample(100, 0, 'examples'), nb.L2(0.25), classes=10)
     """
     if threat.eps == float("inf"):
         raise must("threat", "have a finite radius", threat.eps)
@@ -282,6 +290,12 @@ def refit_head(
     InputError
         If shapes do not fit, there are fewer than two images, a feature is not finite, or an image's features depend on
         the images beside it or on chance.
+
+    Examples
+    --------
+    >>> chosen = torch.arange(8) < 4
+    >>> fit = nb.measure.refit_head(classifier, data.train, chosen, classes=10)
+    >>> accuracies = nb.evaluate(fit.classifier, images)
     """
     labels = train.labels
     if features is None:

@@ -53,7 +53,12 @@ GROWTH = (0.5, 1.0, 2.0)
 
 
 class Sign(BaseModel):
-    """One sign of masked gradients."""
+    """One sign of masked gradients.
+
+    Examples
+    --------
+    >>> signs = nb.measure.masking_signs(classifier, images, nb.L2(0.5), steps=2)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -112,6 +117,10 @@ def masking_signs(
     ------
     InputError
         If the radius is 0 or infinite, a count is below 1, or a classifier does not fit the images.
+
+    Examples
+    --------
+    >>> signs = nb.measure.masking_signs(classifier, images, nb.L2(0.5), steps=2)
     """
     if not 0 < threat.eps < math.inf:
         raise must("threat", "have a radius above 0 and finite", threat)

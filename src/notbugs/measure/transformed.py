@@ -29,7 +29,12 @@ BATCH = 500
 
 
 class CorruptionAccuracy(BaseModel):
-    """Accuracy under one corruption at one severity."""
+    """Accuracy under one corruption at one severity.
+
+    Examples
+    --------
+    >>> found = nb.measure.corruption_accuracy(classifier, images, names=('fog',), severities=(1,))
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +45,12 @@ class CorruptionAccuracy(BaseModel):
 
 
 class FilterAccuracy(BaseModel):
-    """Accuracy on what passes a filter."""
+    """Accuracy on what passes a filter.
+
+    Examples
+    --------
+    >>> found = nb.measure.filter_accuracy(classifier, images, cutoffs=(2,))
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,7 +79,7 @@ def corruption_accuracy(
     images : Images
         With their true labels.
     names : sequence of str
-        Of `notbugs.CORRUPTIONS`.
+        Of `notbugs.data.CORRUPTIONS`.
     severities : sequence of int
         1 to 5.
     seed : int
@@ -79,6 +89,12 @@ def corruption_accuracy(
     ------
     InputError
         If there is no such corruption or severity, or the classifier does not fit the images.
+
+    Examples
+    --------
+    >>> found = nb.measure.corruption_accuracy(classifier, images, names=('fog',), severities=(1,))
+    >>> found[0].corruption
+    'fog'
     """
     check_fits(classifier, images)
     asked = [(check_choice("name", name, CORRUPTIONS), severity) for name in names for severity in severities]
@@ -116,6 +132,10 @@ def filter_accuracy(
     ------
     InputError
         If a cutoff is negative or not a number, or the classifier does not fit the images.
+
+    Examples
+    --------
+    >>> found = nb.measure.filter_accuracy(classifier, images, cutoffs=(2,))
     """
     check_fits(classifier, images)
     limits = [check_number("cutoff", cutoff) for cutoff in cutoffs]
@@ -134,7 +154,13 @@ def _clipped(filtered: Callable[[Batch, float], Batch], cutoff: float, images: B
 
 
 class SpatialAccuracy(BaseModel):
-    """Accuracy under the worst rotation and shift that each search found; the identity is among all of them."""
+    """Accuracy under the worst rotation and shift that each search found; the identity is among all of them.
+
+    Examples
+    --------
+    >>> few = {'shifts': 3, 'angles': 3, 'tries': 2, 'steps': 2, 'restarts': 1}
+    >>> found = nb.measure.spatial_accuracy(classifier, images, nb.Spatial(30, 1), **few)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -198,6 +224,11 @@ def spatial_accuracy(
     ------
     InputError
         If a count is below 1, or the classifier does not fit the images.
+
+    Examples
+    --------
+    >>> few = {'shifts': 3, 'angles': 3, 'tries': 2, 'steps': 2, 'restarts': 1}
+    >>> found = nb.measure.spatial_accuracy(classifier, images, nb.Spatial(30, 1), **few)
     """
     counts = {"shifts": shifts, "angles": angles, "tries": tries, "steps": steps, "restarts": restarts}
     for name, number in counts.items():

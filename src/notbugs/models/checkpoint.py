@@ -24,6 +24,7 @@ from notbugs.models.weights import kind_of, load_tensors
 from notbugs.networks import unwrapped
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
+from notbugs.parts import model_file
 
 KEY = "notbugs.classifier"
 JOB = "notbugs.job"
@@ -67,6 +68,13 @@ def save_classifier(path: str | Path, classifier: Classifier, blueprint: Bluepri
     ------
     InputError
         If `path` ends otherwise, or the blueprint builds another network.
+
+    Examples
+    --------
+    >>> options = {'width': 4, 'features': 8}
+    >>> plan = nb.models.Blueprint(architecture='cnn', shape=(1, 8, 8), classes=data.classes, options=options)
+    >>> nb.save_classifier('saved.safetensors', classifier, plan)
+    >>> same = nb.load_classifier('saved.safetensors')
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -156,8 +164,18 @@ def load_classifier(
     ------
     InputError
         If the file is damaged, of a newer notbugs or of another network; or something needed is not given.
+
+    Examples
+    --------
+    >>> options = {'width': 4, 'features': 8}
+    >>> plan = nb.models.Blueprint(architecture='cnn', shape=(1, 8, 8), classes=data.classes, options=options)
+    >>> nb.save_classifier('loaded.safetensors', classifier, plan)
+    >>> loaded = nb.load_classifier('loaded.safetensors')
+    >>> bool((nb.measure.predictions(loaded, images) == nb.measure.predictions(classifier, images)).all())
+    True
     """
     to = device or torch.device("cpu")
+    file = model_file(file)
     given: dict[str, Any] = {"mean": mean, "std": std, "head": head, "output": output, "outputs_are": outputs_are}
     given |= {"channel_order": channel_order, "weights": weights, "outputs": outputs}
     header = check_classifier(file, architecture=architecture, **given, **options)
@@ -213,6 +231,7 @@ def check_classifier(
         If there is no such file, it is of no format that is read, it says itself what is given besides, or something
         that it needs is not given.
     """
+    file = model_file(file)
     output_names(outputs)
     ours = {"mean", "std", "head", "output", "outputs_are", "channel_order"}
     values = {"weights": weights} | {name: value for name, value in given.items() if value not in (None, "auto")}
@@ -241,12 +260,12 @@ def _check_architecture(path: Path, architecture: str | None, options: dict[str,
     if architecture is None and kind in PROGRAMS:
         raise InputError(
             f"{path} is a program ({kind}). A file alone never makes notbugs run code: if you trust it, give "
-            f"architecture={kind!r} (--architecture {kind})."
+            f"architecture={kind!r} (--arch {kind})."
             + (" Or name the network that it was made from: its weights alone are then read." * (kind != "exported"))
         )
     if architecture is None:
         raise InputError(
-            f"The file {path} holds weights alone. Give the 'architecture' of their network, too (--architecture NAME)."
+            f"The file {path} holds weights alone. Give the 'architecture' of their network, too (--arch NAME)."
         )
     if architecture in PROGRAMS:
         check_program(path, architecture)
@@ -324,5 +343,5 @@ def _check_architecture_of(path: Path, name: str, architecture: str | None) -> N
     if architecture is None and is_own_code(name):
         raise InputError(
             f"{path} was made with a network of your own. A file alone never makes notbugs run code: "
-            f"if you trust it, give architecture={name!r} (--architecture {name})."
+            f"if you trust it, give architecture={name!r} (--arch {name})."
         )

@@ -111,6 +111,12 @@ def frozen(classifier: Classifier, shape: Sequence[int]) -> Classifier:
         Left as it is.
     shape : sequence of int
         Of an image: channel, height, width.
+
+    Examples
+    --------
+    >>> fixed = nb.models.frozen(classifier, data.train.shape)
+    >>> any(parameter.requires_grad for parameter in fixed.parameters())
+    False
     """
     view = copied(classifier)
     if view.network is classifier.network:
@@ -233,6 +239,10 @@ class Choice:
         A frozen copy in this form.
     milliseconds : dict of str to float
         Of a forward pass and the gradient of its input, the median, for every form that worked.
+
+    Examples
+    --------
+    >>> choice = nb.models.fastest(classifier, inputs, forms=('fp32',))
     """
 
     form: str
@@ -287,6 +297,10 @@ def fastest(classifier: Classifier, images: Tensor, forms: Sequence[str] = ("fp3
         In [0, 1], shape (batch, channel, height, width); compiled forms are compiled for this shape.
     forms : sequence of str
         Of `FORMS`. The first must work; another that fails on this device is left out.
+
+    Examples
+    --------
+    >>> choice = nb.models.fastest(classifier, inputs, forms=('fp32',))
     """
     views, times = {}, {}
     for form in forms:

@@ -76,7 +76,14 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def digest(file: str | Path) -> str:
-    """The SHA-256 of a model: of its file, or of the hashes of its configuration and of all its files of weights."""
+    """The SHA-256 of a model: of its file, or of the hashes of its configuration and of all its files of weights.
+
+    Examples
+    --------
+    >>> torch.save({}, 'empty.pth')
+    >>> len(nb.models.digest('empty.pth'))
+    64
+    """
     if not is_pretrained(file):
         return sha256(Path(file))
     folder = folder_of(file)

@@ -219,6 +219,12 @@ def build(name: str, *, channels: int, classes: int, size: Size = 32, **options:
     ------
     InputError
         If there is no such architecture or option, or the library that has it is not installed.
+
+    Examples
+    --------
+    >>> network = nb.models.build('resnet18', channels=3, classes=10, size=32, width=8)
+    >>> network(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 10])
     """
     check_count("channels", channels)
     check_count("classes", classes)
@@ -320,7 +326,14 @@ def check_options(options: dict[str, Any], taken: frozenset[str] = TAKEN) -> Non
 
 
 class Blueprint(BaseModel):
-    """What a network is built from."""
+    """What a network is built from.
+
+    Examples
+    --------
+    >>> options = {'width': 4, 'features': 8}
+    >>> plan = nb.models.Blueprint(architecture='cnn', shape=(1, 8, 8), classes=data.classes, options=options)
+    >>> nb.save_classifier('mine.safetensors', classifier, plan)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

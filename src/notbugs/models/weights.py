@@ -321,6 +321,14 @@ def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = 
     InputError
         If the file is damaged or no file of weights, or anything is missing, unexpected, of another shape or of another
         kind of number, or several sets of weights fit. Nothing is loaded then.
+
+    Examples
+    --------
+    >>> network = torch.nn.Linear(2, 3)
+    >>> torch.save({'state_dict': network.state_dict()}, 'weights.pth')
+    >>> same = nb.models.load_weights(torch.nn.Linear(2, 3), 'weights.pth')
+    >>> torch.equal(same.weight, network.weight)
+    True
     """
     load_tensors(network, read_weights(Path(file), weights), str(file))
     return network
@@ -338,7 +346,7 @@ def read_weights(file: Path, weights: str | None = None) -> dict[str, Tensor]:
     if kind == "exported":
         raise InputError(
             f"{file} is a program of torch.export. If you trust it, run it as it is: architecture='exported' "
-            f"(--architecture exported). {SAVE_THEM.replace('Open it', 'Or open it')}"
+            f"(--arch exported). {SAVE_THEM.replace('Open it', 'Or open it')}"
         )
     tensors = (
         _of_safetensors(file) if kind == "safetensors" else read_archive(file, "pickle" if kind == "pickle" else "zip")

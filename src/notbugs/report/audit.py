@@ -79,7 +79,7 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
 
 def _beside(audit: Audit) -> list[Table]:
     """Accuracy where the verdict is of balanced ones, and the area under ROC where one of two classes is rare."""
-    columns = ["who speaks", "clean", *(f"{item.attack.eps:g}" for item in audit.model if item.attack)]
+    columns = ["features used", "clean", *(f"{item.attack.eps:g}" for item in audit.model if item.attack)]
     rows = [("the model", audit.model), *((NAMES[group.name], group.accuracies) for group in audit.groups)]
     kinds: list[tuple[str, Callable[[Accuracy], Cell]]] = []
     if audit.score != "accuracy":

@@ -98,14 +98,14 @@ def meaning(lineup: Lineup, data: str) -> list[str]:
     found = [
         f"The standard classifier of {MEDICAL[data]} is right on {quoted(standard.clean)} of the test images, and on "
         f"{quoted(standard.robust[radius])} of them when an attacker may change them within {at}. Its accuracy does "
-        "not say how much of what it knows such changes turn round."
+        "not say how much of it rests on features whose sign such changes flip."
     ]
     alone = lineup.get("D_NR")
     if alone and alone.clean:
         found.append(
             f"Trained on D_NR, whose images keep the look of another patient's x-ray, a new classifier reaches "
-            f"{quoted(alone.clean)}. As far as that is near the standard classifier's accuracy, features that small "
-            "changes turn round suffice for it, and a test on untouched images cannot tell a model that relies on them "
+            f"{quoted(alone.clean)}. As far as that is near the standard classifier's accuracy, features whose sign "
+            "small changes flip suffice for it, and a test on untouched images cannot tell a model that relies on them "
             "from one that does not. Features of this kind may come from a scanner or from the processing of its "
             "images as well as from the disease; on images from elsewhere they need not be the same."
         )

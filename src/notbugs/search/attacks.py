@@ -20,7 +20,13 @@ from notbugs.shapes import Batch, Labels, PerSample
 from notbugs.threat import BOX, L2, Box, Norm, Parameters, Spatial, Threat, threat
 
 PAPER_MATCHING = PGDSteps(steps=1000, step_size=0.1)
-"""The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5)."""
+"""The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5).
+
+Examples
+--------
+>>> nb.search.PAPER_MATCHING.steps
+1000
+"""
 
 LAST_IN_FP32 = 0.2
 """Share of the last steps of `minimum_norm` that are taken in fp32, where the classifier computes in less."""
@@ -37,12 +43,23 @@ def fast_matching(shape: Sequence[int], steps: int = 60) -> LBFGS:
 
     The first trust radius grows with the square root of the number of values in an image of `shape`, as distances
     between images do.
+
+    Examples
+    --------
+    >>> nb.search.fast_matching(data.train.shape).steps
+    60
     """
     return LBFGS(steps, MATCHING_REACH * math.sqrt(math.prod(shape)))
 
 
 def fast_relabelling(threat: Threat, steps: int = 20) -> PGDSteps:
-    """Long steps that decay to 0: about as near to the target class as the paper's 100 (docs/explanation/search.md)."""
+    """Long steps that decay to 0: about as near to the target class as the paper's 100 (docs/explanation/search.md).
+
+    Examples
+    --------
+    >>> nb.search.fast_relabelling(nb.L2(0.5)).steps
+    20
+    """
     if math.isinf(threat.eps):
         raise must("threat", "have a finite radius, which sets the length of the steps", threat, "Or give a schedule.")
     return PGDSteps(steps, 2 * threat.eps or None, decay="linear")
@@ -76,6 +93,12 @@ def pgd(
     -------
     Found
         `loss` is the log-odds of the label; `score` its margin: negative where the attack succeeded.
+
+    Examples
+    --------
+    >>> found = nb.pgd(classifier, inputs, labels, nb.L2(0.5))
+    >>> bool(((found.images - inputs).flatten(1).norm(dim=1) < 0.5 + 1e-4).all())
+    True
     """
     with classifier.evaluating():
         return search(away_from(classifier), images, (labels,), threat, schedule, start=start)
@@ -94,6 +117,12 @@ def targeted_pgd(
 
     Parameters as in `pgd`, with the class to reach for every image in place of its label. `score` is the
     cross-entropy of the target, `loss` the negative of its log-odds.
+
+    Examples
+    --------
+    >>> found = nb.targeted_pgd(classifier, inputs, (labels + 1) % 10, nb.Linf(0.1), nb.search.PGDSteps(5))
+    >>> found.images.shape
+    torch.Size([20, 1, 8, 8])
     """
     with classifier.evaluating():
         return search(targeted_ce(classifier), images, (targets,), threat, schedule, start=start)
@@ -133,6 +162,12 @@ def match_features(
     ------
     InputError
         If `fake_relu` is asked for and there is no such ReLU.
+
+    Examples
+    --------
+    >>> found = nb.match_features(classifier, inputs, inputs.flip(0), nb.search.LBFGS(5, reach=0.3))
+    >>> found.loss.shape
+    torch.Size([20])
     """
     with classifier.evaluating():
         with torch.no_grad():
@@ -182,6 +217,10 @@ def minimum_norm(
     Found
         `score` is the norm of the perturbation, infinite where the search failed; those images are as they came.
         `loss` is negative where it succeeded.
+
+    Examples
+    --------
+    >>> found = nb.minimum_norm(classifier, inputs, labels, norm='l2', schedule=nb.search.FMN(10))
     """
     ball = threat(norm, eps)
     decided, undecided = (
@@ -217,6 +256,11 @@ class FoundSpatial:
         The transformed images.
     score : Tensor
         Margin of the label, shape (batch,): negative where the search succeeded.
+
+    Examples
+    --------
+    >>> ball = nb.Spatial(degrees=30, pixels=1)
+    >>> found = nb.search.spatial_pgd(classifier, inputs, labels, ball, nb.search.PGDSteps(3))
     """
 
     parameters: Parameters
@@ -250,6 +294,11 @@ def spatial_pgd(
         Number of steps, and their length where half the range of a parameter is 0.5.
     start : Tensor, optional
         Parameters to start from, shape (batch, 3), brought inside the valid ones; the identity by default.
+
+    Examples
+    --------
+    >>> ball = nb.Spatial(degrees=30, pixels=1)
+    >>> found = nb.search.spatial_pgd(classifier, inputs, labels, ball, nb.search.PGDSteps(3))
     """
     middle = images.new_full((len(images), 3, 1, 1), 0.5)
     with classifier.evaluating():

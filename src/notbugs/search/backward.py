@@ -25,7 +25,13 @@ from notbugs.shapes import Batch, Features
 
 
 def identity(inputs: Tensor) -> Tensor:
-    """The inputs: the straight-through substitute."""
+    """The inputs: the straight-through substitute.
+
+    Examples
+    --------
+    >>> nb.search.identity(inputs) is inputs
+    True
+    """
     return inputs
 
 

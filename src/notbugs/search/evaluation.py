@@ -30,6 +30,11 @@ class Attack(BaseModel):
     ------
     InputError
         If no attack has this name.
+
+    Examples
+    --------
+    >>> nb.search.Attack(name='pgd', steps=20).steps
+    20
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,13 +91,29 @@ class _Named:
 
 
 ATTACKS: dict[str, _Named] = {}
-"""By name; `attack_named` adds to them."""
+"""By name; `attack_named` adds to them.
+
+Examples
+--------
+>>> 'strong' in nb.search.ATTACKS
+True
+"""
 
 
 def attack_named(name: str, **settings: Any) -> Callable[[Callable[[Attacked, Attack], None]], Any]:
     """Register a function as an attack to evaluate with; `settings` are its defaults of `Attack`.
 
     The function gets the images under attack and the settings, and calls `Attacked.search`, or `Attacked.found`.
+
+    Examples
+    --------
+    >>> @nb.search.attack_named('nothing')
+    ... def nothing(attacked, asked):
+    ...     pass
+    ...
+    >>> clean, attacked = nb.evaluate(classifier, images, radii=(0.5,), attack='nothing')
+    >>> attacked.share == clean.share
+    True
     """
 
     def register(work: Callable[[Attacked, Attack], None]) -> Callable[[Attacked, Attack], None]:
@@ -133,6 +154,7 @@ class Attacked:
     def __post_init__(self) -> None:
         check_count("batch", self.batch)
         self.settled = torch.full((len(self.images),), torch.inf)  # the ball in which an image was given up
+        self.became = torch.full((len(self.images),), -1)  # the class it was last taken for; -1: nothing broke it yet
         self.clean = torch.cat(list(logits(self.classifier, self.images, self.batch)))
         self.correct = self.clean.argmax(1) == self.images.labels
 
@@ -170,8 +192,13 @@ class Attacked:
         return margin(self.clean[numbers], self.images.labels[numbers])
 
     def likeliest_wrong(self, numbers: Tensor, count: int) -> Tensor:
-        """The wrong classes with the largest logits of the images as they are, shape (len(numbers), count)."""
+        """The wrong classes with the largest logits of the images as they are, shape (len(numbers), count).
+
+        The class that an image was taken for in another ball comes first.
+        """
         scattered = self.clean[numbers].scatter(1, self.images.labels[numbers][:, None], -torch.inf)
+        known = (self.became[numbers] >= 0).nonzero().flatten()
+        scattered[known, self.became[numbers[known]]] = torch.inf
         return scattered.topk(min(count, scattered.shape[1] - 1)).indices
 
     def search(
@@ -239,10 +266,12 @@ class Attacked:
     def found(self, part: str, numbers: Tensor, images: Tensor, ball: Threat) -> Tensor:
         """Judge images inside `ball`, in fp32, and note which of those at `numbers` they break; shape (k,), bool."""
         with torch.no_grad(), self.classifier.evaluating("fp32"):
-            broken = self.classifier(images).argmax(1).cpu() != self.images.labels[numbers]
+            predicted = self.classifier(images).argmax(1).cpu()
+        broken = predicted != self.images.labels[numbers]
         radius = self.broken.setdefault(part, torch.full((len(self.images),), torch.inf))
         index = numbers[broken]
         radius[index] = radius[index].clamp_max(ball.eps)
+        self.became[index] = predicted[broken]
         self._tell()
         return broken
 

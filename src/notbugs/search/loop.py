@@ -40,6 +40,11 @@ class Found:
         Of `images`, shape (batch,).
     forwards, backwards : int
         Passes through the classifier for each sample.
+
+    Examples
+    --------
+    >>> found = nb.pgd(classifier, inputs, labels, nb.L2(0.5))
+    >>> success = found.score < 0  # misclassified
     """
 
     images: Batch
@@ -91,6 +96,14 @@ def search(
     ------
     InputError
         If `origin` is outside [0, 1] or `start` has another shape.
+
+    Examples
+    --------
+    >>> def dark(images, goal):
+    ...     brightness = images.mean((1, 2, 3))
+    ...     return brightness, brightness.detach()
+    ...
+    >>> found = nb.search.search(dark, inputs, (labels,), nb.L2(0.5), nb.search.PGDSteps(5))
     """
     walker = steps.walker(threat, origin)
     samples = _begin(origin, goals, threat, walker, start)
@@ -253,6 +266,14 @@ def frames(
     -------
     tuple of Tensor and Tensor
         Images of shape (batch, frame, channel, height, width), and their scores, shape (batch, frame).
+
+    Examples
+    --------
+    >>> def dark(images, goal):
+    ...     brightness = images.mean((1, 2, 3))
+    ...     return brightness, brightness.detach()
+    ...
+    >>> shown, scores = nb.search.frames(dark, inputs, (labels,), nb.L2(0.5), nb.search.PGDSteps(4), at=(0, 4))
     """
     watched = _Watched(objective, at)
     search(watched, origin, goals, threat, steps)

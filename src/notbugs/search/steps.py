@@ -73,6 +73,12 @@ class PGDSteps:
     ------
     InputError
         If steps are below 1, the step size is not above 0, or the momentum is outside [0, 1).
+
+    Examples
+    --------
+    >>> steps = nb.search.PGDSteps(20, decay='linear')
+    >>> steps.first_length(nb.L2(0.5))
+    1.0
     """
 
     steps: int
@@ -141,6 +147,10 @@ class FMN:
     ------
     InputError
         If steps are below 1, the step size is not above 0, or the rate is not strictly between 0 and 1.
+
+    Examples
+    --------
+    >>> found = nb.minimum_norm(classifier, inputs, labels, schedule=nb.search.FMN(10))
     """
 
     steps: int
@@ -219,6 +229,10 @@ class LBFGS:
     ------
     InputError
         If a count is below 1 or `reach` is not above 0.
+
+    Examples
+    --------
+    >>> found = nb.match_features(classifier, inputs, inputs.flip(0), nb.search.LBFGS(5, reach=0.3))
     """
 
     steps: int

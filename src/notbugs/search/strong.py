@@ -5,10 +5,12 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 1. projected gradient descent on the log-odds of the label, with long steps that decay to 0;
 2. short searches towards each of the likeliest wrong classes, on the difference of two logits;
 3. long ones towards those classes that the short ones came nearest to;
-4. where gradients look masked, transfer from other classifiers, and queries.
+4. three on the log-odds, from random points, for those images that came near a boundary;
+5. where gradients look masked, transfer from other classifiers, and queries.
 
-Several radii are attacked from the largest: what it cannot break there is not searched again in smaller balls, which
-the larger one contains, so a curve costs little more than one radius.
+Several radii are attacked from the largest. What it cannot break there is not searched again in smaller balls, which
+the larger one contains. What it breaks there is searched in the next smaller ball towards the class it was taken for,
+and less towards the others. So a curve of five radii costs less than twice what its dearest radius costs.
 
 A search by gradients that gets no further than random points of the same ball has gradients that are none: they
 vanish, are those of rounding, or point elsewhere (Athalye, Carlini & Wagner 2018). Its survivors are attacked with what
@@ -99,12 +101,15 @@ SHORT = 1 / 8
 """Steps of a short search, as a share of the long one's."""
 FIRST = 1 / 4
 """The same of the search on the log-odds."""
-LONG = 4
-"""Classes that are searched for at length,"""
+LONG, AGAIN = 4, 1
+"""Classes that are searched for at length, of an image that nothing broke yet, and of one that a larger ball broke,"""
 NEAR = 0.5
 """if the short search has left at most this share of the margin that the image has as it is."""
-CHECKED = 32
-"""Images that were given up in a larger ball, of which it is checked whether a smaller one is searched better."""
+STARTS, CLOSE = 3, 0.1
+"""Random points that images are searched from if the best of all searches has left at most this share of the margin."""
+CHECKED, PART, FEWEST = 32, 1 / 16, 8
+"""Images that were given up in a larger ball, of which it is checked whether a smaller one is searched better: at most,
+as a share of all images, and at least."""
 
 
 @attack_named("strong")
@@ -121,36 +126,58 @@ def strong(run: Attacked, asked: Attack) -> None:
 
 
 def _broken_in(run: Attacked, asked: Attack, numbers: Tensor, ball: Threat) -> None:
-    for restart in range(asked.restarts):
-        start = ("restart", restart) if restart else None
-        steps = asked.steps if restart else max(1, round(FIRST * asked.steps))
-        left = run.search("log-odds", away_from, numbers, ball, _schedule(asked, steps), start=start)
-        numbers = numbers[left >= 0]
+    is_known = run.became[numbers] >= 0  # the class that broke the image in a larger ball
+    first, left = _schedule(asked, FIRST), torch.empty(len(numbers))
+    known, new = numbers[is_known], numbers[~is_known]
+    left[~is_known] = run.search("log-odds", away_from, new, ball, first)
+    left[is_known] = run.search("as in a larger ball", across, known, ball, first, targets=run.became[known])
+    for restart in range(1, asked.restarts):
+        some = (left >= 0).nonzero().flatten()
+        away = run.search("log-odds", away_from, numbers[some], ball, _schedule(asked), start=("restart", restart))
+        left[some] = torch.where(away < 0, away, left[some])
+    is_open = left >= 0
+    numbers, left = _towards(run, asked, numbers[is_open], ball, is_known[is_open], left[is_open])
+    near = numbers[left <= CLOSE]
+    for number in range(STARTS):
+        near = near[torch.isin(near, run.standing(ball))]
+        run.search("random start", away_from, near, ball, _schedule(asked), start=("random start", number))
+
+
+def _towards(
+    run: Attacked, asked: Attack, numbers: Tensor, ball: Threat, is_known: Tensor, first: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Search for each wrong class in turn; of known images, the first of them has been, and left this margin.
+
+    Returns the images that are left after the short searches, and the least share of their margin that any search left.
+    """
     wrong = run.likeliest_wrong(numbers, asked.targeted)
     count = wrong.shape[1]
-    if not count:
-        return
-    each = numbers.repeat_interleave(count)
-    short = _schedule(asked, max(1, round(SHORT * asked.steps)))
-    left = run.search("targeted", across, each, ball, short, targets=wrong.flatten()).view(-1, count)
+    if not count or not len(numbers):
+        return numbers, first / run.margin(numbers)
+    left = first[:, None].repeat(1, count)
+    rows, places = (~is_known[:, None] | (torch.arange(count) > 0)).nonzero(as_tuple=True)
+    short = _schedule(asked, SHORT)
+    left[rows, places] = run.search("targeted", across, numbers[rows], ball, short, targets=wrong[rows, places])
     is_open = (left >= 0).all(1)
-    numbers, wrong, left = numbers[is_open], wrong[is_open], left[is_open]
+    numbers, wrong, left, is_known = numbers[is_open], wrong[is_open], left[is_open], is_known[is_open]
     left, order = (left / run.margin(numbers)[:, None]).sort(1)
     wrong = wrong.gather(1, order)
+    most = torch.where(is_known, AGAIN, LONG)
     for place in range(min(LONG, count)):
-        promising = (left[:, place] <= NEAR) & torch.isin(numbers, run.standing(ball))
-        long = _schedule(asked, asked.steps)
-        run.search("targeted, long", across, numbers[promising], ball, long, targets=wrong[promising, place])
+        promising = (left[:, place] <= NEAR) & (place < most) & torch.isin(numbers, run.standing(ball))
+        targets, margins = wrong[promising, place], run.margin(numbers[promising])
+        found = run.search("targeted, long", across, numbers[promising], ball, _schedule(asked), targets=targets)
+        left[promising, place] = torch.minimum(left[promising, place], found / margins)
+    return numbers, left.amin(1)
 
 
 def _is_easier(run: Attacked, asked: Attack, given_up: Tensor, ball: Threat) -> bool:
     """Whether a search finds something in `ball` where a larger ball gave nothing: then it is worth while to go on."""
     if not len(given_up):
         return False
-    order = torch.randperm(len(given_up), generator=generator(run.seed, "smaller ball", ball.eps))[:CHECKED]
-    left = run.search(
-        "log-odds", away_from, given_up[order], ball, _schedule(asked, max(1, round(FIRST * asked.steps)))
-    )
+    count = min(CHECKED, max(FEWEST, round(PART * len(run.images))))
+    order = torch.randperm(len(given_up), generator=generator(run.seed, "smaller ball", ball.eps))[:count]
+    left = run.search("log-odds", away_from, given_up[order], ball, _schedule(asked, FIRST))
     return bool((left < 0).any())
 
 
@@ -168,12 +195,32 @@ def pgd(run: Attacked, asked: Attack) -> None:
                 run.search("pgd, targeted", across, numbers, ball, asked.schedule(ball), targets=wrong[:, target])
 
 
+def most_gradients(asked: Attack, classes: int) -> int:
+    """The most that the strong attack takes for an image in one ball."""
+    wrong = min(asked.targeted, classes - 1)
+    parts = {FIRST: 1, 1: asked.restarts - 1 + min(LONG, wrong) + STARTS, SHORT: wrong}
+    return sum(count * _schedule(asked, share).steps for share, count in parts.items())
+
+
 STRONG = Attack()
-"""What robust accuracy is measured with by default."""
+"""What robust accuracy is measured with by default.
+
+Examples
+--------
+>>> nb.search.STRONG.name
+'strong'
+"""
 
 PGD = Attack(name="pgd")
-"""The paper's protocol."""
+"""The paper's protocol.
+
+Examples
+--------
+>>> nb.search.PGD.name
+'pgd'
+"""
 
 
-def _schedule(asked: Attack, steps: int) -> PGDSteps:
-    return PGDSteps(steps, asked.step_size, decay=asked.decay)
+def _schedule(asked: Attack, share: float = 1.0) -> PGDSteps:
+    """As asked, in a share of the steps."""
+    return PGDSteps(max(1, round(share * asked.steps)), asked.step_size, decay=asked.decay)

@@ -19,6 +19,7 @@ from notbugs.measure import Proportion
 from notbugs.measure._audit import PARTS, audit
 from notbugs.measure.audit_result import Audit
 from notbugs.models import digest
+from notbugs.parts import model_file
 from notbugs.search import Attack
 from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data
@@ -26,14 +27,23 @@ from notbugs.study.machine import surroundings
 from notbugs.study.reading import write_model
 from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.sections import Model, Source
+from notbugs.study.source_of import of_study
 from notbugs.study.written import copy_of, make_copy, mend
 from notbugs.threat import Threat, threat
 
+ARCHITECTURE = {"architecture": "arch", "options": "arch"}
+"""Settings that have another name on the command line."""
 NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
 
 
 class AuditJob(Source, Model):
-    """Audit one classifier."""
+    """Audit one classifier.
+
+    Examples
+    --------
+    >>> nb.study.AuditJob(threat='linf:0.03').threat
+    'linf:0.03'
+    """
 
     threat: str = Field("l2:0.5", description="Norm and radius in pixel units, as l2:0.5 or linf:0.03.")
     images: int = Field(50, ge=2, description="Test images searched to sort the features; most of the time goes here.")
@@ -78,6 +88,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
         Before any work: if the threat, the data, the model or the folder break a rule, or the folder holds another
         audit.
     """
+    job, model = of_study(job, model), model_file(model)
     ball = read_threat(job.threat)
     check_writable(out)
     check_links(out)
@@ -123,6 +134,8 @@ def audit_labels(model: Path, job: AuditJob, out: Path, console: Console) -> Ite
     Yields the folder and the audit of each that is finished.
     """
 
+    job, model = of_study(job, model), model_file(model)
+
     def work(label: str | None, folder: Path, data: Data | None) -> AuditFile:
         chosen = job if label is None else job.model_copy(update={"label": label})
         return audit_one(model, chosen, folder, console, data)
@@ -159,7 +172,7 @@ def command(model: Path, job: AuditJob) -> str:
     words = ["notbugs", "audit", str(model)]
     asked = {"data": job.data, "threat": job.threat} | job.model_dump(mode="json", exclude_defaults=True)
     for name, value in asked.items():
-        words += _option(f"--{name.replace('_', '-')}", value)
+        words += _option(f"--{ARCHITECTURE.get(name, name).replace('_', '-')}", value)
     return shlex.join([*words, "--out", "NEW_FOLDER"])
 
 
@@ -205,7 +218,7 @@ def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any], console: 
 def audit_table(found: Audit) -> Table:
     """The accuracies of an audit as a table to print, in per cent with their intervals."""
     made = Table(box=None, pad_edge=False)
-    made.add_column("who speaks" if found.score == "accuracy" else "balanced accuracy", no_wrap=True)
+    made.add_column("features used" if found.score == "accuracy" else "balanced accuracy", no_wrap=True)
     for item in found.model:
         made.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
     made.add_row("the model", *(_cell(item.by(found.score)) for item in found.model))

@@ -65,7 +65,7 @@ def write_gallery(lab: Lab) -> None:
 
     lab.stage("gallery", "show how images were made", work, leaves=path)
     if not path.exists() and workers.rank() == 0:
-        with lab.folder.console.stage("mend the gallery") as progress:
+        with lab.folder.console.stage("repair the gallery") as progress:
             work(progress)
 
 

@@ -202,6 +202,7 @@ class _Study:
             seeds=[self.recipe.seed],
             stages=[Stage(**stage) for stage in folder.finished()],
             classifiers=self.lab.hashes,
+            training=self.lab.trained,
         )
         expected = against_expected(self.recipe, self.data.name, rows)
         found = Measured(**measured)
@@ -338,7 +339,7 @@ class _Study:
                 progress(number, 2)
             return found
 
-        return [TheoryCheck(**item) for item in self.lab.stage("theory", "hold the theory against the search", work)]
+        return [TheoryCheck(**item) for item in self.lab.stage("theory", "compare theory with attack", work)]
 
 
 def _told(name: str, found: dict[str, Any]) -> list[str]:

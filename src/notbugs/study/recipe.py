@@ -6,8 +6,6 @@ import re
 import shlex
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
-from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,8 +13,9 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from notbugs import catalogue
 from notbugs.classifier import default_device
-from notbugs.errors import InputError, check_choice, described, in_one_line, must
+from notbugs.errors import InputError, check_choice, described, in_one_line, must, nearest_path
 from notbugs.files import check_regular
 from notbugs.models.registry import is_own_code
 from notbugs.study.instruments import Instruments
@@ -33,7 +32,13 @@ NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instrument
 
 
 class Settings(Source):
-    """Everything that decides the numbers of a study."""
+    """Everything that decides the numbers of a study.
+
+    Examples
+    --------
+    >>> nb.study.Settings(seed=3).seed
+    3
+    """
 
     name: str = Field("study", max_length=100, pattern=r"^[\w.-]+$", description="Name of the study.")
     architecture: Architecture = Field(Architecture(), description="Of every classifier of the study.")
@@ -86,8 +91,15 @@ Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 
 
 class Recipe(Settings):
-    """Settings, and what they are expected to give."""
+    """Settings, and what they are expected to give.
 
+    Examples
+    --------
+    >>> nb.study.read_recipe('digits').relabelling.eps
+    1.5
+    """
+
+    about: str = Field("", max_length=200, description="What the recipe does, in one sentence.")
     expected_time: str = Field("", description="How long the study takes, and on what.")
     expected_data: str = Field("", description="Name of the data set that the expectations are of; any if not given.")
     expected: tuple[Expected, ...] = ()
@@ -107,7 +119,8 @@ class Recipe(Settings):
 
     def command(self, file: Path) -> str:
         """The command that repeats the study whose recipe is in `file`."""
-        flags = (f" --{name} {shlex.join(values)}" for name, values in self.code().items())
+        names = {"architecture.name": "arch"}
+        flags = (f" --{names.get(name, name)} {shlex.join(values)}" for name, values in self.code().items())
         return f"notbugs run {shlex.quote(str(file))}{''.join(flags)} --out NEW_FOLDER"
 
     def settings(self) -> dict[str, Any]:
@@ -123,8 +136,14 @@ _STATED = frozenset(Recipe.model_fields) - frozenset(Settings.model_fields)
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with notbugs."""
-    return sorted(file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml"))
+    """The recipes that come with notbugs.
+
+    Examples
+    --------
+    >>> 'digits' in nb.study.recipe_names()
+    True
+    """
+    return catalogue.names()
 
 
 def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None, *, is_run: bool = True) -> Recipe:
@@ -147,20 +166,18 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None, *, 
     ------
     InputError
         If there is no such recipe, the file is not TOML, a value breaks a rule, or the file would run code.
+
+    Examples
+    --------
+    >>> nb.study.read_recipe('digits', {'seed': 3}).seed
+    3
     """
     if str(source).endswith(".toml"):
         recipe = _resolve(_read_toml(Path(source)), overrides or {}, str(source))
         if is_run:
             _refuse_code(recipe, overrides or {}, str(source))
         return recipe
-    names = recipe_names()
-    if source not in names:
-        near = get_close_matches(str(source), names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(
-            f"There is no recipe {str(source)!r}.{hint} Recipes: {', '.join(names)}; or give a path ending in .toml."
-        )
-    return _resolve(_read_toml(_folder() / f"{source}.toml"), overrides or {}, f"recipe {source}")
+    return _resolve(_read_toml(catalogue.found(str(source))), overrides or {}, f"recipe {source}")
 
 
 def _refuse_code(recipe: Recipe, said: dict[str, Any], where: str) -> None:
@@ -181,12 +198,14 @@ def code_in_file(where: str | Path, flag: str, *values: str) -> InputError:
 
 
 def folder_name(recipe: Recipe) -> str:
-    """What a study's folder is called: as its recipe, and for the recipe of any images as its data."""
+    """What a study's folder is called: as its recipe, and for the recipe of any images as its data.
+
+    Examples
+    --------
+    >>> nb.study.folder_name(nb.study.read_recipe('digits'))
+    'digits'
+    """
     return re.sub(r"[^\w.-]+", "-", Path(recipe.data).name) if recipe.name == "images" else recipe.name
-
-
-def _folder() -> Traversable:
-    return resources.files("notbugs.study") / "recipes"
 
 
 def _read_toml(path: Path | Traversable) -> dict[str, Any]:
@@ -195,7 +214,7 @@ def _read_toml(path: Path | Traversable) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"There is no recipe file {path}.") from None
+        raise InputError(f"There is no recipe file {path}.{nearest_path(Path(str(path)))}") from None
     except RecursionError:
         raise InputError(f"The recipe {path} cannot be read: it is nested too deep.") from None
     except (OSError, ValueError) as error:

@@ -24,6 +24,12 @@ def with_seeds(recipe: Recipe, count: int, out: Path) -> dict[Path, Recipe]:
     ------
     InputError
         If `count` is below 1.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> len(nb.study.with_seeds(nb.study.read_recipe('digits'), 3, Path('runs/digits')))
+    3
     """
     if check_count("seeds", count) == 1:
         return {out: recipe}

@@ -22,7 +22,7 @@ from notbugs.study.recipe import Recipe, Section
 from notbugs.study.results import outcomes_file, write_outcomes
 from notbugs.study.sections import Architecture
 from notbugs.study.stages import Step, Tell
-from notbugs.training import Training, train
+from notbugs.training import Trained, Training, train
 
 
 class Lab:
@@ -44,6 +44,7 @@ class Lab:
         self.recipe, self.data, self.folder, self.device = recipe, data, folder, device
         self.seed = recipe.seed
         self.hashes: dict[str, str] = {}
+        self.trained: dict[str, Trained] = {}
         self._classifiers: dict[str, Classifier] = {}
         self._sets: dict[str, ConstructedSet] = {}
 
@@ -84,7 +85,7 @@ class Lab:
         settings: Training | None = None,
         title: str | None = None,
     ) -> Classifier:
-        """A classifier trained on `images` as a section of the recipe says; it goes on where a killed run stopped.
+        """A classifier trained on `images` as a section of the recipe says; it continues a run that was stopped.
 
         `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
         batches follow from the study's seed and `name`.
@@ -96,20 +97,33 @@ class Lab:
 
         checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
 
-        def work(progress: Progress) -> str:
+        def work(progress: Progress) -> dict[str, Any]:
             seed = derive(self.seed, "train", name)
-            train(classifier, images, asked, seed=seed, checkpoint=checkpoint, keep=True, progress=progress)
-            return self.folder.save(name, classifier, network.blueprint(self.data))
+            how: dict[str, Any] = {"checkpoint": checkpoint, "keep": True, "progress": progress}
+            told: list[Trained] = []
+            train(classifier, images, asked, seed=seed, told=told.append, **how)
+            digest = self.folder.save(name, classifier, network.blueprint(self.data))
+            return {"sha256": digest, "trained": told[0].model_dump()}
 
-        step = Step(f"train-{name}", title or f"train {name}", work)
-        self.hashes[name] = self.folder.shared_stage(step)
+        def tell(value: dict[str, Any]) -> list[str]:
+            return [f"{name}:", str(Trained(**value["trained"]))]
+
+        step = Step(f"train-{name}", title or f"train {name}", work, tell if asked.patience else None)
+        self._note_trained(name, self.folder.shared_stage(step))
         if not self.folder.has(name, self.hashes[name]):
             self.folder.forget(step.name, f"{self.folder.classifier_file(name)} is missing or was changed.")
-            self.hashes[name] = self.folder.shared_stage(step)
+            self._note_trained(name, self.folder.shared_stage(step))
         if workers.rank() == 0:
             checkpoint.unlink(missing_ok=True)  # not before the stage is on disk: a kill between them would lose it all
         self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
         return self._classifiers[name]
+
+    def _note_trained(self, name: str, value: str | dict[str, Any]) -> None:
+        """What a stage left of training: the file's hash, and, but in studies of older versions, how it went."""
+        if isinstance(value, str):
+            self.hashes[name] = value
+        else:
+            self.hashes[name], self.trained[name] = value["sha256"], Trained(**value["trained"])
 
     def evaluate(self, name: str, classifier: Classifier) -> list[Accuracy]:
         """Clean and robust accuracy on the test images, as the recipe says; what became of each image is kept."""
@@ -154,7 +168,7 @@ class Lab:
         try:
             self._sets[name] = ConstructedSet(path)
         except InputError:  # a shard was lost or damaged since: only that one is built again
-            with self.folder.console.stage(f"mend {name}") as progress:
+            with self.folder.console.stage(f"repair {name}") as progress:
                 seconds(progress)
             self._sets[name] = ConstructedSet(path)
         return self._sets[name]

@@ -51,7 +51,7 @@ def _as_tuple(given: object) -> object:
 
 
 Options = Annotated[dict[str, bool | int | float | str], BeforeValidator(_as_values)]
-"""Of an architecture: `--options.width 4` on a command line."""
+"""Of an architecture: `--arch.width 4` on a command line."""
 
 
 LARGEST, LARGEST_SEED = 10**9, 2**63 - 1
@@ -140,7 +140,7 @@ class Architecture(_Section):
     width: int | None = Field(None, ge=1, description="Channels of the first convolution, where the name takes it.")
     features: int | None = Field(None, ge=1, description="Penultimate features, of cnn.")
     stride: int | None = Field(None, ge=1, description="Of the first convolution, of cnn.")
-    options: Options = Field({}, description="Any others that it takes, as --architecture.options.growth 12.")
+    options: Options = Field({}, description="Any others that it takes, as --arch.growth 12.")
 
     @classmethod
     def parse(cls, text: str) -> Architecture:
@@ -201,7 +201,7 @@ class Model(_Section):
     outputs: tuple[str, ...] | None = Field(
         None, description="Which outputs are the classes: a file with all names, or for each class a number or name."
     )
-    options: Options = Field({}, description="Of the architecture, as --options.width 8.")
+    options: Options = Field({}, description="Of the architecture, as --arch.width 8.")
 
     def check(self, *files: Path | None) -> None:
         """Refuse what can be refused of models before there are images."""

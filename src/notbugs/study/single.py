@@ -42,12 +42,14 @@ from notbugs.measure.accuracy import with_areas
 from notbugs.measure.several_labels import LabelAccuracies, check_several, evaluate_several
 from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import job_of
+from notbugs.parts import model_file, set_folder
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.study.folder import Console, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.study.sets import SETS
-from notbugs.training import Training, train
+from notbugs.study.source_of import of_study
+from notbugs.training import Trained, Training, train
 
 COMMANDS = {declared.command: declared for declared in SETS}
 """The sets that are searched for, by what the command line calls them; all others are controls."""
@@ -62,14 +64,26 @@ Line = Accuracy | Agreement | SpatialAccuracy | LabelAccuracies | str
 
 
 class TrainJob(Source, Training):
-    """Train one classifier."""
+    """Train one classifier.
+
+    Examples
+    --------
+    >>> nb.study.TrainJob(data='digits', epochs=3).epochs
+    3
+    """
 
     architecture: Architecture = Architecture()
     on: Path | None = Field(None, description="A constructed set to train on, in place of the data's training images.")
 
 
 class BuildJob(Source, Model, Storage):
-    """Build one constructed set."""
+    """Build one constructed set.
+
+    Examples
+    --------
+    >>> nb.study.BuildJob(data='digits').relabelling.eps
+    0.5
+    """
 
     start: Start = Field("images", description="What searches start from: images, or gaussian or uniform noise.")
     of: Path | None = Field(None, description="The relabelled set that a control is of.")
@@ -79,7 +93,13 @@ class BuildJob(Source, Model, Storage):
 
 
 class EvaluateJob(Source, Model, Evaluation):
-    """Measure one classifier."""
+    """Measure one classifier.
+
+    Examples
+    --------
+    >>> nb.study.EvaluateJob(radii=(0.5,)).threats
+    (L2(eps=0.5),)
+    """
 
     autoattack: bool = Field(False, description="Run AutoAttack, too, at every radius; it needs notbugs[autoattack].")
     autoattack_images: int | None = Field(None, ge=1, description="Test images for AutoAttack, at random; else all.")
@@ -88,7 +108,13 @@ class EvaluateJob(Source, Model, Evaluation):
 
 
 class VerifyJob(Source, Model):
-    """Check one constructed set."""
+    """Check one constructed set.
+
+    Examples
+    --------
+    >>> nb.study.VerifyJob().data is None
+    True
+    """
 
     data: str | None = Field(None, description="What the set was built from, to check perturbations and labels.")  # pyrefly: ignore
     model: Path | None = Field(None, description="What it was built with, to check its recorded success.")
@@ -97,7 +123,7 @@ class VerifyJob(Source, Model):
 def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     """Train a classifier, write it to `out`, and return its clean accuracy on the test images, of several labels each.
 
-    The same job again goes on where a killed one stopped, at the last epoch it finished; one that is done is only
+    The same job again continues one that was stopped, at the last epoch it finished; one that is done is only
     measured again.
 
     Raises
@@ -142,8 +168,12 @@ def _train_into(
     """Train, and write the file; its checkpoint goes when the file is there."""
     checkpoint = out.with_name(f".{digest}.unfinished.safetensors")
     settings = Training(**{name: getattr(job, name) for name in Training.model_fields})
+    told: list[Trained] = []
     with console.stage(f"train {job.architecture.name}") as progress:
-        train(classifier, images, settings, seed=job.seed, checkpoint=checkpoint, keep=True, progress=progress)
+        how: dict[str, Any] = {"checkpoint": checkpoint, "keep": True, "progress": progress}
+        train(classifier, images, settings, seed=job.seed, told=told.append, **how)
+    if settings.patience:
+        console.say(f"Early stopping: {told[0]}")
     if workers.rank() == 0:
         save_classifier(out, classifier, job.architecture.blueprint(data), job=digest)
         checkpoint.unlink(missing_ok=True)
@@ -173,6 +203,7 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         rule = f"be given for {', '.join(CONTROLS)}, and for nothing else"
         raise must("of", rule, f"{kind} with {job.of}", "Name the folder of a relabelled set with --of.")
     check_writable(out)
+    job, model = of_study(job, model), model_file(model)
     job.check(model, job.weak)
     of = ConstructedSet(job.of) if job.of else None
     data = read_data(job, console)
@@ -204,6 +235,7 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
         check_writable(job.keep, "keep")
     if job.autoattack:
         require_autoattack()
+    job, model = of_study(job, model), model_file(model)
     job.check(model)
     data = read_data(job, console)
     several = data.test.has_several
@@ -242,9 +274,10 @@ def _agreement(
 
 def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:
     """What is wrong with a constructed set; see `construct.verify`."""
+    job = of_study(job, job.model)
     if job.model and job.data is None:
         raise must("data", "be given with a model", None)
-    check_folder(folder)
+    check_folder(set_folder(folder))
     job.check(job.model)
     data = read_data(job, console) if job.data else None
     source = job.load(job.model, data, job) if job.model and data else None

@@ -11,6 +11,7 @@ from pydantic import Field
 from notbugs.classifier import Classifier
 from notbugs.errors import must
 from notbugs.files import check_writable
+from notbugs.parts import model_file
 from notbugs.progress import Progress
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
@@ -31,11 +32,17 @@ from notbugs.study.recipe import Recipe
 from notbugs.study.runner import Lab
 from notbugs.study.sections import Model, Relabelling, Source
 from notbugs.study.sets import BY_NAME
+from notbugs.study.source_of import of_study
 from notbugs.training import Adversary, Training
 
 
 class TransferJob(Source, Model, TransferSettings):
-    """Everything that decides the numbers."""
+    """Everything that decides the numbers.
+
+    Examples
+    --------
+    >>> job = nb.study.TransferJob(data='digits')
+    """
 
     standard: Training = Field(Training(), description="Of the classifiers on D.")
     constructed: Training = Field(Training(), description="Of the classifiers on D_det.")
@@ -59,7 +66,7 @@ class TransferJob(Source, Model, TransferSettings):
 def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferFound:
     """Train every architecture on D_det of the source and on D, attack, and write `transfer.json` into `out`.
 
-    The same job again goes on where a killed one stopped: D_det and every classifier are kept in `out`; what is
+    The same job again continues one that was stopped: D_det and every classifier are kept in `out`; what is
     measured is measured again.
 
     Parameters
@@ -74,6 +81,8 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     InputError
         Before any work: if the data, a classifier or the folder break a rule.
     """
+    job = of_study(job, source)
+    source, others = model_file(source), [model_file(other) for other in others]
     check_writable(out)
     recipe = job.recipe(with_architectures=not others or "architectures" in job.model_fields_set)
     files = _by_name([source, *others], recipe.instruments.transfer.architectures)

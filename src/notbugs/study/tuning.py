@@ -38,7 +38,13 @@ class _Model(BaseModel):
 
 
 class TuneJob(_Model):
-    """What is tried: every combination."""
+    """What is tried: every combination.
+
+    Examples
+    --------
+    >>> nb.study.TuneJob().sets
+    ('D_rand', 'D_det')
+    """
 
     sets: tuple[Constructed, ...] = Field(
         ("D_rand", "D_det"), min_length=1, description="Of the study, each on its own."
@@ -118,7 +124,7 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
     """Try every combination on sets of a study that was run, and write `tune/tune.json` into its folder.
 
     A part of each set is held out, with the set's own labels, to choose by; the test images are only looked at. Every
-    classifier has the same initial weights and order of images. The same job again goes on where a killed one stopped,
+    classifier has the same initial weights and order of images. The same job again continues one that was stopped,
     and further learning rates or architectures add to what is there.
 
     Parameters

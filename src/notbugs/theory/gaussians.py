@@ -66,6 +66,11 @@ def relaxed_multiplier(
     Tensor, shape (*batch)
         lambda, with the budget met to `BUDGET_TOLERANCE`; infinite where the radius is 0, or so
         small (1e-100 of the largest standard deviation) that squares of it would underflow.
+
+    Examples
+    --------
+    >>> values = torch.tensor([1.0, 0.25], dtype=torch.float64)
+    >>> multiplier = nb.theory.relaxed_multiplier(values, torch.tensor(0.5, dtype=torch.float64))
     """
     none = radius <= _NEGLIGIBLE * eigenvalues.amax(-1).sqrt()
     unit = torch.where(none, torch.ones_like(radius), radius)
@@ -80,7 +85,15 @@ def relaxed_multiplier(
 def relaxed_eigenvalues(
     eigenvalues: Float[Tensor, "*batch dim"], multiplier: Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch dim"]:
-    """Eigenvalues of the robust covariance for a multiplier (Theorem 2): (sqrt(s) + p)^2."""
+    """Eigenvalues of the robust covariance for a multiplier (Theorem 2): (sqrt(s) + p)^2.
+
+    Examples
+    --------
+    >>> values = torch.tensor([1.0, 0.25], dtype=torch.float64)
+    >>> robust = nb.theory.relaxed_eigenvalues(values, torch.tensor(2.0, dtype=torch.float64))
+    >>> bool((robust > values).all())
+    True
+    """
     return (eigenvalues.sqrt() + added_deviation(eigenvalues, multiplier)) ** 2
 
 
@@ -98,6 +111,13 @@ def multiplier_bounds(
 
     With t = radius^2: (d / tr S_r) (1 + sqrt(d s_min / t)) <= lambda <= (1 + sqrt(d ||S||_F / t)) /
     s_min(S_r).
+
+    Examples
+    --------
+    >>> values = torch.tensor([1.0, 0.25], dtype=torch.float64)
+    >>> low, high = nb.theory.multiplier_bounds(values, torch.tensor(0.5, dtype=torch.float64))
+    >>> bool(low < high)
+    True
     """
     robust = relaxed_eigenvalues(eigenvalues, relaxed_multiplier(eigenvalues, radius))
     dim, budget = eigenvalues.shape[-1], radius**2
@@ -156,6 +176,12 @@ class TwoGaussians:
     InputError
         For entries that are not finite, dimensions that do not match, a covariance that is not symmetric or
         not positive definite, a prior outside (0, 1); with the value.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.1]])
+    >>> pair.error(radius=0.1) > pair.error(radius=0.0)
+    True
     """
 
     def __init__(self, mean: ArrayLike, covariance: ArrayLike, prior: float = 0.5) -> None:
@@ -310,6 +336,13 @@ class RobustGaussians(TwoGaussians):
     multiplier : float
         lambda of Theorem 2; infinite at radius 0, nan where the problem has none (l-inf, or learned from
         samples).
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.1]])
+    >>> robust = pair.robust_mle(radius=0.5)
+    >>> robust.certificate > 0
+    True
     """
 
     def __init__(
@@ -358,6 +391,11 @@ def maximum_likelihood(inputs: ArrayLike, labels: ArrayLike) -> TwoGaussians:
     ------
     InputError
         If shapes or labels are wrong, or there are too few samples for a positive definite covariance.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.1]])
+    >>> estimated = nb.theory.maximum_likelihood(*pair.sample(1000, torch.Generator().manual_seed(0)))
     """
     rows = as_rows("inputs", inputs)
     signs = as_signs("labels", labels, len(rows))

@@ -54,6 +54,13 @@ def worst_perturbation(
     -------
     Tensor, shape (*batch, n, dim)
         delta, of length `radius`.
+
+    Examples
+    --------
+    >>> residuals = torch.ones(3, 2, dtype=torch.float64)
+    >>> moved = nb.theory.worst_perturbation(residuals, torch.eye(2, dtype=torch.float64), radius=0.5)
+    >>> [round(length, 6) for length in moved.norm(dim=1).tolist()]
+    [0.5, 0.5, 0.5]
     """
     variances, basis = torch.linalg.eigh(covariance)
     if radius == 0:
@@ -131,6 +138,11 @@ def robust_loss(
     """Mean negative log-likelihood in nats under the exact per-sample adversary (Section 4).
 
     Differentiable in both tensors: by Danskin's theorem (Theorem 4) the adversary's answer is held fixed.
+
+    Examples
+    --------
+    >>> residuals = torch.ones(3, 2, dtype=torch.float64)
+    >>> loss = nb.theory.robust_loss(residuals, torch.eye(2, dtype=torch.float64), radius=0.5)
     """
     with torch.no_grad():
         delta = worst_perturbation(residuals, covariance, radius)

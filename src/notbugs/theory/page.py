@@ -59,6 +59,10 @@ def write_theory_page(folder: Path | str, seed: int = 0) -> Path:
     ------
     InputError
         If `folder` is a file, or Jinja2 is not installed.
+
+    Examples
+    --------
+    >>> page = nb.theory.write_theory_page('theory')  # doctest: +SKIP
     """
     folder = Path(folder)
     check_writable(folder)

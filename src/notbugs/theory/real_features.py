@@ -42,6 +42,11 @@ class FittedPair:
     shrinkage : float
         Weight, from 0 to 1, that the covariance gives to the multiple of the identity with the same trace.
     classes : tuple of int
+
+    Examples
+    --------
+    >>> features = nb.measure.penultimate(classifier)(data.train.batch(range(200))[0])
+    >>> fitted = nb.theory.fit(features, data.train.labels[:200], (3, 8))
     """
 
     gaussians: TwoGaussians
@@ -91,6 +96,11 @@ def fit(
     InputError
         For classes that are equal or absent, features that do not vary or that S leaves singular; with the
         value.
+
+    Examples
+    --------
+    >>> features = nb.measure.penultimate(classifier)(data.train.batch(range(200))[0])
+    >>> fitted = nb.theory.fit(features, data.train.labels[:200], (3, 8))
     """
     rows = as_rows("features", features)
     if tuple(labels.shape) != (len(rows),):

@@ -36,6 +36,11 @@ def theorem1_gap(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, ""]:
     ------
     InputError
         For a penalty at or below its bound, with both values.
+
+    Examples
+    --------
+    >>> round(nb.theory.theorem1_gap([1.0, 1.0], penalty=2.0).item(), 6)  # 2 (C s / (C s - 1))^2 - 2
+    6.0
     """
     variances = as_eigenvalues("eigenvalues", eigenvalues)
     scaled = _check_penalty(penalty, variances) * variances
@@ -47,6 +52,11 @@ def theorem1_gradient(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, "
 
     One-to-one in s: with the trace held, it is level only where all eigenvalues are equal. So isotropy is the
     only minimum.
+
+    Examples
+    --------
+    >>> nb.theory.theorem1_gradient([1.0, 2.0], penalty=2.0).shape
+    torch.Size([2])
     """
     variances = as_eigenvalues("eigenvalues", eigenvalues)
     scaled = _check_penalty(penalty, variances) * variances
@@ -56,7 +66,13 @@ def theorem1_gradient(eigenvalues: ArrayLike, penalty: float) -> Float[Tensor, "
 def theorem1_perturbation(
     pair: TwoGaussians, residuals: Float[Tensor, "n dim"], penalty: float
 ) -> Float[Tensor, "n dim"]:
-    """Lemma 1: delta = (C S - I)^-1 v, the penalised adversary's answer to each residual v = x - y mean."""
+    """Lemma 1: delta = (C S - I)^-1 v, the penalised adversary's answer to each residual v = x - y mean.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    >>> moved = nb.theory.theorem1_perturbation(pair, torch.ones(3, 2, dtype=torch.float64), penalty=4.0)
+    """
     gain = 1 / (_check_penalty(penalty, pair.eigenvalues) * pair.eigenvalues - 1)
     return ((residuals @ pair.eigenvectors) * gain) @ pair.eigenvectors.mT
 
@@ -64,7 +80,13 @@ def theorem1_perturbation(
 def theorem1_simulation(
     pair: TwoGaussians, penalty: float, n: int, generator: torch.Generator | None = None
 ) -> Estimate:
-    """`theorem1_gap` by drawing `n` samples, attacking each, and averaging the rise of the quadratic."""
+    """`theorem1_gap` by drawing `n` samples, attacking each, and averaging the rise of the quadratic.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    >>> measured = nb.theory.theorem1_simulation(pair, 4.0, 1000, torch.Generator().manual_seed(0))
+    """
     inputs, labels = pair.sample(check_count("n", n, low=2), generator)
     residuals = inputs - labels[:, None] * pair.mean
     attacked = residuals + theorem1_perturbation(pair, residuals, penalty)
@@ -76,6 +98,12 @@ def theorem2_slope(pair: TwoGaussians, radius: float) -> Float[Tensor, " dim"]:
 
     With r = sqrt(s) + p: dp / d(1/lambda) = 1 / (2 p + sqrt(s)), and the budget gives d(1/lambda) / d radius.
     All slopes are positive: every direction widens as the radius grows, the narrowest fastest.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    >>> nb.theory.theorem2_slope(pair, 0.5).shape
+    torch.Size([2])
     """
     deviation = pair.eigenvalues.sqrt()
     if check_number("radius", radius) == 0:
@@ -91,6 +119,11 @@ def exact_isotropic(variance: float, dim: int, radius: float) -> float:
     Each sample moves straight away from the mean: E (||v|| + radius)^2 / d. The relaxed problem has sqrt(d)
     where this has E chi_d, 1/(4d) less: the two agree as the dimension grows, and in one dimension differ by
     sqrt(2/pi).
+
+    Examples
+    --------
+    >>> nb.theory.exact_isotropic(variance=1.0, dim=2, radius=0.5) > 1.0
+    True
     """
     check_number("variance", variance, open_low=True)
     check_count("dim", dim)
@@ -99,19 +132,39 @@ def exact_isotropic(variance: float, dim: int, radius: float) -> float:
 
 
 def worst_cosine(condition: float) -> float:
-    """Theorem 3, Lemma 8: the least cosine of S^-1 mean with the mean, 2 sqrt(kappa) / (1 + kappa)."""
+    """Theorem 3, Lemma 8: the least cosine of S^-1 mean with the mean, 2 sqrt(kappa) / (1 + kappa).
+
+    Examples
+    --------
+    >>> round(nb.theory.worst_cosine(1.0), 6)
+    1.0
+    """
     return 2 * math.sqrt(check_number("condition", condition, low=1.0)) / (1 + condition)
 
 
 def worst_mean(pair: TwoGaussians) -> Float[Tensor, " dim"]:
-    """A mean of length 1 that reaches `worst_cosine`: the sum of the widest and the narrowest semi-axis."""
+    """A mean of length 1 that reaches `worst_cosine`: the sum of the widest and the narrowest semi-axis.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    >>> nb.theory.worst_mean(pair).shape
+    torch.Size([2])
+    """
     deviation, axes = pair.eigenvalues.sqrt(), pair.eigenvectors
     mean = deviation[-1] * axes[:, -1] + (deviation[0] * axes[:, 0] if pair.dim > 1 else 0)
     return mean / mean.norm()
 
 
 def cosines(means: Float[Tensor, "n dim"], covariance: Float[Tensor, "*batch dim dim"]) -> Float[Tensor, "*batch n"]:
-    """Cosine between each mean and the input gradient that it gives the classifier, S^-1 mean."""
+    """Cosine between each mean and the input gradient that it gives the classifier, S^-1 mean.
+
+    Examples
+    --------
+    >>> means = torch.ones(1, 2, dtype=torch.float64)
+    >>> [round(one, 6) for one in nb.theory.cosines(means, torch.eye(2, dtype=torch.float64)).tolist()]
+    [1.0]
+    """
     gradients = torch.linalg.solve(covariance, means.mT).mT
     return torch.cosine_similarity(gradients, means.expand_as(gradients), dim=-1)
 

@@ -2,5 +2,6 @@
 
 from notbugs.training.loop import learning_rate, train
 from notbugs.training.settings import Adversary, SpatialTraining, Training, new_classifier
+from notbugs.training.watching import Trained
 
-__all__ = ["Adversary", "SpatialTraining", "Training", "learning_rate", "new_classifier", "train"]
+__all__ = ["Adversary", "SpatialTraining", "Trained", "Training", "learning_rate", "new_classifier", "train"]

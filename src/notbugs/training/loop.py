@@ -1,16 +1,9 @@
-"""Standard and adversarial training, resumable bit for bit; its loss, and its guard against catastrophic overfitting.
-
-With one or two steps, adversarial training can end in a classifier that withstands just these steps and no other
-attack (Wong, Rice and Kolter 2020). The sign is plain: more steps of the same search break most of what the training's
-own steps leave. So the strong attack, by which robust accuracy is measured, goes on with what these leave. Its first
-part is such a search. Its targeted part breaks much also of a sound classifier that is young in training, so that it
-counts only where nearly nothing is left.
-"""
+"""Standard and adversarial training, resumable bit for bit, and its loss."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -25,11 +18,13 @@ from notbugs.data import Images
 from notbugs.errors import InputError, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.progress import Progress, silent
-from notbugs.search import Attack, Attacked, pgd, worst_of
+from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
 from notbugs.shapes import Labels, Logits
-from notbugs.training.settings import Adversary, Training
+from notbugs.training import watching
+from notbugs.training.settings import Training
 from notbugs.training.together import pieces, together
+from notbugs.training.watching import Best, Trained, guarded, held_out, is_guarded
 
 
 def class_weights(labels: Labels) -> Float[Tensor, "*label class"]:
@@ -65,64 +60,6 @@ def summed_loss(logits: Logits, labels: Labels, weights: Tensor | None = None) -
     return binary_cross_entropy_with_logits(logits, labels.to(logits), each, reduction="sum") / labels.shape[1]
 
 
-MOST_STEPS = 10
-"""With so many steps of its own, training is not guarded."""
-STRONG = Attack(targeted=1, queries=0)
-COST = 60
-"""Gradients for each image that the strong attack leaves, at most: 10, 5 and 40, with some to spare."""
-BUDGET, FEWEST, MOST = 0.1, 48, 250
-"""Share of an epoch's own gradients that the guard may cost, which decides the number of images; at least and at most.
-"""
-FIRST, ALL, SOME = 1 / 2, 1 / 20, 1 / 4
-"""Shares of the images left by the training's own steps: the steps are doubled if the strong attack's first part leaves
-less, or all of it less. The second counts only if the own steps leave at least so large a share of the images."""
-LARGE, HELD = 10_000, 0.02
-"""From so many training images on, the guard looks at images that are held out of training: at most so large a share.
-With fewer, holding out enough of them would cost accuracy: it looks at training images, on which the overfitting shows
-as well, because it is a failure of the few steps and not of generalisation."""
-
-
-def held_out(images: Images, adversary: Adversary | None, seed: int) -> tuple[Tensor, Tensor]:
-    """The numbers of the images to train on, in their order, and of those that the guard looks at."""
-    everything = torch.arange(len(images))
-    if adversary is None or not _is_guarded(adversary) or len(images) < LARGE:
-        return everything, everything
-    count = min(MOST, int(HELD * len(images)))
-    order = torch.randperm(len(images), generator=generator(seed, "held out of training"))
-    return order[count:].sort().values, order[:count].sort().values
-
-
-def guarded(
-    classifier: Classifier, images: Images, looked_at: Tensor, adversary: Adversary, seed: int, epoch: int
-) -> Adversary:
-    """The adversary to train with from now on: twice the steps if the strong attack leaves far less than its own.
-
-    Seen on some of the images whose numbers are `looked_at`, drawn anew every epoch. `adversary` itself where it has
-    ten steps or more, or is not guarded.
-    """
-    if not _is_guarded(adversary):
-        return adversary
-    count = min(MOST, max(FEWEST, int(BUDGET * len(images) * (adversary.steps + 1) / COST)))
-    index = looked_at[torch.randperm(len(looked_at), generator=generator(seed, "guard", epoch))[:count]]
-    some = images.subset(index)
-    if some.has_several:  # each label is a binary problem: one after the other, an epoch each
-        label = epoch % some.labels.shape[1]
-        classifier, some = classifier.label(label), some.label(label)
-    run = Attacked(classifier, some, [adversary.threat], seed=seed)
-    run.by(Attack(name="pgd", steps=adversary.steps, step_size=adversary.step_size))
-    own = len(run.standing(adversary.threat))
-    run.by(STRONG)
-    left_by_first = own - run.first(adversary.threat).get("log-odds", 0)
-    is_broken = own >= SOME * len(index) and len(run.standing(adversary.threat)) < ALL * own
-    if left_by_first >= FIRST * own and not is_broken:
-        return adversary
-    return adversary.model_copy(update={"steps": 2 * adversary.steps, "step_size": None})
-
-
-def _is_guarded(adversary: Adversary) -> bool:
-    return adversary.guard and adversary.steps < MOST_STEPS
-
-
 CHECKPOINT_SECONDS = 15.0
 
 
@@ -138,6 +75,7 @@ def train(
     seed: int = 0,
     checkpoint: Path | None = None,
     keep: bool = False,
+    told: Callable[[Trained], None] = lambda trained: None,
     progress: Progress = silent,
 ) -> Classifier:
     """Train `classifier` in place, and return it in evaluation mode.
@@ -156,8 +94,10 @@ def train(
         Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
         section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
         withstand these steps and no others, their number is doubled (`guard`), which is looked at on images that are
-        held out where there are 10,000 or more: 250 of them at most. Where `settings.spatial` is set, every
-        image is first turned and moved by the worst of some random transformations, likewise in evaluation mode.
+        held out where there are 10,000 or more: 250 of them at most. Where `settings.patience` is set, training stops
+        early, for which at most a tenth of the images are held out (`training.watching`). Where `settings.spatial` is
+        set, every image is first turned and moved by the worst of some random transformations, likewise in evaluation
+        mode.
     seed : int
         Order and augmentation of the images follow from it.
     checkpoint : Path, optional
@@ -165,6 +105,8 @@ def train(
     keep : bool
         Leave the checkpoint there at the end, for who then writes the classifier: until that is done, there is
         something to go on from. Else it is removed.
+    told : callable
+        Told at the end how it went: images held out, epochs done, and which was the best.
     progress : Progress
         Told after every batch.
 
@@ -173,7 +115,12 @@ def train(
     Diverged
         If the loss stops being finite.
     InputError
-        If the checkpoint belongs to another run.
+        If the checkpoint belongs to another run, or there are too few images to hold out any.
+
+    Examples
+    --------
+    >>> small = data.take(100, 50, seed=0)
+    >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
     asked = settings = settings or Training()
     if settings.shift >= max(images.shape[1:]):
@@ -185,31 +132,57 @@ def train(
         nesterov=settings.nesterov and settings.momentum > 0,
         weight_decay=settings.weight_decay,
     )
-    first = 0
+    first, best = 0, Best()
     if checkpoint and checkpoint.exists():
-        first, settings = _resume(checkpoint, classifier, optimizer, settings)
-    numbers, looked_at = held_out(images, asked.adversary, seed)
+        first, settings, best = _resume(checkpoint, classifier, optimizer, settings)
+    numbers, looked_at = held_out(images, asked.adversary, seed, watching.to_stop_by(images, asked))
     batches = -(-len(numbers) // settings.batch)
-    saved = time.monotonic()
+    saved, done = time.monotonic(), first
     given, images = images, images.resident(classifier.device)
     weights = class_weights(images.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
-        for epoch in range(first, settings.epochs):
-            loss = _epoch(classifier, shared, optimizer, images, numbers, settings, weights, epoch, seed, progress)
+        while done < settings.epochs and not best.is_over(done, settings.patience):
+            loss = _epoch(classifier, shared, optimizer, images, numbers, settings, weights, done, seed, progress)
             if not torch.isfinite(loss):
-                raise Diverged(f"Training diverged in epoch {epoch + 1}: its loss is {float(loss)}. Lower the 'lr'.")
+                raise Diverged(f"Training diverged in epoch {done + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
-                adversary = guarded(classifier, given, looked_at, settings.adversary, seed, epoch)
+                adversary = guarded(classifier, given, looked_at, settings.adversary, seed, done)
                 settings = settings.model_copy(update={"adversary": adversary})
-            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or epoch + 1 < settings.epochs)
+            done += 1
+            if settings.patience:
+                best.offer(done, watching.right(classifier, given.subset(looked_at), asked.adversary, seed), classifier)
+            is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or done < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
-                _save(checkpoint, classifier, optimizer, epoch + 1, settings)
+                _save(checkpoint, classifier, optimizer, done, settings, best)
                 saved = time.monotonic()
-            progress((epoch + 1) * batches, settings.epochs * batches, _note(loss, settings))
+            progress(done * batches, settings.epochs * batches, _note(loss, settings, best))
+    if best.weights:
+        classifier.load_state_dict(best.weights)
+    progress(settings.epochs * batches, settings.epochs * batches)
     workers.barrier()  # before the last worker is here, the checkpoint may still be needed
     if checkpoint and not keep and workers.rank() == 0:
         checkpoint.unlink(missing_ok=True)
+    told(_trained(given, numbers, looked_at, asked, settings, done, best))
     return classifier.eval()
+
+
+def _trained(
+    images: Images, numbers: Tensor, looked_at: Tensor, asked: Training, settings: Training, done: int, best: Best
+) -> Trained:
+    """How it went."""
+    adversary, is_stopped = asked.adversary, bool(asked.patience)
+    is_watched = adversary is not None and is_guarded(adversary)
+    labels = images.labels.shape[1] if images.has_several else 1
+    return Trained(
+        images=len(numbers),
+        held_out=len(images) - len(numbers),
+        epochs=done,
+        steps=settings.adversary.steps if settings.adversary else None,
+        guard_images=watching.to_guard_by(images, looked_at, adversary) if adversary and is_watched else 0,
+        best_epoch=best.epoch if is_stopped else None,
+        right=best.right if is_stopped else None,
+        judged=labels * len(looked_at) if is_stopped else None,
+    )
 
 
 @contextmanager
@@ -306,39 +279,55 @@ def _batches(numbers: Tensor, size: int, draw: torch.Generator) -> Iterator[Tens
 
 
 def learning_rate(settings: Training, step: int, steps: int) -> float:
-    """The learning rate of step number `step` of `steps`: a straight rise, then a straight fall to 0; or its drops."""
+    """The learning rate of step number `step` of `steps`: a straight rise, then a straight fall to 0; or its drops.
+
+    Examples
+    --------
+    >>> nb.training.learning_rate(nb.Training(lr=0.1, drops=(0.5,)), step=6, steps=10) < 0.1
+    True
+    """
     if settings.drops:
         return settings.lr * 0.1 ** sum(step >= share * steps for share in settings.drops)
     rise = max(settings.warmup * steps, 1)
     return settings.lr * min((step + 1) / rise, (steps - step) / max(steps - rise, 1), 1.0)
 
 
-def _note(loss: Tensor, settings: Training) -> str:
-    return f"loss {float(loss):.3f}" + (f", {settings.adversary.steps} inner steps" if settings.adversary else "")
+def _note(loss: Tensor, settings: Training, best: Best) -> str:
+    parts = [f"loss {float(loss):.3f}"]
+    parts += [f"{settings.adversary.steps} inner steps"] if settings.adversary else []
+    return ", ".join(parts + ([f"best epoch {best.epoch}"] if best.epoch else []))
 
 
-def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, settings: Training) -> None:
+def _save(
+    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, settings: Training, best: Best
+) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in classifier.state_dict().items()}
     for name, parameter in classifier.named_parameters():
         tensors[f"velocity.{name}"] = optimizer.state[parameter]["momentum_buffer"]
     steps = settings.adversary.steps if settings.adversary else 0
-    write_tensors(path, tensors | {"epoch": torch.tensor(epoch), "steps": torch.tensor(steps)})
+    tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
+    numbers = {"epoch": epoch, "steps": steps, "best epoch": best.epoch, "best right": best.right}
+    write_tensors(path, tensors | {name: torch.tensor(number) for name, number in numbers.items()})
 
 
 def _resume(
     path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
-) -> tuple[int, Training]:
-    """How many epochs are done, and the settings for the rest: the guard may have added steps."""
+) -> tuple[int, Training, Best]:
+    """How many epochs are done, the settings for the rest, as the guard may have added steps, and the best epoch."""
     tensors = read_tensors(path)
-    model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    model, weights = (
+        {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        for part in ("model.", "best.")
+    )
     try:
         classifier.load_state_dict(model)
         for name, parameter in classifier.named_parameters():
             optimizer.state[parameter]["momentum_buffer"] = tensors[f"velocity.{name}"].to(parameter)
         epoch, steps = int(tensors["epoch"]), int(tensors["steps"])
+        best = Best(int(tensors["best epoch"]), int(tensors["best right"]), weights) if settings.patience else Best()
     except (RuntimeError, KeyError) as error:
         raise InputError(f"The checkpoint {path} belongs to another classifier. Delete it to start again.") from error
     if (adversary := settings.adversary) and steps != adversary.steps:
         stronger = adversary.model_copy(update={"steps": steps, "step_size": None})
         settings = settings.model_copy(update={"adversary": stronger})
-    return epoch, settings
+    return epoch, settings, best

@@ -21,7 +21,13 @@ from notbugs.threat import Spatial, Threat, threat
 
 
 class Adversary(BaseModel):
-    """The search of adversarial training. Radius and step in pixel units, pixels in [0, 1]."""
+    """The search of adversarial training. Radius and step in pixel units, pixels in [0, 1].
+
+    Examples
+    --------
+    >>> nb.Adversary(norm='linf', eps=8 / 255, steps=7).steps
+    7
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +55,12 @@ class Adversary(BaseModel):
 
 
 class SpatialTraining(BaseModel):
-    """Training with rotations and shifts: of some random ones for every image, the worst (Engstrom et al. 2019)."""
+    """Training with rotations and shifts: of some random ones for every image, the worst (Engstrom et al. 2019).
+
+    Examples
+    --------
+    >>> settings = nb.Training(epochs=1, spatial=nb.training.SpatialTraining(degrees=30, pixels=1))
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,7 +79,14 @@ class SpatialTraining(BaseModel):
 
 
 class Training(BaseModel):
-    """Stochastic gradient descent with momentum and a learning rate that rises, then falls to 0, or drops."""
+    """Stochastic gradient descent with momentum and a learning rate that rises, then falls to 0, or drops.
+
+    Examples
+    --------
+    >>> settings = nb.Training(epochs=2, batch=64, adversary=nb.Adversary(norm='l2', eps=0.5, steps=3))
+    >>> settings.adversary.eps
+    0.5
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,6 +114,12 @@ class Training(BaseModel):
     balanced: bool = Field(
         False,
         description="Weigh images so that every class counts the same; of several labels, having and lacking one.",
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Early stopping: training ends after so many epochs without a better accuracy on held-out images, "
+        "at most a tenth, and keeps the best epoch's weights; by the strong attack in adversarial training. 0: off.",
     )
     adversary: Adversary | None = Field(None, description="Trains adversarially where present.")
     spatial: SpatialTraining | None = Field(None, description="Trains with rotations and shifts where present.")
@@ -133,7 +157,7 @@ def new_classifier(
     data : Data
         Gives the channels, the size, the classes and the statistics.
     architecture : str
-        As `notbugs.build` takes it; `options` go to it, for instance `width` and `features` of `cnn`.
+        As `notbugs.models.build` takes it; `options` go to it, for instance `width` and `features` of `cnn`.
     seed : int
         The weights follow from it; torch's global generator is left as it was.
     precision : {"auto", "fp32", "bf16"}
@@ -145,6 +169,12 @@ def new_classifier(
     ------
     InputError
         If there is no such architecture or option.
+
+    Examples
+    --------
+    >>> classifier = nb.new_classifier(data, 'cnn', width=4, features=8)
+    >>> classifier.features(inputs).shape
+    torch.Size([20, 8])
     """
     channels, height, width = data.train.shape
     with seeded(seed, "weights"):

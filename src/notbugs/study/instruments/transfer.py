@@ -21,6 +21,7 @@ from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
 from notbugs.measure._transfer import Kind
 from notbugs.progress import Progress
+from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
 from notbugs.study.checked import WholeFile
 from notbugs.study.sections import Architecture
@@ -44,7 +45,8 @@ class TransferSettings(BaseModel):
     eps: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="Radius, pixel units; that of the relabelling if not given."
     )
-    steps: int = Field(20, ge=1, description="Gradients.")
+    steps: int = Field(20, ge=1, description="Gradients of an example for transfer, each to the end of them.")
+    attack: Attack = Field(Attack(), description="Whose robust accuracy of each classifier stands beside.")
     targets: Literal["next", "other"] = Field("next", description="Of the targeted attack: as D_det, or at random.")
 
     @field_validator("architectures")
@@ -86,13 +88,15 @@ class TransferFound(WholeFile, Found):
 
     def lines(self) -> list[str]:
         """For a terminal: the architectures and their correlations; without architectures, the matrix."""
+        robust = [f"{source} itself: {accuracy}" for source, accuracy in self.matrix.robust.items()]
         if not self.learners:
-            return [str(pair) for pair in self.matrix.pairs]
+            return [*map(str, self.matrix.pairs), *robust]
         found = [
             f"{at.architecture}: learned {at.learned} from D_det; fooled {at.untargeted}, into the target {at.targeted}"
             for at in self.learners
         ]
-        return found + [f"{kind}: {what}" for kind in ("untargeted", "targeted") if (what := getattr(self, kind))]
+        found += [f"{kind}: {what}" for kind in ("untargeted", "targeted") if (what := getattr(self, kind))]
+        return found + robust
 
 
 @dataclass(frozen=True)
@@ -185,12 +189,14 @@ def _matrix(lab: Lab, classifiers: Mapping[str, Classifier], keep: Keep) -> Tran
     for source in classifiers:
 
         def work(progress: Progress, source: str = source) -> dict[str, Any]:
-            how: dict[str, Any] = {"targets": asked.targets, "steps": asked.steps, "seed": lab.seed}
+            how: dict[str, Any] = {"targets": asked.targets, "steps": asked.steps, "attack": asked.attack}
+            how |= {"seed": lab.seed}
             return transfer(classifiers, images, ball, sources=[source], progress=progress, **how).model_dump()
 
         stage = f"transfer-{file_name(source)}"
         rows.append(Transfer(**keep(stage, f"show what fools {source} to the others", work)))
-    return Transfer(attack=rows[0].attack, pairs=tuple(pair for row in rows for pair in row.pairs))
+    robust = {source: accuracy for row in rows for source, accuracy in row.robust.items()}
+    return Transfer(attack=rows[0].attack, pairs=tuple(pair for row in rows for pair in row.pairs), robust=robust)
 
 
 def _learned(lab: Lab, pairs: Sequence[Pair], keep: Keep) -> dict[str, Any]:
@@ -268,7 +274,9 @@ def transfer_section(found: TransferFound) -> Section:
         short="Transfer",
         text=f"Adversarial examples of one classifier, shown to the others: PGD with {attack.steps} steps, "
         f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
-        f"{TARGETS[attack.targets]}. {_experiment(found) if figures else ''}",
+        f"{TARGETS[attack.targets]}. These examples go on to the end of their steps, as such transfer best. How robust "
+        f"a classifier is itself, they do not say: that is the last row of the first matrix, by the strong attack. "
+        f"{_experiment(found) if figures else ''}",
         figures=figures,
         tables=[*([_architecture_table(found)] if figures else []), *(_matrix_table(found, kind) for kind in FIGURES)],
     )
@@ -302,7 +310,11 @@ def _matrix_table(found: TransferFound, kind: Kind) -> Table:
     plain = [at.already_target if kind == "targeted" else _complement(at.accuracy) for at in clean]
     what = FIGURES[kind][1].removesuffix(" (%)")
     caption = f"Every source (rows) against every classifier (columns): {what}, in per cent"
-    return Table(caption, ["source", *matrix.classifiers], [*rows, ["no attack", *plain]])
+    rows.append(["no attack", *plain])
+    if kind == "untargeted" and matrix.robust:
+        own = [matrix.robust.get(name) for name in matrix.classifiers]
+        rows.append(["the strong attack on it", *(_complement(found.share) if found else None for found in own)])
+    return Table(caption, ["source", *matrix.classifiers], rows)
 
 
 def _complement(share: Proportion) -> Proportion:

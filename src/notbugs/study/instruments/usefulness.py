@@ -166,7 +166,7 @@ def _figure(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Figure:
 
     caption = (
         f"Every feature of the {name} classifier, each for its best class: usefulness to the right, robust usefulness "
-        "upwards, with 95\u00a0% intervals. Below the line, what the feature says is turned round. A mark "
+        "upwards, with 95\u00a0% intervals. Below the line, the sign of the feature flips. A mark "
         "under the pointer tells its numbers; the tables below have them all."
     )
     return Figure(caption, [spectrum(of.spectrum, ball(of.norm, of.eps), classes=classes)])

@@ -1,4 +1,4 @@
-"""Commands, made from the functions of the library; no logic of their own."""
+"""The commands that work: made from the functions of the library; no logic of their own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from notbugs import construct, study, workers
-from notbugs._version import __version__
 from notbugs.console import TerminalConsole, show, tell
 from notbugs.errors import InputError, check_count
+from notbugs.parts import study_of
 from notbugs.report import (
     require_extra,
     write_audit_page,
@@ -36,20 +36,12 @@ from notbugs.study import (
 )
 from notbugs.theory import write_theory_page
 
-app = App(
-    name="notbugs",
-    version=__version__,
-    help="A laboratory for robust and non-robust features.",
-    suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
-)
 Flat = Parameter(name="*")
 NO_SETTINGS = Settings()
 TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
 AUDIT, TRANSFER, TUNE = AuditJob(), TransferJob(), TuneJob()
 
 
-@app.command
 def run(
     recipe: str = "images",
     /,
@@ -62,9 +54,9 @@ def run(
 ) -> None:
     """Run a study: train, build the constructed sets, train on them, measure, report.
 
-    The same command again goes on where a killed run stopped. Under torchrun, several processes share the work. The
-    last line printed is the path of the report, or with several seeds that of the page which compares them. With
-    several labels for an image and no --label, there is a study of each, in a folder label-NAME of its own.
+    The same command again continues where a run that was stopped left off. Under torchrun, several processes share the
+    work. The last line printed is the path of the report, or with several seeds that of the page which compares them.
+    With several labels for an image and no --label, there is a study of each, in a folder label-NAME of its own.
 
     Parameters
     ----------
@@ -99,9 +91,8 @@ def run(
             tell(_last_page(done, folder, console) if page else folder)
 
 
-@app.command
 def compare(*folders: Path, out: Path = Path("runs/compare"), quiet: bool = False) -> None:
-    """Several finished studies on one page: what differs between them, paired tests, mean and spread over seeds.
+    """Compare finished studies on one page: paired tests, mean and spread over seeds.
 
     The last line printed is the path of the page; `compare.json` beside it has every number.
 
@@ -118,7 +109,6 @@ def compare(*folders: Path, out: Path = Path("runs/compare"), quiet: bool = Fals
     tell(_compared(folders, out, _console(quiet)))
 
 
-@app.command
 def report(folder: Path, /) -> None:
     """Write a study's report again, from its results.
 
@@ -130,7 +120,6 @@ def report(folder: Path, /) -> None:
     tell(_reported(folder, _console(quiet=True)))
 
 
-@app.command
 def figures(folder: Path, /, *, out: Path | None = None) -> None:
     """Write a study's figures and tables for a paper: SVG, PDF, PNG; LaTeX, Markdown, CSV.
 
@@ -146,28 +135,11 @@ def figures(folder: Path, /, *, out: Path | None = None) -> None:
     tell(write_figures(folder, out))
 
 
-@app.command
-def status(folder: Path, /) -> None:
-    """Where a running, killed or finished study stands: what is done, under way and left, and the numbers so far.
-
-    Only reads; the study may be running.
-
-    Parameters
-    ----------
-    folder
-        The study's folder; of a run with several seeds, the one they are in.
-    """
-    for one in study.studies_in(folder):
-        for table in study.status_tables(study.status(one)):
-            show(table)
-            print()
-
-
-@app.command
 def train(*, out: Path, quiet: bool = False, job: Annotated[TrainJob, Flat] = TRAIN) -> None:
-    """Train one classifier, standard or, with --adversary.eps, adversarial; print its clean accuracy.
+    """Train a classifier, standard or, with --threat, adversarially; print its clean accuracy.
 
-    The same command again goes on where a killed run stopped. Under torchrun, several processes share the work.
+    The same command again continues where a run that was stopped left off. Under torchrun, several processes share the
+    work.
 
     Parameters
     ----------
@@ -180,13 +152,12 @@ def train(*, out: Path, quiet: bool = False, job: Annotated[TrainJob, Flat] = TR
         _print_accuracies(study.train_one(job, out, _console(quiet)))
 
 
-@app.command
 def build(
     kind: Kind, model: Path, /, *, out: Path, quiet: bool = False, job: Annotated[BuildJob, Flat] = BUILD
 ) -> None:
-    """Build one constructed set from any data and any classifier.
+    """Build a constructed set from any data and any classifier.
 
-    The same command again goes on where a killed one stopped, and mends what is damaged. Under torchrun, several
+    The same command again continues one that was stopped, and repairs what is damaged. Under torchrun, several
     processes share the work. The last line printed is the folder.
 
     Parameters
@@ -197,7 +168,8 @@ def build(
         the next class: relabelled); leakage, random or labels
         (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels them).
     model
-        The source: a file of `notbugs train`, or any weights with --architecture, --mean and --std.
+        The source: a file of `notbugs train`, STUDY:NAME as runs/digits:robust, or any weights with --arch, --mean
+        and --std.
     out
         The folder to write.
     quiet
@@ -209,9 +181,8 @@ def build(
             tell(out)
 
 
-@app.command
 def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob, Flat] = EVALUATE) -> None:
-    """Clean and robust accuracy of one classifier on the test images, with 95 % intervals.
+    """Measure the clean and robust accuracy of a classifier, with 95 % intervals.
 
     With --autoattack, AutoAttack's beside PGD's, the worst of both, and a mark where they differ by more than a point.
     With --spatial.degrees or --spatial.pixels, also under the worst rotation and shift of a grid and two searches.
@@ -219,7 +190,7 @@ def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob,
     Parameters
     ----------
     model
-        A file of `notbugs train`, or any weights with --architecture, --mean and --std.
+        A file of `notbugs train`, STUDY:NAME as runs/digits:robust, or any weights with --arch, --mean and --std.
     quiet
         Print only the accuracies.
     """
@@ -227,7 +198,6 @@ def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob,
     _print_accuracies(study.evaluate_one(model, job, _console(quiet)))
 
 
-@app.command
 def transfer(
     source: Path,
     /,
@@ -236,10 +206,10 @@ def transfer(
     quiet: bool = False,
     job: Annotated[TransferJob, Flat] = TRANSFER,
 ) -> None:
-    """How often the adversarial examples of one classifier fool others, and whether those learn most from its D_det.
+    """Measure how often the adversarial examples of one classifier fool others.
 
-    With the source alone: build its D_det, train architectures on it and on the data, and hold what they learn from
-    the one against what fools the other (the paper's Figures 3 and 13). With other classifiers: every one of them
+    With the source alone: build its D_det, train architectures on it and on the data, and compare what they learn
+    from it with how often they are fooled (the paper's Figures 3 and 13). With other classifiers: every one of them
     against every other, without training, unless architectures are named as well. The same command again goes on
     where a killed one stopped. The last line printed is the path of the page; `transfer.json` beside it has every
     number.
@@ -247,7 +217,7 @@ def transfer(
     Parameters
     ----------
     source
-        A file of `notbugs train`, or any weights with --architecture, --mean and --std.
+        A file of `notbugs train`, STUDY:NAME as runs/digits:robust, or any weights with --arch, --mean and --std.
     others
         More of them.
     out
@@ -263,11 +233,10 @@ def transfer(
     tell(write_transfer(out))
 
 
-@app.command
 def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] = TUNE) -> None:
-    """Train on a study's sets with several learning rates and architectures, and choose by what is held out of them.
+    """Train on a study's sets with several learning rates and architectures, without the test images.
 
-    The same command again goes on where a killed one stopped. The last line printed is the path of the page, in the
+    The same command again continues one that was stopped. The last line printed is the path of the page, in the
     study's folder; `tune.json` beside it has every number.
 
     Parameters
@@ -285,20 +254,19 @@ def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] 
     tell(write_tune(folder / "tune"))
 
 
-@app.command
 def audit(
     model: Path, /, *, out: Path | None = None, quiet: bool = False, job: Annotated[AuditJob, Flat] = AUDIT
 ) -> None:
-    """How much of a classifier's accuracy rests on features that a small change of the image turns round.
+    """Judge a classifier: how much of its accuracy rests on features whose sign flips under attack.
 
-    The same command again goes on where a killed one stopped. The last line printed is the path of the page;
+    The same command again continues one that was stopped. The last line printed is the path of the page;
     `audit.json` beside it has every number. With several labels for an image and no --label, each is audited, in a
     folder label-NAME with a page of its own, and the last page is over all of them.
 
     Parameters
     ----------
     model
-        A file of `notbugs train`, or any weights with --architecture, --mean and --std.
+        A file of `notbugs train`, STUDY:NAME as runs/digits:robust, or any weights with --arch, --mean and --std.
     out
         The folder to write; runs/audit-MODEL by default.
     quiet
@@ -306,7 +274,7 @@ def audit(
     """
     require_extra()
     _refuse_workers("audit")
-    folder = out or Path("runs") / f"audit-{model.stem}"
+    folder = out or Path("runs") / f"audit-{model.stem.replace(':', '-')}"
     console = _console(quiet)
     done: list[Path] = []
     for finished, written in study.audit_labels(model, job, folder, console):
@@ -320,14 +288,13 @@ def audit(
         tell(write_audit_page(folder))
 
 
-@app.command
 def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Flat] = VERIFY) -> int:
-    """Check a constructed set: every hash, shape, range and label; exit with status 1 if anything is wrong.
+    """Check a constructed set: every hash, shape, range and label; status 1 if anything is wrong.
 
     Parameters
     ----------
     folder
-        The set.
+        The set: a folder, or STUDY:NAME, as runs/digits:D_R.
     quiet
         Print only what is wrong.
     """
@@ -335,18 +302,19 @@ def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Fl
     for finding in findings:
         tell(finding)
     if not (findings or quiet):
-        tell(f"Nothing is wrong with {folder}.")
+        tell(f"No fault found in {folder}.")
     return int(bool(findings))
 
 
-@app.command
 def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, quiet: bool = False) -> None:
-    """Write a constructed set for other libraries; the last line printed is the folder written.
+    """Write a constructed set for other libraries: images in folders, parquet, npz.
+
+    The last line printed is the folder written.
 
     Parameters
     ----------
     folder
-        The set.
+        The set: a folder, or STUDY:NAME, as runs/digits:D_R.
     to
         imagefolder (PNG files, rounded to 8 bits), parquet (for `datasets`, pixels as they are stored), or npz.
     out
@@ -355,29 +323,12 @@ def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, qu
         Print only the folder.
     """
     with _console(quiet).stage(f"export to {to}") as progress:
-        written = construct.export(folder, out or Path(f"{folder}-{to}"), to, progress=progress)
+        written = construct.export(folder, out or _beside(folder, to), to, progress=progress)
     tell(written)
 
 
-@app.command
-def info(folder: Path, /) -> int:
-    """What a constructed set is: source, data, search, success, norms, hashes.
-
-    Every shard is compared with its hash; exit with status 1 if one is damaged. `notbugs verify` checks more.
-
-    Parameters
-    ----------
-    folder
-        The set.
-    """
-    found = construct.describe(folder)
-    show(construct.table(found))
-    return int(bool(found["damaged"]))
-
-
-@app.command
 def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
-    """Check the paper's three theorems on two Gaussians, and write a page to play with.
+    """Check the paper's three theorems on two Gaussians, and write a page with sliders.
 
     The last line printed is the path of the page; `theory.json` beside it has every number.
 
@@ -390,13 +341,6 @@ def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
     """
     check_count("seed", seed, low=0)
     tell(write_theory_page(out, seed))
-
-
-@app.command
-def recipes() -> None:
-    """List the recipes that come with notbugs."""
-    for name in study.recipe_names():
-        tell(name)
 
 
 def _reported(folder: Path, console: TerminalConsole) -> Path:
@@ -418,6 +362,12 @@ def _compared(folders: Sequence[Path], out: Path, console: TerminalConsole) -> P
     for line in study.compare(folders, out, console).lines():
         console.say(line)
     return write_comparison(out)
+
+
+def _beside(folder: Path, to: str) -> Path:
+    """Where an export goes by default: beside its set, or for a set of a study into the working folder."""
+    name = folder.name.replace(":", "-") if study_of(folder) else folder
+    return Path(f"{name}-{to}")
 
 
 def _refuse_workers(command: str) -> None:

@@ -1,0 +1,36 @@
+"""The command line: commands, made from the functions of the library; no logic of their own.
+
+`catalogue` lists them, `spelling` has the names of options, `helping` what `--help` prints, `quick` the commands that
+need no torch, and `commands` all others.
+"""
+
+from __future__ import annotations
+
+from cyclopts import App, Parameter, UnknownOptionError
+
+from notbugs._version import __version__
+from notbugs.cli.catalogue import COMMANDS
+
+app = App(
+    name="notbugs",
+    version=__version__,
+    help="A laboratory for robust and non-robust features.",
+    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
+)
+for _name, _command in COMMANDS.items():
+    app.command(_command.path, name=_name)
+
+
+def dispatch(arguments: list[str]) -> int | None:
+    """Do what the arguments say; return the exit status, 0 if None."""
+    from notbugs.cli import helping, spelling
+
+    if helping.wanted(arguments):
+        helping.print_help(arguments)
+        return None
+    try:
+        return app(spelling.canonical(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except UnknownOptionError as error:
+        asked = spelling.shown((error.token.keyword or error.token.value).partition("=")[0])
+        raise helping.unknown(arguments[0], asked) from error

@@ -1,0 +1,195 @@
+"""What `--help` and `--help-all` print: options in groups, those of experts folded away, examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+
+from cyclopts import Group
+from cyclopts.help import HelpEntry, create_parameter_help_panel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from notbugs._version import __version__
+from notbugs.cli import app
+from notbugs.cli.catalogue import ALWAYS, COMMANDS, FIRST
+from notbugs.cli.spelling import shown
+from notbugs.console import PipedConsole
+from notbugs.errors import InputError
+
+HELP, ALL = ("--help", "-h"), "--help-all"
+MAIN, OUTPUT = "Main options", "Output"
+
+GROUPS: tuple[tuple[str, str], ...] = (
+    (r"(out|quiet|page|name|keep|dtype|to)$", OUTPUT),
+    (r"(seeds?|device|precision|compile|batch|judge|pair|scaled-down)$", "Running"),
+    (
+        r"(data|test-data|classes|groups|size|splits|label|severity|heldout|skip-broken|follow-links|white-level"
+        r"|.*-column|label-offset|train-images|test-images|on)\b",
+        "Data",
+    ),
+    (r"(arch|mean|std|head|outputs?|outputs-are|channel-order|weights)\b", "Model"),
+    (r"(threat|attack|norm|radii|eps|autoattack.*|spatial|evaluation)\b", "Attack and evaluation"),
+    (r"standard\b", "Training of the standard classifiers"),
+    (r"robust\b", "Training of the robust classifier"),
+    (r"constructed\b", "Training on constructed sets"),
+    (r"(trained-on|epochs|microbatch|lr|warmup|drops|momentum|nesterov|weight-decay|shift|flip|jitter|degrees|balanced"
+     r"|adversary)\b", "Training"),
+    (r"(matching|relabelling|start|of|weak|storage)\b", "Construction"),
+    (r"instruments\b", "Instruments"),
+)  # fmt: skip
+"""A regular expression of names of options, and the title of their group; the first that fits."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command, as people write it.
+
+    Attributes
+    ----------
+    name : str
+        Without dashes; empty for an argument.
+    label : str
+        As the help has it: `--seed INT`.
+    """
+
+    name: str
+    label: str
+    about: str
+    group: str
+    basic: bool
+    required: bool = False
+
+
+def wanted(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask for help, or there are none."""
+    before = list(arguments)[: list(arguments).index("--")] if "--" in arguments else arguments
+    return not arguments or any(word in {*HELP, ALL} for word in before)
+
+
+def print_help(arguments: Sequence[str]) -> None:
+    """Print the help of the command that is named, or the list of commands."""
+    asked = [word for word in arguments if word not in {*HELP, ALL}]
+    console = PipedConsole(highlight=False, soft_wrap=False)
+    if not asked or asked[0].startswith("-"):
+        _print_commands(console)
+        return
+    if asked[0] not in COMMANDS:
+        near = get_close_matches(asked[0], COMMANDS, 1)
+        did = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"There is no command {asked[0]!r}.{did} Commands: {', '.join(COMMANDS)}.")
+    _print_command(console, asked[0], everything=ALL in arguments)
+
+
+@cache
+def options(command: str) -> list[Option]:
+    """Every argument and option of a command, in the order of the help."""
+    collection = app[command].assemble_argument_collection(parse_docstring=True)
+    entries = create_parameter_help_panel(Group("all"), collection, "plaintext").entries
+    helps = {argument.name: str(argument.parameter.help or "") for argument in collection}
+    found: dict[str, Option] = {}
+    for entry in entries:
+        name = entry.positional_label or entry.positive_names[0]
+        about = helps.get(name.replace("trained-on.{NAME}", "standard"), "")  # the same settings, for one set
+        option = _option(entry, about, {*COMMANDS[command].basic, *ALWAYS})
+        if option.name not in {"options", "arch.options"}:  # --arch.OPTION says it
+            found.setdefault(option.name or option.label, option)
+    return [*found.values(), *_added(command, found)]
+
+
+def unknown(command: str, asked: str) -> InputError:
+    """What is said of an option that a command does not have, with the nearest one."""
+    if command not in COMMANDS:
+        return InputError(f"Unknown option: {asked}. `notbugs --help` lists the commands.")
+    names = [f"--{option.name}" for option in options(command) if option.name]
+    near = get_close_matches(asked, names, 1, 0.5)
+    did = f" Did you mean {near[0]}?" if near else ""
+    return InputError(f"Unknown option: {asked}.{did} `notbugs {command} {ALL}` lists all options.")
+
+
+def _option(entry: HelpEntry, about: str, basic: set[str]) -> Option:
+    about = shown(" ".join(about.split()))
+    if entry.choices:
+        about += f" One of: {', '.join(map(str, entry.choices))}."
+    if str(entry.default) not in {"None", "", "False", "{}", "()", "[]"}:
+        about += f" Default: {entry.default}."
+    required = bool(entry.required)
+    if entry.positional_label:
+        return Option("", entry.positional_label, about, "Arguments", True, required)
+    long = shown(entry.positive_names[0])
+    name = long.removeprefix("--")
+    group = next((title for pattern, title in GROUPS if re.match(pattern, name)), MAIN)
+    return Option(name, f"{long} {entry.metavar or ''}".strip(), about, group, name in basic or required, required)
+
+
+def _added(command: str, names: Container[str]) -> Iterator[Option]:
+    """Options that have no setting of their own: they stand for several."""
+    if "arch" in names:
+        about = "An option of the architecture, as --arch.width 32 or --arch.growth 12."
+        yield Option("arch.OPTION", "--arch.OPTION VALUE", about, "Model", True)
+    if command in {"train", "build", "transfer", "evaluate"}:
+        several = "; several for several radii" if command == "evaluate" else ""
+        what = {
+            "train": "Train adversarially",
+            "build": "Relabelled sets: the ball of the search",
+            "transfer": "The ball of the attack on the source's D_det",
+            "evaluate": "Attack",
+        }[command]
+        about = f"{what}: norm and radius in pixel units, as l2:0.5 or linf:0.03{several}."
+        yield Option("threat", f"--threat NORM:RADIUS{'...' if several else ''}", about, "Attack and evaluation", True)
+
+
+def grouped(found: Sequence[Option]) -> dict[str, list[Option]]:
+    """Options by group, in the order of the help."""
+    titles = [title for _, title in GROUPS]
+    order = dict.fromkeys(["Arguments", MAIN, *titles[2:], *titles[:2]])
+    groups = {title: [option for option in found if option.group == title] for title in order}
+    return {title: of for title, of in groups.items() if of}
+
+
+def _print_commands(console: Console) -> None:
+    console.print(f"notbugs {__version__}: a laboratory for robust and non-robust features.\n", style="bold")
+    console.print(Text(FIRST))
+    groups = dict.fromkeys(command.group for command in COMMANDS.values())
+    for group in groups:
+        console.print(f"\n[bold]{group}[/bold]")
+        listed = [(f"  {name}", one.about) for name, one in COMMANDS.items() if one.group == group]
+        console.print(_two_columns(console, listed, 14))
+    console.print("\n`notbugs COMMAND --help` shows a command's main options, `--help-all` all of them.", markup=False)
+    console.print("`notbugs --version` prints the version.", markup=False)
+
+
+def _print_command(console: Console, command: str, *, everything: bool) -> None:
+    about, entry = app[command].help or "", COMMANDS[command]
+    found = options(command)
+    arguments = [option for option in found if not option.name]
+    usage = " ".join(option.label if option.required else f"[{option.label}]" for option in arguments)
+    console.print(Text(f"Usage: notbugs {command} {usage} [OPTIONS]\n".replace("  ", " "), style="bold"))
+    console.print(Text(" ".join(shown(entry.about).split())))
+    rest = re.split(r"\n\s*\n", about.split("Parameters\n", 1)[0].strip())[1:]
+    for paragraph in rest:
+        console.print(Text("\n" + " ".join(shown(paragraph).split())))
+    visible = [option for option in found if everything or option.basic or option.required]
+    for title, of in grouped(visible).items():
+        console.print(f"\n[bold]{title}[/bold]")
+        console.print(_two_columns(console, [(f"  {one.label}", one.about) for one in of], 30))
+    console.print("\n[bold]Examples[/bold]")
+    for line, does in entry.examples:
+        console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print(Text(f"      {does}", style="dim"))
+    hidden = len(found) - len(visible)
+    if hidden:
+        console.print(f"\n{hidden} more options for experts: notbugs {command} {ALL}", markup=False)
+
+
+def _two_columns(console: Console, rows: Sequence[tuple[str, str]], width: int) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(min_width=width, max_width=console.width // 2, overflow="fold", style="cyan")
+    table.add_column(overflow="fold")
+    for left, right in rows:
+        table.add_row(Text(left), Text(right))
+    return table
