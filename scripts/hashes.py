@@ -2,14 +2,20 @@
 
     python scripts/hashes.py [EXTRA ...] > hashed.txt
     pip install --require-hashes -r hashed.txt && pip install --no-deps .
+    python scripts/hashes.py [EXTRA ...] --check .ci/hashes.txt
 
 pip resolves `.[EXTRA,...]` with constraints.txt and reports the file that it would take for this Python on this
 machine, with its hash; nothing is installed. A wheel that lies on this machine (torch's, for instance) has the hash of
 that file, which need not be the hash of the file on PyPI: make the file where it is used.
+
+`--check` holds what pip would take against such a file, and fails if a version in it would come with other bytes. It
+names packages that the file does not have, which were released since. Continuous integration does this before it
+installs.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -33,6 +39,14 @@ def lines(report: dict[str, Any]) -> list[str]:
     return sorted(found)
 
 
+def compared(found: list[str], known: list[str]) -> tuple[list[str], list[str]]:
+    """Packages whose version is known with another hash, and those whose version is not known."""
+    hashes = {line.partition(" ")[0]: line.split()[1:] for line in known}
+    named = [line.split() for line in found]
+    other = [name for name, digest in named if name in hashes and digest not in hashes[name]]
+    return other, [name for name, _ in named if name not in hashes]
+
+
 def resolved(extras: list[str]) -> dict[str, Any]:
     """What pip would install for notbugs with these extras."""
     asked = f".[{','.join(extras)}]" if extras else "."
@@ -44,5 +58,23 @@ def resolved(extras: list[str]) -> dict[str, Any]:
         return json.loads(report.read_text(encoding="utf-8"))
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("extras", nargs="*", metavar="EXTRA")
+    parser.add_argument("--check", type=Path, metavar="FILE")
+    given = parser.parse_args()
+    found = lines(resolved(given.extras))
+    if not given.check:
+        print(*found, sep="\n")
+        return 0
+    other, unknown = compared(found, given.check.read_text(encoding="utf-8").splitlines())
+    print(f"{len(found) - len(other) - len(unknown)} packages have the bytes that {given.check} knows.")
+    if unknown:
+        print(f"Not in it: {', '.join(unknown)}.")
+    if other:
+        print(f"Other bytes than it knows: {', '.join(other)}. Nothing is installed.")
+    return int(bool(other))
+
+
 if __name__ == "__main__":
-    print(*lines(resolved(sys.argv[1:])), sep="\n")
+    sys.exit(main())

@@ -12,32 +12,38 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from notbugs.__main__ import main as notbugs
 from notbugs.formats import harmless
 from notbugs.report.pages import PAGES
+from notbugs.training import loop
 
 SMALL = "--train-images 150 --test-images 40 --arch.width 4 --arch.features 6"
 EPOCHS = "--standard.epochs 2 --robust.epochs 2 --constructed.epochs 2"
 STEPS = "--matching.steps 5 --relabelling.steps 5 --evaluation.attack.steps 3 --evaluation.pgd.steps 3"
 STANDARD, ROBUST = (f"s/classifiers/{name}.safetensors" for name in ("standard", "robust"))
 DATA = "--data digits --train-images 150 --test-images 40"
+ROBUSTLY = "--adversary.eps 0.5 --adversary.steps 3"
 TRAINED = "--architectures 'cnn width=4' --standard.epochs 2 --constructed.epochs 2 --relabelling.steps 5 --steps 3"
 COMMANDS = {
     "run": f"run digits --out s --no-page {SMALL} {EPOCHS} {STEPS}",
-    "train": "train --data digits --train-images 300 --epochs 8 --adversary.eps 0.5 --out m.safetensors",
+    "train": f"train {DATA} --architecture.width 4 --epochs 8 {ROBUSTLY} --out m.safetensors",
     "build": f"build robust {STANDARD} --data digits --train-images 150 --matching.steps 50 --out set",
     "export-parquet": "export s/sets/D_R --to parquet --out parquet",
     "export-imagefolder": "export s/sets/D_rand --to imagefolder --out pictures",
@@ -52,7 +58,10 @@ COMMANDS = {
     "report": "report s",
 }
 """In the order in which they need each other; `t` is a copy of `s`."""
+FORK = multiprocessing.get_context("fork")
 TIMES = {"checksum", "seconds", "created", "at", "stages", "time"}
+IMPORTED = ("notbugs.cli", "sklearn.datasets", "pyarrow.parquet", "pyautoattack")
+"""What commands import: here once, and not for every kill."""
 FULL_OF_TIMES = "stages/build-"
 """The value of such a stage is how long it took."""
 
@@ -66,23 +75,26 @@ class Killed:
     faults: list[str]
 
 
-def started(command: str, folder: Path) -> subprocess.Popen[bytes]:
-    """A command at work in a folder, in a group of its own, with what it says in a file."""
-    with (folder.parent / "said").open("wb") as said:
-        words = [sys.executable, "-m", "notbugs", *shlex.split(command)]
-        return subprocess.Popen(
-            words,
-            cwd=folder,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+def started(command: str, folder: Path) -> Process:
+    """A command at work in a folder, in a process of its own, with what it says in a file."""
+    process = FORK.Process(target=work, args=(command, folder))
+    process.start()
+    return process
+
+
+def work(command: str, folder: Path) -> None:
+    os.chdir(folder)
+    said = os.open(folder.parent / "said", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    sys.exit(notbugs(shlex.split(command)))
 
 
 def timed(command: str, folder: Path) -> tuple[float, str]:
     """Seconds that a command takes, and what it says if it fails."""
-    began, status = time.monotonic(), started(command, folder).wait()
+    began, process = time.monotonic(), started(command, folder)
+    process.join()
+    status = process.exitcode
     return time.monotonic() - began, failed(status, folder) if status else ""
 
 
@@ -119,22 +131,20 @@ def disturbed(name: str, count: int, draw: random.Random, alone: Path, often: Pa
     if name == "compare":
         for folder in (alone, often):
             shutil.copytree(folder / "s", folder / "t", dirs_exist_ok=True)
-    least = timed("recipes", alone)[0]  # until then a command only imports
     seconds, said = timed(command, alone)
     if said:
         return Killed(name, 0, [f"undisturbed: {said}"])
     before = set(often.rglob("*"))
     while kills < count:
         process = started(command, often)
-        try:
-            status = process.wait(draw.uniform(least, max(seconds, least + 1)))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.join(draw.uniform(0, seconds))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
             kills += 1
             continue
-        if status:
-            faults.append(failed(status, often))
+        if process.exitcode:
+            faults.append(failed(process.exitcode, often))
             break
         for path in sorted(set(often.rglob("*")) - before, reverse=True):  # it was done: from the beginning
             path.rmdir() if path.is_dir() else path.unlink()
@@ -171,6 +181,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="in all, shared evenly among the commands")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    for name in IMPORTED:
+        importlib.import_module(name)
+    torch.set_num_threads(1)
+    loop.CHECKPOINT_SECONDS = -1.0  # every epoch: trainings as short as these would keep none
     found = disturb_all(given.commands or list(COMMANDS), given.kills, given.seed)
     print(f"{sum(one.kills for one in found)} kills, {sum(len(one.faults) for one in found)} faults")
     return int(any(one.faults for one in found))

@@ -26,13 +26,25 @@ import torch
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier
+from notbugs.construct import ConstructedSet
 from notbugs.construct.storage import read_manifest
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, write_json, write_tensors
+from notbugs.measure import Outcome
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
 from notbugs.report.pictures import read_gallery
 from notbugs.study import read_recipe
-from notbugs.study.written import check_recipe, read_own_recipe, read_stage, write_recipe
+from notbugs.study.reading import read_results, write_model
+from notbugs.study.results import Results, outcomes_file, read_outcomes, write_outcomes
+from notbugs.study.written import (
+    check_recipe,
+    copy_of,
+    read_info,
+    read_own_recipe,
+    read_stage,
+    write_info,
+    write_recipe,
+)
 
 SECONDS = 10
 OUTCOMES = ("line", "right", "other", "traceback", "hang")
@@ -115,6 +127,7 @@ def make_stage(folder: Path) -> Path:
 def make_recipe(folder: Path) -> Path:
     write_json(folder / "study.json", {})
     write_recipe(folder, read_recipe("digits"))
+    copy_of(folder / "recipe.toml").unlink()  # else it would be read instead
     return folder / "recipe.toml"
 
 
@@ -147,6 +160,52 @@ def make_weights(folder: Path) -> Path:
     return folder / "w.pt"
 
 
+def make_results(folder: Path) -> Path:
+    share = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 100}
+    row = {
+        "train_set": "D",
+        "training": "standard",
+        "classifier": "standard",
+        "architecture": "cnn",
+        "test_set": "test",
+    }
+    data = {"name": "x", "variant": "", "classes": ["a"], "shape": [1, 8, 8], "train": 9, "test": 9, "fingerprint": "f"}
+    study = {"name": "x", "created": "2026-01-01T00:00:00", "recipe": {}, "command": "", "data": data, "seeds": [0]}
+    sizes = {"name": "cnn", "parameters": 1, "features": 1, "feature_rank": {}, "input_dimension": 64}
+    machine = {"versions": {}, "device": "cpu", "threads": 1, "stages": [], "classifiers": {}, "architecture": sizes}
+    found = {"study": study | machine, "rows": [row | share | {"attack": None, "seed": 0}], "sets": []}
+    write_model(folder / "results.json", Results.model_validate(found))
+    return folder / "results.json"
+
+
+def make_info(folder: Path) -> Path:
+    data = {"name": "x", "variant": "", "classes": ["a"], "shape": [1, 8, 8], "train": 9, "test": 9, "fingerprint": "f"}
+    write_info(folder, {"data": data, "created": "2026", "versions": {"torch": "2"}, "device": "cpu", "threads": 1})
+    copy_of(folder / "study.json").unlink()  # else it would be read instead
+    return folder / "study.json"
+
+
+def make_outcomes(folder: Path) -> Path:
+    pixels = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = [Outcome(None, torch.arange(40) % 3 > 0)]
+    write_outcomes(folder, "standard", found, data_room.Images(pixels, torch.arange(40) % 4))
+    return outcomes_file(folder, "standard")
+
+
+def read_survivors(path: Path) -> Any:
+    found = read_outcomes(path.parent.parent, path.stem)
+    return found and (found.test_images, [one.survived.tolist() for one in found.outcomes])
+
+
+def make_shard(folder: Path) -> Path:
+    return make_manifest(folder).with_name("shard-00000.safetensors")
+
+
+def read_set(path: Path) -> Any:
+    found = ConstructedSet(path.parent)
+    return found.images.labels.tolist(), found.images.batch(slice(None))[0].tolist()
+
+
 def read_weights(path: Path) -> Any:
     how: dict[str, Any] = {"architecture": "cnn", "shape": (1, 8, 8), "classes": tuple("abcd")}
     return listed(load_classifier(path, **how, mean=[0.5], std=[0.5], width=4, features=6).state_dict())
@@ -165,6 +224,10 @@ KINDS = (
     Kind("stage.json", make_stage, read_stage, True),
     Kind("recipe.toml", make_recipe, lambda path: (check_recipe(path.parent), read_own_recipe(path.parent)), True),
     Kind("manifest.json", make_manifest, lambda path: read_manifest(path.parent), True),
+    Kind("results.json", make_results, lambda path: read_results(path).model_dump_json(), True),
+    Kind("study.json", make_info, lambda path: read_info(path.parent), True),
+    Kind("outcomes", make_outcomes, read_survivors, True),
+    Kind("shard", make_shard, read_set, True),
     Kind("gallery.safetensors", make_tensors("gallery.safetensors"), lambda path: listed(read_gallery(path)), True),
     Kind("tensors", make_tensors("x.safetensors"), lambda path: listed(read_tensors(path)), True),
     Kind("classifier", make_classifier, lambda path: listed(load_classifier(path).state_dict()), True),

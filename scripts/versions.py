@@ -21,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 EXTRA = "study"
-TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "beartype")
+TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "beartype", "pyyaml")
 TESTS = (
     *("threat", "search", "training", "classifier", "models", "models_checkpoint", "models_hostile", "models_weights"),
     *("data", "data_npz", "data_parquet", "data_folder", "data_decode", "construct", "store", "export", "measure"),

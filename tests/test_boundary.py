@@ -49,6 +49,7 @@ LONG, DEEP = "a" * 300, "/".join("b" * 2500)
         ("run digits --out loop", "loop is a link that leads nowhere"),
         ("run digits --out loop/x", "loop is a link that leads nowhere"),
         ("run digits --out pipe", "pipe is a file"),
+        ("theory --out=", "What stands after --out is empty"),
         (f"train --quiet --out {LONG}.safetensors", "a path of at most 3500 bytes"),
         ("train --quiet --out m.safetensors --shift 100000000", "'shift' must be below the 8 pixels"),
         ("train --quiet --out m.safetensors --arch.width 9000000", "must have at most 2,000,000,000 weights"),
@@ -75,6 +76,16 @@ def test_what_cannot_work_is_refused_before_work(tmp_path, monkeypatch, capsys, 
     assert main(arguments.split()) == 2
     assert words in said(capsys)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "digits", "--out", ""], ["status", ""], ["train", "--data", "", "--out", "x"]]
+)
+def test_an_empty_argument_is_no_current_folder(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert f"What stands after {words[words.index('') - 1]} is empty." in said(capsys)
+    assert not list(tmp_path.iterdir())
 
 
 def invalid() -> None:

@@ -358,6 +358,12 @@ def test_commands(tmp_path, monkeypatch, capsys, arguments, words):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_label_alone(tmp_path):
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=np.int64(3))
+    with pytest.raises(InputError, match="must be one for each image. Got '3 alone' instead"):
+        load(tmp_path / "x.npz")
+
+
 # Names
 
 

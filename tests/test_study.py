@@ -334,6 +334,14 @@ def test_no_link_out_of_a_study_is_followed(finished, tmp_path, monkeypatch, cap
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_somebody_elses_files_are_not_overwritten(tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(InputError, match="holds report.html of no study that is here, which would be overwritten"):
+        study.run(tiny(), tmp_path, QUIET)
+    assert {path.name for path in tmp_path.iterdir()} <= {"report.html", ".lock"}
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
 @pytest.mark.parametrize("command", ["report", "figures", "compare"])
 def test_no_page_has_numbers_of_another_classifier(finished, tmp_path, capsys, command):
     folder = shutil.copytree(finished, tmp_path / "study")

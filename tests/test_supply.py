@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "scripts"
 
 
 def script(name: str) -> ModuleType:
@@ -58,6 +61,26 @@ def test_the_bill_of_this_environment_is_complete_and_the_same_twice():
     refs = [one["bom-ref"] for one in made["components"]]
     assert len(refs) == len(set(refs))
     assert {other for one in made["dependencies"] for other in one["dependsOn"]} <= set(refs)
+
+
+def test_a_known_version_with_other_bytes_is_a_fault():
+    known = ["rich==15.0.0 --hash=sha256:aa --hash=sha256:bb", "tomli-w==1.2.0 --hash=sha256:cc"]
+    found = ["rich==15.0.0 --hash=sha256:bb", "tomli-w==1.2.0 --hash=sha256:dd", "new==1 --hash=sha256:ee"]
+    assert script("hashes").compared(found, known) == (["tomli-w==1.2.0"], ["new==1"])
+
+
+def test_ci_knows_the_hash_of_what_it_installs():
+    """After a change of constraints.txt: `python scripts/hashes.py test > .ci/hashes.txt`."""
+    known = (ROOT / ".ci" / "hashes.txt").read_text(encoding="utf-8").splitlines()
+    assert all(re.fullmatch(r"[\w.+-]+==[\w.+!]+( --hash=sha256:[0-9a-f]{64})+", line) for line in known)
+    versions = dict(line.partition(" ")[0].partition("+")[0].split("==") for line in known)
+    pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line]
+    pinned = dict(line.split("==") for line in pins if not line.startswith("#"))
+    assert {name: versions[name] for name in pinned.keys() & versions.keys()} == {
+        name: version for name, version in pinned.items() if name in versions
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert script("versions").bounds(project, "study").keys() <= versions.keys()
 
 
 def test_constraints_with_hashes():

@@ -67,6 +67,18 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(bars_data, tmp_path, monkey
     assert not file.exists()
 
 
+def test_from_a_damaged_checkpoint_training_begins_anew_and_says_so(bars_data, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+    file, whole = tmp_path / "checkpoint.safetensors", train(fresh(bars_data), bars_data.train, SHORT)
+    train(fresh(bars_data), bars_data.train, SHORT, checkpoint=file, keep=True)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert same(whole, train(fresh(bars_data), bars_data.train, SHORT, checkpoint=file))
+    assert "checkpoint.safetensors is damaged" in caplog.text
+    assert "The training begins anew." in caplog.text
+
+
 def test_a_checkpoint_of_another_classifier_is_refused(bars_data, tmp_path, monkeypatch):
     monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
     file = tmp_path / "checkpoint.safetensors"

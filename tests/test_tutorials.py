@@ -22,7 +22,8 @@ LESS = {
     r"images=20\)": "images=4, measured=40, fit_images=100)",
     r"sample\(60,": "sample(6,",
     r'nb.load\("digits"\)': 'nb.load("digits").take(120, 60, 0)',
-    r"train_images\": 300, \"test_images\": 100": 'train_images": 40, "test_images": 20, "matching": {"steps": 1}',
+    r'"train_images": 200, "test_images": 60': '"train_images": 40, "test_images": 20',
+    r'"matching": {"steps": 20}': '"matching": {"steps": 1}',
     r"data.test.sample\(200,": "data.test.sample(20,",
 }
 """What makes a tutorial quick: patterns, each with what takes its place."""

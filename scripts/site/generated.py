@@ -39,7 +39,7 @@ import notbugs as nb
 data = nb.load("digits")
 classifier = nb.new_classifier(data, width=4, features=8)
 images = data.test.sample(20, 0, "examples")
-inputs, labels = images.batch(range(20))
+inputs, labels = images.batch(slice(20))
 """
 """What the examples of the reference start from."""
 

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 from traitlets.config import Config
 
-LONGEST = 120
+LONGEST = 600
 """Seconds that one cell may take."""
 WORK = Path(__file__).parents[2] / "build"
 """Where tutorials leave their files while they are executed."""

@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a name may hold what a terminal cannot show
     try:
         with raising():
+            _refuse_empty(sys.argv[1:] if arguments is None else list(arguments))
             from notbugs.cli import dispatch
 
             status = dispatch(sys.argv[1:] if arguments is None else list(arguments))
@@ -41,6 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
 
         return _fail(*explained(error))
     return status or 0
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """`--out "$FOLDER"`, where the shell knows no FOLDER, would otherwise write to the current folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            from notbugs.errors import InputError
+
+            name = (before if word == "" else word.rstrip("=")) or "the command"
+            raise InputError(f"What stands after {name} is empty. Is a variable of the shell not set?")
 
 
 @contextmanager

@@ -51,7 +51,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing, for wide and for narrow pages, with what it shows."""
+    """A drawing, for wide and for narrow pages, with what it shows.
+
+    Examples
+    --------
+    >>> from notbugs.content import Figure
+    >>> figure = Figure('What it shows', [])
+    """
 
     caption: str
     drawings: Sequence[Markup]
@@ -85,6 +91,11 @@ class PrintedFigure:
     ----------
     draw : callable
         From the `width` and the `height` of the plot, which axes and legends come on top of, to an SVG.
+
+    Examples
+    --------
+    >>> from notbugs.content import PrintedFigure
+    >>> figure = PrintedFigure('mine', 'What it shows', lambda width, height: None)
     """
 
     name: str

@@ -59,10 +59,9 @@ def described(error: ValidationError) -> str:
         if not item["loc"]:  # a rule between settings, which names them itself
             clauses.append(f"The settings are wrong: {item['msg'].removeprefix('Value error, ')}.")
             continue
-        name = ".".join(map(str, item["loc"]))
-        clauses.append(
-            f"The '{name}' is wrong: {item['msg'].removeprefix('Value error, ')}. Got {_short(item['input'])} instead."
-        )
+        name, why = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ").rstrip(".")
+        got = "" if " Got " in why else f" Got {_short(item['input'])} instead."  # an error of ours says it already
+        clauses.append(f"The '{name}' is wrong: {why}.{got}")
     return " ".join(clauses)
 
 

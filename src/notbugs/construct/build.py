@@ -42,7 +42,13 @@ from notbugs.shapes import Batch
 from notbugs.threat import L2, Threat
 
 PAPER_RELABELLING = PGDSteps(steps=100, step_size=0.1)
-"""The paper's schedule for D_rand and D_det on CIFAR-10, with l2 radius 0.5 (appendix C.5, Table 6)."""
+"""The paper's schedule for D_rand and D_det on CIFAR-10, with l2 radius 0.5 (appendix C.5, Table 6).
+
+Examples
+--------
+>>> nb.construct.PAPER_RELABELLING.steps
+100
+"""
 
 
 def robustify(

@@ -90,6 +90,10 @@ def starts_of(request: Mapping[str, Any], originals: Images) -> Callable[[Tensor
         Of the set's manifest.
     originals : Images
         The training images it was built from.
+
+    Examples
+    --------
+    >>> starts = nb.construct.starts_of({'start': 'gaussian', 'seed': 0}, data.train)
     """
     kind = request.get("start", "images")
     if kind == "images":

@@ -103,7 +103,14 @@ def _damaged(folder: Path, request: dict[str, Any], entries: list[dict[str, Any]
 
 
 def table(found: dict[str, Any]) -> Table:
-    """What `describe` found, as a table to print."""
+    """What `describe` found, as a table to print.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
+    >>> table = nb.construct.table(nb.construct.describe('set'))
+    """
     made = Table(show_header=False, box=None, pad_edge=False)
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
@@ -183,6 +190,14 @@ class Finding:
         What does not.
     remedy : str
         What to do.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
+    >>> findings = nb.verify('set')
+    >>> len(findings)
+    0
     """
 
     file: str

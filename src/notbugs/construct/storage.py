@@ -125,6 +125,14 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         If it cannot be read, is of another schema, or misses something.
     Damaged
         If it was changed since it was written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
+    >>> nb.construct.read_manifest(Path('set'))['request']['targets']
+    'next'
     """
     path = Path(folder) / "manifest.json"
     try:

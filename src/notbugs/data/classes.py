@@ -180,6 +180,8 @@ def coded(
         If labels are neither, there are several for an image, a number has no image, or a test image has a class
         without training images.
     """
+    if not np.ndim(train) or (test is not None and not np.ndim(test)):
+        raise must(what, "be one for each image", f"{train if not np.ndim(train) else test} alone")
     if not len(train) or (test is not None and not len(test)):
         raise InputError(f"The {'test' if len(train) else 'training'} split of {what} has no images. Add some.")
     if any(split is not None and are_several(split) for split in (train, test)):

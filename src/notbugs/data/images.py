@@ -152,7 +152,7 @@ class Images:
     --------
     >>> pixels = torch.zeros(2, 1, 8, 8)
     >>> images = nb.Images(pixels, torch.tensor([3, 7]))
-    >>> inputs, labels = images.batch(range(2))
+    >>> inputs, labels = images.batch(slice(2))
     >>> labels
     tensor([3, 7])
     """

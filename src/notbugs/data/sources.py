@@ -277,7 +277,7 @@ def load(
 
     Examples
     --------
-    >>> load("digits").train.shape
+    >>> nb.load("digits").train.shape
     (1, 8, 8)
     """
     if memory is not None:

@@ -82,7 +82,14 @@ Attack = Callable[[Batch, Labels], Batch]
 
 
 class Agreement(BaseModel):
-    """The robust accuracies of two attacks on the same images."""
+    """The robust accuracies of two attacks on the same images.
+
+    Examples
+    --------
+    >>> ours = nb.measure.outcomes(classifier, images, [nb.L2(0.5)])[1]
+    >>> theirs = nb.measure.autoattack(classifier, images, nb.L2(0.5))  # doctest: +SKIP
+    >>> agreement = nb.measure.Agreement.of(ours, theirs)  # doctest: +SKIP
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -151,6 +158,10 @@ def autoattack(
     InputError
         Before any work: if the library is not installed, the radius is 0 or infinite, an attack is unknown or needs
         more classes, or the classifier does not fit the images.
+
+    Examples
+    --------
+    >>> found = nb.measure.autoattack(classifier, images, nb.L2(0.5))  # doctest: +SKIP
     """
     require_autoattack()
     if not 0 < threat.eps < float("inf"):

@@ -324,6 +324,11 @@ def containment(
         Numbers of the two features.
     amount : float
         Above 0.
+
+    Examples
+    --------
+    >>> found = nb.usefulness(classifier, data.train, images, nb.L2(0.5), steps=2)
+    >>> mixed = nb.measure.containment(classifier, found, robust=0, contaminant=1)
     """
     check_number("amount", amount, open_low=True)
     for name, number in (("robust", robust), ("contaminant", contaminant)):

@@ -80,7 +80,8 @@ def permutation(predicted: Labels, labels: Labels, outputs: int) -> Tensor | Non
     """
     size = max(outputs, int(labels.max()) + 1)
     chosen, judged = slice(0, None, 2), slice(1, None, 2)
-    if len(labels) < 4 or len(labels[judged].unique()) < len(labels.unique()):
+    is_incomplete = len(labels[judged].unique()) < len(labels.unique())
+    if len(labels) < 4 or (is_incomplete and is_unbalanced(labels)):
         return None
     pairs = torch.bincount(predicted[chosen] * size + labels[chosen], minlength=size * size).view(size, size)
     weights = pairs.double() + 0.5 * torch.eye(size, dtype=torch.double)  # of two equally good ones, the given

@@ -131,6 +131,11 @@ def layer(classifier: Classifier, name: str, *, over: Literal["mean", "flatten"]
     ------
     InputError
         If no layer has that name or, at the first call, the layer is not called or its output is not a tensor.
+
+    Examples
+    --------
+    >>> names = [name for name, _ in classifier.network.named_modules() if name]
+    >>> features = nb.measure.layer(classifier, names[0])
     """
     networks.find_module(networks.unwrapped(classifier.network), name)
     check_choice("over", over, ("mean", "flatten"))

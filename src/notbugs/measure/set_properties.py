@@ -89,7 +89,16 @@ class GroupCarried(_Model):
 
 
 class SetCarried(_Model):
-    """How much of both classes the images of a set carry, as the features of one classifier see it."""
+    """How much of both classes the images of a set carry, as the features of one classifier see it.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
+    >>> found = nb.usefulness(classifier, data.train, images, nb.L2(0.5), steps=2)
+    >>> start, target = nb.measure.ends(built, small.train, torch.arange(20))
+    >>> shares = nb.measure.carried(found, classifier, built.images, start, target)
+    """
 
     images: int = Field(description="images of the set that were looked at")
     same: int = Field(description="of these, left out because original and new class are the same")
@@ -113,6 +122,14 @@ def ends(built: ConstructedSet, train: Images, index: Tensor, seed: int = 0) -> 
         int64, shape (image,).
     seed : int
         Of the draw.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
+    >>> start, target = nb.measure.ends(built, small.train, torch.arange(5))
+    >>> len(start), len(target)
+    (5, 5)
     """
     start = built.start[index]
     if built.is_matched:
@@ -155,6 +172,14 @@ def carried(
     InputError
         If the numbers of images differ, or of features; or if an image's features depend on the images beside it or on
         chance.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
+    >>> found = nb.usefulness(classifier, data.train, images, nb.L2(0.5), steps=2)
+    >>> start, target = nb.measure.ends(built, small.train, torch.arange(20))
+    >>> shares = nb.measure.carried(found, classifier, built.images, start, target)
     """
     if not len(built) == len(start) == len(target):
         raise must("start", "be one image for each built image, as 'target'", f"{len(start)}, {len(target)}")
@@ -289,6 +314,12 @@ def measure_set(
         Its name.
     seed : int
         Of the augmentation's draw, of the images that are compared with their targets, and of intervals.
+
+    Examples
+    --------
+    >>> small = data.take(20, 20, seed=0)
+    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
+    >>> found = nb.measure.measure_set(built, small.train, classifier, classifier, nb.data.Augmentation())
     """
     images, labels = built.images, built.images.labels
     draw = generator(seed, "augmented success")

@@ -93,7 +93,15 @@ class SpectrumRow(_Model):
 
 
 class UsefulnessSummary(_Model):
-    """Features sorted by usefulness and robust usefulness. Intervals are 95 %, each by itself."""
+    """Features sorted by usefulness and robust usefulness. Intervals are 95 %, each by itself.
+
+    Examples
+    --------
+    >>> found = nb.usefulness(classifier, data.train, images, nb.L2(0.5), steps=2)
+    >>> summary = found.summary()
+    >>> len(summary.spectrum)
+    8
+    """
 
     features: str = Field(description="which features")
     norm: Norm

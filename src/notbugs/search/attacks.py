@@ -338,6 +338,12 @@ def worst_of(
     ----------
     parameters : Tensor
         Shape (batch, tries, 3).
+
+    Examples
+    --------
+    >>> worst = nb.search.worst_of(classifier, inputs, labels, nb.Spatial(30, 1), torch.zeros(20, 2, 3))
+    >>> worst.shape == inputs.shape
+    True
     """
     chosen, lowest = images, images.new_full((len(images),), torch.inf)
     with classifier.evaluating():

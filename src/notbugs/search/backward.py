@@ -59,6 +59,12 @@ def replaced_backward(
     InputError
         If there is no such layer; and in a forward pass, if the layer returns no tensor, or one of another shape than
         the substitute.
+
+    Examples
+    --------
+    >>> names = [name for name, part in classifier.network.named_modules() if isinstance(part, torch.nn.ReLU)]
+    >>> with nb.search.replaced_backward(classifier, names[-1]) as attacked:
+    ...     found = nb.pgd(attacked, inputs, labels, nb.L2(0.5))
     """
     module = networks.find_module(networks.unwrapped(classifier.network), layer, "layer")
     approximations: list[Tensor] = []

@@ -144,6 +144,15 @@ def stream(
     tuple of Tensor and Found
         The numbers of samples that left, and the best that was found for each. `forwards` and `backwards` count the
         most that any of them took.
+
+    Examples
+    --------
+    >>> def dark(images, goal):
+    ...     brightness = images.mean((1, 2, 3))
+    ...     return brightness, brightness.detach()
+    ...
+    >>> waiting = [(torch.arange(20), inputs, (labels,), None)]
+    >>> done = list(nb.search.stream(dark, waiting, nb.L2(0.5), nb.search.PGDSteps(2), batch=20))
     """
     queue = iter(waiting)
     pool: Samples = {}

@@ -40,6 +40,8 @@ from notbugs.study.written import (
 )
 
 UNDER_WAY = "under-way.json"
+WRITTEN = ("results.json", "gallery.safetensors", "report.html")
+"""What a study writes as it ends: in a folder that is no study's, these are somebody's."""
 NOTE_SECONDS = 2.0
 
 
@@ -116,6 +118,11 @@ class StudyFolder:
                 write_recipe(self.path, recipe)
         elif (self.path / "study.json").exists():
             raise InputError(f"{self.path} holds a study whose recipe.toml is gone. Name another folder with --out.")
+        elif taken := [name for name in WRITTEN if (self.path / name).exists()]:
+            raise InputError(
+                f"{self.path} holds {', '.join(taken)} of no study that is here, which would be overwritten. "
+                "Name another folder with --out."
+            )
         try:
             found = read_info(self.path)
         except FileNotFoundError:

@@ -30,6 +30,11 @@ def read_results(path: str | Path) -> Results:
         If the file is missing, or is not a results file of this version of notbugs.
     Damaged
         If it was changed since it was written, or a classifier was: the numbers are not of that one.
+
+    Examples
+    --------
+    >>> results = nb.study.read_results('runs/digits')  # doctest: +SKIP
+    >>> table = results.to_pandas()  # doctest: +SKIP
     """
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path

@@ -221,7 +221,13 @@ class Expectations(_Model):
 
 
 class Results(Tabular, WholeFile, _Model):
-    """The whole of `results.json`."""
+    """The whole of `results.json`.
+
+    Examples
+    --------
+    >>> results = nb.study.read_results('runs/digits')  # doctest: +SKIP
+    >>> table = results.to_pandas()  # doctest: +SKIP
+    """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     study: StudyInfo

@@ -202,7 +202,13 @@ def minimise_exact(inputs: ArrayLike, labels: ArrayLike, radius: float, steps: i
 
 @dataclass(frozen=True)
 class Trained:
-    """What repeated adversarial training learned: one mean and one covariance for each repeat."""
+    """What repeated adversarial training learned: one mean and one covariance for each repeat.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    >>> trained = nb.theory.adversarial_training(pair, 0.5, steps=5, generator=torch.Generator().manual_seed(0))
+    """
 
     means: Float[Tensor, "repeats dim"]
     covariances: Float[Tensor, "repeats dim dim"]
@@ -234,6 +240,11 @@ def adversarial_training(
     first_step : float
         Step size at the start. The adversary's answer is steep where the radius is much larger than the
         smallest standard deviation; a step above (that deviation / radius) may then oscillate.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    >>> trained = nb.theory.adversarial_training(pair, 0.5, steps=5, generator=torch.Generator().manual_seed(0))
     """
     radius = check_number("radius", radius)
     check_choice("adversary", adversary, ("sample", "map"))

@@ -45,7 +45,7 @@ class FittedPair:
 
     Examples
     --------
-    >>> features = nb.measure.penultimate(classifier)(data.train.batch(range(200))[0])
+    >>> features = nb.measure.penultimate(classifier)(data.train.batch(slice(200))[0])
     >>> fitted = nb.theory.fit(features, data.train.labels[:200], (3, 8))
     """
 
@@ -62,7 +62,12 @@ class FittedPair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Predicted and measured robust accuracy at each feature radius, and how far apart they are at most."""
+    """Predicted and measured robust accuracy at each feature radius, and how far apart they are at most.
+
+    Examples
+    --------
+    >>> fitted, comparison = nb.theory.vulnerability(classifier, data.train, data.test, (3, 8), [0.25])
+    """
 
     radii: Float[Tensor, " radii"]
     predicted: Float[Tensor, " radii"]
@@ -99,7 +104,7 @@ def fit(
 
     Examples
     --------
-    >>> features = nb.measure.penultimate(classifier)(data.train.batch(range(200))[0])
+    >>> features = nb.measure.penultimate(classifier)(data.train.batch(slice(200))[0])
     >>> fitted = nb.theory.fit(features, data.train.labels[:200], (3, 8))
     """
     rows = as_rows("features", features)
@@ -136,6 +141,10 @@ def compare(fitted: FittedPair, feature_radii: ArrayLike, correct: Shaped[Tensor
         attacked.
     correct : Tensor, shape (k, n), bool
         Whether each attacked sample of the pair was still classified right, at each radius.
+
+    Examples
+    --------
+    >>> fitted, comparison = nb.theory.vulnerability(classifier, data.train, data.test, (3, 8), [0.25])
     """
     radii = as_vector("feature_radii", feature_radii)
     if correct.ndim != 2 or len(correct) != len(radii) or not correct.shape[1]:
@@ -196,6 +205,10 @@ def vulnerability(
     ------
     InputError
         If the pair does not name two classes that occur in both splits, or a radius is negative.
+
+    Examples
+    --------
+    >>> fitted, comparison = nb.theory.vulnerability(classifier, data.train, data.test, (3, 8), [0.25])
     """
     balls = [threat(norm, eps) for eps in radii]
     chosen = _of_classes(train, pair)

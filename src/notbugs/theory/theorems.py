@@ -181,6 +181,11 @@ class LearningCurve:
     """Errors on the true pair of classifiers learned from samples, beside those of the population's.
 
     `clean`, `robust` and `cosine` hold one estimate for each of `sizes`, over repeated draws of the sample.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    >>> curve = nb.theory.learning_curve(pair, [10, 100], 0.2, repeats=2, generator=torch.Generator().manual_seed(0))
     """
 
     sizes: tuple[int, ...]
@@ -227,6 +232,11 @@ def learning_curve(
         0 learns by standard maximum likelihood; else by the relaxed robust one at this radius.
     repeats : int
         Independent samples of each size; at least 2, since the intervals come from them.
+
+    Examples
+    --------
+    >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    >>> curve = nb.theory.learning_curve(pair, [10, 100], 0.2, repeats=2, generator=torch.Generator().manual_seed(0))
     """
     sizes = tuple(check_count("sizes", size, low=pair.dim + 1) for size in sizes)
     if not sizes or sorted(set(sizes)) != list(sizes):

@@ -16,7 +16,7 @@ from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, must
-from notbugs.files import read_tensors, write_tensors
+from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
@@ -101,7 +101,8 @@ def train(
     seed : int
         Order and augmentation of the images follow from it.
     checkpoint : Path, optional
-        A file from which an interrupted run goes on, at the last epoch it finished, to the same bits.
+        A file from which an interrupted run goes on, at the last epoch it finished, to the same bits. From a damaged
+        one it begins anew, and says so.
     keep : bool
         Leave the checkpoint there at the end, for who then writes the classifier: until that is done, there is
         something to go on from. Else it is removed.
@@ -134,7 +135,10 @@ def train(
     )
     first, best = 0, Best()
     if checkpoint and checkpoint.exists():
-        first, settings, best = _resume(checkpoint, classifier, optimizer, settings)
+        try:
+            first, settings, best = _resume(checkpoint, classifier, optimizer, settings)
+        except Damaged as error:
+            LOG.warning(f"{error} The training begins anew.")
     numbers, looked_at = held_out(images, asked.adversary, seed, watching.to_stop_by(images, asked))
     batches = -(-len(numbers) // settings.batch)
     saved, done = time.monotonic(), first
