@@ -87,9 +87,11 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     check_writable(out)
     recipe = job.recipe(with_architectures=not others or "architectures" in job.model_fields_set)
     files = _by_name([source, *others], recipe.instruments.transfer.architectures)
-    job.check(*files.values())
+    how = {name: job.needed_by(file) if len(files) > 1 else job for name, file in files.items()}
+    for name, file in files.items():
+        how[name].check(file)
     data = read_data(recipe, console)
-    classifiers = {name: job.load(file, data, job) for name, file in files.items()}
+    classifiers = {name: how[name].load(file, data, job) for name, file in files.items()}
     for classifier in classifiers.values():
         check_fits(classifier, data.train, len(data.classes))
     device = find_device(recipe.device)
