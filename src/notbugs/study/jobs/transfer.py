@@ -13,6 +13,7 @@ from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.parts import model_file
 from notbugs.progress import Progress
+from notbugs.records import read_model, write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.study.folder import Console, StudyFolder, read_data
@@ -25,9 +26,9 @@ from notbugs.study.instruments.transfer import (
     architectures,
     measured,
     trained_pairs,
+    transfer_section,
 )
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.runner import Lab
 from notbugs.study.sections import Model, Relabelling, Source
@@ -132,3 +133,11 @@ def _again(console: Console) -> Keep:
             return work(progress)
 
     return keep
+
+
+def page(folder: Path) -> str:
+    """`transfer.html`, from `transfer.json` alone."""
+    from notbugs.report.page import render_section
+
+    found = read_model(folder / "transfer.json", TransferFound, "a transfer", "transfer")
+    return render_section(transfer_section(found), "notbugs transfer")
