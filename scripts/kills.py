@@ -31,7 +31,7 @@ import torch
 
 from notbugs.__main__ import main as notbugs
 from notbugs.formats import harmless
-from notbugs.report.pages import PAGES
+from notbugs.report.page import PAGES
 from notbugs.training import loop
 
 SMALL = "--train-images 150 --test-images 40 --arch.width 4 --arch.features 6"

@@ -32,10 +32,10 @@ from notbugs.errors import InputError
 from notbugs.files import read_tensors, write_json, write_tensors
 from notbugs.measure import Outcome
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
+from notbugs.records import write_model
 from notbugs.report.pictures import read_gallery
 from notbugs.study import read_recipe
-from notbugs.study.reading import read_results, write_model
-from notbugs.study.results import Results, outcomes_file, read_outcomes, write_outcomes
+from notbugs.study.results import Results, outcomes_file, read_outcomes, read_results, write_outcomes
 from notbugs.study.written import (
     check_recipe,
     copy_of,

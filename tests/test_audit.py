@@ -20,7 +20,7 @@ from notbugs.measure.features import feature_values, penultimate
 from notbugs.measure.statistics import wilson
 from notbugs.models import Blueprint, save_classifier
 from notbugs.study import AuditJob, audit_one
-from notbugs.study.auditing import command, read_threat
+from notbugs.study.jobs.audit import command, read_threat
 from tests.planted_classifiers import projecting
 
 pytestmark = pytest.mark.whole

@@ -15,9 +15,9 @@ from notbugs.measure.audit_result import Audit, Group, Sizes
 from notbugs.measure.feature_visualization import Driver
 from notbugs.measure.spectrum import KINDS, KindCounts, SpectrumRow, UsefulnessSummary
 from notbugs.measure.unbalanced import Area
+from notbugs.records import write_model
 from notbugs.report import write_audit_page
 from notbugs.study import AuditFile
-from notbugs.study.reading import write_model
 from notbugs.threat import L2
 from tests.fakes import HOSTILE, proportion
 from tests.test_report import Page

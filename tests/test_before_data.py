@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from notbugs import Classifier
 from notbugs.__main__ import main
+from notbugs.models import Blueprint, save_classifier
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +17,9 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "shard-00000.safetensors").touch()
     (tmp_path / "model").mkdir()
+    (tmp_path / "there").mkdir()
+    plan = Blueprint(architecture="cnn", shape=(1, 8, 8), classes=("a", "b"), options={"width": 2, "features": 2})
+    save_classifier("ours.safetensors", Classifier(plan.build()), plan)
 
 
 CASES = {
@@ -34,6 +39,10 @@ CASES = {
     "evaluate weights.pt --arch cnn --mean 0.5": "be given together with the 'std'",
     "evaluate weights.pt --arch torchscript": "weights.pt is no file of torch.jit.save",
     "evaluate weights.pt --arch cnn --outputs none.txt": "cannot be read from none.txt",
+    "evaluate hf:./there --mean 0.5": "be given together with the 'std'",
+    "transfer weights.pt ours.safetensors --out made": "weights.pt holds weights alone. Give the 'architecture'",
+    "transfer weights.pt ours.safetensors --arch cnn --out made": "no-such-data",
+    "evaluate ours.safetensors --arch resnet9": "must be 'cnn', as ours.safetensors says",
     "evaluate hf:./model": "model has no config.json",
     "evaluate hf:a/b/c": "be hf:OWNER/NAME",
     "train --out new.safetensors --arch resnet19": "Did you mean 'resnet9'?",

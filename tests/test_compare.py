@@ -24,7 +24,7 @@ from notbugs.files import sha256
 from notbugs.formats import percent, signed
 from notbugs.measure import AttackUsed, Outcome, holm, over_seeds, paired, welch
 from notbugs.report import write_comparison
-from notbugs.report.compare_findings import listed_pairs
+from notbugs.report.compare import listed_pairs
 from notbugs.study import Comparison, compare, read_recipe, with_seeds
 from notbugs.study.results import Results, read_outcomes, write_outcomes
 from tests import fakes

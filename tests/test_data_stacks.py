@@ -195,3 +195,17 @@ def test_the_published_sums():
     assert {len(md5) for md5 in MD5.values()} == {32}
     assert len(set(MD5.values())) == len(MD5) == 4 * len(NAMES) == 48
     assert {len(one.sha256) for files in published.FILES.values() for one in files} == {64}
+
+
+def test_chestmnist_by_name_has_fourteen_labels_with_their_names(tmp_path, monkeypatch, server):  # noqa: F811
+    monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path / "cache"))
+    findings = (np.arange(9 * 14).reshape(9, 14) % 5 == 0).astype(np.uint8)
+    arrays = {f"{split}_images": noise(9, 6, 6) for split in ("train", "val", "test")}
+    np.savez(tmp_path / "made.npz", **arrays | {f"{split}_labels": findings for split in ("train", "val", "test")})
+    server.body = (tmp_path / "made.npz").read_bytes()
+    monkeypatch.setitem(MD5, "chestmnist", hashlib.md5(server.body).hexdigest())
+    found = published.medmnist("chestmnist", Reading(), silent, base=server.base)
+    assert (len(found.classes), found.classes[0], found.classes[-1]) == (14, "atelectasis", "hernia")
+    data = load("chestmnist")
+    assert np.array_equal(data.test.labels.numpy(), findings)
+    assert data.label("hernia").classes == ("no hernia", "hernia")

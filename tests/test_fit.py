@@ -8,6 +8,7 @@ from torch import nn
 
 import notbugs as nb
 from notbugs.errors import InputError
+from notbugs.measure.accuracy import permutation
 from notbugs.measure.features import pixels
 from notbugs.search.compatibility import check_fits
 from tests.conftest import bars
@@ -155,3 +156,10 @@ def test_a_fit_passes_and_is_left_as_it_was(bars_data):
     assert classifier.training
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
     assert all(parameter.grad is None for parameter in classifier.parameters())
+
+
+def test_another_order_is_found_though_half_of_the_images_lack_a_class():
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3, 4, 4] * 6 + [5, 0] * 2)  # class 5: only among those to choose on
+    found = permutation((labels + 1) % 6, labels, 6)
+    assert found is not None
+    assert found.tolist() == [5, 0, 1, 2, 3, 4]

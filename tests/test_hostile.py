@@ -29,12 +29,12 @@ from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import has_writer, only_maker, only_writer, write_json, write_text
 from notbugs.models import Blueprint, build, load_classifier, save_classifier
+from notbugs.records import write_model
 from notbugs.report import write_figures, write_report
 from notbugs.report.tables import comma_separated
 from notbugs.search import PGDSteps
 from notbugs.seeds import generator
 from notbugs.study import read_recipe
-from notbugs.study.reading import write_model
 from notbugs.study.results import Expectations
 from tests import fakes
 from tests.pictures import encoded, noise

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_start", "_version", "errors", "parts", "catalogue", "shown", "shapes", "seeds", "files", "formats", "progress"),
+    *("_start", "_version", "errors", "parts", "catalogue", "shown", "shapes", "seeds", "files", "records", "formats"),
+    "progress",
     *("workers", "threat"),
     *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),
     *("construct", "measure", "content", "theory", "instrument", "study", "report", "console", "cli"),
@@ -28,24 +29,27 @@ def room(path: Path) -> str:
 
 
 def imported_rooms(path: Path) -> set[str]:
-    """Without what is imported for types alone, and, by an instrument, by the function that draws."""
+    """Without what is imported for types alone, and, by an instrument or a job, by the function that draws."""
     found = set()
-    for node in run_nodes(ast.parse(path.read_text(encoding="utf-8")), "study/instruments" in path.as_posix()):
+    for node in run_nodes(
+        ast.parse(path.read_text(encoding="utf-8")),
+        "study/instruments" in path.as_posix() or "study/jobs" in path.as_posix(),
+    ):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "notbugs":
             parts = (node.module or "").split(".")
             found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
     return found - {"__init__"}
 
 
-def run_nodes(node: ast.AST, is_instrument: bool) -> Iterator[ast.AST]:
+def run_nodes(node: ast.AST, draws: bool) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
             continue
-        if isinstance(node, ast.FunctionDef) and isinstance(child, ast.ImportFrom) and is_instrument:
+        if isinstance(node, ast.FunctionDef) and isinstance(child, ast.ImportFrom) and draws:
             assert (child.module or "").split(".")[:2] == ["notbugs", "report"], child.module
             continue
         yield child
-        yield from run_nodes(child, is_instrument)
+        yield from run_nodes(child, draws)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -64,6 +68,21 @@ def test_nothing_forbidden(path):
     assert not imports & {"pickle", "dill", "joblib", "marshal", "shelve"}
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert not called & {"eval", "exec", "compile", "__import__"}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("__init__.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_name_hides_a_module(path):
+    """What a package offers has the name of none of its modules: `package.module` is always the module."""
+    modules = {
+        child.stem for child in path.parent.iterdir() if child.suffix == ".py" or (child / "__init__.py").exists()
+    }
+    offered = {
+        alias.asname or alias.name
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and node.module != "notbugs"  # `from notbugs import _start` is the module
+        for alias in node.names
+    }
+    assert not offered & modules
 
 
 GRADIENTS = {

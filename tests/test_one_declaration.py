@@ -182,12 +182,11 @@ def change(file: Path, before: str, after: str) -> None:
     file.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def test_a_set_is_one_declaration_and_a_setting_of_an_attack_two_fields(copied):
+def test_a_set_is_one_declaration_and_a_setting_of_an_attack_one_field(copied):
     change(copied / "notbugs" / "study" / "sets.py", ')\n"""In the order in which', TOY_SET)
     new = '    toying: int = Field(0, ge=0, description="a toy")\n'
-    asked, told = "    restarts: int = Field(1,", "    attacks: tuple["
+    asked = "    restarts: int = Field(1,"
     change(copied / "notbugs" / "search" / "evaluation.py", asked, new + asked)
-    change(copied / "notbugs" / "measure" / "accuracy.py", told, new + told)
     run(USE_SET + USE_SETTING, copied)
 
 

@@ -28,6 +28,7 @@ from notbugs import (
     usefulness,
 )
 from notbugs.__main__ import main
+from notbugs.console import TerminalConsole
 from notbugs.measure import linear_features
 from notbugs.measure.several_labels import evaluate_several
 from notbugs.measure.spectrum import KINDS
@@ -35,6 +36,7 @@ from notbugs.measure.unbalanced import Area
 from notbugs.search import PGDSteps, fast_matching
 from notbugs.search.objectives import log_odds, margin
 from notbugs.seeds import generator, seeded
+from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.training.loop import class_weights, summed_loss
 
 pytestmark = pytest.mark.whole
@@ -267,3 +269,22 @@ def test_from_the_command_line(tmp_path, capsys):
     assert "Choose one of them" in capsys.readouterr().err
     assert main(["evaluate", model, *data, "--label", "cold"]) == 2
     assert "'label' must be one of effusion, mass, hernia" in capsys.readouterr().err
+
+
+def test_data_are_read_once_for_all_labels(chest, tmp_path):
+    """Fourteen findings: the work on each gets its own data, and no folder is read again."""
+    many = Data("chest", *(Images(part.pixels, part.labels.repeat(1, 5)[:, :14]) for part in (chest.train, chest.test)),
+                tuple(f"finding {number}" for number in range(14)))  # fmt: skip
+    given = []
+
+    def work(label, folder, data):
+        given.append((label, folder.name, data))
+        check_one_label(data or many)
+        return label
+
+    done = list(for_labels(work, tmp_path, TerminalConsole(quiet=True)))
+    assert [label for _, label in done] == list(many.classes)
+    assert given[0] == (None, tmp_path.name, None)
+    assert [(label, name, data.classes[1]) for label, name, data in given[1:]] == [
+        (name, f"label-{name.replace(' ', '-')}", name) for name in many.classes
+    ]

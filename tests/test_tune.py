@@ -13,8 +13,9 @@ from notbugs.console import TerminalConsole
 from notbugs.errors import InputError
 from notbugs.report.page import render_section
 from notbugs.report.tune import tune_section
-from notbugs.study import TuneJob, tuning
-from notbugs.study.tuning import Point, Tuned
+from notbugs.study import TuneJob
+from notbugs.study.jobs import tune
+from notbugs.study.jobs.tune import Point, Tuned
 from notbugs.threat import L2
 from notbugs.training import new_classifier
 from tests.fakes import proportion
@@ -85,7 +86,7 @@ class Killed(BaseException):
 
 
 def test_every_combination_is_tried_and_resumed(folder, monkeypatch, capsys):
-    kept, calls = tuning.train, []
+    kept, calls = tune.train, []
 
     def killed(*arguments, **options):
         calls.append(arguments[1])
@@ -93,7 +94,7 @@ def test_every_combination_is_tried_and_resumed(folder, monkeypatch, capsys):
             raise Killed
         return kept(*arguments, **options)
 
-    monkeypatch.setattr(tuning, "train", killed)
+    monkeypatch.setattr(tune, "train", killed)
     with pytest.raises(Killed):
         main(["tune", str(folder), "--quiet", *QUICK])
     assert not (folder / "tune" / "tune.json").exists()
@@ -105,7 +106,7 @@ def test_every_combination_is_tried_and_resumed(folder, monkeypatch, capsys):
     assert {at.heldout.n for at in found.points} == {30}
     assert {at.test.n for at in found.points} == {40}
     assert {len(images) for images in calls} == {120}
-    monkeypatch.setattr(tuning, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(tune, "train", lambda *_, **__: pytest.fail("trained again"))
     assert study.tune(
         folder, TuneJob(sets=("D_det",), epochs=(1,), learning_rates=(0.1,), architectures=SMALL[:1]), QUIET
     )
@@ -119,8 +120,8 @@ def test_what_is_held_out_has_the_labels_of_the_set(folder, monkeypatch):
         seen.append(images)
         return proportion(0.5, len(images)).model_dump()
 
-    monkeypatch.setattr(tuning, "train", lambda *_, **__: None)
-    monkeypatch.setattr(tuning, "_accuracy", look)
+    monkeypatch.setattr(tune, "train", lambda *_, **__: None)
+    monkeypatch.setattr(tune, "_accuracy", look)
     study.tune(folder, TuneJob(sets=("D_det",), epochs=(9,), learning_rates=(0.1,)), QUIET)
     images, labels = seen[0].batch(slice(None))
     pixels, marks = built.batch(slice(None))

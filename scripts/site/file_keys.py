@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from notbugs.construct.storage import Manifest
-from notbugs.study.auditing import AuditFile
+from notbugs.study.jobs.audit import AuditFile
 from notbugs.study.results import Results, json_schema
 
 FILES = {

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from notbugs.progress import Progress
+from notbugs.records import Record
 
 if TYPE_CHECKING:
     from notbugs.content import PrintedFigure, Section
     from notbugs.study.runner import Lab
 
 
-class InstrumentSettings(BaseModel):
+class InstrumentSettings(Record):
     """What a recipe asks of an instrument in `[instruments.NAME]`; switched off unless it says otherwise.
 
     Examples
@@ -23,15 +28,27 @@ class InstrumentSettings(BaseModel):
     True
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     on: bool = Field(False, description="Whether the study has it.")
 
 
-class Found(BaseModel):
+class Found(Record):
     """A part of what an instrument measured."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+Tell = Callable[[Any], Sequence[str]]
+"""From a stage's value to the line that a console says of it: its beginning, and items."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage to be done: its file's name, its title, what makes its JSON value, and what a console says of that."""
+
+    name: str
+    title: str
+    work: Callable[[Progress], Any]
+    tell: Tell | None = None
+    leaves: Path | None = None
+    """A safetensors file of the stage: where that is damaged, the stage is done again."""
 
 
 S = TypeVar("S", bound=InstrumentSettings)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from notbugs.data import Images
@@ -26,6 +26,7 @@ from notbugs.measure.linear_models import LinearModel, fit_linear, robust_linear
 from notbugs.measure.spectrum import KINDS
 from notbugs.measure.statistics import Proportion
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.seeds import generator
 from notbugs.shapes import Features
 from notbugs.threat import Norm, Threat
@@ -44,11 +45,7 @@ FACTORS = (1.0, 2.0, 4.0, 8.0)
 Verdict = Literal["holds", "fails", "unclear"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CertifiedFeature(_Model):
+class CertifiedFeature(Record):
     """One output of a linear model, of zero mean and unit variance, as a feature of the class it says most about."""
 
     class_: int = Field(alias="class", description="number of the class with the largest gamma, where rho is above 0")
@@ -60,7 +57,7 @@ class CertifiedFeature(_Model):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Certificate(_Model):
+class Certificate(Record):
     """Whether the outputs of a linear model are robust features, by each of Goh's two specifications.
 
     Examples
@@ -81,7 +78,7 @@ class Certificate(_Model):
     keeps_predictions: Verdict = Field(description=f"second: at least {KEPT:.0%} keep their prediction")
 
 
-class Leak(_Model):
+class Leak(Record):
     """What a linear head on given features, trained on a set, knows about untouched test images.
 
     Examples

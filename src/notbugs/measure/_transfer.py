@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -22,6 +22,7 @@ from notbugs.formats import percent
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import STRONG, Attack, Attacked, Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
 from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
@@ -35,11 +36,7 @@ PROTOCOL = "examples for transfer"
 """Its name, wherever an attack is named."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Transferred(_Model):
+class Transferred(Record):
     """How the adversarial examples of `source` fare on `classifier`, all shares of the same images.
 
     Examples
@@ -75,7 +72,7 @@ class TransferAttack(AttackUsed):
     seed: int = Field(description="of the targets")
 
 
-class Transfer(Tabular, _Model):
+class Transfer(Tabular, Record):
     """Every source against every classifier, in the order in which they were given.
 
     Examples

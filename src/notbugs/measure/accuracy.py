@@ -20,7 +20,7 @@ from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbala
 from notbugs.progress import Progress, silent
 from notbugs.search import STRONG, Attack, Attacked
 from notbugs.search.compatibility import check_fits
-from notbugs.search.evaluation import logits
+from notbugs.search.evaluation import AttackSettings, logits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels, Logits
 from notbugs.shown import Tabular
@@ -80,7 +80,8 @@ def permutation(predicted: Labels, labels: Labels, outputs: int) -> Tensor | Non
     """
     size = max(outputs, int(labels.max()) + 1)
     chosen, judged = slice(0, None, 2), slice(1, None, 2)
-    if len(labels) < 4 or len(labels[judged].unique()) < len(labels.unique()):
+    is_incomplete = len(labels[judged].unique()) < len(labels.unique())
+    if len(labels) < 4 or (is_incomplete and is_unbalanced(labels)):
         return None
     pairs = torch.bincount(predicted[chosen] * size + labels[chosen], minlength=size * size).view(size, size)
     weights = pairs.double() + 0.5 * torch.eye(size, dtype=torch.double)  # of two equally good ones, the given
@@ -95,10 +96,11 @@ log = logging.getLogger("notbugs")
 Score = Literal["accuracy", "balanced accuracy"]
 
 
-class AttackUsed(BaseModel):
-    """The attack behind a robust accuracy: its settings, as in `Attack`, where it was used.
+class AttackUsed(AttackSettings):
+    """The attack behind a robust accuracy: its settings, and where it was used.
 
-    Radii and steps are in pixel units, pixels in [0, 1].
+    Radii and steps are in pixel units, pixels in [0, 1]. A setting stands here again only where files of before, which
+    lack it, mean another value than its default; one that is added means there what it means by default.
 
     Examples
     --------
@@ -107,12 +109,10 @@ class AttackUsed(BaseModel):
     2
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field("pgd", description="of the attack: strong, pgd, autoattack or another")
     norm: Norm
     eps: float = Field(ge=0)
-    steps: int = Field(ge=1)
+    name: str = Field("pgd", description="of the attack: strong, pgd, autoattack or another")
+    steps: int = Field(ge=1, description="gradients of its longest search")
     step_size: float | None = Field(ge=0, description="of the first step; null: the attack chooses its own")
     decay: Decay = Field("constant", description="how the step falls to 0")
     restarts: int = Field(ge=1, description="runs from different starts; the first starts at the image itself")

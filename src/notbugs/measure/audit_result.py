@@ -11,6 +11,7 @@ from notbugs.measure.accuracy import Accuracy, Score
 from notbugs.measure.feature_visualization import Driver
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.statistics import Proportion
+from notbugs.records import Record
 from notbugs.shown import Tabular
 from notbugs.threat import Norm
 
@@ -198,11 +199,7 @@ TITLES: dict[GroupName, str] = {
 }
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Group(_Model):
+class Group(Record):
     """A linear head refitted on some features, on training images."""
 
     name: GroupName
@@ -211,7 +208,7 @@ class Group(_Model):
     accuracies: list[Accuracy] = Field(description="clean, then under PGD at every radius")
 
 
-class Sizes(_Model):
+class Sizes(Record):
     """How many images decided what; no image is in two of them."""
 
     fitted: int = Field(description="training images that features are standardised and heads fitted on")
@@ -219,7 +216,7 @@ class Sizes(_Model):
     measured: int = Field(description="test images that measured accuracies")
 
 
-class Audit(Tabular, _Model):
+class Audit(Tabular, Record):
     """The whole audit: `verdict.sentences` say what the rest shows.
 
     Examples

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -21,6 +21,7 @@ from notbugs.measure.likeness import SMALLEST, PerturbationSize, nearest_of_clas
 from notbugs.measure.spectrum import KINDS, Kind
 from notbugs.measure.statistics import Z95, Proportion, Spread
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.seeds import generator
 from notbugs.shapes import Features, Labels, PerSample
 from notbugs.threat import l2_norm
@@ -31,11 +32,7 @@ WHERE = ("start", "built", "target")
 """The images that are compared, from the original to the new class."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Mean(_Model):
+class Mean(Record):
     """A mean over images with its 95 % interval."""
 
     value: float
@@ -51,14 +48,14 @@ class Mean(_Model):
         return cls(value=mean, low=mean - half, high=mean + half, n=len(values))
 
 
-class Seen(_Model):
+class Seen(Record):
     """The share of a group's features that point to one class, over images of one kind."""
 
     share: Mean
     histogram: list[int] = Field(description=f"images by their share, {BINS} equal bins from 0 to 1")
 
 
-class Carried(_Model):
+class Carried(Record):
     """How much of one class the built images carry, as one group of features sees it.
 
     `start` are untouched images of the original class, `target` untouched images of the new class: for the new class
@@ -75,7 +72,7 @@ class Carried(_Model):
     evidence: Mean | None = Field(description="the same of the mean evidence, in place of the share")
 
 
-class GroupCarried(_Model):
+class GroupCarried(Record):
     """What one group of useful features sees of both classes."""
 
     features: float = Field(description="how many features of the group point to a class, mean over classes")
@@ -88,7 +85,7 @@ class GroupCarried(_Model):
     target_wins: Proportion = Field(description="target images whose own class has: the ceiling of new_wins")
 
 
-class SetCarried(_Model):
+class SetCarried(Record):
     """How much of both classes the images of a set carry, as the features of one classifier see it.
 
     Examples

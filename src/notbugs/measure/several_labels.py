@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
@@ -17,14 +17,11 @@ from notbugs.measure.accuracy import Accuracy, AttackUsed, outcomes
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search.compatibility import check_fits
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LabelAccuracies(_Model):
+class LabelAccuracies(Record):
     """Of one label: whether it is there, clean first, then under the attack at every radius."""
 
     label: str
@@ -37,7 +34,7 @@ class LabelAccuracies(_Model):
         )
 
 
-class SeveralAccuracies(_Model):
+class SeveralAccuracies(Record):
     """Of several labels, each on its own, and of all.
 
     `every` is the share of images all of whose labels are right: under attack, of which no label could be changed, each

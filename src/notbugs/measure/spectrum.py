@@ -7,13 +7,14 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.data import Images
 from notbugs.measure.accuracy import AttackUsed
 from notbugs.measure.features import FeatureMap, feature_values
 from notbugs.measure.statistics import Z95
+from notbugs.records import Record
 from notbugs.threat import Norm
 
 Values = Float[Tensor, "image f"]
@@ -64,11 +65,7 @@ KINDS: tuple[Kind, ...] = ("robust", "undecided", "nonrobust", "useless")
 """What a feature can be for a class. What it is as a whole is the first of these that it is for any class."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class KindCounts(_Model):
+class KindCounts(Record):
     """How many there are of each kind."""
 
     robust: int = Field(ge=0)
@@ -77,7 +74,7 @@ class KindCounts(_Model):
     useless: int = Field(ge=0, description="not shown to be useful")
 
 
-class SpectrumRow(_Model):
+class SpectrumRow(Record):
     """One feature, for its best class: of those for which it is of its kind, the one with the largest |rho|."""
 
     feature: int = Field(ge=0)
@@ -92,7 +89,7 @@ class SpectrumRow(_Model):
     flat: float = Field(ge=0, le=1, description="share of searched images at which no search moved the feature")
 
 
-class UsefulnessSummary(_Model):
+class UsefulnessSummary(Record):
     """Features sorted by usefulness and robust usefulness. Intervals are 95 %, each by itself.
 
     Examples

@@ -200,6 +200,11 @@ def load_classifier(
     return found.to(to).eval()
 
 
+def says_itself(file: str | Path) -> bool:
+    """Whether a model needs nothing besides: a file of `save_classifier`, or one of Hugging Face."""
+    return is_pretrained(file) or _read_header(Path(file)) is not None
+
+
 def check_classifier(
     file: str | Path,
     *,
@@ -232,12 +237,12 @@ def check_classifier(
     values = {"weights": weights} | {name: value for name, value in given.items() if value not in (None, "auto")}
     told = [name for name, value in values.items() if value is not None]
     options = {name: value for name, value in given.items() if name not in ours}
+    if ("mean" in told) != ("std" in told):
+        raise must("mean", "be given together with the 'std', or neither of them", given.get("mean"))
     if is_pretrained(file):
         told = (["architecture"] if architecture else []) + [name for name in told if name not in ours]
         check_pretrained(file)
     elif (header := _read_header(Path(file))) is None:
-        if ("mean" in told) != ("std" in told):
-            raise must("mean", "be given together with the 'std', or neither of them", given.get("mean"))
         _check_architecture(Path(file), architecture, options)
         return None
     else:

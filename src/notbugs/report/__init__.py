@@ -59,7 +59,7 @@ def write_figures(folder: Path, out: Path | None = None) -> Path:
     from notbugs.files import check_writable
     from notbugs.report.figures import write_all
     from notbugs.report.pictures import read_gallery
-    from notbugs.study.reading import read_results
+    from notbugs.study.results import read_results
 
     out = out or folder / "figures"
     check_writable(out)
@@ -119,7 +119,7 @@ def _written(folder: Path, name: str) -> Path:
     require_extra()
     from notbugs.files import write_text
     from notbugs.formats import harmless
-    from notbugs.report.pages import PAGES
+    from notbugs.report.page import PAGES
 
     path = folder / f"{name}.html"
     write_text(path, harmless(PAGES[name](folder)))

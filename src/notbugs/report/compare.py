@@ -11,10 +11,10 @@ from markupsafe import Markup
 from notbugs.content import Cell, Figure, Section, Table
 from notbugs.formats import percent, signed
 from notbugs.measure import PairedTest, SeedDifference
-from notbugs.report.compare_charts import dots
 from notbugs.report.compare_findings import (
     ALPHA,
     between,
+    dots,
     findings,
     label,
     listed_pairs,
@@ -24,7 +24,7 @@ from notbugs.report.compare_findings import (
 )
 from notbugs.report.page import environment, shown
 from notbugs.report.wording import date
-from notbugs.study.compared import Comparison, Contrast, Of, PairRow, SeedGroup, Setting, StudyPair
+from notbugs.study.jobs.compare import Comparison, Contrast, Of, PairRow, SeedGroup, Setting, StudyPair
 
 WIDTHS = (560, 200)
 LONGEST = 60

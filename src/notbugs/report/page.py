@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,11 +21,12 @@ from notbugs.report.claims import claims
 from notbugs.report.core_tables import expected_section, unbalanced_section
 from notbugs.report.gallery import play
 from notbugs.report.idea import idea
-from notbugs.report.pictures import Arrays, sample_grid
+from notbugs.report.pictures import Arrays, read_gallery, sample_grid
 from notbugs.report.tables import instrument_sections
 from notbugs.report.wording import class_names, date
+from notbugs.study.jobs import audit, compare, transfer, tune
 from notbugs.study.recipe import flat
-from notbugs.study.results import Results, Spread
+from notbugs.study.results import Results, Spread, read_results
 from notbugs.study.sets import SETS
 
 BIBTEX = f"""\
@@ -134,3 +136,17 @@ def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
         ("Stages", {stage.name: formats.duration(stage.seconds) for stage in study.stages}),
         ("Checkpoints (SHA-256)", dict(study.classifiers)),
     ]
+
+
+def _report(folder: Path) -> str:
+    return render(read_results(folder / "results.json"), read_gallery(folder / "gallery.safetensors"))
+
+
+PAGES: dict[str, Callable[[Path], str]] = {
+    "report": _report,
+    "transfer": transfer.page,
+    "tune": tune.page,
+    "compare": compare.page,
+    "audit": audit.page,
+}
+"""Every page that there is, from the files of a folder, by the name of its own without `.html`."""

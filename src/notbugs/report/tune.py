@@ -9,7 +9,7 @@ from notbugs.content import Figure, Section, Table
 from notbugs.formats import percent
 from notbugs.report.charts import INK, SERIES, Style, legend, percent_axis, to_svg
 from notbugs.report.wording import quoted
-from notbugs.study.tuning import Point, Tuned
+from notbugs.study.jobs.tune import Point, Tuned
 
 STYLES: tuple[Style, ...] = tuple(SERIES.values())
 WIDTHS = (520, 250)

@@ -69,9 +69,9 @@ def check_fits(
         remedy = "Say which of its outputs are the classes (outputs, --outputs), or take one that was made for them."
         raise must("classifier", rule, logits.shape[1], remedy)
     if not bool(logits.isfinite().all()):
-        raise must(
-            "classifier", "give finite logits", logits[0].tolist()[:3], "Its weights may hold NaN: train it anew."
-        )
+        wrong = logits[~logits.isfinite()][0].item()
+        remedy = "Its weights may hold NaN: train it anew. Or it divides by 0 somewhere, or masks a class."
+        raise must("classifier", "give finite logits", wrong, remedy)
     if logits.requires_grad:  # perhaps for the weights alone
         logits.sum().backward(inputs=[leaf])
     if leaf.grad is None:

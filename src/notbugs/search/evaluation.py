@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from notbugs.classifier import Classifier, Precision
@@ -16,6 +16,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search.loop import Objective, stream
 from notbugs.search.objectives import margin
 from notbugs.search.steps import Decay, PGDSteps, Steps
@@ -23,21 +24,8 @@ from notbugs.seeds import generator
 from notbugs.threat import Threat
 
 
-class Attack(BaseModel):
-    """An attack by its name, and its settings. Those not given are the named attack's own.
-
-    Raises
-    ------
-    InputError
-        If no attack has this name.
-
-    Examples
-    --------
-    >>> nb.search.Attack(name='pgd', steps=20).steps
-    20
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class AttackSettings(Record):
+    """All that an attack is told, wherever it is called from; and what a result says of it: `AttackUsed`."""
 
     name: str = Field("strong", description="Of the attack: strong, or pgd as in the paper.")
     steps: int = Field(40, ge=1, description="Gradients of its longest search.")
@@ -50,6 +38,25 @@ class Attack(BaseModel):
     restarts: int = Field(1, ge=1, description="Searches away from the label; the first starts at the image.")
     targeted: int = Field(9, ge=0, description="Wrong classes that are each searched for; fewer where there are fewer.")
     queries: int = Field(1000, ge=0, description="For each image left where gradients look masked; 0: none.")
+
+    def schedule(self, ball: Threat) -> PGDSteps:
+        """Its steps inside `ball`."""
+        return PGDSteps(self.steps, self.step_size, decay=self.decay)
+
+
+class Attack(AttackSettings):
+    """An attack by its name, and its settings. Those not given are the named attack's own.
+
+    Raises
+    ------
+    InputError
+        If no attack has this name.
+
+    Examples
+    --------
+    >>> nb.search.Attack(name='pgd', steps=20).steps
+    20
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -78,10 +85,6 @@ class Attack(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"The '{first['loc'][0]}' is wrong: {first['msg']}. Got {first['input']!r}.") from None
-
-    def schedule(self, ball: Threat) -> PGDSteps:
-        """Its steps inside `ball`."""
-        return PGDSteps(self.steps, self.step_size, decay=self.decay)
 
 
 @dataclass(frozen=True)

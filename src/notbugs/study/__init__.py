@@ -1,14 +1,14 @@
 """A study: one run of the whole chain from a recipe; it leaves one folder. And its steps, one at a time."""
 
 from notbugs.study._status import Status, status, status_tables, studies_in
-from notbugs.study.auditing import AuditFile, AuditJob, audit_labels, audit_one, audit_table
-from notbugs.study.compared import Comparison
-from notbugs.study.comparing import compare
+from notbugs.study.jobs.audit import AuditFile, AuditJob, audit_labels, audit_one, audit_table
+from notbugs.study.jobs.compare import Comparison, compare
+from notbugs.study.jobs.transfer import TransferJob, transfer_one
+from notbugs.study.jobs.tune import TuneJob, tune
 from notbugs.study.pipeline import run, run_labels
-from notbugs.study.reading import read_results
 from notbugs.study.recipe import Recipe, Settings, folder_name, read_recipe, recipe_names
 from notbugs.study.repeated import with_seeds
-from notbugs.study.results import Results, json_schema
+from notbugs.study.results import Results, json_schema, read_results
 from notbugs.study.single import (
     BuildJob,
     EvaluateJob,
@@ -21,8 +21,6 @@ from notbugs.study.single import (
     train_one,
     verify_one,
 )
-from notbugs.study.transferring import TransferJob, transfer_one
-from notbugs.study.tuning import TuneJob, tune
 
 __all__ = [
     "AuditFile",

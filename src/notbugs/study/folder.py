@@ -22,12 +22,12 @@ from notbugs.files import (
     sha256,
     write_json,
 )
+from notbugs.instrument import Step, Tell
 from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
 from notbugs.study.machine import find_device
 from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
-from notbugs.study.stages import Step, Tell
 from notbugs.study.written import (
     MACHINE,
     mended,

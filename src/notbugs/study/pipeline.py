@@ -21,13 +21,13 @@ from notbugs.files import check_writable
 from notbugs.formats import between
 from notbugs.measure import Proportion, feature_rank, measure_set
 from notbugs.progress import Progress
+from notbugs.records import write_model
 from notbugs.search import PGDSteps
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.examples import write_gallery
 from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.reading import write_model
 from notbugs.study.recipe import Expected, Recipe
 from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.results import (

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
+from notbugs import files
 from notbugs.data import Images
 from notbugs.errors import InputError, in_one_line
-from notbugs.files import check_tensors, warn_unchecked, write_tensors
+from notbugs.files import Damaged, check_tensors, warn_unchecked, write_tensors
 from notbugs.measure import Accuracy, AttackUsed, Outcome, Proportion, Spread
 from notbugs.measure.likeness import PerturbationSize, Resemblance
 from notbugs.measure.unbalanced import Area
+from notbugs.records import Record, WholeFile, read_model
 from notbugs.shown import Tabular, frame
-from notbugs.study.checked import WholeFile
 from notbugs.study.instruments import Measured
 from notbugs.study.sets import Constructed
 from notbugs.study.sets import TrainSet as TrainSet
@@ -28,11 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Row(_Model):
+class Row(Record):
     """One measured accuracy with its 95 % Wilson interval."""
 
     train_set: TrainSet
@@ -68,7 +65,7 @@ class Row(_Model):
         return Proportion(value=self.accuracy, low=self.low, high=self.high, n=self.n)
 
 
-class SetProperties(_Model):
+class SetProperties(Record):
     """One constructed set with its measured properties.
 
     "Success" is always the share of images that a classifier gives the label the set trains with.
@@ -119,7 +116,7 @@ class SetProperties(_Model):
         return told
 
 
-class TheoryCheck(_Model):
+class TheoryCheck(Record):
     """Two Gaussians fitted to the features of two classes, and what they predict against what the search found.
 
     Radius 0 comes first: images as they are.
@@ -141,14 +138,14 @@ class TheoryCheck(_Model):
         return self
 
 
-class Stage(_Model):
+class Stage(Record):
     """One finished stage and how long it took."""
 
     name: str
     seconds: float
 
 
-class Continued(_Model):
+class Continued(Record):
     """With what a study went on, where that is not what it began with."""
 
     at: str = Field(description="ISO 8601, UTC")
@@ -170,7 +167,7 @@ def _with(**kinds: type) -> AfterValidator:
     return AfterValidator(check)
 
 
-class StudyInfo(_Model):
+class StudyInfo(Record):
     """Where the numbers come from."""
 
     name: str
@@ -197,7 +194,7 @@ class StudyInfo(_Model):
     )
 
 
-class AgainstExpected(_Model):
+class AgainstExpected(Record):
     """One accuracy that the recipe expects, and what the run gave."""
 
     classifier: str
@@ -212,7 +209,7 @@ class AgainstExpected(_Model):
     )
 
 
-class Expectations(_Model):
+class Expectations(Record):
     """What the recipe says it gives, against what the run gave."""
 
     time: str = Field(description="how long the recipe says the study takes, and on what")
@@ -220,7 +217,7 @@ class Expectations(_Model):
     compared: list[AgainstExpected]
 
 
-class Results(Tabular, WholeFile, _Model):
+class Results(Tabular, WholeFile, Record):
     """The whole of `results.json`.
 
     Examples
@@ -233,7 +230,7 @@ class Results(Tabular, WholeFile, _Model):
     study: StudyInfo
     rows: list[Row] = Field(min_length=1)
     sets: list[SetProperties]
-    theory: list[TheoryCheck] = []
+    theory: list[TheoryCheck] = Field(default_factory=list)
     instruments: Measured = Measured()
     expected: Expectations | None = Field(None, description="null where the recipe states no expectation")
 
@@ -331,3 +328,36 @@ def read_outcomes(folder: Path, name: str) -> KeptOutcomes | None:
 def outcomes_file(folder: Path, name: str) -> Path:
     """Where a classifier's outcomes are, in the folder of a study."""
     return folder / "outcomes" / f"{name}.safetensors"
+
+
+def read_results(path: str | Path) -> Results:
+    """Read `results.json`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or the folder of a study.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not a results file of this version of notbugs.
+    Damaged
+        If it was changed since it was written, or a classifier was: the numbers are not of that one.
+
+    Examples
+    --------
+    >>> results = nb.study.read_results('runs/digits')  # doctest: +SKIP
+    >>> table = results.to_pandas()  # doctest: +SKIP
+    """
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    found = read_model(path, Results, "a results", "study")
+    for name, digest in found.study.classifiers.items():
+        file = path.parent / "classifiers" / f"{Path(name).name}.safetensors"
+        if file.is_file() and files.sha256(file) != digest:
+            raise Damaged(
+                f"{file} is damaged: the numbers in {path} are of another one. "
+                "Give the command of the study again: it trains it again."
+            )
+    return found

@@ -13,6 +13,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, must
+from notbugs.instrument import Step, Tell
 from notbugs.measure import Accuracy, outcomes
 from notbugs.measure.accuracy import with_areas
 from notbugs.progress import Progress
@@ -21,7 +22,6 @@ from notbugs.study.folder import StudyFolder
 from notbugs.study.recipe import Recipe, Section
 from notbugs.study.results import outcomes_file, write_outcomes
 from notbugs.study.sections import Architecture
-from notbugs.study.stages import Step, Tell
 from notbugs.training import Trained, Training, train
 
 

@@ -17,7 +17,7 @@ from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, build, load_classifier
-from notbugs.models.checkpoint import check_classifier
+from notbugs.models.checkpoint import check_classifier, says_itself
 from notbugs.models.registry import TAKEN, check_options
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
@@ -209,6 +209,10 @@ class Model(_Section):
         for file in files:
             if file is not None:
                 check_classifier(file, **given, **self.options)  # pyrefly: ignore
+
+    def needed_by(self, file: Path) -> Model:
+        """What is said of one file among several: nothing of one that says everything itself."""
+        return Model() if says_itself(file) else self
 
     def load(self, file: Path, data: Data, source: Source) -> Classifier:
         """The classifier in `file`; of one for several labels, the view of the one that the data are of."""

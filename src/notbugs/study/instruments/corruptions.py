@@ -12,7 +12,7 @@ from notbugs.content import Cell, Section, Table
 from notbugs.data import CORRUPTIONS, Images
 from notbugs.errors import check_choice
 from notbugs.formats import number
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Found, Instrument, InstrumentSettings, Step
 from notbugs.measure import (
     CorruptionAccuracy,
     FilterAccuracy,
@@ -23,7 +23,6 @@ from notbugs.measure import (
 )
 from notbugs.progress import Progress, silent
 from notbugs.study.sets import EVERY, Trained
-from notbugs.study.stages import Step
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Lab

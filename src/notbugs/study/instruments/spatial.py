@@ -11,11 +11,10 @@ from pydantic import Field
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import number, said
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Found, Instrument, InstrumentSettings, Step
 from notbugs.measure import SpatialAccuracy, spatial_accuracy
 from notbugs.progress import Progress
 from notbugs.study.sets import EVERY, Trained
-from notbugs.study.stages import Step
 from notbugs.threat import Spatial
 from notbugs.training import SpatialTraining
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, points, said
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Found, Instrument, InstrumentSettings, Step
 from notbugs.measure import (
     Accuracy,
     Agreement,
@@ -30,7 +30,6 @@ from notbugs.measure._autoattack import AttackName, possible, require_autoattack
 from notbugs.progress import Progress, part
 from notbugs.seeds import derive
 from notbugs.study.sets import EVERY, Trained
-from notbugs.study.stages import Step
 from notbugs.threat import Threat, threat
 
 if TYPE_CHECKING:

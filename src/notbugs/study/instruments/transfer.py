@@ -21,9 +21,9 @@ from notbugs.instrument import Found, Instrument, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
 from notbugs.measure._transfer import Kind
 from notbugs.progress import Progress
+from notbugs.records import WholeFile
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
-from notbugs.study.checked import WholeFile
 from notbugs.study.sections import Architecture
 from notbugs.threat import Norm, threat
 

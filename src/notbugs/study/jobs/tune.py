@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
@@ -20,12 +20,11 @@ from notbugs.files import check_links, check_writable
 from notbugs.measure import Proportion, evaluate
 from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
+from notbugs.records import Record, WholeFile, read_model, write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
-from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data, read_own_recipe
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe, code_in_file
 from notbugs.study.sections import Architecture
 from notbugs.study.sets import Constructed
@@ -33,11 +32,7 @@ from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TuneJob(_Model):
+class TuneJob(Record):
     """What is tried: every combination.
 
     Examples
@@ -61,7 +56,7 @@ class TuneJob(_Model):
     heldout: float = Field(0.2, gt=0, lt=1, description="Share of each set that is held out to choose by.")
 
 
-class Point(_Model):
+class Point(Record):
     """One classifier, trained on what is not held out of a set."""
 
     train_set: Constructed
@@ -77,7 +72,7 @@ class Point(_Model):
         return f"{self.architecture}, learning rate {self.lr:g}, {self.epochs} epoch{'s' * (self.epochs > 1)}"
 
 
-class Tuned(WholeFile, _Model):
+class Tuned(WholeFile, Record):
     """The whole of `tune.json`: what was tried, in the order of `sets`."""
 
     study: str
@@ -220,3 +215,11 @@ def _tried(
 
 def _accuracy(classifier: Classifier, images: Images) -> dict[str, Any]:
     return evaluate(classifier, images)[0].share.model_dump()
+
+
+def page(folder: Path) -> str:
+    """`tune.html`, from `tune.json` alone."""
+    from notbugs.report.page import render_section
+    from notbugs.report.tune import tune_section
+
+    return render_section(tune_section(read_model(folder / "tune.json", Tuned, "a tuning", "tuning")), "notbugs tune")

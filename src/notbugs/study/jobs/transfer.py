@@ -13,6 +13,7 @@ from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.parts import model_file
 from notbugs.progress import Progress
+from notbugs.records import read_model, write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.study.folder import Console, StudyFolder, read_data
@@ -25,9 +26,9 @@ from notbugs.study.instruments.transfer import (
     architectures,
     measured,
     trained_pairs,
+    transfer_section,
 )
 from notbugs.study.machine import find_device, surroundings
-from notbugs.study.reading import write_model
 from notbugs.study.recipe import Recipe
 from notbugs.study.runner import Lab
 from notbugs.study.sections import Model, Relabelling, Source
@@ -86,9 +87,11 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     check_writable(out)
     recipe = job.recipe(with_architectures=not others or "architectures" in job.model_fields_set)
     files = _by_name([source, *others], recipe.instruments.transfer.architectures)
-    job.check(*files.values())
+    how = {name: job.needed_by(file) if len(files) > 1 else job for name, file in files.items()}
+    for name, file in files.items():
+        how[name].check(file)
     data = read_data(recipe, console)
-    classifiers = {name: job.load(file, data, job) for name, file in files.items()}
+    classifiers = {name: how[name].load(file, data, job) for name, file in files.items()}
     for classifier in classifiers.values():
         check_fits(classifier, data.train, len(data.classes))
     device = find_device(recipe.device)
@@ -130,3 +133,11 @@ def _again(console: Console) -> Keep:
             return work(progress)
 
     return keep
+
+
+def page(folder: Path) -> str:
+    """`transfer.html`, from `transfer.json` alone."""
+    from notbugs.report.page import render_section
+
+    found = read_model(folder / "transfer.json", TransferFound, "a transfer", "transfer")
+    return render_section(transfer_section(found), "notbugs transfer")

@@ -1,4 +1,4 @@
-"""The audit of one model as a command: a folder where every part of it is kept."""
+"""`notbugs audit`: the audit of one model, in a folder where every part of it is kept."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from notbugs.measure._audit import PARTS, audit
 from notbugs.measure.audit_result import Audit
 from notbugs.models import digest
 from notbugs.parts import model_file
+from notbugs.records import WholeFile, read_model, write_model
 from notbugs.search import Attack
-from notbugs.study.checked import WholeFile
 from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.machine import surroundings
-from notbugs.study.reading import write_model
 from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.sections import Model, Source
 from notbugs.study.source_of import of_study
@@ -237,3 +236,17 @@ def audit_table(found: Audit) -> Table:
 
 def _cell(share: Proportion) -> str:
     return compact(share, "%\n")
+
+
+def page(folder: Path) -> str:
+    """`audit.html`, from `audit.json` and, where they are, `pictures.safetensors`; or the page over several labels."""
+    from notbugs.report.audit import labels_in, labels_section, render_audit
+    from notbugs.report.page import render_section
+    from notbugs.report.pictures import read_pictures
+
+    labels = labels_in(folder)
+    if labels and not (folder / "audit.json").exists():
+        audits = {one.name: read_model(one / "audit.json", AuditFile, "an audit", "audit") for one in labels}
+        return render_section(labels_section(audits), "notbugs audit")
+    found = read_model(folder / "audit.json", AuditFile, "an audit", "audit")
+    return render_audit(found, read_pictures(folder / "pictures.safetensors"))
