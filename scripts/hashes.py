@@ -10,7 +10,7 @@ that file, which need not be the hash of the file on PyPI: make the file where i
 
 `--check` holds what pip would take against such a file, and fails if a version in it would come with other bytes. It
 names packages that the file does not have, which were released since. Continuous integration does this before it
-installs.
+installs. Wheels that lie on this machine are not compared.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ ROOT = Path(__file__).parents[1]
 WHEELS = ["--only-binary", ":all:"]
 
 
-def lines(report: dict[str, Any]) -> list[str]:
-    """One line for each package of pip's report, but for the folder that it was asked about."""
+def lines(report: dict[str, Any], *, local: bool = True) -> list[str]:
+    """One line for each package of pip's report, but for the folder that it was asked about.
+
+    Without `local`, nor for wheels that lie on this machine: nobody else has to have their bytes.
+    """
     found = []
     for item in report["install"]:
         download, about = item["download_info"], item["metadata"]
         if "archive_info" not in download:  # a folder: notbugs itself
+            continue
+        if download["url"].startswith("file:") and not local:
             continue
         digest = download["archive_info"]["hashes"]["sha256"]
         found.append(f"{about['name'].lower().replace('_', '-')}=={about['version']} --hash=sha256:{digest}")
@@ -63,7 +68,7 @@ def main() -> int:
     parser.add_argument("extras", nargs="*", metavar="EXTRA")
     parser.add_argument("--check", type=Path, metavar="FILE")
     given = parser.parse_args()
-    found = lines(resolved(given.extras))
+    found = lines(resolved(given.extras), local=not given.check)
     if not given.check:
         print(*found, sep="\n")
         return 0
