@@ -48,7 +48,7 @@ COMMANDS = {
     "export-parquet": "export s/sets/D_R --to parquet --out parquet",
     "export-imagefolder": "export s/sets/D_rand --to imagefolder --out pictures",
     "export-npz": "export s/sets/D_det --to npz --out npz",
-    "evaluate": f"evaluate {STANDARD} {DATA} --radii 0.25 --autoattack --autoattack-images 20 --keep kept",
+    "evaluate": f"evaluate {STANDARD} {DATA} --radii 0.25 --autoattack --autoattack-images 4 --keep kept",
     "audit": f"audit {STANDARD} {DATA} --attack.steps 3 --out audited",
     "tune": "tune s --sets D_det --learning-rates 0.01 0.1",
     "transfer": f"transfer {STANDARD} {ROBUST} {DATA} {TRAINED} --out transferred",

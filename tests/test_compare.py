@@ -424,7 +424,7 @@ PLANTED = {
     **{name: {"epochs": 1} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 2},
     "relabelling": {"steps": 2},
-    "evaluation": {"attack": {"steps": 2}, "pgd": {"steps": 2}, "radii": [0.5]},
+    "evaluation": {"attack": {"steps": 2, "queries": 0}, "pgd": {"steps": 2}, "radii": [0.5]},
 }
 
 

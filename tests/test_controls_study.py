@@ -27,7 +27,7 @@ TINY = {
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
-    "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
+    "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
     "instruments": {
         "controls": {
             "leakage": ["D_rand", "D_det"],

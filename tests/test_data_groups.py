@@ -27,7 +27,7 @@ TINY = {
     **{name: {"epochs": 1, "batch": 16} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 2},
     "relabelling": {"steps": 2},
-    "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 2}},
+    "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 2}},
 }
 
 

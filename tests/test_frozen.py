@@ -34,6 +34,7 @@ SMALL = {"resnet50": {"width": 8}, "wrn28-10": {"width": 16}, "densenet121": {"g
 SHAPE = (3, 16, 16)
 LIBRARIES = ["timm:test_resnet", "torchvision:resnet18"]
 DEEPER = ("resnet32", "resnet44", "resnet56", "resnet110")  # than resnet20, and otherwise the same
+LONG = ("resnet34", "resnet50", "densenet121", "wrn28-10", "torchvision:resnet18")  # to search with
 NETWORKS = [*(name for name in ARCHITECTURES if name not in DEEPER), *LIBRARIES]
 
 
@@ -163,7 +164,9 @@ def briefly_trained(name: str, data: Data) -> Classifier:
     return made.eval()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in NETWORKS]
+)
 def test_every_fast_form_finds_the_same_attack(name):
     """What is reached, in the mean over images: folded, and in bf16; as many successes, but two.
 

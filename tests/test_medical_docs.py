@@ -19,13 +19,24 @@ SMALL = ("--arch.width", "2", "--arch.features", "4", "--precision", "fp32", "--
 TRAIN = ("--epochs", "2", "--batch", "40")
 STUDY = (
     *("--standard.epochs", "1", "--robust.epochs", "1", "--constructed.epochs", "1", "--robust.adversary.steps", "1"),
-    *("--train-images", "40", "--test-images", "40", "--evaluation.attack.steps", "1", "--evaluation.pgd.steps", "1"),
+    *(
+        "--train-images",
+        "40",
+        "--test-images",
+        "40",
+        "--evaluation.attack.steps",
+        "1",
+        "--evaluation.attack.queries",
+        "0",
+        "--evaluation.pgd.steps",
+        "1",
+    ),
     *("--evaluation.radii", "0.5", "--matching.steps", "2", "--relabelling.steps", "2", "--no-page"),
 )
 LESS = {
     "train": (*SMALL, *TRAIN),
-    "evaluate": ("--attack.steps", "1", "--quiet"),
-    "audit": ("--attack.steps", "1", "--images", "2", "--measured", "20", "--quiet"),
+    "evaluate": ("--attack.steps", "1", "--attack.queries", "0", "--quiet"),
+    "audit": ("--attack.steps", "1", "--attack.queries", "0", "--images", "2", "--measured", "20", "--quiet"),
     "build": ("--relabelling.steps", "2", "--quiet"),
     "run": (*SMALL, *STUDY),
 }

@@ -102,7 +102,7 @@ once = {name: {"epochs": 1} for name in ("standard", "robust", "constructed")}
 asked = {
     "train_images": 40, "test_images": 20, "architecture": {"width": 2, "features": 4}, **once,
     "matching": {"steps": 1}, "relabelling": {"steps": 1},
-    "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 1}, "radii": [0.5]},
+    "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 1}, "radii": [0.5]},
     "instruments": {"toy": {"on": True, "times": 3}},
 }
 found = study.run(study.read_recipe("digits", asked), out, TerminalConsole(quiet=True))

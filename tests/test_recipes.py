@@ -32,7 +32,7 @@ TINY = {
     "constructed": SHORT,
     "matching": {"steps": 2},
     "relabelling": {"steps": 2},
-    "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 2}, "radii": [0.5]},
+    "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 2}, "radii": [0.5]},
     "storage": {"batch": 30},
 }
 
@@ -93,7 +93,9 @@ def test_the_paper_s_recipe_has_the_paper_s_settings():
     assert (recipe.relabelling.steps, recipe.relabelling.step_size, recipe.relabelling.eps) == (100, 0.1, 0.5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "cifar10-paper" else ()) for name in NAMES]
+)
 def test_a_recipe_runs(name, images, tmp_path, capsys):
     trained_on = dict.fromkeys(read_recipe(name).trained_on, SHORT)
     recipe = read_recipe(name, TINY | {"data": str(images), "device": "cpu", "trained_on": trained_on})

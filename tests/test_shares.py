@@ -191,7 +191,7 @@ def test_a_study_has_shares_and_leakage(tmp_path):
     searches = {
         "matching": {"steps": 2},
         "relabelling": {"steps": 2},
-        "evaluation": {"attack": {"steps": 1}, "pgd": {"steps": 1}, "radii": [0.5]},
+        "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 1}, "radii": [0.5]},
     }
     recipe = study.read_recipe("digits", small | searches | {"instruments": on})
     found = study.run(recipe, tmp_path / "digits", TerminalConsole(quiet=True)).instruments

@@ -38,7 +38,7 @@ TINY = {
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
-    "evaluation": {"attack": {"steps": 3}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
+    "evaluation": {"attack": {"steps": 3, "queries": 0}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
     "judge": True,
 }
 QUIET = TerminalConsole(quiet=True)

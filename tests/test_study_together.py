@@ -27,7 +27,7 @@ constructed = {epochs = 4, lr = 0.05, batch = 30}
 matching = {steps = 5}
 relabelling = {steps = 5}
 storage = {batch = 50}
-evaluation = {attack = {steps = 1}, pgd = {steps = 3}, radii = [0.5]}
+evaluation = {attack = {steps = 1, queries = 0}, pgd = {steps = 3}, radii = [0.5]}
 
 [instruments.corruptions]
 on = true

@@ -36,13 +36,16 @@ def transfer(*architectures: str) -> dict[str, object]:
     return {"instruments": {"transfer": {"architectures": list(architectures)}}}
 
 
-@pytest.mark.parametrize("where", ["architecture.name", LISTS])
+FLAGS = {"architecture.name": "arch", LISTS: LISTS}
+
+
+@pytest.mark.parametrize("where", FLAGS)
 def test_a_recipe_alone_runs_no_code(code, where, capsys):
     file = recipe(where, code)
     assert main(["run", file, "--out", "o"]) == 2
     said = capsys.readouterr().err
     assert f"recipe.toml names code to run, '{code}" in said
-    assert f"say so in the command with --{where} " in said
+    assert f"say so in the command with --{FLAGS[where]} " in said
     assert not Path("ran").exists()
     assert not Path("o").exists()
 

@@ -119,24 +119,37 @@ def check_regular(path: Path) -> None:
         raise Damaged(f"{path} is damaged: it is no regular file.")
 
 
+OURS = frozenset({"stages", "classifiers", "outcomes", "sets", "tune", "figures", "tables"})
+"""The folders that notbugs makes in a folder of its own."""
+WRITTEN = frozenset({".json", ".toml", ".html", ".safetensors"})
+"""The suffixes of the files that it writes there."""
+
+
 def check_links(folder: Path) -> None:
-    """Refuse a folder, which may be somebody else's, with a link in it that leads out of it, to any depth.
+    """Refuse a folder, which may be somebody else's, in which a link in place of our files leads out of it.
+
+    What else is in the folder, a home or a disk maybe, is not looked at.
 
     Raises
     ------
     InputError
         If there is one: what it leads to would be read as if it were here, or written.
     """
-    root, left = Path(os.path.realpath(folder)), [folder] if folder.is_dir() else []
+    root = Path(os.path.realpath(folder))
+    left = [folder] if folder.is_dir() else []
     while left:
-        with os.scandir(left.pop()) as entries:
+        inside = left.pop()
+        with os.scandir(inside) as entries:
             for entry in entries:
+                name = Path(entry.name)
+                if inside == folder and not (name.suffix in WRITTEN or entry.name in OURS | {".lock"}):
+                    continue
                 if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
                     raise InputError(
                         f"{entry.path} is a link out of {folder}. Nothing is read or written through one: "
                         "put what it leads to in its place."
                     )
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False) and (inside != folder or entry.name in OURS):
                     left.append(Path(entry.path))
 
 

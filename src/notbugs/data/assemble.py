@@ -175,6 +175,9 @@ def assemble(found: Found, reading: Reading, memory: int | None, progress: Progr
 
 
 def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress: Progress) -> Data:
+    if 0 in form.shape:
+        shape = " x ".join(map(str, form.shape))
+        raise InputError(f"The images of {found.name} have no pixels: they are {shape}. Save them again, with pixels.")
     splits = {"train": found.train} | ({"test": found.test} if found.test else {})
     blank = {name: Images(_blank(form, len(rows)), rows.labels) for name, rows in splits.items()}
     Data(found.name, blank["train"], blank.get("test", blank["train"]), found.classes)  # refuse before the work

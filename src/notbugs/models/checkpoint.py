@@ -237,12 +237,14 @@ def check_classifier(
     values = {"weights": weights} | {name: value for name, value in given.items() if value not in (None, "auto")}
     told = [name for name, value in values.items() if value is not None]
     options = {name: value for name, value in given.items() if name not in ours}
-    if ("mean" in told) != ("std" in told):
+    pretrained = is_pretrained(file)
+    header = None if pretrained else _read_header(Path(file))
+    if header is None and ("mean" in told) != ("std" in told):
         raise must("mean", "be given together with the 'std', or neither of them", given.get("mean"))
-    if is_pretrained(file):
+    if pretrained:
         told = (["architecture"] if architecture else []) + [name for name in told if name not in ours]
         check_pretrained(file)
-    elif (header := _read_header(Path(file))) is None:
+    elif header is None:
         _check_architecture(Path(file), architecture, options)
         return None
     else:
