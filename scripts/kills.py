@@ -87,7 +87,10 @@ def work(command: str, folder: Path) -> None:
     said = os.open(folder.parent / "said", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    sys.exit(notbugs(shlex.split(command)))
+    status = notbugs(shlex.split(command))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # a forked process waits for ever for threads of torch that only its parent has
 
 
 def timed(command: str, folder: Path) -> tuple[float, str]:
