@@ -90,7 +90,7 @@ def work(command: str, folder: Path) -> None:
     status = notbugs(shlex.split(command))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # a forked process waits for ever for threads of torch that only its parent has
+    os._exit(status)  # at the interpreter's own exit a forked `tune` was seen to wait for ever
 
 
 def timed(command: str, folder: Path) -> tuple[float, str]:
