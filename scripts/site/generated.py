@@ -70,12 +70,12 @@ def public_names(name: str) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == "__all__" for to in node.targets):
-            return sorted(ast.literal_eval(node.value), key=str.lower)
+            return sorted(ast.literal_eval(node.value), key=lambda one: (one.lower(), one))
     again = [
         alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names if alias.asname
     ]
     own = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    return sorted((one for one in {*again, *own} if not one.startswith("_")), key=str.lower)
+    return sorted((one for one in {*again, *own} if not one.startswith("_")), key=lambda one: (one.lower(), one))
 
 
 def documented(name: str) -> list[str]:
