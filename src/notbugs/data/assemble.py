@@ -167,6 +167,10 @@ def assemble(found: Found, reading: Reading, memory: int | None, progress: Progr
     """
     memory = available_memory() // 4 if memory is None else memory
     form = found.train.form
+    if reading.channels is not None:
+        if form.shape[0] not in (1, 3):
+            raise must("channels", "be given with grey or RGB images", f"{form.shape[0]} channels", "Leave it out.")
+        form = Form((reading.channels, *form.shape[1:]), form.dtype, fixed=True)
     while True:
         try:
             return _assembled(found, form, reading, memory, progress)
@@ -336,7 +340,7 @@ def tested_on(found: Found | Data, other: Found | Data) -> Found:
     InputError
         If `other` has a class that `found` has not.
     """
-    here, there = _as_found(found), _as_found(other)
+    here, there = as_found(found), as_found(other)
     test = there.test or there.train
     note = f"test images are those of {there.name}"
     if there.classes == class_names(len(there.classes)) != here.classes[: len(there.classes)]:
@@ -357,7 +361,7 @@ def tested_on(found: Found | Data, other: Found | Data) -> Found:
     )
 
 
-def _as_found(data: Found | Data) -> Found:
+def as_found(data: Found | Data) -> Found:
     """What is in memory, as if it had yet to be read."""
     if isinstance(data, Found):
         return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,15 +176,17 @@ def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> 
         if image is None:
             passed.add("tables that list no images of this folder", path.name)
         elif labels_of(sheet, image, reading) is None:
-            without.append(sheet)
+            without.append((sheet, image))
         else:
             found.append(sheet)
-    for sheet in without:
+    for sheet, image in without:
         if not found:
+            others = [name for name in sheet.columns if name != image]
+            example = f", as --label-column {shlex.quote(others[0])}" if others else ""
             raise InputError(
                 f"{sheet.path} lists images, and none of its columns is known to hold labels: "
                 f"{', '.join(sheet.columns)}. "
-                "Name it with --label-column, or remove the table if the folders are the classes."
+                f"Name it with --label-column{example}, or remove the table if the folders are the classes."
             )
         passed.add("tables without labels", sheet.path.name)
     if only is not None and not found:
