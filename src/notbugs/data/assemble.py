@@ -124,6 +124,21 @@ def duplicates(train: Images, test: Images, train_hashes: np.ndarray, test_hashe
     return (f"exact duplicates: {same} of {len(test)} test images are training images too{labels}",)
 
 
+def contradictions(train: Images, hashes: np.ndarray) -> tuple[str, ...]:
+    """A note on training images that are there twice, with different labels; nothing if there are none."""
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(hashes[order][:-1] == hashes[order][1:])
+    found: set[int] = set()
+    for first, second in zip(order[same].tolist(), order[same + 1].tolist(), strict=True):
+        if torch.equal(train.labels[first], train.labels[second]):
+            continue
+        if torch.equal(train.pixels[first : first + 1], train.pixels[second : second + 1]):
+            found |= {first, second}
+    if not found:
+        return ()
+    return (f"contradictions: {len(found)} training images are there more than once, with different labels",)
+
+
 def _factors(count: int) -> np.ndarray:
     return np.random.default_rng(20240607).integers(0, 2**64, count, np.uint64) | np.uint64(1)
 
@@ -210,7 +225,8 @@ def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress
     data = Data(found.name, images["train"], images["test"], found.classes, found.variant, test_name)
     left_out = tuple(f"{one.name} {one.why}" for one in broken)
     skipped = (f"left out: images that cannot be read ({len(broken)}, as {left_out[0]})",) if broken else ()
-    notes = (*found.notes, *skipped, *duplicates(data.train, data.test, hashes["train"], hashes["test"]))
+    notes = (*found.notes, *skipped, *contradictions(data.train, hashes["train"]))
+    notes += duplicates(data.train, data.test, hashes["train"], hashes["test"])
     return replace(data, notes=notes, left_out=left_out)
 
 
