@@ -59,7 +59,13 @@ def messages() -> list[tuple[str, str]]:
             else:
                 parts = [node.value] if isinstance(node, ast.Constant) and id(node) not in passed else []
             text = "".join(part for part in parts if isinstance(part, str))
-            if " " in text and path.parent.name not in {"cli", "report", "theory"} and path.name != "card.py":
+            is_pattern = re.search(r"\(\?|[\])]\?", text)
+            if (
+                " " in text
+                and not is_pattern
+                and path.parent.name not in {"cli", "report", "theory"}
+                and path.name != "card.py"
+            ):
                 found.append((str(path.relative_to(SOURCE)), re.sub(r"pip install .*", "", text)))
     return found
 
