@@ -22,7 +22,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Lineup:
+class StudyAccuracies:
     """All classifiers of one seed.
 
     Attributes
@@ -49,7 +49,7 @@ class Lineup:
         return min(found, key=lambda member: member.name == "independent", default=None)
 
 
-def line_up(results: Results) -> Lineup:
+def study_accuracies(results: Results) -> StudyAccuracies:
     """Gather the rows of the first seed: on the test images, or on held-out ones where there is nothing else.
 
     Where several attacks have the same radius, the one that leaves the lowest accuracy counts.
@@ -65,7 +65,7 @@ def line_up(results: Results) -> Lineup:
     members = [_member([row for row in rows if row.classifier == name], norm) for name in names]
     members.sort(key=lambda m: (ORDER.index(m.train_set), m.training == "adversarial", m.name == "independent"))
     radii = sorted({radius for member in members for radius in member.robust})
-    return Lineup(tuple(members), norm, tuple(radii), _main_radius(results, radii), test_set, seed)
+    return StudyAccuracies(tuple(members), norm, tuple(radii), _main_radius(results, radii), test_set, seed)
 
 
 def _main_radius(results: Results, radii: list[float]) -> float | None:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from notbugs.formats import NORMS, percent
 from notbugs.report import paper, wording
-from notbugs.report.accuracies import Lineup, Member
+from notbugs.report.accuracies import Member, StudyAccuracies
 from notbugs.study.sets import MATCHED, RELABELLED, SETS
 
 Style = tuple[str, str, str, list[int]]
@@ -67,15 +67,15 @@ _BARS = {
 }
 
 
-def figure_2b(lineup: Lineup, *, width: float, height: int = 300, look: Look = "page") -> Markup | None:
+def figure_2b(accuracies: StudyAccuracies, *, width: float, height: int = 300, look: Look = "page") -> Markup | None:
     """Bars of clean accuracy, and of robust accuracy at the main radius, with the paper's values marked.
 
     Widths and heights are in CSS pixels at scale one. None where there is nothing to show.
     """
-    rows = [row for member in _BARS for row in _bar_rows(lineup, member)]
-    if not rows or lineup.radius is None:
+    rows = [row for member in _BARS for row in _bar_rows(accuracies, member)]
+    if not rows or accuracies.radius is None:
         return None
-    robust = f"robust accuracy, {NORMS[lineup.norm or 'l2']} radius {lineup.radius:g}"
+    robust = f"robust accuracy, {NORMS[accuracies.norm or 'l2']} radius {accuracies.radius:g}"
     for row in rows:
         row["kind"] = "clean accuracy" if row["kind"] == "clean" else robust
     kinds = ["clean accuracy", robust]
@@ -105,17 +105,17 @@ def figure_2b(lineup: Lineup, *, width: float, height: int = 300, look: Look = "
 
 
 def against_radius(
-    lineup: Lineup, experiment: int, *, width: float = 236, height: int = 240, look: Look = "page"
+    accuracies: StudyAccuracies, experiment: int, *, width: float = 236, height: int = 240, look: Look = "page"
 ) -> Markup | None:
     """Accuracy against radius for the classifiers of experiment 1 or 2; None where there are no radii."""
-    members = [m for m in lineup.members if m.train_set in EXPERIMENTS[experiment - 1] and m.robust]
+    members = [m for m in accuracies.members if m.train_set in EXPERIMENTS[experiment - 1] and m.robust]
     if experiment == 2:  # of the classifiers trained on D, only the source
-        members = [m for m in members if m.train_set != "D" or m == lineup.get("D")]
+        members = [m for m in members if m.train_set != "D" or m == accuracies.get("D")]
     if len({m.train_set for m in members}) < 2:
         return None
     series = [(_style(member), _points(member)) for member in members]
     text = f"Lines of accuracy against radius, experiment {experiment}."
-    return curves(series, lineup.norm or "l2", lineup.radii, text, width=width, height=height, look=look)
+    return curves(series, accuracies.norm or "l2", accuracies.radii, text, width=width, height=height, look=look)
 
 
 def curves(
@@ -158,11 +158,14 @@ def curves(
     return to_svg(chart, " ".join([text, *parts]), room=width + 150, look=look)
 
 
-def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
-    found, reference = lineup.get(*member), paper.TABLE_7[member]
-    if not found or lineup.radius is None:
+def _bar_rows(accuracies: StudyAccuracies, member: tuple[str, str]) -> list[dict[str, Any]]:
+    found, reference = accuracies.get(*member), paper.TABLE_7[member]
+    if not found or accuracies.radius is None:
         return []
-    measured = (("clean", found.clean, reference.clean), ("robust", found.robust.get(lineup.radius), reference.robust))
+    measured = (
+        ("clean", found.clean, reference.clean),
+        ("robust", found.robust.get(accuracies.radius), reference.robust),
+    )
     return [
         {
             "group": _BARS[member],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from notbugs.formats import ball
-from notbugs.report.accuracies import Lineup, Member
+from notbugs.report.accuracies import Member, StudyAccuracies
 from notbugs.report.gallery import differences
 from notbugs.report.pictures import Arrays, png
 from notbugs.study.results import Row
@@ -69,37 +69,37 @@ class Idea:
     pixelated: bool
 
 
-def idea(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Idea | None:
+def idea(arrays: Arrays, accuracies: StudyAccuracies, classes: Sequence[str]) -> Idea | None:
     """What the drawing needs; None where the run has too little for either half."""
-    features, relabelled = _features(arrays, lineup, classes), _relabelled(arrays, lineup, classes)
+    features, relabelled = _features(arrays, accuracies, classes), _relabelled(arrays, accuracies, classes)
     if not (features or relabelled):
         return None
     return Idea(features, relabelled, 1 / len(classes) if classes else None, arrays["D"].shape[3] <= 64)
 
 
-def _features(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Features | None:
-    members = [lineup.get(name) for name in SPLIT]
+def _features(arrays: Arrays, accuracies: StudyAccuracies, classes: Sequence[str]) -> Features | None:
+    members = [accuracies.get(name) for name in SPLIT]
     if None in members or not {f"{name}.start_labels" for name in SPLIT} <= set(arrays):
         return None
     success = np.logical_and.reduce([_success(arrays, name) for name in SPLIT])
     moved = np.logical_and.reduce([arrays[f"{name}.start_labels"] != arrays["D.labels"] for name in SPLIT])
     index = int(np.argmax(2 * moved + success))
     label = _short(classes, arrays["D.labels"][index])
-    branches = [_branch(arrays, lineup, member, index, classes) for member in members if member]
-    attack = ball(lineup.norm, lineup.radius) if lineup.norm and lineup.radius else ""
+    branches = [_branch(arrays, accuracies, member, index, classes) for member in members if member]
+    attack = ball(accuracies.norm, accuracies.radius) if accuracies.norm and accuracies.radius else ""
     return Features(png(arrays["D"][index]), label, branches, attack)
 
 
-def _branch(arrays: Arrays, lineup: Lineup, member: Member, index: int, classes: Sequence[str]) -> Branch:
+def _branch(arrays: Arrays, accuracies: StudyAccuracies, member: Member, index: int, classes: Sequence[str]) -> Branch:
     name = member.train_set
     start = _short(classes, arrays[f"{name}.start_labels"][index])
-    robust = member.robust.get(lineup.radius) if lineup.radius else None
+    robust = member.robust.get(accuracies.radius) if accuracies.radius else None
     return Branch(name, png(arrays[name][index]), start, member.clean, robust)
 
 
-def _relabelled(arrays: Arrays, lineup: Lineup, classes: Sequence[str]) -> Relabelled | None:
+def _relabelled(arrays: Arrays, accuracies: StudyAccuracies, classes: Sequence[str]) -> Relabelled | None:
     for name in PREFERRED:
-        member = lineup.get(name)
+        member = accuracies.get(name)
         if member and member.clean and f"{name}.start_labels" in arrays and f"{name}.start" in arrays:
             return _pushed(arrays, name, member.clean, classes)
     return None

@@ -18,7 +18,7 @@ from notbugs.measure.spectrum import Kind, SpectrumRow
 from notbugs.report import paper
 from notbugs.report.charts import INK, MUTED, PAGE, SERIES, Look, legend, percent_axis, to_svg
 from notbugs.study.instruments.shares import GROUPS, SharesRow
-from notbugs.study.instruments.transfer import FIGURES, TransferFound
+from notbugs.study.instruments.transfer import FIGURES, TransferResult
 
 KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
     "robust": ("robustly useful", "#0072b2", "square"),
@@ -203,7 +203,7 @@ CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 1), (2, -1), (1, 2), (1, -2))
 
 
 def scatter(
-    found: TransferFound, kind: TransferKind, *, width: float = 420, height: int = 300, look: Look = "page"
+    found: TransferResult, kind: TransferKind, *, width: float = 420, height: int = 300, look: Look = "page"
 ) -> Markup | None:
     """What each architecture learns from D_det against how often it is fooled, beside the paper's points.
 
@@ -250,7 +250,7 @@ def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[st
     return found
 
 
-def _rows(found: TransferFound, kind: TransferKind) -> list[dict[str, Any]]:
+def _rows(found: TransferResult, kind: TransferKind) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, at in enumerate(found.learners, 1):
         share = getattr(at, kind)
@@ -263,7 +263,7 @@ def _rows(found: TransferFound, kind: TransferKind) -> list[dict[str, Any]]:
     return rows
 
 
-def _text(found: TransferFound, kind: TransferKind) -> str:
+def _text(found: TransferResult, kind: TransferKind) -> str:
     points = [
         f"{number}: {100 * at.learned.value:.1f} learned, {100 * getattr(at, kind).value:.1f} {kind} transfer"
         for number, at in enumerate(found.learners, 1)

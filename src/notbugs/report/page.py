@@ -15,7 +15,7 @@ from notbugs._version import __version__
 from notbugs.content import Section, Share
 from notbugs.files import csp_hash
 from notbugs.report import charts, core_tables, paper, wording
-from notbugs.report.accuracies import line_up
+from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions, meaning
 from notbugs.report.claims import claims
 from notbugs.report.core_tables import expected_section, unbalanced_section
@@ -41,23 +41,23 @@ _STRICT = '"use strict";\n'
 
 def render(results: Results, gallery: Arrays | None) -> str:
     """The whole page as HTML, without what the run does not have."""
-    lineup = line_up(results)
+    accuracies = study_accuracies(results)
     classes = class_names(results.study.data.get("classes"))
     return environment().get_template("report.html.j2").render(
         results=results,
         study=results.study,
-        lineup=lineup,
-        claims=claims(lineup, results, len(classes)) if classes else [],
-        meaning=meaning(lineup, results.study.data["name"]),
-        cautions=cautions(results, lineup),
-        bars=[figure for width in (620, 270) if (figure := charts.figure_2b(lineup, width=width))],
-        curves=[figure for number in (1, 2) if (figure := charts.against_radius(lineup, number))],
+        accuracies=accuracies,
+        claims=claims(accuracies, results, len(classes)) if classes else [],
+        meaning=meaning(accuracies, results.study.data["name"]),
+        cautions=cautions(results, accuracies),
+        bars=[figure for width in (620, 270) if (figure := charts.figure_2b(accuracies, width=width))],
+        curves=[figure for number in (1, 2) if (figure := charts.against_radius(accuracies, number))],
         tables=core_tables,
-        table_1=core_tables.relabelled(lineup),
-        idea=idea(gallery, lineup, classes) if gallery else None,
+        table_1=core_tables.relabelled(accuracies),
+        idea=idea(gallery, accuracies, classes) if gallery else None,
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
-        instruments=[*unbalanced_section(lineup), *instrument_sections(results)],
+        instruments=[*unbalanced_section(accuracies), *instrument_sections(results)],
         expected=expected_section(results),
         settings=_tables(results),
         paper=paper,

@@ -25,6 +25,7 @@ from notbugs.files import (
 from notbugs.instrument import Step, Tell
 from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
+from notbugs.study.instruments import FORMER
 from notbugs.study.machine import find_device
 from notbugs.study.recipe import Recipe, flat
 from notbugs.study.sections import Source
@@ -175,10 +176,10 @@ class StudyFolder:
 
     def _is_whole(self, step: Step) -> bool:
         """Whether a stage is finished, and is as it was left."""
-        if not self._file(step.name).exists():
+        if not self._finished(step.name).exists():
             return False
         try:
-            read_stage(self._file(step.name))
+            read_stage(self._finished(step.name))
             if step.leaves and step.leaves.exists():
                 check_tensors(step.leaves)
         except Damaged as error:
@@ -219,12 +220,19 @@ class StudyFolder:
 
     def _values(self, steps: Sequence[Step]) -> list[Any]:
         self.number += len(steps)
-        found = [read_stage(self._file(step.name)) for step in steps]
-        self.done |= {stage["name"]: stage["seconds"] for stage in found}
-        return [stage["value"] for stage in found]
+        stages = [read_stage(self._finished(step.name)) for step in steps]
+        self.done |= {step.name: stage["seconds"] for step, stage in zip(steps, stages, strict=True)}
+        return [stage["value"] for stage in stages]
 
     def _file(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
+
+    def _finished(self, stage: str) -> Path:
+        """The file of a stage: of an instrument that had another name, perhaps one that was left under that."""
+        file = self._file(stage)
+        before = (self._file(f"{former}{stage[len(name) :]}") for former, name in FORMER.items()
+                  if stage.startswith(f"{name}-"))  # fmt: skip
+        return file if file.exists() else next((other for other in before if other.exists()), file)
 
     @contextmanager
     def _noted(self, name: str, progress: Progress) -> Iterator[Progress]:

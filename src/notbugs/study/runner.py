@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +12,7 @@ from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, must, renamed
 from notbugs.instrument import Step, Tell
 from notbugs.measure import Accuracy, outcomes
 from notbugs.measure.accuracy import with_areas
@@ -25,7 +25,7 @@ from notbugs.study.sections import Architecture
 from notbugs.training import Trained, Training, train
 
 
-class Lab:
+class Runner:
     """A study at work.
 
     Parameters
@@ -172,3 +172,7 @@ class Lab:
                 seconds(progress)
             self._sets[name] = ConstructedSet(path)
         return self._sets[name]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Lab": "Runner"})
