@@ -471,13 +471,23 @@ def test_a_layer_without_a_gradient_is_broken_with_the_hook_and_not_without(laye
     assert evaluate(classifier, images, radii=(EPS,), queries=0)[1] == before  # gone after the block
 
 
-def test_what_hides_its_gradients_is_broken_by_queries_and_by_transfer(caplog):
-    classifier, images = trained(0, before=[Quantise()]), bars(40, 7)
-    blind = outcomes(classifier, images, [L2(EPS)])[1]
-    assert blind.accuracy.share.value < 0.2
-    assert blind.broken["queries"] == blind.broken["queries"] + blind.broken["log-odds"] > 30
+class Hidden(nn.Module):
+    """The images, with a gradient of zero that nothing in Python shows."""
+
+    def forward(self, images):
+        return images.detach() + 0 * images
+
+
+def test_what_hides_its_gradients_is_broken_straight_through_by_queries_and_by_transfer(caplog):
+    images = bars(40, 7)
+    rounded = outcomes(trained(0, before=[Quantise()]), images, [L2(EPS)])[1]
+    assert rounded.accuracy.share.value < 0.2
+    assert rounded.broken["straight through"] > 30
     assert "gradients look masked" in caplog.text
-    helped = outcomes(classifier, images, [L2(EPS)], others=[trained(1)])[1]
+    blind = outcomes(trained(0, before=[Hidden()]), images, [L2(EPS)])[1]
+    assert blind.accuracy.share.value < 0.2
+    assert blind.broken["queries"] > 30
+    helped = outcomes(trained(0, before=[Hidden()]), images, [L2(EPS)], others=[trained(1)])[1]
     assert helped.broken["transfer"] > 30
     caplog.clear()
     assert "queries" not in outcomes(trained(0), images, [L2(EPS)])[1].broken

@@ -6,16 +6,17 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 2. short searches towards each of the likeliest wrong classes, on the difference of two logits;
 3. long ones towards those classes that the short ones came nearest to;
 4. three on the log-odds, from random points, for those images that came near a boundary;
-5. where gradients look masked, transfer from other classifiers, and queries.
+5. where gradients look masked, all of these with gradients that pass roundings and clamps, transfer from other
+   classifiers, and queries.
 
 Several radii are attacked from the largest. What it cannot break there is not searched again in smaller balls, which
 the larger one contains. What it breaks there is searched in the next smaller ball towards the class it was taken for,
 and less towards the others. So a curve of five radii costs less than twice what its dearest radius costs.
 
 A search by gradients that gets no further than random points of the same ball has gradients that are none: they
-vanish, are those of rounding, or point elsewhere (Athalye, Carlini & Wagner 2018). Its survivors are attacked with what
-does not need this classifier's gradients: adversarial examples of other classifiers, and gradients estimated from
-queries.
+vanish, are those of rounding, or point elsewhere (Athalye, Carlini & Wagner 2018). Its survivors are attacked as if
+roundings and clamps in the network were the identity, and then with what does not need this classifier's gradients:
+adversarial examples of other classifiers, and gradients estimated from queries.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.models.execution import ready
+from notbugs.search.backward import straight_through
 from notbugs.search.evaluation import Attack, Attacked, attack_named
 from notbugs.search.loop import search
 from notbugs.search.objectives import across, away_from, estimated, log_odds
@@ -45,15 +47,18 @@ QUERIED = 20
 log = logging.getLogger("notbugs")
 
 
-def without_gradients(run: Attacked, numbers: Tensor, ball: Threat, queries: int) -> None:
-    """Where gradients look masked, attack these images by transfer, and by so many queries of each."""
-    if not queries or not len(numbers) or answers_alike(run.clean) or not looks_masked(run, numbers, ball):
+def without_gradients(run: Attacked, asked: Attack, numbers: Tensor, ball: Threat) -> None:
+    """Where gradients look masked, attack these images straight through, by transfer, and by queries of each."""
+    if not asked.queries or not len(numbers) or answers_alike(run.clean) or not looks_masked(run, numbers, ball):
         return
     before = len(numbers)
+    with run.passing(straight_through):
+        _broken_in(run, asked, numbers, ball)
+    numbers = numbers[torch.isin(numbers, run.standing(ball))]
     for other in run.others:
         _transferred(run, other, numbers, ball)
         numbers = numbers[torch.isin(numbers, run.standing(ball))]
-    pairs = max(1, queries // (2 * QUERIED))
+    pairs = max(1, asked.queries // (2 * QUERIED))
     draw = generator(run.seed, "queries", ball.norm, ball.eps)
     run.search(
         "queries", lambda c: estimated(away_from(c), ball, pairs, draw), numbers, ball,
@@ -62,8 +67,8 @@ def without_gradients(run: Attacked, numbers: Tensor, ball: Threat, queries: int
     left = int(torch.isin(numbers, run.standing(ball)).sum())
     log.warning(
         "The gradients look masked: at %s %g a search by them gets no further than random points. Of %d images that it "
-        "left, transfer and queries broke %d. The number may still be too high: see masking_signs, and "
-        "replaced_backward for an attack that knows the layer.",
+        "left, gradients straight through roundings, transfer and queries broke %d. The number may still be too high: "
+        "see masking_signs, and replaced_backward for an attack that knows the layer.",
         ball.norm, ball.eps, before, before - left,
     )  # fmt: skip
 
@@ -121,7 +126,7 @@ def strong(run: Attacked, asked: Attack) -> None:
         if _is_easier(run, asked, given_up, ball):
             given_up = given_up[:0]
         _broken_in(run, asked, numbers[~torch.isin(numbers, given_up)], ball)
-        without_gradients(run, run.standing(ball), ball, asked.queries)
+        without_gradients(run, asked, run.standing(ball), ball)
         run.give_up(run.standing(ball), ball)
 
 
