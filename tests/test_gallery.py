@@ -14,8 +14,7 @@ from safetensors.numpy import save_file
 from notbugs.errors import InputError
 from notbugs.report import write_report
 from notbugs.report.accuracies import study_accuracies
-from notbugs.report.gallery import differences, play
-from notbugs.report.idea import idea
+from notbugs.report.gallery import differences, idea, play
 from notbugs.report.pictures import magnified, read_gallery, sheet
 from notbugs.search import PGDSteps, fast_matching, frames, search
 from notbugs.search.objectives import away_from, matching

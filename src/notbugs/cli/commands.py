@@ -10,9 +10,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from notbugs import construct, study, workers
+from notbugs.catalogue import study_of
 from notbugs.console import TerminalConsole, show, tell
 from notbugs.errors import InputError, check_count
-from notbugs.parts import study_of
 from notbugs.report import (
     require_extra,
     write_audit_page,

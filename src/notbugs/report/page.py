@@ -19,8 +19,7 @@ from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions, meaning
 from notbugs.report.claims import claims
 from notbugs.report.core_tables import expected_section, unbalanced_section
-from notbugs.report.gallery import play
-from notbugs.report.idea import idea
+from notbugs.report.gallery import idea, play
 from notbugs.report.pictures import Arrays, read_gallery, sample_grid
 from notbugs.report.tables import instrument_sections
 from notbugs.report.wording import class_names, date

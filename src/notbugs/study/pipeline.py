@@ -43,6 +43,7 @@ from notbugs.study.results import (
 )
 from notbugs.study.runner import Runner
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, SetDeclaration, stage_names
+from notbugs.study.written import StudyClaim
 from notbugs.theory import vulnerability
 
 
@@ -144,7 +145,7 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
     runner = Runner(recipe, data, folder, device)
     recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
     instruments.check(runner)
-    with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))) as info:
         results = _Study(runner).run(info)
         if workers.rank() == 0:
             write_model(out / "results.json", results)

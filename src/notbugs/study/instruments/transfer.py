@@ -6,7 +6,7 @@ The paper, section 3.3, Figures 3 and 13.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from notbugs.formats import NORMS, number
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
 from notbugs.measure._transfer import Kind
-from notbugs.progress import Progress
+from notbugs.progress import Progress, Stage
 from notbugs.records import WholeFile
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
@@ -61,9 +61,6 @@ class TransferSettings(BaseModel):
 
 class TransferInstrumentSettings(TransferSettings, InstrumentSettings):
     """Whether what transfers is what generalises."""
-
-
-Keep = Callable[[str, str, Callable[[Progress], Any]], Any]
 
 
 class Learner(InstrumentResult):
@@ -131,7 +128,7 @@ def trained_pairs(runner: Runner, relabelled: Images) -> list[Pair]:
 
 
 def measured(
-    runner: Runner, source: str, pairs: Sequence[Pair], others: Mapping[str, Classifier], keep: Keep
+    runner: Runner, source: str, pairs: Sequence[Pair], others: Mapping[str, Classifier], stage: Stage
 ) -> TransferResult:
     """Attack every classifier, and hold how the source's examples transfer against what is learned from D_det.
 
@@ -145,11 +142,11 @@ def measured(
         The architectures.
     others : mapping of str to Classifier
         More classifiers for the matrix, by names that no pair has.
-    keep : callable
+    stage : callable
         Does a stage, as `runner.stage`.
     """
-    matrix = _matrix(runner, {**others, **{pair.name: pair.on_d for pair in pairs}}, keep)
-    learned = _learned(runner, pairs, keep)
+    matrix = _matrix(runner, {**others, **{pair.name: pair.on_d for pair in pairs}}, stage)
+    learned = _learned(runner, pairs, stage)
     learners = []
     for pair in pairs:
         found = matrix.between(source, pair.name)
@@ -171,7 +168,7 @@ def measured(
     )
 
 
-def _matrix(runner: Runner, classifiers: Mapping[str, Classifier], keep: Keep) -> Transfer:
+def _matrix(runner: Runner, classifiers: Mapping[str, Classifier], stage: Stage) -> Transfer:
     asked, built = runner.recipe.instruments.transfer, runner.recipe.relabelling
     ball = threat(asked.norm or built.norm, built.eps if asked.eps is None else asked.eps)
     images = runner.data.test.sample(asked.images, runner.seed, "attacked for transfer")
@@ -183,13 +180,13 @@ def _matrix(runner: Runner, classifiers: Mapping[str, Classifier], keep: Keep) -
             how |= {"seed": runner.seed}
             return transfer(classifiers, images, ball, sources=[source], progress=progress, **how).model_dump()
 
-        stage = f"transfer-{file_name(source)}"
-        rows.append(Transfer(**keep(stage, f"show what fools {source} to the others", work)))
+        title = f"show what fools {source} to the others"
+        rows.append(Transfer(**stage(f"transfer-{file_name(source)}", title, work)))
     robust = {source: accuracy for row in rows for source, accuracy in row.robust.items()}
     return Transfer(attack=rows[0].attack, pairs=tuple(pair for row in rows for pair in row.pairs), robust=robust)
 
 
-def _learned(runner: Runner, pairs: Sequence[Pair], keep: Keep) -> dict[str, Any]:
+def _learned(runner: Runner, pairs: Sequence[Pair], stage: Stage) -> dict[str, Any]:
     def work(progress: Progress) -> dict[str, Any]:
         found = {}
         for done, pair in enumerate(pairs, 1):
@@ -198,7 +195,7 @@ def _learned(runner: Runner, pairs: Sequence[Pair], keep: Keep) -> dict[str, Any
             progress(done, len(pairs))
         return found
 
-    return keep("transfer-learned", "measure what was learned from D_det", work) if pairs else {}
+    return stage("transfer-learned", "measure what was learned from D_det", work) if pairs else {}
 
 
 def _correlation(learners: Sequence[Learner], kind: Kind, seed: int) -> Correlation | None:

@@ -8,18 +8,17 @@ from typing import Any
 
 from pydantic import Field
 
+from notbugs.catalogue import model_file
 from notbugs.classifier import Classifier
 from notbugs.errors import must
 from notbugs.files import check_writable
-from notbugs.parts import model_file
-from notbugs.progress import Progress
+from notbugs.progress import Progress, Stage
 from notbugs.records import read_model, write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
-from notbugs.study.folder import Console, StudyFolder, read_data
+from notbugs.study.folder import Console, StudyFolder, of_study, read_data
 from notbugs.study.instruments import Instruments
 from notbugs.study.instruments.transfer import (
-    Keep,
     Pair,
     TransferResult,
     TransferSettings,
@@ -33,7 +32,7 @@ from notbugs.study.recipe import Recipe
 from notbugs.study.runner import Runner
 from notbugs.study.sections import Model, Relabelling, Source
 from notbugs.study.sets import BY_NAME
-from notbugs.study.source_of import of_study
+from notbugs.study.written import StudyClaim
 from notbugs.training import Adversary, Training
 
 
@@ -96,7 +95,7 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
         check_fits(classifier, data.train, len(data.classes))
     device = find_device(recipe.device)
     folder = StudyFolder(out, console, stages=0)
-    with folder.claimed(recipe, surroundings(recipe.data, data, device)):
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))):
         runner = Runner(recipe, data, folder, device)
         pairs = _pairs(runner, classifiers[source.stem])
         found = measured(runner, source.stem, pairs, classifiers, _again(console))
@@ -125,14 +124,14 @@ def _pairs(runner: Runner, source: Classifier) -> list[Pair]:
     return trained_pairs(runner, built.images)
 
 
-def _again(console: Console) -> Keep:
+def _again(console: Console) -> Stage:
     """Does a stage whether or not it was done before: the files may be others now."""
 
-    def keep(_: str, title: str, work: Callable[[Progress], Any]) -> Any:
+    def at_once(_: str, title: str, work: Callable[[Progress], Any]) -> Any:
         with console.stage(title) as progress:
             return work(progress)
 
-    return keep
+    return at_once
 
 
 def page(folder: Path) -> str:

@@ -23,11 +23,12 @@ from notbugs.progress import Progress
 from notbugs.records import Record, WholeFile, read_model, write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
-from notbugs.study.folder import Console, StudyFolder, read_data, read_own_recipe
+from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.recipe import Recipe, code_in_file
 from notbugs.study.sections import Architecture
 from notbugs.study.sets import Constructed
+from notbugs.study.written import StudyClaim, read_own_recipe
 from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
 
@@ -148,7 +149,7 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
     for _, architecture, *_ in trials[: len(trials) // len(sets)]:
         check_fits(architecture.new(data, recipe.seed, recipe), data.train, len(data.classes))
     folder = StudyFolder(out, console, stages=len(trials))
-    with folder.claimed(recipe, surroundings(recipe.data, data, find_device(recipe.device))):
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, find_device(recipe.device)))):
         splits = {
             name: replace(data, train=made.images).hold_out(job.heldout, recipe.seed) for name, made in sets.items()
         }
