@@ -19,9 +19,11 @@ from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import against, compare
 from notbugs.report.claims import claims as claims_of
-from notbugs.report.page import class_names, flat, script, shown
 from notbugs.report.pictures import png, sample_grid
+from notbugs.report.shell import shown, text_of
+from notbugs.report.wording import class_names
 from notbugs.report.wording import html as sets
+from notbugs.study.recipe import flat
 from notbugs.study.results import Results
 from tests import fakes
 from tests.fakes import row
@@ -227,7 +229,7 @@ def test_one_offline_file(plain, page):
     assert loading
     assert all(value.startswith("data:image/png;base64,") for _, value in loading)
     assert not {"link", "iframe", "object"} & set(page.tags)
-    assert page.scripts == [str(script())]
+    assert page.scripts == [text_of("gallery.js")]
     assert "url(" not in plain[1].read_text(encoding="utf-8")
 
 
@@ -254,7 +256,7 @@ def test_hostile_text_is_inert(tmp_path):
     fakes.write_study(tmp_path, hostile=True)
     html = write_report(tmp_path).read_text(encoding="utf-8")
     page = Page(html)
-    assert page.scripts == [str(script())]
+    assert page.scripts == [text_of("gallery.js")]
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert all(text in page.text for text in fakes.HOSTILE)
     assert "x" not in [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]

@@ -19,7 +19,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure._transfer import Transfer
 from notbugs.report import paper
-from notbugs.report.instrument_charts import labels, scatter
+from notbugs.report.section_charts import labels, scatter
 from notbugs.search import search
 from notbugs.search.objectives import targeted_ce, targeted_ce_alone
 from notbugs.seeds import generator

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from notbugs.formats import NORMS, percent
-from notbugs.report.accuracies import StudyAccuracies
+from notbugs.report.accuracies import StudyAccuracies, quoted
 from notbugs.report.claims import compare
-from notbugs.report.wording import quoted
 from notbugs.study.results import Results, SetProperties
 
 FEW_IMAGES = 1000

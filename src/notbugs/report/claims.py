@@ -14,8 +14,7 @@ from typing import Literal
 from notbugs.formats import NORMS, between, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
-from notbugs.report.accuracies import Member, StudyAccuracies
-from notbugs.report.wording import quoted
+from notbugs.report.accuracies import Member, StudyAccuracies, quoted
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
 from notbugs.study.sets import BY_NAME, RELABELLED

@@ -17,11 +17,11 @@ from markupsafe import Markup
 from notbugs.content import INTERVAL, PrintedFigure
 from notbugs.files import write_atomically, write_text
 from notbugs.formats import NORMS, harmless
-from notbugs.report import charts, paper
-from notbugs.report.accuracies import StudyAccuracies, study_accuracies
-from notbugs.report.page import class_names
+from notbugs.report import paper
+from notbugs.report.accuracies import StudyAccuracies, against_radius, figure_2b, study_accuracies
 from notbugs.report.pictures import Arrays, printed_grid
 from notbugs.report.tables import attacks_said, comma_separated, latex, markdown, md, measured_on, seed_of, tables, tex
+from notbugs.report.wording import class_names
 from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Results
 
@@ -72,10 +72,10 @@ def figures(results: Results, gallery: Arrays | None) -> Iterator[PrintedFigure]
 
 def _accuracies(results: Results) -> Iterator[PrintedFigure]:
     accuracies = study_accuracies(results)
-    draw = partial(charts.figure_2b, accuracies, look="print")
+    draw = partial(figure_2b, accuracies, look="print")
     yield PrintedFigure("figure-2b", _bars_caption(results, accuracies), draw)
     for experiment, sets in ((1, "D, D_R and D_NR"), (2, "relabelled sets, and on D")):
-        draw = partial(charts.against_radius, accuracies, experiment, look="print")
+        draw = partial(against_radius, accuracies, experiment, look="print")
         yield PrintedFigure(f"against-radius-{experiment}", _curves_caption(results, accuracies, sets), draw)
 
 

@@ -12,7 +12,7 @@ from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import NORMS, ball, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import SetCarried, carried, ends
-from notbugs.measure.set_properties import GroupCarried
+from notbugs.measure.set_properties import GROUPS, GroupCarried
 from notbugs.progress import Progress
 from notbugs.seeds import generator
 from notbugs.study.instruments.usefulness import check_features, features_of, sorted_features
@@ -52,8 +52,6 @@ class SharesResult(InstrumentResult):
     rows: list[SharesRow]
 
 
-GROUPS = {"robust": "robust", "nonrobust": "non-robust"}
-"""Of features."""
 SHARES_TEXT = (
     "A feature points to a class if its value is on the side of its mean on which that class is. For each set: how "
     "many of the features that are useful for the new class point to it, and of those useful for the original class, "
@@ -105,7 +103,7 @@ def _lines(row: SharesRow) -> Iterator[list[Cell]]:
 
 def _figures(found: SharesResult) -> Iterator[Figure]:
     """Of every set by the first classifier that is not its source: the means, then the images behind them."""
-    from notbugs.report.instrument_charts import histograms, means
+    from notbugs.report.section_charts import histograms, means
 
     rows = list(independent(found).values())
     for group in GROUPS:
@@ -159,7 +157,7 @@ def _reading(found: SharesResult) -> Iterator[str]:
 
 
 def _printed(found: SharesResult) -> Iterator[PrintedFigure]:
-    from notbugs.report.instrument_charts import histograms, means
+    from notbugs.report.section_charts import histograms, means
 
     rows = list(independent(found).values())
     seen = f"Features sorted at {NORMS[found.norm]} radius {found.eps:g} in pixel units; seed {found.seed}."

@@ -19,7 +19,7 @@ from notbugs.data import Images
 from notbugs.formats import NORMS, number
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
-from notbugs.measure._transfer import Kind
+from notbugs.measure._transfer import FIGURES, Kind
 from notbugs.progress import Progress, Stage
 from notbugs.records import WholeFile
 from notbugs.search import Attack
@@ -210,12 +210,6 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text)
 
 
-FIGURES: dict[Kind, tuple[str, str]] = {
-    "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
-    "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
-}
-
-
 WIDTHS = (420, 210)
 
 
@@ -242,7 +236,7 @@ def _between(low: float | None, high: float | None) -> str:
 
 def transfer_section(found: TransferResult) -> Section:
     """What a page shows of it."""
-    from notbugs.report.instrument_charts import scatter
+    from notbugs.report.section_charts import scatter
 
     attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
     figures = [
@@ -310,7 +304,7 @@ def _complement(share: Proportion) -> Proportion:
 
 def _printed(found: TransferResult, seed: int) -> Iterator[PrintedFigure]:
     from notbugs.report import paper
-    from notbugs.report.instrument_charts import scatter
+    from notbugs.report.section_charts import scatter
 
     attack, n = found.matrix.attack, found.matrix.pairs[0].accuracy.n
     for kind, (figure, _) in FIGURES.items():

@@ -155,7 +155,7 @@ def usefulness_section(found: UsefulnessResult, classes: Sequence[str] = ()) -> 
 
 
 def _figure(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Figure:
-    from notbugs.report.instrument_charts import spectrum
+    from notbugs.report.section_charts import spectrum
 
     caption = (
         f"Every feature of the {name} classifier, each for its best class: usefulness to the right, robust usefulness "
@@ -214,7 +214,7 @@ def _feature_row(row: SpectrumRow, classes: Sequence[str]) -> list[Cell]:
 
 
 def _printed(found: UsefulnessResult) -> Iterator[PrintedFigure]:
-    from notbugs.report.instrument_charts import spectrum
+    from notbugs.report.section_charts import spectrum
 
     for name, of in found.classifiers.items():
         where = ball(of.norm, of.eps)

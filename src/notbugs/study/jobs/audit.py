@@ -17,7 +17,7 @@ from notbugs.files import check_links, check_writable
 from notbugs.formats import compact
 from notbugs.measure import Proportion
 from notbugs.measure._audit import PARTS, audit
-from notbugs.measure.audit_result import Audit
+from notbugs.measure.audit_result import NAMES, Audit
 from notbugs.models import digest
 from notbugs.records import WholeFile, read_model, write_model
 from notbugs.search import Attack
@@ -30,7 +30,6 @@ from notbugs.threat import Threat, threat
 
 ARCHITECTURE = {"architecture": "arch", "options": "arch"}
 """Settings that have another name on the command line."""
-NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
 
 
 class AuditJob(Source, Model):
@@ -208,8 +207,8 @@ def _cell(share: Proportion) -> str:
 def page(folder: Path) -> str:
     """`audit.html`, from `audit.json` and, where they are, `pictures.safetensors`; or the page over several labels."""
     from notbugs.report.audit import labels_in, labels_section, render_audit
-    from notbugs.report.page import render_section
     from notbugs.report.pictures import read_pictures
+    from notbugs.report.shell import render_section
 
     labels = labels_in(folder)
     if labels and not (folder / "audit.json").exists():

@@ -136,7 +136,7 @@ def _again(console: Console) -> Stage:
 
 def page(folder: Path) -> str:
     """`transfer.html`, from `transfer.json` alone."""
-    from notbugs.report.page import render_section
+    from notbugs.report.shell import render_section
 
     found = read_model(folder / "transfer.json", TransferResult, "a transfer", "transfer")
     return render_section(transfer_section(found), "notbugs transfer")
