@@ -143,6 +143,10 @@ def write_theory(folder: Path | str, seed: int = 0) -> Path:
     ------
     InputError
         If `folder` is a file, or a library of the page is missing.
+
+    Examples
+    --------
+    >>> page = nb.report.write_theory('theory')  # doctest: +SKIP
     """
     require_extra()
     from notbugs.files import check_writable, write_json
