@@ -20,7 +20,7 @@ from notbugs import networks, outputs
 from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.normalisation import ChannelOrder, check_normalisation, own_normaliser
 from notbugs.outputs import Meaning, OutputsAre
-from notbugs.shapes import Batch, Features, Logits
+from notbugs.shapes import Batch, Features, Logits, other_channels
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -292,7 +292,9 @@ class Classifier(nn.Module):
             raise must("images", f"be on the network's device, {self.device}", str(images.device), "Move them there.")
         if len(self.mean) not in (1, images.shape[1]):
             rule = f"have {len(self.mean)} channels, as the 'mean' and 'std' of the classifier do"
-            raise must("images", rule, tuple(images.shape), "Give a mean and a std for each channel of the images.")
+            remedy = "Give a mean and a std for each channel of the images."
+            remedy += other_channels(images.shape[1], len(self.mean))
+            raise must("images", rule, tuple(images.shape), remedy)
 
     def _autocast(self) -> torch.autocast:
         bf16 = self.precision == "bf16" or (self.precision == "auto" and has_bf16(self.device))

@@ -61,6 +61,8 @@ def described(error: ValidationError) -> str:
             continue
         name, why = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ").rstrip(".")
         got = "" if " Got " in why else f" Got {_short(item['input'])} instead."  # an error of ours says it already
+        if item["type"].endswith("_parsing") and "," in str(item["input"]):
+            got += " Write numbers with a point, and several with spaces between them: 0.49 0.48."
         clauses.append(f"The '{name}' is wrong: {why}.{got}")
     return " ".join(clauses)
 

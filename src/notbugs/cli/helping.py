@@ -28,7 +28,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r"(out|quiet|page|name|keep|dtype|to)$", OUTPUT),
     (r"(seeds?|device|precision|compile|batch|judge|pair|scaled-down)$", "Running"),
     (
-        r"(data|test-data|classes|groups|size|splits|label|severity|heldout|skip-broken|follow-links|white-level"
+        r"(data|test-data|classes|groups|size|channels|splits|label|severity|heldout|skip-broken|follow-links|white-level"
         r"|.*-column|label-offset|train-images|test-images|on)\b",
         "Data",
     ),

@@ -109,7 +109,7 @@ def robustify(
     """
     images = data.train
     check_choice("start", start, STARTS)
-    check_fits(classifier, images, len(data.classes))
+    check_fits(classifier, images, len(data.classes), features=True)
     schedule = schedule or fast_matching(images.shape)
     targets = torch.arange(len(images))
     starts = choose_starts(len(images), seed) if start == "images" else targets.clone()

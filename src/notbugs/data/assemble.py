@@ -124,6 +124,21 @@ def duplicates(train: Images, test: Images, train_hashes: np.ndarray, test_hashe
     return (f"exact duplicates: {same} of {len(test)} test images are training images too{labels}",)
 
 
+def contradictions(train: Images, hashes: np.ndarray) -> tuple[str, ...]:
+    """A note on training images that are there twice, with different labels; nothing if there are none."""
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(hashes[order][:-1] == hashes[order][1:])
+    found: set[int] = set()
+    for first, second in zip(order[same].tolist(), order[same + 1].tolist(), strict=True):
+        if torch.equal(train.labels[first], train.labels[second]):
+            continue
+        if torch.equal(train.pixels[first : first + 1], train.pixels[second : second + 1]):
+            found |= {first, second}
+    if not found:
+        return ()
+    return (f"contradictions: {len(found)} training images are there more than once, with different labels",)
+
+
 def _factors(count: int) -> np.ndarray:
     return np.random.default_rng(20240607).integers(0, 2**64, count, np.uint64) | np.uint64(1)
 
@@ -167,6 +182,10 @@ def assemble(found: Found, reading: Reading, memory: int | None, progress: Progr
     """
     memory = available_memory() // 4 if memory is None else memory
     form = found.train.form
+    if reading.channels is not None:
+        if form.shape[0] not in (1, 3):
+            raise must("channels", "be given with grey or RGB images", f"{form.shape[0]} channels", "Leave it out.")
+        form = Form((reading.channels, *form.shape[1:]), form.dtype, fixed=True)
     while True:
         try:
             return _assembled(found, form, reading, memory, progress)
@@ -206,7 +225,8 @@ def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress
     data = Data(found.name, images["train"], images["test"], found.classes, found.variant, test_name)
     left_out = tuple(f"{one.name} {one.why}" for one in broken)
     skipped = (f"left out: images that cannot be read ({len(broken)}, as {left_out[0]})",) if broken else ()
-    notes = (*found.notes, *skipped, *duplicates(data.train, data.test, hashes["train"], hashes["test"]))
+    notes = (*found.notes, *skipped, *contradictions(data.train, hashes["train"]))
+    notes += duplicates(data.train, data.test, hashes["train"], hashes["test"])
     return replace(data, notes=notes, left_out=left_out)
 
 
@@ -336,7 +356,7 @@ def tested_on(found: Found | Data, other: Found | Data) -> Found:
     InputError
         If `other` has a class that `found` has not.
     """
-    here, there = _as_found(found), _as_found(other)
+    here, there = as_found(found), as_found(other)
     test = there.test or there.train
     note = f"test images are those of {there.name}"
     if there.classes == class_names(len(there.classes)) != here.classes[: len(there.classes)]:
@@ -357,7 +377,7 @@ def tested_on(found: Found | Data, other: Found | Data) -> Found:
     )
 
 
-def _as_found(data: Found | Data) -> Found:
+def as_found(data: Found | Data) -> Found:
     """What is in memory, as if it had yet to be read."""
     if isinstance(data, Found):
         return data

@@ -31,6 +31,7 @@ class Reading:
     """Every choice; see `notbugs.load` for what each is."""
 
     size: int | None = None
+    channels: int | None = None
     groups: Groups = field(default_factory=dict)
     classes: Sequence[str] | str | Path = ()
     splits: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +49,8 @@ class Reading:
     def __post_init__(self) -> None:
         if self.size is not None:
             check_count("size", self.size)
+        if self.channels not in (None, 1, 3):
+            raise must("channels", "be 1 for grey images or 3 for colour", self.channels)
         if self.severity is not None:
             check_count("severity", self.severity)
         if self.white_level is not None:
@@ -228,10 +231,11 @@ class Wider(Exception):
 
 @dataclass(frozen=True)
 class Form:
-    """What all images of a data set are stored as: one shape, and uint8 or float32."""
+    """What all images of a data set are stored as: one shape, and uint8 or float32; `fixed` if channels were given."""
 
     shape: tuple[int, int, int]
     dtype: str
+    fixed: bool = False
 
     @property
     def bytes(self) -> int:
@@ -241,6 +245,8 @@ class Form:
     def fits(self, image: np.ndarray) -> bool:
         """Whether height and width are these, and channels these or fewer or more only by being grey."""
         channels = {self.shape[0], image.shape[-3]}
+        if self.fixed and not channels <= {1, 3}:
+            return False
         return image.shape[-2:] == self.shape[1:] and (len(channels) == 1 or 1 in channels)
 
     def convert(self, image: np.ndarray) -> np.ndarray:
@@ -251,11 +257,22 @@ class Form:
         Wider
             If that loses colour or depth: float32 holds uint8, colour holds grey, and not the other way.
         """
+        if self.fixed and image.shape[-3] > self.shape[0]:
+            image = grey(image)
         widest = max(self.shape[0], image.shape[-3]), min(self.dtype, image.dtype.name)
         if widest != (self.shape[0], self.dtype):
-            raise Wider(Form((widest[0], *self.shape[1:]), widest[1]))
+            raise Wider(replace(self, shape=(widest[0], *self.shape[1:]), dtype=widest[1]))
         image = image if image.dtype.name == self.dtype else image.astype(np.float32) / 255
         return np.broadcast_to(image, (*image.shape[:-3], *self.shape))
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """The luminance (ITU-R 601-2) of colour, (..., 3, height, width), as one channel; of 8 bits as Pillow has it."""
+    weights = np.array([19595, 38470, 7471], np.uint32)
+    if image.dtype == np.uint8:
+        whole = np.tensordot(image.astype(np.uint32), weights, ([-3], [0])) + 0x8000
+        return (whole >> 16).astype(np.uint8)[..., None, :, :]
+    return np.tensordot(image, (weights / 65536).astype(np.float32), ([-3], [0]))[..., None, :, :].clip(0, 1)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def audit(
     attack = Attack.named(attack, **settings)
     for name, value in (("images", images), ("measured", measured), ("fit_images", fit_images)):
         check_count(name, value, low=2)
-    check_fits(classifier, data.train, len(data.classes))
+    check_fits(classifier, data.train, len(data.classes), features=True)
     train = data.train.sample(fit_images, seed, "audit training images")
     sorting, measuring = _parts(len(data.test), measured, seed)
     work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, attack, seed, stage)

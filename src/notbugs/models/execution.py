@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,9 @@ def copied(classifier: Classifier) -> Classifier:
     """A frozen copy in evaluation mode; of a network that is wrapped or cannot be copied, a view that shares it."""
     if networks.unwrapped(classifier.network) is classifier.network:
         try:
-            return copy.deepcopy(classifier).eval().requires_grad_(False)
+            with warnings.catch_warnings():  # torch warns of its own code where it copies an exported program
+                warnings.simplefilter("ignore")
+                return copy.deepcopy(classifier).eval().requires_grad_(False)
         except Exception as error:  # it holds a lock, a file, a tensor with a history
             log.debug("The network is shared, not copied: %s: %s", type(error).__name__, error)
     return shared(classifier)

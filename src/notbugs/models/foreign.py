@@ -113,12 +113,16 @@ def choose(classes: Sequence[str], known: Sequence[str] | None, given: Any, wher
         log.info("The outputs of %s are taken in order, for one side has numbers as names.", where)
         return None
     missing = next(place for place, numbers in enumerate(found) if len(numbers) != 1)
-    some = f"{', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}"
     raise InputError(
         f"The class {classes[missing]!r} of the data must be one of the {len(known)} outputs of {where}, and "
-        f"{f'the outputs {found[missing]} are' if found[missing] else 'none is'} called so. They are {some}. Say for "
-        "each class which output is its own: outputs=[...] (--outputs), by number, from 0, or by name."
+        f"{f'the outputs {found[missing]} are' if found[missing] else 'none is'} called so. They are {_some(known)}. "
+        f"Say for each class of the data, in their order ({_some(classes)}), which output is its own: outputs=[...] "
+        "(--outputs), by number, from 0, or by name. Or give the data that it was made for (--data)."
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
 
 
 def output_names(given: Outputs | None) -> list[str] | None:
@@ -274,14 +278,23 @@ def _loaded(blueprint: Blueprint, tensors: dict[str, Tensor], origin: str, chose
         if count is None:
             raise
         if chosen is None and (count, len(blueprint.classes)) != (1, 2):
-            raise InputError(
-                f"The network in {origin} has {count} outputs, and there are {len(blueprint.classes)} classes: "
-                f"{', '.join(blueprint.classes[:12])}. Say which outputs are the classes: outputs=FILE (--outputs "
-                "FILE), a file with the name of every output, one on each line; or each class's own number, from 0."
-            ) from None
+            raise _other_outputs(origin, count, blueprint.classes) from None
         network = blueprint.model_copy(update={"outputs": count}).build()
         load_tensors(network, tensors, origin)
     return network
+
+
+def _other_outputs(origin: str, count: int, classes: Sequence[str]) -> InputError:
+    """What is said of a network whose outputs are not as many as the classes."""
+    has = f"The network in {origin} has {count} output{'s' * (count > 1)}, and there are {len(classes)} classes: "
+    if count < len(classes):
+        remedy = f"Give data of {max(count, 2)} classes: those that it was trained on."
+    else:
+        remedy = (
+            "Say which outputs are the classes: outputs=FILE (--outputs FILE), a file with the name of every output, "
+            f"one on each line; or each class's own number, as --outputs {' '.join(map(str, range(len(classes))))}."
+        )
+    return InputError(f"{has}{_some(classes)}. {remedy}")
 
 
 def _outputs_in(tensors: dict[str, Tensor], network: nn.Module, classes: int, origin: str) -> int | None:

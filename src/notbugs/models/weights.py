@@ -21,6 +21,7 @@ from notbugs.files import check_tensors
 from notbugs.models.archives import Tensors, read_archive
 from notbugs.networks import unwrapped
 from notbugs.normalisation import CHANNELS
+from notbugs.shapes import other_channels
 
 log = logging.getLogger("notbugs")
 
@@ -380,6 +381,8 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     shapes = [f"{n} {tuple(f.shape)} in place of {tuple(v.shape)}" for n, (f, v) in both.items() if f.shape != v.shape]
     kinds = [f"{n} {f.dtype} in place of {v.dtype}" for n, (f, v) in both.items() if not _of_one_kind(f, v)]
     if missing or unexpected or shapes or kinds:
+        takes = {(v.shape[1], f.shape[1]) for f, v in both.values() if f.shape != v.shape and f.ndim == v.ndim == 4}
+        remedy = other_channels(*takes.pop()) if len(takes) == 1 else ""
         unusable = [f"{n} is {k}" for n, k in getattr(tensors, "unusable", {}).items() if n.endswith(tuple(missing))]
         raise InputError(
             f"The weights in {where} do not fit the network. "
@@ -388,7 +391,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
             + listed("Unexpected", unexpected)
             + listed("Of another shape", shapes)
             + listed("Of another kind", kinds)
-            + "Check the architecture, its options, the channels and the number of classes."
+            + f"Check the architecture, its options, the channels and the number of classes.{remedy}"
         )
     if kept:
         log.info("%s has no %s: the network's own values stay.", where, " and ".join(sorted(kept)))

@@ -21,6 +21,7 @@ from notbugs.measure.audit_result import NAMES, Audit
 from notbugs.models import digest
 from notbugs.records import WholeFile, read_model, write_model
 from notbugs.search import Attack
+from notbugs.search.compatibility import check_fits
 from notbugs.study.folder import Console, StudyFolder, of_study, read_data
 from notbugs.study.machine import surroundings
 from notbugs.study.repeated import check_one_label, for_labels
@@ -92,6 +93,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
     data = data or read_data(job, console)
     check_one_label(data)
     classifier = job.load(model, data, job)
+    check_fits(classifier, data.train, len(data.classes), features=True)  # before the folder is this audit's
     folder = StudyFolder(out, console, stages=PARTS)
     # Hashes, for a path may hold another model or other images tomorrow.
     wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
