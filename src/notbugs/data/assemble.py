@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from notbugs.data.classes import class_names, match_classes
+from notbugs.data.classes import check_known, class_names, match_classes
 from notbugs.data.decode import likely_white
 from notbugs.data.download import available_memory, cache_folder, check_disk
 from notbugs.data.images import Data, Images, Mapped
@@ -362,10 +362,11 @@ def tested_on(found: Found | Data, other: Found | Data) -> Found:
     if there.classes == class_names(len(there.classes)) != here.classes[: len(there.classes)]:
         if len(there.classes) > len(here.classes):
             rule = f"have at most the {len(here.classes)} classes of {here.name}"
-            raise must("test_data", rule, len(there.classes))
+            raise must("test_data", rule, len(there.classes), "Take one of these classes alone.")
         note += ", whose labels are numbers and no names"
         labels = test.labels
     else:
+        check_known(there.classes, here.classes)
         labels = torch.tensor(match_classes(here.classes, there.classes))[test.labels]
     return replace(
         here,

@@ -55,7 +55,7 @@ class ClassList:
         if unknown := [name for name in found if name not in self.places]:
             raise InputError(
                 f"The 'classes' must name every class of {what}. {_some(unknown)} is not among {_some(self.names)}. "
-                "Correct the list, in the order of the labels."
+                "Correct the list, in the order of the labels. Names of a model's outputs are its 'outputs'."
             )
         labels = [self.places[name] for name in found]
         if missing := [name for label, name in enumerate(self.names) if label not in labels]:
@@ -126,8 +126,8 @@ def check_known(found: Iterable[str], classes: Sequence[str]) -> None:
     """Refuse classes of a test split that have no training image."""
     if unknown := in_order(set(found) - set(classes)):
         raise InputError(
-            f"Every class of the test images must be among those of the training images; {_some(unknown)} is "
-            "not. Rename it, add training images, or remove it from the test images."
+            f"Every class of the test images must be among those of the training images; {_some(unknown)} is not. "
+            f"They are {_some(classes)}. Rename it, add training images, or remove it from the test images."
         )
 
 

@@ -73,6 +73,8 @@ def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
 
 SYNSET = re.compile(r"(n\d{8})\s+(.+)")
 SHOWN = 12
+SHARED = ("resnet18", "resnet34", "resnet50", "vgg16-bn", "densenet121")
+"""Architectures of ours whose names torchvision and timm have, too, for networks with other layers."""
 
 Outputs = str | Path | Sequence[str | int]
 """A file with the name of every output; or for each class, in order, the number or the name of its output."""
@@ -198,7 +200,9 @@ def _number(one: str | int, known: Sequence[str] | None, where: str) -> int:
     text = str(one)
     if not text.isdecimal() or (known and int(text) >= len(known)):
         told = (
-            f"has {len(known)}, {', '.join(known[:SHOWN])}, ..." if known else "does not say the names of its outputs"
+            f"has {len(known)}, {', '.join(known[:SHOWN])}, ..."
+            if known
+            else "does not say the names of its outputs; a file with all of them does"
         )
         raise must("outputs", "name outputs of the model by number, from 0, or by name", one, f"{where} {told}.")
     return int(text)
@@ -273,15 +277,24 @@ def _loaded(blueprint: Blueprint, tensors: dict[str, Tensor], origin: str, chose
     network = blueprint.build()
     try:
         load_tensors(network, tensors, origin)
-    except InputError:
-        count = None if blueprint.outputs else _outputs_in(tensors, network, len(blueprint.classes), origin)
+    except InputError as error:
+        count = _outputs_in(tensors, network, blueprint.outputs or len(blueprint.classes), origin)
         if count is None:
-            raise
+            raise InputError(f"{error}{_other_library(blueprint.architecture)}") from None
+        if blueprint.outputs:
+            rule = f"be a file with the name of each of the {count} outputs of the network in {origin}"
+            raise must("outputs", rule, f"{blueprint.outputs} names") from None
         if chosen is None and (count, len(blueprint.classes)) != (1, 2):
             raise _other_outputs(origin, count, blueprint.classes) from None
         network = blueprint.model_copy(update={"outputs": count}).build()
         load_tensors(network, tensors, origin)
     return network
+
+
+def _other_library(name: str) -> str:
+    """Where else there are networks of this name, whose layers are called otherwise."""
+    other = name.replace("-", "_")
+    return f" Weights of torchvision or timm: --arch torchvision:{other} or timm:{other}." if name in SHARED else ""
 
 
 def _other_outputs(origin: str, count: int, classes: Sequence[str]) -> InputError:

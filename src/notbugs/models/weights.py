@@ -29,6 +29,8 @@ Kind = Literal["safetensors", "zip", "pickle", "torchscript", "exported"]
 """Tensors alone; what `torch.save` writes, now and before torch 1.6; a program of `torch.jit` or `torch.export`."""
 
 DOWNLOAD = "Download the file itself: a whole one begins with other bytes."
+OPTIMIZER = (".exp_avg", ".momentum_buffer", ".square_avg")
+"""How tensors of an optimizer's state end."""
 SAVE = "Save the network's state_dict() with torch.save, or as safetensors, and give that file."
 OTHERS: list[tuple[int, bytes, str, str]] = [
     (0, b"version https://git-lfs", "a Git-LFS pointer, not the weights", "Fetch them: git lfs pull."),
@@ -80,7 +82,7 @@ def kind_of(path: Path) -> Kind:
         raise InputError(f"{path} is {what}. {DOWNLOAD}")
     raise InputError(
         f"{path} is no file of weights that notbugs can read: it begins with {head[:8].hex(' ')}. "
-        "It reads safetensors, and what torch.save writes, by any name."
+        f"It reads safetensors, and what torch.save writes, by any name. {SAVE}"
     )
 
 
@@ -269,6 +271,8 @@ def _scores(own: Mapping[str, Tensor], ours: str, tensors: Mapping[str, Tensor])
 
 def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], scores: Counter[str], where: str) -> str:
     """What stands before most names of the network in the file, the first such prefix where copies are equal."""
+    if not scores and any(name.endswith(OPTIMIZER) for name in tensors):
+        raise InputError(f"{where} holds the state of an optimizer, and no weights. {SAVE}")
     if not scores:
         raise InputError(
             f"The weights in {where} fit no layer of the network. They are called {', '.join(list(tensors)[:SHOWN])}, "

@@ -69,7 +69,7 @@ def check_fits(
     except Exception as error:  # what a network of any kind may raise
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"The classifier cannot take images of shape {images.shape}: {text} "
+            f"The classifier cannot take images of shape {images.shape}: {text.rstrip('.')}. "
             "Build its network for their channels and size, or give images of another --size, or in 1 or 3 --channels."
         ) from error
     known = classes or images.classes
