@@ -14,10 +14,10 @@ from rich.text import Text
 
 from notbugs import catalogue
 from notbugs.__main__ import main
+from notbugs.catalogue import model_file, set_folder, study_of
 from notbugs.cli import helping, spelling
 from notbugs.cli.catalogue import COMMANDS
 from notbugs.errors import InputError
-from notbugs.parts import model_file, set_folder, study_of
 
 
 def printed(capsys, *arguments: str) -> str:

@@ -62,23 +62,23 @@ TOY_INSTRUMENT = """
 from pydantic import Field
 
 from notbugs.content import PrintedFigure, Section, Table
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 
 
 class Settings(InstrumentSettings):
     times: int = Field(2, ge=1)
 
 
-class Result(Found):
+class Result(InstrumentResult):
     counted: int
 
 
 class Toy(Instrument[Settings, Result]):
     name, Settings, Result = "toy", Settings, Result
 
-    def run(self, lab):
-        times = lab.recipe.instruments.toy.times
-        return Result(counted=lab.stage("toy", "count", lambda progress: times * len(lab.data.test)))
+    def run(self, runner):
+        times = runner.recipe.instruments.toy.times
+        return Result(counted=runner.stage("toy", "count", lambda progress: times * len(runner.data.test)))
 
     def section(self, result, classes):
         table = Table("All of them", ("what", "count"), [["images", result.counted]])

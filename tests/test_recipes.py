@@ -12,7 +12,7 @@ from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.models import build, frozen
 from notbugs.models.layers import WhitenedConv2d
-from notbugs.report.accuracies import line_up
+from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.seeds import generator
 from notbugs.study import read_recipe, run
@@ -103,7 +103,7 @@ def test_a_recipe_runs(name, images, tmp_path, capsys):
     assert {row.classifier for row in results.rows} >= {"standard", "independent", "robust", "D_R", "D_det"}
     assert results.study.recipe["scaled_down"]
     assert "small form" in capsys.readouterr().err
-    assert any("no accelerator" in sentence for sentence in cautions(results, line_up(results)))
+    assert any("no accelerator" in sentence for sentence in cautions(results, study_accuracies(results)))
 
 
 def test_whitened_patches_have_the_identity_as_their_covariance():

@@ -39,8 +39,12 @@ from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded
 from notbugs.study import EvaluateJob, evaluate_one, read_recipe
 from notbugs.study.folder import StudyFolder
-from notbugs.study.instruments.strong_attacks import TrustMeasured, measure, trust_section
-from notbugs.study.runner import Lab
+from notbugs.study.instruments.strong_attacks import (
+    StrongAttacksInstrument,
+    StrongAttacksResult,
+    strong_attacks_section,
+)
+from notbugs.study.runner import Runner
 from notbugs.threat import L2, Linf
 from notbugs.training import Training, new_classifier, train
 from tests.conftest import bars, random_images
@@ -208,8 +212,8 @@ def test_without_the_library_autoattack_is_refused_before_any_work(linear, monke
     with pytest.raises(InputError, match=r"notbugs\[autoattack\]"):
         evaluate_one(tmp_path / "none", EvaluateJob(autoattack=True), Silent())
     with pytest.raises(InputError, match=r"notbugs\[autoattack\]"):
-        read_recipe("digits", {"instruments": {"trust": {"on": True}}})
-    assert read_recipe("digits", {"instruments": {"trust": {"on": True, "autoattack": False}}})
+        read_recipe("digits", {"instruments": {"strong_attacks": {"on": True}}})
+    assert read_recipe("digits", {"instruments": {"strong_attacks": {"on": True, "autoattack": False}}})
 
 
 @pytest.mark.slow
@@ -560,9 +564,11 @@ class Silent:
         pass
 
 
-def lab(folder: Path, data: Data, **asked) -> Lab:
-    recipe = read_recipe("digits", {"instruments": {"trust": {"on": True, "radius": EPS, "images": 40, **asked}}})
-    made = Lab(recipe, data, StudyFolder(folder, Silent(), 0), torch.device("cpu"))
+def runner(folder: Path, data: Data, **asked) -> Runner:
+    recipe = read_recipe(
+        "digits", {"instruments": {"strong_attacks": {"on": True, "radius": EPS, "images": 40, **asked}}}
+    )
+    made = Runner(recipe, data, StudyFolder(folder, Silent(), 0), torch.device("cpu"))
     made._classifiers |= {
         "standard": trained(0), "independent": trained(1), "robust": trained(2, after=[Scale()]),
     }  # fmt: skip
@@ -572,7 +578,7 @@ def lab(folder: Path, data: Data, **asked) -> Lab:
 @needs_autoattack
 def test_the_instrument(tmp_path, bars_data):
     asked = {"classifiers": ("standard", "robust"), "masking_images": 20}
-    found = measure(lab(tmp_path, bars_data, **asked))
+    found = StrongAttacksInstrument().run(runner(tmp_path, bars_data, **asked))
     assert (found.n, found.masking_n) == (40, 20)
     standard, steep = found.rows
     assert [row.classifier for row in found.rows] == ["standard", "robust"]
@@ -587,7 +593,7 @@ def test_the_instrument(tmp_path, bars_data):
     assert (standard.marked, steep.marked) == (False, True)
     assert shown(standard.signs) == set()
     assert "vanishing gradients" in shown(steep.signs)
-    section = trust_section(found)
+    section = strong_attacks_section(found)
     assert [table.rows[0][0] for table in section.tables] == ["standard", "robust"]
     assert section.tables[0].rows[1][-1] == steep.union
     assert section.reading[0].startswith("robust: the stronger PGD leaves ")
@@ -595,22 +601,28 @@ def test_the_instrument(tmp_path, bars_data):
     (test,) = found.paired
     assert (test.classifier, test.robust.n) == ("robust", 40)
     assert test.robust.difference == pytest.approx(steep.union.value - standard.union.value)
-    again = lab(tmp_path, bars_data, **asked)
+    again = runner(tmp_path, bars_data, **asked)
     again._classifiers["robust"] = trained(0)  # finished stages are read, not run
-    assert measure(again) == found == TrustMeasured.model_validate_json(found.model_dump_json())
+    assert (
+        StrongAttacksInstrument().run(again)
+        == found
+        == StrongAttacksResult.model_validate_json(found.model_dump_json())
+    )
 
 
 def test_the_instrument_without_autoattack(tmp_path, bars_data):
-    found = measure(lab(tmp_path, bars_data, classifiers=("robust",), autoattack=False, masking_images=10))
+    found = StrongAttacksInstrument().run(
+        runner(tmp_path, bars_data, classifiers=("robust",), autoattack=False, masking_images=10)
+    )
     assert [row.classifier for row in found.rows] == ["standard", "robust"]
     assert found.rows[0].autoattack is None
     assert found.rows[0].union == found.rows[0].strong.share
-    assert "more than a point" not in " ".join(trust_section(found).reading)
+    assert "more than a point" not in " ".join(strong_attacks_section(found).reading)
 
 
 def test_a_recipe_refuses_an_unknown_classifier():
-    with pytest.raises(InputError, match="instruments.trust.classifiers.0.*'standard'.*Got 'nobody'"):
-        read_recipe("digits", {"instruments": {"trust": {"classifiers": ["nobody"]}}})
+    with pytest.raises(InputError, match="instruments.strong_attacks.classifiers.0.*'standard'.*Got 'nobody'"):
+        read_recipe("digits", {"instruments": {"strong_attacks": {"classifiers": ["nobody"]}}})
 
 
 # -- the page -------------------------------------------------------------------------------------------------------

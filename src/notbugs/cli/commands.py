@@ -10,15 +10,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from notbugs import construct, study, workers
+from notbugs.catalogue import study_of
 from notbugs.console import TerminalConsole, show, tell
 from notbugs.errors import InputError, check_count
-from notbugs.parts import study_of
 from notbugs.report import (
     require_extra,
     write_audit_page,
     write_comparison,
     write_figures,
     write_report,
+    write_theory,
     write_transfer,
     write_tune,
 )
@@ -34,7 +35,6 @@ from notbugs.study import (
     TuneJob,
     VerifyJob,
 )
-from notbugs.theory import write_theory_page
 
 Flat = Parameter(name="*")
 NO_SETTINGS = Settings()
@@ -340,7 +340,7 @@ def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
         Of all simulations.
     """
     check_count("seed", seed, low=0)
-    tell(write_theory_page(out, seed))
+    tell(write_theory(out, seed))
 
 
 def _reported(folder: Path, console: TerminalConsole) -> Path:
@@ -348,7 +348,7 @@ def _reported(folder: Path, console: TerminalConsole) -> Path:
     report = write_report(folder)
     if not (folder / "theory.html").exists():
         with console.stage("the theory, checked"):
-            write_theory_page(folder)
+            write_theory(folder)
     return report
 
 

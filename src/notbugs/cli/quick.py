@@ -55,9 +55,9 @@ def info(folder: str, /) -> int:
     folder
         The set: a folder, or STUDY:NAME, as runs/digits:D_R.
     """
+    from notbugs.catalogue import set_folder
     from notbugs.console import show
     from notbugs.construct import describe, table
-    from notbugs.parts import set_folder
 
     found = describe(set_folder(folder))
     show(table(found))

@@ -60,6 +60,8 @@ def _renamed(command: str, option: str, values: list[str]) -> list[str]:
     name = option.removeprefix("--")
     head, dot, tail = name.partition(".")
     _warn_of_old(command, name)
+    if head == "instruments" and _old(command, name):
+        return [f"--{_old(command, name)}", *values]
     if name == "arch" and values:
         return [f"--architecture{'.name' if command in SECTIONED else ''}", *values]
     if head == "arch" and tail:
@@ -103,6 +105,8 @@ def _threat(command: str, values: list[str]) -> list[str]:
 
 def _old(command: str, name: str) -> str | None:
     """The name that takes the place of an old one."""
+    if name.startswith("instruments."):
+        return _instrument(name)
     if command not in SECTIONED:
         if name == "architecture":
             return "arch"
@@ -114,6 +118,14 @@ def _old(command: str, name: str) -> str | None:
     if name.startswith("architecture."):
         return f"arch.{name.removeprefix('architecture.').removeprefix('options.')}"
     return None
+
+
+def _instrument(name: str) -> str | None:
+    """The option of an instrument under the name that it has now, if it had another."""
+    from notbugs.study.instruments import FORMER
+
+    _, former, *rest = name.split(".")
+    return ".".join(["instruments", FORMER[former].replace("_", "-"), *rest]) if former in FORMER else None
 
 
 def _warn_of_old(command: str, name: str) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from notbugs.catalogue import set_folder
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import fingerprint, starts_of
 from notbugs.construct.storage import (
@@ -33,7 +34,6 @@ from notbugs.construct.storage import (
 from notbugs.data import Data, Images, Mapped
 from notbugs.errors import InputError, in_one_line, must, nearest_path
 from notbugs.files import Damaged
-from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
 from notbugs.threat import l2_norm
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from notbugs import workers
+from notbugs.catalogue import set_folder
 from notbugs.construct.storage import (
     SCHEMA,
     build_id,
@@ -38,7 +39,6 @@ from notbugs.construct.storage import (
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, only_writer, write_json
-from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
 
 Tell = Callable[[int, str], None]

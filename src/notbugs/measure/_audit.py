@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +32,7 @@ from notbugs.measure.features import feature_values, penultimate
 from notbugs.measure.linear_models import refit_head
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.unbalanced import is_unbalanced
-from notbugs.progress import Progress, silent
+from notbugs.progress import Progress, Stage, at_once
 from notbugs.search import STRONG, Attack
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
@@ -45,14 +44,6 @@ SHOWN = 5
 """Features of each kind whose pictures are shown."""
 PARTS = 6
 """Stages: the sorting of features, the model, three heads, the pictures."""
-
-Stage = Callable[[str, str, Callable[[Progress], Any]], Any]
-"""From a name, a title and some work to the JSON value of that work: made now, or kept from before."""
-
-
-def at_once(name: str, title: str, work: Callable[[Progress], Any]) -> Any:
-    """A `Stage` that keeps nothing."""
-    return work(silent)
 
 
 def audit(

@@ -32,6 +32,11 @@ from notbugs.threat import Threat, check_radii
 
 WrongTargets = Literal["next", "other"]
 Kind = Literal["untargeted", "targeted"]
+FIGURES: dict[Kind, tuple[str, str]] = {
+    "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
+    "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
+}
+"""The paper's figure of each kind, and what its upward axis shows."""
 PROTOCOL = "examples for transfer"
 """Its name, wherever an attack is named."""
 

@@ -192,6 +192,8 @@ def _word(share: float) -> str:
 
 
 GroupName = Literal["all", "robust", "nonrobust"]
+NAMES: dict[GroupName, str] = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
+"""Of the groups, in tables."""
 TITLES: dict[GroupName, str] = {
     "all": "all features",
     "robust": "robustly useful features",

@@ -72,6 +72,10 @@ class Carried(Record):
     evidence: Mean | None = Field(description="the same of the mean evidence, in place of the share")
 
 
+GROUPS = {"robust": "robust", "nonrobust": "non-robust"}
+"""Of features, and what sentences call them."""
+
+
 class GroupCarried(Record):
     """What one group of useful features sees of both classes."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from notbugs._version import __version__
+from notbugs.catalogue import model_file
 from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import read_tensors, write_tensors
@@ -24,7 +25,6 @@ from notbugs.models.weights import kind_of, load_tensors
 from notbugs.networks import unwrapped
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
-from notbugs.parts import model_file
 from notbugs.shapes import other_channels
 
 KEY = "notbugs.classifier"

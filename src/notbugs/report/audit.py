@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -15,14 +15,17 @@ from notbugs.content import Cell, Section, Table
 from notbugs.errors import InputError
 from notbugs.formats import duration
 from notbugs.measure.accuracy import Accuracy, Score
-from notbugs.measure.audit_result import Audit, GroupName
+from notbugs.measure.audit_result import NAMES, Audit, GroupName
 from notbugs.measure.feature_visualization import Driver
 from notbugs.report.charts import Style, curves
-from notbugs.report.instrument_charts import spectrum
-from notbugs.report.page import environment, flat
 from notbugs.report.pictures import SIDE, Arrays, png
+from notbugs.report.section_charts import spectrum
+from notbugs.report.shell import environment
 from notbugs.report.wording import class_names
-from notbugs.study.jobs.audit import NAMES, AuditFile
+from notbugs.study.recipe import flat
+
+if TYPE_CHECKING:
+    from notbugs.study.jobs.audit import AuditFile
 
 
 def labels_section(found: Mapping[str, AuditFile]) -> Section:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -22,9 +23,11 @@ from notbugs.report.compare_findings import (
     numbered,
     unders,
 )
-from notbugs.report.page import environment, shown
+from notbugs.report.shell import environment, shown
 from notbugs.report.wording import date
-from notbugs.study.jobs.compare import Comparison, Contrast, Of, PairRow, SeedGroup, Setting, StudyPair
+
+if TYPE_CHECKING:
+    from notbugs.study.jobs.compare import Comparison, Contrast, Of, PairRow, SeedGroup, Setting, StudyPair
 
 WIDTHS = (560, 200)
 LONGEST = 60

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 from markupsafe import Markup
@@ -12,7 +12,9 @@ from notbugs import formats
 from notbugs.formats import percent, signed
 from notbugs.measure import OverSeeds
 from notbugs.report.charts import INK, PAGE, SERIES, to_svg
-from notbugs.study.jobs.compare import Comparison, Contrast, Of, SeedGroup, StudyPair
+
+if TYPE_CHECKING:
+    from notbugs.study.jobs.compare import Comparison, Contrast, Of, SeedGroup, StudyPair
 
 ALPHA = 0.05
 NAMED = 4

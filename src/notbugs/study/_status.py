@@ -21,7 +21,7 @@ from notbugs.formats import compact, duration
 from notbugs.measure import Accuracy, Proportion
 from notbugs.progress import packed
 from notbugs.study.folder import UNDER_WAY
-from notbugs.study.instruments import Instruments
+from notbugs.study.instruments import FORMER, Instruments, renamed
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, stage_names
 from notbugs.study.written import check_recipe, read_info, read_stage
 
@@ -183,13 +183,15 @@ def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _finished_stages(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """What finished stages left, in the order of a study, and the names of those whose file is damaged."""
-    found, damaged = {}, []
+    stages, damaged = {}, []
     for file in sorted((folder / "stages").glob("*.json"), key=_place):
+        kind, dash, rest = file.stem.partition("-")
+        name = f"{FORMER.get(kind, kind)}{dash}{rest}"
         try:
-            found[file.stem] = read_stage(file)
+            stages[name] = read_stage(file)
         except Damaged:
-            damaged.append(file.stem)
-    return found, damaged
+            damaged.append(name)
+    return stages, damaged
 
 
 def _place(file: Path) -> tuple[int, int]:
@@ -230,7 +232,7 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
 
 def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> list[str]:
     """Those that the recipe asks for and that `results.json` has not, from the last one with a finished stage."""
-    asked = recipe.get("instruments", {})
+    asked = renamed(recipe.get("instruments", {}))
     names = [name for name in Instruments.model_fields if name != "all"]
     wanted = [name for name in names if asked.get("all") or asked.get(name, {}).get("on")]
     try:
@@ -238,7 +240,8 @@ def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, An
     except (FileNotFoundError, Damaged):
         begun = [number for number, name in enumerate(wanted) if any(s.partition("-")[0] == name for s in stages)]
         return wanted[max(begun, default=0) :]
-    return [name for name in wanted if results.get("instruments", {}).get(name) is None]
+    measured = renamed(results.get("instruments", {}))
+    return [name for name in wanted if measured.get(name) is None]
 
 
 WORKS = ("build", "measure", "train", "evaluate")

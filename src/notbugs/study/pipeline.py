@@ -41,8 +41,9 @@ from notbugs.study.results import (
     StudyInfo,
     TheoryCheck,
 )
-from notbugs.study.runner import Lab
+from notbugs.study.runner import Runner
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, SetDeclaration, stage_names
+from notbugs.study.written import StudyClaim
 from notbugs.theory import vulnerability
 from notbugs.threat import check_radii
 
@@ -142,11 +143,11 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
     data = data or read_data(recipe, console)
     _check_data(recipe, data)
     folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
-    lab = Lab(recipe, data, folder, device)
+    runner = Runner(recipe, data, folder, device)
     recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
-    instruments.check(lab)
-    with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
-        results = _Study(lab).run(info)
+    instruments.check(runner)
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))) as info:
+        results = _Study(runner).run(info)
         if workers.rank() == 0:
             write_model(out / "results.json", results)
     for line in expected_lines(results.expected) if results.expected else ():
@@ -171,15 +172,15 @@ def run_labels(recipe: Recipe, out: Path, console: Console) -> Iterator[tuple[Pa
 class _Study:
     """The stages, each a few lines."""
 
-    lab: Lab
+    runner: Runner
 
     @property
     def recipe(self) -> Recipe:
-        return self.lab.recipe
+        return self.runner.recipe
 
     @property
     def data(self) -> Data:
-        return self.lab.data
+        return self.runner.data
 
     def run(self, info: dict[str, Any]) -> Results:
         rows, sets = [], []
@@ -189,11 +190,11 @@ class _Study:
             built = self.built(plan)
             sets.append(self.set_measured(plan, built))
             rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
-        write_gallery(self.lab)
-        folder = self.lab.folder
+        write_gallery(self.runner)
+        folder = self.runner.folder
         architecture, theory = self.architecture(), self.theory()
         asked = self.recipe.instruments
-        measured = {each.name: each.run(self.lab) for each in instruments.INSTRUMENTS if asked.wanted(each.name)}
+        measured = {each.name: each.run(self.runner) for each in instruments.INSTRUMENTS if asked.wanted(each.name)}
         study = StudyInfo(
             **info,
             name=self.recipe.name,
@@ -202,8 +203,8 @@ class _Study:
             architecture=architecture,
             seeds=[self.recipe.seed],
             stages=[Stage(**stage) for stage in folder.finished()],
-            classifiers=self.lab.hashes,
-            training=self.lab.trained,
+            classifiers=self.runner.hashes,
+            training=self.runner.trained,
         )
         expected = against_expected(self.recipe, self.data.name, rows)
         found = Measured(**measured)
@@ -213,7 +214,7 @@ class _Study:
         """Train a classifier and measure it."""
         title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
         settings = self.recipe.training(plan.name, plan.section)
-        classifier = self.lab.train(plan.name, images, settings=settings, title=title)
+        classifier = self.runner.train(plan.name, images, settings=settings, title=title)
         return [
             Row(
                 train_set=plan.train_set,
@@ -231,27 +232,27 @@ class _Study:
                 balanced=found.balanced,
                 area=found.area,
             )
-            for found in self.lab.evaluate(plan.name, classifier)
+            for found in self.runner.evaluate(plan.name, classifier)
         ]
 
     def built(self, plan: SetDeclaration) -> ConstructedSet:
-        source, seed = self.lab.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
+        source, seed = self.runner.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
 
         def work(path: Path, progress: Progress) -> ConstructedSet:
             how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
             how |= {"matching": self.recipe.matching, "relabelling": self.recipe.relabelling}
             return plan.build(source, self.data, path, **how)
 
-        return self.lab.build(plan.name, work)
+        return self.runner.build(plan.name, work)
 
     def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
         """A robust classifier that had no hand in the set, if there is one, and its name."""
         if plan.source != "robust":
-            return self.lab.classifier("robust"), "robust"
+            return self.runner.classifier("robust"), "robust"
         if not self.recipe.judge:
             return None, ""
         title = "train a second robust classifier"
-        return self.lab.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
+        return self.runner.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
 
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
         judge, judge_name = self.judge(plan)
@@ -260,8 +261,8 @@ class _Study:
             found = measure_set(
                 built,
                 self.data.train,
-                self.lab.classifier(plan.source),
-                self.lab.classifier("independent"),
+                self.runner.classifier(plan.source),
+                self.runner.classifier("independent"),
                 self.recipe.constructed.augmentation,
                 judge=judge,
                 judge_name=judge_name,
@@ -271,7 +272,9 @@ class _Study:
             built.record(found)
             return found
 
-        found = self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name))
+        found = self.runner.stage(
+            f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)
+        )
         if built.manifest.get("properties") != found:  # the manifest was lost or damaged since
             built.record(found)
         request = built.manifest["request"]
@@ -298,16 +301,16 @@ class _Study:
         def work(progress: Progress) -> dict[str, float]:
             ranks = {}
             for number, name in enumerate(("standard", "robust"), 1):
-                ranks[name] = feature_rank(self.lab.classifier(name), images.to(self.lab.device))
+                ranks[name] = feature_rank(self.runner.classifier(name), images.to(self.runner.device))
                 progress(number, 2)
             return ranks
 
-        standard = self.lab.classifier("standard")
+        standard = self.runner.classifier("standard")
         return {
             "name": self.recipe.architecture.name,
             "parameters": sum(parameter.numel() for parameter in standard.network.parameters()),
-            "features": len(standard.features(images[:1].to(self.lab.device))[0]),
-            "feature_rank": self.lab.stage("rank", "count the directions the features see", work),
+            "features": len(standard.features(images[:1].to(self.runner.device))[0]),
+            "feature_rank": self.runner.stage("rank", "count the directions the features see", work),
             "input_dimension": dimension,
         }
 
@@ -318,7 +321,7 @@ class _Study:
         def work(progress: Progress) -> list[dict[str, Any]]:
             found = []
             for number, name in enumerate(("standard", "robust"), 1):
-                classifier, schedule = self.lab.classifier(name), PGDSteps(asked.pgd.steps)
+                classifier, schedule = self.runner.classifier(name), PGDSteps(asked.pgd.steps)
                 radii = sorted(asked.radii)
                 train, test = self.data.train, self.data.test
                 fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)
@@ -340,7 +343,7 @@ class _Study:
                 progress(number, 2)
             return found
 
-        return [TheoryCheck(**item) for item in self.lab.stage("theory", "compare theory with attack", work)]
+        return [TheoryCheck(**item) for item in self.runner.stage("theory", "compare theory with attack", work)]
 
 
 def _told(name: str, found: dict[str, Any]) -> list[str]:

@@ -1,12 +1,14 @@
-"""The small files of a study's folder: checked against their checksums as they are read, put back from their copies."""
+"""The small files of a folder, which say what it is of: checked by their checksums, put back from their copies."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tomli_w
 
@@ -187,7 +189,117 @@ def _is_sealed(file: Path) -> bool:
     return file.is_file() and f'"{CHECKSUM}"'.encode() in file.read_bytes()
 
 
-def refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
+ENDS = ("results.json", "gallery.safetensors", "report.html")
+"""What a study writes as it ends: in a folder that is no study's, these are somebody's."""
+
+
+class Claim(Protocol):
+    """What a folder is of: written down as the work begins, and held against it when the work is continued."""
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What may change from run to run and is then said, by its names in `study.json`; empty: nothing is said."""
+        ...
+
+    def settled(self, folder: Path) -> Iterator[str]:
+        """Write down what the folder is of, or check that it is of the same; yields what is to be said of its files.
+
+        Raises
+        ------
+        InputError
+            If it is of something else.
+        """
+        ...
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """What was written down when the work was first begun."""
+        ...
+
+
+@dataclass(frozen=True)
+class StudyClaim:
+    """A study: `recipe.toml` and `study.json`. `info["data"]` must not change between runs of one study."""
+
+    recipe: Recipe
+    info: dict[str, Any]
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """See `Claim`."""
+        return {name: self.info[name] for name in MACHINE}
+
+    def settled(self, folder: Path) -> Iterator[str]:
+        """See `Claim`."""
+        yield from mended(folder)
+        if (folder / "recipe.toml").exists():
+            before = read_own_recipe(folder)
+            _refuse_other_recipe(folder, before, self.recipe)
+            if before != self.recipe:
+                write_recipe(folder, self.recipe)
+        elif (folder / "study.json").exists():
+            raise InputError(f"{folder} holds a study whose recipe.toml is gone. Name another folder with --out.")
+        elif taken := [name for name in ENDS if (folder / name).exists()]:
+            raise InputError(
+                f"{folder} holds {', '.join(taken)} of no study that is here, which would be overwritten. "
+                "Name another folder with --out."
+            )
+        try:
+            there = read_info(folder)["data"]
+        except FileNotFoundError:
+            write_recipe(folder, self.recipe)
+            write_info(folder, self.info | _created())
+            return
+        if there != self.info["data"]:
+            raise InputError(
+                f"{folder} holds a study of other data: fingerprint {there['fingerprint'][:12]} there, "
+                f"{self.info['data']['fingerprint'][:12]} now. Name another folder with --out."
+            )
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """See `Claim`."""
+        return read_info(folder)
+
+
+@dataclass(frozen=True)
+class JobClaim:
+    """A job that is no study: `request.json`, with what was asked for and what was known as it began."""
+
+    kind: str
+    wanted: dict[str, Any]
+    about: dict[str, Any]
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    def settled(self, folder: Path) -> Iterator[str]:
+        """See `Claim`."""
+        file = folder / "request.json"
+        if not file.exists() and not copy_of(file).exists():
+            write_json(file, {"wanted": self.wanted, "about": self.about | _created()})
+            make_copy(file)
+            return
+        try:
+            yield from mend(file, read_json)
+            there = read_json(file)
+        except Damaged as error:
+            raise Damaged(f"{error} Delete the folder {folder}, or name another one with --out.") from error
+        if not isinstance(there.get("wanted"), dict) or not isinstance(there.get("about"), dict):
+            raise InputError(f"{file} is not what an {self.kind} leaves. Name another folder with --out.")
+        changes = [name for name, value in self.wanted.items() if there["wanted"].get(name) != value]
+        if changes:
+            raise InputError(
+                f"{folder} holds the {self.kind} of other {', '.join(changes)}. "
+                "Name another folder with --out, or delete it."
+            )
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """See `Claim`."""
+        return read_json(folder / "request.json")["about"]
+
+
+def _created() -> dict[str, str]:
+    return {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
     """No setting may change but this: an instrument that was off is on."""
     names = set(Instruments.model_fields)
     free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
