@@ -20,7 +20,8 @@ from notbugs.classifier import Classifier
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.models import registry
 from notbugs.models.registry import Blueprint
-from notbugs.models.weights import Kind, kind_of, load_tensors, named_as, read_weights
+from notbugs.models.weight_names import named_as
+from notbugs.models.weights import Kind, kind_of, load_tensors, read_weights
 from notbugs.networks import unwrapped
 from notbugs.normalisation import WHITE, Normalisation, by_white, own_normaliser, stored_normaliser, told, units
 

@@ -22,7 +22,8 @@ from notbugs.errors import InputError, in_one_line, must, nearest_path
 from notbugs.files import sha256
 from notbugs.models.foreign import choose
 from notbugs.models.registry import torchvision_models
-from notbugs.models.weights import listed, read_weights
+from notbugs.models.weight_names import listed
+from notbugs.models.weights import read_weights
 from notbugs.seeds import seeded
 
 PREFIX = "hf:"
