@@ -309,9 +309,9 @@ def sizes(shape: Sequence[int], dtype: str, batch: int | None) -> dict[str, Any]
     return {"dtype": dtype, "batch": batch, "shard_images": batches * batch}
 
 
-def distances(found: Batch, stored: Batch, start: Batch) -> dict[str, Tensor]:
+def distances(images: Batch, stored: Batch, start: Batch) -> dict[str, Tensor]:
     """Per image: how far storing moved it, and how far from its start it is as stored and as an 8-bit file."""
-    moves = {"error": stored - found, "norm": stored - start, "norm_8bit": round_to_8_bits(stored) - start}
+    moves = {"error": stored - images, "norm": stored - start, "norm_8bit": round_to_8_bits(stored) - start}
     values = {f"l2_{name}": l2_norm(move) for name, move in moves.items()}
     return values | {f"linf_{name}": move.flatten(1).abs().amax(1) for name, move in moves.items()}
 

@@ -306,13 +306,13 @@ def correlation(first: Sequence[float], second: Sequence[float], *, seed: int = 
     if len(set(first)) == 1 or len(set(second)) == 1:
         names = [name for name in Correlation.model_fields if name != "n"]
         return Correlation(n=n, **dict.fromkeys(names, None))  # pyrefly: ignore
-    found = scipy.stats.pearsonr(first, second)
-    fisher = found.confidence_interval(0.95) if n > 3 else (None, None)
+    pearson = scipy.stats.pearsonr(first, second)
+    fisher = pearson.confidence_interval(0.95) if n > 3 else (None, None)
     plain = _resampled(_pearson, first, second, seed)
     ranked = _resampled(_spearman, first, second, seed)
     return Correlation(
         n=n,
-        pearson=float(found.statistic),
+        pearson=float(pearson.statistic),
         low=fisher[0],
         high=fisher[1],
         bootstrap_low=plain[0],

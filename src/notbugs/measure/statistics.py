@@ -101,7 +101,7 @@ class Mean(BaseModel):
         if values.numel() < 2 or bool((values == values[0]).all()):  # nothing to draw from
             mean = float(values.double().mean())
             return cls(value=mean, low=mean, high=mean, n=len(values))
-        found = scipy.stats.bootstrap(
+        confidence_interval = scipy.stats.bootstrap(
             (values.double().cpu().numpy(),),
             np.mean,
             n_resamples=RESAMPLES,
@@ -109,7 +109,12 @@ class Mean(BaseModel):
             batch=100,
             rng=np.random.default_rng(derive(seed, "bootstrap")),
         ).confidence_interval
-        return cls(value=float(values.double().mean()), low=float(found.low), high=float(found.high), n=len(values))
+        return cls(
+            value=float(values.double().mean()),
+            low=float(confidence_interval.low),
+            high=float(confidence_interval.high),
+            n=len(values),
+        )
 
 
 class Spread(BaseModel):

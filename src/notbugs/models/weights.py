@@ -194,14 +194,14 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     """
     network = unwrapped(network)
     own = network.state_dict()
-    found = named_as(own, tensors, where)
+    named = named_as(own, tensors, where)
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
     passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
-    kept = {n for n in passing & own.keys() - found.keys() if NORMALISER.search(n) and own[n].numel() <= CHANNELS}
-    missing = sorted(own.keys() - found.keys() - counters - kept)
-    left = found.keys() - own.keys() - passing
+    kept = {n for n in passing & own.keys() - named.keys() if NORMALISER.search(n) and own[n].numel() <= CHANNELS}
+    missing = sorted(own.keys() - named.keys() - counters - kept)
+    left = named.keys() - own.keys() - passing
     unexpected = sorted(name for name in left if not NORMALISER.search(name) and not COUNTS.search(name))
-    both = {name: (found[name], value) for name, value in own.items() if name in found}
+    both = {name: (named[name], value) for name, value in own.items() if name in named}
     shapes = [f"{n} {tuple(f.shape)} in place of {tuple(v.shape)}" for n, (f, v) in both.items() if f.shape != v.shape]
     kinds = [f"{n} {f.dtype} in place of {v.dtype}" for n, (f, v) in both.items() if not _of_one_kind(f, v)]
     if missing or unexpected or shapes or kinds:
@@ -219,7 +219,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
         )
     if kept:
         log.info("%s has no %s: the network's own values stay.", where, " and ".join(sorted(kept)))
-    network.load_state_dict(own | {name: value for name, value in found.items() if name in own})
+    network.load_state_dict(own | {name: value for name, value in named.items() if name in own})
 
 
 def _of_one_kind(found: Tensor, own: Tensor) -> bool:
@@ -231,9 +231,9 @@ def _of_one_kind(found: Tensor, own: Tensor) -> bool:
 
 def _of_safetensors(file: Path) -> dict[str, Tensor]:
     try:
-        found = load_file(file)
+        tensors = load_file(file)
         check_tensors(file)
-        return found
+        return tensors
     except SafetensorError as error:
         raise InputError(
             f"{file} is a cut off or damaged safetensors file ({in_one_line(error)}). Download or copy it again."

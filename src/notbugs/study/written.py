@@ -42,16 +42,16 @@ def read_stage(file: Path) -> dict[str, Any]:
     Damaged
         If the file was changed since, or is none of a stage.
     """
-    found = read_json(file)
-    seconds = found.get("seconds")
+    values = read_json(file)
+    seconds = values.get("seconds")
     if (
-        found.keys() != {"name", "seconds", "value"}
-        or found["name"] != file.stem
+        values.keys() != {"name", "seconds", "value"}
+        or values["name"] != file.stem
         or not isinstance(seconds, int | float)
         or seconds < 0
     ):
         raise Damaged(f"{file} is damaged: it is not what a stage leaves.")
-    return found
+    return values
 
 
 def copy_of(file: Path) -> Path:
@@ -158,13 +158,13 @@ def _intact(file: Path, read: Callable[[Path], object]) -> Path:
 
 def _info(file: Path) -> dict[str, Any]:
     try:
-        found = read_json(file)
-        data = found.get("data")
-        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - found.keys():
+        values = read_json(file)
+        data = values.get("data")
+        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - values.keys():
             raise Damaged(f"{file} is damaged: it does not say what a study is of.")
     except Damaged as error:
         raise Damaged(f"{error} {LOST}") from None
-    return found
+    return values
 
 
 def _settings(file: Path) -> dict[str, Any]:
