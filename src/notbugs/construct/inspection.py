@@ -19,6 +19,9 @@ from notbugs.construct.builder import fingerprint, starts_of
 from notbugs.construct.storage import (
     COLUMNS,
     HALF_STEP,
+    Entry,
+    Manifest,
+    Request,
     build_id,
     entry_file,
     fault,
@@ -95,7 +98,7 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
     }
 
 
-def _damaged(folder: Path, request: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, str]:
+def _damaged(folder: Path, request: Request, entries: list[Entry]) -> dict[str, str]:
     by_file = {entry["file"]: entry for entry in entries}
     numbers = [number for number in range(len(shard_ranges(request))) if shard_file(number) in by_file]
     faults = {shard_file(number): fault(folder, request, number, by_file[shard_file(number)]) for number in numbers}
@@ -268,7 +271,7 @@ class _Check:
     """One pass over a set; sums and maxima grow with it."""
 
     def __init__(
-        self, folder: Path, manifest: dict[str, Any], data: Data | None, source: Classifier | None, progress: Progress
+        self, folder: Path, manifest: Manifest, data: Data | None, source: Classifier | None, progress: Progress
     ) -> None:
         self.folder, self.manifest, self.data, self.source, self.progress = folder, manifest, data, source, progress
         self.request = manifest["request"]
@@ -389,8 +392,9 @@ class _Check:
 
     def records(self) -> Iterator[Finding]:
         """What the manifest recorded against the shards' own records and what this pass found."""
-        stored, shards = self.manifest["storage"], self.manifest["shards"]
-        if stored is None or self.seen < self.count:
+        shards, is_stored = self.manifest["shards"], self.manifest["storage"] is not None
+        stored: dict[str, Any] = dict(self.manifest["storage"] or {})
+        if not is_stored or self.seen < self.count:
             return
         if stored != pooled([entry["storage"] for entry in shards], [entry["images"] for entry in shards]):
             yield Finding("manifest.json", "record what its shards record", "records something else", BUILD_AGAIN)

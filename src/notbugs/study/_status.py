@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +22,9 @@ from notbugs.measure import Accuracy, Proportion
 from notbugs.progress import packed
 from notbugs.study.folder import UNDER_WAY
 from notbugs.study.instruments import FORMER, Instruments, renamed
+from notbugs.study.machine import DataInfo, Info
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, stage_names
-from notbugs.study.written import check_recipe, read_info, read_stage
+from notbugs.study.written import StageFile, check_recipe, read_info, read_stage
 
 PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
 """Sections of the recipe that train the classifiers of every study."""
@@ -93,7 +94,7 @@ class Status:
 
     folder: Path
     name: str
-    data: dict[str, Any]
+    data: DataInfo
     state: Literal["running", "stopped", "finished"]
     seconds: dict[str, float]
     now: UnderWay | None
@@ -168,7 +169,7 @@ def _read(folder: Path) -> Status:
     )
 
 
-def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _claim(folder: Path) -> tuple[dict[str, Any], Info]:
     """The recipe and `study.json`, as plain values: no library that a recipe needs is needed to read it."""
     try:
         return check_recipe(folder), read_info(folder)
@@ -181,7 +182,7 @@ def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from None
 
 
-def _finished_stages(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _finished_stages(folder: Path) -> tuple[dict[str, StageFile], list[str]]:
     """What finished stages left, in the order of a study, and the names of those whose file is damaged."""
     stages, damaged = {}, []
     for file in sorted((folder / "stages").glob("*.json"), key=_place):
@@ -200,7 +201,7 @@ def _place(file: Path) -> tuple[int, int]:
     return names.index(file.stem) if file.stem in names else len(names), file.stat().st_mtime_ns
 
 
-def _under_way(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> UnderWay | None:
+def _under_way(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> UnderWay | None:
     try:
         values = read_json(folder / UNDER_WAY)
     except (FileNotFoundError, Damaged):  # only a note: the run writes it again
@@ -232,7 +233,7 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
     return ""
 
 
-def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> list[str]:
+def _left_instruments(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> list[str]:
     """Those that the recipe asks for and that `results.json` has not, from the last one with a finished stage."""
     asked = renamed(recipe.get("instruments", {}))
     names = [name for name in Instruments.model_fields if name != "all"]

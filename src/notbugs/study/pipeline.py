@@ -27,7 +27,7 @@ from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.examples import write_gallery
 from notbugs.study.folder import Console, StudyFolder, read_data
-from notbugs.study.machine import find_device, surroundings
+from notbugs.study.machine import Info, find_device, surroundings
 from notbugs.study.recipe import Expected, Recipe
 from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.results import (
@@ -181,7 +181,7 @@ class _Study:
     def data(self) -> Data:
         return self.runner.data
 
-    def run(self, info: dict[str, Any]) -> Results:
+    def run(self, info: Info) -> Results:
         rows, sets = [], []
         for plan in ON_ORIGINALS:
             rows += self.measured(plan, self.data.train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -21,6 +21,7 @@ from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Norm
 
 if TYPE_CHECKING:
+    from notbugs.construct.storage import Storage
     from notbugs.study.runner import Runner
 
 
@@ -159,6 +160,7 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
     name, request = built.folder.name, built.manifest["request"]
     classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images)
     clean, relabelled = _accuracies(runner, name, classifier)
+    stored = cast("Storage", built.manifest["storage"])  # of a finished set
     return ControlRow(
         of=of,
         variant=variant,
@@ -168,7 +170,7 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
         norm=request["threat"]["norm"],
         eps=request["threat"]["eps"],
         n=len(built),
-        success=wilson(round(built.manifest["storage"]["success_stored"] * len(built)), len(built)),
+        success=wilson(round(stored["success_stored"] * len(built)), len(built)),
         untouched=_untouched(runner, built),
         clean=clean,
         relabelled=relabelled,

@@ -111,7 +111,11 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
             stage=folder.stage,
         )
         written = AuditFile(
-            **about,
+            created=about["created"],
+            data=about["data"],
+            versions=about["versions"],
+            device=about["device"],
+            threads=about["threads"],
             model=model.name,
             sha256=wanted["model"],
             outputs=str(classifier.meaning or ""),
