@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -194,3 +196,19 @@ def test_an_image_with_two_labels_is_counted(tmp_path, memory):
     (tmp_path / "train" / "cat" / "8.png").write_bytes((tmp_path / "train" / "cat" / "2.png").read_bytes())
     found = load(tmp_path, memory=memory).notes
     assert found == ("contradictions: 2 training images are there more than once, with different labels",)
+
+
+def test_names_that_are_the_same_in_another_spelling(tmp_path):
+    for split, form in (("train", "NFC"), ("test", "NFD")):  # macOS writes é as e and an accent
+        write_class_folder(
+            tmp_path / "accents" / split, {unicodedata.normalize(form, name): 3 for name in ("café", "thé")}
+        )
+    assert load(tmp_path / "accents").classes == ("café", "thé")
+    assert load(tmp_path / "accents", classes=["thé", unicodedata.normalize("NFD", "café")]).classes == ("thé", "café")
+    write_class_folder(tmp_path / "zeros", {"01": 3, "1": 3, "10": 3})
+    with pytest.raises(InputError, match="'01' and '1' differ only in how they are written"):
+        load(tmp_path / "zeros")
+    write_class_folder(tmp_path / "one", {"all": 3})
+    (tmp_path / "one" / "Labels.txt").write_text("0.png cat")
+    with pytest.raises(InputError, match=r"labels\.csv with the columns file_name and label\. Passed.*: Labels\.txt"):
+        load(tmp_path / "one")

@@ -211,6 +211,8 @@ CASES = [
     ("evaluate three.pth", "--outputs 0 1"),
     ("evaluate program.pt2 --arch", "--arch exported"),
     ("--threat 0.5", "l2:0.25 l2:0.5"),
+    ("--threat linf:8", "linf:0.03137"),
+    ("--threat l2:128", "l2:0.502"),
 ]
 
 

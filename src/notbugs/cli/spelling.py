@@ -21,6 +21,9 @@ BALLS = {"train": "adversary", "build": "relabelling", "transfer": "relabelling"
 """Commands whose threat model is a section."""
 OPTION = re.compile(r"--[A-Za-z]")
 THREAT = re.compile(r"(l2|linf):([^:]+)")
+RADII = ("threat", "eps", "radii", "radius")
+"""Options that take radii, which are often written as shares of 255 grey levels."""
+FRACTION = re.compile(r"(\w+:)?(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
 
 
 def canonical(arguments: list[str]) -> list[str]:
@@ -65,11 +68,21 @@ def _renamed(command: str, option: str, values: list[str]) -> list[str]:
         if command not in SECTIONED:
             return [f"--options.{tail}", *values]
         return [f"--architecture.{'' if tail in KNOWN else 'options.'}{tail}", *values]
+    if name.rpartition(".")[2] in RADII:
+        values = [_as_number(value) for value in values]
     if name == "threat" and values and command in {*BALLS, "evaluate"}:
         return _threat(command, values)
     if head == "attack" and command in {"run", "evaluate", "audit"}:
         return [f"--{SECTIONED.get(command, '')}attack.{tail if dot else 'name'}", *values]
     return [*([option] if option else []), *values]
+
+
+def _as_number(value: str) -> str:
+    """`8/255` as a number, and `linf:8/255` with one; anything else as it is."""
+    match = FRACTION.fullmatch(value)
+    if match is None or not float(match[3]):
+        return value
+    return f"{match[1] or ''}{float(match[2]) / float(match[3])!r}"
 
 
 def _threat(command: str, values: list[str]) -> list[str]:

@@ -40,7 +40,7 @@ from notbugs.search.backward import fake_relu_features
 from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import matching, targeted_ce
 from notbugs.shapes import Batch
-from notbugs.threat import L2, Threat
+from notbugs.threat import L2, Threat, check_radii
 
 PAPER_RELABELLING = PGDSteps(steps=100, step_size=0.1)
 """The paper's schedule for D_rand and D_det on CIFAR-10, with l2 radius 0.5 (appendix C.5, Table 6).
@@ -199,6 +199,7 @@ def relabel(
     """
     images = data.train
     check_choice("start", start, STARTS)
+    check_radii([threat], images.shape)
     check_fits(classifier, images, len(data.classes))
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)

@@ -227,9 +227,20 @@ def _assembled(listing: Found, form: Form, reading: Reading, memory: int, progre
     data = Data(listing.name, images["train"], images["test"], listing.classes, listing.variant, test_name)
     left_out = tuple(f"{one.name} {one.why}" for one in broken)
     skipped = (f"left out: images that cannot be read ({len(broken)}, as {left_out[0]})",) if broken else ()
+    _refuse_alpha(data.train, listing.name)
     notes = (*listing.notes, *skipped, *contradictions(data.train, hashes["train"]))
     notes += duplicates(data.train, data.test, hashes["train"], hashes["test"])
     return replace(data, notes=notes, left_out=left_out)
+
+
+def _refuse_alpha(images: Images, name: str) -> None:
+    """Refuse a last channel of two or four that is white everywhere: no part of an image, it would be attacked."""
+    if images.shape[0] in (2, 4) and bool((images.batch(slice(256))[0][:, -1] == 1).all()):
+        rule = "have no alpha channel, and the last of theirs is white everywhere"
+        colours = images.shape[0] - 1
+        raise must(
+            f"images of {name}", rule, images.shape, f"Leave it out: images[..., :{colours}] where channels are last."
+        )
 
 
 def _check_white(brightest: Mapping[str, Mapping[str, float]], name: str, reading: Reading) -> None:

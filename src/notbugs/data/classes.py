@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -89,6 +90,7 @@ def class_list(given: Sequence[str] | str | Path) -> ClassList:
     rows = [[str(word)] for word in words]
     if len(words) == 1:
         rows = _read(Path(words[0]).expanduser())
+    rows = [[normalize("NFC", name) for name in row] for row in rows]
     names = tuple(row[0] for row in rows)
     if len(names) < 2:
         raise must("classes", "be two names or more, or a file with them", names)
@@ -132,10 +134,12 @@ def check_known(names: Iterable[str], classes: Sequence[str]) -> None:
 
 
 def check_spelling(classes: Sequence[str]) -> None:
-    """Refuse two classes whose names differ in nothing but case, spaces and signs; letters (EMNIST's) may."""
+    """Refuse two classes that differ in nothing but case, spaces, signs or zeros in front; letters (EMNIST's) may."""
     plain: dict[str, str] = {}
     for name in classes:
         key = re.sub(r"[\W_]", "", name).casefold()
+        if name.isdecimal():
+            key = f"number {int(name)}"
         if len(key) > 1 and not key.isdigit() and plain.setdefault(key, name) != name:
             both = f"{plain[key]!r} and {name!r}"
             raise InputError(

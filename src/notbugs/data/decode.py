@@ -148,6 +148,11 @@ def values(array: np.ndarray, name: str, white: float | None = None) -> np.ndarr
     return array.astype(np.float32) / np.float32(level)
 
 
+def to_front(shape: Sequence[int], count: int) -> str:
+    """How the axis of the images comes to the front, where it is the last, as in MATLAB; empty where it is not."""
+    return "Put the images first: np.moveaxis(array, -1, 0)." if shape[-1:] == (count,) else ""
+
+
 def likely_white(value: float) -> int:
     """The smallest value of white of any number of bits that is not below `value`."""
     return next((level for level in LEVELS if level >= value), LEVELS[-1])

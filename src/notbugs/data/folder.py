@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 
@@ -184,10 +185,11 @@ def _found(named: Node, train: Node, test: Node | None, test_name: str, passed: 
             passed.add("images beside the class folders", name)
     names = classes = tuple(reading.groups or in_order(parts[0]))
     if len(classes) < 2:
+        seen = "".join(f" {note[0].upper()}{note[1:]}." for note in passed.notes())
         raise InputError(
             f"{train.path} must have a folder with images for each of two or more classes. Got "
-            f"{list(classes)} instead. "
-            "Name the folder that holds the classes, or train and test."
+            f"{list(classes)} instead. Name the folder that holds the classes, or train and test; or add a table with "
+            f"labels: labels.csv with the columns file_name and label.{seen}"
         )
     for part in parts[1:]:
         check_known(part, classes)
@@ -256,7 +258,7 @@ def _classes(folder: Node, groups: Groups) -> dict[str, list[Node]]:
         )
     if empty := [name for name, node in folder.folders.items() if not node.count]:
         raise InputError(f"{folder.path / empty[0]} has no images. Remove it, or add images of this class.")
-    return {name: [node] for name, node in folder.folders.items()}
+    return {normalize("NFC", name): [node] for name, node in folder.folders.items()}  # macOS has é as e and an accent
 
 
 def _grouped(folder: Node, groups: Groups) -> dict[str, list[Node]]:

@@ -36,7 +36,7 @@ from notbugs.progress import Progress, Stage, at_once
 from notbugs.search import STRONG, Attack
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
-from notbugs.threat import Threat
+from notbugs.threat import Threat, check_radii
 
 RADII = (0.25, 0.5, 1.0, 2.0)
 """At which robust accuracy is measured, in radii of the threat."""
@@ -106,6 +106,7 @@ def audit(
     3
     """
     check_number("eps", threat.eps, open_low=True)
+    check_radii([threat], data.train.shape)
     attack = Attack.named(attack, **settings)
     for name, value in (("images", images), ("measured", measured), ("fit_images", fit_images)):
         check_count(name, value, low=2)
@@ -210,10 +211,11 @@ class _Work:
 
     def _evaluated(self, classifier: Classifier, progress: Progress, *, doubted: bool = True) -> list[Accuracy]:
         images = self.data.test.subset(self.measuring)
+        whole = self.threat.whole(images.shape)
         found = outcomes(
             classifier,
             images,
-            [replace(self.threat, eps=share * self.threat.eps) for share in RADII],
+            [replace(self.threat, eps=radius) for share in RADII if (radius := share * self.threat.eps) <= whole],
             attack=self.attack,
             doubted=doubted,
             seed=self.seed,

@@ -29,7 +29,7 @@ from notbugs.progress import Progress, silent
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.shapes import Batch, Labels
-from notbugs.threat import Threat
+from notbugs.threat import Threat, check_radii
 
 
 class Kept:
@@ -166,6 +166,7 @@ def autoattack(
     require_autoattack()
     if not 0 < threat.eps < float("inf"):
         raise must("threat", "have a radius above 0 and finite", threat)
+    check_radii([threat], images.shape)
     check_count("batch", batch)
     check_fits(classifier, images)
     classes = _classes(classifier, images)

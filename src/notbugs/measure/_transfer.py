@@ -28,7 +28,7 @@ from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
 from notbugs.shown import Tabular
-from notbugs.threat import Threat
+from notbugs.threat import Threat, check_radii
 
 WrongTargets = Literal["next", "other"]
 Kind = Literal["untargeted", "targeted"]
@@ -185,6 +185,7 @@ def transfer(
     20
     """
     check_choice("targets", targets, ("next", "other"))
+    check_radii([threat], images.shape)
     schedule = fast_relabelling(threat, check_count("steps", steps))
     if not classifiers:
         raise must("classifiers", "name at least one", {})

@@ -24,7 +24,7 @@ from notbugs.search.evaluation import AttackSettings, logits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels, Logits
 from notbugs.shown import Tabular
-from notbugs.threat import Norm, Threat, threat
+from notbugs.threat import Norm, Threat, check_radii, threat
 
 GAIN = 0.1
 """By how much a permutation of the outputs must raise accuracy to be told."""
@@ -339,6 +339,7 @@ def outcomes(
     torch.Size([20])
     """
     asked, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
+    check_radii(balls, images.shape)
     for one in (classifier, *others):
         check_fits(one, images)
     run = Attacked(

@@ -30,7 +30,7 @@ from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, estimated, log_odds
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
-from notbugs.threat import Threat, l2_norm, threat
+from notbugs.threat import Threat, check_radii, l2_norm, threat
 
 SignName = Literal[
     "softmaxed outputs",
@@ -124,6 +124,7 @@ def masking_signs(
     """
     if not 0 < threat.eps < math.inf:
         raise must("threat", "have a radius above 0 and finite", threat)
+    check_radii([threat], images.shape)
     for name, value in (("steps", steps), ("pairs", pairs), ("batch", batch)):
         check_count(name, value)
     for one in filter(None, (classifier, other)):

@@ -45,6 +45,7 @@ from notbugs.study.runner import Runner
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, SetDeclaration, stage_names
 from notbugs.study.written import StudyClaim
 from notbugs.theory import vulnerability
+from notbugs.threat import check_radii
 
 
 def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectations | None:
@@ -362,6 +363,8 @@ def _told(name: str, values: dict[str, Any]) -> list[str]:
 
 def _check_data(recipe: Recipe, data: Data) -> None:
     check_one_label(data)
+    adversaries = [asked.adversary.threat for asked in (recipe.standard, recipe.robust) if asked.adversary]
+    check_radii([*recipe.evaluation.threats, *adversaries, recipe.relabelling.threat], data.train.shape)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
     tested = data.test.labels.unique().tolist()
