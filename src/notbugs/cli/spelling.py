@@ -32,10 +32,10 @@ def canonical(arguments: list[str]) -> list[str]:
         return []
     command, rest = arguments[0], arguments[1:]
     end = rest.index("--") if "--" in rest else len(rest)
-    found: list[str] = [command]
+    words: list[str] = [command]
     for option, values in _options(rest[:end]):
-        found += _renamed(command, option, values)
-    return found + rest[end:]
+        words += _renamed(command, option, values)
+    return words + rest[end:]
 
 
 def _options(arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
