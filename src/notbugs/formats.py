@@ -52,19 +52,19 @@ def between(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def quoted(found: Interval, sign: str = "%") -> str:
+def quoted(share: Interval, sign: str = "%") -> str:
     """A share with its interval: `90.0% (86.5 to 92.7)`; `sign` follows the value, none where a heading has it."""
-    return f"{percent(found.value)}{sign} ({between(found.low, found.high)})"
+    return f"{percent(share.value)}{sign} ({between(share.low, share.high)})"
 
 
-def said(found: Interval) -> str:
+def said(share: Interval) -> str:
     """The same in a sentence of a page: `90.0\u00a0% (86.5 to 92.7)`."""
-    return quoted(found, "\u00a0%")
+    return quoted(share, "\u00a0%")
 
 
-def compact(found: Interval, gap: str = " ") -> str:
+def compact(share: Interval, gap: str = " ") -> str:
     """The same for the narrow columns of a terminal: `90.0 86.5-92.7`, which breaks at `gap` and nowhere else."""
-    return f"{percent(found.value)}{gap}{percent(found.low)}-{percent(found.high)}"
+    return f"{percent(share.value)}{gap}{percent(share.low)}-{percent(share.high)}"
 
 
 def points(value: float, low: float, high: float) -> str:

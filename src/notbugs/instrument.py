@@ -81,7 +81,7 @@ class Instrument(ABC, Generic[S, R]):
     Settings: type[S]
     Result: type[R]
 
-    def require(self, asked: S) -> None:
+    def require(self, settings: S) -> None:
         """Refuse, as a recipe is read, what is not installed.
 
         Raises

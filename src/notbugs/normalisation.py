@@ -84,9 +84,9 @@ def units(mean: Sequence[float], std: Sequence[float]) -> Literal["", "bytes", "
     return "mixed" if max(mean) > 1 and max(std) < 1 else "bytes"
 
 
-def _remedy(mean: Sequence[float], std: Sequence[float], found: str) -> str:
-    mean, std = by_white(mean), by_white(std) if found == "bytes" else std
-    what = "These are for pixels from 0 to 255" if found == "bytes" else "This mean is for pixels from 0 to 255"
+def _remedy(mean: Sequence[float], std: Sequence[float], name: str) -> str:
+    mean, std = by_white(mean), by_white(std) if name == "bytes" else std
+    what = "These are for pixels from 0 to 255" if name == "bytes" else "This mean is for pixels from 0 to 255"
     return f"{what}: divided by 255 they are --mean {told(mean)} --std {told(std)}."
 
 

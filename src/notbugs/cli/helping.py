@@ -91,14 +91,14 @@ def options(command: str) -> list[Option]:
     collection = app[command].assemble_argument_collection(parse_docstring=True)
     entries = create_parameter_help_panel(Group("all"), collection, "plaintext").entries
     helps = {argument.name: str(argument.parameter.help or "") for argument in collection}
-    found: dict[str, Option] = {}
+    options: dict[str, Option] = {}
     for entry in entries:
         name = entry.positional_label or entry.positive_names[0]
         about = helps.get(name.replace("trained-on.{NAME}", "standard"), "")  # the same settings, for one set
         option = _option(entry, about, {*COMMANDS[command].basic, *ALWAYS})
         if option.name not in {"options", "arch.options"}:  # --arch.OPTION says it
-            found.setdefault(option.name or option.label, option)
-    return [*found.values(), *_added(command, found)]
+            options.setdefault(option.name or option.label, option)
+    return [*options.values(), *_added(command, options)]
 
 
 def unknown(command: str, asked: str) -> InputError:
@@ -157,11 +157,11 @@ def _added(command: str, names: Container[str]) -> Iterator[Option]:
         yield Option("threat", f"--threat NORM:RADIUS{'...' if several else ''}", about, "Attack and evaluation", True)
 
 
-def grouped(found: Sequence[Option]) -> dict[str, list[Option]]:
+def grouped(options: Sequence[Option]) -> dict[str, list[Option]]:
     """Options by group, in the order of the help."""
     titles = [title for _, title in GROUPS]
     order = dict.fromkeys(["Arguments", MAIN, *titles[2:], *titles[:2]])
-    groups = {title: [option for option in found if option.group == title] for title in order}
+    groups = {title: [option for option in options if option.group == title] for title in order}
     return {title: of for title, of in groups.items() if of}
 
 

@@ -59,9 +59,9 @@ def info(folder: str, /) -> int:
     from notbugs.console import show
     from notbugs.construct import describe, table
 
-    found = describe(set_folder(folder))
-    show(table(found))
-    return int(bool(found["damaged"]))
+    described = describe(set_folder(folder))
+    show(table(described))
+    return int(bool(described["damaged"]))
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:

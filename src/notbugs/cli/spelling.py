@@ -36,10 +36,10 @@ def canonical(arguments: list[str]) -> list[str]:
     end = rest.index("--") if "--" in rest else len(rest)
     if command == "build":
         rest = [PAPERS.get(word, word) for word in rest[:1]] + rest[1:]
-    found: list[str] = [command]
+    words: list[str] = [command]
     for option, values in _options(rest[:end]):
-        found += _renamed(command, option, values)
-    return found + rest[end:]
+        words += _renamed(command, option, values)
+    return words + rest[end:]
 
 
 def _options(arguments: list[str]) -> Iterator[tuple[str, list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from notbugs.construct.builder import (
     ready_for,
     request_of,
 )
-from notbugs.construct.storage import Dtype, sizes
+from notbugs.construct.storage import Dtype, Request, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data
 from notbugs.errors import check_choice
@@ -128,8 +129,8 @@ def robustify(
         return matching(classifier)(found, classifier.features(target.to(found.device)))[1]
 
     free = L2(math.inf)
-    request = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
-    request |= {"fake_relu": fake_relu} if fake_relu else {}
+    begun = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
+    request = cast("Request", begun | ({"fake_relu": fake_relu} if fake_relu else {}))
     columns = {"labels": images.labels, "start": starts, "target": targets}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
 
@@ -216,6 +217,7 @@ def relabel(
     def loss(found: Tensor, rows: Rows) -> Tensor:
         return targeted_ce(classifier)(found, rows["labels"].to(found.device))[1]
 
-    request = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start) | stored
+    begun = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start)
+    request = cast("Request", begun | stored)
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)

@@ -19,6 +19,9 @@ from notbugs.construct.builder import fingerprint, starts_of
 from notbugs.construct.storage import (
     COLUMNS,
     HALF_STEP,
+    Entry,
+    Manifest,
+    Request,
     build_id,
     entry_file,
     fault,
@@ -95,14 +98,14 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
     }
 
 
-def _damaged(folder: Path, request: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, str]:
+def _damaged(folder: Path, request: Request, entries: list[Entry]) -> dict[str, str]:
     by_file = {entry["file"]: entry for entry in entries}
     numbers = [number for number in range(len(shard_ranges(request))) if shard_file(number) in by_file]
     faults = {shard_file(number): fault(folder, request, number, by_file[shard_file(number)]) for number in numbers}
     return {file: what for file, what in faults.items() if what}
 
 
-def table(found: dict[str, Any]) -> Table:
+def table(values: dict[str, Any]) -> Table:
     """What `describe` found, as a table to print.
 
     Examples
@@ -114,36 +117,36 @@ def table(found: dict[str, Any]) -> Table:
     made = Table(show_header=False, box=None, pad_edge=False)
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
-    for name, text in _lines(found).items():
+    for name, text in _lines(values).items():
         made.add_row(name, Text(text))  # names of classes and data are not markup
     return made
 
 
-def _lines(found: dict[str, Any]) -> dict[str, str]:
-    data, ball, count = found["data"], found["threat"], f"{found['images']} of {found['images_wanted']}"
-    names = ", ".join(found["classes"][:20]) + (", ..." if len(found["classes"]) > 20 else "")
+def _lines(values: dict[str, Any]) -> dict[str, str]:
+    data, ball, count = values["data"], values["threat"], f"{values['images']} of {values['images_wanted']}"
+    names = ", ".join(values["classes"][:20]) + (", ..." if len(values["classes"]) > 20 else "")
     radius = "free" if ball["eps"] is None else f"{ball['norm']} {ball['eps']:g}"
     lines = {
-        "set": f"{found['kind']}, {found['status']}: {found['folder']}",
-        "images": f"{count}, {' x '.join(map(str, data['shape']))}, {found['dtype']}",
+        "set": f"{values['kind']}, {values['status']}: {values['folder']}",
+        "images": f"{count}, {' x '.join(map(str, data['shape']))}, {values['dtype']}",
         "data": f"{data['name']} ({data['fingerprint'][:12]})",
-        "classes": f"{len(found['classes'])}: {names}",
-        "source": f"{found['source'][:12]}, searched in {found['precision']}",
-        "objective": f"{found['objective']}, targets {found['targets'] or 'images'}, threat {radius}",
-        "start": found["start"] if found["start"] == "images" else f"{found['start']} noise",
-        "schedule": ", ".join(f"{name} {value}" for name, value in found["schedule"].items()),
-        **({"fake ReLU": _relu(found["fake_relu"])} if found["fake_relu"] else {}),
-        **({"control of": f"build {found['of']}"} if found["of"] else {}),
-        **({"consistent for": found["weak"][:12]} if found["weak"] else {}),
-        "seed": str(found["seed"]),
-        "shards": f"{found['shards']} of {found['shards_wanted']}, {found['bytes'] / 1e6:.1f} MB",
-        "build": found["build"],
-        "time": f"{found['seconds']:.1f} s, batches of {found['batch']}",
-        "versions": ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+        "classes": f"{len(values['classes'])}: {names}",
+        "source": f"{values['source'][:12]}, searched in {values['precision']}",
+        "objective": f"{values['objective']}, targets {values['targets'] or 'images'}, threat {radius}",
+        "start": values["start"] if values["start"] == "images" else f"{values['start']} noise",
+        "schedule": ", ".join(f"{name} {value}" for name, value in values["schedule"].items()),
+        **({"fake ReLU": _relu(values["fake_relu"])} if values["fake_relu"] else {}),
+        **({"control of": f"build {values['of']}"} if values["of"] else {}),
+        **({"consistent for": values["weak"][:12]} if values["weak"] else {}),
+        "seed": str(values["seed"]),
+        "shards": f"{values['shards']} of {values['shards_wanted']}, {values['bytes'] / 1e6:.1f} MB",
+        "build": values["build"],
+        "time": f"{values['seconds']:.1f} s, batches of {values['batch']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in values["versions"].items()),
     }
-    if found["damaged"]:
-        lines["damaged"] = "; ".join(f"{file} {what}" for file, what in found["damaged"].items())
-    return lines | (_storage_lines(found["storage"]) if found["storage"] else {})
+    if values["damaged"]:
+        lines["damaged"] = "; ".join(f"{file} {what}" for file, what in values["damaged"].items())
+    return lines | (_storage_lines(values["storage"]) if values["storage"] else {})
 
 
 def _relu(which: bool | str) -> str:
@@ -268,7 +271,7 @@ class _Check:
     """One pass over a set; sums and maxima grow with it."""
 
     def __init__(
-        self, folder: Path, manifest: dict[str, Any], data: Data | None, source: Classifier | None, progress: Progress
+        self, folder: Path, manifest: Manifest, data: Data | None, source: Classifier | None, progress: Progress
     ) -> None:
         self.folder, self.manifest, self.data, self.source, self.progress = folder, manifest, data, source, progress
         self.request = manifest["request"]
@@ -389,8 +392,9 @@ class _Check:
 
     def records(self) -> Iterator[Finding]:
         """What the manifest recorded against the shards' own records and what this pass found."""
-        stored, shards = self.manifest["storage"], self.manifest["shards"]
-        if stored is None or self.seen < self.count:
+        shards, is_stored = self.manifest["shards"], self.manifest["storage"] is not None
+        stored: dict[str, Any] = dict(self.manifest["storage"] or {})
+        if not is_stored or self.seen < self.count:
             return
         if stored != pooled([entry["storage"] for entry in shards], [entry["images"] for entry in shards]):
             yield Finding("manifest.json", "record what its shards record", "records something else", BUILD_AGAIN)

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -116,7 +116,7 @@ class Manifest(_Strict):
     properties: NotRequired[dict[str, Any]]
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """The manifest in `folder`, or None if there is none.
 
     Raises
@@ -151,7 +151,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return _checked(manifest, Manifest, path)
 
 
-def read_entry(path: Path) -> dict[str, Any] | None:
+def read_entry(path: Path) -> Entry | None:
     """The entry of a finished shard, or None if there is none that can be read."""
     try:
         return _checked(read_json(path), Entry, path)
@@ -159,30 +159,33 @@ def read_entry(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def build_id(request: dict[str, Any]) -> str:
+def build_id(request: Request) -> str:
     """A short hash of a request: what shards of one build have in common."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def image_count(request: dict[str, Any]) -> int:
+def image_count(request: Request) -> int:
     """How many images a set has: as many as its data, unless it says otherwise."""
     return request.get("images", request["data"]["images"])
 
 
-def kind_of(request: dict[str, Any]) -> Literal["matched", "relabelled", "control"]:
+def kind_of(request: Request) -> Literal["matched", "relabelled", "control"]:
     """What a set is: a control is one for which nothing was searched."""
     if request["schedule"]["kind"] == "none":
         return "control"
     return "matched" if request["targets"] is None else "relabelled"
 
 
-def shard_ranges(request: dict[str, Any]) -> list[tuple[int, int]]:
+def shard_ranges(request: Request) -> list[tuple[int, int]]:
     """For every shard its first image and the one after its last."""
     count, size = image_count(request), request["shard_images"]
     return [(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def _checked(value: Any, shape: type, path: Path) -> dict[str, Any]:
+Made = TypeVar("Made")
+
+
+def _checked(value: Any, shape: type[Made], path: Path) -> Made:
     """`value`, if it has the shape; an InputError otherwise."""
     try:
         TypeAdapter(shape).validate_python(value)
@@ -206,7 +209,7 @@ def entry_file(number: int) -> str:
     return f"shard-{number:05d}.json"
 
 
-def write_shard(folder: Path, request: dict[str, Any], number: int, columns: dict[str, Tensor]) -> dict[str, Any]:
+def write_shard(folder: Path, request: Request, number: int, columns: dict[str, Tensor]) -> dict[str, Any]:
     """Write shard `number`, and return its name, size and hash."""
     path = folder / shard_file(number)
     write_tensors(path, columns, {"notbugs": _mark(request, number)}, checksum=False)  # the manifest has the hash
@@ -218,13 +221,13 @@ def write_shard(folder: Path, request: dict[str, Any], number: int, columns: dic
     }
 
 
-def known_entries(folder: Path, manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def known_entries(folder: Path, manifest: Manifest) -> dict[str, Entry]:
     """By file name, the entries of all shards finished so far: in the manifest, and beside the shards."""
     beside = (read_entry(path) for path in sorted(folder.glob("shard-*.json")))
     return {entry["file"]: entry for entry in (*manifest["shards"], *beside) if entry}
 
 
-def fault(folder: Path, request: dict[str, Any], number: int, entry: dict[str, Any] | None) -> str:
+def fault(folder: Path, request: Request, number: int, entry: Entry | None) -> str:
     """What is wrong with the file of shard `number`; empty if it is as its entry says."""
     path = folder / shard_file(number)
     if entry is None or entry["file"] != path.name:
@@ -258,7 +261,7 @@ def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
         raise InputError(f"{path} cannot be read ({in_one_line(error)}). Build the set anew.") from error
 
 
-def _mark(request: dict[str, Any], number: int) -> str:
+def _mark(request: Request, number: int) -> str:
     return f"build {build_id(request)} shard {number}"
 
 
@@ -309,9 +312,9 @@ def sizes(shape: Sequence[int], dtype: str, batch: int | None) -> dict[str, Any]
     return {"dtype": dtype, "batch": batch, "shard_images": batches * batch}
 
 
-def distances(found: Batch, stored: Batch, start: Batch) -> dict[str, Tensor]:
+def distances(images: Batch, stored: Batch, start: Batch) -> dict[str, Tensor]:
     """Per image: how far storing moved it, and how far from its start it is as stored and as an 8-bit file."""
-    moves = {"error": stored - found, "norm": stored - start, "norm_8bit": round_to_8_bits(stored) - start}
+    moves = {"error": stored - images, "norm": stored - start, "norm_8bit": round_to_8_bits(stored) - start}
     values = {f"l2_{name}": l2_norm(move) for name, move in moves.items()}
     return values | {f"linf_{name}": move.flatten(1).abs().amax(1) for name, move in moves.items()}
 
@@ -325,7 +328,7 @@ def summary(moved: dict[str, Tensor], judged: dict[str, Tensor]) -> dict[str, An
     return spans | {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
 
 
-def pooled(parts: Sequence[dict[str, Any]], counts: Sequence[int]) -> dict[str, Any]:
+def pooled(parts: Sequence[Storage], counts: Sequence[int]) -> dict[str, Any]:
     """The summary of all images, from those of parts of `counts` images."""
 
     def mean(values: list[float | None]) -> float | None:
@@ -338,4 +341,5 @@ def pooled(parts: Sequence[dict[str, Any]], counts: Sequence[int]) -> dict[str, 
             return mean(values)
         return {"mean": mean([value["mean"] for value in values]), "max": max(value["max"] for value in values)}
 
-    return {name: pool([part[name] for part in parts]) for name in parts[0]}
+    columns = [dict(part) for part in parts]
+    return {name: pool([column[name] for column in columns]) for name in columns[0]}

@@ -205,8 +205,8 @@ def _found(named: Node, train: Node, test: Node | None, test_name: str, passed: 
     name = named.path.resolve().name
     test_rows = rows[1] if test else None
     real = [file for file in files if not _is_gone(file)]
-    found = Found(name, rows[0], test_rows, classes, list_files(real), test_name, variant, passed.notes())
-    return found if reading.size else recognised(found, real)
+    listing = Found(name, rows[0], test_rows, classes, list_files(real), test_name, variant, passed.notes())
+    return listing if reading.size else recognised(listing, real)
 
 
 def _refuse_masks(train: Node, names: Sequence[str]) -> None:

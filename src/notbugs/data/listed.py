@@ -251,18 +251,20 @@ def _parts(
 
 def _known(sheet: Sheet, finder: _Finder, reading: Reading) -> tuple[str, Labels]:
     image = _image_column(sheet, finder, reading) or ""
-    found = labels_of(sheet, image, reading)
-    assert found is not None  # it is usable
-    return image, found
+    labels = labels_of(sheet, image, reading)
+    assert labels is not None  # it is usable
+    return image, labels
 
 
-def _texts(found: Labels, are_several: bool) -> Sequence[str]:
+def _texts(labels: Labels, are_several: bool) -> Sequence[str]:
     """A text for each row: the class, its number, or the names of its labels with `|` between them."""
-    if found.bits is None:
-        return found.texts
+    if labels.bits is None:
+        return labels.texts
     if not are_several:
-        return [str(place) for place in found.bits.argmax(1).tolist()]
-    return ["|".join(name for name, bit in zip(found.columns, row, strict=True) if bit) for row in found.bits.tolist()]
+        return [str(place) for place in labels.bits.argmax(1).tolist()]
+    return [
+        "|".join(name for name, bit in zip(labels.columns, row, strict=True) if bit) for row in labels.bits.tolist()
+    ]
 
 
 def _split_of_row(sheet: Sheet, file: Path | None, node: Node) -> str:

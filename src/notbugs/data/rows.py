@@ -387,15 +387,15 @@ def list_files(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
 
 
-def reordered(found: Found, given: ClassList | None) -> Found:
+def reordered(listing: Found, given: ClassList | None) -> Found:
     """The same with its classes in the order that was given."""
     if given is None:
-        return found
-    classes, labels = given.order(found.classes, found.name)
+        return listing
+    classes, labels = given.order(listing.classes, listing.name)
     place = torch.tensor(labels)
-    train = replace(found.train, labels=place[found.train.labels])
-    test = found.test and replace(found.test, labels=place[found.test.labels])
-    return replace(found, train=train, test=test, classes=classes)
+    train = replace(listing.train, labels=place[listing.train.labels])
+    test = listing.test and replace(listing.test, labels=place[listing.test.labels])
+    return replace(listing, train=train, test=test, classes=classes)
 
 
 def unreadable(broken: Sequence[Broken]) -> InputError:

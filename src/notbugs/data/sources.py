@@ -128,8 +128,8 @@ def _listed(node: Node, passed: Passed, reading: Reading) -> Found:
 
 def _one_table(place: Place, reading: Reading, progress: Progress) -> Found:
     node, passed = walk(place.path.parent, follow_links=reading.follow_links)
-    found = listed(node, passed, reading, place.path)
-    return replace(found, name=place.path.stem) if found else image_folder(node, passed, reading)
+    listing = listed(node, passed, reading, place.path)
+    return replace(listing, name=place.path.stem) if listing else image_folder(node, passed, reading)
 
 
 def _digits_of(place: Place, reading: Reading, progress: Progress) -> Found:

@@ -163,7 +163,7 @@ class _Work:
         """Every feature, sorted."""
 
         def work(progress: Progress) -> dict[str, Any]:
-            found = usefulness(
+            measured = usefulness(
                 self.classifier,
                 self.data.train,
                 self.data.test.subset(self.sorting),
@@ -173,7 +173,7 @@ class _Work:
                 seed=self.seed,
                 progress=progress,
             )
-            return found.summary().model_dump()
+            return measured.summary().model_dump()
 
         return UsefulnessSummary(**self.stage("usefulness", "sort the features", work))
 
@@ -204,8 +204,8 @@ class _Work:
                 balanced=self.is_unbalanced,
                 seed=self.seed,
             )
-            found = self._evaluated(fit.classifier, progress, doubted=False)
-            return Group(name=name, features=fit.features, strength=fit.strength, accuracies=found).model_dump()
+            accuracies = self._evaluated(fit.classifier, progress, doubted=False)
+            return Group(name=name, features=fit.features, strength=fit.strength, accuracies=accuracies).model_dump()
 
         return Group(**self.stage(f"head-{name}", f"{TITLES[name]} alone", work))
 
@@ -264,9 +264,9 @@ def judge(
     )
 
 
-def _measured(features: int, found: list[Accuracy], eps: float, score: Score) -> Measured:
-    attacked = next(item for item in found if item.attack and item.attack.eps == eps)
-    return Measured(features=features, clean=found[0].by(score), attacked=attacked.by(score))
+def _measured(features: int, accuracies: list[Accuracy], eps: float, score: Score) -> Measured:
+    attacked = next(item for item in accuracies if item.attack and item.attack.eps == eps)
+    return Measured(features=features, clean=accuracies[0].by(score), attacked=attacked.by(score))
 
 
 def _parts(total: int, most: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -53,8 +53,8 @@ class Kept:
         self.path = folder / f"{digest}.safetensors" if folder else None
         self.survived, self.index, self.done = survived, survived.nonzero().flatten(), 0
         if self.path and self.path.exists():
-            found = read_tensors(self.path)
-            self.survived, self.index, self.done = found["survived"], found["index"], int(found["done"])
+            tensors = read_tensors(self.path)
+            self.survived, self.index, self.done = tensors["survived"], tensors["index"], int(tensors["done"])
 
     def attack(self, batch: int, survives: Callable[[Tensor], Tensor], progress: Progress) -> Tensor:
         """Which images survive in the end, shape (n,); `survives` is told the numbers of a batch of those left."""

@@ -256,11 +256,11 @@ def _under_attack(
     for numbers in torch.arange(len(images)).split(run.batch):
         inputs, labels = images.batch(numbers)
         inputs, labels, targets = (part.to(fast.device) for part in (inputs, labels, goals[numbers]))
-        found: dict[Kind, Found] = {
+        results: dict[Kind, Found] = {
             "untargeted": pgd(fast, inputs, labels, threat, schedule),
             "targeted": targeted_pgd(fast, inputs, targets, threat, schedule),
         }
-        for kind, adversarial in found.items():
+        for kind, adversarial in results.items():
             for name, classifier in classifiers.items():
                 with torch.no_grad(), classifier.evaluating("fp32"):
                     says = classifier(adversarial.images.to(classifier.device)).argmax(1).cpu()

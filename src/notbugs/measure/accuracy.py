@@ -122,10 +122,10 @@ class AttackUsed(AttackSettings):
     version: str = Field("", description="of the library that attacked; empty: notbugs itself")
 
     @classmethod
-    def of(cls, asked: Attack, ball: Threat) -> AttackUsed:
+    def of(cls, attack: Attack, ball: Threat) -> AttackUsed:
         """An attack as it goes inside `ball`."""
-        length = asked.schedule(ball).first_length(ball)
-        return cls(**asked.model_dump() | {"norm": ball.norm, "eps": ball.eps, "step_size": length})
+        length = attack.schedule(ball).first_length(ball)
+        return cls(**attack.model_dump() | {"norm": ball.norm, "eps": ball.eps, "step_size": length})
 
     @property
     def threat(self) -> Threat:
@@ -372,15 +372,17 @@ def _balls(threats: Sequence[Threat], norm: Norm, radii: Sequence[float]) -> lis
 
 
 def with_areas(
-    found: Sequence[Accuracy], classifier: Classifier, images: Images, *, batch: int = 250
+    accuracies: Sequence[Accuracy], classifier: Classifier, images: Images, *, batch: int = 250
 ) -> list[Accuracy]:
     """The same accuracies, with areas under ROC beside them where one of two classes is rare."""
     if not is_rare(images.labels):
-        return list(found)
-    balls = sorted({item.attack.threat for item in found if item.attack}, key=lambda ball: ball.eps)
+        return list(accuracies)
+    balls = sorted({item.attack.threat for item in accuracies if item.attack}, key=lambda ball: ball.eps)
     clean, *attacked = areas(classifier, images, balls, batch=batch)
     beside = dict(zip(balls, attacked, strict=True))
-    return [item.model_copy(update={"area": beside[item.attack.threat] if item.attack else clean}) for item in found]
+    return [
+        item.model_copy(update={"area": beside[item.attack.threat] if item.attack else clean}) for item in accuracies
+    ]
 
 
 def predictions(

@@ -20,7 +20,8 @@ from notbugs.classifier import Classifier
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.models import registry
 from notbugs.models.registry import Blueprint
-from notbugs.models.weights import Kind, kind_of, load_tensors, named_as, read_weights
+from notbugs.models.weight_names import named_as
+from notbugs.models.weights import Kind, kind_of, load_tensors, read_weights
 from notbugs.networks import unwrapped
 from notbugs.normalisation import WHITE, Normalisation, by_white, own_normaliser, stored_normaliser, told, units
 
@@ -253,8 +254,8 @@ def _known_normalisation(
             )
         log.info("The network normalises its images itself, by %r, so the classifier does not.", own.name)
         return (0.0,), (1.0,)
-    if found := stored_normaliser(tensors):
-        name, (mean, std) = found
+    if normaliser := stored_normaliser(tensors):
+        name, (mean, std) = normaliser
         if units(mean, std) == "bytes":
             raise InputError(
                 f"The normaliser in {path}, {name!r}, is for pixels from 0 to 255, and notbugs has pixels in [0, 1]. "
@@ -313,8 +314,8 @@ def _other_outputs(origin: str, count: int, classes: Sequence[str]) -> InputErro
 def _outputs_in(tensors: dict[str, Tensor], network: nn.Module, classes: int, origin: str) -> int | None:
     """How many outputs the network in a file has, where that alone is why its weights do not fit."""
     own = unwrapped(network).state_dict()
-    found = named_as(own, tensors, origin)
-    pairs = [(found[name].shape, value.shape) for name, value in own.items() if name in found]
+    named = named_as(own, tensors, origin)
+    pairs = [(named[name].shape, value.shape) for name, value in own.items() if name in named]
     other = [(there, here) for there, here in pairs if there != here]
     counts = {there[:1] for there, _ in other}
     is_last = all(here[:1] == (classes,) and there[1:] == here[1:] for there, here in other)

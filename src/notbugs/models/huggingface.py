@@ -22,7 +22,8 @@ from notbugs.errors import InputError, in_one_line, must, nearest_path
 from notbugs.files import sha256
 from notbugs.models.foreign import choose
 from notbugs.models.registry import torchvision_models
-from notbugs.models.weights import listed, read_weights
+from notbugs.models.weight_names import listed
+from notbugs.models.weights import read_weights
 from notbugs.seeds import seeded
 
 PREFIX = "hf:"
@@ -158,10 +159,10 @@ def load_pretrained(
     config, network = _network(folder)
     known = known or [str(config.id2label[number]) for number in range(len(config.id2label))]
     chosen = choose(classes, known, outputs, str(file)) if classes else None
-    found = _preprocessor(folder)
+    preprocessor = _preprocessor(folder)
     if mean is None or std is None:
-        mean, std = _normalisation(found, str(file))
-    if shape is not None and (size := _size(found)) and tuple(shape[1:]) != size:
+        mean, std = _normalisation(preprocessor, str(file))
+    if shape is not None and (size := _size(preprocessor)) and tuple(shape[1:]) != size:
         log.info("%s was trained on images of %dx%d pixels; these are %dx%d.", file, *size, *shape[1:])
     return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **how)
 
@@ -203,13 +204,13 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _normalisation(found: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(values: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Of a preprocessor, for pixels in [0, 1]: it multiplies those from 0 to 255 by its `rescale_factor` first."""
-    if not found:
+    if not values:
         raise must("mean", f"be given with the 'std': {where} has no preprocessor_config.json that says them", None)
-    scale = 255 * float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 255.0
-    if found.get("do_normalize", True) and "image_mean" in found and "image_std" in found:
-        mean, std = (_each(found[name]) for name in ("image_mean", "image_std"))
+    scale = 255 * float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 255.0
+    if values.get("do_normalize", True) and "image_mean" in values and "image_std" in values:
+        mean, std = (_each(values[name]) for name in ("image_mean", "image_std"))
     else:
         mean, std = (0.0,), (1.0,)
     return tuple(value / scale for value in mean), tuple(value / scale for value in std)
@@ -219,8 +220,8 @@ def _each(value: Any) -> tuple[float, ...]:
     return tuple(map(float, value)) if isinstance(value, list) else (float(value),)
 
 
-def _size(found: dict[str, Any]) -> tuple[int, int] | None:
-    size = found.get("crop_size") if found.get("do_center_crop") else found.get("size")
+def _size(values: dict[str, Any]) -> tuple[int, int] | None:
+    size = values.get("crop_size") if values.get("do_center_crop") else values.get("size")
     if isinstance(size, dict) and {"height", "width"} <= size.keys():
         return int(size["height"]), int(size["width"])
     side = size.get("shortest_edge") if isinstance(size, dict) else size

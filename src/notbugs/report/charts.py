@@ -261,11 +261,11 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look =
     drawn = wording.svg(drawn)
     drawn = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", drawn)
     head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
-    found = head.search(drawn)
-    if not found:
+    match = head.search(drawn)
+    if not match:
         raise RuntimeError("vl-convert returned an SVG without a size")
-    width = max(room, float(found[1]))
+    width = max(room, float(match[1]))
     opening = Markup(
         '<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" style="--drawn: {}">'
-    ).format(text, width, found[2], width, width)
+    ).format(text, width, match[2], width, width)
     return Markup(opening + Markup(head.sub("", drawn, count=1)))

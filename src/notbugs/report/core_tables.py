@@ -167,19 +167,19 @@ VERDICTS = {"inside": "inside", "overlaps": "interval overlaps", "outside": "out
 
 def expected_section(results: Results) -> Section | None:
     """Every accuracy that the recipe expects, inside or outside; None where it expects nothing."""
-    if not (found := results.expected):
+    if not (expected := results.expected):
         return None
     text = "A recipe that comes with notbugs says what it gives and where that was seen. "
-    if found.departures:
-        text += f"Nothing is compared here, for this run has other settings: {', '.join(found.departures)}."
+    if expected.departures:
+        text += f"Nothing is compared here, for this run has other settings: {', '.join(expected.departures)}."
     else:
         text += (
             "A range is about where another seed and machine should be; an accuracy outside it whose 95 % interval "
             "reaches into it is marked as such."
         )
     took = f"The stages of this run took {duration(sum(stage.seconds for stage in results.study.stages))}."
-    reading = [f"The recipe expects {found.time}. {took}"] if found.time else []
-    tables = [_table(found.compared)] if found.compared else []
+    reading = [f"The recipe expects {expected.time}. {took}"] if expected.time else []
+    tables = [_table(expected.compared)] if expected.compared else []
     return Section("expected", "As expected?", "Expected", text, reading, tables=tables)
 
 

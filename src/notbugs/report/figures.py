@@ -110,9 +110,9 @@ def write_picture(path: Path, drawn: Markup) -> None:
 
 
 def _size(drawn: str) -> tuple[float, float]:
-    found = _SIZE.search(drawn)
-    assert found  # every drawing has one
-    return float(found[2]), float(found[4])
+    match = _SIZE.search(drawn)
+    assert match  # every drawing has one
+    return float(match[2]), float(match[4])
 
 
 def _bars_caption(results: Results, accuracies: StudyAccuracies) -> str:

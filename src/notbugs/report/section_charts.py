@@ -182,10 +182,10 @@ def _said_of_shares(value: dict[str, Any]) -> str:
     return f"{value['value']:.1f} ({value['low']:.1f} to {value['high']:.1f})"
 
 
-def _bins(found: GroupCarried) -> Iterator[dict[str, Any]]:
+def _bins(carried: GroupCarried) -> Iterator[dict[str, Any]]:
     """The left end of every bin, and the right end of the last, which a line of steps wants."""
     for kind, label in SOURCES.items():
-        counts = getattr(found.new, kind).histogram
+        counts = getattr(carried.new, kind).histogram
         for place, count in enumerate([*counts, counts[-1]]):
             yield {"images": label, "share": 100 * place / BINS, "count": count}
 
@@ -207,14 +207,14 @@ CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 1), (2, -1), (1, 2), (1, -2))
 
 
 def scatter(
-    found: TransferResult, kind: TransferKind, *, width: float = 420, height: int = 300, look: Look = "page"
+    result: TransferResult, kind: TransferKind, *, width: float = 420, height: int = 300, look: Look = "page"
 ) -> Markup | None:
     """What each architecture learns from D_det against how often it is fooled, beside the paper's points.
 
     Points are numbered in the order of `learners`. None where no architecture was trained.
     """
-    rows = _rows(found, kind)
-    if not found.learners:
+    rows = _rows(result, kind)
+    if not result.learners:
         return None
     right = max(row["right"] for row in rows) + 4
     x = alt.X("x:Q", title="test accuracy after training on D_det (%)", scale=alt.Scale(domain=[0, right], nice=False))
@@ -234,7 +234,7 @@ def scatter(
     numbers = alt.Chart(alt.Data(values=labels(rows, width / right, height / TOP)))
     names = numbers.mark_text(fontSize=11, color=INK).encode(x="x:Q", y="y:Q", text="name:N")
     chart = alt.layer(across, along, points, names).properties(width=width, height=height)
-    return to_svg(chart, _text(found, kind), room=width + 120, look=look)
+    return to_svg(chart, _text(result, kind), room=width + 120, look=look)
 
 
 def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
@@ -254,9 +254,9 @@ def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[st
     return found
 
 
-def _rows(found: TransferResult, kind: TransferKind) -> list[dict[str, Any]]:
+def _rows(result: TransferResult, kind: TransferKind) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for number, at in enumerate(found.learners, 1):
+    for number, at in enumerate(result.learners, 1):
         share = getattr(at, kind)
         sides = {"left": at.learned.low, "right": at.learned.high, "low": share.low, "high": share.high}
         values = {name: 100 * value for name, value in {"x": at.learned.value, "y": share.value, **sides}.items()}
@@ -267,10 +267,10 @@ def _rows(found: TransferResult, kind: TransferKind) -> list[dict[str, Any]]:
     return rows
 
 
-def _text(found: TransferResult, kind: TransferKind) -> str:
+def _text(result: TransferResult, kind: TransferKind) -> str:
     points = [
         f"{number}: {100 * at.learned.value:.1f} learned, {100 * getattr(at, kind).value:.1f} {kind} transfer"
-        for number, at in enumerate(found.learners, 1)
+        for number, at in enumerate(result.learners, 1)
     ]
     return f"Scatter of {kind} transfer against accuracy after training on D_det. {'; '.join(points)}."
 
@@ -278,19 +278,19 @@ def _text(found: TransferResult, kind: TransferKind) -> str:
 RATE_STYLES: tuple[Style, ...] = tuple(SERIES.values())
 
 
-def against_rate(found: Tuned, name: str, *, width: int, height: int = 260) -> Markup:
+def against_rate(tuned: Tuned, name: str, *, width: int, height: int = 260) -> Markup:
     """Lines of test accuracy against learning rate, one for each architecture and number of epochs."""
-    chosen = found.chosen(name)
+    chosen = tuned.chosen(name)
     rows = [
         {
-            "series": _series(found, at),
+            "series": _series(tuned, at),
             "lr": at.lr,
             "accuracy": 100 * at.test.value,
             "low": 100 * at.test.low,
             "high": 100 * at.test.high,
             "chosen": at is chosen,
         }
-        for at in found.of(name)
+        for at in tuned.of(name)
         if at.test
     ]
     labels = list(dict.fromkeys(row["series"] for row in rows))
@@ -314,6 +314,6 @@ def against_rate(found: Tuned, name: str, *, width: int, height: int = 260) -> M
     return to_svg(chart.properties(width=width, height=height), text, room=width + 90)
 
 
-def _series(found: Tuned, at: Point) -> str:
-    several = len({point.epochs for point in found.points}) > 1
+def _series(tuned: Tuned, at: Point) -> str:
+    several = len({point.epochs for point in tuned.points}) > 1
     return f"{at.architecture}, {at.epochs} epochs" if several else at.architecture

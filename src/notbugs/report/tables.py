@@ -128,16 +128,16 @@ def md(text: str) -> str:
     return _MARKDOWN_PARTS.sub(_markdown_part, _line(text))
 
 
-def _tex_part(found: re.Match[str]) -> str:
-    if found[0] == "D":
+def _tex_part(match: re.Match[str]) -> str:
+    if match[0] == "D":
         return r"$\mathcal{D}$"
-    return wording.tex(found[0]) if found[0] in BY_NAME else _TEX[found[0]]
+    return wording.tex(match[0]) if match[0] in BY_NAME else _TEX[match[0]]
 
 
-def _markdown_part(found: re.Match[str]) -> str:
-    if found[0] in BY_NAME:
-        return wording.markdown(found[0])
-    return escape(found[0]) if found[0] in "<>&" else f"\\{found[0]}"
+def _markdown_part(match: re.Match[str]) -> str:
+    if match[0] in BY_NAME:
+        return wording.markdown(match[0])
+    return escape(match[0]) if match[0] in "<>&" else f"\\{match[0]}"
 
 
 def _line(text: str) -> str:

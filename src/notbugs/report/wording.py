@@ -46,8 +46,8 @@ def markdown(name: str) -> str:
     return f"D<sub>{below(name)}</sub>"
 
 
-def _html(found: re.Match[str]) -> str:
-    return f"<span class=set>D<sub>{below(found[0])}</sub></span>"
+def _html(match: re.Match[str]) -> str:
+    return f"<span class=set>D<sub>{below(match[0])}</sub></span>"
 
 
 def _lowered(parts: list[str]) -> str:

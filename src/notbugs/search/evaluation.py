@@ -168,9 +168,9 @@ class Attacked:
         """A frozen copy in its fastest form: what it claims is judged by the classifier itself, in fp32."""
         return ready(self.classifier, self.images.shape, batch=self.batch)[0]
 
-    def by(self, asked: Attack) -> None:
+    def by(self, attack: Attack) -> None:
         """Attack them."""
-        ATTACKS[asked.name].work(self, asked)
+        ATTACKS[attack.name].work(self, attack)
 
     @contextmanager
     def passing(self, through: Callable[[Objective], Objective]) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +22,9 @@ from notbugs.measure import Accuracy, Proportion
 from notbugs.progress import packed
 from notbugs.study.folder import UNDER_WAY
 from notbugs.study.instruments import FORMER, Instruments, renamed
+from notbugs.study.machine import DataInfo, Info
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, stage_names
-from notbugs.study.written import check_recipe, read_info, read_stage
+from notbugs.study.written import StageFile, check_recipe, read_info, read_stage
 
 PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
 """Sections of the recipe that train the classifiers of every study."""
@@ -93,7 +94,7 @@ class Status:
 
     folder: Path
     name: str
-    data: dict[str, Any]
+    data: DataInfo
     state: Literal["running", "stopped", "finished"]
     seconds: dict[str, float]
     now: UnderWay | None
@@ -168,7 +169,7 @@ def _read(folder: Path) -> Status:
     )
 
 
-def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _claim(folder: Path) -> tuple[dict[str, Any], Info]:
     """The recipe and `study.json`, as plain values: no library that a recipe needs is needed to read it."""
     try:
         return check_recipe(folder), read_info(folder)
@@ -181,7 +182,7 @@ def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from None
 
 
-def _finished_stages(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _finished_stages(folder: Path) -> tuple[dict[str, StageFile], list[str]]:
     """What finished stages left, in the order of a study, and the names of those whose file is damaged."""
     stages, damaged = {}, []
     for file in sorted((folder / "stages").glob("*.json"), key=_place):
@@ -200,16 +201,16 @@ def _place(file: Path) -> tuple[int, int]:
     return names.index(file.stem) if file.stem in names else len(names), file.stat().st_mtime_ns
 
 
-def _under_way(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> UnderWay | None:
+def _under_way(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> UnderWay | None:
     try:
-        found = read_json(folder / UNDER_WAY)
+        values = read_json(folder / UNDER_WAY)
     except (FileNotFoundError, Damaged):  # only a note: the run writes it again
         return None
-    if NOTED - found.keys() or found["name"] in stages:  # killed between two stages
+    if NOTED - values.keys() or values["name"] in stages:  # killed between two stages
         return None
-    kept = _kept(folder, recipe, found["name"])
-    fields = {name: found[name] for name in ("name", "done", "total", "left", "note")}
-    return UnderWay(**fields, ago=max(0.0, time.time() - found["at"]), kept=kept)
+    kept = _kept(folder, recipe, values["name"])
+    fields = {name: values[name] for name in ("name", "done", "total", "left", "note")}
+    return UnderWay(**fields, ago=max(0.0, time.time() - values["at"]), kept=kept)
 
 
 def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
@@ -217,9 +218,11 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
     work, _, name = stage.partition("-")
     try:
         if work == "build":
-            found = describe(folder / "sets" / name, check=False)
-            shards = f"{found['shards']} of {found['shards_wanted']} shards"
-            return f"{shards}, {found['images']} of {found['images_wanted']} images" if found["shards"] else ""
+            described = describe(folder / "sets" / name, check=False)
+            shards = f"{described['shards']} of {described['shards_wanted']} shards"
+            return (
+                f"{shards}, {described['images']} of {described['images_wanted']} images" if described["shards"] else ""
+            )
         if work == "train":
             with safe_open(folder / "classifiers" / f"{name}.unfinished.safetensors", "np") as file:
                 epoch = int(file.get_tensor("epoch"))
@@ -230,7 +233,7 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
     return ""
 
 
-def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> list[str]:
+def _left_instruments(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> list[str]:
     """Those that the recipe asks for and that `results.json` has not, from the last one with a finished stage."""
     asked = renamed(recipe.get("instruments", {}))
     names = [name for name in Instruments.model_fields if name != "all"]
@@ -248,17 +251,17 @@ WORKS = ("build", "measure", "train", "evaluate")
 MEDIANS = {"l2": ".3g", "linf": ".2g", "matching_loss": ".2g"}
 
 
-def status_tables(found: Status) -> Iterator[Table]:
+def status_tables(standing: Status) -> Iterator[Table]:
     """What `status` found, as tables to print: where it stands, how long it took, and the numbers so far."""
-    yield _overview(found)
-    if found.seconds:
-        yield _times(found)
-    if others := _others(found):
+    yield _overview(standing)
+    if standing.seconds:
+        yield _times(standing)
+    if others := _others(standing):
         yield others
-    if found.accuracies:
-        yield _accuracies(found)
-    if found.sets:
-        yield _sets(found)
+    if standing.accuracies:
+        yield _accuracies(standing)
+    if standing.sets:
+        yield _sets(standing)
 
 
 @dataclass(frozen=True)
@@ -272,24 +275,26 @@ class _Items:
         yield Text("\n".join(packed(f"{first}," if others else first, others, options.max_width, indent="")))
 
 
-def _overview(found: Status) -> Table:
+def _overview(standing: Status) -> Table:
     made = Table(show_header=False, box=None, pad_edge=False)
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
-    data, spent = found.data, sum(found.seconds.values())
+    data, spent = standing.data, sum(standing.seconds.values())
     own = set(stage_names(judge=True))  # not an instrument's
-    base, is_stopped = [name for name in found.seconds if name in own], found.state == "stopped"
-    count = len(base) + sum(name in own for name in found.left) + (found.now is not None and found.now.name in own)
+    base, is_stopped = [name for name in standing.seconds if name in own], standing.state == "stopped"
+    count = (
+        len(base) + sum(name in own for name in standing.left) + (standing.now is not None and standing.now.name in own)
+    )
     lines: dict[str, str | Sequence[str]] = {
-        "study": f"{found.name}: {found.state}",
-        "folder": str(found.folder),
+        "study": f"{standing.name}: {standing.state}",
+        "folder": str(standing.folder),
         "data": f"{data['name']}, {data['train']:,} training and {data['test']:,} test images",
-        "done": f"{len(base)} of {count} stages{_more(found, base)}, in {duration(spent)}",
-        **(_now(found.now, found.state) if found.now else {}),
-        **({"left": [_title(name) for name in found.left]} if found.left else {}),
-        **({"damaged": [_title(name) for name in found.damaged]} if found.damaged else {}),
-        **({"go on": _go_on(found.folder)} if is_stopped else {}),
-        "report": str(found.report) if found.report else _no_report(found),
+        "done": f"{len(base)} of {count} stages{_more(standing, base)}, in {duration(spent)}",
+        **(_now(standing.now, standing.state) if standing.now else {}),
+        **({"left": [_title(name) for name in standing.left]} if standing.left else {}),
+        **({"damaged": [_title(name) for name in standing.damaged]} if standing.damaged else {}),
+        **({"go on": _go_on(standing.folder)} if is_stopped else {}),
+        "report": str(standing.report) if standing.report else _no_report(standing),
     }
     for name, line in lines.items():
         text = Text(line) if isinstance(line, str) else _Items(line)  # names of studies and data are not markup
@@ -301,13 +306,13 @@ def _go_on(folder: Path) -> str:
     return shlex.join(["notbugs", "run", str(folder / "recipe.toml"), "--out", str(folder)])
 
 
-def _more(found: Status, base: list[str]) -> str:
-    more = len(found.seconds) - len(base)
+def _more(standing: Status, base: list[str]) -> str:
+    more = len(standing.seconds) - len(base)
     return f", and {more} of instruments" if more else ""
 
 
-def _no_report(found: Status) -> str:
-    return shlex.join(["notbugs", "report", str(found.folder)]) if found.state == "finished" else "none yet"
+def _no_report(standing: Status) -> str:
+    return shlex.join(["notbugs", "report", str(standing.folder)]) if standing.state == "finished" else "none yet"
 
 
 def _now(now: UnderWay, state: str) -> dict[str, str | Sequence[str]]:
@@ -324,23 +329,23 @@ def _title(stage: str) -> str:
     return stage.replace("-", " ", 1)
 
 
-def _times(found: Status) -> Table:
+def _times(standing: Status) -> Table:
     """A row a classifier and its set, a column a kind of stage."""
     made = _table("time", *WORKS)
     for column in made.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for name in PLANS:
-        times = [found.seconds.get(f"{work}-{name}") for work in WORKS]
+        times = [standing.seconds.get(f"{work}-{name}") for work in WORKS]
         if any(time is not None for time in times):
             made.add_row(name, *("" if time is None else duration(time) for time in times))
     return made
 
 
-def _others(found: Status) -> Table | None:
+def _others(standing: Status) -> Table | None:
     """All other stages, those of a kind together; None where there are none."""
     named = {f"{work}-{name}" for work in WORKS for name in PLANS}
     kinds: dict[str, list[float]] = {}
-    for name, seconds in found.seconds.items():
+    for name, seconds in standing.seconds.items():
         if name not in named:
             kinds.setdefault(name.partition("-")[0], []).append(seconds)
     made = _table("other stages", "number", "time")
@@ -349,20 +354,20 @@ def _others(found: Status) -> Table | None:
     return made if kinds else None
 
 
-def _accuracies(found: Status) -> Table:
+def _accuracies(standing: Status) -> Table:
     """A row a classifier, a column a radius, per cent with 95 % intervals."""
-    heads = list(dict.fromkeys(item.under for items in found.accuracies.values() for item in items))
+    heads = list(dict.fromkeys(item.under for items in standing.accuracies.values() for item in items))
     made = _table("accuracy (%)", *heads)
-    for name, items in found.accuracies.items():
+    for name, items in standing.accuracies.items():
         at = {item.under: compact(item.share) for item in items}
         made.add_row(name, *(at.get(head, "") for head in heads))
     return made
 
 
-def _sets(found: Status) -> Table:
+def _sets(standing: Status) -> Table:
     """A row a set: success on its source and on another classifier, per cent; medians of distances and of the loss."""
     made = _table("success (%)", "source", "another", "l2", "l-inf", "loss")
-    for name, value in found.sets.items():
+    for name, value in standing.sets.items():
         shares = [compact(Proportion(**value[f"success_{on}"])) for on in ("source", "independent")]
         medians = [f"{value[of]['median']:{how}}" if value[of] else "" for of, how in MEDIANS.items()]
         made.add_row(name, *shares, *medians)

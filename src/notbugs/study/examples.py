@@ -107,8 +107,8 @@ def _way(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
     shape = runner.data.train.shape
     fast, _ = ready_for(source, runner.data.train, built.folder, len(index))
     (images, labels), (start, _) = built.images.batch(index), runner.data.train.batch(built.start[index])
-    asked = plan.relabelling(runner.recipe.relabelling)
-    schedule = runner.recipe.matching.schedule(shape) if built.is_matched else asked.schedule
+    settings = plan.relabelling(runner.recipe.relabelling)
+    schedule = runner.recipe.matching.schedule(shape) if built.is_matched else settings.schedule
     if isinstance(schedule, FMN):
         return {}
     at = [0, *_spread(schedule.steps)]
@@ -119,7 +119,7 @@ def _way(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
             fake = runner.recipe.matching.fake_relu
             objective, ball = matching_objective(fast, start.to(fast.device), fake), L2(math.inf)
         else:
-            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(asked)
+            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(settings)
         met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)
     moved = met[:, 1:].cpu() - start[:, None]
     moved[:, -1] = images - start

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from notbugs import workers
 from notbugs.catalogue import model_file, study_of
@@ -27,7 +27,7 @@ from notbugs.instrument import Step, Tell
 from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
 from notbugs.study.instruments import FORMER
-from notbugs.study.machine import find_device
+from notbugs.study.machine import Info, find_device
 from notbugs.study.recipe import flat, read_recipe
 from notbugs.study.sections import READING, Source
 from notbugs.study.written import MACHINE, Claim, read_own_recipe, read_stage, write_info, write_recipe
@@ -75,11 +75,11 @@ class StudyFolder:
         self.count = stages
         self.number = 0
         self.done: dict[str, float] = {}
-        self.info: dict[str, Any] = {}
+        self.info = cast("Info", {})  # until it is claimed
         self.now: dict[str, Any] = {}
 
     @contextmanager
-    def claimed(self, claim: Claim) -> Iterator[dict[str, Any]]:
+    def claimed(self, claim: Claim) -> Iterator[Info]:
         """Hold the folder, after writing down what it is of or checking that it is of the same already.
 
         Yields what is known of the work since it was first begun: data, versions, machine and when.

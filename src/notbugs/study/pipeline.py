@@ -27,7 +27,7 @@ from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.examples import write_gallery
 from notbugs.study.folder import Console, StudyFolder, read_data
-from notbugs.study.machine import find_device, surroundings
+from notbugs.study.machine import Info, find_device, surroundings
 from notbugs.study.recipe import Expected, Recipe
 from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.results import (
@@ -71,17 +71,17 @@ def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectat
     return Expectations(time=recipe.expected_time, departures=departures, compared=compared)
 
 
-def expected_lines(found: Expectations) -> Iterator[str]:
+def expected_lines(expectations: Expectations) -> Iterator[str]:
     """What a terminal says: how many accuracies are as expected, and every one that is not."""
-    if found.departures:
-        yield f"What the recipe expects does not apply here: other {', '.join(found.departures)}."
+    if expectations.departures:
+        yield f"What the recipe expects does not apply here: other {', '.join(expectations.departures)}."
         return
-    counts = Counter(item.verdict for item in found.compared)
+    counts = Counter(item.verdict for item in expectations.compared)
     yield (
-        f"Of {len(found.compared)} accuracies that the recipe expects, {counts['inside']} are inside their range, "
-        f"{counts['overlaps']} reach into it with their interval, {counts['outside']} are outside."
+        f"Of {len(expectations.compared)} accuracies that the recipe expects, {counts['inside']} are inside their "
+        f"range, {counts['overlaps']} reach into it with their interval, {counts['outside']} are outside."
     )
-    for item in found.compared:
+    for item in expectations.compared:
         if item.verdict == "outside":
             attack = f"at radius {item.radius:g} by {item.attack}" if item.radius else "clean"
             yield (
@@ -94,18 +94,18 @@ def _kind(row: Row) -> tuple[str, str, float]:
     return (row.classifier, row.attack.name, row.attack.eps) if row.attack else (row.classifier, "", 0.0)
 
 
-def _against(asked: Expected, row: Row) -> AgainstExpected:
+def _against(expected: Expected, row: Row) -> AgainstExpected:
     return AgainstExpected(
-        **asked.model_dump(),
+        **expected.model_dump(),
         found=row.share,
-        verdict=_verdict(asked, row),
+        verdict=_verdict(expected, row),
     )
 
 
-def _verdict(asked: Expected, row: Row) -> Literal["inside", "overlaps", "outside"]:
-    if asked.low <= row.accuracy <= asked.high:
+def _verdict(expected: Expected, row: Row) -> Literal["inside", "overlaps", "outside"]:
+    if expected.low <= row.accuracy <= expected.high:
         return "inside"
-    return "overlaps" if row.low <= asked.high and asked.low <= row.high else "outside"
+    return "overlaps" if row.low <= expected.high and expected.low <= row.high else "outside"
 
 
 RANK_IMAGES = 16
@@ -182,7 +182,7 @@ class _Study:
     def data(self) -> Data:
         return self.runner.data
 
-    def run(self, info: dict[str, Any]) -> Results:
+    def run(self, info: Info) -> Results:
         rows, sets = [], []
         for plan in ON_ORIGINALS:
             rows += self.measured(plan, self.data.train)
@@ -193,8 +193,8 @@ class _Study:
         write_gallery(self.runner)
         folder = self.runner.folder
         architecture, theory = self.architecture(), self.theory()
-        asked = self.recipe.instruments
-        measured = {each.name: each.run(self.runner) for each in instruments.INSTRUMENTS if asked.wanted(each.name)}
+        settings = self.recipe.instruments
+        measured = {each.name: each.run(self.runner) for each in instruments.INSTRUMENTS if settings.wanted(each.name)}
         study = StudyInfo(
             **info,
             name=self.recipe.name,
@@ -258,7 +258,7 @@ class _Study:
         judge, judge_name = self.judge(plan)
 
         def work(progress: Progress) -> dict[str, Any]:
-            found = measure_set(
+            properties = measure_set(
                 built,
                 self.data.train,
                 self.runner.classifier(plan.source),
@@ -269,14 +269,14 @@ class _Study:
                 seed=self.recipe.seed,
                 progress=progress,
             )
-            built.record(found)
-            return found
+            built.record(properties)
+            return properties
 
-        found = self.runner.stage(
+        properties = self.runner.stage(
             f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)
         )
-        if built.manifest.get("properties") != found:  # the manifest was lost or damaged since
-            built.record(found)
+        if built.manifest.get("properties") != properties:  # the manifest was lost or damaged since
+            built.record(properties)
         request = built.manifest["request"]
         return SetProperties(
             name=plan.name,
@@ -289,7 +289,7 @@ class _Study:
                 key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
             },
             seconds=built.manifest["seconds"],
-            **found,
+            **properties,
         )
 
     def architecture(self) -> dict[str, Any]:
@@ -316,15 +316,17 @@ class _Study:
 
     def theory(self) -> list[TheoryCheck]:
         """The two Gaussians of the paper's section 4, fitted to real features and held against the search."""
-        asked, pair = self.recipe.evaluation, self.recipe.pair
+        settings, pair = self.recipe.evaluation, self.recipe.pair
 
         def work(progress: Progress) -> list[dict[str, Any]]:
             found = []
             for number, name in enumerate(("standard", "robust"), 1):
-                classifier, schedule = self.runner.classifier(name), PGDSteps(asked.pgd.steps)
-                radii = sorted(asked.radii)
+                classifier, schedule = self.runner.classifier(name), PGDSteps(settings.pgd.steps)
+                radii = sorted(settings.radii)
                 train, test = self.data.train, self.data.test
-                fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)
+                fitted, check = vulnerability(
+                    classifier, train, test, pair, radii, norm=settings.norm, schedule=schedule
+                )
                 measured = [
                     {key: getattr(item, key) for key in ("value", "low", "high", "n")} for item in check.measured
                 ]
@@ -332,7 +334,7 @@ class _Study:
                     {
                         "classifier": name,
                         "pair": [self.data.classes[label] for label in pair],
-                        "norm": asked.norm,
+                        "norm": settings.norm,
                         "radii": [0.0, *radii],
                         "moved": check.radii.tolist(),
                         "predicted": check.predicted.tolist(),
@@ -346,15 +348,15 @@ class _Study:
         return [TheoryCheck(**item) for item in self.runner.stage("theory", "compare theory with attack", work)]
 
 
-def _told(name: str, found: dict[str, Any]) -> list[str]:
+def _told(name: str, values: dict[str, Any]) -> list[str]:
     """Of a set's measured properties, what a console says."""
-    source, other = (Proportion(**found[f"success_{on}"]) for on in ("source", "independent"))
-    matched = [f"matching loss {found['matching_loss']['median']:.2g}"] if found["matching_loss"] else []
+    source, other = (Proportion(**values[f"success_{on}"]) for on in ("source", "independent"))
+    matched = [f"matching loss {values['matching_loss']['median']:.2g}"] if values["matching_loss"] else []
     return [
         f"{name}, {source.n} images:",
         f"success {source}",
         f"on an independent classifier {other}",
-        f"l2 {found['l2']['median']:.3g} and l-inf {found['linf']['median']:.2g} from the start (medians)",
+        f"l2 {values['l2']['median']:.3g} and l-inf {values['linf']['median']:.2g} from the start (medians)",
         *matched,
     ]
 

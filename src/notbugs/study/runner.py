@@ -113,24 +113,24 @@ class Runner:
 
     def evaluate(self, name: str, classifier: Classifier) -> list[Accuracy]:
         """Clean and robust accuracy on the test images, as the recipe says; what became of each image is kept."""
-        asked = self.recipe.evaluation
+        settings = self.recipe.evaluation
 
         def work(progress: Progress) -> list[dict[str, Any]]:
             others = [self._classifiers[other] for other in ("independent", "standard") if other in self._classifiers]
             kept = outcomes(
                 classifier,
                 self.data.test,
-                asked.threats,
-                attack=asked.attack,
-                beside=asked.pgd,
+                settings.threats,
+                attack=settings.attack,
+                beside=settings.pgd,
                 others=[other for other in others if other is not classifier][:1],
                 doubted=False,
                 seed=self.seed,
                 progress=progress,
             )
             write_outcomes(self.folder.path, name, kept, self.data.test)
-            found = with_areas([item.accuracy for item in kept], classifier, self.data.test)
-            return [item.model_dump() for item in found]
+            accuracies = with_areas([item.accuracy for item in kept], classifier, self.data.test)
+            return [item.model_dump() for item in accuracies]
 
         def tell(value: list[dict[str, Any]]) -> list[str]:
             found = [Accuracy(**item) for item in value]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, cast
 
 import tomli_w
 
@@ -25,6 +25,7 @@ from notbugs.files import (
     write_text,
 )
 from notbugs.study.instruments import Instruments
+from notbugs.study.machine import Info
 from notbugs.study.recipe import Recipe, read_recipe
 
 MACHINE = ("versions", "device", "threads")
@@ -34,7 +35,15 @@ MARK = f"# {CHECKSUM} "
 LOST = "Put back a copy that is whole, or run the study in another folder with --out."
 
 
-def read_stage(file: Path) -> dict[str, Any]:
+class StageFile(TypedDict):
+    """What a finished stage leaves: `value` is the JSON value of its work."""
+
+    name: str
+    seconds: float
+    value: Any
+
+
+def read_stage(file: Path) -> StageFile:
     """Name, seconds and value of a finished stage.
 
     Raises
@@ -42,16 +51,16 @@ def read_stage(file: Path) -> dict[str, Any]:
     Damaged
         If the file was changed since, or is none of a stage.
     """
-    found = read_json(file)
-    seconds = found.get("seconds")
+    values = read_json(file)
+    seconds = values.get("seconds")
     if (
-        found.keys() != {"name", "seconds", "value"}
-        or found["name"] != file.stem
+        values.keys() != {"name", "seconds", "value"}
+        or values["name"] != file.stem
         or not isinstance(seconds, int | float)
         or seconds < 0
     ):
         raise Damaged(f"{file} is damaged: it is not what a stage leaves.")
-    return found
+    return cast("StageFile", values)
 
 
 def copy_of(file: Path) -> Path:
@@ -59,7 +68,7 @@ def copy_of(file: Path) -> Path:
     return file.with_name(f".{file.stem}.copy{file.suffix}")
 
 
-def read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Path) -> Info:
     """`study.json`, or its copy where it is damaged or gone: the data, versions and machine of a study.
 
     Raises
@@ -130,7 +139,7 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
     make_copy(file)
 
 
-def write_info(folder: Path, info: dict[str, Any]) -> None:
+def write_info(folder: Path, info: Info) -> None:
     """Write `study.json`."""
     write_json(folder / "study.json", info)
     make_copy(folder / "study.json")
@@ -156,15 +165,15 @@ def _intact(file: Path, read: Callable[[Path], object]) -> Path:
     return file
 
 
-def _info(file: Path) -> dict[str, Any]:
+def _info(file: Path) -> Info:
     try:
-        found = read_json(file)
-        data = found.get("data")
-        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - found.keys():
+        values = read_json(file)
+        data = values.get("data")
+        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - values.keys():
             raise Damaged(f"{file} is damaged: it does not say what a study is of.")
     except Damaged as error:
         raise Damaged(f"{error} {LOST}") from None
-    return found
+    return cast("Info", values)
 
 
 def _settings(file: Path) -> dict[str, Any]:
@@ -211,7 +220,7 @@ class Claim(Protocol):
         """
         ...
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> Info:
         """What was written down when the work was first begun."""
         ...
 
@@ -221,7 +230,7 @@ class StudyClaim:
     """A study: `recipe.toml` and `study.json`. `info["data"]` must not change between runs of one study."""
 
     recipe: Recipe
-    info: dict[str, Any]
+    info: Info
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -247,7 +256,7 @@ class StudyClaim:
             there = read_info(folder)["data"]
         except FileNotFoundError:
             write_recipe(folder, self.recipe)
-            write_info(folder, self.info | _created())
+            write_info(folder, cast("Info", self.info | _created()))
             return
         if there != self.info["data"]:
             raise InputError(
@@ -255,7 +264,7 @@ class StudyClaim:
                 f"{self.info['data']['fingerprint'][:12]} now. Name another folder with --out."
             )
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> Info:
         """See `Claim`."""
         return read_info(folder)
 
@@ -266,7 +275,7 @@ class JobClaim:
 
     kind: str
     wanted: dict[str, Any]
-    about: dict[str, Any]
+    about: Info
     machine: dict[str, Any] = field(default_factory=dict)
 
     def settled(self, folder: Path) -> Iterator[str]:
@@ -290,7 +299,7 @@ class JobClaim:
                 "Name another folder with --out, or delete it."
             )
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> Info:
         """See `Claim`."""
         return read_json(folder / "request.json")["about"]
 

@@ -174,10 +174,10 @@ def train(
 
 
 def _trained(
-    images: Images, numbers: Tensor, looked_at: Tensor, asked: Training, settings: Training, done: int, best: Best
+    images: Images, numbers: Tensor, looked_at: Tensor, training: Training, settings: Training, done: int, best: Best
 ) -> Trained:
     """How it went."""
-    adversary, is_stopped = asked.adversary, bool(asked.patience)
+    adversary, is_stopped = training.adversary, bool(training.patience)
     is_watched = adversary is not None and is_guarded(adversary)
     labels = images.labels.shape[1] if images.has_several else 1
     return Trained(

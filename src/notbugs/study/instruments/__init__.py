@@ -29,7 +29,7 @@ GROUP = "notbugs.instruments"
 
 def _installed(taken: set[str]) -> list[Instrument[Any, Any]]:
     """The instruments of other packages, by their names."""
-    found: dict[str, Instrument[Any, Any]] = {}
+    instruments: dict[str, Instrument[Any, Any]] = {}
     for point in entry_points(group=GROUP):
         loaded = point.load()
         made = loaded() if isinstance(loaded, type) else loaded
@@ -37,13 +37,13 @@ def _installed(taken: set[str]) -> list[Instrument[Any, Any]]:
             raise InputError(
                 f"The entry point {point.value!r} of {GROUP} must be an Instrument. Got {loaded!r} instead."
             )
-        if not made.name.isidentifier() or made.name in {"all", *taken, *found}:
+        if not made.name.isidentifier() or made.name in {"all", *taken, *instruments}:
             raise InputError(
                 f"The instrument of {point.value!r} must have a name of its own, an identifier. Got {made.name!r} "
                 "instead. Uninstall one of the two packages, or rename it."
             )
-        found[made.name] = made
-    return [found[name] for name in sorted(found)]
+        instruments[made.name] = made
+    return [instruments[name] for name in sorted(instruments)]
 
 
 _OURS: tuple[Instrument[Any, Any], ...] = (

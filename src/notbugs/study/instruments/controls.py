@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -21,6 +21,7 @@ from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Norm
 
 if TYPE_CHECKING:
+    from notbugs.construct.storage import Storage
     from notbugs.study.runner import Runner
 
 
@@ -83,8 +84,8 @@ class ControlsResult(InstrumentResult):
     rows: list[ControlRow]
 
 
-def _needs_weak(asked: ControlsSettings) -> bool:
-    return asked.mislabelled or not all(BY_NAME[name].keeps_labels for name in asked.leakage)
+def _needs_weak(settings: ControlsSettings) -> bool:
+    return settings.mislabelled or not all(BY_NAME[name].keeps_labels for name in settings.leakage)
 
 
 def _weak(runner: Runner, asked: ControlsSettings) -> Classifier:
@@ -110,10 +111,10 @@ def _mislabelled(runner: Runner, weak: Classifier) -> ConstructedSet:
     return runner.build("mislabelled", work)
 
 
-def _beside(runner: Runner, asked: ControlsSettings, name: str, weak: Classifier | None) -> list[ControlRow]:
+def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classifier | None) -> list[ControlRow]:
     """A set of the study and what stands beside it; nothing if nothing does."""
-    controls: list[Control] = [kind for kind in CONTROLS if name in getattr(asked, kind)]
-    again: list[Again] = [variant for variant in AGAIN if name in getattr(asked, variant)]
+    controls: list[Control] = [kind for kind in CONTROLS if name in getattr(settings, kind)]
+    again: list[Again] = [variant for variant in AGAIN if name in getattr(settings, variant)]
     if not controls and not again:
         return []
     own = BY_NAME[name].source
@@ -124,7 +125,7 @@ def _beside(runner: Runner, asked: ControlsSettings, name: str, weak: Classifier
         rows.append(row.model_copy(update={"beyond": Difference.of(itself.clean, row.clean)}))
     for variant in again:
         source = "robust" if variant == "robust_source" else own
-        rows.append(_row(runner, name, variant, source, _again(runner, asked, name, variant, source)))
+        rows.append(_row(runner, name, variant, source, _again(runner, settings, name, variant, source)))
     return rows
 
 
@@ -139,16 +140,16 @@ def _control(runner: Runner, name: str, kind: Control, weak: Classifier | None) 
     return runner.build(f"{name}_{kind}", work)
 
 
-def _again(runner: Runner, asked: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
+def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
     """The set, built with one thing changed; targets are drawn as they were."""
     recipe, asked_of = runner.recipe, BY_NAME[name].relabelling(runner.recipe.relabelling)
     if variant == "linf":  # lengths of steps are in the norm of the ball
         steps = {"step_size": None, "momentum": 0.0, "decay": "linear"} if asked_of.method == "gradient" else {}
-        asked_of = asked_of.model_copy(update={"norm": "linf", "eps": asked.linf_eps, **steps})
+        asked_of = asked_of.model_copy(update={"norm": "linf", "eps": settings.linf_eps, **steps})
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", name)}
-        how |= {"start": asked.noise_kind if variant == "noise" else None, "progress": progress}
+        how |= {"start": settings.noise_kind if variant == "noise" else None, "progress": progress}
         searches: dict[str, Any] = {"matching": recipe.matching, "relabelling": asked_of}
         return BY_NAME[name].build(runner.classifier(source), runner.data, path, **searches, **how)
 
@@ -159,6 +160,7 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
     name, request = built.folder.name, built.manifest["request"]
     classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images)
     clean, relabelled = _accuracies(runner, name, classifier)
+    stored = cast("Storage", built.manifest["storage"])  # of a finished set
     return ControlRow(
         of=of,
         variant=variant,
@@ -168,7 +170,7 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
         norm=request["threat"]["norm"],
         eps=request["threat"]["eps"],
         n=len(built),
-        success=wilson(round(built.manifest["storage"]["success_stored"] * len(built)), len(built)),
+        success=wilson(round(stored["success_stored"] * len(built)), len(built)),
         untouched=_untouched(runner, built),
         clean=clean,
         relabelled=relabelled,
@@ -273,15 +275,15 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
 
     def run(self, runner: Runner) -> ControlsResult:
         """Build, train on and measure what the recipe asks for, each set beside its own."""
-        asked = runner.recipe.instruments.controls
-        weak = _weak(runner, asked) if _needs_weak(asked) else None
-        rows = [row for name in BY_NAME for row in _beside(runner, asked, name, weak)]
-        if weak and asked.mislabelled and _errors(runner, weak) > 1:  # batch norm wants two
+        settings = runner.recipe.instruments.controls
+        weak = _weak(runner, settings) if _needs_weak(settings) else None
+        rows = [row for name in BY_NAME for row in _beside(runner, settings, name, weak)]
+        if weak and settings.mislabelled and _errors(runner, weak) > 1:  # batch norm wants two
             rows.append(_row(runner, None, "mislabelled", "weak", _mislabelled(runner, weak)))
         return ControlsResult(
             chance=1 / len(runner.data.classes),
             weak=_accuracies(runner, "weak", weak)[0] if weak else None,
-            weak_epochs=asked.weak_epochs,
+            weak_epochs=settings.weak_epochs,
             seed=runner.seed,
             test_set=runner.data.test_name,
             rows=rows,

@@ -62,12 +62,12 @@ class CorruptionsResult(InstrumentResult):
 
 
 def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
-    asked, classifier = runner.recipe.instruments.corruptions, runner.classifier(name)
+    settings, classifier = runner.recipe.instruments.corruptions, runner.classifier(name)
     clean = Proportion.of(predictions(classifier, images) == images.labels)
     corrupted = corruption_accuracy(
-        classifier, images, names=asked.names, severities=asked.severities, seed=runner.seed, progress=progress
+        classifier, images, names=settings.names, severities=settings.severities, seed=runner.seed, progress=progress
     )
-    filtered = filter_accuracy(classifier, images, asked.cutoffs, progress=silent)
+    filtered = filter_accuracy(classifier, images, settings.cutoffs, progress=silent)
     return {
         "clean": clean.model_dump(),
         "corruptions": [item.model_dump() for item in corrupted],
@@ -119,11 +119,11 @@ class CorruptionsInstrument(Instrument[CorruptionsSettings, CorruptionsResult]):
 
     def run(self, runner: Runner) -> CorruptionsResult:
         """Every classifier asked for, one stage each."""
-        asked = runner.recipe.instruments.corruptions
-        names = list(dict.fromkeys(asked.classifiers))
+        settings = runner.recipe.instruments.corruptions
+        names = list(dict.fromkeys(settings.classifiers))
         for name in names:
             runner.classifier(name)  # a wrong name is refused before work
-        images = runner.data.test.sample(asked.images, runner.seed, "corruptions")
+        images = runner.data.test.sample(settings.images, runner.seed, "corruptions")
         steps = [
             Step(f"corruptions-{name}", f"corrupt the images of {name}", partial(_work, runner, name, images))
             for name in names

@@ -82,19 +82,19 @@ def _transformed(runner: Runner, test: Images) -> ConstructedSet:
 
 
 def _accuracies(runner: Runner, where: Where, images: Images) -> list[Accuracy]:
-    asked = runner.recipe.evaluation
+    settings = runner.recipe.evaluation
 
     def work(progress: Progress) -> list[dict[str, Any]]:
-        found = evaluate(
+        accuracies = evaluate(
             runner.classifier("D_R"),
             images,
-            norm=asked.norm,
+            norm=settings.norm,
             radii=runner.recipe.instruments.generalization_gap.radii,
-            attack=asked.attack,
+            attack=settings.attack,
             seed=runner.seed,
             progress=progress,
         )
-        return [item.model_dump() for item in found]
+        return [item.model_dump() for item in accuracies]
 
     name = where.replace(" ", "-")
     return [

@@ -56,8 +56,8 @@ class LeakageResult(InstrumentResult):
 
 
 def _found(runner: Runner, progress: Progress) -> LeakageResult:
-    asked, classes = runner.recipe.instruments.leakage, len(runner.data.classes)
-    ball, train, test = L2(asked.eps), _images(runner, "D"), runner.data.test
+    settings, classes = runner.recipe.instruments.leakage, len(runner.data.classes)
+    ball, train, test = L2(settings.eps), _images(runner, "D"), runner.data.test
     parts = 1 + 2 * len(SETS)
     first = part(progress, 0, parts)
     model, trained = certified_linear(train, ball, classes=classes, device=runner.device, progress=first)
@@ -93,12 +93,12 @@ LEAKAGE_TEXT = (
 )
 
 
-def leakage_section(found: LeakageResult) -> Section:
+def leakage_section(result: LeakageResult) -> Section:
     """The certificate, and both probes on every set."""
-    held = found.certificate
+    held = result.certificate
     within = ball(held.norm, held.eps)
     certificate = (
-        f"The linear model, trained at l2 {found.trained_eps:g}, is right on {said(held.accuracy)} of {held.n} test "
+        f"The linear model, trained at l2 {result.trained_eps:g}, is right on {said(held.accuracy)} of {held.n} test "
         f"images, and provably so within {within} on {said(held.certified)}; {said(held.kept)} keep their "
         f"prediction there. Goh's first specification, gamma at least 0 for every feature, "
         f"{_says(held.gamma_at_least_0)}; the second, that 80 % keep their prediction, {_says(held.keeps_predictions)}."
@@ -106,9 +106,9 @@ def leakage_section(found: LeakageResult) -> Section:
     columns = ("trained on", "features", "accuracy", "chance", "shuffled labels", "fits its set", "leakage")
     rows = [
         [row.train_set, row.features, *_leak(row.leak, "reference" if row.train_set == "D" else row.finding)]
-        for row in found.rows
+        for row in result.rows
     ]
-    caption = f"Linear heads on robust features, test accuracy in per cent; seed {found.seed}"
+    caption = f"Linear heads on robust features, test accuracy in per cent; seed {result.seed}"
     return Section(
         "leakage",
         "Robust-feature leakage",

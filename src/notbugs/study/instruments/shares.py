@@ -61,7 +61,7 @@ SHARES_TEXT = (
 )
 
 
-def shares_section(found: SharesResult) -> Section:
+def shares_section(result: SharesResult) -> Section:
     """A row for each set, classifier and group of features."""
     columns = (
         "set",
@@ -72,18 +72,18 @@ def shares_section(found: SharesResult) -> Section:
         "new class wins",
         "original class wins",
     )
-    rows = [line for row in found.rows for line in _lines(row)]
+    rows = [line for row in result.rows for line in _lines(row)]
     caption = (
         "Carried (empty where it cannot be told), and images whose evidence of all classes is largest for the new and "
-        f"for the original class, in per cent; features sorted at {ball(found.norm, found.eps)}; seed {found.seed}"
+        f"for the original class, in per cent; features sorted at {ball(result.norm, result.eps)}; seed {result.seed}"
     )
     return Section(
         "shares",
         "How much of each class an image carries",
         "Shares",
         SHARES_TEXT,
-        list(_reading(found)),
-        list(_figures(found)),
+        list(_reading(result)),
+        list(_figures(result)),
         tables=[Table(caption, columns, rows)],
     )
 
@@ -101,11 +101,11 @@ def _lines(row: SharesRow) -> Iterator[list[Cell]]:
             ]  # fmt: skip
 
 
-def _figures(found: SharesResult) -> Iterator[Figure]:
+def _figures(result: SharesResult) -> Iterator[Figure]:
     """Of every set by the first classifier that is not its source: the means, then the images behind them."""
     from notbugs.report.section_charts import histograms, means
 
-    rows = list(independent(found).values())
+    rows = list(independent(result).values())
     for group in GROUPS:
         of_both = [drawn for width in (480, 200) if (drawn := means(rows, group=group, width=width))]
         panels = (histograms(rows, group=group, columns=at, width=width) for at, width in ((3, 165), (2, 120)))
@@ -133,18 +133,18 @@ def histograms_caption(group: str) -> str:
     )
 
 
-def independent(found: SharesResult) -> dict[str, SharesRow]:
+def independent(result: SharesResult) -> dict[str, SharesRow]:
     """By the name of each set, what the first classifier that is not its source sees."""
     rows: dict[str, SharesRow] = {}
-    for row in found.rows:
+    for row in result.rows:
         if not row.is_source:
             rows.setdefault(row.name, row)
     return rows
 
 
-def _reading(found: SharesResult) -> Iterator[str]:
+def _reading(result: SharesResult) -> Iterator[str]:
     """For every set, by the first classifier that is not its source: what its two groups of features carry."""
-    for name, row in independent(found).items():
+    for name, row in independent(result).items():
         parts = [
             f"{label} features carry {said(new)} of the new class and {said(original)} of the original one"
             for key, label in GROUPS.items()
@@ -156,11 +156,11 @@ def _reading(found: SharesResult) -> Iterator[str]:
             yield f"{name}, seen by the {row.classifier} classifier: {'; '.join(parts)}."
 
 
-def _printed(found: SharesResult) -> Iterator[PrintedFigure]:
+def _printed(result: SharesResult) -> Iterator[PrintedFigure]:
     from notbugs.report.section_charts import histograms, means
 
-    rows = list(independent(found).values())
-    seen = f"Features sorted at {NORMS[found.norm]} radius {found.eps:g} in pixel units; seed {found.seed}."
+    rows = list(independent(result).values())
+    seen = f"Features sorted at {NORMS[result.norm]} radius {result.eps:g} in pixel units; seed {result.seed}."
     for group in GROUPS:
         several = lambda width, height, group=group: means(rows, group=group, width=width, look="print")  # noqa: E731
         yield PrintedFigure(f"shares-{group}", f"{means_caption(group)} {seen}", several)

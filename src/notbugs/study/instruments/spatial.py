@@ -61,11 +61,11 @@ class SpatialResult(InstrumentResult):
 
 
 def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
-    asked = runner.recipe.instruments.spatial
-    counts = asked.model_dump(include={"shifts", "angles", "tries", "steps", "restarts"})
-    spatial = Spatial(asked.degrees, asked.pixels)
-    found = spatial_accuracy(runner.classifier(name), images, spatial, **counts, seed=runner.seed, progress=progress)
-    return found.model_dump()
+    settings = runner.recipe.instruments.spatial
+    counts = settings.model_dump(include={"shifts", "angles", "tries", "steps", "restarts"})
+    spatial = Spatial(settings.degrees, settings.pixels)
+    accuracy = spatial_accuracy(runner.classifier(name), images, spatial, **counts, seed=runner.seed, progress=progress)
+    return accuracy.model_dump()
 
 
 SPATIAL_TEXT = (

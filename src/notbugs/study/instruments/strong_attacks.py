@@ -110,19 +110,19 @@ def _paired(name: str, right: dict[str, Tensor], reference: dict[str, Tensor]) -
 
 def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
     """One classifier's row, and which images it gets right, clean and under the worst of all attacks."""
-    asked, classifier = runner.recipe.instruments.strong_attacks, runner.classifier(name)
-    ball, parts = _ball(runner), 2 + asked.autoattack
+    settings, classifier = runner.recipe.instruments.strong_attacks, runner.classifier(name)
+    ball, parts = _ball(runner), 2 + settings.autoattack
 
     clean, plain, strong = _by_pgd(runner, name, images, ball, part(progress, 0, parts))
     survived, other, is_marked = plain.survived & strong.survived, None, False
-    if asked.autoattack:
-        attacks = possible(asked.attacks, len(runner.data.classes), ball.norm, runner.data.test.shape)
+    if settings.autoattack:
+        attacks = possible(settings.attacks, len(runner.data.classes), ball.norm, runner.data.test.shape)
         keep = runner.folder.path / "outcomes" / "autoattack"
-        found = autoattack(
+        outcome = autoattack(
             classifier, images, ball, attacks=attacks, seed=runner.seed, keep=keep, progress=part(progress, 1, parts)
         )
-        agreement = Agreement.of(strong, found)
-        survived, other, is_marked = survived & found.survived, agreement.autoattack, agreement.marked
+        agreement = Agreement.of(strong, outcome)
+        survived, other, is_marked = survived & outcome.survived, agreement.autoattack, agreement.marked
     row = StrongAttacksRow(
         classifier=name,
         clean=clean.accuracy,
@@ -227,16 +227,16 @@ class StrongAttacksInstrument(Instrument[StrongAttacksSettings, StrongAttacksRes
     Settings = StrongAttacksSettings
     Result = StrongAttacksResult
 
-    def require(self, asked: StrongAttacksSettings) -> None:
+    def require(self, settings: StrongAttacksSettings) -> None:
         """See `Instrument`."""
-        if asked.autoattack:
+        if settings.autoattack:
             require_autoattack()
 
     def run(self, runner: Runner) -> StrongAttacksResult:
         """Every classifier asked for, one stage each; then tests of each against the standard one."""
-        asked = runner.recipe.instruments.strong_attacks
-        images = runner.data.test.sample(asked.images, runner.seed, "trust")
-        names = list(dict.fromkeys((REFERENCE, *asked.classifiers)))
+        settings = runner.recipe.instruments.strong_attacks
+        images = runner.data.test.sample(settings.images, runner.seed, "trust")
+        names = list(dict.fromkeys((REFERENCE, *settings.classifiers)))
         steps = [
             Step(f"strong_attacks-{name}", f"attack {name}", partial(_work, runner, name, images)) for name in names
         ]
@@ -245,7 +245,7 @@ class StrongAttacksInstrument(Instrument[StrongAttacksSettings, StrongAttacksRes
         return StrongAttacksResult(
             seed=runner.seed,
             n=len(images),
-            masking_n=min(len(images), asked.masking_images),
+            masking_n=min(len(images), settings.masking_images),
             rows=[StrongAttacksRow(**stage["row"]) for stage in found.values()],
             paired=[_paired(name, right[name], right[REFERENCE]) for name in names if name != REFERENCE],
         )

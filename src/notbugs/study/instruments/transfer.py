@@ -108,10 +108,10 @@ class Pair:
 
 def architectures(runner: Runner) -> dict[str, Architecture]:
     """Those that the recipe names, as they are written there, checked on the images."""
-    asked = {text: Architecture.parse(text) for text in runner.recipe.instruments.transfer.architectures}
-    for architecture in asked.values():
+    settings = {text: Architecture.parse(text) for text in runner.recipe.instruments.transfer.architectures}
+    for architecture in settings.values():
         check_fits(architecture.new(runner.data, 0, runner.recipe), runner.data.train, len(runner.data.classes))
-    return asked
+    return settings
 
 
 def trained_pairs(runner: Runner, relabelled: Images) -> list[Pair]:
@@ -169,14 +169,14 @@ def measured(
 
 
 def _matrix(runner: Runner, classifiers: Mapping[str, Classifier], stage: Stage) -> Transfer:
-    asked, built = runner.recipe.instruments.transfer, runner.recipe.relabelling
-    ball = threat(asked.norm or built.norm, built.eps if asked.eps is None else asked.eps)
-    images = runner.data.test.sample(asked.images, runner.seed, "attacked for transfer")
+    settings, built = runner.recipe.instruments.transfer, runner.recipe.relabelling
+    ball = threat(settings.norm or built.norm, built.eps if settings.eps is None else settings.eps)
+    images = runner.data.test.sample(settings.images, runner.seed, "attacked for transfer")
     rows = []
     for source in classifiers:
 
         def work(progress: Progress, source: str = source) -> dict[str, Any]:
-            how: dict[str, Any] = {"targets": asked.targets, "steps": asked.steps, "attack": asked.attack}
+            how: dict[str, Any] = {"targets": settings.targets, "steps": settings.steps, "attack": settings.attack}
             how |= {"seed": runner.seed}
             return transfer(classifiers, images, ball, sources=[source], progress=progress, **how).model_dump()
 
@@ -234,20 +234,20 @@ def _between(low: float | None, high: float | None) -> str:
     return f"{low:.2f} to {high:.2f}"
 
 
-def transfer_section(found: TransferResult) -> Section:
+def transfer_section(result: TransferResult) -> Section:
     """What a page shows of it."""
     from notbugs.report.section_charts import scatter
 
-    attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    attack, images = result.matrix.attack, result.matrix.pairs[0].accuracy.n
     figures = [
         Figure(
             f"{kind.capitalize()} transfer against what is learned from D_det; 95\u00a0% Wilson intervals over images. "
-            f"{says(getattr(found, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
+            f"{says(getattr(result, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
             "for these; it does not state radius and steps of the attack.",
             drawings,
         )
         for kind, (figure, _) in FIGURES.items()
-        if (drawings := [drawn for width in WIDTHS if (drawn := scatter(found, kind, width=width))])
+        if (drawings := [drawn for width in WIDTHS if (drawn := scatter(result, kind, width=width))])
     ]
     return Section(
         name="transfer",
@@ -257,32 +257,35 @@ def transfer_section(found: TransferResult) -> Section:
         f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
         f"{TARGETS[attack.targets]}. These examples go on to the end of their steps, as such transfer best. How robust "
         f"a classifier is itself, they do not say: that is the last row of the first matrix, by the strong attack. "
-        f"{_experiment(found) if figures else ''}",
+        f"{_experiment(result) if figures else ''}",
         figures=figures,
-        tables=[*([_architecture_table(found)] if figures else []), *(_matrix_table(found, kind) for kind in FIGURES)],
+        tables=[
+            *([_architecture_table(result)] if figures else []),
+            *(_matrix_table(result, kind) for kind in FIGURES),
+        ],
     )
 
 
-def _experiment(found: TransferResult) -> str:
+def _experiment(result: TransferResult) -> str:
     return (
-        f"Each architecture is trained twice: on D, and on the D_det of the classifier “{found.source}”. The paper’s "
+        f"Each architecture is trained twice: on D, and on the D_det of the classifier “{result.source}”. The paper’s "
         "claim: those which learn most from D_det are those that the source’s adversarial examples fool most, as both "
         "are about the same non-robust features."
     )
 
 
-def _architecture_table(found: TransferResult) -> Table:
+def _architecture_table(result: TransferResult) -> Table:
     rows = [
         [f"{number}: {at.architecture}", at.parameters, at.learned, at.untargeted, at.targeted]
-        for number, at in enumerate(found.learners, 1)
+        for number, at in enumerate(result.learners, 1)
     ]
     columns = ("point", "parameters", "learned from D_det", "untargeted transfer", "targeted transfer")
     return Table("In per cent. The chance of training, which only more seeds show, comes on top", columns, rows)
 
 
-def _matrix_table(found: TransferResult, kind: Kind) -> Table:
+def _matrix_table(result: TransferResult, kind: Kind) -> Table:
     """Rows are sources; the last is what no attack does."""
-    matrix = found.matrix
+    matrix = result.matrix
     rows: list[list[Cell]] = [
         [source, *(getattr(matrix.between(source, name), kind) for name in matrix.classifiers)]
         for source in matrix.sources
@@ -294,7 +297,7 @@ def _matrix_table(found: TransferResult, kind: Kind) -> Table:
     rows.append(["no attack", *plain])
     if kind == "untargeted" and matrix.robust:
         own = [matrix.robust.get(name) for name in matrix.classifiers]
-        rows.append(["the strong attack on it", *(_complement(found.share) if found else None for found in own)])
+        rows.append(["the strong attack on it", *(_complement(result.share) if result else None for result in own)])
     return Table(caption, ["source", *matrix.classifiers], rows)
 
 
@@ -302,19 +305,19 @@ def _complement(share: Proportion) -> Proportion:
     return Proportion(value=1 - share.value, low=1 - share.high, high=1 - share.low, n=share.n)
 
 
-def _printed(found: TransferResult, seed: int) -> Iterator[PrintedFigure]:
+def _printed(result: TransferResult, seed: int) -> Iterator[PrintedFigure]:
     from notbugs.report import paper
     from notbugs.report.section_charts import scatter
 
-    attack, n = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    attack, n = result.matrix.attack, result.matrix.pairs[0].accuracy.n
     for kind, (figure, _) in FIGURES.items():
         caption = (
-            f"{kind.capitalize()} transfer of the adversarial examples of the classifier {found.source} against what "
+            f"{kind.capitalize()} transfer of the adversarial examples of the classifier {result.source} against what "
             f"architectures learn from its D_det: PGD with {attack.steps} steps, {NORMS[attack.norm]} radius "
             f"{attack.eps:g} in pixel units, n = {number(n)} test images; {INTERVAL}; seed {seed}. "
-            f"{says(getattr(found, kind))} Diamonds: {figure} of the paper ({paper.SETTING})."
+            f"{says(getattr(result, kind))} Diamonds: {figure} of the paper ({paper.SETTING})."
         )
-        yield PrintedFigure(f"transfer-{kind}", caption, partial(scatter, found, kind, look="print"))
+        yield PrintedFigure(f"transfer-{kind}", caption, partial(scatter, result, kind, look="print"))
 
 
 class TransferInstrument(Instrument[TransferInstrumentSettings, TransferResult]):

@@ -82,29 +82,29 @@ def check_features(runner: Runner) -> None:
 
 def sorted_features(runner: Runner, name: str) -> Usefulness:
     """The usefulness of one classifier's features: measured once, for every instrument that asks."""
-    asked, threat = runner.recipe.instruments.usefulness, _threat(runner)
+    settings, threat = runner.recipe.instruments.usefulness, _threat(runner)
 
     def work(progress: Progress) -> dict[str, Any]:
-        found = usefulness(
+        measured = usefulness(
             features_of(runner, name),
             runner.data.train,
             runner.data.test,
             threat,
             classes=len(runner.data.classes),
-            steps=asked.steps,
-            images=min(asked.images, len(runner.data.test)),
-            min_rho=asked.min_rho,
+            steps=settings.steps,
+            images=min(settings.images, len(runner.data.test)),
+            min_rho=settings.min_rho,
             seed=runner.seed,
             progress=progress,
         )
-        tables = {table: getattr(found, table).tolist() for table in TABLES}
-        plain = {field: getattr(found, field) for field in ("features", "n", "n_searched", "z")}
-        return tables | plain | {"attack": found.attack and found.attack.model_dump()}
+        tables = {table: getattr(measured, table).tolist() for table in TABLES}
+        plain = {field: getattr(measured, field) for field in ("features", "n", "n_searched", "z")}
+        return tables | plain | {"attack": measured.attack and measured.attack.model_dump()}
 
     kept = runner.stage(f"usefulness-{name}", f"sort the features of {name}", work)
     kept |= {table: torch.tensor(kept[table], dtype=kind) for table, kind in TABLES.items()}
     kept["attack"] = kept["attack"] and AttackUsed(**kept["attack"])
-    return Usefulness(**kept, names=(), threat=threat, min_rho=asked.min_rho, seed=runner.seed)
+    return Usefulness(**kept, names=(), threat=threat, min_rho=settings.min_rho, seed=runner.seed)
 
 
 def features_of(runner: Runner, name: str) -> FeatureMap:
@@ -119,35 +119,35 @@ def _features(classifier: Classifier, which: str) -> FeatureMap:
 
 def _threat(runner: Runner) -> Threat:
     """The ball that the recipe asks for, or around the middle of its evaluation."""
-    evaluation, asked = runner.recipe.evaluation, runner.recipe.instruments.usefulness
-    eps = asked.eps
+    evaluation, settings = runner.recipe.evaluation, runner.recipe.instruments.usefulness
+    eps = settings.eps
     if eps is None:
-        radii = sorted(evaluation.radii) if asked.norm == evaluation.norm else []
-        eps = radii[len(radii) // 2] if radii else DEFAULT_EPS[asked.norm]
-    return threat(asked.norm, eps)
+        radii = sorted(evaluation.radii) if settings.norm == evaluation.norm else []
+        eps = radii[len(radii) // 2] if radii else DEFAULT_EPS[settings.norm]
+    return threat(settings.norm, eps)
 
 
 SHOWN = 10
 """Features of each classifier in its table."""
 
 
-def usefulness_section(found: UsefulnessResult, classes: Sequence[str] = ()) -> Section:
+def usefulness_section(result: UsefulnessResult, classes: Sequence[str] = ()) -> Section:
     """The section of the page; `classes` are names, in place of which numbers stand where there are none."""
     columns = ("classifier", "features", "robust", "undecided", "non-robust", "useless")
-    rows = [_counts(name, summary) for name, summary in found.classifiers.items()]
-    summaries = list(found.classifiers.values())
+    rows = [_counts(name, summary) for name, summary in result.classifiers.items()]
+    summaries = list(result.classifiers.values())
     return Section(
         name="usefulness",
         title="Which features are useful, and which robustly",
         short="Usefulness",
-        text=_text(summaries[0], found.test_set),
-        reading=[_reading(name, summary) for name, summary in found.classifiers.items()],
-        figures=[_figure(name, summary, classes) for name, summary in found.classifiers.items()],
+        text=_text(summaries[0], result.test_set),
+        reading=[_reading(name, summary) for name, summary in result.classifiers.items()],
+        figures=[_figure(name, summary, classes) for name, summary in result.classifiers.items()],
         tables=[
             Table("Features of each kind, each as a whole.", columns, rows),
             *(
                 table
-                for name, summary in found.classifiers.items()
+                for name, summary in result.classifiers.items()
                 for table in _feature_tables(name, summary, classes)
             ),
         ],
@@ -213,16 +213,16 @@ def _feature_row(row: SpectrumRow, classes: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _printed(found: UsefulnessResult) -> Iterator[PrintedFigure]:
+def _printed(result: UsefulnessResult) -> Iterator[PrintedFigure]:
     from notbugs.report.section_charts import spectrum
 
-    for name, of in found.classifiers.items():
+    for name, of in result.classifiers.items():
         where = ball(of.norm, of.eps)
         how = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
         caption = (
             f"Robust usefulness against usefulness of every feature of the {name} classifier, each for its best class; "
             f"robust usefulness by {how} at {where} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
-            f"{found.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
+            f"{result.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
         )
         yield PrintedFigure(f"usefulness-{name}", caption, partial(spectrum, of.spectrum, where, look="print"))
 
@@ -240,11 +240,11 @@ class UsefulnessInstrument(Instrument[UsefulnessSettings, UsefulnessResult]):
 
     def run(self, runner: Runner) -> UsefulnessResult:
         """Measure each classifier that the recipe names, standardising on training images."""
-        asked = runner.recipe.instruments.usefulness
-        found: dict[str, UsefulnessSummary] = {
-            name: sorted_features(runner, name).summary() for name in asked.classifiers
+        settings = runner.recipe.instruments.usefulness
+        summaries: dict[str, UsefulnessSummary] = {
+            name: sorted_features(runner, name).summary() for name in settings.classifiers
         }
-        return UsefulnessResult(classifiers=found, test_set=runner.data.test_name)
+        return UsefulnessResult(classifiers=summaries, test_set=runner.data.test_name)
 
     def section(self, result: UsefulnessResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""

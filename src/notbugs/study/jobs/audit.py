@@ -111,7 +111,11 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
             stage=folder.stage,
         )
         written = AuditFile(
-            **about,
+            created=about["created"],
+            data=about["data"],
+            versions=about["versions"],
+            device=about["device"],
+            threads=about["threads"],
             model=model.name,
             sha256=wanted["model"],
             outputs=str(classifier.meaning or ""),
@@ -182,20 +186,23 @@ def _option(name: str, value: Any) -> Iterator[str]:
         yield from map(str, value) if isinstance(value, list) else (str(value),)
 
 
-def audit_table(found: Audit) -> Table:
+def audit_table(audited: Audit) -> Table:
     """The accuracies of an audit as a table to print, in per cent with their intervals."""
     made = Table(box=None, pad_edge=False)
-    made.add_column("features used" if found.score == "accuracy" else "balanced accuracy", no_wrap=True)
-    for item in found.model:
+    made.add_column("features used" if audited.score == "accuracy" else "balanced accuracy", no_wrap=True)
+    for item in audited.model:
         made.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
-    made.add_row("the model", *(_cell(item.by(found.score)) for item in found.model))
-    for group in found.groups:
+    made.add_row("the model", *(_cell(item.by(audited.score)) for item in audited.model))
+    for group in audited.groups:
         made.add_row(
             f"{NAMES[group.name]}\n{group.features} features",
-            *(_cell(item.by(found.score)) for item in group.accuracies),
+            *(_cell(item.by(audited.score)) for item in group.accuracies),
         )
-    for name, found_by in (("the model", found.model), *((NAMES[each.name], each.accuracies) for each in found.groups)):
-        if found.score != "accuracy" and name == "the model":
+    for name, found_by in (
+        ("the model", audited.model),
+        *((NAMES[each.name], each.accuracies) for each in audited.groups),
+    ):
+        if audited.score != "accuracy" and name == "the model":
             made.add_row("the model,\naccuracy", *(_cell(item.share) for item in found_by))
         if any(item.area for item in found_by):
             made.add_row(f"{name},\nAUC", *(_cell(item.area.share) if item.area else "" for item in found_by))

@@ -98,9 +98,9 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))):
         runner = Runner(recipe, data, folder, device)
         pairs = _pairs(runner, classifiers[source.stem])
-        found = measured(runner, source.stem, pairs, classifiers, _again(console))
-        write_model(out / "transfer.json", found)
-    return found
+        result = measured(runner, source.stem, pairs, classifiers, _again(console))
+        write_model(out / "transfer.json", result)
+    return result
 
 
 def _by_name(files: Sequence[Path], taken: Sequence[str]) -> dict[str, Path]:

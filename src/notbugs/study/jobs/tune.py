@@ -162,9 +162,9 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
             for name, architecture, epochs, lr in trials
         ]
         names = {"study": recipe.name, "data": data.title, "test_set": data.test_name, "seed": recipe.seed}
-        found = Tuned(**names, share=job.heldout, points=points)
-        write_model(out / "tune.json", found)
-    return found
+        tuned = Tuned(**names, share=job.heldout, points=points)
+        write_model(out / "tune.json", tuned)
+    return tuned
 
 
 def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
@@ -210,10 +210,10 @@ def _tried(
             measured = {"heldout": _accuracy(classifier, split.test), "test": _accuracy(classifier, data.test)}
         return {**measured, "seconds": round(time.monotonic() - began, 2)}
 
-    found = folder.stage(name, at, work)
+    value = folder.stage(name, at, work)
     checkpoint.unlink(missing_ok=True)  # not before the stage is on disk
     where = {"train_set": train_set, "architecture": str(architecture), "epochs": settings.epochs, "lr": settings.lr}
-    return Point(**where, **found)
+    return Point(**where, **value)
 
 
 def _accuracy(classifier: Classifier, images: Images) -> dict[str, Any]:
@@ -223,36 +223,36 @@ def _accuracy(classifier: Classifier, images: Images) -> dict[str, Any]:
 WIDTHS = (520, 250)
 
 
-def tune_section(found: Tuned) -> Section:
+def tune_section(tuned: Tuned) -> Section:
     """Every point, with the one that the held-out split chooses."""
     from notbugs.report.section_charts import against_rate
 
-    kept, out = percent(1 - found.share), percent(found.share)
+    kept, out = percent(1 - tuned.share), percent(tuned.share)
     return Section(
         name="tune",
-        title=f"What {found.study} learns from its sets, by learning rate and architecture",
+        title=f"What {tuned.study} learns from its sets, by learning rate and architecture",
         short="Tuning",
         text=f"Classifiers are trained on {kept}\u00a0% of each set; the other {out}\u00a0%, which carry the set’s "
-        f"own labels, choose the settings. Accuracy on the {found.test_set} images of {found.data}, with their true "
-        f"labels, is shown for every point and chooses nothing. Seed {found.seed}; all classifiers start from the same "
+        f"own labels, choose the settings. Accuracy on the {tuned.test_set} images of {tuned.data}, with their true "
+        f"labels, is shown for every point and chooses nothing. Seed {tuned.seed}; all classifiers start from the same "
         "draw and see the images in the same order.",
-        reading=[sentence for name in found.sets for sentence in _reading(found, name)],
+        reading=[sentence for name in tuned.sets for sentence in _reading(tuned, name)],
         figures=[
             Figure(
                 f"Test accuracy after training on {name}, against the largest learning rate; lines are architectures, "
                 "bands 95\u00a0% Wilson intervals over images. The ring: the point that the held-out split chooses.",
-                [against_rate(found, name, width=width) for width in WIDTHS],
+                [against_rate(tuned, name, width=width) for width in WIDTHS],
             )
-            for name in found.sets
-            if found.best(name)
+            for name in tuned.sets
+            if tuned.best(name)
         ],
-        tables=[_table(found, name) for name in found.sets],
+        tables=[_table(tuned, name) for name in tuned.sets],
     )
 
 
-def _reading(found: Tuned, name: str) -> list[str]:
-    chosen, best = found.chosen(name), found.best(name)
-    tests = [at.test for at in found.of(name) if at.test]
+def _reading(tuned: Tuned, name: str) -> list[str]:
+    chosen, best = tuned.chosen(name), tuned.best(name)
+    tests = [at.test for at in tuned.of(name) if at.test]
     if not (chosen and best and chosen.test and chosen.heldout and best.test):
         return [f"On {name}, every training run diverged."]
     low, high = min(test.value for test in tests), best.test.value
@@ -261,7 +261,7 @@ def _reading(found: Tuned, name: str) -> list[str]:
         f"What is held out of {name} chooses {chosen}: {said(chosen.heldout)} held out, {said(chosen.test)} on the "
         "test images.",
     ]
-    level = [at for at in found.of(name) if at is not chosen and at.heldout and at.heldout.high >= chosen.heldout.low]
+    level = [at for at in tuned.of(name) if at is not chosen and at.heldout and at.heldout.high >= chosen.heldout.low]
     if level:
         tests = sorted(at.test.value for at in level if at.test)
         sentences.append(
@@ -274,9 +274,9 @@ def _reading(found: Tuned, name: str) -> list[str]:
     return sentences
 
 
-def _table(found: Tuned, name: str) -> Table:
+def _table(tuned: Tuned, name: str) -> Table:
     columns = ("architecture", "epochs", "learning rate", "held out", "test", "chosen", "seconds")
-    chosen = found.chosen(name)
+    chosen = tuned.chosen(name)
     rows = [
         [
             at.architecture,
@@ -287,7 +287,7 @@ def _table(found: Tuned, name: str) -> Table:
             "yes" if at is chosen else "",
             at.seconds,
         ]
-        for at in found.of(name)
+        for at in tuned.of(name)
     ]
     return Table(f"Trained on {name}: accuracies in per cent with 95\u00a0% intervals", columns, rows)
 
