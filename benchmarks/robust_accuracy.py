@@ -159,8 +159,8 @@ norms, in fp32, which is faster than the network as it is; notbugs chooses the c
 processor time of ours to AutoAttack's. Clean images that are wrong count as broken.
 
 The authors' own code (`fra31/auto-attack`) is not on PyPI and was not run. `pyautoattack` is a package of it that names
-the same authors: its loop over the attacks, their settings and APGD were compared with the original's text, and differ
-in logging, in a check for vanished gradients and in a file to go on from.
+the same authors: its loop over the attacks and their settings were compared with the original's text, and differ in
+logging, in a check for vanished gradients and in a file to go on from.
 """
 
 
