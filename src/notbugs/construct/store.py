@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from notbugs import workers
 from notbugs.catalogue import set_folder
-from notbugs.construct.storage import (
+from notbugs.construct.manifest import (
     SCHEMA,
     Manifest,
     Request,
@@ -32,13 +32,12 @@ from notbugs.construct.storage import (
     fault,
     known_entries,
     pooled,
-    read_columns,
     read_manifest,
     read_mark,
     shard_file,
     shard_ranges,
-    write_shard,
 )
+from notbugs.construct.storage import read_columns, write_shard
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, only_writer, write_json
