@@ -221,7 +221,7 @@ def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset
         remedy = "-1 usually means that an image has no label: take these images out of the data."
         raise must(f"training {what}", f"be at or above {offset}", f"-1 for {count} images", remedy)
     begins = f"They begin at {low}: give --label-offset {low} (label_offset={low})."
-    if low != offset and found == list(range(low, high + 1)) and classes in (None, len(found)) and low >= 0:
+    if low != offset and high - low + 1 == len(found) and classes in (None, len(found)) and low >= 0:
         raise must(what, f"begin at {offset}", f"{low} to {high}", begins)
     top = offset + (classes or len(train)) - 1
     if low < offset or high > top:

@@ -68,7 +68,7 @@ def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
             program = torch.export.load(path)
             return torch.export.unflatten(program) if head else program.module()
     except Exception as error:  # what torch raises of a damaged program, or one of another version
-        raise InputError(f"Torch cannot load {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"Torch cannot load {path}: {in_one_line(error)}") from error
 
 
 SYNSET = re.compile(r"(n\d{8})\s+(.+)")
