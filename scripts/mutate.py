@@ -4,7 +4,7 @@
 
 Each mutation flips bits, cuts, repeats, zeroes or overwrites a part. Counted are: *line*, refused in one line; *right*,
 read as it was written; *other*, read as something else and not noticed, which only files without a checksum may be;
-*traceback*, any other error; *hang*, longer than 10 seconds. Exit status 1 if there is a traceback or a hang, or
+*traceback*, any other error; *hang*, longer than 30 seconds. Exit status 1 if there is a traceback or a hang, or
 an *other* of a file that has a checksum.
 """
 
@@ -47,7 +47,7 @@ from notbugs.study.written import (
     write_recipe,
 )
 
-SECONDS = 10
+SECONDS = 30
 OUTCOMES = ("line", "right", "other", "traceback", "hang")
 
 

@@ -140,6 +140,18 @@ def check_regular(path: Path) -> None:
         raise Damaged(f"{path} is damaged: it is {kind}.")
 
 
+def check_file(path: Path) -> None:
+    """Refuse a pipe, a socket or a device that a user gave in place of a file: it would be waited for.
+
+    Raises
+    ------
+    InputError
+        If it is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is a pipe, a socket or a device, not a file. Save what comes from it in a file.")
+
+
 OURS = frozenset({"stages", "classifiers", "outcomes", "sets", "tune", "figures", "tables"})
 """The folders that notbugs makes in a folder of its own."""
 WRITTEN = frozenset({".json", ".toml", ".html", ".safetensors"})

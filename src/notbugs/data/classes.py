@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from notbugs.errors import InputError, in_one_line, must
+from notbugs.files import check_file
 
 LARGEST_LIST = 2**24  # bytes
 NAMED = 5
@@ -284,6 +285,7 @@ def _numbered(labels: np.ndarray, classes: list[str]) -> Tensor:
 
 
 def _read(file: Path) -> list[list[str]]:
+    check_file(file)
     if not file.is_file():
         raise must("classes", "be two names or more, or a file with them", str(file))
     if file.stat().st_size > LARGEST_LIST:

@@ -7,6 +7,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,8 @@ def npz_file(file: Path, reading: Reading) -> Found:
     """
     with _readable(file), zipfile.ZipFile(file) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist()]
+    if twice := [key for key, times in Counter(keys).items() if times > 1]:
+        raise InputError(f"{file} holds {twice[0]!r} twice: which one is meant is not known. Save it again.")
     layout = _layout(file, keys)
     parts = {split: pair for split, pair in layout.items() if set(pair) <= set(keys)}
     tests = {split: _whole(file, pair[1]) for split, pair in parts.items() if split != "train"}

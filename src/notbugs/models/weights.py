@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from notbugs.errors import InputError, in_one_line, must
-from notbugs.files import check_tensors
+from notbugs.files import check_file, check_tensors
 from notbugs.models.archives import Tensors, read_archive
 from notbugs.networks import unwrapped
 from notbugs.normalisation import CHANNELS
@@ -57,6 +57,7 @@ def kind_of(path: Path) -> Kind:
     if path.is_dir():
         remedy = "Give the file of weights in it; save_pretrained's folders have a config.json."
         raise InputError(f"{path} is a folder, not a file. {remedy}")
+    check_file(path)
     if not path.is_file():
         there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = get_close_matches(path.name, there, n=1)
