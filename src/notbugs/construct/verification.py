@@ -284,4 +284,5 @@ class _Check:
 
 def _refuse_other(name: str, got: str, wanted: str) -> None:
     if got != wanted:
-        raise must(name, f"be what the set was built with, of hash {wanted[:12]}", got[:12])
+        remedy = "Give the one that it was built with."
+        raise must(name, f"be what the set was built with, of hash {wanted[:12]}", got[:12], remedy)
