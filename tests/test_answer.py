@@ -7,10 +7,10 @@ import re
 import pytest
 
 from notbugs.measure import Difference
-from notbugs.report.accuracies import line_up
+from notbugs.report.accuracies import study_accuracies
 from notbugs.report.claims import ENDINGS, claims
 from notbugs.report.page import render
-from notbugs.study.instruments.controls import ControlRow, ControlsMeasured
+from notbugs.study.instruments.controls import ControlRow, ControlsResult
 from notbugs.study.results import Measured, Results
 from tests import fakes
 from tests.fakes import row
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.whole
 
 def sentences(rows, measured=None):
     results = Results(study=fakes.study(), rows=rows, sets=[], instruments=measured or Measured())
-    return claims(line_up(results), results, 10)
+    return claims(study_accuracies(results), results, 10)
 
 
 def run(d=0.3, d_r=0.6, d_nr=0.7, nr_robust=0.1, det=0.4):
@@ -36,7 +36,7 @@ def controlled(value, low, high, of="D_rand", control=0.2):
         of=of, variant="leakage", name=f"{of}_leakage", source="standard", start="images", norm="l2", eps=1.0, n=1000,
         success=some, untouched=some, clean=some, relabelled=some, beyond=Difference(value=value, low=low, high=high),
     )  # fmt: skip
-    made = ControlsMeasured(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=[beside])
+    made = ControlsResult(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=[beside])
     return Measured(controls=made)
 
 
@@ -62,7 +62,7 @@ def looked(d_r="target", d_nr="start", **changes):
         fakes.properties("D_det", perturbation=fakes.perturbation(**changes)),
     ]
     results = Results(study=fakes.study(), rows=run(), sets=sets)
-    return claims(line_up(results), results, 10)
+    return claims(study_accuracies(results), results, 10)
 
 
 def test_the_last_claim_says_whom_matched_images_look_like():
@@ -194,7 +194,7 @@ def test_no_page_can_contradict_itself(wanted):
     page = re.sub(r"\s+", " ", render(made, None))
     above = re.findall(r'<li class="(\w+)">(.*?) <strong>(.*?)</strong>\.</li>', page)
     below = re.findall(r'<li class="claim (\w+)"> <h3>(.*?)</h3>.*?<strong>This (.*?)\.</strong>', page)
-    found = {claim.about: claim for claim in claims(line_up(made), made, 10)}
+    found = {claim.about: claim for claim in claims(study_accuracies(made), made, 10)}
     assert [(verdict, ENDINGS[verdict]) for verdict, _, _ in above] == [(c.verdict, c.ending) for c in found.values()]
     assert [ending for _, _, ending in above] == [claim.ending for claim in found.values()]
     assert below == [(claim.verdict, about, claim.ending) for about, claim in found.items() if claim.text]

@@ -109,7 +109,7 @@ def test_a_network_that_never_calls_its_head_is_refused():
 
     for head in (None, "unused"):
         classifier = Classifier(Odd(), head=head)
-        with pytest.raises(InputError, match="never called its layer 'unused'. Name with 'head' the module"):
+        with pytest.raises(InputError, match="never called its layer 'unused'. Name with 'head' .--head. the module"):
             classifier.features(random_images(2))
     assert classifier(random_images(2)).shape == (2, 4)
 
@@ -144,7 +144,7 @@ def test_a_head_that_is_not_linear():
     assert classifier.head_name is None
     assert attacked(classifier).shape == (3, 2, 6, 6)
     for ask in (lambda: classifier.head, lambda: classifier.features(random_images(2))):
-        with pytest.raises(InputError, match=r"has no nn\.Linear.* Name with 'head' the module whose inputs"):
+        with pytest.raises(InputError, match=r"has no nn\.Linear.* Name with 'head' .--head. the module whose inputs"):
             ask()
     images = random_images(3)
     named = Classifier(network, head="3")

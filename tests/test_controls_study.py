@@ -1,4 +1,4 @@
-"""The instruments `controls` and `gap`, in a study at toy size."""
+"""The instruments `controls` and `generalization_gap`, in a study at toy size."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, generalization_gap
 from notbugs.study.instruments.controls import controls_section
-from notbugs.study.instruments.generalization_gap import gap_section
-from notbugs.study.runner import Lab
+from notbugs.study.instruments.generalization_gap import generalization_gap_section
+from notbugs.study.runner import Runner
 
 pytestmark = pytest.mark.whole
 
@@ -37,40 +37,40 @@ TINY = {
             "noise": ["D_R", "D_rand"],
             "linf": ["D_rand"],
         },
-        "gap": {"images": 100, "radii": [0.25, 0.5]},
+        "generalization_gap": {"images": 100, "radii": [0.25, 0.5]},
     },
 }
 TARGETS = {"D_rand": "any", "D_rand_other": "other", "D_det": "next"}
 
 
-def at_work(path: Path) -> Lab:
-    """A lab in which the classifiers and sets of a study are there."""
+def at_work(path: Path) -> Runner:
+    """A runner in which the classifiers and sets of a study are there."""
     recipe = study.read_recipe("digits", TINY)
-    lab = Lab(recipe, recipe.read(), StudyFolder(path, QUIET, stages=0), torch.device("cpu"))
-    lab.train("standard", lab.data.train, "standard")
-    lab.train("robust", lab.data.train, "robust")
+    runner = Runner(recipe, recipe.read(), StudyFolder(path, QUIET, stages=0), torch.device("cpu"))
+    runner.train("standard", runner.data.train, "standard")
+    runner.train("robust", runner.data.train, "robust")
     how = {"schedule": recipe.relabelling.schedule, "threat": recipe.relabelling.threat}
     sets = {
         name: lambda path, progress, targets=targets: relabel(
-            lab.classifier("standard"), lab.data, path, targets=targets, **how
+            runner.classifier("standard"), runner.data, path, targets=targets, **how
         )
         for name, targets in TARGETS.items()
     }
-    schedule = recipe.matching.schedule(lab.data.train.shape)
-    sets["D_R"] = lambda path, progress: robustify(lab.classifier("robust"), lab.data, path, schedule=schedule)
+    schedule = recipe.matching.schedule(runner.data.train.shape)
+    sets["D_R"] = lambda path, progress: robustify(runner.classifier("robust"), runner.data, path, schedule=schedule)
     for name, work in sets.items():
-        lab.train(name, lab.build(name, work).images)
-    return lab
+        runner.train(name, runner.build(name, work).images)
+    return runner
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Lab:
-    return at_work(tmp_path_factory.mktemp("lab"))
+def runner(tmp_path_factory) -> Runner:
+    return at_work(tmp_path_factory.mktemp("runner"))
 
 
 @pytest.fixture(scope="module")
-def measured(lab) -> controls.ControlsMeasured:
-    return controls.measure(lab)
+def measured(runner) -> controls.ControlsResult:
+    return controls.ControlsInstrument().run(runner)
 
 
 def test_every_set_that_was_asked_for_stands_beside_its_own(measured):
@@ -94,13 +94,13 @@ def test_every_set_that_was_asked_for_stands_beside_its_own(measured):
     assert rows["D_rand_linf"].norm == "linf"
     assert rows["D_rand_noise"].start == rows["D_R_noise"].start == "uniform"
     assert measured.chance == 0.1
-    assert controls.ControlsMeasured.model_validate_json(measured.model_dump_json()) == measured
+    assert controls.ControlsResult.model_validate_json(measured.model_dump_json()) == measured
 
 
-def test_rows_are_what_their_sets_and_classifiers_say(lab, measured):
-    sets, test = lab.folder.path / "sets", lab.data.test
+def test_rows_are_what_their_sets_and_classifiers_say(runner, measured):
+    sets, test = runner.folder.path / "sets", runner.data.test
     for row in measured.rows:
-        built, classifier = ConstructedSet(sets / row.name), lab.classifier(row.name)
+        built, classifier = ConstructedSet(sets / row.name), runner.classifier(row.name)
         assert verify(built.folder) == []
         assert row.n == len(built)
         assert row.clean.value == pytest.approx(float((predictions(classifier, test) == test.labels).float().mean()))
@@ -108,12 +108,12 @@ def test_rows_are_what_their_sets_and_classifiers_say(lab, measured):
         assert row.success.value == pytest.approx(built.manifest["storage"]["success_stored"])
     rows = {row.name: row for row in measured.rows}
     assert rows["D_det_labels"].untouched.value == rows["mislabelled"].untouched.value == 1
-    kept = float((ConstructedSet(sets / "D_rand").images.labels == lab.data.train.labels).float().mean())
+    kept = float((ConstructedSet(sets / "D_rand").images.labels == runner.data.train.labels).float().mean())
     assert rows["D_rand_leakage"].untouched.value == pytest.approx(kept)
-    said = predictions(lab.classifier("weak"), lab.data.train)
+    said = predictions(runner.classifier("weak"), runner.data.train)
     agreed = float((ConstructedSet(sets / "D_det").images.labels == said).float().mean())
     assert rows["D_det_leakage"].untouched.value == pytest.approx(agreed)
-    assert rows["mislabelled"].n == int((said != lab.data.train.labels).sum())
+    assert rows["mislabelled"].n == int((said != runner.data.train.labels).sum())
 
 
 def test_a_control_says_how_far_beyond_it_its_set_is(measured):
@@ -123,14 +123,14 @@ def test_a_control_says_how_far_beyond_it_its_set_is(measured):
     assert beyond == {"leakage", "random", "labels"}
 
 
-def test_nothing_is_done_twice(lab, measured):
-    before = {path: path.stat().st_mtime_ns for path in lab.folder.path.rglob("*") if path.is_file()}
-    assert controls.measure(lab) == measured
-    assert {path: path.stat().st_mtime_ns for path in lab.folder.path.rglob("*") if path.is_file()} == before
+def test_nothing_is_done_twice(runner, measured):
+    before = {path: path.stat().st_mtime_ns for path in runner.folder.path.rglob("*") if path.is_file()}
+    assert controls.ControlsInstrument().run(runner) == measured
+    assert {path: path.stat().st_mtime_ns for path in runner.folder.path.rglob("*") if path.is_file()} == before
 
 
-def test_the_gap_is_taken_apart(lab):
-    found = generalization_gap.measure(lab)
+def test_the_gap_is_taken_apart(runner):
+    found = generalization_gap.GeneralizationGapInstrument().run(runner)
     assert [place.images for place in found.places] == ["D_R training", "D_R test", "test"]
     assert [[item.attack and item.attack.eps for item in place.accuracies] for place in found.places] == [
         [None, 0.25, 0.5]
@@ -143,13 +143,13 @@ def test_the_gap_is_taken_apart(lab):
         lost = training.share.value - test.share.value
         assert part.generalisation.value + part.shift.value == pytest.approx(lost)
         assert part.shift == Difference.of(new.share, test.share)
-    built = lab.set("D_R_test")
-    assert sorted(built.images.labels.tolist()) == sorted(lab.data.test.sample(100, 0, "gap test").labels.tolist())
+    built = runner.set("D_R_test")
+    assert sorted(built.images.labels.tolist()) == sorted(runner.data.test.sample(100, 0, "gap test").labels.tolist())
     assert built.is_matched
-    assert generalization_gap.GapMeasured.model_validate_json(found.model_dump_json()) == found
+    assert generalization_gap.GeneralizationGapResult.model_validate_json(found.model_dump_json()) == found
 
 
-def test_the_page_says_what_follows_from_the_numbers(measured, lab):
+def test_the_page_says_what_follows_from_the_numbers(measured, runner):
     section = controls_section(measured)
     (table,) = section.tables
     assert [row[0] for row in table.rows][2:4] == ["D_rand", "D_rand, leakage control"]
@@ -165,7 +165,7 @@ def test_the_page_says_what_follows_from_the_numbers(measured, lab):
         (sentence,) = controls_section(changed).reading
         assert said in sentence
     assert sum("robust source" in sentence for sentence in section.reading) == 1
-    found = gap_section(generalization_gap.measure(lab))
+    found = generalization_gap_section(generalization_gap.GeneralizationGapInstrument().run(runner))
     assert [row[0] for row in found.tables[0].rows] == ["clean", "l2 0.25", "l2 0.5"]
     assert len(found.reading) == 2
 

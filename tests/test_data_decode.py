@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from notbugs import load
 from notbugs.data.decode import PLAIN, WORKERS, decode, decode_all, fit, planes
 from notbugs.data.rows import Broken
 from notbugs.errors import InputError
-from tests.pictures import encoded, noise, png16
+from tests.pictures import encoded, noise, png16, write_class_folder
 
 GREY, COLOUR = noise(5, 7), noise(5, 7, 3)
 PLANES = COLOUR.transpose(2, 0, 1)
@@ -186,3 +188,23 @@ def test_values_of_arrays():
 def test_arrays_that_are_no_images(array, message):
     with pytest.raises(InputError, match=message):
         planes(array, "x")
+
+
+def test_channels_that_are_asked_for(tmp_path):
+    write_class_folder(tmp_path / "colour", {"cat": 3, "dog": 3}, (6, 5, 3))
+    write_class_folder(tmp_path / "grey", {"cat": 3, "dog": 3}, (6, 5))
+    files = [tmp_path / "colour" / name / f"{number}.png" for name in ("cat", "dog") for number in range(3)]
+    luminance = np.stack([np.asarray(Image.open(file).convert("L")) for file in files])
+    for memory in (None, 1):
+        grey = load(tmp_path / "colour", channels=1, memory=memory)
+        found = torch.cat([grey.train.batch(slice(None))[0], grey.test.batch(slice(None))[0]])
+        wanted = torch.from_numpy(luminance).float() / 255
+        assert grey.title == "colour (as grey images)"
+        assert {image.numpy().tobytes() for image in found[:, 0]} == {image.numpy().tobytes() for image in wanted}
+    one, three = load(tmp_path / "grey"), load(tmp_path / "grey", channels=3)
+    assert torch.equal(three.train.batch(slice(None))[0], one.train.batch(slice(None))[0].expand(-1, 3, -1, -1))
+    assert one.fingerprint == load(tmp_path / "grey", channels=1).fingerprint != three.fingerprint
+    assert load("digits", channels=3).train.shape == (3, 8, 8)
+    np.savez(tmp_path / "two.npz", images=noise(6, 5, 5, 2), labels=np.arange(6) % 2)
+    with pytest.raises(InputError, match="'channels' must be given with grey or RGB images. Got '2 channels'"):
+        load(tmp_path / "two.npz", channels=3)

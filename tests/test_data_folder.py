@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -165,3 +167,48 @@ def test_splits_that_do_not_agree(tmp_path):
     write_class_folder(tmp_path / "train", {"cat": 2, "ant": 1})
     with pytest.raises(InputError, match="among those of the training images; dog is not"):
         load(tmp_path)
+
+
+def test_masks_are_no_images_of_a_class(tmp_path):
+    """As in the set of breast ultrasound images, whose masks lie beside them."""
+    write_class_folder(tmp_path / "beside", {"benign": 4, "malignant": 4})
+    for number in range(4):
+        (tmp_path / "beside" / "benign" / f"{number}_mask.png").write_bytes(encoded(noise(4, 5, seed=number)))
+    (tmp_path / "beside" / "benign" / "2_mask_1.png").write_bytes(encoded(noise(4, 5, seed=9)))
+    (tmp_path / "beside" / "malignant" / "face_mask.png").write_bytes(encoded(noise(4, 5, seed=8)))
+    data = load(tmp_path / "beside")
+    assert len(data.train) + len(data.test) == 9
+    assert "passed over: masks beside their images (5, as benign/0_mask.png)" in data.notes
+    write_class_folder(tmp_path / "apart", {"images": 4, "masks": 4})
+    with pytest.raises(InputError, match="as data for segmentation have.* --classes images masks"):
+        load(tmp_path / "apart")
+    assert load(tmp_path / "apart", classes=["images", "masks"]).classes == ("images", "masks")
+    write_class_folder(tmp_path / "faces", {"mask": 4, "no_mask": 4})
+    assert load(tmp_path / "faces").classes == ("mask", "no_mask")
+
+
+@pytest.mark.parametrize("memory", [None, 1])
+def test_an_image_with_two_labels_is_counted(tmp_path, memory):
+    write_class_folder(tmp_path / "train", {"cat": 4, "dog": 4})
+    write_class_folder(tmp_path / "test", {"cat": 2, "dog": 2}, seed=90)
+    assert load(tmp_path, memory=memory).notes == ()
+    (tmp_path / "train" / "dog" / "9.png").write_bytes((tmp_path / "train" / "cat" / "1.png").read_bytes())
+    (tmp_path / "train" / "cat" / "8.png").write_bytes((tmp_path / "train" / "cat" / "2.png").read_bytes())
+    found = load(tmp_path, memory=memory).notes
+    assert found == ("contradictions: 2 training images are there more than once, with different labels",)
+
+
+def test_names_that_are_the_same_in_another_spelling(tmp_path):
+    for split, form in (("train", "NFC"), ("test", "NFD")):  # macOS writes é as e and an accent
+        write_class_folder(
+            tmp_path / "accents" / split, {unicodedata.normalize(form, name): 3 for name in ("café", "thé")}
+        )
+    assert load(tmp_path / "accents").classes == ("café", "thé")
+    assert load(tmp_path / "accents", classes=["thé", unicodedata.normalize("NFD", "café")]).classes == ("thé", "café")
+    write_class_folder(tmp_path / "zeros", {"01": 3, "1": 3, "10": 3})
+    with pytest.raises(InputError, match="'01' and '1' differ only in how they are written"):
+        load(tmp_path / "zeros")
+    write_class_folder(tmp_path / "one", {"all": 3})
+    (tmp_path / "one" / "Labels.txt").write_text("0.png cat")
+    with pytest.raises(InputError, match=r"labels\.csv with the columns file_name and label\. Passed.*: Labels\.txt"):
+        load(tmp_path / "one")

@@ -118,8 +118,11 @@ def test_columns_by_name(tmp_path):
     pictures(tmp_path / "pics", NAMES)
     rows = "".join(f"x{n};pics\\{name};{label}\n" for n, (name, label) in enumerate(zip(NAMES, ANIMALS, strict=True)))
     (tmp_path / "data.csv").write_text("who;where;what\n" + rows)
-    with pytest.raises(InputError, match="images in the folders below|two or more classes"):
-        load(tmp_path)
+    for asked in ({}, {"label_column": "what"}):
+        with pytest.raises(InputError, match="does not list the images of .* --image-column where"):
+            load(tmp_path, **asked)
+    with pytest.raises(InputError, match="'label_column' must be one of who, where, what. Got 'wat' .*'what'"):
+        load(tmp_path, image_column="where", label_column="wat")
     with pytest.raises(
         InputError, match="none of its columns is known to hold labels: who, where, what.*--label-column"
     ):

@@ -117,3 +117,16 @@ def test_damaged_files(tmp_path):
         archive.writestr("train_images.npy", header.getvalue() + bytes(100))
     with pytest.raises(InputError, match="train_images promises 600 bytes"):
         load(file)
+
+
+def test_axes_and_channels_that_are_no_images(tmp_path):
+    images, labels = noise(12, 6, 5, 3), np.arange(12) % 2
+    np.savez(tmp_path / "matlab.npz", images=np.ascontiguousarray(np.moveaxis(images, 0, -1)), labels=labels)
+    with pytest.raises(InputError, match=r"one image for each of 12 labels.*np\.moveaxis\(array, -1, 0\)"):
+        load(tmp_path / "matlab.npz")
+    opaque = np.concatenate([images, np.full((12, 6, 5, 1), 255, np.uint8)], -1)
+    np.savez(tmp_path / "alpha.npz", images=opaque, labels=labels)
+    with pytest.raises(InputError, match=r"no alpha channel.*images\[\.\.\., :3\]"):
+        load(tmp_path / "alpha.npz")
+    np.savez(tmp_path / "infrared.npz", images=noise(12, 6, 5, 4), labels=labels)
+    assert load(tmp_path / "infrared.npz").train.shape == (4, 6, 5)

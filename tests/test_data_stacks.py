@@ -72,7 +72,7 @@ def test_the_test_images_of_another_set_are_matched_by_name(tmp_path):
     data = load(tmp_path / "one.npz", test_data=tmp_path / "two.npz")
     assert [data.classes[label] for label in data.test.labels.tolist()][:3] == ["owl", "cat", "dog"]
     np.savez(tmp_path / "two.npz", images=TEST, labels=TEST_LABELS, classes=np.array(["owl", "cat", "wolf"]))
-    with pytest.raises(InputError, match="wolf of the data is not among cat, dog, owl"):
+    with pytest.raises(InputError, match="wolf is not. They are cat, dog, owl"):
         load(tmp_path / "one.npz", test_data=tmp_path / "two.npz")
 
 

@@ -22,8 +22,8 @@ from notbugs.measure.spectrum import KINDS
 from notbugs.report import paper, write_figures
 from notbugs.report.figures import figures, fitted, write_picture
 from notbugs.report.tables import comma_separated, fields, latex, markdown, md, tables, tex
-from notbugs.study.instruments.transfer import Learner, TransferFound
-from notbugs.study.instruments.usefulness import UsefulnessMeasured
+from notbugs.study.instruments.transfer import Learner, TransferResult
+from notbugs.study.instruments.usefulness import UsefulnessResult
 from notbugs.study.results import Measured, Results, TheoryCheck
 from tests import fakes
 from tests.fakes import HOSTILE, proportion
@@ -50,7 +50,7 @@ TABLES = {
 }
 
 
-def transfer() -> TransferFound:
+def transfer() -> TransferResult:
     names, shares = ("cnn", "vgg", "a_b & c"), (0.4, 0.5, 0.61)
     attack = TransferAttack(
         norm="l2", eps=0.5, steps=20, step_size=1.0, decay="linear", restarts=1, targets="next", seed=0
@@ -74,7 +74,7 @@ def transfer() -> TransferFound:
     fooled = {
         kind: correlation(learned, [getattr(pair, kind).value for pair in pairs]) for kind in ("untargeted", "targeted")
     }
-    return TransferFound(
+    return TransferResult(
         source="standard", learners=learners, matrix=Transfer(attack=attack, pairs=tuple(pairs)), **fooled
     )
 
@@ -82,7 +82,7 @@ def transfer() -> TransferFound:
 def results(*, hostile: bool = False) -> Results:
     """A study that has everything there is a figure or a table of."""
     measured = Measured(
-        usefulness=UsefulnessMeasured(classifiers={"standard": usefulness(list(KINDS) * 3)}, test_set="test"),
+        usefulness=UsefulnessResult(classifiers={"standard": usefulness(list(KINDS) * 3)}, test_set="test"),
         transfer=transfer(),
         shares=Measured.model_validate_json(STUDY.read_text(encoding="utf-8")).shares,
     )

@@ -13,9 +13,8 @@ from safetensors.numpy import save_file
 
 from notbugs.errors import InputError
 from notbugs.report import write_report
-from notbugs.report.accuracies import line_up
-from notbugs.report.gallery import differences, play
-from notbugs.report.idea import idea
+from notbugs.report.accuracies import study_accuracies
+from notbugs.report.gallery import differences, idea, play
 from notbugs.report.pictures import magnified, read_gallery, sheet
 from notbugs.search import PGDSteps, fast_matching, frames, search
 from notbugs.search.objectives import away_from, matching
@@ -175,7 +174,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, name):
 
 
 def drawn(arrays=None, classes=DIGITS):
-    return idea(arrays or fakes.gallery(), line_up(fakes.results()), classes)
+    return idea(arrays or fakes.gallery(), study_accuracies(fakes.results()), classes)
 
 
 def test_the_drawing_has_the_numbers_of_the_run():
@@ -183,14 +182,14 @@ def test_the_drawing_has_the_numbers_of_the_run():
     assert found
     assert found.features
     assert found.relabelled
-    lineup = line_up(fakes.results())
+    accuracies = study_accuracies(fakes.results())
     for branch in found.features.branches:
-        member = lineup.get(branch.name)
+        member = accuracies.get(branch.name)
         assert member
         assert (branch.clean, branch.robust) == (member.clean, member.robust[0.25])
         assert branch.start != found.features.label
     assert found.features.attack == "l2 0.25"
-    other = lineup.get("D_rand_other")
+    other = accuracies.get("D_rand_other")
     assert other
     assert (found.relabelled.name, found.relabelled.clean) == ("D_rand_other", other.clean)
     assert found.relabelled.before != found.relabelled.label
@@ -218,12 +217,12 @@ def test_long_names_are_cut():
 
 
 def test_no_drawing_without_its_parts():
-    lineup = line_up(fakes.results())
+    accuracies = study_accuracies(fakes.results())
     only_d = {name: array for name, array in fakes.gallery().items() if name.partition(".")[0] == "D"}
-    assert idea(only_d, lineup, DIGITS) is None
+    assert idea(only_d, accuracies, DIGITS) is None
     assert play(only_d, DIGITS) is None
     some = {name: array for name, array in fakes.gallery().items() if name.partition(".")[0] in ("D", "D_det")}
-    half = idea(some, lineup, DIGITS)
+    half = idea(some, accuracies, DIGITS)
     assert half
     assert half.features is None
     assert half.relabelled

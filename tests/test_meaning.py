@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notbugs.report.accuracies import line_up
+from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import meaning
 from notbugs.study.results import Results
 from tests import fakes
@@ -10,7 +10,7 @@ from tests.fakes import row
 
 
 def said(rows, data="pneumonia"):
-    return meaning(line_up(Results(study=fakes.study(), rows=rows, sets=[])), data)
+    return meaning(study_accuracies(Results(study=fakes.study(), rows=rows, sets=[])), data)
 
 
 def test_it_follows_from_the_numbers():

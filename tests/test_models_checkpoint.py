@@ -149,7 +149,7 @@ def test_what_is_given_must_agree(saved):
     load_classifier(path, architecture="resnet18", shape=(2, 32, 32), classes=("0", "1", "2"))
     for given, message in (
         ({"architecture": "resnet50"}, "'architecture' must be 'resnet18', as .* says"),
-        ({"shape": (3, 8, 8)}, "'shape' must have 2 channels"),
+        ({"shape": (3, 8, 8)}, "'images' must have 2 channels"),
         (
             {"classes": ("a", "b", "c")},
             r"class 'a' of the data must be one of the 3 .*cat, dog, ship.*--outputs",

@@ -59,6 +59,10 @@ def test_a_folder_of_save_pretrained(folder, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folder))
     assert torch.equal(load_classifier("hf:owner/vit", precision="fp32")(images), loaded(images))
     assert digest("hf:owner/vit") == digest(folder)
+    monkeypatch.chdir(folder.parent)
+    assert torch.equal(load_classifier("hf:vit", precision="fp32")(images), loaded(images))  # a folder: no owner
+    with pytest.raises(InputError, match="must be hf:OWNER/NAME.* or a folder.* Did you mean 'vit'"):
+        load_classifier("hf:vitt")
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,12 @@ def test_a_network_with_its_own_normaliser_is_not_normalised_twice(own, pair, pe
     assert torch.equal(loaded(images), network(images))
     assert f"normalises its images itself, by '{pair[0]}'" in caplog.text
     told = load_classifier("own.pth", mean=(0.1,), std=(0.2,), **how, **options)
+    assert "If that is once too often, give --mean 0 --std 1" in caplog.text
     torch.testing.assert_close(told(images), network((images - 0.1) / 0.2))
     with pytest.raises(InputError, match=r"itself, by .* Leave out 'mean' and 'std' \(--mean 0 --std 1\)"):
         Classifier(network, mean=(0.5,) * 3, std=(0.25,) * 3)
+    with pytest.raises(InputError, match="Leave out 'mean' and 'std'"):  # one value for all channels is the same
+        Classifier(network, mean=(0.5,), std=(0.25,))
     assert torch.equal(Classifier(network, mean=(0,), std=(1,))(images), network(images))
 
 

@@ -62,23 +62,23 @@ TOY_INSTRUMENT = """
 from pydantic import Field
 
 from notbugs.content import PrintedFigure, Section, Table
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 
 
 class Settings(InstrumentSettings):
     times: int = Field(2, ge=1)
 
 
-class Result(Found):
+class Result(InstrumentResult):
     counted: int
 
 
 class Toy(Instrument[Settings, Result]):
     name, Settings, Result = "toy", Settings, Result
 
-    def run(self, lab):
-        times = lab.recipe.instruments.toy.times
-        return Result(counted=lab.stage("toy", "count", lambda progress: times * len(lab.data.test)))
+    def run(self, runner):
+        times = runner.recipe.instruments.toy.times
+        return Result(counted=runner.stage("toy", "count", lambda progress: times * len(runner.data.test)))
 
     def section(self, result, classes):
         table = Table("All of them", ("what", "count"), [["images", result.counted]])
@@ -158,6 +158,9 @@ recipe = read_recipe("digits", {"evaluation": {"attack": {"toying": 4}}})
 assert recipe.evaluation.attack.toying == 4 and "toying = 4" in recipe.toml()
 assert AttackUsed.of(Attack(toying=5), L2(0.5)).toying == 5
 assert "toying" in json_schema()["$defs"]["AttackUsed"]["properties"]
+from notbugs.cli.helping import print_help
+for command in ("run", "evaluate", "audit"):
+    print_help([command, "--help-all"])  # "--attack.toying", which the test looks for
 """
 
 
@@ -168,12 +171,13 @@ def copied(tmp_path):
     return tmp_path / "src"
 
 
-def run(code: str, *places: Path) -> None:
+def run(code: str, *places: Path) -> str:
     """Run `code` with packages from `places`, the last of which it may write to."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*places, ROOT / "src", ROOT)))}
     command = [sys.executable, "-W", "error", "-c", code, str(places[-1] / "out")]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
 def change(file: Path, before: str, after: str) -> None:
@@ -187,7 +191,7 @@ def test_a_set_is_one_declaration_and_a_setting_of_an_attack_one_field(copied):
     new = '    toying: int = Field(0, ge=0, description="a toy")\n'
     asked = "    restarts: int = Field(1,"
     change(copied / "notbugs" / "search" / "evaluation.py", asked, new + asked)
-    run(USE_SET + USE_SETTING, copied)
+    assert run(USE_SET + USE_SETTING, copied).count("--attack.toying") == 3
 
 
 def test_another_package_adds_an_attack_by_a_function_and_an_instrument_by_a_class(tmp_path):

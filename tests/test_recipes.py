@@ -10,13 +10,13 @@ from torch.nn.functional import unfold
 from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
-from notbugs.models import build
-from notbugs.models.layers import Whitening
-from notbugs.report.accuracies import line_up
+from notbugs.models import build, frozen
+from notbugs.models.layers import WhitenedConv2d
+from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.seeds import generator
 from notbugs.study import read_recipe, run
-from notbugs.training import new_classifier
+from notbugs.training import Training, new_classifier, train
 
 pytestmark = pytest.mark.whole
 
@@ -103,18 +103,19 @@ def test_a_recipe_runs(name, images, tmp_path, capsys):
     assert {row.classifier for row in results.rows} >= {"standard", "independent", "robust", "D_R", "D_det"}
     assert results.study.recipe["scaled_down"]
     assert "small form" in capsys.readouterr().err
-    assert any("no accelerator" in sentence for sentence in cautions(results, line_up(results)))
+    assert any("no accelerator" in sentence for sentence in cautions(results, study_accuracies(results)))
 
 
 def test_whitened_patches_have_the_identity_as_their_covariance():
     draw = generator(0, "whitening")
     smooth = torch.rand(40, 3, 9, 9, generator=draw).cumsum(2).cumsum(3)
-    layer = Whitening(3).double()
     images = smooth.double() @ torch.rand(9, 9, generator=draw).double()
+    layer = WhitenedConv2d(3, 27, 3, bias=False).double()
     layer.fit(images, eps=0.0)
-    inside = layer(images)[:, :27, 1:-1, 1:-1].transpose(0, 1).flatten(1)
-    torch.testing.assert_close(torch.cov(inside), torch.eye(27).double(), rtol=0, atol=1e-6)
-    assert torch.equal(layer.weight[27:], -layer.weight[:27])
+    layer.weight.data = torch.eye(27).double().view(27, 3, 3, 3)  # each component by itself
+    found = layer(images).transpose(0, 1).flatten(1).detach()
+    torch.testing.assert_close(torch.cov(found), torch.eye(27).double(), rtol=0, atol=1e-6)
+    assert torch.equal(layer.plain()(images), layer(images))
     patches = unfold(images, 3).transpose(1, 2).flatten(0, 1)
     assert not torch.allclose(torch.cov(patches.T), torch.eye(27).double(), atol=0.1)
 
@@ -123,11 +124,18 @@ def test_a_whitened_resnet9_is_fitted_to_its_data_and_not_trained():
     pixels = torch.randint(256, (30, 3, 32, 32), generator=generator(0, "whitening")).byte()
     made = Images(pixels, torch.arange(30) % 2)
     data = Data("made", made, made, ("a", "b"))
-    classifier = new_classifier(data, "resnet9", width=2, whiten=True, device=torch.device("cpu"))
-    layer = next(module for module in classifier.modules() if isinstance(module, Whitening))
-    assert layer.weight.abs().max() > 0
-    assert not any(parameter is layer.weight for parameter in classifier.parameters())
-    assert "network.whiten.weight" in classifier.state_dict()
+    classifier = new_classifier(data, "resnet9", width=2, whiten=True, precision="fp32")
+    layer = next(module for module in classifier.modules() if isinstance(module, WhitenedConv2d))
+    assert not torch.equal(layer.components, torch.eye(27))
+    assert not any(parameter is layer.components for parameter in classifier.parameters())
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    train(classifier, made, Training(epochs=1, batch=10, lr=0.1))
+    changed = {name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in before if "prep.0.0" in name} & changed == {"network.prep.0.0.weight"}
+    fast = frozen(classifier, made.shape)
+    assert not any(isinstance(module, WhitenedConv2d) for module in fast.modules())  # folded like any other convolution
+    images = made.batch(slice(4))[0]
+    torch.testing.assert_close(fast(images), classifier.eval()(images), rtol=1e-3, atol=1e-4)
     assert classifier(made.batch(slice(4))[0]).shape == (4, 2)
 
 

@@ -15,13 +15,15 @@ from safetensors.numpy import save_file
 from notbugs.errors import InputError
 from notbugs.formats import duration, number
 from notbugs.report import paper, require_extra, write_report
-from notbugs.report.accuracies import line_up
+from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import against, compare
 from notbugs.report.claims import claims as claims_of
-from notbugs.report.page import class_names, flat, script, shown
 from notbugs.report.pictures import png, sample_grid
+from notbugs.report.shell import shown, text_of
+from notbugs.report.wording import class_names
 from notbugs.report.wording import html as sets
+from notbugs.study.recipe import flat
 from notbugs.study.results import Results
 from tests import fakes
 from tests.fakes import row
@@ -59,7 +61,7 @@ def study(rows, made=()):
 
 def claims(rows, made=(), classes=10):
     results = study(rows, made)
-    return {claim.about: claim for claim in claims_of(line_up(results), results, classes)}
+    return {claim.about: claim for claim in claims_of(study_accuracies(results), results, classes)}
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +158,9 @@ def test_the_line_up_takes_first_seed_strongest_attack_and_l2():
     rows = [row("D", 0.5, eps=0.25), row("D", 0.4, eps=0.25), row("D", 0.1, eps=0.25, seed=1)]
     rows += [row("D", 0.2, eps=0.03, norm="linf"), row("D", 0.3, eps=0.25, classifier="independent")]
     rows += [row("D", 0.6, eps=0.1, test_set="heldout")]
-    lineup = line_up(study(rows))
-    found = lineup.get("D")
-    assert (lineup.norm, lineup.radii, lineup.radius, lineup.seed) == ("l2", (0.25,), 0.25, 0)
+    accuracies = study_accuracies(study(rows))
+    found = accuracies.get("D")
+    assert (accuracies.norm, accuracies.radii, accuracies.radius, accuracies.seed) == ("l2", (0.25,), 0.25, 0)
     assert found
     assert found.robust[0.25].accuracy == 0.4
 
@@ -168,7 +170,7 @@ def test_the_main_radius_is_half_of_the_training_radius(trained, main):
     results = study([row("D", 0.5, eps=eps) for eps in (0.25, 0.5, 1.0)])
     recipe = {"robust": {"adversary": {"eps": trained}}} if trained else {"seed": 0}
     info = results.study.model_copy(update={"recipe": recipe})
-    assert line_up(results.model_copy(update={"study": info})).radius == main
+    assert study_accuracies(results.model_copy(update={"study": info})).radius == main
 
 
 def test_cautions():
@@ -180,11 +182,11 @@ def test_cautions():
         fakes.properties("D_rand", success_8bit=fakes.proportion(0.5, 1000)),
     ]
     results = study(rows, made)
-    text = "\n".join(cautions(results, line_up(results)))
+    text = "\n".join(cautions(results, study_accuracies(results)))
     for words in ("only 360 test images", "cannot be shown to be more robust", "nearly reproduces", "43.0", "8-bit"):
         assert words in text
     large = study([row("D", 0.9, n=10_000)], [fakes.properties("D_R")])
-    assert cautions(large, line_up(large)) == []
+    assert cautions(large, study_accuracies(large)) == []
 
 
 def test_the_papers_numbers_are_ordered():
@@ -227,7 +229,7 @@ def test_one_offline_file(plain, page):
     assert loading
     assert all(value.startswith("data:image/png;base64,") for _, value in loading)
     assert not {"link", "iframe", "object"} & set(page.tags)
-    assert page.scripts == [str(script())]
+    assert page.scripts == [text_of("gallery.js")]
     assert "url(" not in plain[1].read_text(encoding="utf-8")
 
 
@@ -254,7 +256,7 @@ def test_hostile_text_is_inert(tmp_path):
     fakes.write_study(tmp_path, hostile=True)
     html = write_report(tmp_path).read_text(encoding="utf-8")
     page = Page(html)
-    assert page.scripts == [str(script())]
+    assert page.scripts == [text_of("gallery.js")]
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert all(text in page.text for text in fakes.HOSTILE)
     assert "x" not in [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]

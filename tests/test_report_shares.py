@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from notbugs.report.instrument_charts import histograms, means
+from notbugs.report.section_charts import histograms, means
 from notbugs.study.instruments.shares import shares_section
 from notbugs.study.results import Measured
 

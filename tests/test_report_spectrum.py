@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import escape
 
 from notbugs.formats import class_name
-from notbugs.report.instrument_charts import spectrum
+from notbugs.report.section_charts import spectrum
 from notbugs.study.instruments.usefulness import usefulness_section
 from notbugs.study.results import Measured
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import util
 
 import pytest
 import torch
+from torch import nn
 
 import notbugs as nb
 from notbugs.measure import outcomes
@@ -47,6 +49,38 @@ def test_a_curve_is_no_higher_than_each_radius_alone(tensors):
     for eps, outcome in zip(radii, outcomes(classifier, images, radii=radii)[1:], strict=True):
         alone = outcomes(classifier, images, radii=(eps,))[1]
         assert int(outcome.survived.sum()) <= int(alone.survived.sum()) + ALLOWED
+
+
+class Around(nn.Module):
+    """A network between two functions."""
+
+    def __init__(self, network, before=lambda images: images, after=lambda logits: logits):
+        super().__init__()
+        self.network, self.before, self.after = network, before, after
+
+    def forward(self, images):
+        return self.after(self.network(self.before(images)))
+
+
+ROUNDED = {
+    "levels": {"before": lambda images: (16 * images).round() / 16},
+    "levels, in place": {"before": lambda images: images.mul(16).add(0.5).floor_().div(16)},
+    "logits": {"after": lambda logits: torch.round(logits, decimals=1)},
+    "probabilities": {"after": lambda logits: (100 * logits.softmax(1)).round() / 100},
+    "clamped logits": {"after": lambda logits: logits.clamp(-1, 1)},
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_what_a_network_rounds_or_clamps_hides_nothing(name, tensors):
+    """AutoAttack's number on the network without it, which nothing is rounded in, is what is to be reached."""
+    case = next(case for case in CASES if case.name == "robust")
+    classifier = classifier_of(replace(case, wrap=lambda net: Around(net, **ROUNDED[name])), tensors)
+    images, ball = images_of(case.weights).subset(slice(FEW)), case.balls[0]
+    outcome = outcomes(classifier, images, [ball])[1]
+    theirs = tensors[key(case.weights, ball)].bool()[:FEW]
+    assert int(outcome.survived.sum()) <= int(theirs.sum()) + ALLOWED
+    assert outcome.broken["straight through"] > 0
 
 
 @pytest.mark.slow

@@ -7,9 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import notbugs as nb
+from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.seeds import generator
 from notbugs.threat import L2, Linf, l2_norm, threat
+from notbugs.training import Adversary, Training
+from tests.conftest import random_images
 
 threats = st.builds(lambda kind, eps: kind(eps), st.sampled_from([L2, Linf]), st.floats(0, 10))
 seeds = st.integers(0, 2**31)
@@ -70,3 +74,25 @@ def test_by_name():
     assert threat("linf", 0.1) == Linf(0.1)
     with pytest.raises(InputError, match=r"must be one of l2, linf. Got 'l_inf' instead. Did you mean 'linf'"):
         threat("l_inf", 0.1)
+
+
+@pytest.mark.parametrize(("ball", "whole"), [(Linf(8.0), 1), (L2(128.0), math.sqrt(72))])
+def test_a_radius_in_grey_levels_is_refused_wherever_one_is_given(small, ball, whole):
+    images = Images(random_images(12), torch.arange(12) % 4)
+    data = Data("made", images, images, ("a", "b", "c", "d"))
+    assert ball.whole(images.shape) == pytest.approx(whole)
+    training = Training(adversary=Adversary(norm=ball.norm, eps=ball.eps))
+    for work in (
+        lambda: nb.evaluate(small, images, [ball]),
+        lambda: nb.audit(small, data, ball),
+        lambda: nb.usefulness(small, images, images, ball),
+        lambda: nb.relabel(small, data, "set", targets="next", threat=ball),
+        lambda: nb.transfer({"a": small, "b": small}, images, ball),
+        lambda: nb.measure.masking_signs(small, images, ball),
+        lambda: nb.train(small, images, training),
+    ):
+        with pytest.raises(
+            InputError, match=f"'eps' must be at most .* in grey levels.* {ball.norm}:{ball.eps / 255:.4g}"
+        ):
+            work()
+    assert nb.evaluate(small, images, [type(ball)(whole)], attack="pgd", steps=1)[1].attack

@@ -19,14 +19,14 @@ from notbugs.data import Images
 from notbugs.errors import InputError
 from notbugs.measure._transfer import Transfer
 from notbugs.report import paper
-from notbugs.report.instrument_charts import labels, scatter
+from notbugs.report.section_charts import labels, scatter
 from notbugs.search import search
 from notbugs.search.objectives import targeted_ce, targeted_ce_alone
 from notbugs.seeds import generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import Measured
-from notbugs.study.instruments.transfer import TransferFound, TransferInstrument, TransferSettings
-from notbugs.study.runner import Lab
+from notbugs.study.instruments.transfer import TransferInstrument, TransferResult, TransferSettings
+from notbugs.study.runner import Runner
 from notbugs.study.sections import Architecture
 from notbugs.threat import L2, Linf, Threat
 from tests.conftest import random_images
@@ -315,7 +315,7 @@ def test_the_whole_experiment_from_a_terminal(models, tmp_path, capsys, monkeypa
     command = ["transfer", source, other, "--out", str(tmp_path), *DATA, *THREE, *QUICK]
     assert main(command) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'transfer.html'}\n"
-    found = TransferFound.model_validate_json((tmp_path / "transfer.json").read_text())
+    found = TransferResult.model_validate_json((tmp_path / "transfer.json").read_text())
     assert [at.architecture for at in found.learners] == list(THREE[1:])
     assert found.matrix.sources == found.matrix.classifiers == ["source", "other", *THREE[1:]]
     assert found.matrix.attack.eps == 1.5
@@ -334,7 +334,7 @@ def test_the_whole_experiment_from_a_terminal(models, tmp_path, capsys, monkeypa
     monkeypatch.setattr("notbugs.study.runner.train", count)
     assert main(command) == 0
     assert count.calls == 0
-    assert TransferFound.model_validate_json((tmp_path / "transfer.json").read_text()) == found
+    assert TransferResult.model_validate_json((tmp_path / "transfer.json").read_text()) == found
     assert main([*command, "--architectures", "cnn width=3 features=3", "--eps", "1.0"]) == 0
     assert count.calls == 2
     capsys.readouterr()
@@ -360,7 +360,7 @@ def test_the_matrix_alone_trains_nothing(models, tmp_path, capsys):
     assert printed[-1] == str(tmp_path / "transfer.html")
     found = json.loads((tmp_path / "transfer.json").read_text())
     assert (found["learners"], found["untargeted"]) == ([], None)
-    assert scatter(TransferFound.model_validate(found), "untargeted") is None
+    assert scatter(TransferResult.model_validate(found), "untargeted") is None
     assert not (tmp_path / "classifiers").exists()
     assert "trained twice" not in (tmp_path / "transfer.html").read_text()
     small = ["--architectures", "cnn stride=4", "--out", str(tmp_path / "small"), *DATA]
@@ -374,23 +374,23 @@ def test_a_study_measures_it_once_and_keeps_it(tmp_path, monkeypatch):
     recipe = tiny(instruments={"transfer": {"on": True, "architectures": THREE[1:], "images": 30, "steps": 3}})
     data = recipe.read()
     folder = StudyFolder(tmp_path, QUIET, stages=0)
-    lab = Lab(recipe, data, folder, torch.device("cpu"))
+    runner = Runner(recipe, data, folder, torch.device("cpu"))
     for name, section in (("standard", "standard"), ("independent", "standard"), ("robust", "robust")):
-        lab.train(name, data.train, section)
-    source = lab.classifier("standard")
-    built = lab.build("D_det", lambda path, progress: nb.relabel(source, data, path, targets="next"))
-    lab.train("D_det", built.images)
-    found = TransferInstrument().run(lab)
+        runner.train(name, data.train, section)
+    source = runner.classifier("standard")
+    built = runner.build("D_det", lambda path, progress: nb.relabel(source, data, path, targets="next"))
+    runner.train("D_det", built.images)
+    found = TransferInstrument().run(runner)
     assert [at.classifier for at in found.learners] == ["independent", *THREE[1:]]
     assert found.learners[0].architecture == "cnn width=4 features=6"
-    assert found.learners[0].learned == nb.evaluate(lab.classifier("D_det"), data.test)[0].share
+    assert found.learners[0].learned == nb.evaluate(runner.classifier("D_det"), data.test)[0].share
     assert found.matrix.sources == ["standard", "robust", "independent", *THREE[1:]]
     assert found.matrix.attack.eps == recipe.relabelling.eps
     assert {pair.untargeted.n for pair in found.matrix.pairs} == {30}
     assert Measured(transfer=found).model_dump()["transfer"]["source"] == "standard"
 
     monkeypatch.setattr("notbugs.study.instruments.transfer.transfer", lambda *_, **__: pytest.fail("measured again"))
-    assert TransferInstrument().run(lab) == found
+    assert TransferInstrument().run(runner) == found
     for kind in ("untargeted", "targeted"):
         drawn = scatter(found, kind)
         assert drawn is not None

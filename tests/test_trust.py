@@ -32,6 +32,7 @@ from notbugs.measure import (
     paired,
     predictions,
 )
+from notbugs.measure._autoattack import possible
 from notbugs.measure.masking import SignName
 from notbugs.models.execution import frozen
 from notbugs.search import Attack, PGDSteps, pgd, replaced_backward, search
@@ -39,8 +40,12 @@ from notbugs.search.objectives import away_from, estimated
 from notbugs.seeds import generator, seeded
 from notbugs.study import EvaluateJob, evaluate_one, read_recipe
 from notbugs.study.folder import StudyFolder
-from notbugs.study.instruments.strong_attacks import TrustMeasured, measure, trust_section
-from notbugs.study.runner import Lab
+from notbugs.study.instruments.strong_attacks import (
+    StrongAttacksInstrument,
+    StrongAttacksResult,
+    strong_attacks_section,
+)
+from notbugs.study.runner import Runner
 from notbugs.threat import L2, Linf
 from notbugs.training import Training, new_classifier, train
 from tests.conftest import bars, random_images
@@ -134,6 +139,23 @@ def test_autoattack_on_a_linear_classifier_is_exact(eps):
     assert str(found.accuracy).startswith(f"l2 {eps:g}, autoattack: ")
 
 
+def test_square_is_left_out_where_its_tiles_leave_the_image():
+    """The library lays tiles of a fifth of the height from a margin on, as far as whole ones go into the side."""
+    for height, width in [(side, side) for side in range(5, 70)] + [(32, 24), (32, 40), (28, 10)]:
+        delta, side = torch.zeros(height, width), height // 5
+        try:
+            for row in range(height // side):
+                for column in range(width // side):
+                    first = (height - 5 * side) // 2
+                    down, right = first + row * side, first + column * side
+                    delta[down : down + side, right : right + side] += torch.ones(side, side)
+            fits = True
+        except RuntimeError:
+            fits = False
+        assert ("square" in possible(("fab-t", "square"), 10, "l2", (3, height, width))) == fits, (height, width)
+    assert "square" in possible(("square",), 10, "linf", (3, 12, 12))
+
+
 @needs_autoattack
 def test_autoattack_goes_on_after_a_kill_to_the_same_outcome(tmp_path):
     (classifier, images, distance), told = linear_problem(60), []
@@ -168,7 +190,7 @@ def test_autoattack_and_pgd_agree_on_a_network():
 def test_the_standard_attacks_are_those_that_the_classes_allow(linear):
     images = Images(random_images(3, (1, 3, 3)), torch.zeros(3, dtype=torch.int64))
     images = Images(images.pixels, (predictions(linear, images) + 1) % 3)  # nothing to attack
-    found = autoattack(linear, images, L2(0.1))
+    found = autoattack(linear, images, Linf(0.1))
     assert found.attack is not None
     assert found.attack.attacks == ("apgd-ce", "fab-t", "square")
     assert not found.survived.any()
@@ -208,8 +230,8 @@ def test_without_the_library_autoattack_is_refused_before_any_work(linear, monke
     with pytest.raises(InputError, match=r"notbugs\[autoattack\]"):
         evaluate_one(tmp_path / "none", EvaluateJob(autoattack=True), Silent())
     with pytest.raises(InputError, match=r"notbugs\[autoattack\]"):
-        read_recipe("digits", {"instruments": {"trust": {"on": True}}})
-    assert read_recipe("digits", {"instruments": {"trust": {"on": True, "autoattack": False}}})
+        read_recipe("digits", {"instruments": {"strong_attacks": {"on": True}}})
+    assert read_recipe("digits", {"instruments": {"strong_attacks": {"on": True, "autoattack": False}}})
 
 
 @pytest.mark.slow
@@ -467,13 +489,23 @@ def test_a_layer_without_a_gradient_is_broken_with_the_hook_and_not_without(laye
     assert evaluate(classifier, images, radii=(EPS,), queries=0)[1] == before  # gone after the block
 
 
-def test_what_hides_its_gradients_is_broken_by_queries_and_by_transfer(caplog):
-    classifier, images = trained(0, before=[Quantise()]), bars(40, 7)
-    blind = outcomes(classifier, images, [L2(EPS)])[1]
-    assert blind.accuracy.share.value < 0.2
-    assert blind.broken["queries"] == blind.broken["queries"] + blind.broken["log-odds"] > 30
+class Hidden(nn.Module):
+    """The images, with a gradient of zero that nothing in Python shows."""
+
+    def forward(self, images):
+        return images.detach() + 0 * images
+
+
+def test_what_hides_its_gradients_is_broken_straight_through_by_queries_and_by_transfer(caplog):
+    images = bars(40, 7)
+    rounded = outcomes(trained(0, before=[Quantise()]), images, [L2(EPS)])[1]
+    assert rounded.accuracy.share.value < 0.2
+    assert rounded.broken["straight through"] > 30
     assert "gradients look masked" in caplog.text
-    helped = outcomes(classifier, images, [L2(EPS)], others=[trained(1)])[1]
+    blind = outcomes(trained(0, before=[Hidden()]), images, [L2(EPS)])[1]
+    assert blind.accuracy.share.value < 0.2
+    assert blind.broken["queries"] > 30
+    helped = outcomes(trained(0, before=[Hidden()]), images, [L2(EPS)], others=[trained(1)])[1]
     assert helped.broken["transfer"] > 30
     caplog.clear()
     assert "queries" not in outcomes(trained(0), images, [L2(EPS)])[1].broken
@@ -550,9 +582,11 @@ class Silent:
         pass
 
 
-def lab(folder: Path, data: Data, **asked) -> Lab:
-    recipe = read_recipe("digits", {"instruments": {"trust": {"on": True, "radius": EPS, "images": 40, **asked}}})
-    made = Lab(recipe, data, StudyFolder(folder, Silent(), 0), torch.device("cpu"))
+def runner(folder: Path, data: Data, **asked) -> Runner:
+    recipe = read_recipe(
+        "digits", {"instruments": {"strong_attacks": {"on": True, "radius": EPS, "images": 40, **asked}}}
+    )
+    made = Runner(recipe, data, StudyFolder(folder, Silent(), 0), torch.device("cpu"))
     made._classifiers |= {
         "standard": trained(0), "independent": trained(1), "robust": trained(2, after=[Scale()]),
     }  # fmt: skip
@@ -562,7 +596,7 @@ def lab(folder: Path, data: Data, **asked) -> Lab:
 @needs_autoattack
 def test_the_instrument(tmp_path, bars_data):
     asked = {"classifiers": ("standard", "robust"), "masking_images": 20}
-    found = measure(lab(tmp_path, bars_data, **asked))
+    found = StrongAttacksInstrument().run(runner(tmp_path, bars_data, **asked))
     assert (found.n, found.masking_n) == (40, 20)
     standard, steep = found.rows
     assert [row.classifier for row in found.rows] == ["standard", "robust"]
@@ -577,7 +611,7 @@ def test_the_instrument(tmp_path, bars_data):
     assert (standard.marked, steep.marked) == (False, True)
     assert shown(standard.signs) == set()
     assert "vanishing gradients" in shown(steep.signs)
-    section = trust_section(found)
+    section = strong_attacks_section(found)
     assert [table.rows[0][0] for table in section.tables] == ["standard", "robust"]
     assert section.tables[0].rows[1][-1] == steep.union
     assert section.reading[0].startswith("robust: the stronger PGD leaves ")
@@ -585,22 +619,28 @@ def test_the_instrument(tmp_path, bars_data):
     (test,) = found.paired
     assert (test.classifier, test.robust.n) == ("robust", 40)
     assert test.robust.difference == pytest.approx(steep.union.value - standard.union.value)
-    again = lab(tmp_path, bars_data, **asked)
+    again = runner(tmp_path, bars_data, **asked)
     again._classifiers["robust"] = trained(0)  # finished stages are read, not run
-    assert measure(again) == found == TrustMeasured.model_validate_json(found.model_dump_json())
+    assert (
+        StrongAttacksInstrument().run(again)
+        == found
+        == StrongAttacksResult.model_validate_json(found.model_dump_json())
+    )
 
 
 def test_the_instrument_without_autoattack(tmp_path, bars_data):
-    found = measure(lab(tmp_path, bars_data, classifiers=("robust",), autoattack=False, masking_images=10))
+    found = StrongAttacksInstrument().run(
+        runner(tmp_path, bars_data, classifiers=("robust",), autoattack=False, masking_images=10)
+    )
     assert [row.classifier for row in found.rows] == ["standard", "robust"]
     assert found.rows[0].autoattack is None
     assert found.rows[0].union == found.rows[0].strong.share
-    assert "more than a point" not in " ".join(trust_section(found).reading)
+    assert "more than a point" not in " ".join(strong_attacks_section(found).reading)
 
 
 def test_a_recipe_refuses_an_unknown_classifier():
-    with pytest.raises(InputError, match="instruments.trust.classifiers.0.*'standard'.*Got 'nobody'"):
-        read_recipe("digits", {"instruments": {"trust": {"classifiers": ["nobody"]}}})
+    with pytest.raises(InputError, match="instruments.strong_attacks.classifiers.0.*'standard'.*Got 'nobody'"):
+        read_recipe("digits", {"instruments": {"strong_attacks": {"classifiers": ["nobody"]}}})
 
 
 # -- the page -------------------------------------------------------------------------------------------------------

@@ -11,11 +11,10 @@ from notbugs import construct, study
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
 from notbugs.errors import InputError
-from notbugs.report.page import render_section
-from notbugs.report.tune import tune_section
+from notbugs.report.shell import render_section
 from notbugs.study import TuneJob
 from notbugs.study.jobs import tune
-from notbugs.study.jobs.tune import Point, Tuned
+from notbugs.study.jobs.tune import Point, Tuned, tune_section
 from notbugs.threat import L2
 from notbugs.training import new_classifier
 from tests.fakes import proportion

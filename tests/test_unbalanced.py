@@ -13,7 +13,7 @@ from notbugs import L2, Classifier, Data, Images, InputError, audit
 from notbugs.measure import Proportion, refit_head
 from notbugs.measure.accuracy import doubts
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
-from notbugs.report.accuracies import line_up
+from notbugs.report.accuracies import study_accuracies
 from notbugs.report.core_tables import unbalanced_section
 from notbugs.seeds import generator
 from tests import fakes
@@ -150,12 +150,12 @@ def test_the_page_has_balanced_accuracies_and_areas():
     beside = {"balanced": share.model_copy(update={"value": 0.5, "low": 0.4, "high": 0.6})}
     area = Area(value=0.75, low=0.6, high=0.85, positives=10, negatives=90)
     rows = [row("D"), row("D", 0.5, eps=0.25)]
-    assert not list(unbalanced_section(line_up(fakes.results().model_copy(update={"rows": rows}))))
+    assert not list(unbalanced_section(study_accuracies(fakes.results().model_copy(update={"rows": rows}))))
     rows = [one.model_copy(update=beside) for one in rows]
-    (section,) = unbalanced_section(line_up(fakes.results().model_copy(update={"rows": rows})))
+    (section,) = unbalanced_section(study_accuracies(fakes.results().model_copy(update={"rows": rows})))
     assert [len(table.rows) for table in section.tables] == [1]
     rows = [one.model_copy(update={"area": area}) for one in rows]
-    (section,) = unbalanced_section(line_up(fakes.results().model_copy(update={"rows": rows})))
+    (section,) = unbalanced_section(study_accuracies(fakes.results().model_copy(update={"rows": rows})))
     first, second = section.tables
     assert first.rows[0][1:] == [beside["balanced"]] * 2
     assert [cell.value for cell in second.rows[0][1:]] == [0.75, 0.75]

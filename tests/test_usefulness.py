@@ -23,7 +23,7 @@ from notbugs.study import read_recipe
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import usefulness as instrument
 from notbugs.study.instruments.usefulness import usefulness_section
-from notbugs.study.runner import Lab
+from notbugs.study.runner import Runner
 from notbugs.threat import L2, Linf
 from tests.conftest import random_images
 
@@ -401,20 +401,22 @@ def test_wrong_layers_and_components_are_refused(unchecked, small):
 
 
 @pytest.fixture
-def lab(tmp_path) -> Lab:
+def runner(tmp_path) -> Runner:
     sections = {name: {"epochs": 1} for name in ("standard", "robust", "constructed")}
     asked = {"usefulness": {"images": 6, "steps": 2}}
     architecture = {"width": 4, "features": 6}
     settings = {"train_images": 200, "test_images": 60, "architecture": architecture, "instruments": asked, **sections}
     recipe = read_recipe("digits", settings | {"evaluation": {"radii": [1.0, 0.25, 0.5]}})
-    lab = Lab(recipe, recipe.read(), StudyFolder(tmp_path, TerminalConsole(quiet=True), stages=0), torch.device("cpu"))
-    lab.train("standard", lab.data.train, "standard")
-    lab.train("robust", lab.data.train, "robust")
-    return lab
+    runner = Runner(
+        recipe, recipe.read(), StudyFolder(tmp_path, TerminalConsole(quiet=True), stages=0), torch.device("cpu")
+    )
+    runner.train("standard", runner.data.train, "standard")
+    runner.train("robust", runner.data.train, "robust")
+    return runner
 
 
-def test_the_instrument_measures_once_and_is_kept(lab, monkeypatch):
-    found = instrument.measure(lab)
+def test_the_instrument_measures_once_and_is_kept(runner, monkeypatch):
+    found = instrument.UsefulnessInstrument().run(runner)
     assert list(found.classifiers) == ["standard", "robust"]
     for summary in found.classifiers.values():
         assert (summary.features, summary.eps, summary.n, summary.n_searched) == ("penultimate", 0.5, 60, 6)
@@ -427,7 +429,7 @@ def test_the_instrument_measures_once_and_is_kept(lab, monkeypatch):
     assert sum(section.tables[0].rows[0][2:]) == section.tables[0].rows[0][1] == 6
     assert "search of 2 steps" in section.text
     monkeypatch.setattr(instrument, "usefulness", lambda *_, **__: pytest.fail("measured again"))
-    assert instrument.measure(lab) == found
+    assert instrument.UsefulnessInstrument().run(runner) == found
 
 
 def test_the_guides_example_runs():

@@ -18,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from notbugs import networks, outputs
 from notbugs.errors import InputError, check_choice, check_count, must
-from notbugs.normalisation import ChannelOrder, check_normalisation, own_normaliser
+from notbugs.normalisation import ChannelOrder, check_normalisation, own_normaliser, told
 from notbugs.outputs import Meaning, OutputsAre
-from notbugs.shapes import Batch, Features, Logits
+from notbugs.shapes import Batch, Features, Logits, other_channels
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -292,7 +292,9 @@ class Classifier(nn.Module):
             raise must("images", f"be on the network's device, {self.device}", str(images.device), "Move them there.")
         if len(self.mean) not in (1, images.shape[1]):
             rule = f"have {len(self.mean)} channels, as the 'mean' and 'std' of the classifier do"
-            raise must("images", rule, tuple(images.shape), "Give a mean and a std for each channel of the images.")
+            remedy = "Give a mean and a std for each channel of the images."
+            remedy += other_channels(images.shape[1], len(self.mean))
+            raise must("images", rule, tuple(images.shape), remedy)
 
     def _autocast(self) -> torch.autocast:
         bf16 = self.precision == "bf16" or (self.precision == "auto" and has_bf16(self.device))
@@ -324,11 +326,24 @@ def _per_channel(values: Sequence[float], network: nn.Module) -> Tensor:
 def _check_once(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
     """Refuse a normalisation that the network does itself."""
     own = own_normaliser(networks.unwrapped(network))
-    given = [float(value) for value in (*mean, *std)]
-    if own and max(given) and given != [0.0] * len(mean) + [1.0] * len(std):
-        inside = [value for part in own.values for value in part]
-        if len(inside) == len(given) and all(abs(one - two) < 1e-3 for one, two in zip(inside, given, strict=True)):
-            raise InputError(
-                f"The network normalises its images itself, by {own.name!r}, and would be given images that are "
-                "normalised already. Leave out 'mean' and 'std' (--mean 0 --std 1)."
-            )
+    if own is None or (not any(mean) and set(std) == {1}):
+        return
+    if _are_close(own.values[0], mean) and _are_close(own.values[1], std):
+        raise InputError(
+            f"The network normalises its images itself, by {own.name!r}, and would be given images that are "
+            "normalised already. Leave out 'mean' and 'std' (--mean 0 --std 1)."
+        )
+    if not any(mean):  # a scale, as of pixels from 0 to 255
+        return
+    log.warning(
+        "The network has a normaliser of its own, %r (mean %s, std %s), and takes images that are normalised by mean "
+        "%s and std %s before. If that is once too often, give --mean 0 --std 1 (mean=(0,), std=(1,)).",
+        own.name, *map(told, (*own.values, mean, std)),
+    )  # fmt: skip
+
+
+def _are_close(some: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether values for each channel, or one for all, are the same."""
+    count = max(len(some), len(others))
+    pairs = zip(*(list(values) * (count if len(values) == 1 else 1) for values in (some, others)), strict=False)
+    return {len(some), len(others)} <= {1, count} and all(abs(one - two) < 1e-3 for one, two in pairs)

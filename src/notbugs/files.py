@@ -11,15 +11,15 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import IO, TYPE_CHECKING, Any
 
 from notbugs.errors import InputError, in_one_line, must
+
+if TYPE_CHECKING:  # most of what reads files needs no torch
+    from torch import Tensor
 
 LOG = logging.getLogger("notbugs")
 CHECKSUM = "checksum"
@@ -99,7 +99,7 @@ def is_disk_full(error: BaseException) -> bool:
     return any(words in str(error) for words in ("No space left", "os error 28", "os error 122", "os error 27"))
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, object]) -> None:
     """Write `values` as indented JSON with their checksum, atomically; `read_json` reads them back."""
     values = {name: value for name, value in values.items() if name != CHECKSUM}
     values |= {CHECKSUM: SHA + digest(values)}
@@ -191,7 +191,7 @@ def warn_unchecked(path: Path) -> None:
     LOG.warning(f"Files in {path.parent} have no checksum: an older notbugs wrote them. Damage to them goes unnoticed.")
 
 
-def digest(values: dict[str, Any]) -> str:
+def digest(values: Mapping[str, object]) -> str:
     """The SHA-256 of values as JSON without spaces, in the order of their names, ASCII alone."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -209,6 +209,8 @@ def write_tensors(
 
     `checksum` may be left out of files whose hash is kept elsewhere.
     """
+    from safetensors.torch import save_file
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def write(part: Path) -> None:
@@ -220,6 +222,8 @@ def write_tensors(
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; a damaged one is an `InputError`."""
+    from safetensors.torch import load_file
+
     try:
         check_tensors(path)
         return load_file(path)

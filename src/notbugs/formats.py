@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 NORMS = {"l2": "l2", "linf": "l-inf"}
+STRONG = "strong"
+"""The attack that is not named where a radius is."""
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 CONTROL |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
@@ -42,6 +44,11 @@ class Interval(Protocol):
         ...
 
 
+def under_attack(name: str, norm: str, eps: float) -> str:
+    """What was done to images: `l2 0.5` by the strong attack, or `l2 0.5, pgd`."""
+    return f"{norm} {eps:g}{'' if name == STRONG else f', {name}'}"
+
+
 def percent(share: float) -> str:
     """A share in [0, 1] as a percentage with one decimal, without the sign: 0.9 is `90.0`."""
     return f"{round(100 * share, 1) + 0.0:.1f}"  # + 0.0: there is no -0.0
@@ -52,19 +59,19 @@ def between(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def quoted(found: Interval, sign: str = "%") -> str:
+def quoted(share: Interval, sign: str = "%") -> str:
     """A share with its interval: `90.0% (86.5 to 92.7)`; `sign` follows the value, none where a heading has it."""
-    return f"{percent(found.value)}{sign} ({between(found.low, found.high)})"
+    return f"{percent(share.value)}{sign} ({between(share.low, share.high)})"
 
 
-def said(found: Interval) -> str:
+def said(share: Interval) -> str:
     """The same in a sentence of a page: `90.0\u00a0% (86.5 to 92.7)`."""
-    return quoted(found, "\u00a0%")
+    return quoted(share, "\u00a0%")
 
 
-def compact(found: Interval, gap: str = " ") -> str:
+def compact(share: Interval, gap: str = " ") -> str:
     """The same for the narrow columns of a terminal: `90.0 86.5-92.7`, which breaks at `gap` and nowhere else."""
-    return f"{percent(found.value)}{gap}{percent(found.low)}-{percent(found.high)}"
+    return f"{percent(share.value)}{gap}{percent(share.low)}-{percent(share.high)}"
 
 
 def points(value: float, low: float, high: float) -> str:

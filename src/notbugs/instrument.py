@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
+from notbugs.errors import renamed
 from notbugs.progress import Progress
 from notbugs.records import Record
 
 if TYPE_CHECKING:
     from notbugs.content import PrintedFigure, Section
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
 class InstrumentSettings(Record):
@@ -31,7 +32,7 @@ class InstrumentSettings(Record):
     on: bool = Field(False, description="Whether the study has it.")
 
 
-class Found(Record):
+class InstrumentResult(Record):
     """A part of what an instrument measured."""
 
 
@@ -66,6 +67,9 @@ class Instrument(ABC, Generic[S, R]):
     name : str
         Its section in a recipe, its field in `results.json`, its anchor on the page, and how the names of its stages
         begin.
+    former : str
+        A name that it had before, which recipes, flags, results and finished stages may still have; empty if it had
+        none.
     Settings : type
         What a recipe may ask of it.
     Result : type
@@ -73,10 +77,11 @@ class Instrument(ABC, Generic[S, R]):
     """
 
     name: ClassVar[str]
+    former: ClassVar[str] = ""
     Settings: type[S]
     Result: type[R]
 
-    def require(self, asked: S) -> None:
+    def require(self, settings: S) -> None:
         """Refuse, as a recipe is read, what is not installed.
 
         Raises
@@ -85,7 +90,7 @@ class Instrument(ABC, Generic[S, R]):
             If a library is missing.
         """
 
-    def check(self, lab: Lab) -> None:
+    def check(self, runner: Runner) -> None:
         """Refuse what cannot be done, before a study does anything.
 
         Raises
@@ -95,8 +100,8 @@ class Instrument(ABC, Generic[S, R]):
         """
 
     @abstractmethod
-    def run(self, lab: Lab) -> R:
-        """Measure, in stages of the lab: a killed study goes on from the last that it finished."""
+    def run(self, runner: Runner) -> R:
+        """Measure, in stages of the runner: a killed study goes on from the last that it finished."""
 
     @abstractmethod
     def section(self, result: R, classes: Sequence[str]) -> Section:
@@ -105,3 +110,7 @@ class Instrument(ABC, Generic[S, R]):
     def figures(self, result: R, seed: int) -> Iterable[PrintedFigure]:
         """The figures for a paper, of a study of this seed; its tables follow from `section`."""
         return ()
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Found": "InstrumentResult"})

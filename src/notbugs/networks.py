@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from notbugs.errors import InputError, in_one_line, must
 
-NAME_THE_HEAD = "Name with 'head' the module whose inputs are the features."
+NAME_THE_HEAD = "Name with 'head' (--head) the module whose inputs are the features."
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -173,8 +173,8 @@ def no_features(network: nn.Module) -> InputError:
     if isinstance(network, torch.jit.ScriptModule):
         return InputError(
             "The network is TorchScript, which does not show what its layers are given, so its features are unknown. "
-            "Load its weights into the network that it was made from: load_weights(network, FILE). Attacks need no "
-            "features."
+            "Load its weights into the network that it was made from: load_weights(network, FILE), or --arch NAME in "
+            "place of --arch torchscript. Attacks need no features."
         )
     if is_exported(network):
         return InputError(

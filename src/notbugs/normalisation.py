@@ -58,15 +58,14 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float], order: Chan
         those of ImageNet or CIFAR-10 in the order of OpenCV, blue first, and `order` is "auto".
     """
     if len(mean) != len(std) or not len(mean):
-        raise must("mean", "have as many values as the 'std', one for each channel", tuple(mean))
+        raise must("mean", "have as many values as the 'std', one for each channel", (tuple(mean), tuple(std)))
     if not all(map(math.isfinite, mean)):
         raise must("mean", "be finite", tuple(mean))
     if not all(0 < value < math.inf for value in std):
         raise must("std", "be above 0 and finite", tuple(std))
     if found := units(mean, std):
-        raise must(
-            "mean", "and the 'std' be for pixels in [0, 1]", (tuple(mean), tuple(std)), _remedy(mean, std, found)
-        )
+        rule = "be, as the 'std', for pixels in [0, 1]"
+        raise must("mean", rule, (tuple(mean), tuple(std)), _remedy(mean, std, found))
     if order == "auto":
         for name, known in RGB_MEANS.items():
             if len(mean) == 3 and all(abs(a - b) < CLOSE for a, b in zip(mean, reversed(known), strict=True)):
@@ -85,9 +84,9 @@ def units(mean: Sequence[float], std: Sequence[float]) -> Literal["", "bytes", "
     return "mixed" if max(mean) > 1 and max(std) < 1 else "bytes"
 
 
-def _remedy(mean: Sequence[float], std: Sequence[float], found: str) -> str:
-    mean, std = by_white(mean), by_white(std) if found == "bytes" else std
-    what = "These are for pixels from 0 to 255" if found == "bytes" else "This mean is for pixels from 0 to 255"
+def _remedy(mean: Sequence[float], std: Sequence[float], name: str) -> str:
+    mean, std = by_white(mean), by_white(std) if name == "bytes" else std
+    what = "These are for pixels from 0 to 255" if name == "bytes" else "This mean is for pixels from 0 to 255"
     return f"{what}: divided by 255 they are --mean {told(mean)} --std {told(std)}."
 
 

@@ -138,28 +138,28 @@ def _logarithms(share: Tensor, kind: Kind) -> Tensor:
 @contextmanager
 def caught(network: nn.Module, meaning: Meaning | None) -> Iterator[list[Tensor]]:
     """Inside the block, what each pass of the network has at the place that `meaning` names, before it is changed."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     if meaning is not None and meaning.is_called:
-        with _Called(meaning.kind, found):
-            yield found
+        with _Called(meaning.kind, tensors):
+            yield tensors
         return
     if meaning is None or not meaning.layer:
-        yield found
+        yield tensors
         return
     module = networks.find_module(network, meaning.layer, "layer")
 
     def before(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        found.append(networks.first_input(inputs, named).clone())
+        tensors.append(networks.first_input(inputs, named).clone())
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        found.append(output.clone())
+        tensors.append(output.clone())
 
     if meaning.side == "input":
         handle = module.register_forward_pre_hook(before, with_kwargs=True)
     else:
         handle = module.register_forward_hook(after)
     try:
-        yield found
+        yield tensors
     finally:
         handle.remove()
 
@@ -169,7 +169,7 @@ def recognise(
     run: Callable[[Tensor], Tensor],
     inputs: Tensor,
     raw: Tensor,
-    asked: OutputsAre = "auto",
+    outputs_are: OutputsAre = "auto",
 ) -> Meaning:
     """What the outputs of a network are.
 
@@ -185,7 +185,7 @@ def recognise(
         From the network's inputs to its outputs, shape (batch, output), by a pass through `network`.
     inputs, raw : Tensor
         What the network sees of real images, and what it gives for them.
-    asked : {"auto", "logits", "probabilities"}
+    outputs_are : {"auto", "logits", "probabilities"}
         Whether they are probabilities, where the user says so.
 
     Raises
@@ -195,22 +195,22 @@ def recognise(
     """
     kind = _possible(raw)
     plain = Meaning("one logit" if raw.shape[1] == 1 else "logits")
-    if asked == "probabilities" and kind is None:
+    if outputs_are == "probabilities" and kind is None:
         got = [round(float(value), 3) for value in torch.aminmax(raw.detach().float())]
         raise must("outputs_are", "fit the outputs: probabilities are between 0 and 1", got, "Say 'logits', or 'auto'.")
-    if asked == "logits" or (kind is None and raw.shape[1] > 1):
+    if outputs_are == "logits" or (kind is None and raw.shape[1] > 1):
         return plain
     inputs = inputs[:PROBED].detach()
     with torch.enable_grad(), _recorded(network) as calls:
         last = _behind_shaping(run(inputs.clone().requires_grad_()).grad_fn)
     operation = _name(last)
     _refuse(operation, raw.shape[1])
-    if kind is None or (asked == "auto" and operation in PLAIN):
+    if kind is None or (outputs_are == "auto" and operation in PLAIN):
         return plain
     if operation in ("Sigmoid", "Softmax"):
         kind = "softmax" if operation == "Softmax" else "sigmoid" if raw.shape[1] == 1 else "sigmoids"
         return _before_the_end(network, run, inputs, last, calls, kind)
-    if asked == "auto" and not _stays_so(run, inputs, kind):
+    if outputs_are == "auto" and not _stays_so(run, inputs, kind):
         return plain
     return Meaning(kind)
 
@@ -265,9 +265,9 @@ def _before_the_end(
 class _Called(TorchFunctionMode):
     """Notes what every softmax, or every sigmoid, is called with."""
 
-    def __init__(self, kind: Kind, found: list[Tensor]) -> None:
+    def __init__(self, kind: Kind, tensors: list[Tensor]) -> None:
         super().__init__()
-        self.functions, self.found = ENDS["softmax" if kind == "softmax" else "sigmoid"], found
+        self.functions, self.found = ENDS["softmax" if kind == "softmax" else "sigmoid"], tensors
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.functions:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
@@ -18,6 +18,15 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, note: str = "") -> None:
     """Say nothing."""
+
+
+Stage = Callable[[str, str, Callable[[Progress], Any]], Any]
+"""From a name, a title and some work to the JSON value of that work: made now, or kept from before."""
+
+
+def at_once(name: str, title: str, work: Callable[[Progress], Any]) -> Any:
+    """A `Stage` that keeps nothing."""
+    return work(silent)
 
 
 def part(progress: Progress, number: int, parts: int) -> Progress:

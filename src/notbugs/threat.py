@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -41,6 +42,10 @@ class Threat(ABC):
 
     def __post_init__(self) -> None:
         check_number("eps", self.eps, infinite=True)
+
+    @abstractmethod
+    def whole(self, shape: Sequence[int]) -> float:
+        """The least radius at which every image of a shape is in the ball: that of black from white."""
 
     @abstractmethod
     def size(self, delta: Batch) -> PerSample:
@@ -90,6 +95,10 @@ class L2(Threat):
 
     norm = "l2"
 
+    def whole(self, shape: Sequence[int]) -> float:
+        """The root of the number of pixel values."""
+        return math.sqrt(math.prod(shape))
+
     def size(self, delta: Batch) -> PerSample:
         """The l2 norm of every perturbation, shape (batch,), in pixel units."""
         return l2_norm(delta)
@@ -135,6 +144,10 @@ class Linf(Threat):
 
     norm = "linf"
 
+    def whole(self, shape: Sequence[int]) -> float:
+        """1, whatever the shape."""
+        return 1.0
+
     def size(self, delta: Batch) -> PerSample:
         """The largest absolute change of every perturbation, shape (batch,), in pixel units."""
         return delta.flatten(1).abs().amax(1)
@@ -160,6 +173,28 @@ class Linf(Threat):
     def step(self, gradient: Batch) -> Batch:
         """The sign of the gradient."""
         return gradient.sign()
+
+
+def check_radii(threats: Iterable[Threat], shape: Sequence[int]) -> None:
+    """Refuse a finite radius at which every image is in the ball: it was likely meant in grey levels, of 255.
+
+    Parameters
+    ----------
+    threats : iterable of Threat
+    shape : sequence of int
+        Of an image: channel, height, width.
+
+    Raises
+    ------
+    InputError
+        If a radius is larger than the way from black to white.
+    """
+    for ball in threats:
+        if (whole := ball.whole(shape)) < ball.eps < math.inf:
+            rule = f"be at most {whole:.4g} in {ball.norm}, the way from black to white: pixels are in [0, 1]"
+            raise must(
+                "eps", rule, ball.eps, f"If it is in grey levels, of 255, give {ball.norm}:{ball.eps / 255:.4g}."
+            )
 
 
 def threat(norm: str, eps: float) -> Threat:

@@ -10,15 +10,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from notbugs import construct, study, workers
+from notbugs.catalogue import study_of
 from notbugs.console import TerminalConsole, show, tell
 from notbugs.errors import InputError, check_count
-from notbugs.parts import study_of
 from notbugs.report import (
     require_extra,
     write_audit_page,
     write_comparison,
     write_figures,
     write_report,
+    write_theory,
     write_transfer,
     write_tune,
 )
@@ -34,7 +35,6 @@ from notbugs.study import (
     TuneJob,
     VerifyJob,
 )
-from notbugs.theory import write_theory_page
 
 Flat = Parameter(name="*")
 NO_SETTINGS = Settings()
@@ -227,9 +227,9 @@ def transfer(
     """
     require_extra()
     _refuse_workers("transfer")
-    found = study.transfer_one(source, others, job, out, _console(quiet))
+    result = study.transfer_one(source, others, job, out, _console(quiet))
     if not quiet:
-        tell(*found.lines())
+        tell(*result.lines())
     tell(write_transfer(out))
 
 
@@ -248,9 +248,9 @@ def tune(folder: Path, /, *, quiet: bool = False, job: Annotated[TuneJob, Flat] 
     """
     require_extra()
     _refuse_workers("tune")
-    found = study.tune(folder, job, _console(quiet))
+    tuned = study.tune(folder, job, _console(quiet))
     if not quiet:
-        tell(*found.lines())
+        tell(*tuned.lines())
     tell(write_tune(folder / "tune"))
 
 
@@ -279,10 +279,10 @@ def audit(
     done: list[Path] = []
     for finished, written in study.audit_labels(model, job, folder, console):
         done.append(finished)
-        found = written.audit
+        audit = written.audit
         if not quiet:
-            show(study.audit_table(found))
-        tell(*found.verdict.sentences)
+            show(study.audit_table(audit))
+        tell(*audit.verdict.sentences)
         tell(write_audit_page(finished))
     if done != [folder]:
         tell(write_audit_page(folder))
@@ -340,7 +340,7 @@ def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
         Of all simulations.
     """
     check_count("seed", seed, low=0)
-    tell(write_theory_page(out, seed))
+    tell(write_theory(out, seed))
 
 
 def _reported(folder: Path, console: TerminalConsole) -> Path:
@@ -348,7 +348,7 @@ def _reported(folder: Path, console: TerminalConsole) -> Path:
     report = write_report(folder)
     if not (folder / "theory.html").exists():
         with console.stage("the theory, checked"):
-            write_theory_page(folder)
+            write_theory(folder)
     return report
 
 
@@ -379,6 +379,6 @@ def _console(quiet: bool) -> TerminalConsole:
     return TerminalConsole(quiet=quiet or workers.rank() > 0)
 
 
-def _print_accuracies(found: Sequence[Line]) -> None:
+def _print_accuracies(lines: Sequence[Line]) -> None:
     if workers.rank() == 0:
-        tell(*(line for item in found for line in str(item).split("\n")))
+        tell(*(line for item in lines for line in str(item).split("\n")))

@@ -28,7 +28,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r"(out|quiet|page|name|keep|dtype|to)$", OUTPUT),
     (r"(seeds?|device|precision|compile|batch|judge|pair|scaled-down)$", "Running"),
     (
-        r"(data|test-data|classes|groups|size|splits|label|severity|heldout|skip-broken|follow-links|white-level"
+        r"(data|test-data|classes|groups|size|channels|splits|label|severity|heldout|skip-broken|follow-links|white-level"
         r"|.*-column|label-offset|train-images|test-images|on)\b",
         "Data",
     ),
@@ -91,14 +91,14 @@ def options(command: str) -> list[Option]:
     collection = app[command].assemble_argument_collection(parse_docstring=True)
     entries = create_parameter_help_panel(Group("all"), collection, "plaintext").entries
     helps = {argument.name: str(argument.parameter.help or "") for argument in collection}
-    found: dict[str, Option] = {}
+    options: dict[str, Option] = {}
     for entry in entries:
         name = entry.positional_label or entry.positive_names[0]
         about = helps.get(name.replace("trained-on.{NAME}", "standard"), "")  # the same settings, for one set
         option = _option(entry, about, {*COMMANDS[command].basic, *ALWAYS})
         if option.name not in {"options", "arch.options"}:  # --arch.OPTION says it
-            found.setdefault(option.name or option.label, option)
-    return [*found.values(), *_added(command, found)]
+            options.setdefault(option.name or option.label, option)
+    return [*options.values(), *_added(command, options)]
 
 
 def unknown(command: str, asked: str) -> InputError:
@@ -109,6 +109,20 @@ def unknown(command: str, asked: str) -> InputError:
     near = get_close_matches(asked, names, 1, 0.5)
     did = f" Did you mean {near[0]}?" if near else ""
     return InputError(f"Unknown option: {asked}.{did} `notbugs {command} {ALL}` lists all options.")
+
+
+def missing(command: str, name: str) -> InputError:
+    """What is said where an argument or the value of an option is missing."""
+    return InputError(
+        f"`notbugs {command}` needs {name or 'another argument'}. `notbugs {command} --help` has examples."
+    )
+
+
+def unused(command: str, words: Sequence[str]) -> InputError:
+    """What is said of words that are no option and one too many."""
+    usage = " ".join(option.label for option in options(command) if not option.name)
+    said = f"takes {usage} and options, and nothing else" if usage else "takes options, and nothing else"
+    return InputError(f"`notbugs {command}` {said}. Got {' '.join(words)!r} besides. Is an option's name missing?")
 
 
 def _option(entry: HelpEntry, about: str, basic: set[str]) -> Option:
@@ -143,11 +157,11 @@ def _added(command: str, names: Container[str]) -> Iterator[Option]:
         yield Option("threat", f"--threat NORM:RADIUS{'...' if several else ''}", about, "Attack and evaluation", True)
 
 
-def grouped(found: Sequence[Option]) -> dict[str, list[Option]]:
+def grouped(options: Sequence[Option]) -> dict[str, list[Option]]:
     """Options by group, in the order of the help."""
     titles = [title for _, title in GROUPS]
     order = dict.fromkeys(["Arguments", MAIN, *titles[2:], *titles[:2]])
-    groups = {title: [option for option in found if option.group == title] for title in order}
+    groups = {title: [option for option in options if option.group == title] for title in order}
     return {title: of for title, of in groups.items() if of}
 
 

@@ -55,13 +55,13 @@ def info(folder: str, /) -> int:
     folder
         The set: a folder, or STUDY:NAME, as runs/digits:D_R.
     """
+    from notbugs.catalogue import set_folder
     from notbugs.console import show
     from notbugs.construct import describe, table
-    from notbugs.parts import set_folder
 
-    found = describe(set_folder(folder))
-    show(table(found))
-    return int(bool(found["damaged"]))
+    described = describe(set_folder(folder))
+    show(table(described))
+    return int(bool(described["damaged"]))
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:

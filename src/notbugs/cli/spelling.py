@@ -21,6 +21,11 @@ BALLS = {"train": "adversary", "build": "relabelling", "transfer": "relabelling"
 """Commands whose threat model is a section."""
 OPTION = re.compile(r"--[A-Za-z]")
 THREAT = re.compile(r"(l2|linf):([^:]+)")
+PAPERS = {"D_R": "robust", "D_NR": "nonrobust", "D_rand": "rand", "D_det": "det"}
+"""The paper's names of sets, and the word by which `build` makes them."""
+RADII = ("threat", "eps", "radii", "radius")
+"""Options that take radii, which are often written as shares of 255 grey levels."""
+FRACTION = re.compile(r"(\w+:)?(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
 
 
 def canonical(arguments: list[str]) -> list[str]:
@@ -29,10 +34,12 @@ def canonical(arguments: list[str]) -> list[str]:
         return []
     command, rest = arguments[0], arguments[1:]
     end = rest.index("--") if "--" in rest else len(rest)
-    found: list[str] = [command]
+    if command == "build":
+        rest = [PAPERS.get(word, word) for word in rest[:1]] + rest[1:]
+    words: list[str] = [command]
     for option, values in _options(rest[:end]):
-        found += _renamed(command, option, values)
-    return found + rest[end:]
+        words += _renamed(command, option, values)
+    return words + rest[end:]
 
 
 def _options(arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
@@ -57,17 +64,29 @@ def _renamed(command: str, option: str, values: list[str]) -> list[str]:
     name = option.removeprefix("--")
     head, dot, tail = name.partition(".")
     _warn_of_old(command, name)
+    if head == "instruments" and _old(command, name):
+        return [f"--{_old(command, name)}", *values]
     if name == "arch" and values:
         return [f"--architecture{'.name' if command in SECTIONED else ''}", *values]
     if head == "arch" and tail:
         if command not in SECTIONED:
             return [f"--options.{tail}", *values]
         return [f"--architecture.{'' if tail in KNOWN else 'options.'}{tail}", *values]
+    if name.rpartition(".")[2] in RADII:
+        values = [_as_number(value) for value in values]
     if name == "threat" and values and command in {*BALLS, "evaluate"}:
         return _threat(command, values)
     if head == "attack" and command in {"run", "evaluate", "audit"}:
         return [f"--{SECTIONED.get(command, '')}attack.{tail if dot else 'name'}", *values]
     return [*([option] if option else []), *values]
+
+
+def _as_number(value: str) -> str:
+    """`8/255` as a number, and `linf:8/255` with one; anything else as it is."""
+    match = FRACTION.fullmatch(value)
+    if match is None or not float(match[3]):
+        return value
+    return f"{match[1] or ''}{float(match[2]) / float(match[3])!r}"
 
 
 def _threat(command: str, values: list[str]) -> list[str]:
@@ -90,6 +109,8 @@ def _threat(command: str, values: list[str]) -> list[str]:
 
 def _old(command: str, name: str) -> str | None:
     """The name that takes the place of an old one."""
+    if name.startswith("instruments."):
+        return _instrument(name)
     if command not in SECTIONED:
         if name == "architecture":
             return "arch"
@@ -101,6 +122,14 @@ def _old(command: str, name: str) -> str | None:
     if name.startswith("architecture."):
         return f"arch.{name.removeprefix('architecture.').removeprefix('options.')}"
     return None
+
+
+def _instrument(name: str) -> str | None:
+    """The option of an instrument under the name that it has now, if it had another."""
+    from notbugs.study.instruments import FORMER
+
+    _, former, *rest = name.split(".")
+    return ".".join(["instruments", FORMER[former].replace("_", "-"), *rest]) if former in FORMER else None
 
 
 def _warn_of_old(command: str, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from notbugs.construct.builder import (
     ready_for,
     request_of,
 )
+from notbugs.construct.manifest import Request
 from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data
@@ -39,7 +41,7 @@ from notbugs.search.backward import fake_relu_features
 from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import matching, targeted_ce
 from notbugs.shapes import Batch
-from notbugs.threat import L2, Threat
+from notbugs.threat import L2, Threat, check_radii
 
 PAPER_RELABELLING = PGDSteps(steps=100, step_size=0.1)
 """The paper's schedule for D_rand and D_det on CIFAR-10, with l2 radius 0.5 (appendix C.5, Table 6).
@@ -109,7 +111,7 @@ def robustify(
     """
     images = data.train
     check_choice("start", start, STARTS)
-    check_fits(classifier, images, len(data.classes))
+    check_fits(classifier, images, len(data.classes), features=True)
     schedule = schedule or fast_matching(images.shape)
     targets = torch.arange(len(images))
     starts = choose_starts(len(images), seed) if start == "images" else targets.clone()
@@ -128,8 +130,8 @@ def robustify(
         return matching(classifier)(found, classifier.features(target.to(found.device)))[1]
 
     free = L2(math.inf)
-    request = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
-    request |= {"fake_relu": fake_relu} if fake_relu else {}
+    begun = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
+    request = cast("Request", begun | ({"fake_relu": fake_relu} if fake_relu else {}))
     columns = {"labels": images.labels, "start": starts, "target": targets}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
 
@@ -198,6 +200,7 @@ def relabel(
     """
     images = data.train
     check_choice("start", start, STARTS)
+    check_radii([threat], images.shape)
     check_fits(classifier, images, len(data.classes))
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
@@ -215,6 +218,7 @@ def relabel(
     def loss(found: Tensor, rows: Rows) -> Tensor:
         return targeted_ce(classifier)(found, rows["labels"].to(found.device))[1]
 
-    request = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start) | stored
+    begun = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start)
+    request = cast("Request", begun | stored)
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)

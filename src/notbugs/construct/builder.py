@@ -14,7 +14,8 @@ from torch import Tensor
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier
-from notbugs.construct.storage import decode, distances, encode, read_manifest, summary
+from notbugs.construct.manifest import Request, read_manifest
+from notbugs.construct.storage import decode, distances, encode, summary
 from notbugs.construct.store import Tell
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice
@@ -156,7 +157,7 @@ def request_of(
     targets: Targets | None,
     start: Start,
 ) -> dict[str, Any]:
-    """Everything that decides the bits of a set, and where it comes from."""
+    """Everything that decides the bits of a set but how it is stored: the rest of a `Request`."""
     kind = type(schedule)
     return {
         "objective": objective,
@@ -194,7 +195,7 @@ class Builder:
 
     classifier: Classifier
     originals: Images
-    request: dict[str, Any]
+    request: Request
     columns: Rows
     run: Callable[[Batch, Rows], Batch]
     loss: Callable[[Tensor, Rows], Tensor]

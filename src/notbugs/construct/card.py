@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from notbugs.construct.storage import image_count, kind_of
+from notbugs.construct.manifest import Manifest, Request, image_count, kind_of
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -84,7 +84,7 @@ CITATION = """\
 ```"""
 
 
-def card(manifest: dict[str, Any], format: str, features: dict[str, Any], lost: dict[str, float] | None) -> str:
+def card(manifest: Manifest, format: str, features: dict[str, Any], lost: dict[str, float] | None) -> str:
     """The text of `README.md`.
 
     Parameters
@@ -122,7 +122,7 @@ def _without_seconds(values: Any) -> Any:
     return [_without_seconds(value) for value in values] if isinstance(values, list) else values
 
 
-def _what(request: dict[str, Any]) -> str:
+def _what(request: Request) -> str:
     """What was done to the images, in a sentence or two."""
     moved_from, pushed = STARTS[request.get("start", "images")]
     if (kind := kind_of(request)) == "control":
@@ -130,7 +130,7 @@ def _what(request: dict[str, Any]) -> str:
     return MATCHED.format(moved_from) if kind == "matched" else RELABELLED.format(pushed)
 
 
-def _front_matter(manifest: dict[str, Any], format: str, features: dict[str, Any], title: str) -> str:
+def _front_matter(manifest: Manifest, format: str, features: dict[str, Any], title: str) -> str:
     """YAML, with every string that is not ours in quotes."""
     count = image_count(manifest["request"])
     size = next((name for limit, name in SIZES if count < limit), "n>10M")
@@ -166,7 +166,7 @@ def _feature(name: str, kind: dict[str, Any]) -> list[str]:
     return [head, "    dtype:", "      class_label:", "        names:", *names]
 
 
-def _making(request: dict[str, Any]) -> dict[str, str]:
+def _making(request: Request) -> dict[str, str]:
     ball = request["threat"]
     return {
         "data": f"{_plain(request['data']['name'])}, fingerprint `{request['data']['fingerprint']}`",
@@ -180,8 +180,9 @@ def _making(request: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _measured(manifest: dict[str, Any], lost: dict[str, float] | None) -> str:
-    storage, properties = manifest["storage"], manifest.get("properties") or {}
+def _measured(manifest: Manifest, lost: dict[str, float] | None) -> str:
+    storage: dict[str, Any] = dict(manifest["storage"] or {})
+    properties = manifest.get("properties") or {}
     rows = {
         "success on the source, as found": _number(storage["success_found"]),
         "success on the source, as stored": _number(storage["success_stored"]),

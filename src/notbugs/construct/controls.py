@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import Builder, Rows, fingerprint, identity
-from notbugs.construct.storage import Dtype, build_id, kind_of, sizes
+from notbugs.construct.manifest import Request, build_id, kind_of
+from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must
@@ -86,7 +88,8 @@ def control(
     if kind == "leakage":
         _check_consistent(request, weak)
         check_fits(weak or classifier, data.train, len(data.classes))
-    ball = threat(request["threat"]["norm"], request["threat"]["eps"] if kind == "leakage" else 0.0)
+    reach = request["threat"]["eps"] if kind == "leakage" else 0.0
+    ball = threat(request["threat"]["norm"], math.inf if reach is None else reach)
 
     def run(begin: Batch, rows: Rows) -> Batch:
         if kind == "leakage":
@@ -109,7 +112,7 @@ def control(
         **({"weak": fingerprint(weak)} if kind == "leakage" and weak else {}),
     }
     columns = {"labels": of.images.labels, "start": of.start, "target": of.target}
-    return _build(classifier, data, folder, asked, columns, run, progress)
+    return _build(classifier, data, folder, cast("Request", asked), columns, run, progress)
 
 
 def mislabel(
@@ -172,7 +175,7 @@ def mislabel(
         **stored,
     }
     columns = {"labels": predicted[start], "start": start, "target": predicted[start]}
-    return _build(classifier, data, folder, asked, columns, lambda begin, rows: begin, progress)
+    return _build(classifier, data, folder, cast("Request", asked), columns, lambda begin, rows: begin, progress)
 
 
 def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
@@ -217,7 +220,7 @@ def _predict(classifier: Classifier, images: Batch) -> Labels:
         return classifier(images.to(classifier.device)).argmax(1).cpu()
 
 
-def _check(classifier: Classifier, data: Data, request: dict[str, Any]) -> None:
+def _check(classifier: Classifier, data: Data, request: Request) -> None:
     """Refuse what is no relabelled set of these images by this source."""
     if kind_of(request) != "relabelled":
         raise must("of", "be a relabelled set: D_rand or D_det", f"a {kind_of(request)} set")
@@ -231,7 +234,7 @@ def _check(classifier: Classifier, data: Data, request: dict[str, Any]) -> None:
             raise must(name, f"be what the relabelled set was built with, of hash {wanted[:12]}", got[:12])
 
 
-def _check_consistent(request: dict[str, Any], weak: Classifier | None) -> None:
+def _check_consistent(request: Request, weak: Classifier | None) -> None:
     if request["threat"]["eps"] is None:
         raise must("of", "have a finite radius, which sets the length of the patterns", "a free one")
     if weak is None and request["targets"] != "any":
@@ -245,7 +248,7 @@ def _build(
     classifier: Classifier,
     data: Data,
     folder: str | Path,
-    request: dict[str, Any],
+    request: Request,
     columns: Rows,
     run: Callable[[Batch, Rows], Batch],
     progress: Progress,

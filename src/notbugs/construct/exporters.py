@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from notbugs.construct.card import card
-from notbugs.construct.storage import decode, encode, read_manifest
+from notbugs.construct.manifest import Manifest, read_manifest
+from notbugs.construct.storage import decode, encode
 from notbugs.construct.store import ConstructedSet
 from notbugs.errors import InputError, check_choice, must
 from notbugs.files import LOG, DiskFull, check_writable, is_disk_full, only_writer
@@ -340,7 +341,7 @@ def export(folder: str | Path, to: str | Path, format: Format = "parquet", *, pr
     return Path(to)
 
 
-def _text(manifest: dict[str, Any]) -> str:
+def _text(manifest: Manifest) -> str:
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -21,24 +22,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from notbugs import workers
-from notbugs.construct.storage import (
+from notbugs.catalogue import set_folder
+from notbugs.construct.manifest import (
     SCHEMA,
+    Manifest,
+    Request,
     build_id,
     entry_file,
     fault,
     known_entries,
     pooled,
-    read_columns,
     read_manifest,
     read_mark,
     shard_file,
     shard_ranges,
-    write_shard,
 )
+from notbugs.construct.storage import read_columns, write_shard
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, only_writer, write_json
-from notbugs.parts import set_folder
 from notbugs.progress import Progress, silent
 
 Tell = Callable[[int, str], None]
@@ -149,7 +151,7 @@ def _reopen(folder: Path) -> ConstructedSet:
     return found
 
 
-def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: Progress = silent) -> ConstructedSet:
+def build(folder: Path, request: Request, build_shard: Build, progress: Progress = silent) -> ConstructedSet:
     """Build what is missing of a set, shard by shard, and open it.
 
     Of several workers each builds the shards whose number, modulo the number of workers, is its own. Every worker
@@ -184,7 +186,7 @@ def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: P
         if first and ((found := _found(folder, request)) is None or found["request"] != request):
             if found:
                 LOG.warning(
-                    f"{folder} was started with {_said(found)}, now {_said({'request': request})}: it is built anew."
+                    f"{folder} was started with {_said(found['request'])}, now {_said(request)}: it is built anew."
                 )
             _write_manifest(folder, {"request": request, "status": "building", "shards": [], "storage": None})
         workers.barrier()
@@ -196,7 +198,7 @@ def build(folder: Path, request: dict[str, Any], build_shard: Build, progress: P
     return ConstructedSet(folder)
 
 
-def _build_share(folder: Path, request: dict[str, Any], build_shard: Build, progress: Progress) -> None:
+def _build_share(folder: Path, request: Request, build_shard: Build, progress: Progress) -> None:
     """Build those of this worker's shards that are not there as they should be."""
     known = known_entries(folder, _manifest(folder))
     ranges = enumerate(shard_ranges(request))
@@ -214,14 +216,14 @@ def _build_share(folder: Path, request: dict[str, Any], build_shard: Build, prog
         _build_one(folder, request, number, build_shard, tell)
 
 
-def _build_one(folder: Path, request: dict[str, Any], number: int, build_shard: Build, tell: Tell) -> None:
+def _build_one(folder: Path, request: Request, number: int, build_shard: Build, tell: Tell) -> None:
     began = time.monotonic()
     columns, storage = build_shard(*shard_ranges(request)[number], tell)
     entry = write_shard(folder, request, number, columns)
     write_json(folder / entry_file(number), entry | {"seconds": time.monotonic() - began, "storage": storage})
 
 
-def _finish(folder: Path, request: dict[str, Any]) -> None:
+def _finish(folder: Path, request: Request) -> None:
     """Put all entries into the manifest, and mark it complete."""
     manifest = _manifest(folder)
     known = known_entries(folder, manifest)
@@ -235,19 +237,19 @@ def _finish(folder: Path, request: dict[str, Any]) -> None:
         entry.unlink()
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     if manifest is None:
         raise InputError(f"{folder / 'manifest.json'} went away during the build. Build the set again.")
     return manifest
 
 
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     seconds = sum(entry["seconds"] for entry in manifest["shards"])
-    write_json(folder / "manifest.json", {"schema": SCHEMA} | manifest | {"seconds": seconds})
+    write_json(folder / "manifest.json", {"schema": SCHEMA, **manifest, "seconds": seconds})
 
 
-def _found(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def _found(folder: Path, wanted: Request) -> Manifest | None:
     """The manifest in `folder`; None if there is none, or a damaged one among shards of no other request."""
     try:
         return read_manifest(folder)
@@ -258,7 +260,7 @@ def _found(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
         raise
 
 
-def _refuse_other_request(folder: Path, wanted: dict[str, Any]) -> None:
+def _refuse_other_request(folder: Path, wanted: Request) -> None:
     if folder.exists() and not folder.is_dir():
         raise must("folder", "be a folder, or not exist yet", str(folder))
     manifest = _found(folder, wanted)
@@ -267,10 +269,17 @@ def _refuse_other_request(folder: Path, wanted: dict[str, Any]) -> None:
     if keys == ["versions"] and manifest and manifest["status"] == "building":
         return
     if keys:
-        changes = "; ".join(f"{key}: there {found.get(key)!r}, asked for {wanted.get(key)!r}" for key in keys)
+        changes = "; ".join(
+            f"{key}: there {_short(found.get(key))}, asked for {_short(wanted.get(key))}" for key in keys
+        )
         remedy = "Delete it to build it anew, or name another" if keys == ["versions"] else "Name another"
         raise InputError(f"{folder} holds a set built from another request ({changes}). {remedy} folder.")
 
 
-def _said(manifest: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in manifest["request"]["versions"].items())
+def _short(value: Any) -> str:
+    """As an error shows it: hashes by their first digits."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}", r"\1", repr(value))
+
+
+def _said(request: Request) -> str:
+    return ", ".join(f"{name} {version}" for name, version in request["versions"].items())

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from notbugs.data.classes import class_names, match_classes
+from notbugs.data.classes import check_known, class_names, match_classes
 from notbugs.data.decode import likely_white
 from notbugs.data.download import available_memory, cache_folder, check_disk
 from notbugs.data.images import Data, Images, Mapped
@@ -124,6 +124,21 @@ def duplicates(train: Images, test: Images, train_hashes: np.ndarray, test_hashe
     return (f"exact duplicates: {same} of {len(test)} test images are training images too{labels}",)
 
 
+def contradictions(train: Images, hashes: np.ndarray) -> tuple[str, ...]:
+    """A note on training images that are there twice, with different labels; nothing if there are none."""
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(hashes[order][:-1] == hashes[order][1:])
+    places: set[int] = set()
+    for first, second in zip(order[same].tolist(), order[same + 1].tolist(), strict=True):
+        if torch.equal(train.labels[first], train.labels[second]):
+            continue
+        if torch.equal(train.pixels[first : first + 1], train.pixels[second : second + 1]):
+            places |= {first, second}
+    if not places:
+        return ()
+    return (f"contradictions: {len(places)} training images are there more than once, with different labels",)
+
+
 def _factors(count: int) -> np.ndarray:
     return np.random.default_rng(20240607).integers(0, 2**64, count, np.uint64) | np.uint64(1)
 
@@ -145,12 +160,12 @@ class _Pixels:
     brightest: dict[str, float] = field(default_factory=dict)
 
 
-def assemble(found: Found, reading: Reading, memory: int | None, progress: Progress) -> Data:
+def assemble(listing: Found, reading: Reading, memory: int | None, progress: Progress) -> Data:
     """Decode all images.
 
     Parameters
     ----------
-    found : Found
+    listing : Found
         By a reader.
     reading : Reading
         How; what changes pixels is a part of the cache's key.
@@ -166,48 +181,66 @@ def assemble(found: Found, reading: Reading, memory: int | None, progress: Progr
         room.
     """
     memory = available_memory() // 4 if memory is None else memory
-    form = found.train.form
+    form = listing.train.form
+    if reading.channels is not None:
+        if form.shape[0] not in (1, 3):
+            raise must("channels", "be given with grey or RGB images", f"{form.shape[0]} channels", "Leave it out.")
+        form = Form((reading.channels, *form.shape[1:]), form.dtype, fixed=True)
     while True:
         try:
-            return _assembled(found, form, reading, memory, progress)
+            return _assembled(listing, form, reading, memory, progress)
         except Wider as wider:  # colour among grey, or 16 bits among 8: from the start, with room for it
             form = wider.form
 
 
-def _assembled(found: Found, form: Form, reading: Reading, memory: int, progress: Progress) -> Data:
+def _assembled(listing: Found, form: Form, reading: Reading, memory: int, progress: Progress) -> Data:
     if 0 in form.shape:
         shape = " x ".join(map(str, form.shape))
-        raise InputError(f"The images of {found.name} have no pixels: they are {shape}. Save them again, with pixels.")
-    splits = {"train": found.train} | ({"test": found.test} if found.test else {})
+        raise InputError(
+            f"The images of {listing.name} have no pixels: they are {shape}. Save them again, with pixels."
+        )
+    splits = {"train": listing.train} | ({"test": listing.test} if listing.test else {})
     blank = {name: Images(_blank(form, len(rows)), rows.labels) for name, rows in splits.items()}
-    Data(found.name, blank["train"], blank.get("test", blank["train"]), found.classes)  # refuse before the work
+    Data(listing.name, blank["train"], blank.get("test", blank["train"]), listing.classes)  # refuse before the work
     total = sum(map(len, splits.values()))
-    copies = 1 if found.test else 2  # holding out copies
+    copies = 1 if listing.test else 2  # holding out copies
     if copies * total * form.bytes <= memory:
         decoded = _in_memory(splits, form, total, progress)
     else:
-        decoded = _on_disk(splits, form, total, _folder(found, form, reading), progress)
+        decoded = _on_disk(splits, form, total, _folder(listing, form, reading), progress)
     broken = [one for part in decoded.values() for one in part.broken.values()]
     if broken and not reading.skip_broken:
         raise unreadable(broken)
-    _check_white({name: part.brightest for name, part in decoded.items()}, found.name, reading)
+    _check_white({name: part.brightest for name, part in decoded.items()}, listing.name, reading)
     images = {name: Images(part.pixels, splits[name].labels, splits[name].groups) for name, part in decoded.items()}
     hashes = {name: part.hashes for name, part in decoded.items()}
     for name, part in decoded.items():
         if part.broken:
             good = torch.tensor([row for row in range(len(part.hashes)) if row not in part.broken], dtype=torch.int64)
             images[name], hashes[name] = images[name].subset(good), hashes[name][good.numpy()]
-    test_name = found.test_name
-    if not found.test:
+    test_name = listing.test_name
+    if not listing.test:
         kept, out = held_out(images["train"].labels, groups=images["train"].groups)
         images = {"train": images["train"].subset(kept), "test": images["train"].subset(out)}
         hashes = {"train": hashes["train"][kept.numpy()], "test": hashes["train"][out.numpy()]}
         test_name = "heldout"
-    data = Data(found.name, images["train"], images["test"], found.classes, found.variant, test_name)
+    data = Data(listing.name, images["train"], images["test"], listing.classes, listing.variant, test_name)
     left_out = tuple(f"{one.name} {one.why}" for one in broken)
     skipped = (f"left out: images that cannot be read ({len(broken)}, as {left_out[0]})",) if broken else ()
-    notes = (*found.notes, *skipped, *duplicates(data.train, data.test, hashes["train"], hashes["test"]))
+    _refuse_alpha(data.train, listing.name)
+    notes = (*listing.notes, *skipped, *contradictions(data.train, hashes["train"]))
+    notes += duplicates(data.train, data.test, hashes["train"], hashes["test"])
     return replace(data, notes=notes, left_out=left_out)
+
+
+def _refuse_alpha(images: Images, name: str) -> None:
+    """Refuse a last channel of two or four that is white everywhere: no part of an image, it would be attacked."""
+    if images.shape[0] in (2, 4) and bool((images.batch(slice(256))[0][:, -1] == 1).all()):
+        rule = "have no alpha channel, and the last of theirs is white everywhere"
+        colours = images.shape[0] - 1
+        raise must(
+            f"images of {name}", rule, images.shape, f"Leave it out: images[..., :{colours}] where channels are last."
+        )
 
 
 def _check_white(brightest: Mapping[str, Mapping[str, float]], name: str, reading: Reading) -> None:
@@ -318,34 +351,35 @@ def _mapped(files: list[Path]) -> _Pixels:
     return found
 
 
-def _folder(found: Found, form: Form, reading: Reading) -> Path:
+def _folder(listing: Found, form: Form, reading: Reading) -> Path:
     """Named after everything that decides the decoded bits."""
-    splits = [len(found.train), found.test and len(found.test)]
-    how = [reading.size, reading.white_level, found.parts]
-    key = json.dumps([DECODER, found.listing, splits, asdict(form), how])
+    splits = [len(listing.train), listing.test and len(listing.test)]
+    how = [reading.size, reading.white_level, listing.parts]
+    key = json.dumps([DECODER, listing.listing, splits, asdict(form), how])
     return cache_folder() / "decoded" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def tested_on(found: Found | Data, other: Found | Data) -> Found:
-    """`found`, to be measured on the test images of `other`, or on all its images where it has no test split.
+def tested_on(listing: Found | Data, other: Found | Data) -> Found:
+    """`listing`, to be measured on the test images of `other`, or on all its images where it has no test split.
 
     Classes are matched by name; where `other` has numbers in place of names, these are the places of the classes.
 
     Raises
     ------
     InputError
-        If `other` has a class that `found` has not.
+        If `other` has a class that `listing` has not.
     """
-    here, there = _as_found(found), _as_found(other)
+    here, there = as_found(listing), as_found(other)
     test = there.test or there.train
     note = f"test images are those of {there.name}"
     if there.classes == class_names(len(there.classes)) != here.classes[: len(there.classes)]:
         if len(there.classes) > len(here.classes):
             rule = f"have at most the {len(here.classes)} classes of {here.name}"
-            raise must("test_data", rule, len(there.classes))
+            raise must("test_data", rule, len(there.classes), "Take one of these classes alone.")
         note += ", whose labels are numbers and no names"
         labels = test.labels
     else:
+        check_known(there.classes, here.classes)
         labels = torch.tensor(match_classes(here.classes, there.classes))[test.labels]
     return replace(
         here,
@@ -357,7 +391,7 @@ def tested_on(found: Found | Data, other: Found | Data) -> Found:
     )
 
 
-def _as_found(data: Found | Data) -> Found:
+def as_found(data: Found | Data) -> Found:
     """What is in memory, as if it had yet to be read."""
     if isinstance(data, Found):
         return data

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class ClassList:
     names: tuple[str, ...]
     places: dict[str, int]
 
-    def order(self, found: Sequence[str], what: object) -> tuple[tuple[str, ...], list[int]]:
+    def order(self, names: Sequence[str], what: object) -> tuple[tuple[str, ...], list[int]]:
         """The classes in this order, and for each of those found its label.
 
         Raises
@@ -53,21 +54,21 @@ class ClassList:
         InputError
             If a class that was found is not in the list, or the other way.
         """
-        if unknown := [name for name in found if name not in self.places]:
+        if unknown := [name for name in names if name not in self.places]:
             raise InputError(
                 f"The 'classes' must name every class of {what}. {_some(unknown)} is not among {_some(self.names)}. "
-                "Correct the list, in the order of the labels."
+                "Correct the list, in the order of the labels. Names of a model's outputs are its 'outputs'."
             )
-        labels = [self.places[name] for name in found]
+        labels = [self.places[name] for name in names]
         if missing := [name for label, name in enumerate(self.names) if label not in labels]:
             raise InputError(
                 f"The 'classes' must be those of {what}, and no others. {_some(missing)} has no image there. "
                 "Leave it out."
             )
         # A number that the list maps to a name is read as this name; of two names, the data's own stays.
-        named = {at: self.names[at] if name.isdecimal() else name for at, name in zip(labels, found, strict=True)}
+        named = {at: self.names[at] if name.isdecimal() else name for at, name in zip(labels, names, strict=True)}
         if len(named) < len(labels):
-            twice = next(name for name in found if labels.count(self.places[name]) > 1)
+            twice = next(name for name in names if labels.count(self.places[name]) > 1)
             raise must("classes", f"give every class of {what} its own label", twice)
         return tuple(named[label] for label in range(len(self.names))), labels
 
@@ -90,6 +91,7 @@ def class_list(given: Sequence[str] | str | Path) -> ClassList:
     rows = [[str(word)] for word in words]
     if len(words) == 1:
         rows = _read(Path(words[0]).expanduser())
+    rows = [[normalize("NFC", name) for name in row] for row in rows]
     names = tuple(row[0] for row in rows)
     if len(names) < 2:
         raise must("classes", "be two names or more, or a file with them", names)
@@ -123,20 +125,22 @@ def match_classes(classifier: Sequence[str], data: Sequence[str]) -> list[int]:
     return [places[name] for name in data]
 
 
-def check_known(found: Iterable[str], classes: Sequence[str]) -> None:
+def check_known(names: Iterable[str], classes: Sequence[str]) -> None:
     """Refuse classes of a test split that have no training image."""
-    if unknown := in_order(set(found) - set(classes)):
+    if unknown := in_order(set(names) - set(classes)):
         raise InputError(
-            f"Every class of the test images must be among those of the training images; {_some(unknown)} is "
-            "not. Rename it, add training images, or remove it from the test images."
+            f"Every class of the test images must be among those of the training images; {_some(unknown)} is not. "
+            f"They are {_some(classes)}. Rename it, add training images, or remove it from the test images."
         )
 
 
 def check_spelling(classes: Sequence[str]) -> None:
-    """Refuse two classes whose names differ in nothing but case, spaces and signs; letters (EMNIST's) may."""
+    """Refuse two classes that differ in nothing but case, spaces, signs or zeros in front; letters (EMNIST's) may."""
     plain: dict[str, str] = {}
     for name in classes:
         key = re.sub(r"[\W_]", "", name).casefold()
+        if name.isdecimal():
+            key = f"number {int(name)}"
         if len(key) > 1 and not key.isdigit() and plain.setdefault(key, name) != name:
             both = f"{plain[key]!r} and {name!r}"
             raise InputError(

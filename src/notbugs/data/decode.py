@@ -140,12 +140,17 @@ def values(array: np.ndarray, name: str, white: float | None = None) -> np.ndarr
     low, high = (array.min().item(), array.max().item()) if array.size else (0, 0)
     if not (low >= 0 and high <= level):  # NaN fails both comparisons
         rule = f"hold values in 0..{level:g}" if white else "hold whole numbers in 0..255 or floating point in [0, 1]"
-        raise must(name, rule, f"{array.dtype} in [{low}, {high}]", _remedy(low, high))
+        raise must(name, rule, f"{array.dtype} in [{low}, {high}]", _remedy(low, high, kind != "f"))
     if kind == "f":
         return (array / np.float32(level)).astype(np.float32) if level != 1 else array.astype(np.float32)
     if 255 % level == 0:
         return array.astype(np.uint8) * np.uint8(255 // level)
     return array.astype(np.float32) / np.float32(level)
+
+
+def to_front(shape: Sequence[int], count: int) -> str:
+    """How the axis of the images comes to the front, where it is the last, as in MATLAB; empty where it is not."""
+    return "Put the images first: np.moveaxis(array, -1, 0)." if shape[-1:] == (count,) else ""
 
 
 def likely_white(value: float) -> int:
@@ -167,9 +172,11 @@ def fit_all(images: np.ndarray, size: int | None) -> np.ndarray:
     return images if size is None else np.stack([fit(image, size) for image in images])
 
 
-def _remedy(low: float, high: float) -> str:
+def _remedy(low: float, high: float, whole: bool) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return "Find where it was divided by zero, and save finite numbers."
+    if low < 0 and whole:
+        return "Shift and scale them, so that black is 0 and white is 255; of CT, choose a window first."
     if low < 0:
         return "Undo the normalisation, so that black is 0 and white is 1: it belongs to the classifier."
     level = likely_white(high)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 
@@ -14,14 +17,22 @@ from notbugs.data.rows import Broken, Found, Groups, Piece, Reading, Rows, Split
 from notbugs.data.walk import SUFFIXES, Node, Passed
 from notbugs.errors import InputError, must
 
+MOST_NAMES = 20
+"""Of classes, that an error lists for people to type."""
+MASKS = re.compile(r"(seg(mentation)?[ _-]?)?masks?|seg(mentation)?s?|ground[ _-]?truths?|gts?|annotations?|labels?")
+PICTURES = re.compile(r"images?|imgs?|pictures?|pics|photos?|scans?|frames?|jpegimages|originals?|inputs?")
+MASK_OF = re.compile(r"(.+?)[ _-](?:mask|seg|segmentation|gt|ground_?truth)s?(?:[ _-]?\d+)?", re.IGNORECASE)
+"""A file that is named so is a segmentation of the image whose name comes before."""
+
 
 def image_folder(node: Node, passed: Passed, reading: Reading) -> Found:
     """Find `FOLDER/CLASS/*.png`, or `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png`.
 
     `splits` has the rule for the names of the splits. A split holds class folders, and no images beside them; a folder
     whose only content is another is gone through. Images may lie deeper below their class. Classes are in the order of
-    their names as text, or in that of `reading.classes`. Files that are no images are passed over, and counted. With
-    `reading.groups`, these are the classes, in their order, and other folders are passed over.
+    their names as text, or in that of `reading.classes`. Files that are no images are passed over, and counted;
+    so are masks beside their images (`1_mask.png` beside `1.png`). With `reading.groups`, these are the classes, in
+    their order, and other folders are passed over.
 
     Raises
     ------
@@ -30,6 +41,7 @@ def image_folder(node: Node, passed: Passed, reading: Reading) -> Found:
         classes, an image is of a format that is not read, or a class of the test images has no training images.
     """
     root = _through(node)
+    _pass_over_masks(root, passed)
     splits = _splits(root, reading, passed)
     if splits is None:
         _refuse_doubt(root, reading)
@@ -57,7 +69,7 @@ def _splits(root: Node, reading: Reading, passed: Passed) -> tuple[Node, Node | 
         raise InputError(
             f"{root.path} has a folder {first!r} and none named 'train'. Name it so, or add it; if {first!r} "
             "is a class, "
-            f"name all classes: --classes {' '.join(list(folders)[:4])}."
+            f"name all classes: {_as_classes(folders)}."
         )
     else:
         chosen = choose(outer, {}, root.path)
@@ -76,6 +88,17 @@ def _splits(root: Node, reading: Reading, passed: Passed) -> tuple[Node, Node | 
     return within[chosen.train], within[test] if test else None, test_name
 
 
+def _pass_over_masks(root: Node, passed: Passed) -> None:
+    """Leave out segmentations beside the image that they are of, as `1_mask.png` beside `1.png`."""
+    for node in root.nodes():
+        stems = {Path(name).stem for name in node.images}
+        for name in list(node.images):
+            of = MASK_OF.fullmatch(Path(name).stem)
+            if of and of[1] in stems:
+                node.images.remove(name)
+                passed.add("masks beside their images", str((node.path / name).relative_to(root.path)))
+
+
 def _kind(name: str) -> str:
     return split.kind if (split := split_of(name)) else ""
 
@@ -88,7 +111,7 @@ def _check_others(root: Node, folders: dict[str, Node], named: dict[str, Split],
         raise InputError(
             f"{root.path} has a folder {train!r} beside {', '.join(map(repr, others[:5]))}. If all are "
             "classes, name them: "
-            f"--classes {' '.join(list(folders)[:4])}. If {train!r} is the training split, move the others "
+            f"{_as_classes(folders)}. If {train!r} is the training split, move the others "
             "away, or give "
             f"--splits.train {train}."
         )
@@ -108,8 +131,17 @@ def _refuse_flat(root: Node, named: dict[str, Split]) -> None:
         raise InputError(
             f"{root.path} has {', '.join(map(repr, named))} with images and no class folders in them: what are their "
             "labels? Put the images of each class into a folder of its name, as train/cat/1.png, or add a table: "
-            "metadata.csv with the columns file_name and label. If these are classes, name them with --classes."
+            "metadata.csv with the columns file_name and label. If these are classes, name them: "
+            f"{_as_classes(root.with_images())}."
         )
+
+
+def _as_classes(names: Iterable[str]) -> str:
+    """How all of them are named as classes, in the order of the labels."""
+    names = list(names)
+    if len(names) > MOST_NAMES:
+        return "--classes FILE, with the name of each on a line"
+    return f"--classes {shlex.join(names)}"
 
 
 def _refuse_doubt(root: Node, reading: Reading) -> None:
@@ -131,7 +163,7 @@ def _refuse_doubt(root: Node, reading: Reading) -> None:
         raise InputError(
             f"{root.path} has {', '.join(map(repr, list(folders)[:5]))}, with the same folders in each: "
             f"{', '.join(map(repr, sorted(below[0])[:5]))}. If the outer ones are splits, give --splits.train {first} "
-            f"--splits.test {second}; if they are classes, --classes {' '.join(list(folders)[:4])}."
+            f"--splits.test {second}; if they are classes, {_as_classes(folders)}."
         )
 
 
@@ -153,13 +185,16 @@ def _found(named: Node, train: Node, test: Node | None, test_name: str, passed: 
             passed.add("images beside the class folders", name)
     names = classes = tuple(reading.groups or in_order(parts[0]))
     if len(classes) < 2:
+        seen = "".join(f" {note[0].upper()}{note[1:]}." for note in passed.notes())
         raise InputError(
             f"{train.path} must have a folder with images for each of two or more classes. Got "
-            f"{list(classes)} instead. "
-            "Name the folder that holds the classes, or train and test."
+            f"{list(classes)} instead. Name the folder that holds the classes, or train and test; or add a table with "
+            f"labels: labels.csv with the columns file_name and label.{seen}"
         )
     for part in parts[1:]:
         check_known(part, classes)
+    if not (reading.names or reading.groups):
+        _refuse_masks(train, names)
     order = list(names)
     if reading.names:
         classes, places = reading.names.order(names, train.path)
@@ -170,8 +205,20 @@ def _found(named: Node, train: Node, test: Node | None, test_name: str, passed: 
     name = named.path.resolve().name
     test_rows = rows[1] if test else None
     real = [file for file in files if not _is_gone(file)]
-    found = Found(name, rows[0], test_rows, classes, list_files(real), test_name, variant, passed.notes())
-    return found if reading.size else recognised(found, real)
+    listing = Found(name, rows[0], test_rows, classes, list_files(real), test_name, variant, passed.notes())
+    return listing if reading.size else recognised(listing, real)
+
+
+def _refuse_masks(train: Node, names: Sequence[str]) -> None:
+    """Refuse the folders of a data set for segmentation, which are no classes."""
+    masks = [name for name in names if MASKS.fullmatch(name.lower())]
+    images = [name for name in names if PICTURES.fullmatch(name.lower())]
+    if masks and images:
+        raise InputError(
+            f"{train.path} has the folders {images[0]!r} and {masks[0]!r}, as data for segmentation have, and a "
+            f"folder for each class is wanted. Give a table with a label for each image, and move {masks[0]!r} away. "
+            f"If they are classes, name them: {_as_classes(names)}."
+        )
 
 
 def _is_gone(file: Path) -> bool:
@@ -211,7 +258,7 @@ def _classes(folder: Node, groups: Groups) -> dict[str, list[Node]]:
         )
     if empty := [name for name, node in folder.folders.items() if not node.count]:
         raise InputError(f"{folder.path / empty[0]} has no images. Remove it, or add images of this class.")
-    return {name: [node] for name, node in folder.folders.items()}
+    return {normalize("NFC", name): [node] for name, node in folder.folders.items()}  # macOS has é as e and an accent
 
 
 def _grouped(folder: Node, groups: Groups) -> dict[str, list[Node]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from notbugs.data.sheets import (
     split_column,
 )
 from notbugs.data.walk import Node, Passed
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, check_choice, must
 
 CORNERS = ("roix1", "roiy1", "roix2", "roiy2")
 LOOKED_AT = 100
@@ -114,11 +115,12 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
 
 
 def _refuse_unlisted(node: Node, reading: Reading) -> None:
-    """Refuse tables that list no images, where there are no class folders either."""
-    while len(node.with_images()) == 1 and not node.images:
-        (node,) = node.with_images().values()
+    """Refuse tables that list no images, where there are no class folders either, or columns of a table were named."""
+    inner = node
+    while len(inner.with_images()) == 1 and not inner.images:
+        (inner,) = inner.with_images().values()
     tables = [below.path / name for below in node.nodes() for name in below.tables]
-    if len(node.with_images()) > 1 or not tables:
+    if (len(inner.with_images()) > 1 and not reading.columns) or not tables:
         return
     finder, path = _Finder(node), tables[0]
     sheet = read_sheet(path)
@@ -129,7 +131,7 @@ def _refuse_unlisted(node: Node, reading: Reading) -> None:
     best = max(hits, key=hits.__getitem__)
     looked = min(len(sheet), LOOKED_AT)
     found = f"of the first {looked} values in {best!r}, {hits[best]} are" if hits[best] else "no value of any column is"
-    remedy = f"Name it with --image-column {best}" if hits[best] == looked else "Correct the table"
+    remedy = f"Name it with --image-column {shlex.quote(best)}" if hits[best] == looked else "Correct the table"
     raise InputError(
         f"{path} does not list the images of {node.path}: its columns are {', '.join(sheet.columns)}, and {found} the "
         f"name of an image there. {remedy}. Its first line must name its columns, and one column the images."
@@ -175,15 +177,19 @@ def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> 
         if image is None:
             passed.add("tables that list no images of this folder", path.name)
         elif labels_of(sheet, image, reading) is None:
-            without.append(sheet)
+            without.append((sheet, image))
         else:
             found.append(sheet)
-    for sheet in without:
+    for sheet, image in without:
         if not found:
+            for column in reading.label_columns:
+                check_choice("label_column", column, sheet.columns)
+            others = [name for name in sheet.columns if name != image]
+            example = f", as --label-column {shlex.quote(others[0])}" if others else ""
             raise InputError(
                 f"{sheet.path} lists images, and none of its columns is known to hold labels: "
                 f"{', '.join(sheet.columns)}. "
-                "Name it with --label-column, or remove the table if the folders are the classes."
+                f"Name it with --label-column{example}, or remove the table if the folders are the classes."
             )
         passed.add("tables without labels", sheet.path.name)
     if only is not None and not found:
@@ -245,18 +251,20 @@ def _parts(
 
 def _known(sheet: Sheet, finder: _Finder, reading: Reading) -> tuple[str, Labels]:
     image = _image_column(sheet, finder, reading) or ""
-    found = labels_of(sheet, image, reading)
-    assert found is not None  # it is usable
-    return image, found
+    labels = labels_of(sheet, image, reading)
+    assert labels is not None  # it is usable
+    return image, labels
 
 
-def _texts(found: Labels, are_several: bool) -> Sequence[str]:
+def _texts(labels: Labels, are_several: bool) -> Sequence[str]:
     """A text for each row: the class, its number, or the names of its labels with `|` between them."""
-    if found.bits is None:
-        return found.texts
+    if labels.bits is None:
+        return labels.texts
     if not are_several:
-        return [str(place) for place in found.bits.argmax(1).tolist()]
-    return ["|".join(name for name, bit in zip(found.columns, row, strict=True) if bit) for row in found.bits.tolist()]
+        return [str(place) for place in labels.bits.argmax(1).tolist()]
+    return [
+        "|".join(name for name, bit in zip(labels.columns, row, strict=True) if bit) for row in labels.bits.tolist()
+    ]
 
 
 def _split_of_row(sheet: Sheet, file: Path | None, node: Node) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from notbugs.data.classes import coded
-from notbugs.data.decode import fit_all, planes
+from notbugs.data.decode import fit_all, planes, to_front
 from notbugs.data.download import available_memory, in_words
 from notbugs.data.rows import Found, Reading, Rows, labelled, list_files, pieces
 from notbugs.errors import InputError, in_one_line, must
@@ -95,7 +95,7 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
             raise InputError(f"{key} in {file} is in column order. Save np.ascontiguousarray({key}).")
         rule = f"be numbers, one image for each of {len(labels)} labels"
         if dtype.kind not in "biuf" or shape[:1] != (len(labels),):
-            raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}")
+            raise must(f"{key} in {file}", rule, f"{dtype} of shape {shape}", to_front(shape, len(labels)))
         _check_memory(4 * math.prod(shape[1:]) * dtype.itemsize, f"an image of {key} in {file}")
         planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"{key} in {file}")
 

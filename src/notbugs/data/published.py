@@ -80,14 +80,14 @@ def cifar(name: str, reading: Reading, progress: Progress = silent, *, base: str
     return reordered(Found(archive.title, rows[0], rows[1], classes, list_files([file])), reading.names)
 
 
-def recognised(found: Found, encoded: Iterable[Encoded]) -> Found:
+def recognised(listing: Found, encoded: Iterable[Encoded]) -> Found:
     """The same, named CIFAR-10 if that is what it is.
 
     CIFAR-10 was published without loss; a copy in JPEG has lost high frequencies, and results must say so.
     """
-    if found.classes != CIFAR10_CLASSES or found.train.form.shape != SHAPE:
-        return found
-    return replace(found, name="CIFAR-10", variant="JPEG copy" if any(map(is_jpeg, encoded)) else "")
+    if listing.classes != CIFAR10_CLASSES or listing.train.form.shape != SHAPE:
+        return listing
+    return replace(listing, name="CIFAR-10", variant="JPEG copy" if any(map(is_jpeg, encoded)) else "")
 
 
 def _rows(file: Path, archive: Archive, members: tuple[str, ...], size: int | None) -> Rows:
@@ -264,7 +264,7 @@ def medmnist(name: str, reading: Reading, progress: Progress, *, base: str = REC
     """
     published = Published(f"{name}.npz", "", None, MD5[name])
     file = fetch(published, base, cache_folder() / "downloads", progress)
-    found = npz_file(file, replace(reading, classes=()))
+    listing = npz_file(file, replace(reading, classes=()))
     names = NAMES.get(name.partition("_")[0])
-    known = replace(found, classes=names) if names and len(names) == len(found.classes) else found
+    known = replace(listing, classes=names) if names and len(names) == len(listing.classes) else listing
     return reordered(known, reading.names)

@@ -34,6 +34,7 @@ class Reading:
     """Every choice; see `notbugs.load` for what each is."""
 
     size: int | None = None
+    channels: int | None = None
     groups: Groups = field(default_factory=dict)
     classes: Sequence[str] | str | Path = ()
     splits: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +55,8 @@ class Reading:
             if check_count("size", self.size) > most:
                 remedy = "Give a smaller one, or set NOTBUGS_MOST_SIDE in the environment."
                 raise must("size", f"be at most {most:,} pixels", self.size, remedy)
+        if self.channels not in (None, 1, 3):
+            raise must("channels", "be 1 for grey images or 3 for colour", self.channels)
         if self.severity is not None:
             check_count("severity", self.severity)
         if self.white_level is not None:
@@ -234,10 +237,11 @@ class Wider(Exception):
 
 @dataclass(frozen=True)
 class Form:
-    """What all images of a data set are stored as: one shape, and uint8 or float32."""
+    """What all images of a data set are stored as: one shape, and uint8 or float32; `fixed` if channels were given."""
 
     shape: tuple[int, int, int]
     dtype: str
+    fixed: bool = False
 
     @property
     def bytes(self) -> int:
@@ -247,6 +251,8 @@ class Form:
     def fits(self, image: np.ndarray) -> bool:
         """Whether height and width are these, and channels these or fewer or more only by being grey."""
         channels = {self.shape[0], image.shape[-3]}
+        if self.fixed and not channels <= {1, 3}:
+            return False
         return image.shape[-2:] == self.shape[1:] and (len(channels) == 1 or 1 in channels)
 
     def convert(self, image: np.ndarray) -> np.ndarray:
@@ -257,11 +263,22 @@ class Form:
         Wider
             If that loses colour or depth: float32 holds uint8, colour holds grey, and not the other way.
         """
+        if self.fixed and image.shape[-3] > self.shape[0]:
+            image = grey(image)
         widest = max(self.shape[0], image.shape[-3]), min(self.dtype, image.dtype.name)
         if widest != (self.shape[0], self.dtype):
-            raise Wider(Form((widest[0], *self.shape[1:]), widest[1]))
+            raise Wider(replace(self, shape=(widest[0], *self.shape[1:]), dtype=widest[1]))
         image = image if image.dtype.name == self.dtype else image.astype(np.float32) / 255
         return np.broadcast_to(image, (*image.shape[:-3], *self.shape))
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """The luminance (ITU-R 601-2) of colour, (..., 3, height, width), as one channel; of 8 bits as Pillow has it."""
+    weights = np.array([19595, 38470, 7471], np.uint32)
+    if image.dtype == np.uint8:
+        whole = np.tensordot(image.astype(np.uint32), weights, ([-3], [0])) + 0x8000
+        return (whole >> 16).astype(np.uint8)[..., None, :, :]
+    return np.tensordot(image, (weights / 65536).astype(np.float32), ([-3], [0]))[..., None, :, :].clip(0, 1)
 
 
 @dataclass(frozen=True)
@@ -376,15 +393,15 @@ def list_files(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
 
 
-def reordered(found: Found, given: ClassList | None) -> Found:
+def reordered(listing: Found, given: ClassList | None) -> Found:
     """The same with its classes in the order that was given."""
     if given is None:
-        return found
-    classes, labels = given.order(found.classes, found.name)
+        return listing
+    classes, labels = given.order(listing.classes, listing.name)
     place = torch.tensor(labels)
-    train = replace(found.train, labels=place[found.train.labels])
-    test = found.test and replace(found.test, labels=place[found.test.labels])
-    return replace(found, train=train, test=test, classes=classes)
+    train = replace(listing.train, labels=place[listing.train.labels])
+    test = listing.test and replace(listing.test, labels=place[listing.test.labels])
+    return replace(listing, train=train, test=test, classes=classes)
 
 
 def unreadable(broken: Sequence[Broken]) -> InputError:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
-from notbugs.data.assemble import assemble, tested_on
+from notbugs.data.assemble import as_found, assemble, tested_on
 from notbugs.data.built_in import digits, planted, pneumonia
 from notbugs.data.classes import check_spelling
 from notbugs.data.decode import file_format, in_words
@@ -24,6 +24,7 @@ from notbugs.data.stacks import array_file, array_files, mat_files
 from notbugs.data.walk import TABLES, Node, Passed, walk
 from notbugs.errors import InputError, check_count, must, nearest_path
 from notbugs.progress import Progress, silent
+from notbugs.shapes import READ_AS
 
 log = logging.getLogger("notbugs")
 
@@ -84,7 +85,7 @@ def _made(make: Callable[[], Data]) -> Read:
         asked = {
             name: value
             for name, value in vars(reading).items()
-            if value and name not in ("skip_broken", "follow_links")
+            if value and name not in ("channels", "skip_broken", "follow_links")
         }
         if asked:
             name, value = next(iter(asked.items()))
@@ -127,8 +128,8 @@ def _listed(node: Node, passed: Passed, reading: Reading) -> Found:
 
 def _one_table(place: Place, reading: Reading, progress: Progress) -> Found:
     node, passed = walk(place.path.parent, follow_links=reading.follow_links)
-    found = listed(node, passed, reading, place.path)
-    return replace(found, name=place.path.stem) if found else image_folder(node, passed, reading)
+    listing = listed(node, passed, reading, place.path)
+    return replace(listing, name=place.path.stem) if listing else image_folder(node, passed, reading)
 
 
 def _digits_of(place: Place, reading: Reading, progress: Progress) -> Found:
@@ -208,6 +209,7 @@ def load(
     *,
     test_data: str | Path | None = None,
     size: int | None = None,
+    channels: int | None = None,
     groups: Groups | None = None,
     classes: Sequence[str] | str | Path = (),
     splits: Mapping[str, str] | None = None,
@@ -239,6 +241,9 @@ def load(
     size : int, optional
         Height and width to which the square in the middle of every image is resized, with antialiasing; images keep
         their size by default, which must then be one.
+    channels : {1, 3}, optional
+        3 gives grey images three equal channels, for a network made for colour, and radii are then of three channels;
+        1 takes the luminance of colour (ITU-R 601-2). By default images keep theirs.
     groups : mapping of str to str, optional
         Of a folder of images: new classes by name, each made of the class folders and ranges of them that its text
         names, as `{"cat": "n02123045..n02124075", "pet": "dog, canary"}`. Other folders are passed over.
@@ -283,7 +288,7 @@ def load(
     if memory is not None:
         check_count("memory", memory)
     reading = Reading(
-        size, groups or {}, classes, splits or {}, image_column, label_column, group_column,
+        size, channels, groups or {}, classes, splits or {}, image_column, label_column, group_column,
         label_offset, white_level, severity, uncertain, blank, skip_broken, follow_links,
     )  # fmt: skip
     place = Place(str(source), follow_links)
@@ -297,8 +302,11 @@ def load(
     if other:
         kind, place = other
         found = tested_on(found, kind.read(place, replace(reading, classes=(), splits={}, groups={}), progress))
-    if isinstance(found, Found) and size is not None:
-        found = replace(found, variant=", ".join(filter(None, (found.variant, f"resized to {size}x{size}"))))
+    if isinstance(found, Data) and channels is not None:
+        found = as_found(found)
+    if isinstance(found, Found):
+        changed = (f"resized to {size}x{size}" if size else "", READ_AS[channels] if channels else "")
+        found = replace(found, variant=", ".join(filter(None, (found.variant, *changed))))
     if isinstance(found, Found) and not classes:
         check_spelling(found.classes)
     data = assemble(found, reading, memory, progress) if isinstance(found, Found) else found

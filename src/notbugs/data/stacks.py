@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from notbugs.data.classes import coded
-from notbugs.data.decode import fit_all, planes
+from notbugs.data.decode import fit_all, planes, to_front
 from notbugs.data.npz import FAULTS, header
 from notbugs.data.rows import Found, Reading, Rows, choose, labelled, list_files, pieces, split_of
 from notbugs.data.walk import Node, Passed
@@ -190,7 +190,7 @@ def _stack(file: Path, labels: Path, reading: Reading) -> Stack:
             raise InputError(f"{file} is in column order. Save np.ascontiguousarray of it.")
         if dtype.kind not in "biuf" or shape[:1] != found.shape[:1]:
             rule = f"be numbers, one for each of the {len(found)} labels in {labels}"
-            raise must(f"images in {file}", rule, f"{dtype} of shape {shape}")
+            raise must(f"images in {file}", rule, f"{dtype} of shape {shape}", to_front(shape, len(found)))
         planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"images in {file}")
     start, stop = _block(file, len(found), reading.severity)
 

@@ -149,14 +149,14 @@ class _Walker:
     def short(self, entry: os.DirEntry[str]) -> str:
         return "/".join(Path(entry.path).parts[self.start :])
 
-    def link(self, found: Node, entry: os.DirEntry[str]) -> None:
+    def link(self, node: Node, entry: os.DirEntry[str]) -> None:
         target = Path(os.path.realpath(entry.path))
         try:
             state = os.stat(entry.path)
         except OSError:  # nothing there, or a ring of links
             if Path(entry.name).suffix.lower() in SUFFIXES:
-                found.images.append(entry.name)
-                found.broken[entry.name] = f"is a link to {os.readlink(entry.path)}, which is not there"
+                node.images.append(entry.name)
+                node.broken[entry.name] = f"is a link to {os.readlink(entry.path)}, which is not there"
             else:
                 self.passed.add("links to nothing", self.short(entry))
             return
@@ -166,13 +166,13 @@ class _Walker:
                 self.passed.add("links to folders that are read where they lie", self.short(entry))
             else:
                 self.check_way_out(entry, target)
-                found.folders[entry.name] = self.node(Path(entry.path), target)
+                node.folders[entry.name] = self.node(Path(entry.path), target)
             return
         if inside:
             self.passed.add("links to files that are read where they lie", self.short(entry))
             return
         self.check_way_out(entry, target)
-        self.file(found, entry)
+        self.file(node, entry)
 
     def check_way_out(self, entry: os.DirEntry[str], target: Path) -> None:
         if not self.follow_links:
@@ -181,26 +181,26 @@ class _Walker:
                 "(follow_links=True); or copy the folder with what they lead to: cp -rL."
             )
 
-    def file(self, found: Node, entry: os.DirEntry[str]) -> None:
+    def file(self, node: Node, entry: os.DirEntry[str]) -> None:
         name = entry.name
         suffix = os.path.splitext(name)[1].lower()
         if not stat.S_ISREG(entry.stat().st_mode):
             self.passed.add("pipes, sockets or devices", self.short(entry))
         elif suffix in SUFFIXES:
-            found.images.append(name)
+            node.images.append(name)
         elif suffix in TABLES:
-            found.tables.append(name)
+            node.tables.append(name)
         else:
             kind = self.format(entry)
             if kind in IMAGES:
-                found.images.append(name)
+                node.images.append(name)
             elif suffix in OTHERS or kind in UNREAD:
                 raise InputError(
                     f"{entry.path} is of a format that is not read{f' ({kind})' if kind in UNREAD else ''}. "
                     "Save it as PNG, with all others of its kind, or take it out of the data folder."
                 )
             elif kind in ("npy", "npz", "parquet", "idx", "mat", "gzip", "HDF5") or suffix == ".parquet":
-                found.arrays[name] = kind or "parquet"
+                node.arrays[name] = kind or "parquet"
             else:
                 self.passed.add("files that are no images", self.short(entry))
 

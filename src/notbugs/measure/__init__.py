@@ -7,6 +7,17 @@ from notbugs.measure._transfer import Transfer, Transferred, transfer
 from notbugs.measure._usefulness import Usefulness, usefulness
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, evaluate, outcomes, predictions, relabelled_accuracy
 from notbugs.measure.audit_result import Audit
+from notbugs.measure.comparisons import (
+    Correlation,
+    OverSeeds,
+    PairedTest,
+    SeedDifference,
+    correlation,
+    holm,
+    over_seeds,
+    paired,
+    welch,
+)
 from notbugs.measure.features import (
     FeatureMap,
     feature_rank,
@@ -31,22 +42,7 @@ from notbugs.measure.linear_models import LinearModel, refit_head, robust_linear
 from notbugs.measure.masking import Sign, masking_signs
 from notbugs.measure.set_properties import SetCarried, carried, ends, measure_set
 from notbugs.measure.spectrum import UsefulnessSummary
-from notbugs.measure.statistics import (
-    Correlation,
-    Difference,
-    Mean,
-    OverSeeds,
-    PairedTest,
-    Proportion,
-    SeedDifference,
-    Spread,
-    correlation,
-    holm,
-    over_seeds,
-    paired,
-    welch,
-    wilson,
-)
+from notbugs.measure.statistics import Difference, Mean, Proportion, Spread, wilson
 from notbugs.measure.transformed import (
     CorruptionAccuracy,
     FilterAccuracy,

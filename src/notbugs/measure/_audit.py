@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,11 +32,11 @@ from notbugs.measure.features import feature_values, penultimate
 from notbugs.measure.linear_models import refit_head
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.unbalanced import is_unbalanced
-from notbugs.progress import Progress, silent
+from notbugs.progress import Progress, Stage, at_once
 from notbugs.search import STRONG, Attack
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
-from notbugs.threat import Threat
+from notbugs.threat import Threat, check_radii
 
 RADII = (0.25, 0.5, 1.0, 2.0)
 """At which robust accuracy is measured, in radii of the threat."""
@@ -45,14 +44,6 @@ SHOWN = 5
 """Features of each kind whose pictures are shown."""
 PARTS = 6
 """Stages: the sorting of features, the model, three heads, the pictures."""
-
-Stage = Callable[[str, str, Callable[[Progress], Any]], Any]
-"""From a name, a title and some work to the JSON value of that work: made now, or kept from before."""
-
-
-def at_once(name: str, title: str, work: Callable[[Progress], Any]) -> Any:
-    """A `Stage` that keeps nothing."""
-    return work(silent)
 
 
 def audit(
@@ -115,10 +106,11 @@ def audit(
     3
     """
     check_number("eps", threat.eps, open_low=True)
+    check_radii([threat], data.train.shape)
     attack = Attack.named(attack, **settings)
     for name, value in (("images", images), ("measured", measured), ("fit_images", fit_images)):
         check_count(name, value, low=2)
-    check_fits(classifier, data.train, len(data.classes))
+    check_fits(classifier, data.train, len(data.classes), features=True)
     train = data.train.sample(fit_images, seed, "audit training images")
     sorting, measuring = _parts(len(data.test), measured, seed)
     work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, attack, seed, stage)
@@ -171,7 +163,7 @@ class _Work:
         """Every feature, sorted."""
 
         def work(progress: Progress) -> dict[str, Any]:
-            found = usefulness(
+            measured = usefulness(
                 self.classifier,
                 self.data.train,
                 self.data.test.subset(self.sorting),
@@ -181,7 +173,7 @@ class _Work:
                 seed=self.seed,
                 progress=progress,
             )
-            return found.summary().model_dump()
+            return measured.summary().model_dump()
 
         return UsefulnessSummary(**self.stage("usefulness", "sort the features", work))
 
@@ -212,17 +204,18 @@ class _Work:
                 balanced=self.is_unbalanced,
                 seed=self.seed,
             )
-            found = self._evaluated(fit.classifier, progress, doubted=False)
-            return Group(name=name, features=fit.features, strength=fit.strength, accuracies=found).model_dump()
+            accuracies = self._evaluated(fit.classifier, progress, doubted=False)
+            return Group(name=name, features=fit.features, strength=fit.strength, accuracies=accuracies).model_dump()
 
         return Group(**self.stage(f"head-{name}", f"{TITLES[name]} alone", work))
 
     def _evaluated(self, classifier: Classifier, progress: Progress, *, doubted: bool = True) -> list[Accuracy]:
         images = self.data.test.subset(self.measuring)
+        whole = self.threat.whole(images.shape)
         found = outcomes(
             classifier,
             images,
-            [replace(self.threat, eps=share * self.threat.eps) for share in RADII],
+            [replace(self.threat, eps=radius) for share in RADII if (radius := share * self.threat.eps) <= whole],
             attack=self.attack,
             doubted=doubted,
             seed=self.seed,
@@ -271,9 +264,9 @@ def judge(
     )
 
 
-def _measured(features: int, found: list[Accuracy], eps: float, score: Score) -> Measured:
-    attacked = next(item for item in found if item.attack and item.attack.eps == eps)
-    return Measured(features=features, clean=found[0].by(score), attacked=attacked.by(score))
+def _measured(features: int, accuracies: list[Accuracy], eps: float, score: Score) -> Measured:
+    attacked = next(item for item in accuracies if item.attack and item.attack.eps == eps)
+    return Measured(features=features, clean=accuracies[0].by(score), attacked=attacked.by(score))
 
 
 def _parts(total: int, most: int, seed: int) -> tuple[Tensor, Tensor]:

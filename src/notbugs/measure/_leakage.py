@@ -181,11 +181,11 @@ def certified_linear(
     for number, factor in enumerate(FACTORS, 1):
         trained = replace(threat, eps=factor * threat.eps)
         model = robust_linear(train, trained, classes=classes, device=device)
-        found = certify(model, train, train, threat)
+        certificate = certify(model, train, train, threat)
         progress(number, len(FACTORS))
-        if found.gamma_at_least_0 == found.keeps_predictions == "holds":
+        if certificate.gamma_at_least_0 == certificate.keeps_predictions == "holds":
             return model, trained.eps
-        tried.append((found.certified.value, model, trained.eps))
+        tried.append((certificate.certified.value, model, trained.eps))
     return max(tried, key=lambda one: one[0])[1:]
 
 
@@ -261,9 +261,9 @@ def leakage(
 def _certified(model: LinearModel, train: Images, test: Images, threat: Threat) -> list[CertifiedFeature]:
     """Every output, for the class with the largest gamma among those that it speaks for."""
     outputs = linear_features(model.weight, model.bias)
-    found = usefulness(outputs, train, test, threat, classes=len(model.bias))
-    best = found.gamma.where(found.rho > 0, -torch.inf).argmax(1)
-    columns = [best, *(getattr(found, name).gather(1, best[:, None])[:, 0] for name in FIELDS)]
+    measured = usefulness(outputs, train, test, threat, classes=len(model.bias))
+    best = measured.gamma.where(measured.rho > 0, -torch.inf).argmax(1)
+    columns = [best, *(getattr(measured, name).gather(1, best[:, None])[:, 0] for name in FIELDS)]
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [CertifiedFeature(class_=first, **dict(zip(FIELDS.values(), rest, strict=True))) for first, *rest in rows]
 
@@ -275,7 +275,7 @@ def _verdict(low: float, high: float, limit: float) -> Verdict:
     return "fails" if high < limit else "unclear"
 
 
-def ensemble(source: FeatureSource, found: Usefulness, label: int, count: int) -> FeatureMap:
+def ensemble(source: FeatureSource, measured: Usefulness, label: int, count: int) -> FeatureMap:
     """One feature made of many: the standardised non-robust features that are most useful for a class, weighted by rho.
 
     Of uncorrelated features this is their most useful sum: its rho is the root of the sum of their squares.
@@ -283,8 +283,8 @@ def ensemble(source: FeatureSource, found: Usefulness, label: int, count: int) -
     Parameters
     ----------
     source : FeatureMap, Classifier or callable
-        What `found` was measured of.
-    found : Usefulness
+        What `measured` was measured of.
+    measured : Usefulness
         Says which features are useful and non-robust for class `label`; those of negative rho have negative weights.
     label : int
         The class.
@@ -296,17 +296,17 @@ def ensemble(source: FeatureSource, found: Usefulness, label: int, count: int) -
     InputError
         If there are not so many.
     """
-    if not 0 <= label < found.rho.shape[1]:
-        raise must("label", f"be a class, 0 to {found.rho.shape[1] - 1}", label)
-    rho = found.rho[:, label].where(found.kind[:, label] == KINDS.index("nonrobust"), 0.0)
+    if not 0 <= label < measured.rho.shape[1]:
+        raise must("label", f"be a class, 0 to {measured.rho.shape[1] - 1}", label)
+    rho = measured.rho[:, label].where(measured.kind[:, label] == KINDS.index("nonrobust"), 0.0)
     if check_count("count", count) > (there := int((rho != 0).sum())):
         raise must("count", f"be at most {there}, the non-robust features of class {label}", count)
     least = rho.abs().topk(count).values[-1]
-    return _mixed(source, found, rho.where(rho.abs() >= least, 0.0), f"ensemble of {count}, class {label}")
+    return _mixed(source, measured, rho.where(rho.abs() >= least, 0.0), f"ensemble of {count}, class {label}")
 
 
 def containment(
-    source: FeatureSource, found: Usefulness, robust: int, contaminant: int, amount: float = 1.0
+    source: FeatureSource, measured: Usefulness, robust: int, contaminant: int, amount: float = 1.0
 ) -> FeatureMap:
     """A robust feature contaminated by another one: their standardised sum, `amount` times the second.
 
@@ -329,20 +329,20 @@ def containment(
     """
     check_number("amount", amount, open_low=True)
     for name, number in (("robust", robust), ("contaminant", contaminant)):
-        if not 0 <= number < len(found.std) or found.std[number] == 0:
-            raise must(name, f"be the number of a feature that varies, below {len(found.std)}", number)
-    weight = torch.zeros_like(found.std)
+        if not 0 <= number < len(measured.std) or measured.std[number] == 0:
+            raise must(name, f"be the number of a feature that varies, below {len(measured.std)}", number)
+    weight = torch.zeros_like(measured.std)
     weight[robust], weight[contaminant] = 1.0, amount
-    return _mixed(source, found, weight, f"{robust} with {amount:g} times {contaminant}")
+    return _mixed(source, measured, weight, f"{robust} with {amount:g} times {contaminant}")
 
 
-def _mixed(source: FeatureSource, found: Usefulness, standard: Float[Tensor, " f"], name: str) -> FeatureMap:
+def _mixed(source: FeatureSource, measured: Usefulness, standard: Float[Tensor, " f"], name: str) -> FeatureMap:
     """The weighted sum of standardised features, as a map with one feature."""
     inner = feature_map(source)
     if inner.weight is not None and len(inner.weight) != len(standard):
         raise InputError(f"The usefulness is of {len(standard)} features, the map has {len(inner.weight)}.")
-    weight = torch.where(found.std > 0, standard / found.std.where(found.std > 0, 1.0), 0.0).float()
-    offset = -(weight.double() @ found.mean).float()
+    weight = torch.where(measured.std > 0, standard / measured.std.where(measured.std > 0, 1.0), 0.0).float()
+    offset = -(weight.double() @ measured.mean).float()
 
     def function(*given: Any) -> Features:
         values = inner.function(*given)

@@ -28,10 +28,15 @@ from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
 from notbugs.shown import Tabular
-from notbugs.threat import Threat
+from notbugs.threat import Threat, check_radii
 
 WrongTargets = Literal["next", "other"]
 Kind = Literal["untargeted", "targeted"]
+FIGURES: dict[Kind, tuple[str, str]] = {
+    "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
+    "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
+}
+"""The paper's figure of each kind, and what its upward axis shows."""
 PROTOCOL = "examples for transfer"
 """Its name, wherever an attack is named."""
 
@@ -180,6 +185,7 @@ def transfer(
     20
     """
     check_choice("targets", targets, ("next", "other"))
+    check_radii([threat], images.shape)
     schedule = fast_relabelling(threat, check_count("steps", steps))
     if not classifiers:
         raise must("classifiers", "name at least one", {})
@@ -250,11 +256,11 @@ def _under_attack(
     for numbers in torch.arange(len(images)).split(run.batch):
         inputs, labels = images.batch(numbers)
         inputs, labels, targets = (part.to(fast.device) for part in (inputs, labels, goals[numbers]))
-        found: dict[Kind, Found] = {
+        results: dict[Kind, Found] = {
             "untargeted": pgd(fast, inputs, labels, threat, schedule),
             "targeted": targeted_pgd(fast, inputs, targets, threat, schedule),
         }
-        for kind, adversarial in found.items():
+        for kind, adversarial in results.items():
             for name, classifier in classifiers.items():
                 with torch.no_grad(), classifier.evaluating("fp32"):
                     says = classifier(adversarial.images.to(classifier.device)).argmax(1).cpu()

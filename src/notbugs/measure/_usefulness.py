@@ -25,7 +25,7 @@ from notbugs.search import PGDSteps, fast_relabelling, search
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, PerSample
 from notbugs.shown import Tabular
-from notbugs.threat import Threat
+from notbugs.threat import Threat, check_radii
 
 
 def extremes(
@@ -265,6 +265,7 @@ def usefulness(
     """
     source = feature_map(features)
     check_number("eps", threat.eps)
+    check_radii([threat], train.shape)
     check_number("min_rho", min_rho)
     check_count("images", len(test) if images is None else images, low=2)
     count = _classes(classes, train, test)

@@ -15,6 +15,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.formats import under_attack
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.progress import Progress, silent
@@ -24,7 +25,7 @@ from notbugs.search.evaluation import AttackSettings, logits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels, Logits
 from notbugs.shown import Tabular
-from notbugs.threat import Norm, Threat, threat
+from notbugs.threat import Norm, Threat, check_radii, threat
 
 GAIN = 0.1
 """By how much a permutation of the outputs must raise accuracy to be told."""
@@ -122,10 +123,10 @@ class AttackUsed(AttackSettings):
     version: str = Field("", description="of the library that attacked; empty: notbugs itself")
 
     @classmethod
-    def of(cls, asked: Attack, ball: Threat) -> AttackUsed:
+    def of(cls, attack: Attack, ball: Threat) -> AttackUsed:
         """An attack as it goes inside `ball`."""
-        length = asked.schedule(ball).first_length(ball)
-        return cls(**asked.model_dump() | {"norm": ball.norm, "eps": ball.eps, "step_size": length})
+        length = attack.schedule(ball).first_length(ball)
+        return cls(**attack.model_dump() | {"norm": ball.norm, "eps": ball.eps, "step_size": length})
 
     @property
     def threat(self) -> Threat:
@@ -156,10 +157,7 @@ class Accuracy(BaseModel):
     @property
     def under(self) -> str:
         """What was done to the images: `clean`, `l2 0.5` by the strong attack, or `l2 0.5, pgd`."""
-        if self.attack is None:
-            return "clean"
-        by = f", {self.attack.name}" if self.attack.name != STRONG.name else ""
-        return f"{self.attack.norm} {self.attack.eps:g}{by}"
+        return under_attack(self.attack.name, self.attack.norm, self.attack.eps) if self.attack else "clean"
 
     def __str__(self) -> str:
         return f"{self.under}: {self.share}, n={self.share.n}{self.beside}"
@@ -339,6 +337,7 @@ def outcomes(
     torch.Size([20])
     """
     asked, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
+    check_radii(balls, images.shape)
     for one in (classifier, *others):
         check_fits(one, images)
     run = Attacked(
@@ -371,15 +370,17 @@ def _balls(threats: Sequence[Threat], norm: Norm, radii: Sequence[float]) -> lis
 
 
 def with_areas(
-    found: Sequence[Accuracy], classifier: Classifier, images: Images, *, batch: int = 250
+    accuracies: Sequence[Accuracy], classifier: Classifier, images: Images, *, batch: int = 250
 ) -> list[Accuracy]:
     """The same accuracies, with areas under ROC beside them where one of two classes is rare."""
     if not is_rare(images.labels):
-        return list(found)
-    balls = sorted({item.attack.threat for item in found if item.attack}, key=lambda ball: ball.eps)
+        return list(accuracies)
+    balls = sorted({item.attack.threat for item in accuracies if item.attack}, key=lambda ball: ball.eps)
     clean, *attacked = areas(classifier, images, balls, batch=batch)
     beside = dict(zip(balls, attacked, strict=True))
-    return [item.model_copy(update={"area": beside[item.attack.threat] if item.attack else clean}) for item in found]
+    return [
+        item.model_copy(update={"area": beside[item.attack.threat] if item.attack else clean}) for item in accuracies
+    ]
 
 
 def predictions(

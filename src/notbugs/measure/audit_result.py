@@ -192,6 +192,8 @@ def _word(share: float) -> str:
 
 
 GroupName = Literal["all", "robust", "nonrobust"]
+NAMES: dict[GroupName, str] = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
+"""Of the groups, in tables."""
 TITLES: dict[GroupName, str] = {
     "all": "all features",
     "robust": "robustly useful features",
@@ -271,6 +273,6 @@ class Audit(Tabular, Record):
         return by_robustness(self.usefulness)
 
 
-def by_robustness(found: UsefulnessSummary) -> list[SpectrumRow]:
+def by_robustness(summary: UsefulnessSummary) -> list[SpectrumRow]:
     """Every feature for its best class, the largest gamma first."""
-    return sorted(found.spectrum, key=lambda row: -row.gamma)
+    return sorted(summary.spectrum, key=lambda row: -row.gamma)

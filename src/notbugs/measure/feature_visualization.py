@@ -111,8 +111,8 @@ def drive(
 def _raised(classifier: Classifier, start: Batch, number: Tensor, threat: Threat) -> Batch:
     with classifier.evaluating("fp32"):
         device = classifier.device
-        found = search(raising(classifier), start.to(device), (number.to(device),), threat, STEPS)
-    return found.images.cpu()
+        result = search(raising(classifier), start.to(device), (number.to(device),), threat, STEPS)
+    return result.images.cpu()
 
 
 def _values(classifier: Classifier, images: Batch, number: Tensor, mean: Tensor, std: Tensor) -> PerSample:

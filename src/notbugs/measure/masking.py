@@ -30,7 +30,7 @@ from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, estimated, log_odds
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
-from notbugs.threat import Threat, l2_norm, threat
+from notbugs.threat import Threat, check_radii, l2_norm, threat
 
 SignName = Literal[
     "softmaxed outputs",
@@ -124,6 +124,7 @@ def masking_signs(
     """
     if not 0 < threat.eps < math.inf:
         raise must("threat", "have a radius above 0 and finite", threat)
+    check_radii([threat], images.shape)
     for name, value in (("steps", steps), ("pairs", pairs), ("batch", batch)):
         check_count(name, value)
     for one in filter(None, (classifier, other)):
@@ -263,9 +264,9 @@ def _loss(case: _Case, eps: float) -> Tensor:
     ball, parts = threat(case.threat.norm, eps), []
     for images, labels in case.batches():
         with case.fast.evaluating():
-            found = search(away_from(case.fast), images, (labels,), ball, PGDSteps(case.steps))
+            result = search(away_from(case.fast), images, (labels,), ball, PGDSteps(case.steps))
         with torch.no_grad(), case.classifier.evaluating("fp32"):
-            parts.append(log_odds(case.classifier(found.images), labels).cpu())
+            parts.append(log_odds(case.classifier(result.images), labels).cpu())
     return torch.cat(parts)
 
 
@@ -292,9 +293,9 @@ def _queries(case: _Case) -> Sign:
         for images, labels in case.batches():
             draw = generator(case.seed, "queries")
             blind = estimated(away_from(case.classifier), case.threat, case.pairs, draw)
-            found = search(blind, images, (labels,), case.threat, steps)
+            result = search(blind, images, (labels,), case.threat, steps)
             with torch.no_grad():
-                survived.append((case.classifier(found.images).argmax(1) == labels).cpu())
+                survived.append((case.classifier(result.images).argmax(1) == labels).cpu())
     return _compared(case, "queries beat gradients", "queries", torch.cat(survived))
 
 
@@ -304,9 +305,9 @@ def _transfer(case: _Case) -> Sign:
     fast = ready(case.other, case.images.shape, batch=case.batch)[0]
     for images, labels in case.batches():
         with fast.evaluating():
-            found = search(away_from(fast), images, (labels,), case.threat, PGDSteps(case.steps), keep="last")
+            result = search(away_from(fast), images, (labels,), case.threat, PGDSteps(case.steps), keep="last")
         with torch.no_grad(), case.classifier.evaluating("fp32"):
-            survived.append((case.classifier(found.images).argmax(1) == labels).cpu())
+            survived.append((case.classifier(result.images).argmax(1) == labels).cpu())
     return _compared(case, "transfer beats gradients", "transfer", torch.cat(survived))
 
 

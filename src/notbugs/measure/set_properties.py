@@ -72,6 +72,10 @@ class Carried(Record):
     evidence: Mean | None = Field(description="the same of the mean evidence, in place of the share")
 
 
+GROUPS = {"robust": "robust", "nonrobust": "non-robust"}
+"""Of features, and what sentences call them."""
+
+
 class GroupCarried(Record):
     """What one group of useful features sees of both classes."""
 
@@ -86,16 +90,7 @@ class GroupCarried(Record):
 
 
 class SetCarried(Record):
-    """How much of both classes the images of a set carry, as the features of one classifier see it.
-
-    Examples
-    --------
-    >>> small = data.take(20, 20, seed=0)
-    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
-    >>> found = nb.usefulness(classifier, data.train, images, nb.L2(0.5), steps=2)
-    >>> start, target = nb.measure.ends(built, small.train, torch.arange(20))
-    >>> shares = nb.measure.carried(found, classifier, built.images, start, target)
-    """
+    """How much of both classes the images of a set carry, as the features of one classifier see it: see `carried`."""
 
     images: int = Field(description="images of the set that were looked at")
     same: int = Field(description="of these, left out because original and new class are the same")

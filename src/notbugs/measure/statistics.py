@@ -1,21 +1,16 @@
-"""Intervals, and numbers held against each other: paired tests, differences over seeds, correlations."""
+"""Shares, means and differences with their intervals, and how a quantity is spread."""
 
 from __future__ import annotations
 
 import math
-import statistics
-import warnings
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy
-import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from notbugs.errors import InputError, check_number, must
-from notbugs.formats import points, quoted, signed
+from notbugs.errors import InputError
+from notbugs.formats import points, quoted
 from notbugs.seeds import derive
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -106,7 +101,7 @@ class Mean(BaseModel):
         if values.numel() < 2 or bool((values == values[0]).all()):  # nothing to draw from
             mean = float(values.double().mean())
             return cls(value=mean, low=mean, high=mean, n=len(values))
-        found = scipy.stats.bootstrap(
+        confidence_interval = scipy.stats.bootstrap(
             (values.double().cpu().numpy(),),
             np.mean,
             n_resamples=RESAMPLES,
@@ -114,7 +109,12 @@ class Mean(BaseModel):
             batch=100,
             rng=np.random.default_rng(derive(seed, "bootstrap")),
         ).confidence_interval
-        return cls(value=float(values.double().mean()), low=float(found.low), high=float(found.high), n=len(values))
+        return cls(
+            value=float(values.double().mean()),
+            low=float(confidence_interval.low),
+            high=float(confidence_interval.high),
+            n=len(values),
+        )
 
 
 class Spread(BaseModel):
@@ -164,331 +164,3 @@ def wilson(hits: int, n: int) -> Proportion:
         raise InputError(f"The 'hits' must be between 0 and 'n', and 'n' at least 1. Got {hits} of {n} instead.")
     ends = scipy.stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
     return Proportion(value=hits / n, low=float(ends.low), high=float(ends.high), n=n)
-
-
-class PairedTest(BaseModel):
-    """Two classifiers, image by image.
-
-    Examples
-    --------
-    >>> first = torch.tensor([True] * 12 + [False] * 8)
-    >>> found = nb.measure.paired(first, ~first)
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n: int = Field(ge=1)
-    both: int = Field(ge=0, description="images that both get right")
-    first_only: int = Field(ge=0)
-    second_only: int = Field(ge=0)
-    difference: float = Field(description="accuracy of the first minus that of the second")
-    low: float = Field(description="of its 95 % interval (Newcombe 1998, method 10)")
-    high: float
-    p_value: float = Field(ge=0, le=1, description="McNemar's test, exact, two-sided")
-
-    def __str__(self) -> str:
-        difference, low, high = (signed(value, "-") for value in (self.difference, self.low, self.high))
-        return f"{difference} points ({low} to {high}), p = {self.p_value:.2g}, n={self.n}"
-
-
-def paired(first: Tensor, second: Tensor) -> PairedTest:
-    """Test whether two classifiers are right equally often, from the images on which one alone is right.
-
-    If they were, each of these would be the first's or the second's with probability 1/2: the exact test of McNemar
-    (1947).
-
-    Parameters
-    ----------
-    first, second : Tensor
-        Shape (n,), bool: whether each is right about an image, the same images in the same order. For instance
-        `Outcome.survived` of `outcomes`.
-
-    Raises
-    ------
-    InputError
-        If the two have other shapes or types.
-
-    Examples
-    --------
-    >>> first = torch.tensor([True] * 12 + [False] * 8)
-    >>> second = torch.tensor([False] * 12 + [False] * 8)
-    >>> found = nb.measure.paired(first, second)
-    >>> found.difference
-    0.6
-    """
-    if first.ndim != 1 or first.shape != second.shape or not first.dtype == second.dtype == torch.bool:
-        rule = f"be boolean of shape (n,), as the 'first', {tuple(first.shape)} of {first.dtype}"
-        raise must("second", rule, f"{tuple(second.shape)} of {second.dtype}")
-    n, both = len(first), int((first & second).sum())
-    first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
-    discordant = first_only + second_only
-    low, high = _interval(both, first_only, second_only, n)
-    return PairedTest(
-        n=n,
-        both=both,
-        first_only=first_only,
-        second_only=second_only,
-        difference=(first_only - second_only) / n,
-        low=low,
-        high=high,
-        p_value=float(scipy.stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0,
-    )
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values of several tests, each raised so far that all may be read together (Holm 1979).
-
-    Where none of the hypotheses is false, the chance that any of them comes out below 0.05 is at most 0.05, however
-    the tests depend on each other.
-
-    Parameters
-    ----------
-    p_values : sequence of float
-        One for each test, in [0, 1].
-
-    Raises
-    ------
-    InputError
-        If one is not in [0, 1].
-
-    Examples
-    --------
-    >>> [round(p, 3) for p in nb.measure.holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    for value in p_values:
-        if check_number("p_values", value) > 1:
-            raise must("p_values", "be between 0 and 1", value)
-    found, largest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        largest = max(largest, (len(p_values) - rank) * p_values[place])
-        found[place] = min(1.0, largest)
-    return found
-
-
-def _interval(both: int, first_only: int, second_only: int, n: int) -> tuple[float, float]:
-    """Of the difference of two paired shares, from the Wilson intervals of the two and their correlation."""
-    first, second = wilson(both + first_only, n), wilson(both + second_only, n)
-    phi = _correlation(both, first_only, second_only, n)
-    difference = (first_only - second_only) / n
-
-    def distance(one: float, other: float) -> float:
-        return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
-
-    low = difference - distance(first.value - first.low, second.high - second.value)
-    high = difference + distance(first.high - first.value, second.value - second.low)
-    return max(-1.0, low), min(1.0, high)
-
-
-def _correlation(both: int, first_only: int, second_only: int, n: int) -> float:
-    """Of the two, with Newcombe's correction towards 0 where it is positive."""
-    neither = n - both - first_only - second_only
-    margins = (both + first_only) * (second_only + neither) * (both + second_only) * (first_only + neither)
-    if not margins:
-        return 0.0
-    excess = both * neither - first_only * second_only
-    return (max(excess - n / 2, 0) if excess > 0 else excess) / math.sqrt(margins)
-
-
-class OverSeeds(BaseModel):
-    """Mean and spread over seeds; with one seed there is neither spread nor interval.
-
-    Examples
-    --------
-    >>> found = nb.measure.over_seeds([0.90, 0.92, 0.94])
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mean: float
-    deviation: float | None = Field(description="standard deviation over seeds, n - 1 in the denominator")
-    low: float | None = Field(description="of the mean's 95 % t interval")
-    high: float | None
-    n: int = Field(ge=1, description="seeds")
-
-    def __str__(self) -> str:
-        if self.deviation is None:
-            return f"{self.mean:.4g}, 1 seed"
-        return f"{self.mean:.4g} ± {self.deviation:.2g} ({self.low:.4g} to {self.high:.4g}), {self.n} seeds"
-
-
-class SeedDifference(BaseModel):
-    """The mean of one recipe's seeds minus that of another's.
-
-    Examples
-    --------
-    >>> found = nb.measure.welch([0.91, 0.92, 0.90], [0.85, 0.86, 0.84])
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    difference: float
-    low: float = Field(description="of its 95 % interval (Welch 1947)")
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.difference:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> SeedDifference:
-    """The difference of two means over seeds, with Welch's t interval: their spreads may differ.
-
-    Parameters
-    ----------
-    first, second : sequence of float
-        One value for each seed, at least two of each, taken as independent and about normal.
-
-    Raises
-    ------
-    InputError
-        If there are fewer, one is not finite.
-
-    Examples
-    --------
-    >>> found = nb.measure.welch([0.91, 0.92, 0.90], [0.85, 0.86, 0.84])
-    """
-    if min(len(first), len(second)) < 2:
-        raise must("values", "be at least two of each", (len(first), len(second)))
-    difference = statistics.mean(_checked(first)) - statistics.mean(_checked(second))
-    if not any(map(statistics.stdev, (first, second))):
-        return SeedDifference(difference=difference, low=difference, high=difference)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of a side whose values do not differ
-        low, high = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    return SeedDifference(difference=difference, low=float(low), high=float(high))
-
-
-def over_seeds(values: Sequence[float]) -> OverSeeds:
-    """Mean, standard deviation and the t interval of the mean.
-
-    Parameters
-    ----------
-    values : sequence of float
-        One for each seed, for instance robust accuracies of classifiers trained anew. The interval takes them as
-        independent and about normal; it is over seeds, and not over other test images.
-
-    Raises
-    ------
-    InputError
-        If there is none, one is not finite.
-
-    Examples
-    --------
-    >>> round(nb.measure.over_seeds([0.90, 0.92, 0.94]).mean, 3)
-    0.92
-    """
-    if not len(values):
-        raise must("values", "hold at least one, of one seed each", tuple(values))
-    n, mean = len(values), statistics.mean(_checked(values))
-    if n == 1:
-        return OverSeeds(mean=mean, deviation=None, low=None, high=None, n=1)
-    deviation = statistics.stdev(values)
-    low, high = scipy.stats.t.interval(0.95, n - 1, mean, deviation / math.sqrt(n)) if deviation else (mean, mean)
-    return OverSeeds(mean=mean, deviation=deviation, low=float(low), high=float(high), n=n)
-
-
-def _checked(values: Sequence[float]) -> list[float]:
-    return [check_number("values", value, low=-math.inf) for value in values]
-
-
-CORRELATION_RESAMPLES = 10_000
-
-
-class Correlation(BaseModel):
-    """Pearson's and Spearman's correlation with 95 % intervals; null where the points have none.
-
-    Fisher's interval takes the points for a draw from a bivariate Gaussian, and needs four. The bootstrap assumes no
-    shape, but a tenth of the resamples of five points hold only two different ones, whose correlation is 1 or -1: its
-    interval is too narrow where all points rise together, and says nothing elsewhere. Of five, both are rough guides.
-
-    Examples
-    --------
-    >>> found = nb.measure.correlation([1, 2, 3, 4], [2, 4, 6, 9])
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n: int = Field(ge=3, description="points")
-    pearson: float | None = Field(description="null where one of the quantities is the same everywhere")
-    low: float | None = Field(description="Fisher's interval of Pearson's; null for fewer than 4 points")
-    high: float | None
-    bootstrap_low: float | None = Field(description="percentile bootstrap over the points, of Pearson's")
-    bootstrap_high: float | None
-    spearman: float | None = Field(description="Pearson's of the ranks")
-    spearman_low: float | None = Field(description="percentile bootstrap over the points")
-    spearman_high: float | None
-
-    def __str__(self) -> str:
-        if self.pearson is None:
-            return f"no correlation to speak of: one quantity does not vary, n={self.n}"
-        interval = f"({self.low:.2f} to {self.high:.2f})" if self.low is not None else "no interval"
-        return f"r = {self.pearson:.2f} {interval}, rank {self.spearman:.2f}, n={self.n}"
-
-
-def correlation(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Correlation:
-    """The correlation of two quantities.
-
-    Parameters
-    ----------
-    first, second : sequence of float
-        One value for each point, at least three.
-    seed : int
-        Of the bootstrap's draws.
-
-    Raises
-    ------
-    InputError
-        If the two differ in length, hold fewer than three values, or one that is not finite.
-
-    Examples
-    --------
-    >>> found = nb.measure.correlation([1, 2, 3, 4], [2, 4, 6, 9])
-    """
-    if len(first) != len(second) or len(first) < 3:
-        raise must("second", "have as many values as the 'first', at least 3", (len(first), len(second)))
-    if not all(map(math.isfinite, [*first, *second])):
-        raise must("first and second", "be finite", (first, second))
-    n = len(first)
-    if len(set(first)) == 1 or len(set(second)) == 1:
-        names = [name for name in Correlation.model_fields if name != "n"]
-        return Correlation(n=n, **dict.fromkeys(names, None))  # pyrefly: ignore
-    found = scipy.stats.pearsonr(first, second)
-    fisher = found.confidence_interval(0.95) if n > 3 else (None, None)
-    plain = _resampled(_pearson, first, second, seed)
-    ranked = _resampled(_spearman, first, second, seed)
-    return Correlation(
-        n=n,
-        pearson=float(found.statistic),
-        low=fisher[0],
-        high=fisher[1],
-        bootstrap_low=plain[0],
-        bootstrap_high=plain[1],
-        spearman=float(scipy.stats.spearmanr(first, second).statistic),
-        spearman_low=ranked[0],
-        spearman_high=ranked[1],
-    )
-
-
-Values = NDArray[np.float64]
-
-
-def _pearson(first: Values, second: Values, axis: int = -1) -> Values:
-    return scipy.stats.pearsonr(first, second, axis=axis).statistic
-
-
-def _spearman(first: Values, second: Values, axis: int = -1) -> Values:
-    return _pearson(*(scipy.stats.rankdata(values, axis=axis) for values in (first, second)), axis=axis)
-
-
-def _resampled(
-    statistic: Callable[..., Values], first: Sequence[float], second: Sequence[float], seed: int
-) -> tuple[float, float]:
-    """Between which the middle 95 % of the resamples are; one that does not vary has none and is left out."""
-    draws, points = np.random.default_rng(derive(seed, "correlation")), np.array([first, second], np.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of the resamples that do not vary
-        drawn = scipy.stats.bootstrap(
-            points, statistic, paired=True, n_resamples=CORRELATION_RESAMPLES, method="percentile", rng=draws
-        ).bootstrap_distribution
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return float(low), float(high)

@@ -315,9 +315,9 @@ def _gradient(
         for part in index.split(batch) if len(index) else ():
             inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(part))
             start = _random(spatial, part, 1, (seed, "restart", restart))[:, 0] if restart else None
-            found = spatial_pgd(fast, inputs, labels, spatial, PGDSteps(steps, decay="linear"), start=start)
+            result = spatial_pgd(fast, inputs, labels, spatial, PGDSteps(steps, decay="linear"), start=start)
             with torch.no_grad(), classifier.evaluating("fp32"):
-                survived[part] = (classifier(found.images).argmax(1) == labels).cpu()
+                survived[part] = (classifier(result.images).argmax(1) == labels).cpu()
             told(len(part))
         told(len(images) - len(index) if restart else 0)
         index = survived.nonzero().flatten()

@@ -13,7 +13,7 @@ from notbugs.models.layers import (
     Residual,
     Size,
     Skip,
-    Whitening,
+    WhitenedConv2d,
     conv_norm_relu,
     convolution,
     halving,
@@ -133,19 +133,17 @@ def resnet9(channels: int, classes: int, *, size: Size = 32, width: int = 64, wh
     """David Page's network for DAWNBench: eight convolutions, two skips, a global maximum and a linear head.
 
     6,573,130 parameters for 3 channels and 10 classes. Its logits are not scaled by 1/8 as his are, and its head has
-    a bias. With `whiten`, its first convolution sees patches of the images as white as `Whitening` makes them, which
+    a bias. With `whiten`, its first convolution sees whitened patches of the images (`WhitenedConv2d`), which
     `new_classifier` fits to the training images.
     """
     a, b, c, d = (check_count("width", width) * 2**stage for stage in range(4))
     halved = strides(size, 3)
     first, second, third = (halving(nn.MaxPool2d, stride) for stride in halved.stages)
-    whitening = Whitening(channels) if whiten else None
-    inputs, kernel = (2 * whitening.components, 1) if whitening else (channels, 3)
-    first_layer = nn.Sequential(convolution(inputs, a, kernel, halved.stem), nn.BatchNorm2d(a), nn.ReLU())
+    kind = WhitenedConv2d if whiten else nn.Conv2d
+    convolved = kind(channels, a, 3, halved.stem, padding=1, bias=False)
     return initialised(
         named(
-            **({"whiten": whitening} if whitening else {}),
-            prep=nn.Sequential(first_layer, stem_pool(halved)),
+            prep=nn.Sequential(nn.Sequential(convolved, nn.BatchNorm2d(a), nn.ReLU()), stem_pool(halved)),
             layer1=nn.Sequential(conv_norm_relu(a, b), first, Skip(conv_norm_relu(b, b), conv_norm_relu(b, b))),
             layer2=nn.Sequential(conv_norm_relu(b, c), second),
             layer3=nn.Sequential(conv_norm_relu(c, d), third, Skip(conv_norm_relu(d, d), conv_norm_relu(d, d))),

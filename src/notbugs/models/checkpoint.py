@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from notbugs._version import __version__
+from notbugs.catalogue import model_file
 from notbugs.classifier import Classifier, Precision
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import read_tensors, write_tensors
@@ -24,7 +25,7 @@ from notbugs.models.weights import kind_of, load_tensors
 from notbugs.networks import unwrapped
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
-from notbugs.parts import model_file
+from notbugs.shapes import other_channels
 
 KEY = "notbugs.classifier"
 JOB = "notbugs.job"
@@ -192,8 +193,9 @@ def load_classifier(
         found = load_foreign(path, blueprint, weights, mean, std, chosen, **how)
     else:
         if shape is not None and shape[0] != header.blueprint.shape[0]:
-            rule = f"have {header.blueprint.shape[0]} channels, as the classifier in {path} does"
-            raise must("shape", rule, tuple(shape))
+            takes = header.blueprint.shape[0]
+            rule = f"have {takes} channel{'s' * (takes > 1)}, as the classifier in {path} does"
+            raise must("images", rule, tuple(shape), other_channels(shape[0], takes).strip())
         known = names or header.blueprint.classes
         chosen = choose(classes, known, None if names else outputs, str(path)) if classes else None
         found = _ours(path, header, precision, chosen)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from notbugs import networks, workers
 from notbugs.classifier import Classifier, has_bf16
 from notbugs.errors import check_choice
+from notbugs.models.layers import WhitenedConv2d
 from notbugs.seeds import generator, seeded
 
 log = logging.getLogger("notbugs")
@@ -138,7 +140,9 @@ def copied(classifier: Classifier) -> Classifier:
     """A frozen copy in evaluation mode; of a network that is wrapped or cannot be copied, a view that shares it."""
     if networks.unwrapped(classifier.network) is classifier.network:
         try:
-            return copy.deepcopy(classifier).eval().requires_grad_(False)
+            with warnings.catch_warnings():  # torch warns of its own code where it copies an exported program
+                warnings.simplefilter("ignore")
+                return copy.deepcopy(classifier).eval().requires_grad_(False)
         except Exception as error:  # it holds a lock, a file, a tensor with a history
             log.debug("The network is shared, not copied: %s: %s", type(error).__name__, error)
     return shared(classifier)
@@ -159,7 +163,8 @@ class _Tracer(fx.Tracer):
         self.head = head
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name == self.head or super().is_leaf_module(m, module_qualified_name)
+        is_whole = module_qualified_name == self.head or isinstance(m, WhitenedConv2d)
+        return is_whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def _folded(view: Classifier) -> Classifier | None:
@@ -189,7 +194,9 @@ def _fold(network: fx.GraphModule) -> None:
         if not isinstance(before, fx.Node) or before not in called or type(norm) not in FOLDS:
             continue
         layer, (kind, fuse) = called[before], FOLDS[type(norm)]
-        if type(layer) is kind and {layer, norm} <= once and len(before.users) == 1:
+        is_alone = {layer, norm} <= once and len(before.users) == 1
+        layer = layer.plain() if isinstance(layer, WhitenedConv2d) else layer
+        if type(layer) is kind and is_alone:
             called[before] = fuse(layer, norm)
             network.set_submodule(str(before.target), called[before])
             node.replace_all_uses_with(before)

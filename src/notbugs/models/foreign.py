@@ -23,7 +23,8 @@ from notbugs.files import check_file
 from notbugs.models import registry
 from notbugs.models.archives import check_records
 from notbugs.models.registry import Blueprint
-from notbugs.models.weights import Kind, kind_of, load_tensors, named_as, read_weights
+from notbugs.models.weight_names import named_as
+from notbugs.models.weights import Kind, kind_of, load_tensors, read_weights
 from notbugs.networks import unwrapped
 from notbugs.normalisation import WHITE, Normalisation, by_white, own_normaliser, stored_normaliser, told, units
 
@@ -89,6 +90,8 @@ def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
 
 SYNSET = re.compile(r"(n\d{8})\s+(.+)")
 SHOWN = 12
+SHARED = ("resnet18", "resnet34", "resnet50", "vgg16-bn", "densenet121")
+"""Architectures of ours whose names torchvision and timm have, too, for networks with other layers."""
 
 Outputs = str | Path | Sequence[str | int]
 """A file with the name of every output; or for each class, in order, the number or the name of its output."""
@@ -129,12 +132,16 @@ def choose(classes: Sequence[str], known: Sequence[str] | None, given: Any, wher
         log.info("The outputs of %s are taken in order, for one side has numbers as names.", where)
         return None
     missing = next(place for place, numbers in enumerate(found) if len(numbers) != 1)
-    some = f"{', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}"
     raise InputError(
         f"The class {classes[missing]!r} of the data must be one of the {len(known)} outputs of {where}, and "
-        f"{f'the outputs {found[missing]} are' if found[missing] else 'none is'} called so. They are {some}. Say for "
-        "each class which output is its own: outputs=[...] (--outputs), by number, from 0, or by name."
+        f"{f'the outputs {found[missing]} are' if found[missing] else 'none is'} called so. They are {_some(known)}. "
+        f"Say for each class of the data, in their order ({_some(classes)}), which output is its own: outputs=[...] "
+        "(--outputs), by number, from 0, or by name. Or give the data that it was made for (--data)."
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
 
 
 def output_names(given: Outputs | None) -> list[str] | None:
@@ -211,7 +218,9 @@ def _number(one: str | int, known: Sequence[str] | None, where: str) -> int:
     text = str(one)
     if not text.isdecimal() or (known and int(text) >= len(known)):
         told = (
-            f"has {len(known)}, {', '.join(known[:SHOWN])}, ..." if known else "does not say the names of its outputs"
+            f"has {len(known)}, {', '.join(known[:SHOWN])}, ..."
+            if known
+            else "does not say the names of its outputs; a file with all of them does"
         )
         raise must("outputs", "name outputs of the model by number, from 0, or by name", one, f"{where} {told}.")
     return int(text)
@@ -262,8 +271,8 @@ def _known_normalisation(
             )
         log.info("The network normalises its images itself, by %r, so the classifier does not.", own.name)
         return (0.0,), (1.0,)
-    if found := stored_normaliser(tensors):
-        name, (mean, std) = found
+    if normaliser := stored_normaliser(tensors):
+        name, (mean, std) = normaliser
         if units(mean, std) == "bytes":
             raise InputError(
                 f"The normaliser in {path}, {name!r}, is for pixels from 0 to 255, and notbugs has pixels in [0, 1]. "
@@ -286,26 +295,44 @@ def _loaded(blueprint: Blueprint, tensors: dict[str, Tensor], origin: str, chose
     network = blueprint.build()
     try:
         load_tensors(network, tensors, origin)
-    except InputError:
-        count = None if blueprint.outputs else _outputs_in(tensors, network, len(blueprint.classes), origin)
+    except InputError as error:
+        count = _outputs_in(tensors, network, blueprint.outputs or len(blueprint.classes), origin)
         if count is None:
-            raise
+            raise InputError(f"{error}{_other_library(blueprint.architecture)}") from None
+        if blueprint.outputs:
+            rule = f"be a file with the name of each of the {count} outputs of the network in {origin}"
+            raise must("outputs", rule, f"{blueprint.outputs} names") from None
         if chosen is None and (count, len(blueprint.classes)) != (1, 2):
-            raise InputError(
-                f"The network in {origin} has {count} outputs, and there are {len(blueprint.classes)} classes: "
-                f"{', '.join(blueprint.classes[:12])}. Say which outputs are the classes: outputs=FILE (--outputs "
-                "FILE), a file with the name of every output, one on each line; or each class's own number, from 0."
-            ) from None
+            raise _other_outputs(origin, count, blueprint.classes) from None
         network = blueprint.model_copy(update={"outputs": count}).build()
         load_tensors(network, tensors, origin)
     return network
 
 
+def _other_library(name: str) -> str:
+    """Where else there are networks of this name, whose layers are called otherwise."""
+    other = name.replace("-", "_")
+    return f" Weights of torchvision or timm: --arch torchvision:{other} or timm:{other}." if name in SHARED else ""
+
+
+def _other_outputs(origin: str, count: int, classes: Sequence[str]) -> InputError:
+    """What is said of a network whose outputs are not as many as the classes."""
+    has = f"The network in {origin} has {count} output{'s' * (count > 1)}, and there are {len(classes)} classes: "
+    if count < len(classes):
+        remedy = f"Give data of {max(count, 2)} classes: those that it was trained on."
+    else:
+        remedy = (
+            "Say which outputs are the classes: outputs=FILE (--outputs FILE), a file with the name of every output, "
+            f"one on each line; or each class's own number, as --outputs {' '.join(map(str, range(len(classes))))}."
+        )
+    return InputError(f"{has}{_some(classes)}. {remedy}")
+
+
 def _outputs_in(tensors: dict[str, Tensor], network: nn.Module, classes: int, origin: str) -> int | None:
     """How many outputs the network in a file has, where that alone is why its weights do not fit."""
     own = unwrapped(network).state_dict()
-    found = named_as(own, tensors, origin)
-    pairs = [(found[name].shape, value.shape) for name, value in own.items() if name in found]
+    named = named_as(own, tensors, origin)
+    pairs = [(named[name].shape, value.shape) for name, value in own.items() if name in named]
     other = [(there, here) for there, here in pairs if there != here]
     counts = {there[:1] for there, _ in other}
     is_last = all(here[:1] == (classes,) and there[1:] == here[1:] for there, here in other)

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.classifier import Classifier
-from notbugs.errors import InputError, in_one_line, must
+from notbugs.errors import InputError, in_one_line, must, nearest_path
 from notbugs.files import sha256
 from notbugs.models.foreign import choose
-from notbugs.models.weights import listed, read_weights
+from notbugs.models.registry import torchvision_models
+from notbugs.models.weight_names import listed
+from notbugs.models.weights import read_weights
 from notbugs.seeds import seeded
 
 PREFIX = "hf:"
@@ -56,7 +58,10 @@ def folder_of(file: str | Path) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=FILES))
     except Exception as error:  # no such model, no connection, no permission: the Hub's library has its own errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"The model {name!r} cannot be had from the Hub: {reason}") from error
+        raise InputError(
+            f"The model {name!r} cannot be had from the Hub: {reason.rstrip('.')}. See "
+            f"https://huggingface.co/{name} for its name; without a connection, give a folder of save_pretrained."
+        ) from error
     log.info("%s is at revision %s.", file, folder.name)
     return folder
 
@@ -106,8 +111,9 @@ def check_pretrained(file: str | Path) -> None:
         if not (local / "config.json").is_file():
             raise InputError(f"{local} has no config.json, so save_pretrained did not write it. Save it so.")
         weight_files(local)
-    elif not re.fullmatch(r"([\w.-]+/)?[\w.-]+", name):
-        raise must("model", "be hf:OWNER/NAME", str(file), "Its name stands on its page of the Hub.")
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        rule = "be hf:OWNER/NAME, as its page of the Hub has it, or a folder of save_pretrained"
+        raise must("model", rule, str(file), nearest_path(Path(name)).strip())
     elif Path(name).exists():
         raise InputError(f"A folder {name} here hides {file}. Give ./{name} to read it, or start elsewhere.")
 
@@ -116,6 +122,7 @@ def _local(file: str | Path) -> Path | None:
     """The folder that is meant; None where it is the name of a model on the Hub."""
     name = str(file).removeprefix(PREFIX)
     is_path = name.startswith((".", "/", "~")) or not str(file).startswith(PREFIX)
+    is_path = is_path or ("/" not in name.rstrip("/") and Path(name).is_dir())  # models of the Hub have an owner
     return Path(name).expanduser() if is_path else None
 
 
@@ -152,11 +159,11 @@ def load_pretrained(
     config, network = _network(folder)
     known = known or [str(config.id2label[number]) for number in range(len(config.id2label))]
     chosen = choose(classes, known, outputs, str(file)) if classes else None
-    found = _preprocessor(folder)
+    preprocessor = _preprocessor(folder)
     try:
-        size = _size(found)
+        size = _size(preprocessor)
         if mean is None or std is None:
-            mean, std = _normalisation(found, str(file))
+            mean, std = _normalisation(preprocessor, str(file))
     except (TypeError, ValueError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
@@ -175,6 +182,7 @@ def _network(folder: Path) -> tuple[Any, nn.Module]:
         import transformers
     except ImportError as error:
         raise _not_installed() from error
+    transformers.utils.logging.disable_progress_bar()
     tensors: dict[str, Tensor] = {}
     for part in weight_files(folder):
         tensors |= read_weights(part)
@@ -185,6 +193,8 @@ def _network(folder: Path) -> tuple[Any, nn.Module]:
         how: dict[str, Any] = {"config": config, "state_dict": tensors, "output_loading_info": True}
         network, told = type(made).from_pretrained(None, **how)
     except Exception as error:  # a model of another kind, or one that needs its own code
+        if importlib.util.find_spec("torchvision") is not None:
+            torchvision_models()  # which transformers imports where it is installed
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"transformers cannot make an image classifier of {folder}: {reason}") from error
     wrong = {kind: sorted(map(str, told[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
@@ -205,13 +215,13 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _normalisation(found: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(values: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Of a preprocessor, for pixels in [0, 1]: it multiplies those from 0 to 255 by its `rescale_factor` first."""
-    if not found:
+    if not values:
         raise must("mean", f"be given with the 'std': {where} has no preprocessor_config.json that says them", None)
-    scale = 255 * float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 255.0
-    if found.get("do_normalize", True) and "image_mean" in found and "image_std" in found:
-        mean, std = (_each(found[name]) for name in ("image_mean", "image_std"))
+    scale = 255 * float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 255.0
+    if values.get("do_normalize", True) and "image_mean" in values and "image_std" in values:
+        mean, std = (_each(values[name]) for name in ("image_mean", "image_std"))
     else:
         mean, std = (0.0,), (1.0,)
     return tuple(value / scale for value in mean), tuple(value / scale for value in std)
@@ -221,8 +231,8 @@ def _each(value: Any) -> tuple[float, ...]:
     return tuple(map(float, value)) if isinstance(value, list) else (float(value),)
 
 
-def _size(found: dict[str, Any]) -> tuple[int, int] | None:
-    size = found.get("crop_size") if found.get("do_center_crop") else found.get("size")
+def _size(values: dict[str, Any]) -> tuple[int, int] | None:
+    size = values.get("crop_size") if values.get("do_center_crop") else values.get("size")
     if isinstance(size, dict) and {"height", "width"} <= size.keys():
         return int(size["height"]), int(size["width"])
     side = size.get("shortest_edge") if isinstance(size, dict) else size

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad, relu, unfold
+from torch.nn.functional import pad, relu, unfold
+from torch.nn.utils import skip_init
 
 from notbugs.errors import must
 from notbugs.shapes import Batch
@@ -83,38 +85,43 @@ def halving(kind: type[nn.Module], stride: int) -> nn.Module:
     return kind(2) if stride == 2 else nn.Identity()
 
 
-class Whitening(nn.Module):
-    """The principal components of every patch, each scaled to variance 1, and their negatives behind them.
+class WhitenedConv2d(nn.Conv2d):
+    """A convolution whose weights are those on whitened patches of its images.
 
-    The patches' mean is kept: images come in normalised. Zero until `fit`.
-
-    Parameters
-    ----------
-    channels : int
-        Of the images.
-    kernel : int
-        Height and width of a patch in pixels, odd; the size of the images is kept.
+    A frozen layer that whitens patches, and a trained 1x1 convolution behind it, are one convolution: it costs what
+    one costs. The components are the principal ones of every patch, each scaled to variance 1; the patches' mean is
+    kept: images come in normalised. Patches stay as they are until `fit`.
     """
 
-    weight: Tensor
+    components: Tensor
 
-    def __init__(self, channels: int, kernel: int = 3) -> None:
-        super().__init__()
-        self.kernel = kernel
-        self.components = channels * kernel**2
-        self.register_buffer("weight", torch.zeros(2 * self.components, channels, kernel, kernel))
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_buffer("components", torch.eye(self.weight[0].numel()))
 
     @torch.no_grad()
     def fit(self, images: Batch, eps: float = 5e-4) -> None:
-        """Take the weights from the patches of `images`; `eps` is added to their variances, Jordan's by default."""
-        patches = unfold(images.double(), self.kernel).transpose(1, 2).flatten(0, 1)
+        """Take the components from the patches of `images`; `eps` is added to their variances, Jordan's by default."""
+        patches = unfold(images.double(), cast("tuple[int, int]", self.kernel_size)).transpose(1, 2).flatten(0, 1)
         variances, vectors = torch.linalg.eigh(torch.cov(patches.T))
-        scaled = (vectors / (variances.clamp_min(0) + eps).sqrt()).T.reshape(-1, *self.weight.shape[1:])
-        self.weight.copy_(torch.cat([scaled, -scaled]))
+        self.components.copy_((vectors / (variances.clamp_min(0) + eps).sqrt()).T)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images, shape (batch, channel, height, width), to (batch, 2 * components, height, width)."""
-        return conv2d(images, self.weight, padding=self.kernel // 2)
+    def on_pixels(self) -> Tensor:
+        """The weights on pixels, shape (outputs, channels, height, width)."""
+        products = self.weight.flatten(1)[:, :, None] * self.components  # no matrix product: autocast would round it
+        return products.sum(1).view_as(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As any convolution."""
+        return self._conv_forward(input, self.on_pixels(), self.bias)
+
+    def plain(self) -> nn.Module:
+        """The same as a plain convolution, without gradients of its weights."""
+        shape = (self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding, self.dilation)
+        where = {"device": self.weight.device, "dtype": self.weight.dtype}
+        made = skip_init(nn.Conv2d, *shape, bias=self.bias is not None, **where)
+        made.load_state_dict({"weight": self.on_pixels(), **({} if self.bias is None else {"bias": self.bias})})
+        return made.train(self.training).requires_grad_(False)
 
 
 def named(**layers: nn.Module) -> nn.Sequential:

@@ -35,6 +35,7 @@ from notbugs.models.architectures import (
 from notbugs.models.layers import Size, height_and_width
 from notbugs.normalisation import Normalisation
 from notbugs.seeds import seeded
+from notbugs.shapes import other_channels
 
 
 def timm_network(name: str, channels: int, classes: int, size: tuple[int, int], **options: Any) -> nn.Module:
@@ -70,10 +71,11 @@ def torchvision_network(
     InputError
         If torchvision is not installed, has no such network, or cannot make it so; or images have not 3 channels.
     """
-    models = _torchvision_models()
+    models = torchvision_models()
     _check_torchvision_name(models, name)
     if channels != 3:
-        raise must("channels", "be 3 for a network of torchvision", channels, "Take one of timm: timm:NAME.")
+        remedy = f"Take one of timm: timm:NAME.{other_channels(channels, 3)}"
+        raise must("channels", "be 3 for a network of torchvision", channels, remedy)
     if name.startswith("vit_"):
         options.setdefault("image_size", _square(name, size))
     if pretrained and name in ("googlenet", "inception_v3"):
@@ -91,7 +93,7 @@ def normalisation(architecture: str) -> Normalisation | None:
         config = _timm_config(_timm(), name)
         return tuple(config.mean), tuple(config.std)
     if source == "torchvision":
-        models = _torchvision_models()
+        models = torchvision_models()
         _check_torchvision_name(models, name)
         transforms = models.get_model_weights(name).DEFAULT.transforms()
         return tuple(transforms.mean), tuple(transforms.std)
@@ -153,7 +155,7 @@ def _unknown(library: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def _timm() -> Any:
-    _torchvision_models()  # timm needs it
+    torchvision_models()  # timm needs it
     try:
         import timm
     except ImportError as error:
@@ -161,7 +163,8 @@ def _timm() -> Any:
     return timm
 
 
-def _torchvision_models() -> Any:
+def torchvision_models() -> Any:
+    """`torchvision.models`, or an error that says why it is not to be had."""
     try:
         import torchvision.models
     except ImportError as error:
@@ -280,6 +283,15 @@ def _own(name: str, module: str, attribute: str, images: dict[str, Any], options
     return network
 
 
+def _nearest(module: str, attribute: str) -> str:
+    """` Did you mean 'MODULE:FUNCTION'?`, where a file was named, or a name that is much like one in the module."""
+    if module.endswith(".py"):
+        return f" Did you mean {module.removesuffix('.py').replace('/', '.')}:{attribute}?"
+    names = vars(sys.modules[module]) if module in sys.modules else {}
+    near = get_close_matches(attribute, names, n=1)
+    return f" Did you mean {module}:{near[0]}?" if near else ""
+
+
 def _imported(name: str, module: str, attribute: str) -> Callable[..., Any]:
     try:
         found: Any = importlib.import_module(module)
@@ -290,6 +302,7 @@ def _imported(name: str, module: str, attribute: str) -> Callable[..., Any]:
         raise InputError(
             f"The architecture {name!r} could not be imported ({reason}). It is MODULE:FUNCTION, with the module in "
             "the folder in which you give the command, or installed; or timm:NAME or torchvision:NAME."
+            f"{_nearest(module, attribute)}"
         ) from error
     of = found.__self__ if inspect.ismethod(found) else found
     if not (inspect.isfunction(found) or (inspect.isclass(of) and issubclass(of, nn.Module))):

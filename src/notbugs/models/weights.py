@@ -1,17 +1,15 @@
-"""Files of weights: the kind of a file, the set of weights asked for, its names held against those of a network."""
+"""Files of weights: the kind of a file, the set of weights asked for, and its tensors in a network."""
 
 from __future__ import annotations
 
 import logging
 import re
 import zipfile
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,8 +17,10 @@ from torch import Tensor, nn
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import check_file, check_tensors
 from notbugs.models.archives import Tensors, read_archive
+from notbugs.models.weight_names import NORMALISER, SAVE, listed, listed_sets, named_as
 from notbugs.networks import unwrapped
 from notbugs.normalisation import CHANNELS
+from notbugs.shapes import other_channels
 
 log = logging.getLogger("notbugs")
 
@@ -28,7 +28,6 @@ Kind = Literal["safetensors", "zip", "pickle", "torchscript", "exported"]
 """Tensors alone; what `torch.save` writes, now and before torch 1.6; a program of `torch.jit` or `torch.export`."""
 
 DOWNLOAD = "Download the file itself: a whole one begins with other bytes."
-SAVE = "Save the network's state_dict() with torch.save, or as safetensors, and give that file."
 OTHERS: list[tuple[int, bytes, str, str]] = [
     (0, b"version https://git-lfs", "a Git-LFS pointer, not the weights", "Fetch them: git lfs pull."),
     (0, b"\x89HDF", "an HDF5 file, of Keras or h5py", SAVE),
@@ -56,6 +55,10 @@ def kind_of(path: Path) -> Kind:
     """
     if path.is_dir():
         remedy = "Give the file of weights in it; save_pretrained's folders have a config.json."
+        if (path / "manifest.json").is_file():
+            remedy = f"It is a constructed set: train a classifier on it (`notbugs train --on {path}`)."
+        if (path / "recipe.toml").is_file():
+            remedy = f"It is a study: name one of its classifiers, as {path}:robust."
         raise InputError(f"{path} is a folder, not a file. {remedy}")
     check_file(path)
     if not path.is_file():
@@ -80,7 +83,7 @@ def kind_of(path: Path) -> Kind:
         raise InputError(f"{path} is {what}. {DOWNLOAD}")
     raise InputError(
         f"{path} is no file of weights that notbugs can read: it begins with {head[:8].hex(' ')}. "
-        "It reads safetensors, and what torch.save writes, by any name."
+        f"It reads safetensors, and what torch.save writes, by any name. {SAVE}"
     )
 
 
@@ -101,97 +104,8 @@ def _of_zip(path: Path) -> Kind:
     raise InputError(f"{path} is a zip archive that torch.save did not write. Unpack it, and give what is inside.")
 
 
-WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""What DataParallel, torch.compile and FSDP put between the names of layers."""
 COUNTS = re.compile(r"(^|\.)total_(ops|params)$")
 """What thop and its like, which count operations, leave in a network and so in its file."""
-NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
-PARAMETRISED = {
-    "weight_norm": {"g": "original0", "v": "original1"},
-    "spectral_norm": {"orig": "original", "u": "0._u", "v": "0._v"},
-}
-"""What torch.nn.utils calls parts of a weight, as in weight_g, and what torch.nn.utils.parametrizations calls them."""
-SHOWN = 4
-
-
-def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """The tensors of a file by the names of a network, as far as they have any.
-
-    Names of wrappers in between count on neither side, weight norm and spectral norm are called as the network calls
-    them, and those prefixes are taken off, of the file's names and of the network's, under which most names and shapes
-    fit.
-
-    Parameters
-    ----------
-    own, tensors : mapping of str to Tensor
-        Of the network, and of the file.
-    where : str
-        The file.
-
-    Raises
-    ------
-    InputError
-        If no name fits, or those of two different networks fit equally well.
-    """
-    found, errors = [], []
-    bare = {name: _bare(name) for name in own}
-    bare = bare if len(set(bare.values())) == len(own) else {name: name for name in own}
-    called = {new: name for name, new in bare.items()}
-    plain = {new: own[name] for new, name in called.items()}
-    for ours, theirs in ((own, tensors), (plain, _renamed(tensors, {name: _bare(name) for name in tensors}))):
-        try:
-            named = _without_prefixes(ours, _renamed(theirs, _parametrised(theirs, ours)), where)
-            found.append(named if ours is own else {called.get(name, name): value for name, value in named.items()})
-        except InputError as error:
-            errors.append(error)
-    if not found:
-        raise errors[0]
-    return max(found, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
-
-
-def _bare(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
-
-
-def _without_prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """With the network's prefix in place of the file's: `net.` in place of `model.`, say, or of nothing."""
-    ours, scores = max(
-        ((ours, _scores(own, ours, tensors)) for ours in _own_prefixes(own)),
-        key=lambda pair: max(pair[1].values(), default=0),
-    )
-    inner = {name.removeprefix(ours): value for name, value in own.items() if name.startswith(ours)}
-    theirs = _prefix(inner, tensors, scores, where)
-    found = {ours + name.removeprefix(theirs): name for name in tensors if name.startswith(theirs)}
-    # A head beside a backbone: with its own name, in the same set of weights.
-    for name in [name for name in own if name not in found]:
-        for above in _above(theirs):
-            beside = tensors.get(above + name)
-            if beside is not None and beside.shape == own[name].shape:
-                found.pop(ours + (above + name).removeprefix(theirs), None)
-                found[name] = above + name
-                break
-    return {name: tensors[old] for name, old in found.items()}
-
-
-def _own_prefixes(own: Mapping[str, Tensor]) -> list[str]:
-    """What stands before most names of a network, from nothing on: `net.` of one that keeps its layers in `net`."""
-    names = [name for name in own if not NORMALISER.search(name)]
-    found, prefix = [""], ""
-    while True:
-        parts = Counter(name.removeprefix(prefix).partition(".") for name in names if name.startswith(prefix))
-        firsts: Counter[str] = Counter()
-        for (first, dot, _), count in parts.items():
-            firsts[first + dot] += count
-        first, count = max(firsts.items(), key=lambda item: item[1], default=("", 0))
-        if not first.endswith(".") or 2 * count <= len(names):
-            return found
-        found.append(prefix := prefix + first)
-
-
-def _above(prefix: str) -> list[str]:
-    """A prefix, and those around it: `a.b.`, `a.`, nothing."""
-    parts = prefix.split(".")[:-1]
-    return ["".join(f"{part}." for part in parts[:count]) for count in range(len(parts), -1, -1)]
 
 
 def chosen(tensors: dict[str, Tensor], weights: str | None, where: str) -> dict[str, Tensor]:
@@ -208,91 +122,6 @@ def chosen(tensors: dict[str, Tensor], weights: str | None, where: str) -> dict[
     if not found:
         raise must("weights", f"name a set of weights in {where}", weights, f"It has {listed_sets(tensors)}.")
     return found
-
-
-def listed_sets(tensors: Mapping[str, Tensor]) -> str:
-    """The sets of weights in a file, by the first parts of their names."""
-    sets = sorted({name.split(".")[0] for name in tensors if "." in name})
-    return ", ".join(sets[:12]) or "no sets"
-
-
-def listed(title: str, names: Sequence[str]) -> str:
-    """Some of the names, with a title; nothing where there are none."""
-    if not names:
-        return ""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{title}: {', '.join(names[:SHOWN])}{more}. "
-
-
-def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """With new names; two that would fall together keep their own."""
-    taken = Counter(names.get(name, name) for name in tensors)
-    new = {name: names.get(name, name) for name in tensors}
-    return {new[name] if taken[new[name]] == 1 else name: value for name, value in tensors.items()}
-
-
-def _parametrised(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
-    """New names for the parts of normalised weights that the network calls otherwise than the file."""
-    names = {}
-    ends = {".".join(name.split(".")[-count:]) for name in own for count in (1, 2, 3, 4, 5)}
-    for name in tensors:
-        layer, _, last = name.rpartition(".")
-        weight, _, part = last.rpartition("_")
-        for parts in PARAMETRISED.values():
-            if part in parts and all(f"{layer}.{weight}_{other}".lstrip(".") in tensors for other in parts):
-                new = f"{layer}.parametrizations.{weight}.{parts[part]}"
-                names |= {name: new} if _end(new, parts[part]) in ends else {}
-        for parts in PARAMETRISED.values():
-            for old, part in parts.items():
-                if match := re.fullmatch(rf"(.*?)\.?parametrizations\.(\w+)\.{re.escape(part)}", name):
-                    new = f"{match[1]}.{match[2]}_{old}".lstrip(".")
-                    names |= {name: new} if ".".join(new.split(".")[-2:]) in ends else {}
-    return names
-
-
-def _end(name: str, part: str) -> str:
-    """The layer's own name and what follows."""
-    return ".".join(name.split(".")[-(4 + part.count(".")) :])
-
-
-def _scores(own: Mapping[str, Tensor], ours: str, tensors: Mapping[str, Tensor]) -> Counter[str]:
-    """How well the names below each prefix in the file fit those below the prefix `ours`: names, and shapes again."""
-    inner = {name.removeprefix(ours): value.shape for name, value in own.items() if name.startswith(ours)}
-    scores: Counter[str] = Counter()
-    for name, value in tensors.items():
-        parts = name.split(".")
-        for start in range(len(parts)):
-            if (end := ".".join(parts[start:])) in inner:
-                scores[name.removesuffix(end)] += 1 + (inner[end] == value.shape)
-    return scores
-
-
-def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], scores: Counter[str], where: str) -> str:
-    """What stands before most names of the network in the file, the first such prefix where copies are equal."""
-    if not scores:
-        raise InputError(
-            f"The weights in {where} fit no layer of the network. They are called {', '.join(list(tensors)[:SHOWN])}, "
-            f"..., those of the network {', '.join(list(own)[:SHOWN])}, ... Check the architecture."
-        )
-    first, *others = [prefix for prefix, score in scores.items() if score == max(scores.values())]
-    for other in others:
-        if any(
-            not torch.equal(tensors[first + name], tensors.get(other + name, torch.empty(0)))
-            for name in own
-            if first + name in tensors
-        ):
-            one, two = sorted(_told_apart(first.rstrip("."), other.rstrip(".")), key=len)
-            raise InputError(
-                f"{where} holds several sets of weights that fit, {one!r} and {two!r} among them. Say which: "
-                f"weights={two!r} (--weights {two})."
-            )
-    return first
-
-
-def _told_apart(one: str, two: str) -> tuple[str, str]:
-    """Two names of sets, as short as they can be."""
-    firsts = one.split(".")[0], two.split(".")[0]
-    return firsts if firsts[0] != firsts[1] else (one, two)
 
 
 SAVE_THEM = "Open it where it was made, and save the network's state_dict()."
@@ -370,17 +199,19 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     """
     network = unwrapped(network)
     own = network.state_dict()
-    found = named_as(own, tensors, where)
+    named = named_as(own, tensors, where)
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
     passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
-    kept = {n for n in passing & own.keys() - found.keys() if NORMALISER.search(n) and own[n].numel() <= CHANNELS}
-    missing = sorted(own.keys() - found.keys() - counters - kept)
-    left = found.keys() - own.keys() - passing
+    kept = {n for n in passing & own.keys() - named.keys() if NORMALISER.search(n) and own[n].numel() <= CHANNELS}
+    missing = sorted(own.keys() - named.keys() - counters - kept)
+    left = named.keys() - own.keys() - passing
     unexpected = sorted(name for name in left if not NORMALISER.search(name) and not COUNTS.search(name))
-    both = {name: (found[name], value) for name, value in own.items() if name in found}
+    both = {name: (named[name], value) for name, value in own.items() if name in named}
     shapes = [f"{n} {tuple(f.shape)} in place of {tuple(v.shape)}" for n, (f, v) in both.items() if f.shape != v.shape]
     kinds = [f"{n} {f.dtype} in place of {v.dtype}" for n, (f, v) in both.items() if not _of_one_kind(f, v)]
     if missing or unexpected or shapes or kinds:
+        takes = {(v.shape[1], f.shape[1]) for f, v in both.values() if f.shape != v.shape and f.ndim == v.ndim == 4}
+        remedy = other_channels(*takes.pop()) if len(takes) == 1 else ""
         unusable = [f"{n} is {k}" for n, k in getattr(tensors, "unusable", {}).items() if n.endswith(tuple(missing))]
         raise InputError(
             f"The weights in {where} do not fit the network. "
@@ -389,11 +220,11 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
             + listed("Unexpected", unexpected)
             + listed("Of another shape", shapes)
             + listed("Of another kind", kinds)
-            + "Check the architecture, its options, the channels and the number of classes."
+            + f"Check the architecture, its options, the channels and the number of classes.{remedy}"
         )
     if kept:
         log.info("%s has no %s: the network's own values stay.", where, " and ".join(sorted(kept)))
-    network.load_state_dict(own | {name: value for name, value in found.items() if name in own})
+    network.load_state_dict(own | {name: value for name, value in named.items() if name in own})
 
 
 def _of_one_kind(found: Tensor, own: Tensor) -> bool:
@@ -405,9 +236,9 @@ def _of_one_kind(found: Tensor, own: Tensor) -> bool:
 
 def _of_safetensors(file: Path) -> dict[str, Tensor]:
     try:
-        found = load_file(file)
+        tensors = load_file(file)
         check_tensors(file)
-        return found
+        return tensors
     except SafetensorError as error:
         raise InputError(
             f"{file} is a cut off or damaged safetensors file ({in_one_line(error)}). Download or copy it again."

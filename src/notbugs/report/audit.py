@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -15,25 +15,28 @@ from notbugs.content import Cell, Section, Table
 from notbugs.errors import InputError
 from notbugs.formats import duration
 from notbugs.measure.accuracy import Accuracy, Score
-from notbugs.measure.audit_result import Audit, GroupName
+from notbugs.measure.audit_result import NAMES, Audit, GroupName
 from notbugs.measure.feature_visualization import Driver
 from notbugs.report.charts import Style, curves
-from notbugs.report.instrument_charts import spectrum
-from notbugs.report.page import environment, flat
 from notbugs.report.pictures import SIDE, Arrays, png
+from notbugs.report.section_charts import spectrum
+from notbugs.report.shell import environment
 from notbugs.report.wording import class_names
-from notbugs.study.jobs.audit import NAMES, AuditFile
+from notbugs.study.recipe import flat
+
+if TYPE_CHECKING:
+    from notbugs.study.jobs.audit import AuditFile
 
 
-def labels_section(found: Mapping[str, AuditFile]) -> Section:
+def labels_section(audits: Mapping[str, AuditFile]) -> Section:
     """Every label of one classifier.
 
     Parameters
     ----------
-    found : mapping of str to AuditFile
+    audits : mapping of str to AuditFile
         The audits by the names of their folders.
     """
-    one = next(iter(found.values()))
+    one = next(iter(audits.values()))
     audit = one.audit
     score = "balanced accuracy"
     columns = ["label", f"{score}, clean", f"at {audit.threat_name}", "AUC, clean", "at the same"]
@@ -41,7 +44,7 @@ def labels_section(found: Mapping[str, AuditFile]) -> Section:
     names = {"robust": "robust features", "nonrobust": "non-robust features", "open": "not decided"}
     names["unused"] = "others than its robust features"
     rows: list[list[Cell]] = []
-    for folder, each in found.items():
+    for folder, each in audits.items():
         clean, attacked = _at(each.audit.model, 0.0), _at(each.audit.model, audit.eps)
         alone = [_at(each.audit.group(name).accuracies, 0.0) for name in ("robust", "nonrobust")]
         link = Markup('<a href="{}">{}</a>').format(f"{folder}/audit.html", each.data["classes"][1])
@@ -57,15 +60,15 @@ def labels_section(found: Mapping[str, AuditFile]) -> Section:
         name="audit",
         title=f"What {one.model} rests on, label by label",
         short="Labels",
-        text=f"A classifier of {len(found)} labels is as many binary classifiers that share a network. Each was "
+        text=f"A classifier of {len(audits)} labels is as many binary classifiers that share a network. Each was "
         f"audited on its own, on {one.data['name'].rpartition(', ')[0]}, for changes of an image up to "
         f"{audit.threat_name}. Every label has a page of its own, with its verdict.",
         tables=[Table(caption, columns, rows, words=("it rests on",), kind="measures")],
     )
 
 
-def _at(found: list[Accuracy], eps: float) -> Accuracy:
-    return next(item for item in found if (item.attack.eps if item.attack else 0.0) == eps)
+def _at(accuracies: list[Accuracy], eps: float) -> Accuracy:
+    return next(item for item in accuracies if (item.attack.eps if item.attack else 0.0) == eps)
 
 
 def labels_in(folder: Path) -> list[Path]:
@@ -98,22 +101,22 @@ class Row:
     gain: float
 
 
-def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
+def render_audit(audited: AuditFile, pictures: Arrays | None) -> str:
     """The whole page as HTML."""
-    audit = found.audit
-    rows = _rows(found, pictures) if pictures else []
+    audit = audited.audit
+    rows = _rows(audited, pictures) if pictures else []
     kinds = {row.feature: row for row in audit.spectrum}
     half = LISTED // 2
     listed = audit.spectrum if len(audit.spectrum) <= LISTED else audit.spectrum[:half] + audit.spectrum[-half:]
-    side = found.data["shape"][2]
+    side = audited.data["shape"][2]
     return environment().get_template("audit.html.j2").render(
-        found=found,
+        audited=audited,
         audit=audit,
-        classes=class_names(found.data["classes"]),
+        classes=class_names(audited.data["classes"]),
         radii=[item.attack.eps for item in audit.model if item.attack],
         curve=against_radius(audit),
         beside=_beside(audit),
-        spectrum=spectrum(audit.spectrum, audit.threat_name, classes=class_names(found.data["classes"])),
+        spectrum=spectrum(audit.spectrum, audit.threat_name, classes=class_names(audited.data["classes"])),
         drivers=[
             (kind, chosen)
             for kind in ("robust", "nonrobust")
@@ -123,7 +126,7 @@ def render_audit(found: AuditFile, pictures: Arrays | None) -> str:
         listed=listed,
         side=max(1, round(SIDE / side)) * side if side <= SIDE else SIDE,
         pixelated=side <= SIDE,
-        settings=_tables(found),
+        settings=_tables(audited),
     )  # fmt: skip
 
 
@@ -151,7 +154,7 @@ def against_radius(audit: Audit) -> Markup:
     return curves(series, audit.norm, radii, f"Lines of {audit.score} against radius.")
 
 
-def _points(found: list[Accuracy], score: Score) -> list[dict[str, float]]:
+def _points(accuracies: list[Accuracy], score: Score) -> list[dict[str, float]]:
     return [
         {
             "radius": item.attack.eps if item.attack else 0.0,
@@ -159,12 +162,12 @@ def _points(found: list[Accuracy], score: Score) -> list[dict[str, float]]:
             "low": 100 * item.by(score).low,
             "high": 100 * item.by(score).high,
         }
-        for item in found
+        for item in accuracies
     ]
 
 
-def _rows(found: AuditFile, pictures: Arrays) -> list[Row]:
-    drivers = found.audit.drivers
+def _rows(audited: AuditFile, pictures: Arrays) -> list[Row]:
+    drivers = audited.audit.drivers
     wanted = {"start", "near", "far", "top"}
     if set(pictures) != wanted or any(len(array) != len(drivers) for array in pictures.values()):
         raise InputError("pictures.safetensors does not belong to audit.json. Delete it and audit again.")
@@ -191,14 +194,14 @@ def _shown(image: NDArray[np.float64]) -> str:
     return png(image if len(image) in (1, 3) else image.mean(0, keepdims=True))
 
 
-def _tables(found: AuditFile) -> list[tuple[str, dict[str, Any]]]:
+def _tables(audited: AuditFile) -> list[tuple[str, dict[str, Any]]]:
     """Everything that made the numbers, as named tables of settings."""
     return [
-        ("Options", flat(found.settings)),
-        ("Data", flat(found.data)),
-        ("Model", {"file": found.model, "SHA-256": found.sha256, "outputs": found.outputs}),
-        ("Images", found.audit.sizes.model_dump()),
-        ("Machine", {"created": found.created, "device": found.device, "threads": found.threads}),
-        ("Versions", dict(found.versions)),
-        ("Parts", {name: duration(seconds) for name, seconds in found.seconds.items()}),
+        ("Options", flat(audited.settings)),
+        ("Data", flat(audited.data)),
+        ("Model", {"file": audited.model, "SHA-256": audited.sha256, "outputs": audited.outputs}),
+        ("Images", audited.audit.sizes.model_dump()),
+        ("Machine", {"created": audited.created, "device": audited.device, "threads": audited.threads}),
+        ("Versions", dict(audited.versions)),
+        ("Parts", {name: duration(seconds) for name, seconds in audited.seconds.items()}),
     ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from notbugs.formats import NORMS, percent
-from notbugs.report.accuracies import Lineup
+from notbugs.report.accuracies import StudyAccuracies, quoted
 from notbugs.report.claims import compare
-from notbugs.report.wording import quoted
 from notbugs.study.results import Results, SetProperties
 
 FEW_IMAGES = 1000
@@ -13,23 +12,23 @@ LOW_SUCCESS = 0.9
 NEAR_TARGET = 0.3
 
 
-def cautions(results: Results, lineup: Lineup) -> list[str]:
+def cautions(results: Results, accuracies: StudyAccuracies) -> list[str]:
     """One sentence for everything in the results that limits what they show."""
-    found = [*_of_measurement(lineup, bool(results.study.recipe.get("scaled_down"))), *_of_classifiers(lineup)]
+    found = [*_of_measurement(accuracies, bool(results.study.recipe.get("scaled_down"))), *_of_classifiers(accuracies)]
     for properties in results.sets:
         found += _of_set(properties)
     return found
 
 
-def _of_measurement(lineup: Lineup, scaled_down: bool) -> list[str]:
+def _of_measurement(accuracies: StudyAccuracies, scaled_down: bool) -> list[str]:
     found = []
     if scaled_down:
         found.append("There was no accelerator: this is the recipe's small form, of fewer images and smaller networks.")
-    if lineup.test_set != "test":
+    if accuracies.test_set != "test":
         found.append("Accuracies are on images held out of the training split, not on the test set.")
-    if lineup.norm not in (None, "l2"):
+    if accuracies.norm not in (None, "l2"):
         found.append("The paper measured robust accuracy under l2 only; this run did not measure it.")
-    rows = [row for m in lineup.members for row in (m.clean, *m.robust.values()) if row]
+    rows = [row for m in accuracies.members for row in (m.clean, *m.robust.values()) if row]
     if any(row.balanced for row in rows):
         found.append("The largest class has over half of the test images: balanced accuracy stands beside accuracy.")
     fewest = min((row.n for row in rows), default=FEW_IMAGES)
@@ -42,9 +41,9 @@ def _of_measurement(lineup: Lineup, scaled_down: bool) -> list[str]:
     return found
 
 
-def _of_classifiers(lineup: Lineup) -> list[str]:
-    robust, standard = lineup.get("D", "adversarial"), lineup.get("D")
-    radius = lineup.radius
+def _of_classifiers(accuracies: StudyAccuracies) -> list[str]:
+    robust, standard = accuracies.get("D", "adversarial"), accuracies.get("D")
+    radius = accuracies.radius
     if not robust or not standard or radius not in robust.robust or radius not in standard.robust:
         return []
     a, b = robust.robust[radius], standard.robust[radius]
@@ -52,7 +51,7 @@ def _of_classifiers(lineup: Lineup) -> list[str]:
         return []
     return [
         f"The robust classifier cannot be shown to be more robust than the standard one at "
-        f"{NORMS.get(lineup.norm or '', '')} radius {radius:g}, {quoted(a)} against {quoted(b)}, so D_R may not "
+        f"{NORMS.get(accuracies.norm or '', '')} radius {radius:g}, {quoted(a)} against {quoted(b)}, so D_R may not "
         "hold more robust features than D."
     ]
 
@@ -81,26 +80,26 @@ MEDICAL = {"pneumonia": "chest x-rays"}
 """What the images are, by the name of the data."""
 
 
-def meaning(lineup: Lineup, data: str) -> list[str]:
+def meaning(accuracies: StudyAccuracies, data: str) -> list[str]:
     """Sentences that follow from the accuracies; none for other data, or where the run lacks the numbers.
 
     Parameters
     ----------
-    lineup : Lineup
+    accuracies : StudyAccuracies
         The accuracies.
     data : str
         The name of the data.
     """
-    standard, radius = lineup.get("D"), lineup.radius
+    standard, radius = accuracies.get("D"), accuracies.radius
     if data not in MEDICAL or not standard or not standard.clean or radius not in standard.robust:
         return []
-    at = f"{NORMS[lineup.norm or 'l2']} radius {radius:g}"
+    at = f"{NORMS[accuracies.norm or 'l2']} radius {radius:g}"
     found = [
         f"The standard classifier of {MEDICAL[data]} is right on {quoted(standard.clean)} of the test images, and on "
         f"{quoted(standard.robust[radius])} of them when an attacker may change them within {at}. Its accuracy does "
         "not say how much of it rests on features whose sign such changes flip."
     ]
-    alone = lineup.get("D_NR")
+    alone = accuracies.get("D_NR")
     if alone and alone.clean:
         found.append(
             f"Trained on D_NR, whose images keep the look of another patient's x-ray, a new classifier reaches "
@@ -109,7 +108,7 @@ def meaning(lineup: Lineup, data: str) -> list[str]:
             "from one that does not. Features of this kind may come from a scanner or from the processing of its "
             "images as well as from the disease; on images from elsewhere they need not be the same."
         )
-    robust = lineup.get("D", "adversarial")
+    robust = accuracies.get("D", "adversarial")
     if robust and robust.clean and radius in robust.robust:
         found.append(
             f"Adversarial training keeps {quoted(robust.robust[radius])} at that radius, and is right on "

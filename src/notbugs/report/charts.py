@@ -6,8 +6,10 @@ a figure is ours or a number, never a user's.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +17,9 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
-from notbugs.formats import NORMS, percent
-from notbugs.report import paper, wording
-from notbugs.report.accuracies import Lineup, Member
-from notbugs.study.sets import MATCHED, RELABELLED, SETS
+from notbugs.formats import NORMS
+from notbugs.report import wording
+from notbugs.study.sets import SETS
 
 Style = tuple[str, str, str, list[int]]
 """Of a series: label, colour, shape, dashes."""
@@ -33,7 +34,6 @@ SERIES: dict[tuple[str, str], Style] = {
     **{(made.name, "standard"): (made.name, made.colour, made.mark, []) for made in SETS},
 }
 INDEPENDENT = ("D, independent", "#8a8984", "cross", [4, 3])
-EXPERIMENTS = (("D", *MATCHED), ("D", *RELABELLED))
 
 _COLOURS = [INK, MUTED, GRID, PAGE, CLEAN, ROBUST, INDEPENDENT[1], *(colour for _, colour, _, _ in SERIES.values())]
 _CONFIG: dict[str, Any] = {
@@ -59,63 +59,6 @@ _PRINT: dict[str, Any] = {
     "font": SERIF,
     "axis": _CONFIG["axis"] | {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titlePadding": 5},
 }
-_BARS = {
-    ("D", "standard"): "D|standard|training",
-    ("D", "adversarial"): "D|adversarial|training",
-    ("D_R", "standard"): "D_R|standard|training",
-    ("D_NR", "standard"): "D_NR|standard|training",
-}
-
-
-def figure_2b(lineup: Lineup, *, width: float, height: int = 300, look: Look = "page") -> Markup | None:
-    """Bars of clean accuracy, and of robust accuracy at the main radius, with the paper's values marked.
-
-    Widths and heights are in CSS pixels at scale one. None where there is nothing to show.
-    """
-    rows = [row for member in _BARS for row in _bar_rows(lineup, member)]
-    if not rows or lineup.radius is None:
-        return None
-    robust = f"robust accuracy, {NORMS[lineup.norm or 'l2']} radius {lineup.radius:g}"
-    for row in rows:
-        row["kind"] = "clean accuracy" if row["kind"] == "clean" else robust
-    kinds = ["clean accuracy", robust]
-    groups = [label for label in _BARS.values() if any(row["group"] == label for row in rows)]
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("group:N", sort=groups, title=None, scale=alt.Scale(paddingInner=0.22, paddingOuter=0.08)).axis(
-            labelAngle=0, labelExpr="split(datum.label, '|')", ticks=False, labelPadding=8, labelLineHeight=14
-        ),
-        xOffset=alt.XOffset("kind:N", sort=kinds),
-    )
-    y = percent_axis("accuracy (%)", top=108)
-    bars = base.mark_bar().encode(
-        y=y, color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[CLEAN, ROBUST]), legend=legend(width))
-    )
-    whiskers = base.mark_rule(color=INK, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
-    reference = base.mark_point(filled=False, fill=PAGE, stroke=INK, strokeWidth=1.5, size=70, opacity=1).encode(
-        y="paper:Q",
-        shape=alt.Shape(
-            "source:N",
-            scale=alt.Scale(range=["diamond"]),
-            legend=legend(width, symbolStrokeWidth=1.5),
-        ),
-    )
-    values = base.mark_text(dy=-10, fontSize=11.5, color=INK).encode(y="top:Q", text="shown:N")
-    chart = alt.layer(bars, whiskers, reference, values).resolve_legend(color="independent", shape="independent")
-    return to_svg(chart.properties(width=width, height=height), _bar_text(rows), look=look)
-
-
-def against_radius(
-    lineup: Lineup, experiment: int, *, width: float = 236, height: int = 240, look: Look = "page"
-) -> Markup | None:
-    """Accuracy against radius for the classifiers of experiment 1 or 2; None where there are no radii."""
-    members = [m for m in lineup.members if m.train_set in EXPERIMENTS[experiment - 1] and m.robust]
-    if experiment == 2:  # of the classifiers trained on D, only the source
-        members = [m for m in members if m.train_set != "D" or m == lineup.get("D")]
-    if len({m.train_set for m in members}) < 2:
-        return None
-    series = [(_style(member), _points(member)) for member in members]
-    text = f"Lines of accuracy against radius, experiment {experiment}."
-    return curves(series, lineup.norm or "l2", lineup.radii, text, width=width, height=height, look=look)
 
 
 def curves(
@@ -158,59 +101,124 @@ def curves(
     return to_svg(chart, " ".join([text, *parts]), room=width + 150, look=look)
 
 
-def _bar_rows(lineup: Lineup, member: tuple[str, str]) -> list[dict[str, Any]]:
-    found, reference = lineup.get(*member), paper.TABLE_7[member]
-    if not found or lineup.radius is None:
-        return []
-    measured = (("clean", found.clean, reference.clean), ("robust", found.robust.get(lineup.radius), reference.robust))
-    return [
-        {
-            "group": _BARS[member],
-            "kind": kind,
-            "accuracy": 100 * row.accuracy,
-            "low": 100 * row.low,
-            "high": 100 * row.high,
-            "paper": 100 * theirs,
-            "source": f"the paper ({paper.SETTING})",
-            # Over the bar, or over the paper's mark where the two would touch.
-            "top": 100 * (theirs + 0.015 if row.high - 0.02 < theirs < row.high + 0.08 else row.high),
-            "shown": percent(row.accuracy),
-        }
-        for kind, row, theirs in measured
-        if row
-    ]
+@dataclass(frozen=True)
+class Axis:
+    """What one axis of a chart shows, from where to where, and whether in decades."""
+
+    title: str
+    low: float
+    high: float
+    is_log: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value lies on the axis, from 0 to 1."""
+        low, high, at = (math.log(one) if self.is_log else one for one in (self.low, self.high, value))
+        return (at - low) / (high - low)
+
+    def value(self, share: float) -> float:
+        """The value that lies there."""
+        low, high = (math.log(one) if self.is_log else one for one in (self.low, self.high))
+        at = low + share * (high - low)
+        return math.exp(at) if self.is_log else at
+
+    def channel(self, channel: Any, field: str) -> Any:
+        """The axis as Altair's `X` or `Y`."""
+        kind = "log" if self.is_log else "linear"
+        scale = alt.Scale(type=kind, domain=[self.low, self.high], nice=False, zero=False)
+        how = {"values": list(self._decades())} if self.is_log else {"tickCount": 6}
+        return channel(f"{field}:Q", title=self.title, scale=scale).axis(labelExpr="toString(datum.value)", **how)
+
+    def _decades(self) -> Iterator[float]:
+        """Round numbers, more of them the fewer decades there are: Vega's own crowd an axis of many."""
+        span = math.log10(self.high / self.low)
+        for power in range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1):
+            for digit in (1,) if span > 3 else (1, 3) if span > 2 else (1, 2, 5):
+                if self.low <= (value := float(f"{digit}e{power}")) <= self.high:
+                    yield value
 
 
-def _bar_text(rows: list[dict[str, Any]]) -> str:
-    parts = [
-        f"{row['group'].split('|')[0]}, {row['group'].split('|')[1]} training: {row['kind']} {row['shown']} %, "
-        f"paper {row['paper']:.4g} %"
-        for row in rows
-    ]
-    return f"Bars. {'; '.join(parts)}."
+@dataclass(frozen=True)
+class Line:
+    """A formula's curve, with a name at its end."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
 
 
-def _style(member: Member) -> Style:
-    return INDEPENDENT if member.name == "independent" else SERIES[member.train_set, member.training]
+@dataclass(frozen=True)
+class Measured:
+    """Points, each (x, value, low, high), that belong to the line at `line`; hollow ones are of another kind."""
+
+    line: int
+    at: Sequence[tuple[float, float, float, float]]
+    is_hollow: bool = False
 
 
-def _points(member: Member) -> list[dict[str, float]]:
-    rows = [(0.0, member.clean), *sorted(member.robust.items())]
-    return [
-        {"radius": radius, "accuracy": 100 * row.accuracy, "low": 100 * row.low, "high": 100 * row.high}
-        for radius, row in rows
-        if row
-    ]
+FORMULA: tuple[tuple[str, str, list[int]], ...] = (
+    ("#0072b2", "square", [1, 0]),
+    (ROBUST, "circle", [9, 4]),
+    ("#3a3a38", "triangle-up", [2, 3]),
+)
+"""Colour, shape and dashes of the lines of one chart, and of the points that belong to them."""
+
+
+def against_formula(
+    x: Axis,
+    y: Axis,
+    lines: Sequence[Line],
+    points: Iterable[Measured],
+    text: str,
+    *,
+    width: int = 320,
+    height: int = 240,
+) -> Markup:
+    """A formula's lines with names at their ends, and what was measured beside them, with intervals.
+
+    `text` is what those read who do not see it.
+    """
+    names = [line.name for line in lines]
+    colour, shape, dashes = ([style[place] for style in FORMULA[: len(lines)]] for place in range(3))
+    base = {"color": alt.Color("name:N", scale=alt.Scale(domain=names, range=colour), legend=None)}
+    drawn = [
+        {"name": line.name, "x": a, "y": b} for line in lines for a, b in zip(line.x, line.y, strict=True)
+        if y.low <= b <= y.high
+    ]  # fmt: skip
+    marks = [
+        {"name": names[group.line], "hollow": group.is_hollow, "x": a, "y": value, "low": max(low, y.low), "high": high}
+        for group in points for a, value, low, high in group.at
+    ]  # fmt: skip
+    ends = sorted((y.share([row for row in drawn if row["name"] == name][-1]["y"]), name) for name in names)
+    places = [y.value(place) for place in apart([share for share, _ in ends], 16 / height, 1)]
+    words = [{"name": name, "y": place} for (_, name), place in zip(ends, places, strict=True)]
+    across, up = x.channel(alt.X, "x"), y.channel(alt.Y, "y")
+    dash = alt.StrokeDash("name:N", scale=alt.Scale(domain=names, range=dashes), legend=None)
+    shapes = alt.Shape("name:N", scale=alt.Scale(domain=names, range=shape), legend=None)
+    curve = alt.Chart(alt.Data(values=drawn)).mark_line(strokeWidth=2).encode(x=across, y=up, strokeDash=dash, **base)
+    at = alt.Chart(alt.Data(values=marks)).encode(x="x:Q", **base)
+    layers = [curve, at.mark_rule(strokeWidth=1.2).encode(y="low:Q", y2="high:Q")]
+    for is_hollow in (False, True):
+        how: dict[str, Any] = {"filled": False, "fill": PAGE} if is_hollow else {"filled": True}
+        chosen = at.transform_filter(f"datum.hollow === {str(is_hollow).lower()}")
+        layers.append(chosen.mark_point(size=45, opacity=1, **how).encode(y="y:Q", shape=shapes))
+    named = alt.Chart(alt.Data(values=words)).mark_text(align="left", fontSize=12)
+    layers.append(named.encode(x=alt.value(width + 8), y="y:Q", text="name:N", **base))
+    return to_svg(alt.layer(*layers).properties(width=width, height=height), text, room=width + 130)
+
+
+def apart(values: Sequence[float], step: float, top: float) -> list[float]:
+    """Rising places, pushed up until each is `step` above the one before, and all down where the last passes `top`."""
+    places: list[float] = []
+    for value in values:
+        places.append(max(value, places[-1] + step if places else 0))
+    return [place - max(0, places[-1] - top) for place in places]
 
 
 def _end_labels(series: list[Any], last: float, height: int, shapes: alt.Shape) -> list[alt.Chart]:
     """A symbol and a name at the end of every line, pushed apart where ends lie together, with a lead to the line."""
     step = 100 * 16 / height
     ends = sorted(((points[-1]["accuracy"], style[0]) for style, points in series), key=lambda end: end[0])
-    places: list[float] = []
-    for value, _ in ends:
-        places.append(max(value, places[-1] + step if places else 0))
-    places = [place - max(0, places[-1] - 100) for place in places]
+    places = apart([value for value, _ in ends], step, 100)
     rows = [
         {"series": label, "label": label, "accuracy": place, "radius": 1.11 * last, "name": 1.15 * last}
         for (_, label), place in zip(ends, places, strict=True)
@@ -253,11 +261,11 @@ def to_svg(chart: alt.TopLevelMixin, text: str, *, room: float = 0, look: Look =
     drawn = wording.svg(drawn)
     drawn = re.sub(r'\s(?:font-family|role|aria-[a-z]+)="[^"]*"', "", drawn)
     head = re.compile(r'<svg[^>]*?width="([\d.]+)"[^>]*?height="([\d.]+)"[^>]*>')
-    found = head.search(drawn)
-    if not found:
+    match = head.search(drawn)
+    if not match:
         raise RuntimeError("vl-convert returned an SVG without a size")
-    width = max(room, float(found[1]))
+    width = max(room, float(match[1]))
     opening = Markup(
         '<svg class="chart" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" style="--drawn: {}">'
-    ).format(text, width, found[2], width, width)
+    ).format(text, width, match[2], width, width)
     return Markup(opening + Markup(head.sub("", drawn, count=1)))

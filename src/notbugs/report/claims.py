@@ -14,8 +14,7 @@ from typing import Literal
 from notbugs.formats import NORMS, between, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
-from notbugs.report.accuracies import Lineup, Member
-from notbugs.report.wording import quoted
+from notbugs.report.accuracies import Member, StudyAccuracies, quoted
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
 from notbugs.study.sets import BY_NAME, RELABELLED
@@ -93,14 +92,14 @@ def against(chance: float, measured: Row | Proportion) -> Order:
     return "lower" if measured.high < chance else "unclear"
 
 
-def claims(lineup: Lineup, results: Results, classes: int) -> list[Claim]:
+def claims(accuracies: StudyAccuracies, results: Results, classes: int) -> list[Claim]:
     """The paper's claims, in its order; none where the run measured nothing that the first three speak of.
 
     The fourth, what D_R and D_NR look like, comes first where it does not agree: it qualifies the others.
 
     Parameters
     ----------
-    lineup : Lineup
+    accuracies : StudyAccuracies
         The accuracies of `results`.
     results : Results
         Their sets and instruments qualify what is said of relabelled images.
@@ -109,9 +108,9 @@ def claims(lineup: Lineup, results: Results, classes: int) -> list[Claim]:
     """
     chance = 1 / classes
     found = (
-        (robust_features(lineup), "Robust features", "standard training on D_R and on D under one attack"),
-        (non_robust_features(lineup, chance), "Non-robust features", "standard training on D_NR"),
-        (relabelled_images(lineup, results, chance), "Relabelled images", "training on relabelled images"),
+        (robust_features(accuracies), "Robust features", "standard training on D_R and on D under one attack"),
+        (non_robust_features(accuracies, chance), "Non-robust features", "standard training on D_NR"),
+        (relabelled_images(accuracies, results, chance), "Relabelled images", "training on relabelled images"),
     )
     if not any(claim for claim, _, _ in found):
         return []
@@ -122,14 +121,14 @@ def claims(lineup: Lineup, results: Results, classes: int) -> list[Claim]:
     return [*three, looks] if looks.verdict == "agrees" else [looks, *three]
 
 
-def robust_features(lineup: Lineup) -> Claim | None:
+def robust_features(accuracies: StudyAccuracies) -> Claim | None:
     """Whether standard training is more robust on D_R than on D."""
-    ours, base = lineup.get("D_R"), lineup.get("D")
-    pairs = paired(lineup, ours, base)
+    ours, base = accuracies.get("D_R"), accuracies.get("D")
+    pairs = paired(accuracies, ours, base)
     if not ours or not pairs:
         return None
     main, (a, b) = next(iter(pairs.items()))
-    order, where = compare(a, b), at(lineup, main)
+    order, where = compare(a, b), at(accuracies, main)
     text = (
         f"At {where}, standard training on D_R reaches a robust accuracy of {quoted(a)}, and standard training on D "
         f"{quoted(b)}: {_difference('D_R', order)}."
@@ -142,13 +141,13 @@ def robust_features(lineup: Lineup) -> Claim | None:
         f"{quoted(b)}{_overlap(order)}, which",
         judge([order], wanted="higher"),
         text,
-        _elsewhere(lineup, pairs, "D_R", "D"),
+        _elsewhere(accuracies, pairs, "D_R", "D"),
     )
 
 
-def non_robust_features(lineup: Lineup, chance: float) -> Claim | None:
+def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | None:
     """Whether D_NR alone teaches a classifier that is accurate, and less robust than that of D_R."""
-    ours, other = lineup.get("D_NR"), lineup.get("D_R")
+    ours, other = accuracies.get("D_NR"), accuracies.get("D_R")
     if not ours or not ours.clean:
         return None
     order = against(chance, ours.clean)
@@ -156,27 +155,27 @@ def non_robust_features(lineup: Lineup, chance: float) -> Claim | None:
     level = beside_chance(order, chance)
     short = f"D_NR alone teaches a clean accuracy of {quoted(ours.clean)}, {level}"
     text = f"Standard training on D_NR gives a clean accuracy of {quoted(ours.clean)}, {level}"
-    pairs = paired(lineup, ours, other)
+    pairs = paired(accuracies, ours, other)
     if pairs:
         radius, (a, b) = next(iter(pairs.items()))
-        order, where = compare(a, b), at(lineup, radius)
+        order, where = compare(a, b), at(accuracies, radius)
         verdicts.append(judge([order], wanted="lower"))
         short += f", and {MORE[order]} D_R: {quoted(a)} against {quoted(b)} at {where}{_overlap(order)}"
         text += (
             f"; at {where} its robust accuracy is {quoted(a)}, and that of D_R {quoted(b)}: "
             f"{_difference('D_NR', order)}"
         )
-    more = _elsewhere(lineup, pairs, "D_NR", "D_R")
+    more = _elsewhere(accuracies, pairs, "D_NR", "D_R")
     return Claim("Non-robust features", f"{short}, which", worst(verdicts), f"{text}.", more)
 
 
-def relabelled_images(lineup: Lineup, results: Results, chance: float) -> Claim | None:
+def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: float) -> Claim | None:
     """Whether images labelled with the class they were pushed to teach more than chance, and than their controls.
 
     A set in which some labels are right says something only beside its leakage control. The verdict is `partly` where a
     control reaches more than half of what its set teaches above chance.
     """
-    clean = {name: member.clean for name in RELABELLED if (member := lineup.get(name)) and member.clean}
+    clean = {name: member.clean for name in RELABELLED if (member := accuracies.get(name)) and member.clean}
     if not clean:
         return None
     sizes: dict[str, PerturbationSize] = {
@@ -249,11 +248,11 @@ def size_notes(sizes: Mapping[str, PerturbationSize]) -> list[str]:
     ]
 
 
-def paired(lineup: Lineup, ours: Member | None, other: Member | None) -> dict[float, tuple[Row, Row]]:
+def paired(accuracies: StudyAccuracies, ours: Member | None, other: Member | None) -> dict[float, tuple[Row, Row]]:
     """Robust accuracies of both at every radius that both were measured at, the main one first."""
     if not ours or not other:
         return {}
-    radii = sorted(ours.robust.keys() & other.robust, key=lambda radius: (radius != lineup.radius, radius))
+    radii = sorted(ours.robust.keys() & other.robust, key=lambda radius: (radius != accuracies.radius, radius))
     return {radius: (ours.robust[radius], other.robust[radius]) for radius in radii}
 
 
@@ -265,9 +264,9 @@ def beside_chance(order: Order, chance: float) -> str:
     return f"{'above' if order == 'higher' else 'below'} {level}"
 
 
-def at(lineup: Lineup, radius: float) -> str:
+def at(accuracies: StudyAccuracies, radius: float) -> str:
     """A radius in a sentence: `l2 radius 0.25`."""
-    return f"{NORMS.get(lineup.norm or '', '')} radius {radius:g}"
+    return f"{NORMS.get(accuracies.norm or '', '')} radius {radius:g}"
 
 
 def judge(orders: list[Order], *, wanted: Order) -> Verdict:
@@ -288,12 +287,12 @@ def _difference(name: str, order: Order) -> str:
     return f"{name} gives the {order} robust accuracy"
 
 
-def _elsewhere(lineup: Lineup, pairs: dict[float, tuple[Row, Row]], ours: str, other: str) -> str:
+def _elsewhere(accuracies: StudyAccuracies, pairs: dict[float, tuple[Row, Row]], ours: str, other: str) -> str:
     """The radii at which the answer is not that of the main one."""
     orders = {radius: compare(a, b) for radius, (a, b) in pairs.items()}
     main = next(iter(orders.values()), None)
     return " ".join(
-        f"At {at(lineup, radius)} the answer differs: {_difference(ours, order)}, with {quoted(pairs[radius][0])} "
+        f"At {at(accuracies, radius)} the answer differs: {_difference(ours, order)}, with {quoted(pairs[radius][0])} "
         f"against {quoted(pairs[radius][1])} for {other}."
         for radius, order in orders.items()
         if order != main

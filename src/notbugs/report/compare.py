@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -22,9 +23,11 @@ from notbugs.report.compare_findings import (
     numbered,
     unders,
 )
-from notbugs.report.page import environment, shown
+from notbugs.report.shell import environment, shown
 from notbugs.report.wording import date
-from notbugs.study.jobs.compare import Comparison, Contrast, Of, PairRow, SeedGroup, Setting, StudyPair
+
+if TYPE_CHECKING:
+    from notbugs.study.jobs.compare import Comparison, Contrast, Of, PairRow, SeedGroup, Setting, StudyPair
 
 WIDTHS = (560, 200)
 LONGEST = 60
@@ -48,54 +51,61 @@ TESTS = (
 )
 
 
-def render_comparison(found: Comparison) -> str:
+def render_comparison(comparison: Comparison) -> str:
     """The whole page as HTML."""
-    made = (_seeds(found), _accuracy(found), _contrasts(found), _pairs(found), _settings(found), _studies(found))
+    made = (
+        _seeds(comparison),
+        _accuracy(comparison),
+        _contrasts(comparison),
+        _pairs(comparison),
+        _settings(comparison),
+        _studies(comparison),
+    )
     return environment().get_template("compare.html.j2").render(
-        title=_title(found),
-        count=len(found.studies),
-        findings=list(findings(found)),
+        title=_title(comparison),
+        count=len(comparison.studies),
+        findings=list(findings(comparison)),
         sections=[section for section in made if section],
-        reports=list(_reports(found)),
+        reports=list(_reports(comparison)),
     )  # fmt: skip
 
 
-def _title(found: Comparison) -> str:
-    if len(found.groups) == 1 and len(found.groups[0].studies) == len(found.studies):
-        return f"{found.studies[0].recipe} with {len(found.studies)} seeds"
-    return f"{len(found.studies)} studies compared"
+def _title(comparison: Comparison) -> str:
+    if len(comparison.groups) == 1 and len(comparison.groups[0].studies) == len(comparison.studies):
+        return f"{comparison.studies[0].recipe} with {len(comparison.studies)} seeds"
+    return f"{len(comparison.studies)} studies compared"
 
 
-def _reports(found: Comparison) -> Iterator[tuple[str, str]]:
+def _reports(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Name and address of the report of every study below this page."""
-    for study in found.studies:
+    for study in comparison.studies:
         path = PurePath(study.folder)
         if not path.is_absolute() and ".." not in path.parts:
             yield study.label, quote((path / "report.html").as_posix())
 
 
-def _seeds(found: Comparison) -> Section | None:
-    if not found.groups:
+def _seeds(comparison: Comparison) -> Section | None:
+    if not comparison.groups:
         return None
     return Section(
         name="seeds",
         title="Over seeds",
         short="Seeds",
         text=SEEDS,
-        reading=[_images(found, group) for group in found.groups],
-        tables=[_seed_table(found, group, under) for group in found.groups for under in unders(group.rows)],
+        reading=[_images(comparison, group) for group in comparison.groups],
+        tables=[_seed_table(comparison, group, under) for group in comparison.groups for under in unders(group.rows)],
     )
 
 
-def _images(found: Comparison, group: SeedGroup) -> str:
-    names = f"Studies {numbered(found, group.studies)}, seeds {', '.join(map(str, group.seeds))}"
+def _images(comparison: Comparison, group: SeedGroup) -> str:
+    names = f"Studies {numbered(comparison, group.studies)}, seeds {', '.join(map(str, group.seeds))}"
     if group.same_images:
         return f"{names}: training and test images are the same with every seed."
     drawn = ", ".join(DRAWN[name] for name in group.drawn if name in DRAWN) or "images"
     return f"{names}: the seed draws {drawn} too, so that the spread holds the chance of this as well."
 
 
-def _seed_table(found: Comparison, group: SeedGroup, under: str) -> Table:
+def _seed_table(comparison: Comparison, group: SeedGroup, under: str) -> Table:
     columns = ("trained on", "mean", "95\u00a0% t interval", "standard deviation", *(f"seed {s}" for s in group.seeds))
     rows = [
         [
@@ -108,53 +118,53 @@ def _seed_table(found: Comparison, group: SeedGroup, under: str) -> Table:
         for row in group.rows
         if row.under == under
     ]
-    return Table(f"Studies {numbered(found, group.studies)}, {_accuracy_under(under)}", columns, rows)
+    return Table(f"Studies {numbered(comparison, group.studies)}, {_accuracy_under(under)}", columns, rows)
 
 
 def _accuracy_under(under: str) -> str:
     return "clean accuracy in per cent" if under == "clean" else f"accuracy in per cent, {under} attack"
 
 
-def _accuracy(found: Comparison) -> Section:
-    shared = [measure for measure in found.measures if sum(share is not None for share in measure.shares) > 1]
+def _accuracy(comparison: Comparison) -> Section:
+    shared = [measure for measure in comparison.measures if sum(share is not None for share in measure.shares) > 1]
     figures = []
-    for under in dict.fromkeys(("clean", middle(shared or found.measures))):
-        drawings = [drawn for width in WIDTHS if under and (drawn := dots(found, under, width=width))]
+    for under in dict.fromkeys(("clean", middle(shared or comparison.measures))):
+        drawings = [drawn for width in WIDTHS if under and (drawn := dots(comparison, under, width=width))]
         if drawings:
-            figures.append(Figure(_figure_caption(found, under or ""), drawings))
+            figures.append(Figure(_figure_caption(comparison, under or ""), drawings))
     return Section(
         name="accuracy",
         title="Accuracy, side by side",
         short="Accuracy",
         text="Every accuracy with its 95\u00a0% Wilson interval over test images, in per cent. Radii are in pixel "
-        "units, pixels in [0, 1]. " + _attacks(found),
+        "units, pixels in [0, 1]. " + _attacks(comparison),
         figures=figures,
-        tables=[_accuracy_table(found, under) for under in unders(found.measures)],
+        tables=[_accuracy_table(comparison, under) for under in unders(comparison.measures)],
     )
 
 
-def _figure_caption(found: Comparison, under: str) -> str:
-    names = "; ".join(f"{number}: {study.label}" for number, study in enumerate(found.studies, 1))
-    means = " Hollow diamonds are means over seeds, with their t intervals." if found.groups else ""
+def _figure_caption(comparison: Comparison, under: str) -> str:
+    names = "; ".join(f"{number}: {study.label}" for number, study in enumerate(comparison.studies, 1))
+    means = " Hollow diamonds are means over seeds, with their t intervals." if comparison.groups else ""
     what = "Clean accuracy" if under == "clean" else f"Accuracy under the {under} attack"
     return f"{what}, a dot for each study and classifier, with its 95\u00a0% interval. The studies: {names}.{means}"
 
 
-def _attacks(found: Comparison) -> str:
-    used = ([attack for attack in measure.attacks if attack] for measure in found.measures)
+def _attacks(comparison: Comparison) -> str:
+    used = ([attack for attack in measure.attacks if attack] for measure in comparison.measures)
     if any(attack != attacks[0] for attacks in used for attack in attacks):
         return "The studies attacked in other ways at the same radius: such robust accuracies do not compare."
     return "Where two studies have a radius, they attacked there in the same way."
 
 
-def _accuracy_table(found: Comparison, under: str) -> Table:
-    columns = ("trained on", *(numbered(found, [place]) for place in range(len(found.studies))))
-    rows: list[list[Cell]] = [[label(row), *row.shares] for row in found.measures if row.under == under]
+def _accuracy_table(comparison: Comparison, under: str) -> Table:
+    columns = ("trained on", *(numbered(comparison, [place]) for place in range(len(comparison.studies))))
+    rows: list[list[Cell]] = [[label(row), *row.shares] for row in comparison.measures if row.under == under]
     return Table(_accuracy_under(under).capitalize(), columns, rows)
 
 
-def _contrasts(found: Comparison) -> Section | None:
-    if not found.contrasts:
+def _contrasts(comparison: Comparison) -> Section | None:
+    if not comparison.contrasts:
         return None
     return Section(
         name="recipes",
@@ -162,26 +172,28 @@ def _contrasts(found: Comparison) -> Section | None:
         short="Recipes",
         text="Mean over the seeds of one recipe minus mean over those of another, in points, with Welch’s 95\u00a0% t "
         "interval: the chance of training is in it, and no adjustment for their number.",
-        tables=[_contrast_table(found, contrast) for contrast in found.contrasts],
+        tables=[_contrast_table(comparison, contrast) for contrast in comparison.contrasts],
     )
 
 
-def _contrast_table(found: Comparison, contrast: Contrast) -> Table:
-    first, second = (numbered(found, found.groups[place].studies) for place in (contrast.first, contrast.second))
+def _contrast_table(comparison: Comparison, contrast: Contrast) -> Table:
+    first, second = (
+        numbered(comparison, comparison.groups[place].studies) for place in (contrast.first, contrast.second)
+    )
     cells = {(label(row), row.under): _points(row.difference) for row in contrast.rows}
     return _crossed(f"Studies {first} minus studies {second}", contrast.rows, cells)
 
 
-def _pairs(found: Comparison) -> Section | None:
-    listed = listed_pairs(found)
-    left_out = len(found.pairs) - len(listed)
+def _pairs(comparison: Comparison) -> Section | None:
+    listed = listed_pairs(comparison)
+    left_out = len(comparison.pairs) - len(listed)
     more = f" Pairs without the first study are in compare.json, {left_out} of them." if left_out else ""
-    tables = [_pair_table(found, pair) for pair in listed if pair.rows]
+    tables = [_pair_table(comparison, pair) for pair in listed if pair.rows]
     return Section("pairs", "Image by image", "Image by image", TESTS + more, tables=tables) if tables else None
 
 
-def _pair_table(found: Comparison, pair: StudyPair) -> Table:
-    caption = f"Study {numbered(found, [pair.first])} minus study {numbered(found, [pair.second])}"
+def _pair_table(comparison: Comparison, pair: StudyPair) -> Table:
+    caption = f"Study {numbered(comparison, [pair.first])} minus study {numbered(comparison, [pair.second])}"
     cells = {(label(row), row.under): _tested(row) for row in pair.rows}
     return _crossed(f"{caption}, {pair.rows[0].test.n} test images", pair.rows, cells)
 
@@ -191,9 +203,11 @@ def _tested(row: PairRow) -> Markup:
     return _points(row.test) + Markup('<br><span class="interval">p {:.2g}{}</span>').format(row.test.p_value, mark)
 
 
-def _points(found: PairedTest | SeedDifference) -> Markup:
+def _points(difference: PairedTest | SeedDifference) -> Markup:
     cell = '<data value="{}">{}</data> <span class="interval">{} to {}</span>'
-    return Markup(cell).format(found.difference, signed(found.difference), signed(found.low), signed(found.high))
+    return Markup(cell).format(
+        difference.difference, signed(difference.difference), signed(difference.low), signed(difference.high)
+    )
 
 
 def _crossed(caption: str, rows: Sequence[Of], cells: dict[tuple[str, str], Markup]) -> Table:
@@ -203,11 +217,11 @@ def _crossed(caption: str, rows: Sequence[Of], cells: dict[tuple[str, str], Mark
     return Table(caption, ("trained on", *columns), crossed)
 
 
-def _settings(found: Comparison) -> Section:
+def _settings(comparison: Comparison) -> Section:
     tables = [
-        Table(title, ("setting", *(numbered(found, [place]) for place in range(len(found.studies)))), rows)
+        Table(title, ("setting", *(numbered(comparison, [place]) for place in range(len(comparison.studies)))), rows)
         for part, title in PARTS.items()
-        if (rows := [_setting(setting) for setting in found.settings if setting.part == part])
+        if (rows := [_setting(setting) for setting in comparison.settings if setting.part == part])
     ]
     text = "Every setting that is not the same in all studies. " if tables else "The studies have the same settings. "
     return Section("settings", "What differs", "What differs", text + "Each report has the others.", tables=tables)
@@ -222,24 +236,24 @@ def _short(setting: Setting, text: str) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def _studies(found: Comparison) -> Section:
+def _studies(comparison: Comparison) -> Section:
     columns = ("study", "recipe", "data", "architecture", "seed", "training and test images", "made on")
     rows = [
         [
-            numbered(found, [place]),
+            numbered(comparison, [place]),
             *(study.recipe, study.data, study.architecture, str(study.seed)),
             *(f"{study.train:,} and {study.test:,} ({study.test_set})", date(study.created)),
         ]
-        for place, study in enumerate(found.studies)
+        for place, study in enumerate(comparison.studies)
     ]
     table = Table("As they were run; compare.json has every number of this page", columns, rows)
-    return Section("studies", "The studies", "Studies", _kept(found), tables=[table])
+    return Section("studies", "The studies", "Studies", _kept(comparison), tables=[table])
 
 
-def _kept(found: Comparison) -> str:
+def _kept(comparison: Comparison) -> str:
     """Which studies cannot be compared image by image."""
-    without = [place for place, study in enumerate(found.studies) if not study.has_outcomes]
+    without = [place for place, study in enumerate(comparison.studies) if not study.has_outcomes]
     if not without:
         return "All of them keep what became of every test image."
-    names = ", ".join(numbered(found, [place]) for place in without)
+    names = ", ".join(numbered(comparison, [place]) for place in without)
     return f"Made before it was kept what became of every test image, and so without paired tests: {names}."

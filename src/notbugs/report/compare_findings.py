@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 from markupsafe import Markup
@@ -12,7 +12,9 @@ from notbugs import formats
 from notbugs.formats import percent, signed
 from notbugs.measure import OverSeeds
 from notbugs.report.charts import INK, PAGE, SERIES, to_svg
-from notbugs.study.jobs.compare import Comparison, Contrast, Of, SeedGroup, StudyPair
+
+if TYPE_CHECKING:
+    from notbugs.study.jobs.compare import Comparison, Contrast, Of, SeedGroup, StudyPair
 
 ALPHA = 0.05
 NAMED = 4
@@ -28,10 +30,10 @@ def label(of: Of) -> str:
     return f"D, {of.training}" if of.train_set == "D" else of.train_set
 
 
-def numbered(found: Comparison, places: Sequence[int]) -> str:
+def numbered(comparison: Comparison, places: Sequence[int]) -> str:
     """Studies by their numbers, one of them with its name: `1 (seed-0)`, `1, 2, 4`, `1 to 3`."""
     if len(places) == 1:
-        return f"{places[0] + 1}\u00a0({found.studies[places[0]].label})"
+        return f"{places[0] + 1}\u00a0({comparison.studies[places[0]].label})"
     return numbers(places)
 
 
@@ -53,19 +55,23 @@ def middle(rows: Iterable[Of]) -> str | None:
     return radii[(len(radii) - 1) // 2] if radii else None
 
 
-def listed_pairs(found: Comparison) -> list[StudyPair]:
+def listed_pairs(comparison: Comparison) -> list[StudyPair]:
     """The pairs that the page has room for."""
-    return found.pairs if len(found.pairs) <= MOST_PAIRS else [pair for pair in found.pairs if pair.first == 0]
+    return (
+        comparison.pairs
+        if len(comparison.pairs) <= MOST_PAIRS
+        else [pair for pair in comparison.pairs if pair.first == 0]
+    )
 
 
-def findings(found: Comparison) -> Iterator[str]:
+def findings(comparison: Comparison) -> Iterator[str]:
     """What differs; a sentence or two for every group of seeds, for every two groups, and for the pairs of studies."""
-    yield _differ([setting.name for setting in found.settings if setting.part == "recipe"])
-    for group in found.groups:
-        yield _over_seeds(found, group)
-    for contrast in found.contrasts:
-        yield _contrast(found, contrast)
-    yield from _pairs(found, listed_pairs(found))
+    yield _differ([setting.name for setting in comparison.settings if setting.part == "recipe"])
+    for group in comparison.groups:
+        yield _over_seeds(comparison, group)
+    for contrast in comparison.contrasts:
+        yield _contrast(comparison, contrast)
+    yield from _pairs(comparison, listed_pairs(comparison))
 
 
 def between(over: OverSeeds) -> str:
@@ -82,7 +88,7 @@ def _differ(names: list[str]) -> str:
     return f"The recipes differ in {', '.join(names[:NAMED])}{more}."
 
 
-def _over_seeds(found: Comparison, group: SeedGroup) -> str:
+def _over_seeds(comparison: Comparison, group: SeedGroup) -> str:
     """The numbers that the paper's claims are about, and the largest spread."""
     rows = {(row.classifier, row.under): row for row in group.rows}
     said = []
@@ -92,8 +98,8 @@ def _over_seeds(found: Comparison, group: SeedGroup) -> str:
         said += [f"{label(measured[0])}: {' and '.join(means)}"] if means else []
     largest = max(group.rows, key=lambda row: row.over.deviation or 0)
     return (
-        f"Studies {numbered(found, group.studies)}, one recipe with {len(group.seeds)} seeds; mean accuracy in per "
-        f"cent, with its 95\u00a0% t interval. {'; '.join(said)}. The largest standard deviation over seeds is "
+        f"Studies {numbered(comparison, group.studies)}, one recipe with {len(group.seeds)} seeds; mean accuracy in "
+        f"per cent, with its 95\u00a0% t interval. {'; '.join(said)}. The largest standard deviation over seeds is "
         f"{100 * (largest.over.deviation or 0):.1f} points, of {label(largest)}, {largest.under}."
     )
 
@@ -102,8 +108,10 @@ def _at(row: Of) -> str:
     return f"at {row.under}" if row.norm else row.under
 
 
-def _contrast(found: Comparison, contrast: Contrast) -> str:
-    first, second = (numbered(found, found.groups[place].studies) for place in (contrast.first, contrast.second))
+def _contrast(comparison: Comparison, contrast: Contrast) -> str:
+    first, second = (
+        numbered(comparison, comparison.groups[place].studies) for place in (contrast.first, contrast.second)
+    )
     apart = [
         (abs(row.difference.difference), f"{label(row)}, {row.under} ({signed(row.difference.difference)} points)")
         for row in contrast.rows
@@ -113,13 +121,13 @@ def _contrast(found: Comparison, contrast: Contrast) -> str:
     return f"Studies {first} against {second}: {counted}{_named(apart)}."
 
 
-def _pairs(found: Comparison, pairs: Sequence[StudyPair]) -> Iterator[str]:
+def _pairs(comparison: Comparison, pairs: Sequence[StudyPair]) -> Iterator[str]:
     """One sentence for each pair that differs, one for all that do not, one for each reason against a test."""
-    tests = sum(len(pair.rows) for pair in found.pairs)
+    tests = sum(len(pair.rows) for pair in comparison.pairs)
     adjusted = f"p below {ALPHA:g}, adjusted for all {tests} tests"
     same, untested = [], dict[tuple[str, str], list[str]]()
     for pair in pairs:
-        names = f"{numbered(found, [pair.first])} and {numbered(found, [pair.second])}"
+        names = f"{numbered(comparison, [pair.first])} and {numbered(comparison, [pair.second])}"
         apart = [
             (abs(row.test.difference), f"{label(row)}, {row.under} ({signed(row.test.difference)} points)")
             for row in pair.rows
@@ -152,15 +160,15 @@ STEP = 13
 """Pixels from one dot to the next of the same classifier."""
 
 
-def dots(found: Comparison, under: str, *, width: int) -> Markup | None:
+def dots(comparison: Comparison, under: str, *, width: int) -> Markup | None:
     """Accuracy of every classifier in every study, with 95 % intervals; hollow: means over seeds, with theirs.
 
     Studies are numbered. None where nothing was measured under `under`.
     """
-    rows = [*_of_studies(found, under), *_of_groups(found, under)]
+    rows = [*_of_studies(comparison, under), *_of_groups(comparison, under)]
     if not rows:
         return None
-    classifiers, looks = list(dict.fromkeys(row["classifier"] for row in rows)), _looks(found)
+    classifiers, looks = list(dict.fromkeys(row["classifier"] for row in rows)), _looks(comparison)
     names = [look[0] for look in looks]
 
     def scale(place: int) -> alt.Scale:
@@ -189,11 +197,11 @@ def dots(found: Comparison, under: str, *, width: int) -> Markup | None:
     return to_svg(chart.properties(width=width, height=height), _text(rows, under))
 
 
-def _looks(found: Comparison) -> list[tuple[str, str, str, str]]:
+def _looks(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     """Name, stroke, fill and shape: of the studies, and after the last study of a group those of its mean."""
-    means = {group.studies[-1]: _mean_name(group.studies) for group in found.groups}
+    means = {group.studies[-1]: _mean_name(group.studies) for group in comparison.groups}
     looks = []
-    for place in range(len(found.studies)):
+    for place in range(len(comparison.studies)):
         colour = COLOURS[place % len(COLOURS)]
         looks.append((_name(place), colour, colour, SHAPES[place % len(SHAPES)]))
         if place in means:
@@ -201,20 +209,20 @@ def _looks(found: Comparison) -> list[tuple[str, str, str, str]]:
     return looks
 
 
-def _of_studies(found: Comparison, under: str) -> list[dict[str, Any]]:
+def _of_studies(comparison: Comparison, under: str) -> list[dict[str, Any]]:
     return [
         {"series": _name(place), **_row(label(measure), share.value, share.low, share.high)}
-        for measure in found.measures
+        for measure in comparison.measures
         if measure.under == under
         for place, share in enumerate(measure.shares)
         if share
     ]
 
 
-def _of_groups(found: Comparison, under: str) -> list[dict[str, Any]]:
+def _of_groups(comparison: Comparison, under: str) -> list[dict[str, Any]]:
     return [
         {"series": _mean_name(group.studies), **_row(label(row), row.over.mean, row.over.low, row.over.high)}
-        for group in found.groups
+        for group in comparison.groups
         for row in group.rows
         if row.under == under
     ]

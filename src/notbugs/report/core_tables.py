@@ -10,7 +10,7 @@ from notbugs.formats import NORMS, duration, percent
 from notbugs.measure import Proportion
 from notbugs.measure.likeness import By
 from notbugs.report import paper
-from notbugs.report.accuracies import Lineup
+from notbugs.report.accuracies import StudyAccuracies
 from notbugs.study.results import AgainstExpected, Results, Row, SetProperties, Spread, TheoryCheck
 from notbugs.study.sets import RELABELLED, TARGETS, aimed_at
 
@@ -136,12 +136,12 @@ AREA = (
 )
 
 
-def unbalanced_section(lineup: Lineup) -> Iterator[Section]:
+def unbalanced_section(accuracies: StudyAccuracies) -> Iterator[Section]:
     """The section, where there is something to show."""
-    rows = [(member, [member.clean, *map(member.robust.get, lineup.radii)]) for member in lineup.members]
+    rows = [(member, [member.clean, *map(member.robust.get, accuracies.radii)]) for member in accuracies.members]
     names = [f"{member.train_set}, {member.training}, {member.name}" for member, _ in rows]
     columns = ["training set, training, classifier", "clean"]
-    columns += [f"{NORMS[lineup.norm or 'l2']} {radius:g}" for radius in lineup.radii]
+    columns += [f"{NORMS[accuracies.norm or 'l2']} {radius:g}" for radius in accuracies.radii]
     tables = []
     kinds = (("Balanced accuracy", _balanced, TEXT), ("Area under the ROC curve", _area, AREA))
     for title, read, _ in kinds:
@@ -167,19 +167,19 @@ VERDICTS = {"inside": "inside", "overlaps": "interval overlaps", "outside": "out
 
 def expected_section(results: Results) -> Section | None:
     """Every accuracy that the recipe expects, inside or outside; None where it expects nothing."""
-    if not (found := results.expected):
+    if not (expected := results.expected):
         return None
     text = "A recipe that comes with notbugs says what it gives and where that was seen. "
-    if found.departures:
-        text += f"Nothing is compared here, for this run has other settings: {', '.join(found.departures)}."
+    if expected.departures:
+        text += f"Nothing is compared here, for this run has other settings: {', '.join(expected.departures)}."
     else:
         text += (
             "A range is about where another seed and machine should be; an accuracy outside it whose 95 % interval "
             "reaches into it is marked as such."
         )
     took = f"The stages of this run took {duration(sum(stage.seconds for stage in results.study.stages))}."
-    reading = [f"The recipe expects {found.time}. {took}"] if found.time else []
-    tables = [_table(found.compared)] if found.compared else []
+    reading = [f"The recipe expects {expected.time}. {took}"] if expected.time else []
+    tables = [_table(expected.compared)] if expected.compared else []
     return Section("expected", "As expected?", "Expected", text, reading, tables=tables)
 
 
@@ -199,26 +199,26 @@ def _table(compared: list[AgainstExpected]) -> Table:
     return Table("Accuracies in per cent that the recipe expects, and those of this run", columns, rows)
 
 
-def accuracy(lineup: Lineup) -> Table:
+def accuracy(accuracies: StudyAccuracies) -> Table:
     """A row a classifier, a column a radius."""
-    norm = NORMS[lineup.norm or "l2"]
+    norm = NORMS[accuracies.norm or "l2"]
     rows: list[list[Cell]] = [
         [
             member.train_set,
             f"{member.training}{', independent' if member.name == 'independent' else ''}",
             _share(member.clean),
-            *(_share(member.robust.get(radius)) for radius in lineup.radii),
+            *(_share(member.robust.get(radius)) for radius in accuracies.radii),
         ]
-        for member in lineup.members
+        for member in accuracies.members
     ]
-    columns = ("training set", "training", "clean", *(f"{norm} {radius:g}" for radius in lineup.radii))
+    columns = ("training set", "training", "clean", *(f"{norm} {radius:g}" for radius in accuracies.radii))
     caption = f"Accuracy in per cent, with its 95\u00a0% interval, clean and by {norm} radius in pixel units"
     return Table(caption, columns, rows, words=("training",))
 
 
-def relabelled(lineup: Lineup) -> Table | None:
+def relabelled(accuracies: StudyAccuracies) -> Table | None:
     """What the relabelled sets teach, beside the paper's Table 1; None where there is none of them."""
-    found = {name: member.clean for name in ("D", *RELABELLED) if (member := lineup.get(name)) and member.clean}
+    found = {name: member.clean for name in ("D", *RELABELLED) if (member := accuracies.get(name)) and member.clean}
     if not found:
         return None
     rows = [

@@ -17,11 +17,11 @@ from markupsafe import Markup
 from notbugs.content import INTERVAL, PrintedFigure
 from notbugs.files import write_atomically, write_text
 from notbugs.formats import NORMS, harmless
-from notbugs.report import charts, paper
-from notbugs.report.accuracies import Lineup, line_up
-from notbugs.report.page import class_names
+from notbugs.report import paper
+from notbugs.report.accuracies import StudyAccuracies, against_radius, figure_2b, study_accuracies
 from notbugs.report.pictures import Arrays, printed_grid
 from notbugs.report.tables import attacks_said, comma_separated, latex, markdown, md, measured_on, seed_of, tables, tex
+from notbugs.report.wording import class_names
 from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Results
 
@@ -72,12 +72,12 @@ def figures(results: Results, gallery: Arrays | None) -> Iterator[PrintedFigure]
 
 
 def _accuracies(results: Results) -> Iterator[PrintedFigure]:
-    lineup = line_up(results)
-    draw = partial(charts.figure_2b, lineup, look="print")
-    yield PrintedFigure("figure-2b", _bars_caption(results, lineup), draw)
+    accuracies = study_accuracies(results)
+    draw = partial(figure_2b, accuracies, look="print")
+    yield PrintedFigure("figure-2b", _bars_caption(results, accuracies), draw)
     for experiment, sets in ((1, "D, D_R and D_NR"), (2, "relabelled sets, and on D")):
-        draw = partial(charts.against_radius, lineup, experiment, look="print")
-        yield PrintedFigure(f"against-radius-{experiment}", _curves_caption(results, lineup, sets), draw)
+        draw = partial(against_radius, accuracies, experiment, look="print")
+        yield PrintedFigure(f"against-radius-{experiment}", _curves_caption(results, accuracies, sets), draw)
 
 
 def fitted(figure: PrintedFigure, width: str) -> Markup | None:
@@ -116,25 +116,25 @@ def _in_order(pdf: bytes) -> bytes:
 
 
 def _size(drawn: str) -> tuple[float, float]:
-    found = _SIZE.search(drawn)
-    assert found  # every drawing has one
-    return float(found[2]), float(found[4])
+    match = _SIZE.search(drawn)
+    assert match  # every drawing has one
+    return float(match[2]), float(match[4])
 
 
-def _bars_caption(results: Results, lineup: Lineup) -> str:
-    rows = [member.robust[lineup.radius] for member in lineup.members if lineup.radius in member.robust]
+def _bars_caption(results: Results, accuracies: StudyAccuracies) -> str:
+    rows = [member.robust[accuracies.radius] for member in accuracies.members if accuracies.radius in member.robust]
     return (
-        f"Clean accuracy, and robust accuracy under {attacks_said(rows)} at {NORMS[lineup.norm or 'l2']} radius "
-        f"{lineup.radius or 0:g} in pixel units, of classifiers trained on D, D_R and D_NR; {INTERVAL}; "
-        f"{measured_on(results, lineup)}. Diamonds: the paper, Table 7 ({paper.SETTING}, l2 radius {paper.RADIUS})."
+        f"Clean accuracy, and robust accuracy under {attacks_said(rows)} at {NORMS[accuracies.norm or 'l2']} radius "
+        f"{accuracies.radius or 0:g} in pixel units, of classifiers trained on D, D_R and D_NR; {INTERVAL}; "
+        f"{measured_on(results, accuracies)}. Diamonds: the paper, Table 7 ({paper.SETTING}, l2 radius {paper.RADIUS})."
     )
 
 
-def _curves_caption(results: Results, lineup: Lineup, sets: str) -> str:
-    said = attacks_said(row for member in lineup.members for row in member.robust.values())
+def _curves_caption(results: Results, accuracies: StudyAccuracies, sets: str) -> str:
+    said = attacks_said(row for member in accuracies.members for row in member.robust.values())
     return (
-        f"Accuracy against {NORMS[lineup.norm or 'l2']} radius in pixel units, under {said}, after training on {sets}; "
-        f"bands are {INTERVAL}; {measured_on(results, lineup)}."
+        f"Accuracy against {NORMS[accuracies.norm or 'l2']} radius in pixel units, under {said}, after training on "
+        f"{sets}; bands are {INTERVAL}; {measured_on(results, accuracies)}."
     )
 
 

@@ -15,7 +15,7 @@ from notbugs.content import INTERVAL, Cell, Section, Share, Table
 from notbugs.formats import NORMS, harmless, number, percent, quoted
 from notbugs.measure import AttackUsed, Proportion, Spread
 from notbugs.report import core_tables, paper, wording
-from notbugs.report.accuracies import Lineup, line_up
+from notbugs.report.accuracies import StudyAccuracies, study_accuracies
 from notbugs.report.wording import class_names
 from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Results, Row, SetProperties
@@ -128,16 +128,16 @@ def md(text: str) -> str:
     return _MARKDOWN_PARTS.sub(_markdown_part, _line(text))
 
 
-def _tex_part(found: re.Match[str]) -> str:
-    if found[0] == "D":
+def _tex_part(match: re.Match[str]) -> str:
+    if match[0] == "D":
         return r"$\mathcal{D}$"
-    return wording.tex(found[0]) if found[0] in BY_NAME else _TEX[found[0]]
+    return wording.tex(match[0]) if match[0] in BY_NAME else _TEX[match[0]]
 
 
-def _markdown_part(found: re.Match[str]) -> str:
-    if found[0] in BY_NAME:
-        return wording.markdown(found[0])
-    return escape(found[0]) if found[0] in "<>&" else f"\\{found[0]}"
+def _markdown_part(match: re.Match[str]) -> str:
+    if match[0] in BY_NAME:
+        return wording.markdown(match[0])
+    return escape(match[0]) if match[0] in "<>&" else f"\\{match[0]}"
 
 
 def _line(text: str) -> str:
@@ -206,11 +206,11 @@ class NamedTable:
 
 def tables(results: Results) -> Iterator[NamedTable]:
     """Every table that the study has."""
-    lineup = line_up(results)
-    if lineup.members:
-        yield NamedTable("accuracy", _accuracy(results, lineup), [_tidy(results, row) for row in results.rows])
-    if any(lineup.get(name) for name in RELABELLED) and (table := core_tables.relabelled(lineup)):
-        yield _table_1(results, lineup, table)
+    accuracies = study_accuracies(results)
+    if accuracies.members:
+        yield NamedTable("accuracy", _accuracy(results, accuracies), [_tidy(results, row) for row in results.rows])
+    if any(accuracies.get(name) for name in RELABELLED) and (table := core_tables.relabelled(accuracies)):
+        yield _table_1(results, accuracies, table)
     if results.sets:
         rows = [row for made in results.sets for row in _tidy_set(results, made)]
         yield NamedTable("sets", _sets(results), rows)
@@ -250,13 +250,13 @@ def attacks_said(rows: Iterable[Row]) -> str:
     return " or ".join(dict.fromkeys(_attack(row.attack) for row in rows if row.attack))
 
 
-def measured_on(results: Results, lineup: Lineup) -> str:
+def measured_on(results: Results, accuracies: StudyAccuracies) -> str:
     """The images and the seed behind accuracies: `n = 360 test images of digits, seed 0`."""
-    counts = {row.n for member in lineup.members for row in (member.clean, *member.robust.values()) if row}
+    counts = {row.n for member in accuracies.members for row in (member.clean, *member.robust.values()) if row}
     data = results.study.data
     variant = f" ({data['variant']})" if data.get("variant") else ""
-    kind = "test" if lineup.test_set == "test" else "held-out"
-    return f"{_counted(counts)} {kind} images of {data['name']}{variant}, seed {lineup.seed}"
+    kind = "test" if accuracies.test_set == "test" else "held-out"
+    return f"{_counted(counts)} {kind} images of {data['name']}{variant}, seed {accuracies.seed}"
 
 
 def _attack(attack: AttackUsed) -> str:
@@ -267,21 +267,21 @@ def _attack(attack: AttackUsed) -> str:
     return f"{name} with {attack.steps} steps{decay} and {restarts}{targeted}"
 
 
-def _accuracy(results: Results, lineup: Lineup) -> Table:
-    norm = NORMS[lineup.norm or "l2"]
-    said = attacks_said(row for member in lineup.members for row in member.robust.values())
+def _accuracy(results: Results, accuracies: StudyAccuracies) -> Table:
+    norm = NORMS[accuracies.norm or "l2"]
+    said = attacks_said(row for member in accuracies.members for row in member.robust.values())
     robust = f", clean and under {said} at {norm} radii in {PIXELS}" if said else ", clean: no attack"
-    caption = f"Accuracy in per cent{robust}; {INTERVAL}; {measured_on(results, lineup)}"
-    return replace(core_tables.accuracy(lineup), caption=caption)
+    caption = f"Accuracy in per cent{robust}; {INTERVAL}; {measured_on(results, accuracies)}"
+    return replace(core_tables.accuracy(accuracies), caption=caption)
 
 
-def _table_1(results: Results, lineup: Lineup, table: Table) -> NamedTable:
+def _table_1(results: Results, accuracies: StudyAccuracies, table: Table) -> NamedTable:
     caption = (
         f"Clean accuracy (no attack) in per cent after training on relabelled images; {INTERVAL}; "
-        f"{measured_on(results, lineup)}. {_searched(results, RELABELLED)}The paper: Table 1, {paper.SETTING}, l2 "
+        f"{measured_on(results, accuracies)}. {_searched(results, RELABELLED)}The paper: Table 1, {paper.SETTING}, l2 "
         "radius 0.5"
     )
-    members = [lineup.get(str(row[0])) for row in table.rows]
+    members = [accuracies.get(str(row[0])) for row in table.rows]
     numbers = [
         _tidy(results, member.clean) | {"paper": paper.TABLE_1.get(member.train_set)}
         for member in members

@@ -8,9 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from notbugs import formats
-from notbugs.formats import Interval, one_line
-from notbugs.study.results import Row
+from notbugs.formats import one_line
 from notbugs.study.sets import BY_NAME
 
 NAMES = rf"\b(?:{'|'.join(sorted(BY_NAME, key=len, reverse=True))})\b"
@@ -48,8 +46,8 @@ def markdown(name: str) -> str:
     return f"D<sub>{below(name)}</sub>"
 
 
-def _html(found: re.Match[str]) -> str:
-    return f"<span class=set>D<sub>{below(found[0])}</sub></span>"
+def _html(match: re.Match[str]) -> str:
+    return f"<span class=set>D<sub>{below(match[0])}</sub></span>"
 
 
 def _lowered(parts: list[str]) -> str:
@@ -60,11 +58,6 @@ def _lowered(parts: list[str]) -> str:
         drawn += f'{letter}<tspan dy="0.25em" font-size="0.8em">{lower}</tspan>'
         drawn += f'<tspan dy="-0.2em">{rest or _ZERO_WIDTH}</tspan>'
     return drawn
-
-
-def quoted(measured: Row | Interval) -> str:
-    """A proportion in a sentence, with its 95 % interval: `90.0\u00a0% (86.5 to 92.7)`."""
-    return formats.said(measured.share if isinstance(measured, Row) else measured)
 
 
 def class_names(classes: Any) -> list[str]:

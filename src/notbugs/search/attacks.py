@@ -302,7 +302,7 @@ def spatial_pgd(
     """
     middle = images.new_full((len(images), 3, 1, 1), 0.5)
     with classifier.evaluating():
-        found = search(
+        result = search(
             _transformed(classifier, spatial),
             middle,
             (labels, images),
@@ -310,8 +310,8 @@ def spatial_pgd(
             schedule,
             start=None if start is None else spatial.place(start.to(images)),
         )
-    parameters = spatial.inside(found.images)
-    return FoundSpatial(parameters, spatial.apply(images, parameters), found.score)
+    parameters = spatial.inside(result.images)
+    return FoundSpatial(parameters, spatial.apply(images, parameters), result.score)
 
 
 def _transformed(classifier: Classifier, spatial: Spatial) -> Objective:

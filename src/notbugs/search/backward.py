@@ -1,4 +1,4 @@
-"""Other backward passes: for a layer that has none, or a wrong one; and past the last ReLU (`fake_relu`).
+"""Other backward passes: for a layer that has none, or a wrong one; through rounding; and past the last ReLU.
 
 What a layer returns stays as it is, to the bit; its gradient becomes that of a differentiable substitute: backward pass
 differentiable approximation, BPDA (Athalye, Carlini & Wagner 2018, section 4.1).
@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 from notbugs import networks
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError, must
-from notbugs.shapes import Batch, Features
+from notbugs.search.loop import Objective
+from notbugs.shapes import Batch, Features, PerSample
 
 
 def identity(inputs: Tensor) -> Tensor:
@@ -108,6 +109,44 @@ def _check_same_shape(layer: str, output: Any, approximated: Tensor) -> None:
         rule = f"return a tensor of the shape that the layer {layer!r} returns, {tuple(getattr(output, 'shape', ()))}"
         remedy = "Give a substitute whose output has this shape, or name a layer that returns one tensor."
         raise must("substitute", rule, tuple(approximated.shape), remedy)
+
+
+STEPWISE = {
+    *(getattr(torch, name) for name in ("round", "floor", "ceil", "trunc", "fix", "sign", "clamp", "clip")),
+    *(getattr(Tensor, name) for name in ("round", "floor", "ceil", "trunc", "fix", "sign", "clamp", "clip")),
+    *(getattr(Tensor, name) for name in ("round_", "floor_", "ceil_", "trunc_", "fix_", "sign_", "clamp_", "clip_")),
+    *(functional.hardtanh, functional.hardtanh_),
+}
+"""Functions of a single value whose gradient is zero nearly everywhere, or outside a range."""
+
+
+def straight_through(objective: Objective) -> Objective:
+    """The same loss and score, with a gradient that passes roundings and clamps as if they were the identity.
+
+    The substitute of Athalye, Carlini & Wagner (2018, section 4.1) for networks that quantise what they are given or
+    what they return, found by itself: any call of `torch.round`, `floor`, `ceil`, `trunc`, `sign`, `clamp` or
+    `hardtanh` in the network's Python code. A network that was compiled or traced keeps its own gradient.
+    """
+
+    def passed(images: Batch, *goals: Tensor) -> tuple[PerSample, PerSample]:
+        with _StraightThrough():
+            return objective(images, *goals)
+
+    return passed
+
+
+class _StraightThrough(TorchFunctionMode):
+    """Inside the block, functions that are flat nearly everywhere have the gradient of the identity."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = args[0] if args else (kwargs or {}).get("input")
+        if func not in STEPWISE or not isinstance(given, Tensor) or not given.requires_grad:
+            return func(*args, **(kwargs or {}))
+        before = given.clone()  # of what it may change in place
+        result = func(*args, **(kwargs or {}))
+        return _Replaced.apply(result.detach(), before) if result.shape == before.shape else result
 
 
 RELUS = (functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)

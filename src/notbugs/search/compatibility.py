@@ -24,7 +24,12 @@ OTHERS = 1e-2
 
 
 def check_fits(
-    classifier: Classifier, images: Images, classes: int | None = None, *, may_be_random: bool = False
+    classifier: Classifier,
+    images: Images,
+    classes: int | None = None,
+    *,
+    may_be_random: bool = False,
+    features: bool = False,
 ) -> None:
     """Refuse a classifier that cannot be searched on these images.
 
@@ -38,12 +43,15 @@ def check_fits(
         How many logits it must give; by default, those of `images.classes`, or at least enough for the labels.
     may_be_random : bool
         Whether its answers may depend on chance.
+    features : bool
+        Whether its features are needed, too.
 
     Raises
     ------
     InputError
         If the network does not take images of this shape, gives another number of logits, logits that are not finite,
-        or no gradient; or if what it answers for an image depends on the images beside it, or on chance.
+        or no gradient; if what it answers for an image depends on the images beside it, or on chance; or if it has no
+        features that can be found, and these are needed.
     """
     if images.has_several:
         raise InputError(
@@ -54,13 +62,15 @@ def check_fits(
     try:
         with torch.enable_grad(), classifier.evaluating():
             logits = classifier(leaf)
+            if features:
+                classifier.features(leaf.detach())
     except InputError:
         raise
     except Exception as error:  # what a network of any kind may raise
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"The classifier cannot take images of shape {images.shape}: {text} "
-            "Build its network for their channels and size, or give images of another --size."
+            f"The classifier cannot take images of shape {images.shape}: {text.rstrip('.')}. "
+            "Build its network for their channels and size, or give images of another --size, or in 1 or 3 --channels."
         ) from error
     known = classes or images.classes
     needed = known or int(images.labels.max()) + 1

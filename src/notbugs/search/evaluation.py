@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -156,6 +157,7 @@ class Attacked:
 
     def __post_init__(self) -> None:
         check_count("batch", self.batch)
+        self.through: Callable[[Objective], Objective] | None = None
         self.settled = torch.full((len(self.images),), torch.inf)  # the ball in which an image was given up
         self.became = torch.full((len(self.images),), -1)  # the class it was last taken for; -1: nothing broke it yet
         self.clean = torch.cat(list(logits(self.classifier, self.images, self.batch)))
@@ -166,9 +168,21 @@ class Attacked:
         """A frozen copy in its fastest form: what it claims is judged by the classifier itself, in fp32."""
         return ready(self.classifier, self.images.shape, batch=self.batch)[0]
 
-    def by(self, asked: Attack) -> None:
+    def by(self, attack: Attack) -> None:
         """Attack them."""
-        ATTACKS[asked.name].work(self, asked)
+        ATTACKS[attack.name].work(self, attack)
+
+    @contextmanager
+    def passing(self, through: Callable[[Objective], Objective]) -> Iterator[None]:
+        """Inside the block, every search takes the gradients that `through` gives its objective; it counts as a part.
+
+        It takes them through the classifier itself, in fp32.
+        """
+        self.through = through
+        try:
+            yield
+        finally:
+            self.through = None
 
     @property
     def radius(self) -> Tensor:
@@ -255,10 +269,13 @@ class Attacked:
                 yield some, inputs.to(device), goals, None if begin is None else begin.to(device)
 
         forms: list[tuple[Classifier, Precision]] = [(self.classifier, "fp32")]
+        if self.through is not None:
+            part, exact = self.through.__name__.replace("_", " "), True
         for searched, precision in ([] if exact else [(self.fast, self.fast.precision)]) + forms:
-            unconfirmed = [rows[:0]]
+            unconfirmed, sought = [rows[:0]], objective(searched)
+            sought = sought if self.through is None else self.through(sought)
             with searched.evaluating(precision):
-                for some, found in stream(objective(searched), waiting(rows), ball, steps, batch=self.batch):
+                for some, found in stream(sought, waiting(rows), ball, steps, batch=self.batch):
                     some, claimed = some.cpu(), (found.score < 0).cpu()
                     broken = self.found(part, numbers[some], found.images, ball)
                     left[some] = torch.where(broken, -1.0, found.score.cpu().clamp_min(0).float())

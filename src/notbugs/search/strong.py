@@ -6,16 +6,17 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 2. short searches towards each of the likeliest wrong classes, on the difference of two logits;
 3. long ones towards those classes that the short ones came nearest to;
 4. three on the log-odds, from random points, for those images that came near a boundary;
-5. where gradients look masked, transfer from other classifiers, and queries.
+5. where gradients look masked, all of these with gradients that pass roundings and clamps, transfer from other
+   classifiers, and queries.
 
 Several radii are attacked from the largest. What it cannot break there is not searched again in smaller balls, which
 the larger one contains. What it breaks there is searched in the next smaller ball towards the class it was taken for,
 and less towards the others. So a curve of five radii costs less than twice what its dearest radius costs.
 
 A search by gradients that gets no further than random points of the same ball has gradients that are none: they
-vanish, are those of rounding, or point elsewhere (Athalye, Carlini & Wagner 2018). Its survivors are attacked with what
-does not need this classifier's gradients: adversarial examples of other classifiers, and gradients estimated from
-queries.
+vanish, are those of rounding, or point elsewhere (Athalye, Carlini & Wagner 2018). Its survivors are attacked as if
+roundings and clamps in the network were the identity, and then with what does not need this classifier's gradients:
+adversarial examples of other classifiers, and gradients estimated from queries.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.models.execution import ready
+from notbugs.search.backward import straight_through
 from notbugs.search.evaluation import Attack, Attacked, attack_named
 from notbugs.search.loop import search
 from notbugs.search.objectives import across, away_from, estimated, log_odds
@@ -45,15 +47,18 @@ QUERIED = 20
 log = logging.getLogger("notbugs")
 
 
-def without_gradients(run: Attacked, numbers: Tensor, ball: Threat, queries: int) -> None:
-    """Where gradients look masked, attack these images by transfer, and by so many queries of each."""
-    if not queries or not len(numbers) or answers_alike(run.clean) or not looks_masked(run, numbers, ball):
+def without_gradients(run: Attacked, attack: Attack, numbers: Tensor, ball: Threat) -> None:
+    """Where gradients look masked, attack these images straight through, by transfer, and by queries of each."""
+    if not attack.queries or not len(numbers) or answers_alike(run.clean) or not looks_masked(run, numbers, ball):
         return
     before = len(numbers)
+    with run.passing(straight_through):
+        _broken_in(run, attack, numbers, ball)
+    numbers = numbers[torch.isin(numbers, run.standing(ball))]
     for other in run.others:
         _transferred(run, other, numbers, ball)
         numbers = numbers[torch.isin(numbers, run.standing(ball))]
-    pairs = max(1, queries // (2 * QUERIED))
+    pairs = max(1, attack.queries // (2 * QUERIED))
     draw = generator(run.seed, "queries", ball.norm, ball.eps)
     run.search(
         "queries", lambda c: estimated(away_from(c), ball, pairs, draw), numbers, ball,
@@ -62,8 +67,8 @@ def without_gradients(run: Attacked, numbers: Tensor, ball: Threat, queries: int
     left = int(torch.isin(numbers, run.standing(ball)).sum())
     log.warning(
         "The gradients look masked: at %s %g a search by them gets no further than random points. Of %d images that it "
-        "left, transfer and queries broke %d. The number may still be too high: see masking_signs, and "
-        "replaced_backward for an attack that knows the layer.",
+        "left, gradients straight through roundings, transfer and queries broke %d. The number may still be too high: "
+        "see masking_signs, and replaced_backward for an attack that knows the layer.",
         ball.norm, ball.eps, before, before - left,
     )  # fmt: skip
 
@@ -79,12 +84,12 @@ def looks_masked(run: Attacked, numbers: Tensor, ball: Threat) -> bool:
     draw, device = generator(run.seed, "random points", ball.eps), run.classifier.device
     inputs, labels = (tensor.to(device) for tensor in run.images.batch(numbers[order]))
     with run.classifier.evaluating("fp32"):
-        found = search(away_from(run.classifier), inputs, (labels,), ball, PGDSteps(STEPS, decay="linear"))
+        result = search(away_from(run.classifier), inputs, (labels,), ball, PGDSteps(STEPS, decay="linear"))
         with torch.no_grad():
             points = [(inputs + ball.start(inputs, draw)).clamp(0, 1) for _ in range(POINTS)]
             before = log_odds(run.classifier(inputs), labels)
             least = torch.stack([log_odds(run.classifier(point), labels) for point in points]).amin(0)
-    is_misled = found.loss >= torch.minimum(before, least)
+    is_misled = result.loss >= torch.minimum(before, least)
     return float(is_misled.float().mean()) > SHARE
 
 
@@ -93,8 +98,8 @@ def _transferred(run: Attacked, other: Classifier, numbers: Tensor, ball: Threat
     for part in numbers.split(run.batch):
         inputs, labels = (tensor.to(fast.device) for tensor in run.images.batch(part))
         with fast.evaluating():
-            found = search(away_from(fast), inputs, (labels,), ball, PGDSteps(QUERIED, decay="linear"), keep="last")
-        run.found("transfer", part, found.images.to(run.classifier.device), ball)
+            result = search(away_from(fast), inputs, (labels,), ball, PGDSteps(QUERIED, decay="linear"), keep="last")
+        run.found("transfer", part, result.images.to(run.classifier.device), ball)
 
 
 SHORT = 1 / 8
@@ -113,50 +118,50 @@ as a share of all images, and at least."""
 
 
 @attack_named("strong")
-def strong(run: Attacked, asked: Attack) -> None:
+def strong(run: Attacked, attack: Attack) -> None:
     """See the module."""
     for ball in reversed(run.balls):
         numbers = run.standing(ball)
         given_up = numbers[run.settled[numbers] < torch.inf]
-        if _is_easier(run, asked, given_up, ball):
+        if _is_easier(run, attack, given_up, ball):
             given_up = given_up[:0]
-        _broken_in(run, asked, numbers[~torch.isin(numbers, given_up)], ball)
-        without_gradients(run, run.standing(ball), ball, asked.queries)
+        _broken_in(run, attack, numbers[~torch.isin(numbers, given_up)], ball)
+        without_gradients(run, attack, run.standing(ball), ball)
         run.give_up(run.standing(ball), ball)
 
 
-def _broken_in(run: Attacked, asked: Attack, numbers: Tensor, ball: Threat) -> None:
+def _broken_in(run: Attacked, attack: Attack, numbers: Tensor, ball: Threat) -> None:
     is_known = run.became[numbers] >= 0  # the class that broke the image in a larger ball
-    first, left = _schedule(asked, FIRST), torch.empty(len(numbers))
+    first, left = _schedule(attack, FIRST), torch.empty(len(numbers))
     known, new = numbers[is_known], numbers[~is_known]
     left[~is_known] = run.search("log-odds", away_from, new, ball, first)
     left[is_known] = run.search("as in a larger ball", across, known, ball, first, targets=run.became[known])
-    for restart in range(1, asked.restarts):
+    for restart in range(1, attack.restarts):
         some = (left >= 0).nonzero().flatten()
-        away = run.search("log-odds", away_from, numbers[some], ball, _schedule(asked), start=("restart", restart))
+        away = run.search("log-odds", away_from, numbers[some], ball, _schedule(attack), start=("restart", restart))
         left[some] = torch.where(away < 0, away, left[some])
     is_open = left >= 0
-    numbers, left = _towards(run, asked, numbers[is_open], ball, is_known[is_open], left[is_open])
+    numbers, left = _towards(run, attack, numbers[is_open], ball, is_known[is_open], left[is_open])
     near = numbers[left <= CLOSE]
     for number in range(STARTS):
         near = near[torch.isin(near, run.standing(ball))]
-        run.search("random start", away_from, near, ball, _schedule(asked), start=("random start", number))
+        run.search("random start", away_from, near, ball, _schedule(attack), start=("random start", number))
 
 
 def _towards(
-    run: Attacked, asked: Attack, numbers: Tensor, ball: Threat, is_known: Tensor, first: Tensor
+    run: Attacked, attack: Attack, numbers: Tensor, ball: Threat, is_known: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Search for each wrong class in turn; of known images, the first of them has been, and left this margin.
 
     Returns the images that are left after the short searches, and the least share of their margin that any search left.
     """
-    wrong = run.likeliest_wrong(numbers, asked.targeted)
+    wrong = run.likeliest_wrong(numbers, attack.targeted)
     count = wrong.shape[1]
     if not count or not len(numbers):
         return numbers, first / run.margin(numbers)
     left = first[:, None].repeat(1, count)
     rows, places = (~is_known[:, None] | (torch.arange(count) > 0)).nonzero(as_tuple=True)
-    short = _schedule(asked, SHORT)
+    short = _schedule(attack, SHORT)
     left[rows, places] = run.search("targeted", across, numbers[rows], ball, short, targets=wrong[rows, places])
     is_open = (left >= 0).all(1)
     numbers, wrong, left, is_known = numbers[is_open], wrong[is_open], left[is_open], is_known[is_open]
@@ -166,40 +171,40 @@ def _towards(
     for place in range(min(LONG, count)):
         promising = (left[:, place] <= NEAR) & (place < most) & torch.isin(numbers, run.standing(ball))
         targets, margins = wrong[promising, place], run.margin(numbers[promising])
-        found = run.search("targeted, long", across, numbers[promising], ball, _schedule(asked), targets=targets)
-        left[promising, place] = torch.minimum(left[promising, place], found / margins)
+        result = run.search("targeted, long", across, numbers[promising], ball, _schedule(attack), targets=targets)
+        left[promising, place] = torch.minimum(left[promising, place], result / margins)
     return numbers, left.amin(1)
 
 
-def _is_easier(run: Attacked, asked: Attack, given_up: Tensor, ball: Threat) -> bool:
+def _is_easier(run: Attacked, attack: Attack, given_up: Tensor, ball: Threat) -> bool:
     """Whether a search finds something in `ball` where a larger ball gave nothing: then it is worth while to go on."""
     if not len(given_up):
         return False
     count = min(CHECKED, max(FEWEST, round(PART * len(run.images))))
     order = torch.randperm(len(given_up), generator=generator(run.seed, "smaller ball", ball.eps))[:count]
-    left = run.search("log-odds", away_from, given_up[order], ball, _schedule(asked, FIRST))
+    left = run.search("log-odds", away_from, given_up[order], ball, _schedule(attack, FIRST))
     return bool((left < 0).any())
 
 
 @attack_named("pgd", steps=20, decay="constant", targeted=0, queries=0)
-def pgd(run: Attacked, asked: Attack) -> None:
+def pgd(run: Attacked, attack: Attack) -> None:
     """Projected gradient descent, by default as in the paper: 20 steps of 2.5 eps / 20, from the image."""
     for ball in run.balls:
-        for restart in range(asked.restarts):
+        for restart in range(attack.restarts):
             start = ("restart", restart) if restart else None
-            run.search("pgd", away_from, run.standing(ball), ball, asked.schedule(ball), start=start)
-        for target in range(asked.targeted):
+            run.search("pgd", away_from, run.standing(ball), ball, attack.schedule(ball), start=start)
+        for target in range(attack.targeted):
             numbers = run.standing(ball)
-            wrong = run.likeliest_wrong(numbers, asked.targeted)
+            wrong = run.likeliest_wrong(numbers, attack.targeted)
             if target < wrong.shape[1]:
-                run.search("pgd, targeted", across, numbers, ball, asked.schedule(ball), targets=wrong[:, target])
+                run.search("pgd, targeted", across, numbers, ball, attack.schedule(ball), targets=wrong[:, target])
 
 
-def most_gradients(asked: Attack, classes: int) -> int:
+def most_gradients(attack: Attack, classes: int) -> int:
     """The most that the strong attack takes for an image in one ball."""
-    wrong = min(asked.targeted, classes - 1)
-    parts = {FIRST: 1, 1: asked.restarts - 1 + min(LONG, wrong) + STARTS, SHORT: wrong}
-    return sum(count * _schedule(asked, share).steps for share, count in parts.items())
+    wrong = min(attack.targeted, classes - 1)
+    parts = {FIRST: 1, 1: attack.restarts - 1 + min(LONG, wrong) + STARTS, SHORT: wrong}
+    return sum(count * _schedule(attack, share).steps for share, count in parts.items())
 
 
 STRONG = Attack()
@@ -221,6 +226,6 @@ Examples
 """
 
 
-def _schedule(asked: Attack, share: float = 1.0) -> PGDSteps:
+def _schedule(attack: Attack, share: float = 1.0) -> PGDSteps:
     """As asked, in a share of the steps."""
-    return PGDSteps(max(1, round(share * asked.steps)), asked.step_size, decay=asked.decay)
+    return PGDSteps(max(1, round(share * attack.steps)), attack.step_size, decay=attack.decay)

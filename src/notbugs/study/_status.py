@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 from safetensors import SafetensorError, safe_open
 
-from notbugs.construct import describe
+from notbugs.construct.description import describe
 from notbugs.errors import InputError, must
 from notbugs.files import Damaged, check_links, has_writer, read_json
-from notbugs.formats import compact, duration
-from notbugs.measure import Accuracy, Proportion
+from notbugs.formats import compact, duration, under_attack
 from notbugs.progress import packed
-from notbugs.study.folder import UNDER_WAY
-from notbugs.study.instruments import Instruments
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, stage_names
-from notbugs.study.written import check_recipe, read_info, read_stage
+from notbugs.study.written import UNDER_WAY, StageFile, check_recipe, read_info, read_stage
+
+if TYPE_CHECKING:  # a study without instruments is read without torch
+    from notbugs.measure import Accuracy
+    from notbugs.study.machine import DataInfo, Info
 
 PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
 """Sections of the recipe that train the classifiers of every study."""
@@ -81,8 +83,8 @@ class Status:
         The stage under way; None between two of them.
     left : tuple of str
         Stages that are neither finished nor under way, and instruments that are not finished.
-    accuracies : dict of str to list of Accuracy
-        Measured so far, by the classifier's name.
+    measured : dict of str to list of dict
+        Every `Accuracy` measured so far, as plain values, by the classifier's name.
     sets : dict of str to dict
         Measured properties of sets so far, by the set's name.
     damaged : tuple of str
@@ -93,15 +95,22 @@ class Status:
 
     folder: Path
     name: str
-    data: dict[str, Any]
+    data: DataInfo
     state: Literal["running", "stopped", "finished"]
     seconds: dict[str, float]
     now: UnderWay | None
     left: tuple[str, ...]
-    accuracies: dict[str, list[Accuracy]]
+    measured: dict[str, list[dict[str, Any]]]
     sets: dict[str, dict[str, Any]]
     damaged: tuple[str, ...]
     report: Path | None
+
+    @property
+    def accuracies(self) -> dict[str, list[Accuracy]]:
+        """Measured so far, by the classifier's name."""
+        from notbugs.measure import Accuracy
+
+        return {name: [Accuracy(**item) for item in items] for name, items in self.measured.items()}
 
 
 def studies_in(folder: str | Path) -> list[Path]:
@@ -157,18 +166,14 @@ def _read(folder: Path) -> Status:
         seconds={name: stage["seconds"] for name, stage in stages.items()},
         now=now,
         left=tuple(left),
-        accuracies={
-            name: [Accuracy(**item) for item in values[f"evaluate-{name}"]]
-            for name in PLANS
-            if f"evaluate-{name}" in values
-        },
+        measured={name: values[f"evaluate-{name}"] for name in PLANS if f"evaluate-{name}" in values},
         sets={plan.name: values[f"measure-{plan.name}"] for plan in SETS if f"measure-{plan.name}" in values},
         damaged=tuple(damaged),
         report=report if report.exists() else None,
     )
 
 
-def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _claim(folder: Path) -> tuple[dict[str, Any], Info]:
     """The recipe and `study.json`, as plain values: no library that a recipe needs is needed to read it."""
     try:
         return check_recipe(folder), read_info(folder)
@@ -181,15 +186,24 @@ def _claim(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from None
 
 
-def _finished_stages(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _finished_stages(folder: Path) -> tuple[dict[str, StageFile], list[str]]:
     """What finished stages left, in the order of a study, and the names of those whose file is damaged."""
-    found, damaged = {}, []
+    stages, damaged, own = {}, [], set(stage_names(judge=True))
     for file in sorted((folder / "stages").glob("*.json"), key=_place):
+        name = file.stem if file.stem in own else _present_name(file.stem)
         try:
-            found[file.stem] = read_stage(file)
+            stages[name] = read_stage(file)
         except Damaged:
-            damaged.append(file.stem)
-    return found, damaged
+            damaged.append(name)
+    return stages, damaged
+
+
+def _present_name(stage: str) -> str:
+    """The name today of an instrument's stage."""
+    from notbugs.study.instruments import FORMER
+
+    kind, dash, rest = stage.partition("-")
+    return f"{FORMER.get(kind, kind)}{dash}{rest}"
 
 
 def _place(file: Path) -> tuple[int, int]:
@@ -198,16 +212,16 @@ def _place(file: Path) -> tuple[int, int]:
     return names.index(file.stem) if file.stem in names else len(names), file.stat().st_mtime_ns
 
 
-def _under_way(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> UnderWay | None:
+def _under_way(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> UnderWay | None:
     try:
-        found = read_json(folder / UNDER_WAY)
+        values = read_json(folder / UNDER_WAY)
     except (FileNotFoundError, Damaged):  # only a note: the run writes it again
         return None
-    if NOTED - found.keys() or found["name"] in stages:  # killed between two stages
+    if NOTED - values.keys() or values["name"] in stages:  # killed between two stages
         return None
-    kept = _kept(folder, recipe, found["name"])
-    fields = {name: found[name] for name in ("name", "done", "total", "left", "note")}
-    return UnderWay(**fields, ago=max(0.0, time.time() - found["at"]), kept=kept)
+    kept = _kept(folder, recipe, values["name"])
+    fields = {name: values[name] for name in ("name", "done", "total", "left", "note")}
+    return UnderWay(**fields, ago=max(0.0, time.time() - values["at"]), kept=kept)
 
 
 def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
@@ -215,9 +229,11 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
     work, _, name = stage.partition("-")
     try:
         if work == "build":
-            found = describe(folder / "sets" / name, check=False)
-            shards = f"{found['shards']} of {found['shards_wanted']} shards"
-            return f"{shards}, {found['images']} of {found['images_wanted']} images" if found["shards"] else ""
+            described = describe(folder / "sets" / name, check=False)
+            shards = f"{described['shards']} of {described['shards_wanted']} shards"
+            return (
+                f"{shards}, {described['images']} of {described['images_wanted']} images" if described["shards"] else ""
+            )
         if work == "train":
             with safe_open(folder / "classifiers" / f"{name}.unfinished.safetensors", "np") as file:
                 epoch = int(file.get_tensor("epoch"))
@@ -228,9 +244,14 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
     return ""
 
 
-def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, Any]) -> list[str]:
+def _left_instruments(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> list[str]:
     """Those that the recipe asks for and that `results.json` has not, from the last one with a finished stage."""
-    asked = recipe.get("instruments", {})
+    given = recipe.get("instruments", {})
+    if not given.get("all") and not any(isinstance(one, dict) and one.get("on") for one in given.values()):
+        return []
+    from notbugs.study.instruments import Instruments, renamed
+
+    asked = renamed(given)
     names = [name for name in Instruments.model_fields if name != "all"]
     wanted = [name for name in names if asked.get("all") or asked.get(name, {}).get("on")]
     try:
@@ -238,24 +259,25 @@ def _left_instruments(folder: Path, recipe: dict[str, Any], stages: dict[str, An
     except (FileNotFoundError, Damaged):
         begun = [number for number, name in enumerate(wanted) if any(s.partition("-")[0] == name for s in stages)]
         return wanted[max(begun, default=0) :]
-    return [name for name in wanted if results.get("instruments", {}).get(name) is None]
+    measured = renamed(results.get("instruments", {}))
+    return [name for name in wanted if measured.get(name) is None]
 
 
 WORKS = ("build", "measure", "train", "evaluate")
 MEDIANS = {"l2": ".3g", "linf": ".2g", "matching_loss": ".2g"}
 
 
-def status_tables(found: Status) -> Iterator[Table]:
+def status_tables(standing: Status) -> Iterator[Table]:
     """What `status` found, as tables to print: where it stands, how long it took, and the numbers so far."""
-    yield _overview(found)
-    if found.seconds:
-        yield _times(found)
-    if others := _others(found):
+    yield _overview(standing)
+    if standing.seconds:
+        yield _times(standing)
+    if others := _others(standing):
         yield others
-    if found.accuracies:
-        yield _accuracies(found)
-    if found.sets:
-        yield _sets(found)
+    if standing.measured:
+        yield _accuracies(standing)
+    if standing.sets:
+        yield _sets(standing)
 
 
 @dataclass(frozen=True)
@@ -269,24 +291,26 @@ class _Items:
         yield Text("\n".join(packed(f"{first}," if others else first, others, options.max_width, indent="")))
 
 
-def _overview(found: Status) -> Table:
+def _overview(standing: Status) -> Table:
     made = Table(show_header=False, box=None, pad_edge=False)
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
-    data, spent = found.data, sum(found.seconds.values())
+    data, spent = standing.data, sum(standing.seconds.values())
     own = set(stage_names(judge=True))  # not an instrument's
-    base, is_stopped = [name for name in found.seconds if name in own], found.state == "stopped"
-    count = len(base) + sum(name in own for name in found.left) + (found.now is not None and found.now.name in own)
+    base, is_stopped = [name for name in standing.seconds if name in own], standing.state == "stopped"
+    count = (
+        len(base) + sum(name in own for name in standing.left) + (standing.now is not None and standing.now.name in own)
+    )
     lines: dict[str, str | Sequence[str]] = {
-        "study": f"{found.name}: {found.state}",
-        "folder": str(found.folder),
+        "study": f"{standing.name}: {standing.state}",
+        "folder": str(standing.folder),
         "data": f"{data['name']}, {data['train']:,} training and {data['test']:,} test images",
-        "done": f"{len(base)} of {count} stages{_more(found, base)}, in {duration(spent)}",
-        **(_now(found.now, found.state) if found.now else {}),
-        **({"left": [_title(name) for name in found.left]} if found.left else {}),
-        **({"damaged": [_title(name) for name in found.damaged]} if found.damaged else {}),
-        **({"go on": _go_on(found.folder)} if is_stopped else {}),
-        "report": str(found.report) if found.report else _no_report(found),
+        "done": f"{len(base)} of {count} stages{_more(standing, base)}, in {duration(spent)}",
+        **(_now(standing.now, standing.state) if standing.now else {}),
+        **({"left": [_title(name) for name in standing.left]} if standing.left else {}),
+        **({"damaged": [_title(name) for name in standing.damaged]} if standing.damaged else {}),
+        **({"go on": _go_on(standing.folder)} if is_stopped else {}),
+        "report": str(standing.report) if standing.report else _no_report(standing),
     }
     for name, line in lines.items():
         text = Text(line) if isinstance(line, str) else _Items(line)  # names of studies and data are not markup
@@ -298,13 +322,13 @@ def _go_on(folder: Path) -> str:
     return shlex.join(["notbugs", "run", str(folder / "recipe.toml"), "--out", str(folder)])
 
 
-def _more(found: Status, base: list[str]) -> str:
-    more = len(found.seconds) - len(base)
+def _more(standing: Status, base: list[str]) -> str:
+    more = len(standing.seconds) - len(base)
     return f", and {more} of instruments" if more else ""
 
 
-def _no_report(found: Status) -> str:
-    return shlex.join(["notbugs", "report", str(found.folder)]) if found.state == "finished" else "none yet"
+def _no_report(standing: Status) -> str:
+    return shlex.join(["notbugs", "report", str(standing.folder)]) if standing.state == "finished" else "none yet"
 
 
 def _now(now: UnderWay, state: str) -> dict[str, str | Sequence[str]]:
@@ -321,23 +345,23 @@ def _title(stage: str) -> str:
     return stage.replace("-", " ", 1)
 
 
-def _times(found: Status) -> Table:
+def _times(standing: Status) -> Table:
     """A row a classifier and its set, a column a kind of stage."""
     made = _table("time", *WORKS)
     for column in made.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for name in PLANS:
-        times = [found.seconds.get(f"{work}-{name}") for work in WORKS]
+        times = [standing.seconds.get(f"{work}-{name}") for work in WORKS]
         if any(time is not None for time in times):
             made.add_row(name, *("" if time is None else duration(time) for time in times))
     return made
 
 
-def _others(found: Status) -> Table | None:
+def _others(standing: Status) -> Table | None:
     """All other stages, those of a kind together; None where there are none."""
     named = {f"{work}-{name}" for work in WORKS for name in PLANS}
     kinds: dict[str, list[float]] = {}
-    for name, seconds in found.seconds.items():
+    for name, seconds in standing.seconds.items():
         if name not in named:
             kinds.setdefault(name.partition("-")[0], []).append(seconds)
     made = _table("other stages", "number", "time")
@@ -346,21 +370,28 @@ def _others(found: Status) -> Table | None:
     return made if kinds else None
 
 
-def _accuracies(found: Status) -> Table:
+def _accuracies(standing: Status) -> Table:
     """A row a classifier, a column a radius, per cent with 95 % intervals."""
-    heads = list(dict.fromkeys(item.under for items in found.accuracies.values() for item in items))
+    rows = {
+        name: {_under(item["attack"]): compact(SimpleNamespace(**item["share"])) for item in items}
+        for name, items in standing.measured.items()
+    }
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
     made = _table("accuracy (%)", *heads)
-    for name, items in found.accuracies.items():
-        at = {item.under: compact(item.share) for item in items}
-        made.add_row(name, *(at.get(head, "") for head in heads))
+    for name, row in rows.items():
+        made.add_row(name, *(row.get(head, "") for head in heads))
     return made
 
 
-def _sets(found: Status) -> Table:
+def _under(attack: dict[str, Any] | None) -> str:
+    return under_attack(attack["name"], attack["norm"], attack["eps"]) if attack else "clean"
+
+
+def _sets(standing: Status) -> Table:
     """A row a set: success on its source and on another classifier, per cent; medians of distances and of the loss."""
     made = _table("success (%)", "source", "another", "l2", "l-inf", "loss")
-    for name, value in found.sets.items():
-        shares = [compact(Proportion(**value[f"success_{on}"])) for on in ("source", "independent")]
+    for name, value in standing.sets.items():
+        shares = [compact(SimpleNamespace(**value[f"success_{on}"])) for on in ("source", "independent")]
         medians = [f"{value[of]['median']:{how}}" if value[of] else "" for of, how in MEDIANS.items()]
         made.add_row(name, *shares, *medians)
     return made

@@ -19,7 +19,7 @@ from notbugs.search.loop import frames
 from notbugs.search.objectives import targeted_ce
 from notbugs.search.steps import FMN
 from notbugs.seeds import generator
-from notbugs.study.runner import Lab
+from notbugs.study.runner import Runner
 from notbugs.study.sets import SETS, SetDeclaration
 from notbugs.threat import L2, l2_norm
 
@@ -31,7 +31,7 @@ FRAMES = 5
 Tensors = dict[str, Tensor]
 
 
-def write_gallery(lab: Lab) -> None:
+def write_gallery(runner: Runner) -> None:
     """Write `gallery.safetensors`, once: row i of every tensor belongs to the same training image.
 
     `D` and `D.labels` are that image. Of every constructed set there are
@@ -51,21 +51,21 @@ def write_gallery(lab: Lab) -> None:
 
     The last three are of the same search made again; sets of smallest perturbations go without them.
     """
-    path = lab.folder.path / "gallery.safetensors"
+    path = runner.folder.path / "gallery.safetensors"
 
     def work(progress: Progress) -> int:
-        index = choose(lab.data, lab.seed)
-        tensors = dict(zip(("D", "D.labels"), lab.data.train.batch(index), strict=True))
+        index = choose(runner.data, runner.seed)
+        tensors = dict(zip(("D", "D.labels"), runner.data.train.batch(index), strict=True))
         for number, plan in enumerate(SETS, 1):
-            found = _images(lab, plan, index) | _way(lab, plan, index)
+            found = _images(runner, plan, index) | _way(runner, plan, index)
             tensors |= {f"{plan.name}{name}": tensor for name, tensor in found.items()}
             progress(number, len(SETS))
         write_tensors(path, tensors)
         return len(index)
 
-    lab.stage("gallery", "show how images were made", work, leaves=path)
+    runner.stage("gallery", "show how images were made", work, leaves=path)
     if not path.exists() and workers.rank() == 0:
-        with lab.folder.console.stage("repair the gallery") as progress:
+        with runner.folder.console.stage("repair the gallery") as progress:
             work(progress)
 
 
@@ -80,54 +80,54 @@ def choose(data: Data, seed: int) -> Tensor:
     return order[first[:count]]
 
 
-def _images(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
-    built, source = lab.set(plan.name), lab.classifier(plan.source)
+def _images(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
+    built, source = runner.set(plan.name), runner.classifier(plan.source)
     images, labels = built.images.batch(index)
-    start, start_labels = lab.data.train.batch(built.start[index])
+    start, start_labels = runner.data.train.batch(built.start[index])
     with torch.no_grad(), source.evaluating("fp32"):
         success = source(images.to(source.device)).argmax(1).cpu() == labels
     found = {"": images, ".labels": labels, ".start": start, ".start_labels": start_labels, ".success": success}
     if not built.is_matched:
-        return found | {".size": _sizes(lab, images, labels, start, start_labels)}
-    target = _target(lab, built, index)
+        return found | {".size": _sizes(runner, images, labels, start, start_labels)}
+    target = _target(runner, built, index)
     measured = min(start.shape[2:]) >= SMALLEST
     alike = {".alike": torch.stack([ssim(images, start), ssim(images, target)], 1)} if measured else {}
     return found | {".target": target} | alike
 
 
-def _sizes(lab: Lab, images: Tensor, labels: Tensor, start: Tensor, start_labels: Tensor) -> Tensor:
-    distance, _ = nearest_of_class(start, labels, lab.data.train)
+def _sizes(runner: Runner, images: Tensor, labels: Tensor, start: Tensor, start_labels: Tensor) -> Tensor:
+    distance, _ = nearest_of_class(start, labels, runner.data.train)
     size = torch.stack([l2_norm(images - start) / distance, noticed(start, images)], 1)
     return size.masked_fill((labels == start_labels)[:, None], math.nan)
 
 
-def _way(lab: Lab, plan: SetDeclaration, index: Tensor) -> Tensors:
+def _way(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
     """The search of the set again, for these images alone."""
-    built, source = lab.set(plan.name), lab.classifier(plan.source)
-    shape = lab.data.train.shape
-    fast, _ = ready_for(source, lab.data.train, built.folder, len(index))
-    (images, labels), (start, _) = built.images.batch(index), lab.data.train.batch(built.start[index])
-    asked = plan.relabelling(lab.recipe.relabelling)
-    schedule = lab.recipe.matching.schedule(shape) if built.is_matched else asked.schedule
+    built, source = runner.set(plan.name), runner.classifier(plan.source)
+    shape = runner.data.train.shape
+    fast, _ = ready_for(source, runner.data.train, built.folder, len(index))
+    (images, labels), (start, _) = built.images.batch(index), runner.data.train.batch(built.start[index])
+    settings = plan.relabelling(runner.recipe.relabelling)
+    schedule = runner.recipe.matching.schedule(shape) if built.is_matched else settings.schedule
     if isinstance(schedule, FMN):
         return {}
     at = [0, *_spread(schedule.steps)]
     with fast.evaluating():
         if built.is_matched:
             with torch.no_grad():
-                goals = fast.features(_target(lab, built, index).to(fast.device))
-            fake = lab.recipe.matching.fake_relu
+                goals = fast.features(_target(runner, built, index).to(fast.device))
+            fake = runner.recipe.matching.fake_relu
             objective, ball = matching_objective(fast, start.to(fast.device), fake), L2(math.inf)
         else:
-            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(asked)
+            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(settings)
         met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)
     moved = met[:, 1:].cpu() - start[:, None]
     moved[:, -1] = images - start
     return {".steps": torch.tensor(at[1:]), ".moved": moved.half(), ".scores": scores.float()}
 
 
-def _target(lab: Lab, built: ConstructedSet, index: Tensor) -> Tensor:
-    return lab.data.train.batch(built.target[index])[0]
+def _target(runner: Runner, built: ConstructedSet, index: Tensor) -> Tensor:
+    return runner.data.train.batch(built.target[index])[0]
 
 
 def _spread(steps: int) -> list[int]:

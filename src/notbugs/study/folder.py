@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from notbugs import workers
+from notbugs.catalogue import model_file, study_of
 from notbugs.classifier import Classifier
 from notbugs.data import Data
 from notbugs.errors import InputError
@@ -27,23 +28,12 @@ from notbugs.files import (
 from notbugs.instrument import Step, Tell
 from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
-from notbugs.study.machine import find_device
-from notbugs.study.recipe import Recipe, flat
-from notbugs.study.sections import Source
-from notbugs.study.written import (
-    MACHINE,
-    mended,
-    read_info,
-    read_own_recipe,
-    read_stage,
-    refuse_other_recipe,
-    write_info,
-    write_recipe,
-)
+from notbugs.study.instruments import FORMER
+from notbugs.study.machine import Info, find_device
+from notbugs.study.recipe import flat, read_recipe
+from notbugs.study.sections import READING, Source
+from notbugs.study.written import MACHINE, UNDER_WAY, Claim, read_own_recipe, read_stage, write_info, write_recipe
 
-UNDER_WAY = "under-way.json"
-WRITTEN = ("results.json", "gallery.safetensors", "report.html")
-"""What a study writes as it ends: in a folder that is no study's, these are somebody's."""
 NOTE_SECONDS = 2.0
 
 
@@ -86,19 +76,19 @@ class StudyFolder:
         self.count = stages
         self.number = 0
         self.done: dict[str, float] = {}
-        self.info: dict[str, Any] = {}
+        self.info = cast("Info", {})  # until it is claimed
         self.now: dict[str, Any] = {}
 
     @contextmanager
-    def claimed(self, recipe: Recipe, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Hold the folder, after writing down what the study is or checking that it is the one already here.
+    def claimed(self, claim: Claim) -> Iterator[Info]:
+        """Hold the folder, after writing down what it is of or checking that it is of the same already.
 
-        Yields what `study.json` has. `info["data"]` must not change between runs of one study.
+        Yields what is known of the work since it was first begun: data, versions, machine and when.
 
         Raises
         ------
         InputError
-            If the folder holds another study, or another process holds it.
+            If the folder is of something else, or another process holds it.
         """
         is_first = workers.rank() == 0
         with ExitStack() as held:
@@ -106,37 +96,10 @@ class StudyFolder:
                 if is_first:
                     check_links(self.path)
                     held.enter_context(only_writer(self.path))
-                    self._claim(recipe, info)
-            self.info, self.now = read_info(self.path), {name: info[name] for name in MACHINE}
+                    for told in claim.settled(self.path):
+                        self.console.say(told)
+            self.info, self.now = claim.read(self.path), claim.machine
             yield self.info
-
-    def _claim(self, recipe: Recipe, info: dict[str, Any]) -> None:
-        for told in mended(self.path):
-            self.console.say(told)
-        if (self.path / "recipe.toml").exists():
-            before = read_own_recipe(self.path)
-            refuse_other_recipe(self.path, before, recipe)
-            if before != recipe:
-                write_recipe(self.path, recipe)
-        elif (self.path / "study.json").exists():
-            raise InputError(f"{self.path} holds a study whose recipe.toml is gone. Name another folder with --out.")
-        elif taken := [name for name in WRITTEN if (self.path / name).exists()]:
-            raise InputError(
-                f"{self.path} holds {', '.join(taken)} of no study that is here, which would be overwritten. "
-                "Name another folder with --out."
-            )
-        try:
-            found = read_info(self.path)
-        except FileNotFoundError:
-            write_recipe(self.path, recipe)
-            created = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
-            write_info(self.path, info | created)
-            return
-        if found["data"] != info["data"]:
-            raise InputError(
-                f"{self.path} holds a study of other data: fingerprint {found['data']['fingerprint'][:12]} there, "
-                f"{info['data']['fingerprint'][:12]} now. Name another folder with --out."
-            )
 
     def stage(
         self,
@@ -177,14 +140,14 @@ class StudyFolder:
 
     def _is_whole(self, step: Step) -> bool:
         """Whether a stage is finished, and is as it was left."""
-        if not self._file(step.name).exists():
+        if not self._finished(step.name).exists():
             return False
         try:
-            read_stage(self._file(step.name))
+            read_stage(self._finished(step.name))
             if step.leaves and os.path.lexists(step.leaves):
                 check_tensors(step.leaves)
         except Damaged as error:
-            make_room(self._file(step.name))
+            make_room(self._finished(step.name))
             self.console.say(f"{error} It is done again.")
             return False
         return True
@@ -222,12 +185,19 @@ class StudyFolder:
 
     def _values(self, steps: Sequence[Step]) -> list[Any]:
         self.number += len(steps)
-        found = [read_stage(self._file(step.name)) for step in steps]
-        self.done |= {stage["name"]: stage["seconds"] for stage in found}
-        return [stage["value"] for stage in found]
+        stages = [read_stage(self._finished(step.name)) for step in steps]
+        self.done |= {step.name: stage["seconds"] for step, stage in zip(steps, stages, strict=True)}
+        return [stage["value"] for stage in stages]
 
     def _file(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
+
+    def _finished(self, stage: str) -> Path:
+        """The file of a stage: of an instrument that had another name, perhaps one that was left under that."""
+        file = self._file(stage)
+        before = (self._file(f"{former}{stage[len(name) :]}") for former, name in FORMER.items()
+                  if stage.startswith(f"{name}-"))  # fmt: skip
+        return file if file.exists() else next((other for other in before if other.exists()), file)
 
     @contextmanager
     def _noted(self, name: str, progress: Progress) -> Iterator[Progress]:
@@ -301,3 +271,29 @@ def read_data(source: Source, console: Console) -> Data:
     find_device(source.device)
     with console.stage("read the data") as progress:
         return source.read(progress)
+
+
+Job = TypeVar("Job", bound=Source)
+SHARED = ("data", *READING, "label", "train_images", "test_images", "heldout", "seed")
+"""Settings that decide which images a study has."""
+
+
+def of_study(job: Job, *given: str | Path | None) -> Job:
+    """The job with the data of the study that one of `given` is a part of; as it is where data are given.
+
+    Parameters
+    ----------
+    job : Source
+        What is asked. Settings that are given stay as they are.
+    *given : str or Path
+        Classifiers, of which one may be named as STUDY:NAME.
+    """
+    for one in given:
+        if one:
+            model_file(one)  # refuses a name that the study does not have
+    studies = [study for one in given if one and (study := study_of(one))]
+    if not studies or (job.data is not None and "data" in job.model_fields_set):
+        return job
+    recipe = read_recipe(studies[0] / "recipe.toml", is_run=False)
+    taken = {name: getattr(recipe, name) for name in SHARED if name not in job.model_fields_set}
+    return job.model_copy(update=taken)

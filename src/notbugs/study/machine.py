@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
@@ -12,6 +12,32 @@ from notbugs._version import __version__
 from notbugs.classifier import default_device
 from notbugs.data import Data
 from notbugs.errors import InputError
+
+
+class DataInfo(TypedDict):
+    """Of `study.json`: the images that a study is of. They must not change between its runs."""
+
+    name: str
+    variant: str
+    source: NotRequired[str]
+    classes: list[str]
+    shape: list[int]
+    train: int
+    test: int
+    fingerprint: str
+    notes: NotRequired[list[str]]
+    left_out: NotRequired[list[str]]
+
+
+class Info(TypedDict):
+    """`study.json`: the data of a study, and the machine and the versions that it was begun with."""
+
+    data: DataInfo
+    versions: dict[str, str]
+    device: str
+    threads: int
+    created: NotRequired[str]
+    continued: NotRequired[list[dict[str, Any]]]
 
 
 def find_device(name: str) -> torch.device:
@@ -30,7 +56,7 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def surroundings(source: str, data: Data, device: torch.device) -> dict[str, Any]:
+def surroundings(source: str, data: Data, device: torch.device) -> Info:
     """The data, versions and machine of a run, as `study.json` keeps them."""
     return {
         "data": {

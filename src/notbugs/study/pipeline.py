@@ -27,7 +27,7 @@ from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.examples import write_gallery
 from notbugs.study.folder import Console, StudyFolder, read_data
-from notbugs.study.machine import find_device, surroundings
+from notbugs.study.machine import Info, find_device, surroundings
 from notbugs.study.recipe import Expected, Recipe
 from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.results import (
@@ -41,9 +41,11 @@ from notbugs.study.results import (
     StudyInfo,
     TheoryCheck,
 )
-from notbugs.study.runner import Lab
+from notbugs.study.runner import Runner
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, SetDeclaration, stage_names
+from notbugs.study.written import StudyClaim
 from notbugs.theory import vulnerability
+from notbugs.threat import check_radii
 
 
 def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectations | None:
@@ -69,17 +71,17 @@ def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectat
     return Expectations(time=recipe.expected_time, departures=departures, compared=compared)
 
 
-def expected_lines(found: Expectations) -> Iterator[str]:
+def expected_lines(expectations: Expectations) -> Iterator[str]:
     """What a terminal says: how many accuracies are as expected, and every one that is not."""
-    if found.departures:
-        yield f"What the recipe expects does not apply here: other {', '.join(found.departures)}."
+    if expectations.departures:
+        yield f"What the recipe expects does not apply here: other {', '.join(expectations.departures)}."
         return
-    counts = Counter(item.verdict for item in found.compared)
+    counts = Counter(item.verdict for item in expectations.compared)
     yield (
-        f"Of {len(found.compared)} accuracies that the recipe expects, {counts['inside']} are inside their range, "
-        f"{counts['overlaps']} reach into it with their interval, {counts['outside']} are outside."
+        f"Of {len(expectations.compared)} accuracies that the recipe expects, {counts['inside']} are inside their "
+        f"range, {counts['overlaps']} reach into it with their interval, {counts['outside']} are outside."
     )
-    for item in found.compared:
+    for item in expectations.compared:
         if item.verdict == "outside":
             attack = f"at radius {item.radius:g} by {item.attack}" if item.radius else "clean"
             yield (
@@ -92,18 +94,18 @@ def _kind(row: Row) -> tuple[str, str, float]:
     return (row.classifier, row.attack.name, row.attack.eps) if row.attack else (row.classifier, "", 0.0)
 
 
-def _against(asked: Expected, row: Row) -> AgainstExpected:
+def _against(expected: Expected, row: Row) -> AgainstExpected:
     return AgainstExpected(
-        **asked.model_dump(),
+        **expected.model_dump(),
         found=row.share,
-        verdict=_verdict(asked, row),
+        verdict=_verdict(expected, row),
     )
 
 
-def _verdict(asked: Expected, row: Row) -> Literal["inside", "overlaps", "outside"]:
-    if asked.low <= row.accuracy <= asked.high:
+def _verdict(expected: Expected, row: Row) -> Literal["inside", "overlaps", "outside"]:
+    if expected.low <= row.accuracy <= expected.high:
         return "inside"
-    return "overlaps" if row.low <= asked.high and asked.low <= row.high else "outside"
+    return "overlaps" if row.low <= expected.high and expected.low <= row.high else "outside"
 
 
 RANK_IMAGES = 16
@@ -141,11 +143,11 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
     data = data or read_data(recipe, console)
     _check_data(recipe, data)
     folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
-    lab = Lab(recipe, data, folder, device)
+    runner = Runner(recipe, data, folder, device)
     recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
-    instruments.check(lab)
-    with folder.claimed(recipe, surroundings(recipe.data, data, device)) as info:
-        results = _Study(lab).run(info)
+    instruments.check(runner)
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))) as info:
+        results = _Study(runner).run(info)
         if workers.rank() == 0:
             write_model(out / "results.json", results)
     for line in expected_lines(results.expected) if results.expected else ():
@@ -170,17 +172,17 @@ def run_labels(recipe: Recipe, out: Path, console: Console) -> Iterator[tuple[Pa
 class _Study:
     """The stages, each a few lines."""
 
-    lab: Lab
+    runner: Runner
 
     @property
     def recipe(self) -> Recipe:
-        return self.lab.recipe
+        return self.runner.recipe
 
     @property
     def data(self) -> Data:
-        return self.lab.data
+        return self.runner.data
 
-    def run(self, info: dict[str, Any]) -> Results:
+    def run(self, info: Info) -> Results:
         rows, sets = [], []
         for plan in ON_ORIGINALS:
             rows += self.measured(plan, self.data.train)
@@ -188,11 +190,11 @@ class _Study:
             built = self.built(plan)
             sets.append(self.set_measured(plan, built))
             rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
-        write_gallery(self.lab)
-        folder = self.lab.folder
+        write_gallery(self.runner)
+        folder = self.runner.folder
         architecture, theory = self.architecture(), self.theory()
-        asked = self.recipe.instruments
-        measured = {each.name: each.run(self.lab) for each in instruments.INSTRUMENTS if asked.wanted(each.name)}
+        settings = self.recipe.instruments
+        measured = {each.name: each.run(self.runner) for each in instruments.INSTRUMENTS if settings.wanted(each.name)}
         study = StudyInfo(
             **info,
             name=self.recipe.name,
@@ -201,8 +203,8 @@ class _Study:
             architecture=architecture,
             seeds=[self.recipe.seed],
             stages=[Stage(**stage) for stage in folder.finished()],
-            classifiers=self.lab.hashes,
-            training=self.lab.trained,
+            classifiers=self.runner.hashes,
+            training=self.runner.trained,
         )
         expected = against_expected(self.recipe, self.data.name, rows)
         found = Measured(**measured)
@@ -212,7 +214,7 @@ class _Study:
         """Train a classifier and measure it."""
         title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
         settings = self.recipe.training(plan.name, plan.section)
-        classifier = self.lab.train(plan.name, images, settings=settings, title=title)
+        classifier = self.runner.train(plan.name, images, settings=settings, title=title)
         return [
             Row(
                 train_set=plan.train_set,
@@ -230,49 +232,51 @@ class _Study:
                 balanced=found.balanced,
                 area=found.area,
             )
-            for found in self.lab.evaluate(plan.name, classifier)
+            for found in self.runner.evaluate(plan.name, classifier)
         ]
 
     def built(self, plan: SetDeclaration) -> ConstructedSet:
-        source, seed = self.lab.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
+        source, seed = self.runner.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
 
         def work(path: Path, progress: Progress) -> ConstructedSet:
             how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
             how |= {"matching": self.recipe.matching, "relabelling": self.recipe.relabelling}
             return plan.build(source, self.data, path, **how)
 
-        return self.lab.build(plan.name, work)
+        return self.runner.build(plan.name, work)
 
     def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
         """A robust classifier that had no hand in the set, if there is one, and its name."""
         if plan.source != "robust":
-            return self.lab.classifier("robust"), "robust"
+            return self.runner.classifier("robust"), "robust"
         if not self.recipe.judge:
             return None, ""
         title = "train a second robust classifier"
-        return self.lab.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
+        return self.runner.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
 
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
         judge, judge_name = self.judge(plan)
 
         def work(progress: Progress) -> dict[str, Any]:
-            found = measure_set(
+            properties = measure_set(
                 built,
                 self.data.train,
-                self.lab.classifier(plan.source),
-                self.lab.classifier("independent"),
+                self.runner.classifier(plan.source),
+                self.runner.classifier("independent"),
                 self.recipe.constructed.augmentation,
                 judge=judge,
                 judge_name=judge_name,
                 seed=self.recipe.seed,
                 progress=progress,
             )
-            built.record(found)
-            return found
+            built.record(properties)
+            return properties
 
-        found = self.lab.stage(f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name))
-        if built.manifest.get("properties") != found:  # the manifest was lost or damaged since
-            built.record(found)
+        properties = self.runner.stage(
+            f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)
+        )
+        if built.manifest.get("properties") != properties:  # the manifest was lost or damaged since
+            built.record(properties)
         request = built.manifest["request"]
         return SetProperties(
             name=plan.name,
@@ -285,7 +289,7 @@ class _Study:
                 key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
             },
             seconds=built.manifest["seconds"],
-            **found,
+            **properties,
         )
 
     def architecture(self) -> dict[str, Any]:
@@ -297,30 +301,32 @@ class _Study:
         def work(progress: Progress) -> dict[str, float]:
             ranks = {}
             for number, name in enumerate(("standard", "robust"), 1):
-                ranks[name] = feature_rank(self.lab.classifier(name), images.to(self.lab.device))
+                ranks[name] = feature_rank(self.runner.classifier(name), images.to(self.runner.device))
                 progress(number, 2)
             return ranks
 
-        standard = self.lab.classifier("standard")
+        standard = self.runner.classifier("standard")
         return {
             "name": self.recipe.architecture.name,
             "parameters": sum(parameter.numel() for parameter in standard.network.parameters()),
-            "features": len(standard.features(images[:1].to(self.lab.device))[0]),
-            "feature_rank": self.lab.stage("rank", "count the directions the features see", work),
+            "features": len(standard.features(images[:1].to(self.runner.device))[0]),
+            "feature_rank": self.runner.stage("rank", "count the directions the features see", work),
             "input_dimension": dimension,
         }
 
     def theory(self) -> list[TheoryCheck]:
         """The two Gaussians of the paper's section 4, fitted to real features and held against the search."""
-        asked, pair = self.recipe.evaluation, self.recipe.pair
+        settings, pair = self.recipe.evaluation, self.recipe.pair
 
         def work(progress: Progress) -> list[dict[str, Any]]:
             found = []
             for number, name in enumerate(("standard", "robust"), 1):
-                classifier, schedule = self.lab.classifier(name), PGDSteps(asked.pgd.steps)
-                radii = sorted(asked.radii)
+                classifier, schedule = self.runner.classifier(name), PGDSteps(settings.pgd.steps)
+                radii = sorted(settings.radii)
                 train, test = self.data.train, self.data.test
-                fitted, check = vulnerability(classifier, train, test, pair, radii, norm=asked.norm, schedule=schedule)
+                fitted, check = vulnerability(
+                    classifier, train, test, pair, radii, norm=settings.norm, schedule=schedule
+                )
                 measured = [
                     {key: getattr(item, key) for key in ("value", "low", "high", "n")} for item in check.measured
                 ]
@@ -328,7 +334,7 @@ class _Study:
                     {
                         "classifier": name,
                         "pair": [self.data.classes[label] for label in pair],
-                        "norm": asked.norm,
+                        "norm": settings.norm,
                         "radii": [0.0, *radii],
                         "moved": check.radii.tolist(),
                         "predicted": check.predicted.tolist(),
@@ -339,24 +345,26 @@ class _Study:
                 progress(number, 2)
             return found
 
-        return [TheoryCheck(**item) for item in self.lab.stage("theory", "compare theory with attack", work)]
+        return [TheoryCheck(**item) for item in self.runner.stage("theory", "compare theory with attack", work)]
 
 
-def _told(name: str, found: dict[str, Any]) -> list[str]:
+def _told(name: str, values: dict[str, Any]) -> list[str]:
     """Of a set's measured properties, what a console says."""
-    source, other = (Proportion(**found[f"success_{on}"]) for on in ("source", "independent"))
-    matched = [f"matching loss {found['matching_loss']['median']:.2g}"] if found["matching_loss"] else []
+    source, other = (Proportion(**values[f"success_{on}"]) for on in ("source", "independent"))
+    matched = [f"matching loss {values['matching_loss']['median']:.2g}"] if values["matching_loss"] else []
     return [
         f"{name}, {source.n} images:",
         f"success {source}",
         f"on an independent classifier {other}",
-        f"l2 {found['l2']['median']:.3g} and l-inf {found['linf']['median']:.2g} from the start (medians)",
+        f"l2 {values['l2']['median']:.3g} and l-inf {values['linf']['median']:.2g} from the start (medians)",
         *matched,
     ]
 
 
 def _check_data(recipe: Recipe, data: Data) -> None:
     check_one_label(data)
+    adversaries = [asked.adversary.threat for asked in (recipe.standard, recipe.robust) if asked.adversary]
+    check_radii([*recipe.evaluation.threats, *adversaries, recipe.relabelling.threat], data.train.shape)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
     tested = data.test.labels.unique().tolist()

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from notbugs import catalogue
 from notbugs.classifier import default_device
 from notbugs.errors import InputError, check_choice, described, in_one_line, must, nearest_path
-from notbugs.files import check_regular
+from notbugs.files import LOG, check_regular
 from notbugs.models.registry import is_own_code
-from notbugs.study.instruments import Instruments
+from notbugs.study.instruments import FORMER, Instruments, renamed
 from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
 from notbugs.study.sets import BY_NAME, Trained
 from notbugs.threat import threat
@@ -173,11 +173,21 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None, *, 
     3
     """
     if str(source).endswith(".toml"):
-        recipe = _resolve(_read_toml(Path(source)), overrides or {}, str(source))
+        file = _read_toml(Path(source))
+        recipe = _resolve(file, overrides or {}, str(source))
         if is_run:
             _refuse_code(recipe, overrides or {}, str(source))
+            _tell_of_former_names(file, str(source))
         return recipe
     return _resolve(_read_toml(catalogue.found(str(source))), overrides or {}, f"recipe {source}")
+
+
+def _tell_of_former_names(file: dict[str, Any], where: str) -> None:
+    for former in sorted(FORMER.keys() & file.get("instruments", {}).keys()):
+        LOG.warning(
+            f"{where}: [instruments.{former}] is now [instruments.{FORMER[former]}]; "
+            "the old name will be removed in version 1.0."
+        )
 
 
 def _refuse_code(recipe: Recipe, said: dict[str, Any], where: str) -> None:
@@ -231,10 +241,11 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Recipe:
-    full = {name: value for name, value in file.items() if name != "small"}
-    small = file.get("small", {})
+    full = _under_names_of_today({name: value for name, value in file.items() if name != "small"}, where)
+    small, overrides = file.get("small", {}), _under_names_of_today(overrides, where)
     if not isinstance(small, dict):
         raise must(f"{where}: small", "be a table of settings, [small]", small)
+    small = _under_names_of_today(small, where)
     here = _merge(full, small | {"scaled_down": True}) if small and _without_accelerator(full | overrides) else full
     resolved = _validate(_merge(_without_options(here, overrides), overrides), where)
     if not resolved.expected:
@@ -244,6 +255,17 @@ def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Rec
     before, now = (flat(recipe.model_dump(exclude={*NEUTRAL, *_STATED})) for recipe in (stated, resolved))
     changed = sorted(name for name in before | now if before.get(name) != now.get(name))
     return resolved.model_copy(update={"departures": tuple(dict.fromkeys((*stated.departures, *changed)))})
+
+
+def _under_names_of_today(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The same, with its instruments under the names that they have now, so that what overrides them has these, too."""
+    given = values.get("instruments")
+    if not isinstance(given, dict):
+        return values
+    try:
+        return values | {"instruments": renamed(given)}
+    except ValueError as error:
+        raise InputError(f"{where}: The 'instruments' have one twice: {error}.") from None
 
 
 def _without_options(file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -292,11 +292,11 @@ class KeptOutcomes:
     outcomes: tuple[Outcome, ...]
 
 
-def write_outcomes(folder: Path, name: str, found: Sequence[Outcome], images: Images) -> None:
+def write_outcomes(folder: Path, name: str, outcomes: Sequence[Outcome], images: Images) -> None:
     """Write `outcomes/NAME.safetensors` into the folder of a study: a byte for each image and attack."""
-    attacks = _ATTACKS.dump_json([item.attack for item in found]).decode()
+    attacks = _ATTACKS.dump_json([item.attack for item in outcomes]).decode()
     metadata = {"format": FORMAT, "test_images": images.fingerprint, "attacks": attacks}
-    tensors = {str(number): item.survived for number, item in enumerate(found)}
+    tensors = {str(number): item.survived for number, item in enumerate(outcomes)}
     write_tensors(outcomes_file(folder, name), tensors, metadata)
 
 

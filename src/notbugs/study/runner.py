@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,8 +12,8 @@ from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
-from notbugs.errors import InputError, must
-from notbugs.instrument import Step, Tell
+from notbugs.errors import InputError, must, renamed
+from notbugs.instrument import Step
 from notbugs.measure import Accuracy, outcomes
 from notbugs.measure.accuracy import with_areas
 from notbugs.progress import Progress
@@ -25,7 +25,7 @@ from notbugs.study.sections import Architecture
 from notbugs.training import Trained, Training, train
 
 
-class Lab:
+class Runner:
     """A study at work.
 
     Parameters
@@ -43,6 +43,7 @@ class Lab:
     def __init__(self, recipe: Recipe, data: Data, folder: StudyFolder, device: torch.device) -> None:
         self.recipe, self.data, self.folder, self.device = recipe, data, folder, device
         self.seed = recipe.seed
+        self.stage, self.stages = folder.stage, folder.stages  # where an instrument keeps what it measures
         self.hashes: dict[str, str] = {}
         self.trained: dict[str, Trained] = {}
         self._classifiers: dict[str, Classifier] = {}
@@ -59,21 +60,6 @@ class Lab:
         if name not in self._sets:
             raise must("set", f"be one of {', '.join(self._sets)}", name)
         return self._sets[name]
-
-    def stage(
-        self,
-        name: str,
-        title: str,
-        work: Callable[[Progress], Any],
-        tell: Tell | None = None,
-        leaves: Path | None = None,
-    ) -> Any:
-        """The JSON value of `work`: done once, with a bar, told of, and read from the folder afterwards."""
-        return self.folder.stage(name, title, work, tell, leaves)
-
-    def stages(self, steps: Sequence[Step]) -> list[Any]:
-        """The JSON values of stages that do not need each other, which several workers divide among them."""
-        return self.folder.stages(steps)
 
     def train(
         self,
@@ -127,24 +113,24 @@ class Lab:
 
     def evaluate(self, name: str, classifier: Classifier) -> list[Accuracy]:
         """Clean and robust accuracy on the test images, as the recipe says; what became of each image is kept."""
-        asked = self.recipe.evaluation
+        settings = self.recipe.evaluation
 
         def work(progress: Progress) -> list[dict[str, Any]]:
             others = [self._classifiers[other] for other in ("independent", "standard") if other in self._classifiers]
             kept = outcomes(
                 classifier,
                 self.data.test,
-                asked.threats,
-                attack=asked.attack,
-                beside=asked.pgd,
+                settings.threats,
+                attack=settings.attack,
+                beside=settings.pgd,
                 others=[other for other in others if other is not classifier][:1],
                 doubted=False,
                 seed=self.seed,
                 progress=progress,
             )
             write_outcomes(self.folder.path, name, kept, self.data.test)
-            found = with_areas([item.accuracy for item in kept], classifier, self.data.test)
-            return [item.model_dump() for item in found]
+            accuracies = with_areas([item.accuracy for item in kept], classifier, self.data.test)
+            return [item.model_dump() for item in accuracies]
 
         def tell(value: list[dict[str, Any]]) -> list[str]:
             found = [Accuracy(**item) for item in value]
@@ -172,3 +158,7 @@ class Lab:
                 seconds(progress)
             self._sets[name] = ConstructedSet(path)
         return self._sets[name]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Lab": "Runner"})

@@ -75,7 +75,17 @@ class _Section(BaseModel):
 
 
 READING = (
-    *("size", "groups", "classes", "splits", "image_column", "label_column", "group_column", "label_offset"),
+    *(
+        "size",
+        "channels",
+        "groups",
+        "classes",
+        "splits",
+        "image_column",
+        "label_column",
+        "group_column",
+        "label_offset",
+    ),
     *("white_level", "skip_broken", "follow_links", "test_data", "severity", "uncertain", "blank"),
 )
 """The settings of a source that `load` takes."""
@@ -86,6 +96,9 @@ class Source(_Section):
 
     data: str = Field("digits", description="Data set by name or path; docs/how-to/your-data.md has all kinds.")
     size: int | None = Field(None, ge=1, description="Resize images to this height and width.")
+    channels: int | None = Field(
+        None, ge=1, le=3, description="3 gives grey images three equal channels, 1 takes the luminance of colour."
+    )
     groups: dict[str, str] = Field({}, description="Classes made of several, as --groups.pet 'cat, dog1..dog9'.")
     test_data: str | None = Field(None, description="Another data set, whose test images are measured on.")
     classes: tuple[str, ...] = Field((), description="Class names in the order of their labels, or a file with them.")

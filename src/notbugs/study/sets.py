@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet, Start, Targets, relabel, robustify
-from notbugs.data import Data
-from notbugs.threat import Threat, threat
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the names of sets need no torch
+    from notbugs.classifier import Classifier
+    from notbugs.construct import ConstructedSet, Start, Targets
+    from notbugs.data import Data
     from notbugs.study.sections import Matching, Relabelling
+    from notbugs.threat import Threat
 
 SMALLEST_STEPS = 30
 """Gradients of a search for the smallest perturbation, at least; 100 find hardly smaller ones
@@ -73,16 +72,18 @@ class SetDeclaration:
         """Whether some of its images keep their label, so that it can teach without any perturbation."""
         return self.targets == "any"
 
-    def relabelling(self, asked: Relabelling) -> Relabelling:
-        """The search of this set, where a recipe asks for `asked`."""
-        if not self.smallest or asked.method == "minimum-norm":
-            return asked
+    def relabelling(self, settings: Relabelling) -> Relabelling:
+        """The search of this set, where a recipe asks for `settings`."""
+        if not self.smallest or settings.method == "minimum-norm":
+            return settings
         change: dict[str, Any] = {"method": "minimum-norm", "step_size": None, "momentum": 0.0, "decay": "linear"}
-        return asked.model_copy(update=change | {"steps": max(asked.steps, SMALLEST_STEPS)})
+        return settings.model_copy(update=change | {"steps": max(settings.steps, SMALLEST_STEPS)})
 
-    def threat(self, asked: Relabelling) -> Threat:
+    def threat(self, settings: Relabelling) -> Threat:
         """Where its perturbations may be: the smallest are free, whatever the radius of the others."""
-        return threat(asked.norm, math.inf) if self.smallest else asked.threat
+        from notbugs.threat import threat
+
+        return threat(settings.norm, math.inf) if self.smallest else settings.threat
 
     def build(
         self,
@@ -102,12 +103,14 @@ class SetDeclaration:
         InputError
             As these two.
         """
+        from notbugs.construct import relabel, robustify
+
         how |= {"start": start or self.start}
         if self.targets is None:
             return robustify(source, data, path, **matching.how(data.train.shape), **how)
-        asked = self.relabelling(relabelling)
-        ball = self.threat(asked)
-        return relabel(source, data, path, targets=self.targets, threat=ball, schedule=asked.schedule, **how)
+        settings = self.relabelling(relabelling)
+        ball = self.threat(settings)
+        return relabel(source, data, path, targets=self.targets, threat=ball, schedule=settings.schedule, **how)
 
 
 SETS = (

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from notbugs import workers
+from notbugs.catalogue import model_file, set_folder
 from notbugs.classifier import Classifier
 from notbugs.construct import (
     CONTROLS,
@@ -23,7 +24,7 @@ from notbugs.construct import (
     mislabel,
     verify,
 )
-from notbugs.construct.inspection import check_folder
+from notbugs.construct.verification import check_folder
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
 from notbugs.files import check_writable, only_maker
@@ -42,13 +43,11 @@ from notbugs.measure.accuracy import with_areas
 from notbugs.measure.several_labels import LabelAccuracies, check_several, evaluate_several
 from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import job_of
-from notbugs.parts import model_file, set_folder
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
-from notbugs.study.folder import Console, read_data
+from notbugs.study.folder import Console, of_study, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.study.sets import SETS
-from notbugs.study.source_of import of_study
 from notbugs.training import Trained, Training, train
 
 COMMANDS = {declared.command: declared for declared in SETS}

@@ -1,12 +1,14 @@
-"""The small files of a study's folder: checked against their checksums as they are read, put back from their copies."""
+"""The small files of a folder, which say what it is of: checked by their checksums, put back from their copies."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 import tomli_w
 
@@ -22,9 +24,13 @@ from notbugs.files import (
     write_json,
     write_text,
 )
-from notbugs.study.instruments import Instruments
-from notbugs.study.recipe import Recipe, read_recipe
 
+if TYPE_CHECKING:  # plain values are read without torch
+    from notbugs.study.machine import Info
+    from notbugs.study.recipe import Recipe
+
+UNDER_WAY = "under-way.json"
+"""What the stage at work has done."""
 MACHINE = ("versions", "device", "threads")
 """Of `study.json`, what may change from run to run, and is then said."""
 DATA = {"name", "variant", "classes", "shape", "train", "test", "fingerprint"}
@@ -32,7 +38,15 @@ MARK = f"# {CHECKSUM} "
 LOST = "Put back a copy that is whole, or run the study in another folder with --out."
 
 
-def read_stage(file: Path) -> dict[str, Any]:
+class StageFile(TypedDict):
+    """What a finished stage leaves: `value` is the JSON value of its work."""
+
+    name: str
+    seconds: float
+    value: Any
+
+
+def read_stage(file: Path) -> StageFile:
     """Name, seconds and value of a finished stage.
 
     Raises
@@ -40,16 +54,16 @@ def read_stage(file: Path) -> dict[str, Any]:
     Damaged
         If the file was changed since, or is none of a stage.
     """
-    found = read_json(file)
-    seconds = found.get("seconds")
+    values = read_json(file)
+    seconds = values.get("seconds")
     if (
-        found.keys() != {"name", "seconds", "value"}
-        or found["name"] != file.stem
+        values.keys() != {"name", "seconds", "value"}
+        or values["name"] != file.stem
         or not isinstance(seconds, int | float)
         or seconds < 0
     ):
         raise Damaged(f"{file} is damaged: it is not what a stage leaves.")
-    return found
+    return cast("StageFile", values)
 
 
 def copy_of(file: Path) -> Path:
@@ -57,7 +71,7 @@ def copy_of(file: Path) -> Path:
     return file.with_name(f".{file.stem}.copy{file.suffix}")
 
 
-def read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Path) -> Info:
     """`study.json`, or its copy where it is damaged or gone: the data, versions and machine of a study.
 
     Raises
@@ -80,6 +94,8 @@ def read_own_recipe(folder: Path) -> Recipe:
     Damaged
         If both were changed since.
     """
+    from notbugs.study.recipe import read_recipe
+
     return read_recipe(_intact(folder / "recipe.toml", _settings), is_run=False)
 
 
@@ -128,7 +144,7 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
     make_copy(file)
 
 
-def write_info(folder: Path, info: dict[str, Any]) -> None:
+def write_info(folder: Path, info: Info) -> None:
     """Write `study.json`."""
     write_json(folder / "study.json", info)
     make_copy(folder / "study.json")
@@ -154,15 +170,15 @@ def _intact(file: Path, read: Callable[[Path], object]) -> Path:
     return file
 
 
-def _info(file: Path) -> dict[str, Any]:
+def _info(file: Path) -> Info:
     try:
-        found = read_json(file)
-        data = found.get("data")
-        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - found.keys():
+        values = read_json(file)
+        data = values.get("data")
+        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - values.keys():
             raise Damaged(f"{file} is damaged: it does not say what a study is of.")
     except Damaged as error:
         raise Damaged(f"{error} {LOST}") from None
-    return found
+    return cast("Info", values)
 
 
 def _settings(file: Path) -> dict[str, Any]:
@@ -187,9 +203,119 @@ def _is_sealed(file: Path) -> bool:
     return file.is_file() and f'"{CHECKSUM}"'.encode() in file.read_bytes()
 
 
-def refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
+ENDS = ("results.json", "gallery.safetensors", "report.html")
+"""What a study writes as it ends: in a folder that is no study's, these are somebody's."""
+
+
+class Claim(Protocol):
+    """What a folder is of: written down as the work begins, and held against it when the work is continued."""
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What may change from run to run and is then said, by its names in `study.json`; empty: nothing is said."""
+        ...
+
+    def settled(self, folder: Path) -> Iterator[str]:
+        """Write down what the folder is of, or check that it is of the same; yields what is to be said of its files.
+
+        Raises
+        ------
+        InputError
+            If it is of something else.
+        """
+        ...
+
+    def read(self, folder: Path) -> Info:
+        """What was written down when the work was first begun."""
+        ...
+
+
+@dataclass(frozen=True)
+class StudyClaim:
+    """A study: `recipe.toml` and `study.json`. `info["data"]` must not change between runs of one study."""
+
+    recipe: Recipe
+    info: Info
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """See `Claim`."""
+        return {name: self.info[name] for name in MACHINE}
+
+    def settled(self, folder: Path) -> Iterator[str]:
+        """See `Claim`."""
+        yield from mended(folder)
+        if (folder / "recipe.toml").exists():
+            before = read_own_recipe(folder)
+            _refuse_other_recipe(folder, before, self.recipe)
+            if before != self.recipe:
+                write_recipe(folder, self.recipe)
+        elif (folder / "study.json").exists():
+            raise InputError(f"{folder} holds a study whose recipe.toml is gone. Name another folder with --out.")
+        elif taken := [name for name in ENDS if (folder / name).exists()]:
+            raise InputError(
+                f"{folder} holds {', '.join(taken)} of no study that is here, which would be overwritten. "
+                "Name another folder with --out."
+            )
+        try:
+            there = read_info(folder)["data"]
+        except FileNotFoundError:
+            write_recipe(folder, self.recipe)
+            write_info(folder, cast("Info", self.info | _created()))
+            return
+        if there != self.info["data"]:
+            raise InputError(
+                f"{folder} holds a study of other data: fingerprint {there['fingerprint'][:12]} there, "
+                f"{self.info['data']['fingerprint'][:12]} now. Name another folder with --out."
+            )
+
+    def read(self, folder: Path) -> Info:
+        """See `Claim`."""
+        return read_info(folder)
+
+
+@dataclass(frozen=True)
+class JobClaim:
+    """A job that is no study: `request.json`, with what was asked for and what was known as it began."""
+
+    kind: str
+    wanted: dict[str, Any]
+    about: Info
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    def settled(self, folder: Path) -> Iterator[str]:
+        """See `Claim`."""
+        file = folder / "request.json"
+        if not file.exists() and not copy_of(file).exists():
+            write_json(file, {"wanted": self.wanted, "about": self.about | _created()})
+            make_copy(file)
+            return
+        try:
+            yield from mend(file, read_json)
+            there = read_json(file)
+        except Damaged as error:
+            raise Damaged(f"{error} Delete the folder {folder}, or name another one with --out.") from error
+        if not isinstance(there.get("wanted"), dict) or not isinstance(there.get("about"), dict):
+            raise InputError(f"{file} is not what an {self.kind} leaves. Name another folder with --out.")
+        changes = [name for name, value in self.wanted.items() if there["wanted"].get(name) != value]
+        if changes:
+            raise InputError(
+                f"{folder} holds the {self.kind} of other {', '.join(changes)}. "
+                "Name another folder with --out, or delete it."
+            )
+
+    def read(self, folder: Path) -> Info:
+        """See `Claim`."""
+        return read_json(folder / "request.json")["about"]
+
+
+def _created() -> dict[str, str]:
+    return {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
     """No setting may change but this: an instrument that was off is on."""
-    names = set(Instruments.model_fields)
+    names = set(type(found.instruments).model_fields)
     free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
     instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
     there = found.model_copy(update={"instruments": instruments})

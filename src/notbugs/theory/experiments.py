@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from dataclasses import asdict
+from functools import cache
 from typing import Any, get_args
 
 import torch
@@ -23,6 +24,7 @@ FIGURE4 = TwoGaussians([10.0, -1.0], [[10.0, 0.0], [0.0, 0.2]])
 _DECADE = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
 
 
+@cache  # studies with several seeds have the same page
 def compute(seed: int = 0) -> Numbers:
     """Run every experiment of the page; the same seed gives the same numbers on the same machine.
 
@@ -83,10 +85,10 @@ def figure4() -> Numbers:
 
 
 def live_settings() -> Numbers:
-    """The stops of the page's sliders and where they start; sample size 0 is the whole population."""
+    """The stops of the page's sliders, where they start, and what is drawn there; sample size 0 is the population."""
     radii = [0.0] + [d * 10.0**power for power in (-2, -1, 0) for d in _DECADE] + [10.0, 12.5, 16.0, 20.0]
     sizes = [round(d * 10**power) for power in (1, 2, 3) for d in (1, 1.6, 2.5, 4, 6.3)] + [10000, 0]
-    return {
+    settings: Numbers = {
         "radii": [round(radius, 6) for radius in radii],
         "conditions": [round(d * 10**power, 6) for power in (0, 1, 2) for d in _DECADE] + [1000.0],
         "angles": [float(angle) for angle in range(-90, 91, 2)],
@@ -95,6 +97,9 @@ def live_settings() -> Numbers:
         "variance": 10.0,
         "length": 10.0,
     }
+    start = settings["start"]
+    pair = live_pair(start["condition"], start["angle"], settings)
+    return {**settings, "panel": panel(pair, start["radius"])}
 
 
 def live_pair(condition: float, angle: float, settings: Numbers) -> TwoGaussians:

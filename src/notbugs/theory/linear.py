@@ -40,8 +40,8 @@ class Estimate:
 
 def share(hits: Shaped[Tensor, " n"]) -> Estimate:
     """The share of true entries, with its Wilson score interval."""
-    found = wilson(int(hits.sum()), len(hits))
-    return Estimate(found.value, found.low, found.high, found.n)
+    share = wilson(int(hits.sum()), len(hits))
+    return Estimate(share.value, share.low, share.high, share.n)
 
 
 def average(draws: Float[Tensor, " n"]) -> Estimate:

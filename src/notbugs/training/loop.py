@@ -21,6 +21,7 @@ from notbugs.progress import Progress, silent
 from notbugs.search import pgd, worst_of
 from notbugs.seeds import generator
 from notbugs.shapes import Labels, Logits
+from notbugs.threat import check_radii
 from notbugs.training import watching
 from notbugs.training.settings import Training
 from notbugs.training.together import pieces, together
@@ -126,6 +127,8 @@ def train(
     asked = settings = settings or Training()
     if settings.shift >= max(images.shape[1:]):
         raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
+    if settings.adversary:
+        check_radii([settings.adversary.threat], images.shape)
     optimizer = torch.optim.SGD(
         classifier.parameters(),
         lr=settings.lr,
@@ -171,10 +174,10 @@ def train(
 
 
 def _trained(
-    images: Images, numbers: Tensor, looked_at: Tensor, asked: Training, settings: Training, done: int, best: Best
+    images: Images, numbers: Tensor, looked_at: Tensor, training: Training, settings: Training, done: int, best: Best
 ) -> Trained:
     """How it went."""
-    adversary, is_stopped = asked.adversary, bool(asked.patience)
+    adversary, is_stopped = training.adversary, bool(training.patience)
     is_watched = adversary is not None and is_guarded(adversary)
     labels = images.labels.shape[1] if images.has_several else 1
     return Trained(

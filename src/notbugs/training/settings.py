@@ -12,7 +12,7 @@ from notbugs.classifier import Classifier, Precision, default_device
 from notbugs.data import Augmentation, Data
 from notbugs.models import build
 from notbugs.models.execution import to_channels_last
-from notbugs.models.layers import Whitening
+from notbugs.models.layers import WhitenedConv2d
 from notbugs.models.registry import normalisation
 from notbugs.normalisation import own_normaliser
 from notbugs.search import PGDSteps
@@ -184,7 +184,7 @@ def new_classifier(
     classifier = Classifier(network, mean=mean, std=std, channel_order="rgb", precision=precision)
     to_channels_last(classifier, data.train.shape)
     for module in classifier.modules():
-        if isinstance(module, Whitening):
+        if isinstance(module, WhitenedConv2d):
             images, _ = data.train.sample(WHITENED, seed, "whitening").batch(slice(None))
             module.fit((images - classifier.mean) / classifier.std)
     return classifier.to(device or default_device())

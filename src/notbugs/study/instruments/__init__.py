@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,16 @@ from notbugs.errors import InputError
 from notbugs.instrument import Instrument
 from notbugs.study.instruments.controls import ControlsInstrument
 from notbugs.study.instruments.corruptions import CorruptionsInstrument
-from notbugs.study.instruments.generalization_gap import GapInstrument
+from notbugs.study.instruments.generalization_gap import GeneralizationGapInstrument
 from notbugs.study.instruments.leakage import LeakageInstrument
 from notbugs.study.instruments.shares import SharesInstrument
 from notbugs.study.instruments.spatial import SpatialInstrument
-from notbugs.study.instruments.strong_attacks import TrustInstrument
+from notbugs.study.instruments.strong_attacks import StrongAttacksInstrument
 from notbugs.study.instruments.transfer import TransferInstrument
 from notbugs.study.instruments.usefulness import UsefulnessInstrument
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 GROUP = "notbugs.instruments"
 """The entry points by which another package adds instruments: each names a class, or an instance, of `Instrument`."""
@@ -28,7 +29,7 @@ GROUP = "notbugs.instruments"
 
 def _installed(taken: set[str]) -> list[Instrument[Any, Any]]:
     """The instruments of other packages, by their names."""
-    found: dict[str, Instrument[Any, Any]] = {}
+    instruments: dict[str, Instrument[Any, Any]] = {}
     for point in entry_points(group=GROUP):
         loaded = point.load()
         made = loaded() if isinstance(loaded, type) else loaded
@@ -36,13 +37,13 @@ def _installed(taken: set[str]) -> list[Instrument[Any, Any]]:
             raise InputError(
                 f"The entry point {point.value!r} of {GROUP} must be an Instrument. Got {loaded!r} instead."
             )
-        if not made.name.isidentifier() or made.name in {"all", *taken, *found}:
+        if not made.name.isidentifier() or made.name in {"all", *taken, *instruments}:
             raise InputError(
                 f"The instrument of {point.value!r} must have a name of its own, an identifier. Got {made.name!r} "
                 "instead. Uninstall one of the two packages, or rename it."
             )
-        found[made.name] = made
-    return [found[name] for name in sorted(found)]
+        instruments[made.name] = made
+    return [instruments[name] for name in sorted(instruments)]
 
 
 _OURS: tuple[Instrument[Any, Any], ...] = (
@@ -50,14 +51,30 @@ _OURS: tuple[Instrument[Any, Any], ...] = (
     SharesInstrument(),
     LeakageInstrument(),
     ControlsInstrument(),
-    GapInstrument(),
+    GeneralizationGapInstrument(),
     TransferInstrument(),
-    TrustInstrument(),
+    StrongAttacksInstrument(),
     SpatialInstrument(),
     CorruptionsInstrument(),
 )
-INSTRUMENTS = (*_OURS, *_installed({instrument.name for instrument in _OURS}))
+INSTRUMENTS = (*_OURS, *_installed({name for made in _OURS for name in (made.name, made.former)}))
 """In the order in which a study has them and a page shows them."""
+FORMER = {made.former: made.name for made in INSTRUMENTS if made.former}
+"""The names that instruments had, and those that they have."""
+
+
+def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe or `results.json` has of instruments, under their names of today.
+
+    Raises
+    ------
+    ValueError
+        If one stands there under both of its names.
+    """
+    for former, name in FORMER.items():
+        if former in given and name in given:
+            raise ValueError(f"{former} is now {name}: give one of the two")
+    return {FORMER.get(name, name): value for name, value in given.items()}
 
 
 class _Asked(BaseModel):
@@ -66,6 +83,11 @@ class _Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     all: bool = Field(False, description="Whether the study has every one of them.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_former_names(cls, given: object) -> object:
+        return renamed(given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _check_libraries(self) -> _Asked:
@@ -91,10 +113,12 @@ class _Measured(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _check_names(cls, given: object) -> object:
-        unknown = sorted(set(given) - set(cls.model_fields)) if isinstance(given, dict) else []
-        if unknown:
+        if not isinstance(given, dict):
+            return given
+        named = renamed(given)
+        if unknown := sorted(set(named) - set(cls.model_fields)):
             raise ValueError(f"no instrument {unknown[0]!r} is installed; install the package that it is of")
-        return given
+        return named
 
     if TYPE_CHECKING:
 
@@ -118,7 +142,7 @@ else:
     )
 
 
-def check(lab: Lab) -> None:
+def check(runner: Runner) -> None:
     """Refuse what an instrument could not do, before a study does anything.
 
     Raises
@@ -127,5 +151,5 @@ def check(lab: Lab) -> None:
         As `Instrument.check`, of those that the recipe asks for.
     """
     for instrument in INSTRUMENTS:
-        if lab.recipe.instruments.wanted(instrument.name):
-            instrument.check(lab)
+        if runner.recipe.instruments.wanted(instrument.name):
+            instrument.check(runner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import CONTROLS, ConstructedSet, Control, Start, control, mislabel, starts_of
 from notbugs.content import Cell, Section, Table
 from notbugs.formats import percent, said
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
@@ -21,7 +21,8 @@ from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Norm
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.construct.manifest import Storage
+    from notbugs.study.runner import Runner
 
 
 class ControlsSettings(InstrumentSettings):
@@ -49,7 +50,7 @@ Variant = Literal["itself", "mislabelled"] | Control | Again
 CHUNK = 2000
 
 
-class ControlRow(Found):
+class ControlRow(InstrumentResult):
     """One set, and what a classifier trained on it does on the test images."""
 
     of: str | None = Field(description="the set of the study beside which it stands; null for mislabelled images")
@@ -72,7 +73,7 @@ class ControlRow(Found):
     )
 
 
-class ControlsMeasured(Found):
+class ControlsResult(InstrumentResult):
     """Relabelled sets beside their controls."""
 
     chance: float = Field(description="one in the number of classes")
@@ -83,99 +84,83 @@ class ControlsMeasured(Found):
     rows: list[ControlRow]
 
 
-def measure(lab: Lab) -> ControlsMeasured:
-    """Build, train on and measure what the recipe asks for, each set beside its own."""
-    asked = lab.recipe.instruments.controls
-    weak = _weak(lab, asked) if _needs_weak(asked) else None
-    rows = [row for name in BY_NAME for row in _beside(lab, asked, name, weak)]
-    if weak and asked.mislabelled and _errors(lab, weak) > 1:  # batch norm wants two
-        rows.append(_row(lab, None, "mislabelled", "weak", _mislabelled(lab, weak)))
-    return ControlsMeasured(
-        chance=1 / len(lab.data.classes),
-        weak=_accuracies(lab, "weak", weak)[0] if weak else None,
-        weak_epochs=asked.weak_epochs,
-        seed=lab.seed,
-        test_set=lab.data.test_name,
-        rows=rows,
-    )
+def _needs_weak(settings: ControlsSettings) -> bool:
+    return settings.mislabelled or not all(BY_NAME[name].keeps_labels for name in settings.leakage)
 
 
-def _needs_weak(asked: ControlsSettings) -> bool:
-    return asked.mislabelled or not all(BY_NAME[name].keeps_labels for name in asked.leakage)
-
-
-def _weak(lab: Lab, asked: ControlsSettings) -> Classifier:
+def _weak(runner: Runner, asked: ControlsSettings) -> Classifier:
     """One whose training ended early; its learning rate rises and falls in that time."""
-    settings = lab.recipe.standard.model_copy(update={"epochs": asked.weak_epochs})
-    return lab.train("weak", lab.data.train, "standard", settings=settings)
+    settings = runner.recipe.standard.model_copy(update={"epochs": asked.weak_epochs})
+    return runner.train("weak", runner.data.train, "standard", settings=settings)
 
 
-def _errors(lab: Lab, weak: Classifier) -> int:
+def _errors(runner: Runner, weak: Classifier) -> int:
     """How many training images it gets wrong."""
-    images = lab.data.train
+    images = runner.data.train
 
     def work(progress: Progress) -> int:
         return int((predictions(weak, images) != images.labels).sum())
 
-    return lab.stage("controls-errors", "count the errors of weak", work)
+    return runner.stage("controls-errors", "count the errors of weak", work)
 
 
-def _mislabelled(lab: Lab, weak: Classifier) -> ConstructedSet:
+def _mislabelled(runner: Runner, weak: Classifier) -> ConstructedSet:
     def work(path: Path, progress: Progress) -> ConstructedSet:
-        return mislabel(weak, lab.data, path, **lab.recipe.storage.model_dump(), progress=progress)
+        return mislabel(weak, runner.data, path, **runner.recipe.storage.model_dump(), progress=progress)
 
-    return lab.build("mislabelled", work)
+    return runner.build("mislabelled", work)
 
 
-def _beside(lab: Lab, asked: ControlsSettings, name: str, weak: Classifier | None) -> list[ControlRow]:
+def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classifier | None) -> list[ControlRow]:
     """A set of the study and what stands beside it; nothing if nothing does."""
-    controls: list[Control] = [kind for kind in CONTROLS if name in getattr(asked, kind)]
-    again: list[Again] = [variant for variant in AGAIN if name in getattr(asked, variant)]
+    controls: list[Control] = [kind for kind in CONTROLS if name in getattr(settings, kind)]
+    again: list[Again] = [variant for variant in AGAIN if name in getattr(settings, variant)]
     if not controls and not again:
         return []
     own = BY_NAME[name].source
-    itself = _row(lab, name, "itself", own, lab.set(name))
+    itself = _row(runner, name, "itself", own, runner.set(name))
     rows = [itself]
     for kind in controls:
-        row = _row(lab, name, kind, own, _control(lab, name, kind, weak))
+        row = _row(runner, name, kind, own, _control(runner, name, kind, weak))
         rows.append(row.model_copy(update={"beyond": Difference.of(itself.clean, row.clean)}))
     for variant in again:
         source = "robust" if variant == "robust_source" else own
-        rows.append(_row(lab, name, variant, source, _again(lab, asked, name, variant, source)))
+        rows.append(_row(runner, name, variant, source, _again(runner, settings, name, variant, source)))
     return rows
 
 
-def _control(lab: Lab, name: str, kind: Control, weak: Classifier | None) -> ConstructedSet:
-    of, source = lab.set(name), lab.classifier(BY_NAME[name].source)
+def _control(runner: Runner, name: str, kind: Control, weak: Classifier | None) -> ConstructedSet:
+    of, source = runner.set(name), runner.classifier(BY_NAME[name].source)
     judge = None if BY_NAME[name].keeps_labels else weak  # there, images with their own label are consistent
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
-        seed = derive(lab.seed, "control", name)
-        return control(source, lab.data, path, of=of, kind=kind, weak=judge, seed=seed, progress=progress)
+        seed = derive(runner.seed, "control", name)
+        return control(source, runner.data, path, of=of, kind=kind, weak=judge, seed=seed, progress=progress)
 
-    return lab.build(f"{name}_{kind}", work)
+    return runner.build(f"{name}_{kind}", work)
 
 
-def _again(lab: Lab, asked: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
+def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
     """The set, built with one thing changed; targets are drawn as they were."""
-    recipe, asked_of = lab.recipe, BY_NAME[name].relabelling(lab.recipe.relabelling)
+    recipe, asked_of = runner.recipe, BY_NAME[name].relabelling(runner.recipe.relabelling)
     if variant == "linf":  # lengths of steps are in the norm of the ball
         steps = {"step_size": None, "momentum": 0.0, "decay": "linear"} if asked_of.method == "gradient" else {}
-        asked_of = asked_of.model_copy(update={"norm": "linf", "eps": asked.linf_eps, **steps})
+        asked_of = asked_of.model_copy(update={"norm": "linf", "eps": settings.linf_eps, **steps})
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
-        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(lab.seed, "set", name)}
-        how |= {"start": asked.noise_kind if variant == "noise" else None, "progress": progress}
+        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", name)}
+        how |= {"start": settings.noise_kind if variant == "noise" else None, "progress": progress}
         searches: dict[str, Any] = {"matching": recipe.matching, "relabelling": asked_of}
-        return BY_NAME[name].build(lab.classifier(source), lab.data, path, **searches, **how)
+        return BY_NAME[name].build(runner.classifier(source), runner.data, path, **searches, **how)
 
-    return lab.build(f"{name}_{variant}", work)
+    return runner.build(f"{name}_{variant}", work)
 
 
-def _row(lab: Lab, of: str | None, variant: Variant, source: str, built: ConstructedSet) -> ControlRow:
+def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: ConstructedSet) -> ControlRow:
     name, request = built.folder.name, built.manifest["request"]
-    classifier = lab.classifier(name) if variant == "itself" else lab.train(name, built.images)
-    clean, relabelled = _accuracies(lab, name, classifier)
+    classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images)
+    clean, relabelled = _accuracies(runner, name, classifier)
+    stored = cast("Storage", built.manifest["storage"])  # of a finished set
     return ControlRow(
         of=of,
         variant=variant,
@@ -185,29 +170,29 @@ def _row(lab: Lab, of: str | None, variant: Variant, source: str, built: Constru
         norm=request["threat"]["norm"],
         eps=request["threat"]["eps"],
         n=len(built),
-        success=wilson(round(built.manifest["storage"]["success_stored"] * len(built)), len(built)),
-        untouched=_untouched(lab, built),
+        success=wilson(round(stored["success_stored"] * len(built)), len(built)),
+        untouched=_untouched(runner, built),
         clean=clean,
         relabelled=relabelled,
         beyond=None,
     )
 
 
-def _accuracies(lab: Lab, name: str, classifier: Classifier) -> tuple[Proportion, Proportion]:
+def _accuracies(runner: Runner, name: str, classifier: Classifier) -> tuple[Proportion, Proportion]:
     """On the test images, and on the test images with the next label."""
 
     def work(progress: Progress) -> list[dict[str, Any]]:
-        test = lab.data.test
-        shares = evaluate(classifier, test)[0].share, relabelled_accuracy(classifier, test, len(lab.data.classes))
+        test = runner.data.test
+        shares = evaluate(classifier, test)[0].share, relabelled_accuracy(classifier, test, len(runner.data.classes))
         return [share.model_dump() for share in shares]
 
-    clean, relabelled = lab.stage(f"controls-{name}", f"measure {name} and its labels", work)
+    clean, relabelled = runner.stage(f"controls-{name}", f"measure {name} and its labels", work)
     return Proportion(**clean), Proportion(**relabelled)
 
 
-def _untouched(lab: Lab, built: ConstructedSet) -> Proportion:
+def _untouched(runner: Runner, built: ConstructedSet) -> Proportion:
     """The images that are exactly those they started from."""
-    starts = starts_of(built.manifest["request"], lab.data.train)
+    starts = starts_of(built.manifest["request"], runner.data.train)
     equal = []
     for part in torch.arange(len(built)).split(CHUNK):
         images, _ = built.images.batch(part)
@@ -235,7 +220,7 @@ CONTROLS_TEXT = (
 )
 
 
-def controls_section(measured: ControlsMeasured) -> Section:
+def controls_section(measured: ControlsResult) -> Section:
     """The table of all sets and controls, and what follows for each set."""
     caption = (
         f"Chance is {percent(measured.chance)} %. Beyond: accuracy of the set less that of its control, in points."
@@ -281,17 +266,29 @@ def _against_leakage(row: ControlRow, beyond: Difference) -> str:
     )
 
 
-class ControlsInstrument(Instrument[ControlsSettings, ControlsMeasured]):
+class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     """Relabelled sets beside their controls."""
 
     name = "controls"
     Settings = ControlsSettings
-    Result = ControlsMeasured
+    Result = ControlsResult
 
-    def run(self, lab: Lab) -> ControlsMeasured:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> ControlsResult:
+        """Build, train on and measure what the recipe asks for, each set beside its own."""
+        settings = runner.recipe.instruments.controls
+        weak = _weak(runner, settings) if _needs_weak(settings) else None
+        rows = [row for name in BY_NAME for row in _beside(runner, settings, name, weak)]
+        if weak and settings.mislabelled and _errors(runner, weak) > 1:  # batch norm wants two
+            rows.append(_row(runner, None, "mislabelled", "weak", _mislabelled(runner, weak)))
+        return ControlsResult(
+            chance=1 / len(runner.data.classes),
+            weak=_accuracies(runner, "weak", weak)[0] if weak else None,
+            weak_epochs=settings.weak_epochs,
+            seed=runner.seed,
+            test_set=runner.data.test_name,
+            rows=rows,
+        )
 
-    def section(self, result: ControlsMeasured, classes: Sequence[str]) -> Section:
+    def section(self, result: ControlsResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
         return controls_section(result)

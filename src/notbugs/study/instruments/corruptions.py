@@ -12,7 +12,7 @@ from notbugs.content import Cell, Section, Table
 from notbugs.data import CORRUPTIONS, Images
 from notbugs.errors import check_choice
 from notbugs.formats import number
-from notbugs.instrument import Found, Instrument, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
 from notbugs.measure import (
     CorruptionAccuracy,
     FilterAccuracy,
@@ -25,7 +25,7 @@ from notbugs.progress import Progress, silent
 from notbugs.study.sets import EVERY, Trained
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
 class CorruptionsSettings(InstrumentSettings):
@@ -45,7 +45,7 @@ class CorruptionsSettings(InstrumentSettings):
         return tuple(check_choice("names", name, CORRUPTIONS) for name in names)
 
 
-class CorruptionRow(Found):
+class CorruptionRow(InstrumentResult):
     """One classifier."""
 
     classifier: str
@@ -54,36 +54,20 @@ class CorruptionRow(Found):
     filters: list[FilterAccuracy]
 
 
-class CorruptionResult(Found):
+class CorruptionsResult(InstrumentResult):
     """What `results.json` has of this instrument."""
 
     n: int = Field(description="test images, the same for every classifier")
     rows: list[CorruptionRow]
 
 
-def measure(lab: Lab) -> CorruptionResult:
-    """Every classifier asked for, one stage each."""
-    asked = lab.recipe.instruments.corruptions
-    names = list(dict.fromkeys(asked.classifiers))
-    for name in names:
-        lab.classifier(name)  # a wrong name is refused before work
-    images = lab.data.test.sample(asked.images, lab.seed, "corruptions")
-    steps = [
-        Step(f"corruptions-{name}", f"corrupt the images of {name}", partial(_work, lab, name, images))
-        for name in names
-    ]
-    found = lab.stages(steps)
-    rows = [CorruptionRow(classifier=name, **values) for name, values in zip(names, found, strict=True)]
-    return CorruptionResult(n=len(images), rows=rows)
-
-
-def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, Any]:
-    asked, classifier = lab.recipe.instruments.corruptions, lab.classifier(name)
+def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
+    settings, classifier = runner.recipe.instruments.corruptions, runner.classifier(name)
     clean = Proportion.of(predictions(classifier, images) == images.labels)
     corrupted = corruption_accuracy(
-        classifier, images, names=asked.names, severities=asked.severities, seed=lab.seed, progress=progress
+        classifier, images, names=settings.names, severities=settings.severities, seed=runner.seed, progress=progress
     )
-    filtered = filter_accuracy(classifier, images, asked.cutoffs, progress=silent)
+    filtered = filter_accuracy(classifier, images, settings.cutoffs, progress=silent)
     return {
         "clean": clean.model_dump(),
         "corruptions": [item.model_dump() for item in corrupted],
@@ -98,7 +82,7 @@ CORRUPTIONS_TEXT = (
 )
 
 
-def corruptions_section(measured: CorruptionResult) -> Section:
+def corruptions_section(measured: CorruptionsResult) -> Section:
     """A row a corruption or filter, a column a classifier."""
     columns = ("images", *(row.classifier for row in measured.rows))
     clean: list[Cell] = ["none", *(row.clean for row in measured.rows)]
@@ -126,17 +110,28 @@ def _filter(item: FilterAccuracy) -> str:
     return f"{item.passes} pass, {'up to' if item.passes == 'low' else 'above'} {number(item.cutoff)}"
 
 
-class CorruptionsInstrument(Instrument[CorruptionsSettings, CorruptionResult]):
+class CorruptionsInstrument(Instrument[CorruptionsSettings, CorruptionsResult]):
     """Accuracy under common corruptions and filters."""
 
     name = "corruptions"
     Settings = CorruptionsSettings
-    Result = CorruptionResult
+    Result = CorruptionsResult
 
-    def run(self, lab: Lab) -> CorruptionResult:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> CorruptionsResult:
+        """Every classifier asked for, one stage each."""
+        settings = runner.recipe.instruments.corruptions
+        names = list(dict.fromkeys(settings.classifiers))
+        for name in names:
+            runner.classifier(name)  # a wrong name is refused before work
+        images = runner.data.test.sample(settings.images, runner.seed, "corruptions")
+        steps = [
+            Step(f"corruptions-{name}", f"corrupt the images of {name}", partial(_work, runner, name, images))
+            for name in names
+        ]
+        found = runner.stages(steps)
+        rows = [CorruptionRow(classifier=name, **values) for name, values in zip(names, found, strict=True)]
+        return CorruptionsResult(n=len(images), rows=rows)
 
-    def section(self, result: CorruptionResult, classes: Sequence[str]) -> Section:
+    def section(self, result: CorruptionsResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
         return corruptions_section(result)

@@ -13,17 +13,17 @@ from notbugs.construct import ConstructedSet
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Accuracy, AttackUsed, Difference, evaluate
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.sets import BY_NAME
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
-class GapSettings(InstrumentSettings):
+class GeneralizationGapSettings(InstrumentSettings):
     """How much of what a D_R classifier lacks in robustness it lacks on D_R itself, and how much beyond."""
 
     images: int = Field(1000, ge=1, description="Images of each of the three kinds; fewer where there are fewer.")
@@ -33,7 +33,7 @@ class GapSettings(InstrumentSettings):
 Where = Literal["D_R training", "D_R test", "test"]
 
 
-class GapPlace(Found):
+class GapPlace(InstrumentResult):
     """The D_R classifier on one kind of images."""
 
     images: Where = Field(
@@ -42,7 +42,7 @@ class GapPlace(Found):
     accuracies: list[Accuracy] = Field(description="clean, then robust at every radius")
 
 
-class GapPart(Found):
+class GapPart(InstrumentResult):
     """What is lost from one place to the next, clean (attack null) or under one attack."""
 
     attack: AttackUsed | None
@@ -50,7 +50,7 @@ class GapPart(Found):
     shift: Difference = Field(description="accuracy on D_R's test images less that on the test images")
 
 
-class GapMeasured(Found):
+class GeneralizationGapResult(InstrumentResult):
     """The gap of D_R taken apart (the paper, table 8)."""
 
     places: list[GapPlace]
@@ -58,25 +58,6 @@ class GapMeasured(Found):
     source: str = Field(description="the classifier that D_R and D_R's test images were built with")
     seed: int
     test_set: str
-
-
-def measure(lab: Lab) -> GapMeasured:
-    """Measure the classifier of D_R on D_R's training images, D_R's test images and the test images."""
-    count, test = lab.recipe.instruments.gap.images, lab.data.test
-    test = test.sample(count, lab.seed, "gap test")
-    places: dict[Where, Images] = {
-        "D_R training": lab.set("D_R").images.sample(count, lab.seed, "gap training"),
-        "D_R test": _transformed(lab, test).images,
-        "test": test,
-    }
-    found = {where: _accuracies(lab, where, images) for where, images in places.items()}
-    return GapMeasured(
-        places=[GapPlace(images=where, accuracies=accuracies) for where, accuracies in found.items()],
-        parts=[_part(*of_one_attack) for of_one_attack in zip(*found.values(), strict=True)],
-        source="robust",
-        seed=lab.seed,
-        test_set=lab.data.test_name,
-    )
 
 
 def _part(training: Accuracy, new: Accuracy, test: Accuracy) -> GapPart:
@@ -87,36 +68,38 @@ def _part(training: Accuracy, new: Accuracy, test: Accuracy) -> GapPart:
     )
 
 
-def _transformed(lab: Lab, test: Images) -> ConstructedSet:
+def _transformed(runner: Runner, test: Images) -> ConstructedSet:
     """Test images pushed through the construction of D_R: each matched from another test image."""
-    data = replace(lab.data, name=f"{lab.data.name}, test images", train=test, test=test)
+    data = replace(runner.data, name=f"{runner.data.name}, test images", train=test, test=test)
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
-        how: dict[str, Any] = {**lab.recipe.storage.model_dump(), "progress": progress}
-        how |= {"seed": derive(lab.seed, "set", "D_R_test")}
-        how |= {"matching": lab.recipe.matching, "relabelling": lab.recipe.relabelling}
-        return BY_NAME["D_R"].build(lab.classifier("robust"), data, path, **how)
+        how: dict[str, Any] = {**runner.recipe.storage.model_dump(), "progress": progress}
+        how |= {"seed": derive(runner.seed, "set", "D_R_test")}
+        how |= {"matching": runner.recipe.matching, "relabelling": runner.recipe.relabelling}
+        return BY_NAME["D_R"].build(runner.classifier("robust"), data, path, **how)
 
-    return lab.build("D_R_test", work)
+    return runner.build("D_R_test", work)
 
 
-def _accuracies(lab: Lab, where: Where, images: Images) -> list[Accuracy]:
-    asked = lab.recipe.evaluation
+def _accuracies(runner: Runner, where: Where, images: Images) -> list[Accuracy]:
+    settings = runner.recipe.evaluation
 
     def work(progress: Progress) -> list[dict[str, Any]]:
-        found = evaluate(
-            lab.classifier("D_R"),
+        accuracies = evaluate(
+            runner.classifier("D_R"),
             images,
-            norm=asked.norm,
-            radii=lab.recipe.instruments.gap.radii,
-            attack=asked.attack,
-            seed=lab.seed,
+            norm=settings.norm,
+            radii=runner.recipe.instruments.generalization_gap.radii,
+            attack=settings.attack,
+            seed=runner.seed,
             progress=progress,
         )
-        return [item.model_dump() for item in found]
+        return [item.model_dump() for item in accuracies]
 
     name = where.replace(" ", "-")
-    return [Accuracy(**item) for item in lab.stage(f"gap-{name}", f"measure D_R on {where} images", work)]
+    return [
+        Accuracy(**item) for item in runner.stage(f"generalization_gap-{name}", f"measure D_R on {where} images", work)
+    ]
 
 
 GAP_TEXT = (
@@ -126,7 +109,7 @@ GAP_TEXT = (
 )
 
 
-def gap_section(measured: GapMeasured) -> Section:
+def generalization_gap_section(measured: GeneralizationGapResult) -> Section:
     """Accuracies on the three kinds of images, and the two differences between them."""
     columns = ("attack", *(place.images for place in measured.places), "generalisation", "shift")
     places = zip(*(place.accuracies for place in measured.places), strict=True)
@@ -135,7 +118,7 @@ def gap_section(measured: GapMeasured) -> Section:
         for part, found in zip(measured.parts, places, strict=True)
     ]
     return Section(
-        name="gap",
+        name="generalization_gap",
         title="Where D_R loses its robustness",
         short="The gap of D_R",
         text=GAP_TEXT,
@@ -155,17 +138,31 @@ def _attack(attack: AttackUsed | None) -> str:
     return ball(attack.norm, attack.eps) if attack else "clean"
 
 
-class GapInstrument(Instrument[GapSettings, GapMeasured]):
+class GeneralizationGapInstrument(Instrument[GeneralizationGapSettings, GeneralizationGapResult]):
     """Where D_R loses its robustness."""
 
-    name = "gap"
-    Settings = GapSettings
-    Result = GapMeasured
+    name, former = "generalization_gap", "gap"
+    Settings = GeneralizationGapSettings
+    Result = GeneralizationGapResult
 
-    def run(self, lab: Lab) -> GapMeasured:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> GeneralizationGapResult:
+        """Measure the classifier of D_R on D_R's training images, D_R's test images and the test images."""
+        count, test = runner.recipe.instruments.generalization_gap.images, runner.data.test
+        test = test.sample(count, runner.seed, "gap test")
+        places: dict[Where, Images] = {
+            "D_R training": runner.set("D_R").images.sample(count, runner.seed, "gap training"),
+            "D_R test": _transformed(runner, test).images,
+            "test": test,
+        }
+        found = {where: _accuracies(runner, where, images) for where, images in places.items()}
+        return GeneralizationGapResult(
+            places=[GapPlace(images=where, accuracies=accuracies) for where, accuracies in found.items()],
+            parts=[_part(*of_one_attack) for of_one_attack in zip(*found.values(), strict=True)],
+            source="robust",
+            seed=runner.seed,
+            test_set=runner.data.test_name,
+        )
 
-    def section(self, result: GapMeasured, classes: Sequence[str]) -> Section:
+    def section(self, result: GeneralizationGapResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
-        return gap_section(result)
+        return generalization_gap_section(result)

@@ -10,14 +10,14 @@ from pydantic import Field
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, between, percent, said
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Certificate, Leak, certified_linear, certify, leakage
 from notbugs.progress import Progress, part
 from notbugs.study.sets import RELABELLED, TrainSet
 from notbugs.threat import L2
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
 class LeakageSettings(InstrumentSettings):
@@ -34,7 +34,7 @@ SETS = ("D", *RELABELLED)
 """The first is what untouched training images would give: the most that a set could leak."""
 
 
-class LeakRow(Found):
+class LeakRow(InstrumentResult):
     """A linear head on some robust features, trained on one set."""
 
     train_set: TrainSet
@@ -45,7 +45,7 @@ class LeakRow(Found):
     finding: Literal["leakage", "none", "below chance"]
 
 
-class LeakageFound(Found):
+class LeakageResult(InstrumentResult):
     """Goh's lower bound of robust-feature leakage, and a stronger probe beside it."""
 
     seed: int
@@ -55,41 +55,32 @@ class LeakageFound(Found):
     rows: list[LeakRow]
 
 
-def measure(lab: Lab) -> LeakageFound:
-    """The linear model with its certificate, then both probes on every relabelled set and on D."""
-
-    def work(progress: Progress) -> dict[str, Any]:
-        return _found(lab, progress).model_dump(mode="json", by_alias=True)
-
-    return LeakageFound(**lab.stage("leakage", "look for robust features in the relabelled sets", work))
-
-
-def _found(lab: Lab, progress: Progress) -> LeakageFound:
-    asked, classes = lab.recipe.instruments.leakage, len(lab.data.classes)
-    ball, train, test = L2(asked.eps), _images(lab, "D"), lab.data.test
+def _found(runner: Runner, progress: Progress) -> LeakageResult:
+    settings, classes = runner.recipe.instruments.leakage, len(runner.data.classes)
+    ball, train, test = L2(settings.eps), _images(runner, "D"), runner.data.test
     parts = 1 + 2 * len(SETS)
     first = part(progress, 0, parts)
-    model, trained = certified_linear(train, ball, classes=classes, device=lab.device, progress=first)
-    probes: dict[Kind, Any] = {"robust linear": model, "robust network": lab.classifier("robust")}
+    model, trained = certified_linear(train, ball, classes=classes, device=runner.device, progress=first)
+    probes: dict[Kind, Any] = {"robust linear": model, "robust network": runner.classifier("robust")}
     rows: list[LeakRow] = []
     for name in SETS:
         for kind, features in probes.items():
             told = part(progress, 1 + len(rows), parts)
-            leak = leakage(features, _images(lab, name), test, classes=classes, seed=lab.seed, progress=told)
+            leak = leakage(features, _images(runner, name), test, classes=classes, seed=runner.seed, progress=told)
             rows.append(LeakRow(train_set=name, features=kind, leak=leak, finding=leak.finding))
-    return LeakageFound(
-        seed=lab.seed,
-        test_set=lab.data.test_name,
+    return LeakageResult(
+        seed=runner.seed,
+        test_set=runner.data.test_name,
         trained_eps=trained,
         certificate=certify(model, train, test, ball),
         rows=rows,
     )
 
 
-def _images(lab: Lab, name: str) -> Images:
+def _images(runner: Runner, name: str) -> Images:
     """Of a set, as many as were asked for."""
-    images = lab.data.train if name == "D" else lab.set(name).images
-    return images.sample(lab.recipe.instruments.leakage.images, lab.seed, "leakage")
+    images = runner.data.train if name == "D" else runner.set(name).images
+    return images.sample(runner.recipe.instruments.leakage.images, runner.seed, "leakage")
 
 
 LEAKAGE_TEXT = (
@@ -102,12 +93,12 @@ LEAKAGE_TEXT = (
 )
 
 
-def leakage_section(found: LeakageFound) -> Section:
+def leakage_section(result: LeakageResult) -> Section:
     """The certificate, and both probes on every set."""
-    held = found.certificate
+    held = result.certificate
     within = ball(held.norm, held.eps)
     certificate = (
-        f"The linear model, trained at l2 {found.trained_eps:g}, is right on {said(held.accuracy)} of {held.n} test "
+        f"The linear model, trained at l2 {result.trained_eps:g}, is right on {said(held.accuracy)} of {held.n} test "
         f"images, and provably so within {within} on {said(held.certified)}; {said(held.kept)} keep their "
         f"prediction there. Goh's first specification, gamma at least 0 for every feature, "
         f"{_says(held.gamma_at_least_0)}; the second, that 80 % keep their prediction, {_says(held.keeps_predictions)}."
@@ -115,9 +106,9 @@ def leakage_section(found: LeakageFound) -> Section:
     columns = ("trained on", "features", "accuracy", "chance", "shuffled labels", "fits its set", "leakage")
     rows = [
         [row.train_set, row.features, *_leak(row.leak, "reference" if row.train_set == "D" else row.finding)]
-        for row in found.rows
+        for row in result.rows
     ]
-    caption = f"Linear heads on robust features, test accuracy in per cent; seed {found.seed}"
+    caption = f"Linear heads on robust features, test accuracy in per cent; seed {result.seed}"
     return Section(
         "leakage",
         "Robust-feature leakage",
@@ -137,17 +128,21 @@ def _leak(leak: Leak, finding: str) -> list[Cell]:
     return [leak.accuracy, percent(leak.chance), between(low, high), leak.fitted, finding]
 
 
-class LeakageInstrument(Instrument[LeakageSettings, LeakageFound]):
+class LeakageInstrument(Instrument[LeakageSettings, LeakageResult]):
     """What robust features alone explain of relabelled sets."""
 
     name = "leakage"
     Settings = LeakageSettings
-    Result = LeakageFound
+    Result = LeakageResult
 
-    def run(self, lab: Lab) -> LeakageFound:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> LeakageResult:
+        """The linear model with its certificate, then both probes on every relabelled set and on D."""
 
-    def section(self, result: LeakageFound, classes: Sequence[str]) -> Section:
+        def work(progress: Progress) -> dict[str, Any]:
+            return _found(runner, progress).model_dump(mode="json", by_alias=True)
+
+        return LeakageResult(**runner.stage("leakage", "look for robust features in the relabelled sets", work))
+
+    def section(self, result: LeakageResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
         return leakage_section(result)

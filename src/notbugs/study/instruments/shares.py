@@ -10,17 +10,17 @@ from pydantic import Field
 
 from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import NORMS, ball, said
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import SetCarried, carried, ends
-from notbugs.measure.set_properties import GroupCarried
+from notbugs.measure.set_properties import GROUPS, GroupCarried
 from notbugs.progress import Progress
 from notbugs.seeds import generator
-from notbugs.study.instruments.usefulness import check, features_of, sorted_features
+from notbugs.study.instruments.usefulness import check_features, features_of, sorted_features
 from notbugs.study.sets import SETS
 from notbugs.threat import Norm
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
 class SharesSettings(InstrumentSettings):
@@ -34,7 +34,7 @@ class SharesSettings(InstrumentSettings):
     images: int = Field(3000, ge=2, description="Images of each set, at most, drawn at random.")
 
 
-class SharesRow(Found):
+class SharesRow(InstrumentResult):
     """One set, as the features of one classifier see it."""
 
     name: str = Field(description="of the set")
@@ -43,7 +43,7 @@ class SharesRow(Found):
     found: SetCarried
 
 
-class SharesFound(Found):
+class SharesResult(InstrumentResult):
     """How much of both classes constructed images carry."""
 
     norm: Norm
@@ -52,32 +52,6 @@ class SharesFound(Found):
     rows: list[SharesRow]
 
 
-def measure(lab: Lab) -> SharesFound:
-    """Every set, by the features of every classifier that the recipe names; these are sorted first."""
-    usefulness = {name: sorted_features(lab, name) for name in lab.recipe.instruments.shares.classifiers}
-
-    def work(progress: Progress) -> list[dict[str, Any]]:
-        rows = []
-        for made in SETS:
-            name, source = made.name, made.source
-            built = lab.set(name)
-            index = torch.randperm(len(built), generator=generator(lab.seed, "shares", name))
-            index = index[: lab.recipe.instruments.shares.images].sort().values
-            start, target = ends(built, lab.data.train, index, lab.seed)
-            for looks, found in usefulness.items():
-                seen = carried(found, features_of(lab, looks), built.images.subset(index), start, target)
-                row = SharesRow(name=name, classifier=looks, is_source=looks == source, found=seen)
-                rows.append(row.model_dump(mode="json"))
-                progress(len(rows), len(SETS) * len(usefulness))
-        return rows
-
-    rows = [SharesRow(**row) for row in lab.stage("shares", "what constructed images carry", work)]
-    threat = next(iter(usefulness.values())).threat
-    return SharesFound(norm=threat.norm, eps=threat.eps, seed=lab.seed, rows=rows)
-
-
-GROUPS = {"robust": "robust", "nonrobust": "non-robust"}
-"""Of features."""
 SHARES_TEXT = (
     "A feature points to a class if its value is on the side of its mean on which that class is. For each set: how "
     "many of the features that are useful for the new class point to it, and of those useful for the original class, "
@@ -87,7 +61,7 @@ SHARES_TEXT = (
 )
 
 
-def shares_section(found: SharesFound) -> Section:
+def shares_section(result: SharesResult) -> Section:
     """A row for each set, classifier and group of features."""
     columns = (
         "set",
@@ -98,18 +72,18 @@ def shares_section(found: SharesFound) -> Section:
         "new class wins",
         "original class wins",
     )
-    rows = [line for row in found.rows for line in _lines(row)]
+    rows = [line for row in result.rows for line in _lines(row)]
     caption = (
         "Carried (empty where it cannot be told), and images whose evidence of all classes is largest for the new and "
-        f"for the original class, in per cent; features sorted at {ball(found.norm, found.eps)}; seed {found.seed}"
+        f"for the original class, in per cent; features sorted at {ball(result.norm, result.eps)}; seed {result.seed}"
     )
     return Section(
         "shares",
         "How much of each class an image carries",
         "Shares",
         SHARES_TEXT,
-        list(_reading(found)),
-        list(_figures(found)),
+        list(_reading(result)),
+        list(_figures(result)),
         tables=[Table(caption, columns, rows)],
     )
 
@@ -127,11 +101,11 @@ def _lines(row: SharesRow) -> Iterator[list[Cell]]:
             ]  # fmt: skip
 
 
-def _figures(found: SharesFound) -> Iterator[Figure]:
+def _figures(result: SharesResult) -> Iterator[Figure]:
     """Of every set by the first classifier that is not its source: the means, then the images behind them."""
-    from notbugs.report.instrument_charts import histograms, means
+    from notbugs.report.section_charts import histograms, means
 
-    rows = list(independent(found).values())
+    rows = list(independent(result).values())
     for group in GROUPS:
         of_both = [drawn for width in (480, 200) if (drawn := means(rows, group=group, width=width))]
         panels = (histograms(rows, group=group, columns=at, width=width) for at, width in ((3, 165), (2, 120)))
@@ -159,18 +133,18 @@ def histograms_caption(group: str) -> str:
     )
 
 
-def independent(found: SharesFound) -> dict[str, SharesRow]:
+def independent(result: SharesResult) -> dict[str, SharesRow]:
     """By the name of each set, what the first classifier that is not its source sees."""
     rows: dict[str, SharesRow] = {}
-    for row in found.rows:
+    for row in result.rows:
         if not row.is_source:
             rows.setdefault(row.name, row)
     return rows
 
 
-def _reading(found: SharesFound) -> Iterator[str]:
+def _reading(result: SharesResult) -> Iterator[str]:
     """For every set, by the first classifier that is not its source: what its two groups of features carry."""
-    for name, row in independent(found).items():
+    for name, row in independent(result).items():
         parts = [
             f"{label} features carry {said(new)} of the new class and {said(original)} of the original one"
             for key, label in GROUPS.items()
@@ -182,11 +156,11 @@ def _reading(found: SharesFound) -> Iterator[str]:
             yield f"{name}, seen by the {row.classifier} classifier: {'; '.join(parts)}."
 
 
-def _printed(found: SharesFound) -> Iterator[PrintedFigure]:
-    from notbugs.report.instrument_charts import histograms, means
+def _printed(result: SharesResult) -> Iterator[PrintedFigure]:
+    from notbugs.report.section_charts import histograms, means
 
-    rows = list(independent(found).values())
-    seen = f"Features sorted at {NORMS[found.norm]} radius {found.eps:g} in pixel units; seed {found.seed}."
+    rows = list(independent(result).values())
+    seen = f"Features sorted at {NORMS[result.norm]} radius {result.eps:g} in pixel units; seed {result.seed}."
     for group in GROUPS:
         several = lambda width, height, group=group: means(rows, group=group, width=width, look="print")  # noqa: E731
         yield PrintedFigure(f"shares-{group}", f"{means_caption(group)} {seen}", several)
@@ -196,25 +170,44 @@ def _printed(found: SharesFound) -> Iterator[PrintedFigure]:
         yield PrintedFigure(f"shares-{group}-images", f"{histograms_caption(group)} {seen}", panels, ("full",))
 
 
-class SharesInstrument(Instrument[SharesSettings, SharesFound]):
+class SharesInstrument(Instrument[SharesSettings, SharesResult]):
     """How much of each class a constructed image carries."""
 
     name = "shares"
     Settings = SharesSettings
-    Result = SharesFound
+    Result = SharesResult
 
-    def check(self, lab: Lab) -> None:
+    def check(self, runner: Runner) -> None:
         """See `Instrument`."""
-        check(lab)
+        check_features(runner)
 
-    def run(self, lab: Lab) -> SharesFound:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> SharesResult:
+        """Every set, by the features of every classifier that the recipe names; these are sorted first."""
+        usefulness = {name: sorted_features(runner, name) for name in runner.recipe.instruments.shares.classifiers}
 
-    def section(self, result: SharesFound, classes: Sequence[str]) -> Section:
+        def work(progress: Progress) -> list[dict[str, Any]]:
+            rows = []
+            for made in SETS:
+                name, source = made.name, made.source
+                built = runner.set(name)
+                index = torch.randperm(len(built), generator=generator(runner.seed, "shares", name))
+                index = index[: runner.recipe.instruments.shares.images].sort().values
+                start, target = ends(built, runner.data.train, index, runner.seed)
+                for looks, found in usefulness.items():
+                    seen = carried(found, features_of(runner, looks), built.images.subset(index), start, target)
+                    row = SharesRow(name=name, classifier=looks, is_source=looks == source, found=seen)
+                    rows.append(row.model_dump(mode="json"))
+                    progress(len(rows), len(SETS) * len(usefulness))
+            return rows
+
+        rows = [SharesRow(**row) for row in runner.stage("shares", "what constructed images carry", work)]
+        threat = next(iter(usefulness.values())).threat
+        return SharesResult(norm=threat.norm, eps=threat.eps, seed=runner.seed, rows=rows)
+
+    def section(self, result: SharesResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
         return shares_section(result)
 
-    def figures(self, result: SharesFound, seed: int) -> Iterator[PrintedFigure]:
+    def figures(self, result: SharesResult, seed: int) -> Iterator[PrintedFigure]:
         """See `Instrument`."""
         return _printed(result)

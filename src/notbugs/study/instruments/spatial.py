@@ -11,7 +11,7 @@ from pydantic import Field
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import number, said
-from notbugs.instrument import Found, Instrument, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
 from notbugs.measure import SpatialAccuracy, spatial_accuracy
 from notbugs.progress import Progress
 from notbugs.study.sets import EVERY, Trained
@@ -19,7 +19,7 @@ from notbugs.threat import Spatial
 from notbugs.training import SpatialTraining
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
 class SpatialSettings(InstrumentSettings):
@@ -45,14 +45,14 @@ TRAINED = "spatial"
 """Name of the classifier that is trained with rotations and shifts."""
 
 
-class SpatialRow(Found):
+class SpatialRow(InstrumentResult):
     """One classifier."""
 
     classifier: str
     accuracy: SpatialAccuracy
 
 
-class SpatialResult(Found):
+class SpatialResult(InstrumentResult):
     """What `results.json` has of this instrument."""
 
     n: int = Field(description="test images, the same for every classifier")
@@ -60,32 +60,12 @@ class SpatialResult(Found):
     rows: list[SpatialRow]
 
 
-def measure(lab: Lab) -> SpatialResult:
-    """Every classifier asked for, one stage each; before them the one that is trained with transformations."""
-    asked = lab.recipe.instruments.spatial
-    names: list[str] = list(dict.fromkeys(asked.classifiers))
-    training = None
-    if asked.train:
-        training = SpatialTraining(degrees=asked.degrees, pixels=asked.pixels, tries=asked.train)
-        settings = lab.recipe.standard.model_copy(update={"spatial": training})
-        lab.train(TRAINED, lab.data.train, settings=settings, title="train with rotations and shifts")
-        names.append(TRAINED)
-    images = lab.data.test.sample(asked.images, lab.seed, "spatial")
-    steps = [
-        Step(f"spatial-{name}", f"turn and move the images of {name}", partial(_work, lab, name, images))
-        for name in names
-    ]
-    found = lab.stages(steps)
-    rows = [SpatialRow(classifier=name, accuracy=values) for name, values in zip(names, found, strict=True)]
-    return SpatialResult(n=len(images), training=training, rows=rows)
-
-
-def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, Any]:
-    asked = lab.recipe.instruments.spatial
-    counts = asked.model_dump(include={"shifts", "angles", "tries", "steps", "restarts"})
-    spatial = Spatial(asked.degrees, asked.pixels)
-    found = spatial_accuracy(lab.classifier(name), images, spatial, **counts, seed=lab.seed, progress=progress)
-    return found.model_dump()
+def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
+    settings = runner.recipe.instruments.spatial
+    counts = settings.model_dump(include={"shifts", "angles", "tries", "steps", "restarts"})
+    spatial = Spatial(settings.degrees, settings.pixels)
+    accuracy = spatial_accuracy(runner.classifier(name), images, spatial, **counts, seed=runner.seed, progress=progress)
+    return accuracy.model_dump()
 
 
 SPATIAL_TEXT = (
@@ -127,9 +107,24 @@ class SpatialInstrument(Instrument[SpatialSettings, SpatialResult]):
     Settings = SpatialSettings
     Result = SpatialResult
 
-    def run(self, lab: Lab) -> SpatialResult:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> SpatialResult:
+        """Every classifier asked for, one stage each; before them the one that is trained with transformations."""
+        asked = runner.recipe.instruments.spatial
+        names: list[str] = list(dict.fromkeys(asked.classifiers))
+        training = None
+        if asked.train:
+            training = SpatialTraining(degrees=asked.degrees, pixels=asked.pixels, tries=asked.train)
+            settings = runner.recipe.standard.model_copy(update={"spatial": training})
+            runner.train(TRAINED, runner.data.train, settings=settings, title="train with rotations and shifts")
+            names.append(TRAINED)
+        images = runner.data.test.sample(asked.images, runner.seed, "spatial")
+        steps = [
+            Step(f"spatial-{name}", f"turn and move the images of {name}", partial(_work, runner, name, images))
+            for name in names
+        ]
+        found = runner.stages(steps)
+        rows = [SpatialRow(classifier=name, accuracy=values) for name, values in zip(names, found, strict=True)]
+        return SpatialResult(n=len(images), training=training, rows=rows)
 
     def section(self, result: SpatialResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, points, said
-from notbugs.instrument import Found, Instrument, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
 from notbugs.measure import (
     Accuracy,
     Agreement,
@@ -33,10 +33,10 @@ from notbugs.study.sets import EVERY, Trained
 from notbugs.threat import Threat, threat
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
-class TrustSettings(InstrumentSettings):
+class StrongAttacksSettings(InstrumentSettings):
     """Robust accuracy that can be trusted: stronger attacks on the same images, signs of masked gradients."""
 
     classifiers: tuple[Trained, ...] = Field(
@@ -69,7 +69,7 @@ class TrustSettings(InstrumentSettings):
 REFERENCE = "standard"
 
 
-class TrustedRow(Found):
+class StrongAttacksRow(InstrumentResult):
     """One classifier under several attacks on the same images."""
 
     classifier: str
@@ -82,7 +82,7 @@ class TrustedRow(Found):
     signs: list[Sign] = Field(description="of masked gradients, shown or not")
 
 
-class Paired(Found):
+class Paired(InstrumentResult):
     """A classifier against the standard one, image by image."""
 
     classifier: str
@@ -90,31 +90,14 @@ class Paired(Found):
     robust: PairedTest = Field(description="the same of robust accuracy, the worst of all attacks")
 
 
-class TrustMeasured(Found):
+class StrongAttacksResult(InstrumentResult):
     """What `results.json` has of this instrument."""
 
     seed: int
     n: int = Field(description="test images, the same for every attack and classifier")
     masking_n: int = Field(description="of these, those in which signs of masked gradients were looked for")
-    rows: list[TrustedRow]
+    rows: list[StrongAttacksRow]
     paired: list[Paired]
-
-
-def measure(lab: Lab) -> TrustMeasured:
-    """Every classifier asked for, one stage each; then tests of each against the standard one."""
-    asked = lab.recipe.instruments.trust
-    images = lab.data.test.sample(asked.images, lab.seed, "trust")
-    names = list(dict.fromkeys((REFERENCE, *asked.classifiers)))
-    steps = [Step(f"trust-{name}", f"attack {name}", partial(_work, lab, name, images)) for name in names]
-    found = dict(zip(names, lab.stages(steps), strict=True))
-    right = {name: _right(stage) for name, stage in found.items()}
-    return TrustMeasured(
-        seed=lab.seed,
-        n=len(images),
-        masking_n=min(len(images), asked.masking_images),
-        rows=[TrustedRow(**stage["row"]) for stage in found.values()],
-        paired=[_paired(name, right[name], right[REFERENCE]) for name in names if name != REFERENCE],
-    )
 
 
 def _right(stage: dict[str, Any]) -> dict[str, Tensor]:
@@ -125,22 +108,22 @@ def _paired(name: str, right: dict[str, Tensor], reference: dict[str, Tensor]) -
     return Paired(classifier=name, **{which: paired(right[which], reference[which]) for which in right})
 
 
-def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, Any]:
+def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
     """One classifier's row, and which images it gets right, clean and under the worst of all attacks."""
-    asked, classifier = lab.recipe.instruments.trust, lab.classifier(name)
-    ball, parts = _ball(lab), 2 + asked.autoattack
+    settings, classifier = runner.recipe.instruments.strong_attacks, runner.classifier(name)
+    ball, parts = _ball(runner), 2 + settings.autoattack
 
-    clean, plain, strong = _by_pgd(lab, name, images, ball, part(progress, 0, parts))
+    clean, plain, strong = _by_pgd(runner, name, images, ball, part(progress, 0, parts))
     survived, other, is_marked = plain.survived & strong.survived, None, False
-    if asked.autoattack:
-        attacks = possible(asked.attacks, len(lab.data.classes))
-        keep = lab.folder.path / "outcomes" / "autoattack"
-        found = autoattack(
-            classifier, images, ball, attacks=attacks, seed=lab.seed, keep=keep, progress=part(progress, 1, parts)
+    if settings.autoattack:
+        attacks = possible(settings.attacks, len(runner.data.classes), ball.norm, runner.data.test.shape)
+        keep = runner.folder.path / "outcomes" / "autoattack"
+        outcome = autoattack(
+            classifier, images, ball, attacks=attacks, seed=runner.seed, keep=keep, progress=part(progress, 1, parts)
         )
-        agreement = Agreement.of(strong, found)
-        survived, other, is_marked = survived & found.survived, agreement.autoattack, agreement.marked
-    row = TrustedRow(
+        agreement = Agreement.of(strong, outcome)
+        survived, other, is_marked = survived & outcome.survived, agreement.autoattack, agreement.marked
+    row = StrongAttacksRow(
         classifier=name,
         clean=clean.accuracy,
         pgd=plain.accuracy,
@@ -148,32 +131,34 @@ def _work(lab: Lab, name: str, images: Images, progress: Progress) -> dict[str, 
         autoattack=other,
         union=Proportion.of(survived),
         marked=is_marked,
-        signs=_signs(lab, name, images, ball, part(progress, parts - 1, parts)),
+        signs=_signs(runner, name, images, ball, part(progress, parts - 1, parts)),
     )
     return {"row": row.model_dump(mode="json"), "clean": clean.survived.tolist(), "robust": survived.tolist()}
 
 
-def _by_pgd(lab: Lab, name: str, images: Images, ball: Threat, progress: Progress) -> tuple[Outcome, Outcome, Outcome]:
+def _by_pgd(
+    runner: Runner, name: str, images: Images, ball: Threat, progress: Progress
+) -> tuple[Outcome, Outcome, Outcome]:
     """Clean; the paper's PGD; and the attack that counts everywhere in the study."""
-    usual, classifier = lab.recipe.evaluation, lab.classifier(name)
-    how: dict[str, Any] = {"attack": usual.attack, "beside": usual.pgd, "seed": lab.seed}
+    usual, classifier = runner.recipe.evaluation, runner.classifier(name)
+    how: dict[str, Any] = {"attack": usual.attack, "beside": usual.pgd, "seed": runner.seed}
     clean, strong, plain = outcomes(classifier, images, [ball], **how, progress=progress)
     return clean, plain, strong
 
 
-def _signs(lab: Lab, name: str, images: Images, ball: Threat, progress: Progress) -> list[Sign]:
-    few = images.sample(lab.recipe.instruments.trust.masking_images, lab.seed, "masking")
-    other = lab.classifier("independent")
+def _signs(runner: Runner, name: str, images: Images, ball: Threat, progress: Progress) -> list[Sign]:
+    few = images.sample(runner.recipe.instruments.strong_attacks.masking_images, runner.seed, "masking")
+    other = runner.classifier("independent")
     return masking_signs(
-        lab.classifier(name), few, ball, other=other, steps=lab.recipe.evaluation.pgd.steps,
-        seed=derive(lab.seed, "masking"), progress=progress,
+        runner.classifier(name), few, ball, other=other, steps=runner.recipe.evaluation.pgd.steps,
+        seed=derive(runner.seed, "masking"), progress=progress,
     )  # fmt: skip
 
 
-def _ball(lab: Lab) -> Threat:
-    adversary = lab.recipe.robust.adversary
+def _ball(runner: Runner) -> Threat:
+    adversary = runner.recipe.robust.adversary
     assert adversary is not None  # a recipe without one is refused
-    return threat(adversary.norm, lab.recipe.instruments.trust.radius or adversary.eps)
+    return threat(adversary.norm, runner.recipe.instruments.strong_attacks.radius or adversary.eps)
 
 
 TEXT = (
@@ -184,7 +169,7 @@ TEXT = (
 )
 
 
-def trust_section(measured: TrustMeasured) -> Section:
+def strong_attacks_section(measured: StrongAttacksResult) -> Section:
     """The attacks side by side, the paired tests, and every sign that is shown."""
     attack = measured.rows[0].pgd.attack
     where = ball(attack.norm, attack.eps) if attack else ""
@@ -197,7 +182,7 @@ def trust_section(measured: TrustMeasured) -> Section:
         [[row.classifier, *_test(row.clean), *_test(row.robust)] for row in measured.paired],
     )
     return Section(
-        name="trust",
+        name="strong_attacks",
         title="Robust accuracy, by stronger attacks",
         short="Attacks compared",
         text=TEXT,
@@ -206,7 +191,7 @@ def trust_section(measured: TrustMeasured) -> Section:
     )
 
 
-def _cells(row: TrustedRow) -> list[Cell]:
+def _cells(row: StrongAttacksRow) -> list[Cell]:
     other = row.autoattack.share if row.autoattack else None
     return [row.classifier, row.clean.share, row.pgd.share, row.strong.share, other, row.union]
 
@@ -215,7 +200,7 @@ def _test(test: PairedTest) -> list[Cell]:
     return [points(test.difference, test.low, test.high), f"{test.p_value:.2g}"]
 
 
-def _reading(measured: TrustMeasured) -> Iterator[str]:
+def _reading(measured: StrongAttacksResult) -> Iterator[str]:
     """A sentence for every mark, and one for every classifier with signs, or one that there are none."""
     for row in measured.rows:
         if row.marked and row.autoattack:
@@ -235,22 +220,36 @@ def _named(sign: Sign) -> str:
     return f"{sign.name} ({sign.rule})"
 
 
-class TrustInstrument(Instrument[TrustSettings, TrustMeasured]):
+class StrongAttacksInstrument(Instrument[StrongAttacksSettings, StrongAttacksResult]):
     """Robust accuracy that can be trusted."""
 
-    name = "trust"
-    Settings = TrustSettings
-    Result = TrustMeasured
+    name, former = "strong_attacks", "trust"
+    Settings = StrongAttacksSettings
+    Result = StrongAttacksResult
 
-    def require(self, asked: TrustSettings) -> None:
+    def require(self, settings: StrongAttacksSettings) -> None:
         """See `Instrument`."""
-        if asked.autoattack:
+        if settings.autoattack:
             require_autoattack()
 
-    def run(self, lab: Lab) -> TrustMeasured:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> StrongAttacksResult:
+        """Every classifier asked for, one stage each; then tests of each against the standard one."""
+        settings = runner.recipe.instruments.strong_attacks
+        images = runner.data.test.sample(settings.images, runner.seed, "trust")
+        names = list(dict.fromkeys((REFERENCE, *settings.classifiers)))
+        steps = [
+            Step(f"strong_attacks-{name}", f"attack {name}", partial(_work, runner, name, images)) for name in names
+        ]
+        found = dict(zip(names, runner.stages(steps), strict=True))
+        right = {name: _right(stage) for name, stage in found.items()}
+        return StrongAttacksResult(
+            seed=runner.seed,
+            n=len(images),
+            masking_n=min(len(images), settings.masking_images),
+            rows=[StrongAttacksRow(**stage["row"]) for stage in found.values()],
+            paired=[_paired(name, right[name], right[REFERENCE]) for name in names if name != REFERENCE],
+        )
 
-    def section(self, result: TrustMeasured, classes: Sequence[str]) -> Section:
+    def section(self, result: StrongAttacksResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
-        return trust_section(result)
+        return strong_attacks_section(result)

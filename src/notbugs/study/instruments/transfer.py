@@ -6,7 +6,7 @@ The paper, section 3.3, Figures 3 and 13.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,10 +17,10 @@ from notbugs.classifier import Classifier
 from notbugs.content import INTERVAL, Cell, Figure, PrintedFigure, Section, Table
 from notbugs.data import Images
 from notbugs.formats import NORMS, number
-from notbugs.instrument import Found, Instrument, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
-from notbugs.measure._transfer import Kind
-from notbugs.progress import Progress
+from notbugs.measure._transfer import FIGURES, Kind
+from notbugs.progress import Progress, Stage
 from notbugs.records import WholeFile
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
@@ -28,7 +28,7 @@ from notbugs.study.sections import Architecture
 from notbugs.threat import Norm, threat
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
 class TransferSettings(BaseModel):
@@ -59,14 +59,11 @@ class TransferSettings(BaseModel):
         return given
 
 
-class TransferAsked(TransferSettings, InstrumentSettings):
+class TransferInstrumentSettings(TransferSettings, InstrumentSettings):
     """Whether what transfers is what generalises."""
 
 
-Keep = Callable[[str, str, Callable[[Progress], Any]], Any]
-
-
-class Learner(Found):
+class Learner(InstrumentResult):
     """One architecture: what it learns from D_det, and what fools it when it learns from D."""
 
     architecture: str
@@ -77,7 +74,7 @@ class Learner(Found):
     targeted: Proportion = Field(description="taken for the target by the one trained on D")
 
 
-class TransferFound(WholeFile, Found):
+class TransferResult(WholeFile, InstrumentResult):
     """Learning from D_det against transfer, over architectures; and every classifier against every other."""
 
     source: str = Field(description="D_det was built with it, and its adversarial examples are those of `learners`")
@@ -109,45 +106,35 @@ class Pair:
     on_ddet: Classifier
 
 
-def measure(lab: Lab) -> TransferFound:
-    """The study's own architecture and those that the recipe names; its classifiers in the matrix.
-
-    The point of the study's own architecture is its independent classifier: the source fools itself without transfer.
-    """
-    own = str(lab.recipe.architecture)
-    pairs = [Pair(own, "independent", lab.classifier("independent"), lab.classifier("D_det"))]
-    pairs += trained_pairs(lab, lab.set("D_det").images)
-    others = {name: lab.classifier(name) for name in ("standard", "robust")}
-    return measured(lab, "standard", pairs, others, lab.stage)
-
-
-def architectures(lab: Lab) -> dict[str, Architecture]:
+def architectures(runner: Runner) -> dict[str, Architecture]:
     """Those that the recipe names, as they are written there, checked on the images."""
-    asked = {text: Architecture.parse(text) for text in lab.recipe.instruments.transfer.architectures}
-    for architecture in asked.values():
-        check_fits(architecture.new(lab.data, 0, lab.recipe), lab.data.train, len(lab.data.classes))
-    return asked
+    settings = {text: Architecture.parse(text) for text in runner.recipe.instruments.transfer.architectures}
+    for architecture in settings.values():
+        check_fits(architecture.new(runner.data, 0, runner.recipe), runner.data.train, len(runner.data.classes))
+    return settings
 
 
-def trained_pairs(lab: Lab, relabelled: Images) -> list[Pair]:
+def trained_pairs(runner: Runner, relabelled: Images) -> list[Pair]:
     """Every architecture that the recipe names, trained on D and on `relabelled`."""
     pairs = []
-    for text, architecture in architectures(lab).items():
+    for text, architecture in architectures(runner).items():
         name = file_name(text)
-        on_d = lab.train(f"{name}-D", lab.data.train, "standard", architecture=architecture, title=f"train {text} on D")
-        on_ddet = lab.train(f"{name}-D_det", relabelled, architecture=architecture, title=f"train {text} on D_det")
+        on_d = runner.train(
+            f"{name}-D", runner.data.train, "standard", architecture=architecture, title=f"train {text} on D"
+        )
+        on_ddet = runner.train(f"{name}-D_det", relabelled, architecture=architecture, title=f"train {text} on D_det")
         pairs.append(Pair(text, text, on_d, on_ddet))
     return pairs
 
 
 def measured(
-    lab: Lab, source: str, pairs: Sequence[Pair], others: Mapping[str, Classifier], keep: Keep
-) -> TransferFound:
+    runner: Runner, source: str, pairs: Sequence[Pair], others: Mapping[str, Classifier], stage: Stage
+) -> TransferResult:
     """Attack every classifier, and hold how the source's examples transfer against what is learned from D_det.
 
     Parameters
     ----------
-    lab : Lab
+    runner : Runner
         Its recipe says how the attack goes; its test images are attacked.
     source : str
         The name, in `others`, of the classifier that D_det was built with.
@@ -155,11 +142,11 @@ def measured(
         The architectures.
     others : mapping of str to Classifier
         More classifiers for the matrix, by names that no pair has.
-    keep : callable
-        Does a stage, as `lab.stage`.
+    stage : callable
+        Does a stage, as `runner.stage`.
     """
-    matrix = _matrix(lab, {**others, **{pair.name: pair.on_d for pair in pairs}}, keep)
-    learned = _learned(lab, pairs, keep)
+    matrix = _matrix(runner, {**others, **{pair.name: pair.on_d for pair in pairs}}, stage)
+    learned = _learned(runner, pairs, stage)
     learners = []
     for pair in pairs:
         found = matrix.between(source, pair.name)
@@ -172,43 +159,43 @@ def measured(
             targeted=found.targeted,
         )
         learners.append(learner)
-    return TransferFound(
+    return TransferResult(
         source=source,
         learners=learners,
-        untargeted=_correlation(learners, "untargeted", lab.seed),
-        targeted=_correlation(learners, "targeted", lab.seed),
+        untargeted=_correlation(learners, "untargeted", runner.seed),
+        targeted=_correlation(learners, "targeted", runner.seed),
         matrix=matrix,
     )
 
 
-def _matrix(lab: Lab, classifiers: Mapping[str, Classifier], keep: Keep) -> Transfer:
-    asked, built = lab.recipe.instruments.transfer, lab.recipe.relabelling
-    ball = threat(asked.norm or built.norm, built.eps if asked.eps is None else asked.eps)
-    images = lab.data.test.sample(asked.images, lab.seed, "attacked for transfer")
+def _matrix(runner: Runner, classifiers: Mapping[str, Classifier], stage: Stage) -> Transfer:
+    settings, built = runner.recipe.instruments.transfer, runner.recipe.relabelling
+    ball = threat(settings.norm or built.norm, built.eps if settings.eps is None else settings.eps)
+    images = runner.data.test.sample(settings.images, runner.seed, "attacked for transfer")
     rows = []
     for source in classifiers:
 
         def work(progress: Progress, source: str = source) -> dict[str, Any]:
-            how: dict[str, Any] = {"targets": asked.targets, "steps": asked.steps, "attack": asked.attack}
-            how |= {"seed": lab.seed}
+            how: dict[str, Any] = {"targets": settings.targets, "steps": settings.steps, "attack": settings.attack}
+            how |= {"seed": runner.seed}
             return transfer(classifiers, images, ball, sources=[source], progress=progress, **how).model_dump()
 
-        stage = f"transfer-{file_name(source)}"
-        rows.append(Transfer(**keep(stage, f"show what fools {source} to the others", work)))
+        title = f"show what fools {source} to the others"
+        rows.append(Transfer(**stage(f"transfer-{file_name(source)}", title, work)))
     robust = {source: accuracy for row in rows for source, accuracy in row.robust.items()}
     return Transfer(attack=rows[0].attack, pairs=tuple(pair for row in rows for pair in row.pairs), robust=robust)
 
 
-def _learned(lab: Lab, pairs: Sequence[Pair], keep: Keep) -> dict[str, Any]:
+def _learned(runner: Runner, pairs: Sequence[Pair], stage: Stage) -> dict[str, Any]:
     def work(progress: Progress) -> dict[str, Any]:
         found = {}
         for done, pair in enumerate(pairs, 1):
-            hits = predictions(pair.on_ddet, lab.data.test) == lab.data.test.labels
+            hits = predictions(pair.on_ddet, runner.data.test) == runner.data.test.labels
             found[pair.name] = Proportion.of(hits).model_dump()
             progress(done, len(pairs))
         return found
 
-    return keep("transfer-learned", "measure what was learned from D_det", work) if pairs else {}
+    return stage("transfer-learned", "measure what was learned from D_det", work) if pairs else {}
 
 
 def _correlation(learners: Sequence[Learner], kind: Kind, seed: int) -> Correlation | None:
@@ -221,12 +208,6 @@ def _correlation(learners: Sequence[Learner], kind: Kind, seed: int) -> Correlat
 def file_name(text: str) -> str:
     """`text` as part of the name of a file."""
     return re.sub(r"[^\w.-]+", "-", text)
-
-
-FIGURES: dict[Kind, tuple[str, str]] = {
-    "untargeted": ("Figure 3", "adversarial examples misclassified (%)"),
-    "targeted": ("Figure 13", "adversarial examples taken for the target (%)"),
-}
 
 
 WIDTHS = (420, 210)
@@ -253,20 +234,20 @@ def _between(low: float | None, high: float | None) -> str:
     return f"{low:.2f} to {high:.2f}"
 
 
-def transfer_section(found: TransferFound) -> Section:
+def transfer_section(result: TransferResult) -> Section:
     """What a page shows of it."""
-    from notbugs.report.instrument_charts import scatter
+    from notbugs.report.section_charts import scatter
 
-    attack, images = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    attack, images = result.matrix.attack, result.matrix.pairs[0].accuracy.n
     figures = [
         Figure(
             f"{kind.capitalize()} transfer against what is learned from D_det; 95\u00a0% Wilson intervals over images. "
-            f"{says(getattr(found, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
+            f"{says(getattr(result, kind))} The paper’s points ({figure}) are of other data and networks, no yardstick "
             "for these; it does not state radius and steps of the attack.",
             drawings,
         )
         for kind, (figure, _) in FIGURES.items()
-        if (drawings := [drawn for width in WIDTHS if (drawn := scatter(found, kind, width=width))])
+        if (drawings := [drawn for width in WIDTHS if (drawn := scatter(result, kind, width=width))])
     ]
     return Section(
         name="transfer",
@@ -276,32 +257,35 @@ def transfer_section(found: TransferFound) -> Section:
         f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
         f"{TARGETS[attack.targets]}. These examples go on to the end of their steps, as such transfer best. How robust "
         f"a classifier is itself, they do not say: that is the last row of the first matrix, by the strong attack. "
-        f"{_experiment(found) if figures else ''}",
+        f"{_experiment(result) if figures else ''}",
         figures=figures,
-        tables=[*([_architecture_table(found)] if figures else []), *(_matrix_table(found, kind) for kind in FIGURES)],
+        tables=[
+            *([_architecture_table(result)] if figures else []),
+            *(_matrix_table(result, kind) for kind in FIGURES),
+        ],
     )
 
 
-def _experiment(found: TransferFound) -> str:
+def _experiment(result: TransferResult) -> str:
     return (
-        f"Each architecture is trained twice: on D, and on the D_det of the classifier “{found.source}”. The paper’s "
+        f"Each architecture is trained twice: on D, and on the D_det of the classifier “{result.source}”. The paper’s "
         "claim: those which learn most from D_det are those that the source’s adversarial examples fool most, as both "
         "are about the same non-robust features."
     )
 
 
-def _architecture_table(found: TransferFound) -> Table:
+def _architecture_table(result: TransferResult) -> Table:
     rows = [
         [f"{number}: {at.architecture}", at.parameters, at.learned, at.untargeted, at.targeted]
-        for number, at in enumerate(found.learners, 1)
+        for number, at in enumerate(result.learners, 1)
     ]
     columns = ("point", "parameters", "learned from D_det", "untargeted transfer", "targeted transfer")
     return Table("In per cent. The chance of training, which only more seeds show, comes on top", columns, rows)
 
 
-def _matrix_table(found: TransferFound, kind: Kind) -> Table:
+def _matrix_table(result: TransferResult, kind: Kind) -> Table:
     """Rows are sources; the last is what no attack does."""
-    matrix = found.matrix
+    matrix = result.matrix
     rows: list[list[Cell]] = [
         [source, *(getattr(matrix.between(source, name), kind) for name in matrix.classifiers)]
         for source in matrix.sources
@@ -313,7 +297,7 @@ def _matrix_table(found: TransferFound, kind: Kind) -> Table:
     rows.append(["no attack", *plain])
     if kind == "untargeted" and matrix.robust:
         own = [matrix.robust.get(name) for name in matrix.classifiers]
-        rows.append(["the strong attack on it", *(_complement(found.share) if found else None for found in own)])
+        rows.append(["the strong attack on it", *(_complement(result.share) if result else None for result in own)])
     return Table(caption, ["source", *matrix.classifiers], rows)
 
 
@@ -321,36 +305,44 @@ def _complement(share: Proportion) -> Proportion:
     return Proportion(value=1 - share.value, low=1 - share.high, high=1 - share.low, n=share.n)
 
 
-def _printed(found: TransferFound, seed: int) -> Iterator[PrintedFigure]:
+def _printed(result: TransferResult, seed: int) -> Iterator[PrintedFigure]:
     from notbugs.report import paper
-    from notbugs.report.instrument_charts import scatter
+    from notbugs.report.section_charts import scatter
 
-    attack, n = found.matrix.attack, found.matrix.pairs[0].accuracy.n
+    attack, n = result.matrix.attack, result.matrix.pairs[0].accuracy.n
     for kind, (figure, _) in FIGURES.items():
         caption = (
-            f"{kind.capitalize()} transfer of the adversarial examples of the classifier {found.source} against what "
+            f"{kind.capitalize()} transfer of the adversarial examples of the classifier {result.source} against what "
             f"architectures learn from its D_det: PGD with {attack.steps} steps, {NORMS[attack.norm]} radius "
             f"{attack.eps:g} in pixel units, n = {number(n)} test images; {INTERVAL}; seed {seed}. "
-            f"{says(getattr(found, kind))} Diamonds: {figure} of the paper ({paper.SETTING})."
+            f"{says(getattr(result, kind))} Diamonds: {figure} of the paper ({paper.SETTING})."
         )
-        yield PrintedFigure(f"transfer-{kind}", caption, partial(scatter, found, kind, look="print"))
+        yield PrintedFigure(f"transfer-{kind}", caption, partial(scatter, result, kind, look="print"))
 
 
-class TransferInstrument(Instrument[TransferAsked, TransferFound]):
+class TransferInstrument(Instrument[TransferInstrumentSettings, TransferResult]):
     """Whether what transfers is what generalises."""
 
     name = "transfer"
-    Settings = TransferAsked
-    Result = TransferFound
+    Settings = TransferInstrumentSettings
+    Result = TransferResult
 
-    def run(self, lab: Lab) -> TransferFound:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> TransferResult:
+        """The study's own architecture and those that the recipe names; its classifiers in the matrix.
 
-    def section(self, result: TransferFound, classes: Sequence[str]) -> Section:
+        The point of the study's own architecture is its independent classifier: the source fools itself without
+        transfer.
+        """
+        own = str(runner.recipe.architecture)
+        pairs = [Pair(own, "independent", runner.classifier("independent"), runner.classifier("D_det"))]
+        pairs += trained_pairs(runner, runner.set("D_det").images)
+        others = {name: runner.classifier(name) for name in ("standard", "robust")}
+        return measured(runner, "standard", pairs, others, runner.stage)
+
+    def section(self, result: TransferResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
         return transfer_section(result)
 
-    def figures(self, result: TransferFound, seed: int) -> Iterator[PrintedFigure]:
+    def figures(self, result: TransferResult, seed: int) -> Iterator[PrintedFigure]:
         """See `Instrument`."""
         return _printed(result, seed)

@@ -28,7 +28,7 @@ from notbugs.progress import Progress
 from notbugs.threat import Norm, Threat, threat
 
 if TYPE_CHECKING:
-    from notbugs.study.runner import Lab
+    from notbugs.study.runner import Runner
 
 
 class UsefulnessSettings(InstrumentSettings):
@@ -57,7 +57,7 @@ TABLES = dict.fromkeys(REAL, torch.float64) | {"kind": torch.int64}
 DEFAULT_EPS = {"l2": 0.5, "linf": 8 / 255}
 
 
-class UsefulnessMeasured(BaseModel):
+class UsefulnessResult(BaseModel):
     """The features of some classifiers, sorted by usefulness and robust usefulness."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,46 +66,7 @@ class UsefulnessMeasured(BaseModel):
     test_set: str
 
 
-def measure(lab: Lab) -> UsefulnessMeasured:
-    """Measure each classifier that the recipe names, standardising on training images."""
-    asked = lab.recipe.instruments.usefulness
-    found: dict[str, UsefulnessSummary] = {name: sorted_features(lab, name).summary() for name in asked.classifiers}
-    return UsefulnessMeasured(classifiers=found, test_set=lab.data.test_name)
-
-
-def sorted_features(lab: Lab, name: str) -> Usefulness:
-    """The usefulness of one classifier's features: measured once, for every instrument that asks."""
-    asked, threat = lab.recipe.instruments.usefulness, _threat(lab)
-
-    def work(progress: Progress) -> dict[str, Any]:
-        found = usefulness(
-            features_of(lab, name),
-            lab.data.train,
-            lab.data.test,
-            threat,
-            classes=len(lab.data.classes),
-            steps=asked.steps,
-            images=min(asked.images, len(lab.data.test)),
-            min_rho=asked.min_rho,
-            seed=lab.seed,
-            progress=progress,
-        )
-        tables = {table: getattr(found, table).tolist() for table in TABLES}
-        plain = {field: getattr(found, field) for field in ("features", "n", "n_searched", "z")}
-        return tables | plain | {"attack": found.attack and found.attack.model_dump()}
-
-    kept = lab.stage(f"usefulness-{name}", f"sort the features of {name}", work)
-    kept |= {table: torch.tensor(kept[table], dtype=kind) for table, kind in TABLES.items()}
-    kept["attack"] = kept["attack"] and AttackUsed(**kept["attack"])
-    return Usefulness(**kept, names=(), threat=threat, min_rho=asked.min_rho, seed=lab.seed)
-
-
-def features_of(lab: Lab, name: str) -> FeatureMap:
-    """Those features of a classifier that the recipe asks for."""
-    return _features(lab.classifier(name), lab.recipe.instruments.usefulness.features)
-
-
-def check(lab: Lab) -> None:
+def check_features(runner: Runner) -> None:
     """Refuse a layer that the recipe's architecture does not have, before anything is trained.
 
     Raises
@@ -113,10 +74,42 @@ def check(lab: Lab) -> None:
     InputError
         If there is no such layer, or its output is not a tensor.
     """
-    images, _ = lab.data.train.batch(torch.arange(1))
-    untrained = lab.recipe.architecture.new(lab.data, 0, lab.recipe).eval()
+    images, _ = runner.data.train.batch(torch.arange(1))
+    untrained = runner.recipe.architecture.new(runner.data, 0, runner.recipe).eval()
     with torch.no_grad():
-        _features(untrained, lab.recipe.instruments.usefulness.features)(images.to(lab.device))
+        _features(untrained, runner.recipe.instruments.usefulness.features)(images.to(runner.device))
+
+
+def sorted_features(runner: Runner, name: str) -> Usefulness:
+    """The usefulness of one classifier's features: measured once, for every instrument that asks."""
+    settings, threat = runner.recipe.instruments.usefulness, _threat(runner)
+
+    def work(progress: Progress) -> dict[str, Any]:
+        measured = usefulness(
+            features_of(runner, name),
+            runner.data.train,
+            runner.data.test,
+            threat,
+            classes=len(runner.data.classes),
+            steps=settings.steps,
+            images=min(settings.images, len(runner.data.test)),
+            min_rho=settings.min_rho,
+            seed=runner.seed,
+            progress=progress,
+        )
+        tables = {table: getattr(measured, table).tolist() for table in TABLES}
+        plain = {field: getattr(measured, field) for field in ("features", "n", "n_searched", "z")}
+        return tables | plain | {"attack": measured.attack and measured.attack.model_dump()}
+
+    kept = runner.stage(f"usefulness-{name}", f"sort the features of {name}", work)
+    kept |= {table: torch.tensor(kept[table], dtype=kind) for table, kind in TABLES.items()}
+    kept["attack"] = kept["attack"] and AttackUsed(**kept["attack"])
+    return Usefulness(**kept, names=(), threat=threat, min_rho=settings.min_rho, seed=runner.seed)
+
+
+def features_of(runner: Runner, name: str) -> FeatureMap:
+    """Those features of a classifier that the recipe asks for."""
+    return _features(runner.classifier(name), runner.recipe.instruments.usefulness.features)
 
 
 def _features(classifier: Classifier, which: str) -> FeatureMap:
@@ -124,37 +117,37 @@ def _features(classifier: Classifier, which: str) -> FeatureMap:
     return made[which](classifier) if which in made else layer(classifier, which)
 
 
-def _threat(lab: Lab) -> Threat:
+def _threat(runner: Runner) -> Threat:
     """The ball that the recipe asks for, or around the middle of its evaluation."""
-    evaluation, asked = lab.recipe.evaluation, lab.recipe.instruments.usefulness
-    eps = asked.eps
+    evaluation, settings = runner.recipe.evaluation, runner.recipe.instruments.usefulness
+    eps = settings.eps
     if eps is None:
-        radii = sorted(evaluation.radii) if asked.norm == evaluation.norm else []
-        eps = radii[len(radii) // 2] if radii else DEFAULT_EPS[asked.norm]
-    return threat(asked.norm, eps)
+        radii = sorted(evaluation.radii) if settings.norm == evaluation.norm else []
+        eps = radii[len(radii) // 2] if radii else DEFAULT_EPS[settings.norm]
+    return threat(settings.norm, eps)
 
 
 SHOWN = 10
 """Features of each classifier in its table."""
 
 
-def usefulness_section(found: UsefulnessMeasured, classes: Sequence[str] = ()) -> Section:
+def usefulness_section(result: UsefulnessResult, classes: Sequence[str] = ()) -> Section:
     """The section of the page; `classes` are names, in place of which numbers stand where there are none."""
     columns = ("classifier", "features", "robust", "undecided", "non-robust", "useless")
-    rows = [_counts(name, summary) for name, summary in found.classifiers.items()]
-    summaries = list(found.classifiers.values())
+    rows = [_counts(name, summary) for name, summary in result.classifiers.items()]
+    summaries = list(result.classifiers.values())
     return Section(
         name="usefulness",
         title="Which features are useful, and which robustly",
         short="Usefulness",
-        text=_text(summaries[0], found.test_set),
-        reading=[_reading(name, summary) for name, summary in found.classifiers.items()],
-        figures=[_figure(name, summary, classes) for name, summary in found.classifiers.items()],
+        text=_text(summaries[0], result.test_set),
+        reading=[_reading(name, summary) for name, summary in result.classifiers.items()],
+        figures=[_figure(name, summary, classes) for name, summary in result.classifiers.items()],
         tables=[
             Table("Features of each kind, each as a whole.", columns, rows),
             *(
                 table
-                for name, summary in found.classifiers.items()
+                for name, summary in result.classifiers.items()
                 for table in _feature_tables(name, summary, classes)
             ),
         ],
@@ -162,7 +155,7 @@ def usefulness_section(found: UsefulnessMeasured, classes: Sequence[str] = ()) -
 
 
 def _figure(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Figure:
-    from notbugs.report.instrument_charts import spectrum
+    from notbugs.report.section_charts import spectrum
 
     caption = (
         f"Every feature of the {name} classifier, each for its best class: usefulness to the right, robust usefulness "
@@ -220,39 +213,43 @@ def _feature_row(row: SpectrumRow, classes: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _printed(found: UsefulnessMeasured) -> Iterator[PrintedFigure]:
-    from notbugs.report.instrument_charts import spectrum
+def _printed(result: UsefulnessResult) -> Iterator[PrintedFigure]:
+    from notbugs.report.section_charts import spectrum
 
-    for name, of in found.classifiers.items():
+    for name, of in result.classifiers.items():
         where = ball(of.norm, of.eps)
         how = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
         caption = (
             f"Robust usefulness against usefulness of every feature of the {name} classifier, each for its best class; "
             f"robust usefulness by {how} at {where} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
-            f"{found.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
+            f"{result.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
         )
         yield PrintedFigure(f"usefulness-{name}", caption, partial(spectrum, of.spectrum, where, look="print"))
 
 
-class UsefulnessInstrument(Instrument[UsefulnessSettings, UsefulnessMeasured]):
+class UsefulnessInstrument(Instrument[UsefulnessSettings, UsefulnessResult]):
     """Usefulness and robust usefulness of every feature."""
 
     name = "usefulness"
     Settings = UsefulnessSettings
-    Result = UsefulnessMeasured
+    Result = UsefulnessResult
 
-    def check(self, lab: Lab) -> None:
+    def check(self, runner: Runner) -> None:
         """See `Instrument`."""
-        check(lab)
+        check_features(runner)
 
-    def run(self, lab: Lab) -> UsefulnessMeasured:
-        """See `Instrument`."""
-        return measure(lab)
+    def run(self, runner: Runner) -> UsefulnessResult:
+        """Measure each classifier that the recipe names, standardising on training images."""
+        settings = runner.recipe.instruments.usefulness
+        summaries: dict[str, UsefulnessSummary] = {
+            name: sorted_features(runner, name).summary() for name in settings.classifiers
+        }
+        return UsefulnessResult(classifiers=summaries, test_set=runner.data.test_name)
 
-    def section(self, result: UsefulnessMeasured, classes: Sequence[str]) -> Section:
+    def section(self, result: UsefulnessResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
         return usefulness_section(result, classes)
 
-    def figures(self, result: UsefulnessMeasured, seed: int) -> Iterator[PrintedFigure]:
+    def figures(self, result: UsefulnessResult, seed: int) -> Iterator[PrintedFigure]:
         """See `Instrument`."""
         return _printed(result)

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 from rich.table import Table
 
+from notbugs.catalogue import model_file
 from notbugs.data import Data
-from notbugs.errors import InputError, must
-from notbugs.files import Damaged, check_links, check_writable, only_writer, read_json, write_json
+from notbugs.errors import must
+from notbugs.files import check_links, check_writable
 from notbugs.formats import compact
 from notbugs.measure import Proportion
 from notbugs.measure._audit import PARTS, audit
-from notbugs.measure.audit_result import Audit
+from notbugs.measure.audit_result import NAMES, Audit
 from notbugs.models import digest
-from notbugs.parts import model_file
 from notbugs.records import WholeFile, read_model, write_model
 from notbugs.search import Attack
-from notbugs.study.folder import Console, StudyFolder, read_data
+from notbugs.search.compatibility import check_fits
+from notbugs.study.folder import Console, StudyFolder, of_study, read_data
 from notbugs.study.machine import surroundings
 from notbugs.study.repeated import check_one_label, for_labels
 from notbugs.study.sections import Model, Source
-from notbugs.study.source_of import of_study
-from notbugs.study.written import copy_of, make_copy, mend
+from notbugs.study.written import JobClaim
 from notbugs.threat import Threat, threat
 
 ARCHITECTURE = {"architecture": "arch", "options": "arch"}
 """Settings that have another name on the command line."""
-NAMES = {"all": "all features", "robust": "robust alone", "nonrobust": "non-robust alone"}
 
 
 class AuditJob(Source, Model):
@@ -95,12 +93,12 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
     data = data or read_data(job, console)
     check_one_label(data)
     classifier = job.load(model, data, job)
-    with only_writer(out):
-        folder = StudyFolder(out, console, stages=PARTS)
-        # Hashes, for a path may hold another model or other images tomorrow.
-        wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
-        about = _claimed(out, wanted, surroundings(job.data, data, classifier.device), console)
-        found = audit(
+    check_fits(classifier, data.train, len(data.classes), features=True)  # before the folder is this audit's
+    folder = StudyFolder(out, console, stages=PARTS)
+    # Hashes, for a path may hold another model or other images tomorrow.
+    wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
+    with folder.claimed(JobClaim("audit", wanted, surroundings(job.data, data, classifier.device))) as about:
+        measured = audit(
             classifier,
             data,
             ball,
@@ -113,7 +111,11 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
             stage=folder.stage,
         )
         written = AuditFile(
-            **about,
+            created=about["created"],
+            data=about["data"],
+            versions=about["versions"],
+            device=about["device"],
+            threads=about["threads"],
             model=model.name,
             sha256=wanted["model"],
             outputs=str(classifier.meaning or ""),
@@ -121,7 +123,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
             settings=job.model_dump(mode="json"),
             test_set=data.test_name,
             seconds={stage["name"]: stage["seconds"] for stage in folder.finished()},
-            audit=found,
+            audit=measured,
         )
         write_model(out / "audit.json", written)
     return written
@@ -184,50 +186,23 @@ def _option(name: str, value: Any) -> Iterator[str]:
         yield from map(str, value) if isinstance(value, list) else (str(value),)
 
 
-def _claimed(out: Path, wanted: dict[str, Any], about: dict[str, Any], console: Console) -> dict[str, Any]:
-    """What is known of an audit before it starts, from disk where it was started before.
-
-    Raises
-    ------
-    InputError
-        If another audit was started in this folder.
-    """
-    file = out / "request.json"
-    if not file.exists() and not copy_of(file).exists():
-        about = about | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
-        write_json(file, {"wanted": wanted, "about": about})
-        make_copy(file)
-        return about
-    try:
-        for told in mend(file, read_json):
-            console.say(told)
-        found = read_json(file)
-    except Damaged as error:
-        raise Damaged(f"{error} Delete the folder {out}, or name another one with --out.") from error
-    if not isinstance(found.get("wanted"), dict) or not isinstance(found.get("about"), dict):
-        raise InputError(f"{file} is not what an audit leaves. Name another folder with --out.")
-    changes = [name for name, value in wanted.items() if found["wanted"].get(name) != value]
-    if changes:
-        raise InputError(
-            f"{out} holds the audit of other {', '.join(changes)}. Name another folder with --out, or delete it."
-        )
-    return found["about"]
-
-
-def audit_table(found: Audit) -> Table:
+def audit_table(audited: Audit) -> Table:
     """The accuracies of an audit as a table to print, in per cent with their intervals."""
     made = Table(box=None, pad_edge=False)
-    made.add_column("features used" if found.score == "accuracy" else "balanced accuracy", no_wrap=True)
-    for item in found.model:
+    made.add_column("features used" if audited.score == "accuracy" else "balanced accuracy", no_wrap=True)
+    for item in audited.model:
         made.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
-    made.add_row("the model", *(_cell(item.by(found.score)) for item in found.model))
-    for group in found.groups:
+    made.add_row("the model", *(_cell(item.by(audited.score)) for item in audited.model))
+    for group in audited.groups:
         made.add_row(
             f"{NAMES[group.name]}\n{group.features} features",
-            *(_cell(item.by(found.score)) for item in group.accuracies),
+            *(_cell(item.by(audited.score)) for item in group.accuracies),
         )
-    for name, found_by in (("the model", found.model), *((NAMES[each.name], each.accuracies) for each in found.groups)):
-        if found.score != "accuracy" and name == "the model":
+    for name, found_by in (
+        ("the model", audited.model),
+        *((NAMES[each.name], each.accuracies) for each in audited.groups),
+    ):
+        if audited.score != "accuracy" and name == "the model":
             made.add_row("the model,\naccuracy", *(_cell(item.share) for item in found_by))
         if any(item.area for item in found_by):
             made.add_row(f"{name},\nAUC", *(_cell(item.area.share) if item.area else "" for item in found_by))
@@ -241,8 +216,8 @@ def _cell(share: Proportion) -> str:
 def page(folder: Path) -> str:
     """`audit.html`, from `audit.json` and, where they are, `pictures.safetensors`; or the page over several labels."""
     from notbugs.report.audit import labels_in, labels_section, render_audit
-    from notbugs.report.page import render_section
     from notbugs.report.pictures import read_pictures
+    from notbugs.report.shell import render_section
 
     labels = labels_in(folder)
     if labels and not (folder / "audit.json").exists():

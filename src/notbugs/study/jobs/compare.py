@@ -187,10 +187,10 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Comparison:
         for number, folder in enumerate(folders, 1):
             studies.append(_Study(folder, read_results(folder / "results.json")))
             progress(number, len(folders))
-        found = _compared(studies, out)
+        comparison = _compared(studies, out)
     with only_writer(out):
-        write_model(out / "compare.json", found)
-    return found
+        write_model(out / "compare.json", comparison)
+    return comparison
 
 
 @dataclass(frozen=True)
@@ -203,12 +203,12 @@ class _Study:
     @cached_property
     def rows(self) -> dict[Of, Row]:
         """Every accuracy; of several attacks at one radius the one that leaves least."""
-        found: dict[Of, Row] = {}
+        rows: dict[Of, Row] = {}
         for row in self.results.rows:
             key = _of(row)
-            if key not in found or row.accuracy < found[key].accuracy:
-                found[key] = row
-        return found
+            if key not in rows or row.accuracy < rows[key].accuracy:
+                rows[key] = row
+        return rows
 
     @cached_property
     def kept(self) -> dict[str, KeptOutcomes | None]:
@@ -382,8 +382,8 @@ def _of(row: Row) -> Of:
     )
 
 
-def _belongs(found: Outcome, row: Row) -> bool:
-    return len(found.survived) == row.n and int(found.survived.sum()) == round(row.accuracy * row.n)
+def _belongs(outcome: Outcome, row: Row) -> bool:
+    return len(outcome.survived) == row.n and int(outcome.survived.sum()) == round(row.accuracy * row.n)
 
 
 def _drawn(recipe: dict[str, Any]) -> list[str]:

@@ -8,20 +8,19 @@ from typing import Any
 
 from pydantic import Field
 
+from notbugs.catalogue import model_file
 from notbugs.classifier import Classifier
 from notbugs.errors import must
 from notbugs.files import check_writable
-from notbugs.parts import model_file
-from notbugs.progress import Progress
+from notbugs.progress import Progress, Stage
 from notbugs.records import read_model, write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
-from notbugs.study.folder import Console, StudyFolder, read_data
+from notbugs.study.folder import Console, StudyFolder, of_study, read_data
 from notbugs.study.instruments import Instruments
 from notbugs.study.instruments.transfer import (
-    Keep,
     Pair,
-    TransferFound,
+    TransferResult,
     TransferSettings,
     architectures,
     measured,
@@ -30,10 +29,10 @@ from notbugs.study.instruments.transfer import (
 )
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.recipe import Recipe
-from notbugs.study.runner import Lab
+from notbugs.study.runner import Runner
 from notbugs.study.sections import Model, Relabelling, Source
 from notbugs.study.sets import BY_NAME
-from notbugs.study.source_of import of_study
+from notbugs.study.written import StudyClaim
 from notbugs.training import Adversary, Training
 
 
@@ -64,7 +63,7 @@ class TransferJob(Source, Model, TransferSettings):
         return Recipe(name="transfer", **shared, instruments=Instruments.model_validate({"transfer": asked}))
 
 
-def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferFound:
+def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferResult:
     """Train every architecture on D_det of the source and on D, attack, and write `transfer.json` into `out`.
 
     The same job again continues one that was stopped: D_det and every classifier are kept in `out`; what is
@@ -96,12 +95,12 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
         check_fits(classifier, data.train, len(data.classes))
     device = find_device(recipe.device)
     folder = StudyFolder(out, console, stages=0)
-    with folder.claimed(recipe, surroundings(recipe.data, data, device)):
-        lab = Lab(recipe, data, folder, device)
-        pairs = _pairs(lab, classifiers[source.stem])
-        found = measured(lab, source.stem, pairs, classifiers, _again(console))
-        write_model(out / "transfer.json", found)
-    return found
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))):
+        runner = Runner(recipe, data, folder, device)
+        pairs = _pairs(runner, classifiers[source.stem])
+        result = measured(runner, source.stem, pairs, classifiers, _again(console))
+        write_model(out / "transfer.json", result)
+    return result
 
 
 def _by_name(files: Sequence[Path], taken: Sequence[str]) -> dict[str, Path]:
@@ -113,31 +112,31 @@ def _by_name(files: Sequence[Path], taken: Sequence[str]) -> dict[str, Path]:
     return named
 
 
-def _pairs(lab: Lab, source: Classifier) -> list[Pair]:
+def _pairs(runner: Runner, source: Classifier) -> list[Pair]:
     """Every architecture, trained on D and on the D_det of `source`."""
-    if not architectures(lab):
+    if not architectures(runner):
         return []
-    folder = lab.folder.path / "sets" / "D_det"
-    how: dict[str, Any] = {"matching": lab.recipe.matching, "relabelling": lab.recipe.relabelling}
-    how |= {"seed": derive(lab.seed, "set", "D_det")}
-    with lab.folder.console.stage("build D_det") as progress:  # not kept as a stage: another source must be refused
-        built = BY_NAME["D_det"].build(source, lab.data, folder, progress=progress, **how)
-    return trained_pairs(lab, built.images)
+    folder = runner.folder.path / "sets" / "D_det"
+    how: dict[str, Any] = {"matching": runner.recipe.matching, "relabelling": runner.recipe.relabelling}
+    how |= {"seed": derive(runner.seed, "set", "D_det")}
+    with runner.folder.console.stage("build D_det") as progress:  # not kept as a stage: another source must be refused
+        built = BY_NAME["D_det"].build(source, runner.data, folder, progress=progress, **how)
+    return trained_pairs(runner, built.images)
 
 
-def _again(console: Console) -> Keep:
+def _again(console: Console) -> Stage:
     """Does a stage whether or not it was done before: the files may be others now."""
 
-    def keep(_: str, title: str, work: Callable[[Progress], Any]) -> Any:
+    def at_once(_: str, title: str, work: Callable[[Progress], Any]) -> Any:
         with console.stage(title) as progress:
             return work(progress)
 
-    return keep
+    return at_once
 
 
 def page(folder: Path) -> str:
     """`transfer.html`, from `transfer.json` alone."""
-    from notbugs.report.page import render_section
+    from notbugs.report.shell import render_section
 
-    found = read_model(folder / "transfer.json", TransferFound, "a transfer", "transfer")
+    found = read_model(folder / "transfer.json", TransferResult, "a transfer", "transfer")
     return render_section(transfer_section(found), "notbugs transfer")

@@ -14,20 +14,23 @@ from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
+from notbugs.content import Figure, Section, Table
 from notbugs.data import Data, Images
 from notbugs.errors import must
 from notbugs.files import check_links, check_writable
+from notbugs.formats import percent, said
 from notbugs.measure import Proportion, evaluate
 from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
 from notbugs.records import Record, WholeFile, read_model, write_model
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
-from notbugs.study.folder import Console, StudyFolder, read_data, read_own_recipe
+from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.machine import find_device, surroundings
 from notbugs.study.recipe import Recipe, code_in_file
 from notbugs.study.sections import Architecture
 from notbugs.study.sets import Constructed
+from notbugs.study.written import StudyClaim, read_own_recipe
 from notbugs.training import Training, train
 from notbugs.training.loop import Diverged
 
@@ -148,7 +151,7 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
     for _, architecture, *_ in trials[: len(trials) // len(sets)]:
         check_fits(architecture.new(data, recipe.seed, recipe), data.train, len(data.classes))
     folder = StudyFolder(out, console, stages=len(trials))
-    with folder.claimed(recipe, surroundings(recipe.data, data, find_device(recipe.device))):
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, find_device(recipe.device)))):
         splits = {
             name: replace(data, train=made.images).hold_out(job.heldout, recipe.seed) for name, made in sets.items()
         }
@@ -159,9 +162,9 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
             for name, architecture, epochs, lr in trials
         ]
         names = {"study": recipe.name, "data": data.title, "test_set": data.test_name, "seed": recipe.seed}
-        found = Tuned(**names, share=job.heldout, points=points)
-        write_model(out / "tune.json", found)
-    return found
+        tuned = Tuned(**names, share=job.heldout, points=points)
+        write_model(out / "tune.json", tuned)
+    return tuned
 
 
 def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, ConstructedSet]]:
@@ -207,19 +210,90 @@ def _tried(
             measured = {"heldout": _accuracy(classifier, split.test), "test": _accuracy(classifier, data.test)}
         return {**measured, "seconds": round(time.monotonic() - began, 2)}
 
-    found = folder.stage(name, at, work)
+    value = folder.stage(name, at, work)
     checkpoint.unlink(missing_ok=True)  # not before the stage is on disk
     where = {"train_set": train_set, "architecture": str(architecture), "epochs": settings.epochs, "lr": settings.lr}
-    return Point(**where, **found)
+    return Point(**where, **value)
 
 
 def _accuracy(classifier: Classifier, images: Images) -> dict[str, Any]:
     return evaluate(classifier, images)[0].share.model_dump()
 
 
+WIDTHS = (520, 250)
+
+
+def tune_section(tuned: Tuned) -> Section:
+    """Every point, with the one that the held-out split chooses."""
+    from notbugs.report.section_charts import against_rate
+
+    kept, out = percent(1 - tuned.share), percent(tuned.share)
+    return Section(
+        name="tune",
+        title=f"What {tuned.study} learns from its sets, by learning rate and architecture",
+        short="Tuning",
+        text=f"Classifiers are trained on {kept}\u00a0% of each set; the other {out}\u00a0%, which carry the set’s "
+        f"own labels, choose the settings. Accuracy on the {tuned.test_set} images of {tuned.data}, with their true "
+        f"labels, is shown for every point and chooses nothing. Seed {tuned.seed}; all classifiers start from the same "
+        "draw and see the images in the same order.",
+        reading=[sentence for name in tuned.sets for sentence in _reading(tuned, name)],
+        figures=[
+            Figure(
+                f"Test accuracy after training on {name}, against the largest learning rate; lines are architectures, "
+                "bands 95\u00a0% Wilson intervals over images. The ring: the point that the held-out split chooses.",
+                [against_rate(tuned, name, width=width) for width in WIDTHS],
+            )
+            for name in tuned.sets
+            if tuned.best(name)
+        ],
+        tables=[_table(tuned, name) for name in tuned.sets],
+    )
+
+
+def _reading(tuned: Tuned, name: str) -> list[str]:
+    chosen, best = tuned.chosen(name), tuned.best(name)
+    tests = [at.test for at in tuned.of(name) if at.test]
+    if not (chosen and best and chosen.test and chosen.heldout and best.test):
+        return [f"On {name}, every training run diverged."]
+    low, high = min(test.value for test in tests), best.test.value
+    sentences = [
+        f"On {name}, test accuracy runs from {percent(low)} to {percent(high)}\u00a0% over {len(tests)} settings.",
+        f"What is held out of {name} chooses {chosen}: {said(chosen.heldout)} held out, {said(chosen.test)} on the "
+        "test images.",
+    ]
+    level = [at for at in tuned.of(name) if at is not chosen and at.heldout and at.heldout.high >= chosen.heldout.low]
+    if level:
+        tests = sorted(at.test.value for at in level if at.test)
+        sentences.append(
+            f"Settings whose held-out intervals overlap with its: {len(level)}, with {percent(tests[0])} to "
+            f"{percent(tests[-1])}\u00a0% on the test images; what is held out cannot tell them apart."
+        )
+    if best is not chosen:
+        apart = "" if best.test.low > chosen.test.high else "; the two intervals overlap"
+        sentences.append(f"Most accurate on the test images, which choose nothing: {best}, {said(best.test)}{apart}.")
+    return sentences
+
+
+def _table(tuned: Tuned, name: str) -> Table:
+    columns = ("architecture", "epochs", "learning rate", "held out", "test", "chosen", "seconds")
+    chosen = tuned.chosen(name)
+    rows = [
+        [
+            at.architecture,
+            at.epochs,
+            at.lr,
+            at.heldout or "diverged",
+            at.test or "diverged",
+            "yes" if at is chosen else "",
+            at.seconds,
+        ]
+        for at in tuned.of(name)
+    ]
+    return Table(f"Trained on {name}: accuracies in per cent with 95\u00a0% intervals", columns, rows)
+
+
 def page(folder: Path) -> str:
     """`tune.html`, from `tune.json` alone."""
-    from notbugs.report.page import render_section
-    from notbugs.report.tune import tune_section
+    from notbugs.report.shell import render_section
 
     return render_section(tune_section(read_model(folder / "tune.json", Tuned, "a tuning", "tuning")), "notbugs tune")

@@ -1,4 +1,4 @@
-"""What the sections of instruments draw: usefulness, shares of classes, transfer."""
+"""What sections draw: of the instruments usefulness, shares of classes and transfer; and of tuning, learning rates."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 from markupsafe import Markup
 
 from notbugs.formats import class_name, percent
+from notbugs.measure._transfer import FIGURES
 from notbugs.measure._transfer import Kind as TransferKind
-from notbugs.measure.set_properties import BINS, Carried, GroupCarried
+from notbugs.measure.set_properties import BINS, GROUPS, Carried, GroupCarried
 from notbugs.measure.spectrum import Kind, SpectrumRow
 from notbugs.report import paper
-from notbugs.report.charts import INK, MUTED, PAGE, SERIES, Look, legend, percent_axis, to_svg
-from notbugs.study.instruments.shares import GROUPS, SharesRow
-from notbugs.study.instruments.transfer import FIGURES, TransferFound
+from notbugs.report.charts import INK, MUTED, PAGE, SERIES, Look, Style, legend, percent_axis, to_svg
+
+if TYPE_CHECKING:
+    from notbugs.study.instruments.shares import SharesRow
+    from notbugs.study.instruments.transfer import TransferResult
+    from notbugs.study.jobs.tune import Point, Tuned
 
 KINDS: dict[Kind, tuple[str, str, str]] = {  # label, colour, shape
     "robust": ("robustly useful", "#0072b2", "square"),
@@ -178,10 +182,10 @@ def _said_of_shares(value: dict[str, Any]) -> str:
     return f"{value['value']:.1f} ({value['low']:.1f} to {value['high']:.1f})"
 
 
-def _bins(found: GroupCarried) -> Iterator[dict[str, Any]]:
+def _bins(carried: GroupCarried) -> Iterator[dict[str, Any]]:
     """The left end of every bin, and the right end of the last, which a line of steps wants."""
     for kind, label in SOURCES.items():
-        counts = getattr(found.new, kind).histogram
+        counts = getattr(carried.new, kind).histogram
         for place, count in enumerate([*counts, counts[-1]]):
             yield {"images": label, "share": 100 * place / BINS, "count": count}
 
@@ -203,14 +207,14 @@ CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 1), (2, -1), (1, 2), (1, -2))
 
 
 def scatter(
-    found: TransferFound, kind: TransferKind, *, width: float = 420, height: int = 300, look: Look = "page"
+    result: TransferResult, kind: TransferKind, *, width: float = 420, height: int = 300, look: Look = "page"
 ) -> Markup | None:
     """What each architecture learns from D_det against how often it is fooled, beside the paper's points.
 
     Points are numbered in the order of `learners`. None where no architecture was trained.
     """
-    rows = _rows(found, kind)
-    if not found.learners:
+    rows = _rows(result, kind)
+    if not result.learners:
         return None
     right = max(row["right"] for row in rows) + 4
     x = alt.X("x:Q", title="test accuracy after training on D_det (%)", scale=alt.Scale(domain=[0, right], nice=False))
@@ -230,7 +234,7 @@ def scatter(
     numbers = alt.Chart(alt.Data(values=labels(rows, width / right, height / TOP)))
     names = numbers.mark_text(fontSize=11, color=INK).encode(x="x:Q", y="y:Q", text="name:N")
     chart = alt.layer(across, along, points, names).properties(width=width, height=height)
-    return to_svg(chart, _text(found, kind), room=width + 120, look=look)
+    return to_svg(chart, _text(result, kind), room=width + 120, look=look)
 
 
 def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
@@ -250,9 +254,9 @@ def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[st
     return found
 
 
-def _rows(found: TransferFound, kind: TransferKind) -> list[dict[str, Any]]:
+def _rows(result: TransferResult, kind: TransferKind) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for number, at in enumerate(found.learners, 1):
+    for number, at in enumerate(result.learners, 1):
         share = getattr(at, kind)
         sides = {"left": at.learned.low, "right": at.learned.high, "low": share.low, "high": share.high}
         values = {name: 100 * value for name, value in {"x": at.learned.value, "y": share.value, **sides}.items()}
@@ -263,9 +267,53 @@ def _rows(found: TransferFound, kind: TransferKind) -> list[dict[str, Any]]:
     return rows
 
 
-def _text(found: TransferFound, kind: TransferKind) -> str:
+def _text(result: TransferResult, kind: TransferKind) -> str:
     points = [
         f"{number}: {100 * at.learned.value:.1f} learned, {100 * getattr(at, kind).value:.1f} {kind} transfer"
-        for number, at in enumerate(found.learners, 1)
+        for number, at in enumerate(result.learners, 1)
     ]
     return f"Scatter of {kind} transfer against accuracy after training on D_det. {'; '.join(points)}."
+
+
+RATE_STYLES: tuple[Style, ...] = tuple(SERIES.values())
+
+
+def against_rate(tuned: Tuned, name: str, *, width: int, height: int = 260) -> Markup:
+    """Lines of test accuracy against learning rate, one for each architecture and number of epochs."""
+    chosen = tuned.chosen(name)
+    rows = [
+        {
+            "series": _series(tuned, at),
+            "lr": at.lr,
+            "accuracy": 100 * at.test.value,
+            "low": 100 * at.test.low,
+            "high": 100 * at.test.high,
+            "chosen": at is chosen,
+        }
+        for at in tuned.of(name)
+        if at.test
+    ]
+    labels = list(dict.fromkeys(row["series"] for row in rows))
+    styles = [RATE_STYLES[number % len(RATE_STYLES)] for number, _ in enumerate(labels)]
+    rates = sorted({row["lr"] for row in rows})
+    scale = alt.Scale(type="log", domain=[rates[0] / 1.15, rates[-1] * 1.15], nice=False)
+    x = alt.X("lr:Q", title="largest learning rate", scale=scale).axis(
+        values=rates, labelExpr="toString(datum.value)", grid=False, labelOverlap="greedy"
+    )
+    key = legend(0, symbolOpacity=1)  # long names, one below the other; not the band's opacity
+    colour = alt.Color("series:N", scale=alt.Scale(domain=labels, range=[style[1] for style in styles]), legend=key)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=labels, range=[style[2] for style in styles]), legend=key)
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
+    band = base.mark_area(opacity=0.16).encode(y=percent_axis("test accuracy (%)", field="low", top=101), y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y="accuracy:Q")
+    points = base.mark_point(filled=True, size=55, opacity=1).encode(y="accuracy:Q", shape=shape)
+    ring = base.transform_filter("datum.chosen").mark_point(size=260, shape="circle", strokeWidth=2, opacity=1)
+    chart = alt.layer(band, line, points, ring.encode(y="accuracy:Q", color=alt.value(INK)))
+    spoken = "; ".join(f"{row['series']} at {row['lr']:g}: {row['accuracy']:.1f}" for row in rows)
+    text = f"Lines of test accuracy in per cent against learning rate, trained on {name}. {spoken}. Chosen: {chosen}."
+    return to_svg(chart.properties(width=width, height=height), text, room=width + 90)
+
+
+def _series(tuned: Tuned, at: Point) -> str:
+    several = len({point.epochs for point in tuned.points}) > 1
+    return f"{at.architecture}, {at.epochs} epochs" if several else at.architecture

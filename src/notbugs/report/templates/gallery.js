@@ -1,3 +1,4 @@
+"use strict";
 // The gallery: pictures cut from one sheet a set, a row an image; columns are its start and the
 // frames of its search, their perturbations, and the target of a matched image.
 (() => {
