@@ -102,11 +102,11 @@ def on_what_is_left(
     """Each radius alone: what the strong attack leaves, and how many of those AutoAttack breaks."""
     for eps in radii:
         clean, ours = nb.measure.outcomes(classifier, images, [threat(norm, eps)])
-        left = images.subset(ours.survived.nonzero().flatten())
-        broken = 0
-        if len(left):
-            broken = len(left) - int(nb.measure.autoattack(classifier, left, threat(norm, eps)).survived.sum())
-        yield {"clean": clean.accuracy.share.value, "radius": eps, "left": len(left), "broken": broken}
+        numbers, broken = ours.survived.nonzero().flatten(), 0
+        if len(numbers):
+            theirs = nb.measure.autoattack(classifier, images.subset(numbers), threat(norm, eps))
+            broken = int((~theirs.survived).sum())
+        yield {"clean": clean.accuracy.share.value, "radius": eps, "left": len(numbers), "broken": broken}
 
 
 def curve(classifier: Classifier, images: Images, norm: Norm, radii: Sequence[float]) -> Iterator[dict[str, Any]]:
@@ -159,8 +159,8 @@ norms, in fp32, which is faster than the network as it is; notbugs chooses the c
 processor time of ours to AutoAttack's. Clean images that are wrong count as broken.
 
 The authors' own code (`fra31/auto-attack`) is not on PyPI and was not run. `pyautoattack` is a package of it that names
-the same authors: its loop over the attacks, their settings and APGD were compared with the original's text, and differ
-in logging, in a check for vanished gradients and in a file to go on from.
+the same authors: its loop over the attacks and their settings were compared with the original's text, and differ in
+logging, in a check for vanished gradients and in a file to go on from.
 """
 
 

@@ -27,7 +27,7 @@ import torch
 from notbugs import data as data_room
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
-from notbugs.construct.storage import read_manifest
+from notbugs.construct.manifest import read_manifest
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, write_json, write_tensors
 from notbugs.measure import Outcome

@@ -35,6 +35,7 @@ def printed(capsys, *arguments: str) -> str:
         ("run d --attack pgd --attack.steps 3", "run d --evaluation.attack.name pgd --evaluation.attack.steps 3"),
         ("evaluate a --threat l2:0.25 l2:0.5", "evaluate a --norm l2 --radii 0.25 0.5"),
         ("evaluate --threat linf:0.03 a.pth", "evaluate --norm linf --radii 0.03 a.pth"),
+        ("build D_NR m --out o", "build nonrobust m --out o"),
         ("audit m --threat linf:8/255", f"audit m --threat linf:{8 / 255}"),
         ("train --threat linf:8/255", f"train --adversary.norm linf --adversary.eps {8 / 255}"),
         ("run d --evaluation.radii 2/255 0.5/4", f"run d --evaluation.radii {2 / 255} 0.125"),
@@ -168,6 +169,20 @@ def test_a_mistake_gets_the_nearest_name(arguments, near, tmp_path, monkeypatch,
     assert said.startswith("notbugs: ")
     assert f"Did you mean {near}" in said
     assert "--architecture" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("evaluate", "`notbugs evaluate` needs MODEL. `notbugs evaluate --help` has examples."),
+        ("build D_R m.pth --out", "`notbugs build` needs --out. `notbugs build --help` has examples."),
+        ("verify D_R m.pth", "`notbugs verify` takes FOLDER and options, and nothing else. Got 'm.pth' besides."),
+        ("train --out a.safetensors b c", "`notbugs train` takes options, and nothing else. Got 'b c' besides."),
+    ],
+)
+def test_a_word_too_few_or_too_many(arguments, said, capsys):
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr().err.startswith(f"notbugs: {said}")
 
 
 def test_parts_of_a_study_have_names(tmp_path):

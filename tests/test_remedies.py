@@ -74,6 +74,11 @@ def each(pattern: str) -> Iterator[tuple[str, str]]:
     return ((file, name) for file, text in messages() for name in re.findall(pattern, text))
 
 
+OPTION = r"(?<![\w-])--([a-z][a-z-]*)"
+WHOLE = r"`notbugs ([a-z]+)([^`]*)`"
+"""A whole command, which names itself who takes its options."""
+
+
 def takers(file: str) -> set[str]:
     """The commands on which somebody may meet an error of a file."""
     room, name = Path(file).parts[0].removesuffix(".py"), Path(file).stem
@@ -92,11 +97,20 @@ def flags(command: str) -> set[str]:
 
 
 def test_every_option_in_an_error_is_one_of_the_commands_that_may_say_it():
-    found = set(each(r"(?<![\w-])--([a-z][a-z-]*)"))
+    found = {
+        (file, name)
+        for file, text in messages()
+        for name in re.findall(OPTION, re.sub(WHOLE, "", text))
+        if name != "help"
+    }
     assert len(found) > 40  # else nothing was looked at
     for file, name in sorted(found):
         commands = takers(file) or {next((one for one in COMMANDS if name in flags(one)), "no command")}
         assert [one for one in commands if one not in COMMANDS or name not in flags(one)] == [], f"--{name} in {file}"
+
+    for file, text in messages():
+        for command, rest in re.findall(WHOLE, text):
+            assert set(re.findall(OPTION, rest)) <= flags(command) | {"help"}, f"{command} {rest} in {file}"
 
 
 def test_every_command_and_extra_in_an_error_is_there():

@@ -45,6 +45,18 @@ def snapshot(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
+def test_where_a_study_or_a_set_stands_is_read_without_torch(finished):
+    code = (
+        "import sys; from notbugs.__main__ import main\n"
+        "assert main(['status', sys.argv[1]]) == main(['info', f'{sys.argv[1]}:D_R']) == 0\n"
+        "assert not {'torch', 'scipy', 'pyarrow'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(finished)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "digits: finished" in done.stdout
+    assert "matched, complete" in done.stdout
+
+
 def named(row) -> str | None:
     return row.attack.name if row.attack else None
 

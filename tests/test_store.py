@@ -17,7 +17,8 @@ import notbugs as nb
 from notbugs import construct, workers
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, builder, describe, relabel, robustify, storage, table
-from notbugs.construct.storage import read_columns, read_manifest
+from notbugs.construct.manifest import read_manifest
+from notbugs.construct.storage import read_columns
 from notbugs.data import Data, Images, Mapped
 from notbugs.errors import InputError
 from notbugs.search import PGDSteps

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from notbugs.construct import storage, verify
-from notbugs.construct.storage import known_entries, read_manifest
+from notbugs.construct.manifest import known_entries, read_manifest
 from notbugs.files import sha256
 from tests.build_small import build
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, relabel, robustify, storage, verify
-from notbugs.construct.storage import build_id
+from notbugs.construct.manifest import build_id
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.files import read_tensors, sha256, write_json, write_tensors

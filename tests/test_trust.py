@@ -32,6 +32,7 @@ from notbugs.measure import (
     paired,
     predictions,
 )
+from notbugs.measure._autoattack import possible
 from notbugs.measure.masking import SignName
 from notbugs.models.execution import frozen
 from notbugs.search import Attack, PGDSteps, pgd, replaced_backward, search
@@ -138,6 +139,23 @@ def test_autoattack_on_a_linear_classifier_is_exact(eps):
     assert str(found.accuracy).startswith(f"l2 {eps:g}, autoattack: ")
 
 
+def test_square_is_left_out_where_its_tiles_leave_the_image():
+    """The library lays tiles of a fifth of the height from a margin on, as far as whole ones go into the side."""
+    for height, width in [(side, side) for side in range(5, 70)] + [(32, 24), (32, 40), (28, 10)]:
+        delta, side = torch.zeros(height, width), height // 5
+        try:
+            for row in range(height // side):
+                for column in range(width // side):
+                    first = (height - 5 * side) // 2
+                    down, right = first + row * side, first + column * side
+                    delta[down : down + side, right : right + side] += torch.ones(side, side)
+            fits = True
+        except RuntimeError:
+            fits = False
+        assert ("square" in possible(("fab-t", "square"), 10, "l2", (3, height, width))) == fits, (height, width)
+    assert "square" in possible(("square",), 10, "linf", (3, 12, 12))
+
+
 @needs_autoattack
 def test_autoattack_goes_on_after_a_kill_to_the_same_outcome(tmp_path):
     (classifier, images, distance), told = linear_problem(60), []
@@ -172,7 +190,7 @@ def test_autoattack_and_pgd_agree_on_a_network():
 def test_the_standard_attacks_are_those_that_the_classes_allow(linear):
     images = Images(random_images(3, (1, 3, 3)), torch.zeros(3, dtype=torch.int64))
     images = Images(images.pixels, (predictions(linear, images) + 1) % 3)  # nothing to attack
-    found = autoattack(linear, images, L2(0.1))
+    found = autoattack(linear, images, Linf(0.1))
     assert found.attack is not None
     assert found.attack.attacks == ("apgd-ce", "fab-t", "square")
     assert not found.survived.any()

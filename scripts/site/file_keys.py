@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from notbugs.construct.storage import Manifest
+from notbugs.construct.manifest import Manifest
 from notbugs.study.jobs.audit import AuditFile
 from notbugs.study.results import Results, json_schema
 

@@ -60,6 +60,9 @@ def described(error: ValidationError) -> str:
             clauses.append(f"The settings are wrong: {item['msg'].removeprefix('Value error, ')}.")
             continue
         name, why = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ").rstrip(".")
+        if why.startswith("The '"):  # an error of ours says all itself
+            clauses.append(why if why.endswith("?") else f"{why}.")
+            continue
         got = "" if " Got " in why else f" Got {_short(item['input'])} instead."  # an error of ours says it already
         if item["type"].endswith("_parsing") and "," in str(item["input"]):
             got += " Write numbers with a point, and several with spaces between them: 0.49 0.48."

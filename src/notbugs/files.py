@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import IO, TYPE_CHECKING, Any
 
 from notbugs.errors import InputError, in_one_line, must
+
+if TYPE_CHECKING:  # most of what reads files needs no torch
+    from torch import Tensor
 
 LOG = logging.getLogger("notbugs")
 CHECKSUM = "checksum"
@@ -176,6 +176,8 @@ def write_tensors(
 
     `checksum` may be left out of files whose hash is kept elsewhere.
     """
+    from safetensors.torch import save_file
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def write(part: Path) -> None:
@@ -187,6 +189,8 @@ def write_tensors(
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; a damaged one is an `InputError`."""
+    from safetensors.torch import load_file
+
     try:
         check_tensors(path)
         return load_file(path)

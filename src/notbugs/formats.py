@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 NORMS = {"l2": "l2", "linf": "l-inf"}
+STRONG = "strong"
+"""The attack that is not named where a radius is."""
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 CONTROL |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
@@ -40,6 +42,11 @@ class Interval(Protocol):
     def high(self) -> float:
         """Its upper end."""
         ...
+
+
+def under_attack(name: str, norm: str, eps: float) -> str:
+    """What was done to images: `l2 0.5` by the strong attack, or `l2 0.5, pgd`."""
+    return f"{norm} {eps:g}{'' if name == STRONG else f', {name}'}"
 
 
 def percent(share: float) -> str:

@@ -6,7 +6,7 @@ need no torch, and `commands` all others.
 
 from __future__ import annotations
 
-from cyclopts import App, Parameter, UnknownOptionError
+from cyclopts import App, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
 from notbugs._version import __version__
 from notbugs.cli.catalogue import COMMANDS
@@ -34,3 +34,7 @@ def dispatch(arguments: list[str]) -> int | None:
     except UnknownOptionError as error:
         asked = spelling.shown((error.token.keyword or error.token.value).partition("=")[0])
         raise helping.unknown(arguments[0], asked) from error
+    except MissingArgumentError as error:
+        raise helping.missing(arguments[0], spelling.shown(error.argument.name if error.argument else "")) from error
+    except UnusedCliTokensError as error:
+        raise helping.unused(arguments[0], error.unused_tokens or []) from error

@@ -111,6 +111,20 @@ def unknown(command: str, asked: str) -> InputError:
     return InputError(f"Unknown option: {asked}.{did} `notbugs {command} {ALL}` lists all options.")
 
 
+def missing(command: str, name: str) -> InputError:
+    """What is said where an argument or the value of an option is missing."""
+    return InputError(
+        f"`notbugs {command}` needs {name or 'another argument'}. `notbugs {command} --help` has examples."
+    )
+
+
+def unused(command: str, words: Sequence[str]) -> InputError:
+    """What is said of words that are no option and one too many."""
+    usage = " ".join(option.label for option in options(command) if not option.name)
+    said = f"takes {usage} and options, and nothing else" if usage else "takes options, and nothing else"
+    return InputError(f"`notbugs {command}` {said}. Got {' '.join(words)!r} besides. Is an option's name missing?")
+
+
 def _option(entry: HelpEntry, about: str, basic: set[str]) -> Option:
     about = shown(" ".join(about.split()))
     if entry.choices:

@@ -21,6 +21,8 @@ BALLS = {"train": "adversary", "build": "relabelling", "transfer": "relabelling"
 """Commands whose threat model is a section."""
 OPTION = re.compile(r"--[A-Za-z]")
 THREAT = re.compile(r"(l2|linf):([^:]+)")
+PAPERS = {"D_R": "robust", "D_NR": "nonrobust", "D_rand": "rand", "D_det": "det"}
+"""The paper's names of sets, and the word by which `build` makes them."""
 RADII = ("threat", "eps", "radii", "radius")
 """Options that take radii, which are often written as shares of 255 grey levels."""
 FRACTION = re.compile(r"(\w+:)?(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
@@ -32,6 +34,8 @@ def canonical(arguments: list[str]) -> list[str]:
         return []
     command, rest = arguments[0], arguments[1:]
     end = rest.index("--") if "--" in rest else len(rest)
+    if command == "build":
+        rest = [PAPERS.get(word, word) for word in rest[:1]] + rest[1:]
     words: list[str] = [command]
     for option, values in _options(rest[:end]):
         words += _renamed(command, option, values)

@@ -21,7 +21,8 @@ from notbugs.construct.builder import (
     ready_for,
     request_of,
 )
-from notbugs.construct.storage import Dtype, Request, sizes
+from notbugs.construct.manifest import Request
+from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data
 from notbugs.errors import check_choice

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier
-from notbugs.construct.storage import Request, decode, distances, encode, read_manifest, summary
+from notbugs.construct.manifest import Request, read_manifest
+from notbugs.construct.storage import decode, distances, encode, summary
 from notbugs.construct.store import Tell
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from notbugs.construct.storage import Manifest, Request, image_count, kind_of
+from notbugs.construct.manifest import Manifest, Request, image_count, kind_of
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 

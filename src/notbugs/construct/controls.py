@@ -12,7 +12,8 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import Builder, Rows, fingerprint, identity
-from notbugs.construct.storage import Dtype, Request, build_id, kind_of, sizes
+from notbugs.construct.manifest import Request, build_id, kind_of
+from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from notbugs.construct.card import card
-from notbugs.construct.storage import Manifest, decode, encode, read_manifest
+from notbugs.construct.manifest import Manifest, read_manifest
+from notbugs.construct.storage import decode, encode
 from notbugs.construct.store import ConstructedSet
 from notbugs.errors import InputError, check_choice, must
 from notbugs.files import LOG, DiskFull, check_writable, is_disk_full, only_writer

@@ -1,278 +1,22 @@
-"""How a set lies on disk: its manifest, its shards, and how images are stored in them."""
+"""How images are stored in the shards of a set, and what storing does to them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypeVar
+from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from typing_extensions import TypedDict
 
+from notbugs.construct.manifest import Request, mark, shard_file
 from notbugs.data import Images, round_to_8_bits
 from notbugs.errors import InputError, check_choice, check_count, in_one_line
-from notbugs.files import Damaged, read_json, sha256, write_tensors
+from notbugs.files import sha256, write_tensors
 from notbugs.shapes import Batch
 from notbugs.threat import l2_norm
-
-SCHEMA = 2
-Count = Annotated[int, Field(ge=1)]
-
-
-class _Strict(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # pyrefly: ignore
-
-
-class Span(_Strict):
-    """A distance over all images."""
-
-    mean: float
-    max: float
-
-
-class Storage(_Strict):
-    """What storing did. *Found* is what the search ended with, *stored* what a reader gets back, *8bit* an 8-bit file.
-
-    Distances in pixel units, per image: *error* from found to stored, *norm* from the start to stored.
-    """
-
-    l2_error: Span
-    linf_error: Span
-    l2_norm: Span
-    linf_norm: Span
-    l2_norm_8bit: Span
-    linf_norm_8bit: Span
-    success_found: float
-    success_stored: float
-    loss_found: float | None
-    loss_stored: float | None
-
-
-class Entry(_Strict):
-    """One finished shard."""
-
-    file: str
-    images: Count
-    bytes: int
-    sha256: str
-    seconds: float
-    storage: Storage
-
-
-class Source(_Strict):
-    """The data a set was built from."""
-
-    name: str
-    fingerprint: str
-    images: Count
-    shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
-
-
-class Ball(_Strict):
-    """The threat model; `eps` is null where the search was free."""
-
-    norm: Literal["l2", "linf"]
-    eps: float | None
-
-
-class Request(_Strict):
-    """Everything that decides the bits of a set, and where it comes from."""
-
-    objective: str
-    targets: Literal["any", "other", "next", "predicted"] | None
-    start: NotRequired[Literal["gaussian", "uniform"]]  # training images where there is none
-    fake_relu: NotRequired[Literal[True] | str]  # gradients of the search passed a ReLU unchanged: the last, or this
-    images: NotRequired[Count]  # of the set, where it has not one for every training image
-    of: NotRequired[str]
-    weak: NotRequired[str]
-    threat: Ball
-    schedule: dict[str, Any]
-    seed: int
-    source: str
-    precision: str
-    data: Source
-    classes: list[str]
-    dtype: Literal["float32", "float16", "uint8"]
-    batch: Count
-    shard_images: Count
-    versions: dict[str, str]
-
-
-class Manifest(_Strict):
-    """The whole of it."""
-
-    schema: Literal[2]
-    status: Literal["building", "complete"]
-    request: Request
-    shards: list[Entry]
-    storage: Storage | None
-    seconds: float
-    properties: NotRequired[dict[str, Any]]
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest in `folder`, or None if there is none.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, is of another schema, or misses something.
-    Damaged
-        If it was changed since it was written.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> small = data.take(20, 20, seed=0)
-    >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
-    >>> nb.construct.read_manifest(Path('set'))['request']['targets']
-    'next'
-    """
-    path = Path(folder) / "manifest.json"
-    try:
-        manifest = read_json(path)
-    except FileNotFoundError:
-        return None
-    except Damaged as error:
-        raise Damaged(f"{error} Build the set again to repair it.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
-    if (schema := manifest.get("schema")) != SCHEMA:
-        raise InputError(
-            f"{path} must have schema {SCHEMA}. Got {schema!r} instead: another version of notbugs wrote it. "
-            "Build the set again in another folder."
-        )
-    return _checked(manifest, Manifest, path)
-
-
-def read_entry(path: Path) -> Entry | None:
-    """The entry of a finished shard, or None if there is none that can be read."""
-    try:
-        return _checked(read_json(path), Entry, path)
-    except (ValueError, OSError):
-        return None
-
-
-def build_id(request: Request) -> str:
-    """A short hash of a request: what shards of one build have in common."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def image_count(request: Request) -> int:
-    """How many images a set has: as many as its data, unless it says otherwise."""
-    return request.get("images", request["data"]["images"])
-
-
-def kind_of(request: Request) -> Literal["matched", "relabelled", "control"]:
-    """What a set is: a control is one for which nothing was searched."""
-    if request["schedule"]["kind"] == "none":
-        return "control"
-    return "matched" if request["targets"] is None else "relabelled"
-
-
-def shard_ranges(request: Request) -> list[tuple[int, int]]:
-    """For every shard its first image and the one after its last."""
-    count, size = image_count(request), request["shard_images"]
-    return [(first, min(first + size, count)) for first in range(0, count, size)]
-
-
-Made = TypeVar("Made")
-
-
-def _checked(value: Any, shape: type[Made], path: Path) -> Made:
-    """`value`, if it has the shape; an InputError otherwise."""
-    try:
-        TypeAdapter(shape).validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path} breaks a rule at {where!r}: {first['msg']}. Build the set again.") from error
-    return value
-
-
-COLUMNS = ("images", "labels", "start", "target", "loss")
-
-
-def shard_file(number: int) -> str:
-    """The name of a shard."""
-    return f"shard-{number:05d}.safetensors"
-
-
-def entry_file(number: int) -> str:
-    """The name of what a worker writes beside a shard it has finished, until the manifest has it."""
-    return f"shard-{number:05d}.json"
-
-
-def write_shard(folder: Path, request: Request, number: int, columns: dict[str, Tensor]) -> dict[str, Any]:
-    """Write shard `number`, and return its name, size and hash."""
-    path = folder / shard_file(number)
-    write_tensors(path, columns, {"notbugs": _mark(request, number)}, checksum=False)  # the manifest has the hash
-    return {
-        "file": path.name,
-        "images": len(columns["images"]),
-        "bytes": path.stat().st_size,
-        "sha256": sha256(path),
-    }
-
-
-def known_entries(folder: Path, manifest: Manifest) -> dict[str, Entry]:
-    """By file name, the entries of all shards finished so far: in the manifest, and beside the shards."""
-    beside = (read_entry(path) for path in sorted(folder.glob("shard-*.json")))
-    return {entry["file"]: entry for entry in (*manifest["shards"], *beside) if entry}
-
-
-def fault(folder: Path, request: Request, number: int, entry: Entry | None) -> str:
-    """What is wrong with the file of shard `number`; empty if it is as its entry says."""
-    path = folder / shard_file(number)
-    if entry is None or entry["file"] != path.name:
-        return "is not finished"
-    if not path.is_file():
-        return "is missing"
-    if path.resolve().parent != folder.resolve():
-        return "is a link out of the folder"
-    mark, expected = read_mark(path), _mark(request, number)
-    if mark not in (None, expected):
-        return f"belongs to another build or place (marked {mark!r}, not {expected!r})"
-    if (size := path.stat().st_size) != entry["bytes"]:
-        return f"is damaged ({size} bytes, not {entry['bytes']})"
-    if sha256(path) != entry["sha256"]:
-        return "is damaged (its bytes differ from their hash)"
-    return "" if mark else "is no readable safetensors file of notbugs"
-
-
-def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """Some columns of a shard, in memory.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or misses one.
-    """
-    try:
-        with safe_open(path, "np") as file:  # "pt" would keep the whole file mapped as memory of our own
-            return {name: torch.from_numpy(file.get_tensor(name)) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({in_one_line(error)}). Build the set anew.") from error
-
-
-def _mark(request: Request, number: int) -> str:
-    return f"build {build_id(request)} shard {number}"
-
-
-def read_mark(path: Path) -> str | None:
-    """What a file is marked with, "" where it has no mark; None if it cannot be read."""
-    try:
-        with safe_open(path, "np") as file:
-            return (file.metadata() or {}).get("notbugs", "")
-    except (SafetensorError, OSError):
-        return None
-
 
 Dtype = Literal["float32", "float16", "uint8"]
 DTYPES = ("float32", "float16", "uint8")
@@ -328,18 +72,28 @@ def summary(moved: dict[str, Tensor], judged: dict[str, Tensor]) -> dict[str, An
     return spans | {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
 
 
-def pooled(parts: Sequence[Storage], counts: Sequence[int]) -> dict[str, Any]:
-    """The summary of all images, from those of parts of `counts` images."""
+def write_shard(folder: Path, request: Request, number: int, columns: dict[str, Tensor]) -> dict[str, Any]:
+    """Write shard `number`, and return its name, size and hash."""
+    path = folder / shard_file(number)
+    write_tensors(path, columns, {"notbugs": mark(request, number)}, checksum=False)  # the manifest has the hash
+    return {
+        "file": path.name,
+        "images": len(columns["images"]),
+        "bytes": path.stat().st_size,
+        "sha256": sha256(path),
+    }
 
-    def mean(values: list[float | None]) -> float | None:
-        if None in values:
-            return None
-        return sum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)  # pyrefly: ignore
 
-    def pool(values: list[Any]) -> Any:
-        if not isinstance(values[0], dict):
-            return mean(values)
-        return {"mean": mean([value["mean"] for value in values]), "max": max(value["max"] for value in values)}
+def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Some columns of a shard, in memory.
 
-    columns = [dict(part) for part in parts]
-    return {name: pool([column[name] for column in columns]) for name in columns[0]}
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or misses one.
+    """
+    try:
+        with safe_open(path, "np") as file:  # "pt" would keep the whole file mapped as memory of our own
+            return {name: torch.from_numpy(file.get_tensor(name)) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({in_one_line(error)}). Build the set anew.") from error

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -22,7 +23,7 @@ from torch.utils.data import Dataset
 
 from notbugs import workers
 from notbugs.catalogue import set_folder
-from notbugs.construct.storage import (
+from notbugs.construct.manifest import (
     SCHEMA,
     Manifest,
     Request,
@@ -31,13 +32,12 @@ from notbugs.construct.storage import (
     fault,
     known_entries,
     pooled,
-    read_columns,
     read_manifest,
     read_mark,
     shard_file,
     shard_ranges,
-    write_shard,
 )
+from notbugs.construct.storage import read_columns, write_shard
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, only_writer, write_json
@@ -269,9 +269,16 @@ def _refuse_other_request(folder: Path, wanted: Request) -> None:
     if keys == ["versions"] and manifest and manifest["status"] == "building":
         return
     if keys:
-        changes = "; ".join(f"{key}: there {found.get(key)!r}, asked for {wanted.get(key)!r}" for key in keys)
+        changes = "; ".join(
+            f"{key}: there {_short(found.get(key))}, asked for {_short(wanted.get(key))}" for key in keys
+        )
         remedy = "Delete it to build it anew, or name another" if keys == ["versions"] else "Name another"
         raise InputError(f"{folder} holds a set built from another request ({changes}). {remedy} folder.")
+
+
+def _short(value: Any) -> str:
+    """As an error shows it: hashes by their first digits."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}", r"\1", repr(value))
 
 
 def _said(request: Request) -> str:

@@ -31,6 +31,8 @@ from notbugs.seeds import derive
 from notbugs.shapes import Batch, Labels
 from notbugs.threat import Threat, check_radii
 
+log = logging.getLogger("notbugs")
+
 
 class Kept:
     """What became of images so far.
@@ -170,7 +172,7 @@ def autoattack(
     check_count("batch", batch)
     check_fits(classifier, images)
     classes = _classes(classifier, images)
-    names = _chosen(attacks, classes)
+    names = _chosen(attacks, classes, threat.norm, images.shape)
     library, version = _library()
     request = (fingerprint(classifier), images.fingerprint, threat, names, seed, batch, version)
     kept = Kept(keep, request, predictions(classifier, images, batch=batch) == images.labels)
@@ -198,9 +200,20 @@ def require_autoattack() -> None:
         raise InputError("AutoAttack needs the library pyautoattack: pip install 'notbugs[autoattack]'.")
 
 
-def possible(attacks: Sequence[AttackName], classes: int) -> tuple[AttackName, ...]:
-    """Those whose loss does not need more classes than there are."""
-    return tuple(name for name in attacks if CLASSES.get(name, 2) <= classes)
+def possible(attacks: Sequence[AttackName], classes: int, norm: str, shape: Sequence[int]) -> tuple[AttackName, ...]:
+    """Those whose loss does not need more classes than there are, and that take images of such a shape."""
+    found = tuple(name for name in attacks if CLASSES.get(name, 2) <= classes)
+    if "square" in found and norm == "l2" and not _has_tiles(*shape[1:]):
+        log.info("AutoAttack goes without Square, which cannot tile images of %dx%d in l2.", *shape[1:])
+        found = tuple(name for name in found if name != "square")
+    return found
+
+
+def _has_tiles(height: int, width: int) -> bool:
+    """Whether the tiles that Square starts from in l2 lie inside the image, where the library lays them."""
+    side = height // 5
+    first = (height - 5 * side) // 2
+    return side == 1 or (side > 1 and all(first + length // side * side <= length for length in (height, width)))
 
 
 def _library() -> tuple[type, str]:
@@ -246,9 +259,9 @@ def _survives(attack: Attack, classifier: Classifier, images: Batch, labels: Lab
         return (classifier(valid).argmax(1) == labels).cpu()
 
 
-def _chosen(attacks: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+def _chosen(attacks: Sequence[str] | None, classes: int, norm: str, shape: Sequence[int]) -> tuple[str, ...]:
     if attacks is None:
-        return possible(STANDARD, classes)
+        return possible(STANDARD, classes, norm, shape)
     if not attacks:
         raise must("attacks", "name at least one attack", tuple(attacks))
     for name in attacks:
@@ -256,6 +269,8 @@ def _chosen(attacks: Sequence[str] | None, classes: int) -> tuple[str, ...]:
         if CLASSES.get(name, 2) > classes:
             rule = f"not have {name} with fewer than {CLASSES[name]} classes, which its loss needs"
             raise must("attacks", rule, f"{classes} classes", "Take apgd-ce, fab-t and square.")
+    if "square" in attacks and norm == "l2" and not _has_tiles(*shape[1:]):
+        raise must("attacks", "not have square in l2 for images of this size", tuple(shape), "Take fab-t and apgd-ce.")
     return tuple(attacks)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.formats import under_attack
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
 from notbugs.progress import Progress, silent
@@ -156,10 +157,7 @@ class Accuracy(BaseModel):
     @property
     def under(self) -> str:
         """What was done to the images: `clean`, `l2 0.5` by the strong attack, or `l2 0.5, pgd`."""
-        if self.attack is None:
-            return "clean"
-        by = f", {self.attack.name}" if self.attack.name != STRONG.name else ""
-        return f"{self.attack.norm} {self.attack.eps:g}{by}"
+        return under_attack(self.attack.name, self.attack.norm, self.attack.eps) if self.attack else "clean"
 
     def __str__(self) -> str:
         return f"{self.under}: {self.share}, n={self.share.n}{self.beside}"

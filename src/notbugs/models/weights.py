@@ -55,6 +55,10 @@ def kind_of(path: Path) -> Kind:
     """
     if path.is_dir():
         remedy = "Give the file of weights in it; save_pretrained's folders have a config.json."
+        if (path / "manifest.json").is_file():
+            remedy = f"It is a constructed set: train a classifier on it (`notbugs train --on {path}`)."
+        if (path / "recipe.toml").is_file():
+            remedy = f"It is a study: name one of its classifiers, as {path}:robust."
         raise InputError(f"{path} is a folder, not a file. {remedy}")
     if not path.is_file():
         there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []

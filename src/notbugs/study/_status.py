@@ -7,24 +7,25 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 from safetensors import SafetensorError, safe_open
 
-from notbugs.construct import describe
+from notbugs.construct.description import describe
 from notbugs.errors import InputError, must
 from notbugs.files import Damaged, check_links, has_writer, read_json
-from notbugs.formats import compact, duration
-from notbugs.measure import Accuracy, Proportion
+from notbugs.formats import compact, duration, under_attack
 from notbugs.progress import packed
-from notbugs.study.folder import UNDER_WAY
-from notbugs.study.instruments import FORMER, Instruments, renamed
-from notbugs.study.machine import DataInfo, Info
 from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, stage_names
-from notbugs.study.written import StageFile, check_recipe, read_info, read_stage
+from notbugs.study.written import UNDER_WAY, StageFile, check_recipe, read_info, read_stage
+
+if TYPE_CHECKING:  # a study without instruments is read without torch
+    from notbugs.measure import Accuracy
+    from notbugs.study.machine import DataInfo, Info
 
 PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
 """Sections of the recipe that train the classifiers of every study."""
@@ -82,8 +83,8 @@ class Status:
         The stage under way; None between two of them.
     left : tuple of str
         Stages that are neither finished nor under way, and instruments that are not finished.
-    accuracies : dict of str to list of Accuracy
-        Measured so far, by the classifier's name.
+    measured : dict of str to list of dict
+        Every `Accuracy` measured so far, as plain values, by the classifier's name.
     sets : dict of str to dict
         Measured properties of sets so far, by the set's name.
     damaged : tuple of str
@@ -99,10 +100,17 @@ class Status:
     seconds: dict[str, float]
     now: UnderWay | None
     left: tuple[str, ...]
-    accuracies: dict[str, list[Accuracy]]
+    measured: dict[str, list[dict[str, Any]]]
     sets: dict[str, dict[str, Any]]
     damaged: tuple[str, ...]
     report: Path | None
+
+    @property
+    def accuracies(self) -> dict[str, list[Accuracy]]:
+        """Measured so far, by the classifier's name."""
+        from notbugs.measure import Accuracy
+
+        return {name: [Accuracy(**item) for item in items] for name, items in self.measured.items()}
 
 
 def studies_in(folder: str | Path) -> list[Path]:
@@ -158,11 +166,7 @@ def _read(folder: Path) -> Status:
         seconds={name: stage["seconds"] for name, stage in stages.items()},
         now=now,
         left=tuple(left),
-        accuracies={
-            name: [Accuracy(**item) for item in values[f"evaluate-{name}"]]
-            for name in PLANS
-            if f"evaluate-{name}" in values
-        },
+        measured={name: values[f"evaluate-{name}"] for name in PLANS if f"evaluate-{name}" in values},
         sets={plan.name: values[f"measure-{plan.name}"] for plan in SETS if f"measure-{plan.name}" in values},
         damaged=tuple(damaged),
         report=report if report.exists() else None,
@@ -184,15 +188,22 @@ def _claim(folder: Path) -> tuple[dict[str, Any], Info]:
 
 def _finished_stages(folder: Path) -> tuple[dict[str, StageFile], list[str]]:
     """What finished stages left, in the order of a study, and the names of those whose file is damaged."""
-    stages, damaged = {}, []
+    stages, damaged, own = {}, [], set(stage_names(judge=True))
     for file in sorted((folder / "stages").glob("*.json"), key=_place):
-        kind, dash, rest = file.stem.partition("-")
-        name = f"{FORMER.get(kind, kind)}{dash}{rest}"
+        name = file.stem if file.stem in own else _present_name(file.stem)
         try:
             stages[name] = read_stage(file)
         except Damaged:
             damaged.append(name)
     return stages, damaged
+
+
+def _present_name(stage: str) -> str:
+    """The name today of an instrument's stage."""
+    from notbugs.study.instruments import FORMER
+
+    kind, dash, rest = stage.partition("-")
+    return f"{FORMER.get(kind, kind)}{dash}{rest}"
 
 
 def _place(file: Path) -> tuple[int, int]:
@@ -235,7 +246,12 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
 
 def _left_instruments(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> list[str]:
     """Those that the recipe asks for and that `results.json` has not, from the last one with a finished stage."""
-    asked = renamed(recipe.get("instruments", {}))
+    given = recipe.get("instruments", {})
+    if not given.get("all") and not any(isinstance(one, dict) and one.get("on") for one in given.values()):
+        return []
+    from notbugs.study.instruments import Instruments, renamed
+
+    asked = renamed(given)
     names = [name for name in Instruments.model_fields if name != "all"]
     wanted = [name for name in names if asked.get("all") or asked.get(name, {}).get("on")]
     try:
@@ -258,7 +274,7 @@ def status_tables(standing: Status) -> Iterator[Table]:
         yield _times(standing)
     if others := _others(standing):
         yield others
-    if standing.accuracies:
+    if standing.measured:
         yield _accuracies(standing)
     if standing.sets:
         yield _sets(standing)
@@ -356,19 +372,26 @@ def _others(standing: Status) -> Table | None:
 
 def _accuracies(standing: Status) -> Table:
     """A row a classifier, a column a radius, per cent with 95 % intervals."""
-    heads = list(dict.fromkeys(item.under for items in standing.accuracies.values() for item in items))
+    rows = {
+        name: {_under(item["attack"]): compact(SimpleNamespace(**item["share"])) for item in items}
+        for name, items in standing.measured.items()
+    }
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
     made = _table("accuracy (%)", *heads)
-    for name, items in standing.accuracies.items():
-        at = {item.under: compact(item.share) for item in items}
-        made.add_row(name, *(at.get(head, "") for head in heads))
+    for name, row in rows.items():
+        made.add_row(name, *(row.get(head, "") for head in heads))
     return made
+
+
+def _under(attack: dict[str, Any] | None) -> str:
+    return under_attack(attack["name"], attack["norm"], attack["eps"]) if attack else "clean"
 
 
 def _sets(standing: Status) -> Table:
     """A row a set: success on its source and on another classifier, per cent; medians of distances and of the loss."""
     made = _table("success (%)", "source", "another", "l2", "l-inf", "loss")
     for name, value in standing.sets.items():
-        shares = [compact(Proportion(**value[f"success_{on}"])) for on in ("source", "independent")]
+        shares = [compact(SimpleNamespace(**value[f"success_{on}"])) for on in ("source", "independent")]
         medians = [f"{value[of]['median']:{how}}" if value[of] else "" for of, how in MEDIANS.items()]
         made.add_row(name, *shares, *medians)
     return made

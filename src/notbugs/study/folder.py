@@ -30,9 +30,8 @@ from notbugs.study.instruments import FORMER
 from notbugs.study.machine import Info, find_device
 from notbugs.study.recipe import flat, read_recipe
 from notbugs.study.sections import READING, Source
-from notbugs.study.written import MACHINE, Claim, read_own_recipe, read_stage, write_info, write_recipe
+from notbugs.study.written import MACHINE, UNDER_WAY, Claim, read_own_recipe, read_stage, write_info, write_recipe
 
-UNDER_WAY = "under-way.json"
 NOTE_SECONDS = 2.0
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet, Start, Targets, relabel, robustify
-from notbugs.data import Data
-from notbugs.threat import Threat, threat
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the names of sets need no torch
+    from notbugs.classifier import Classifier
+    from notbugs.construct import ConstructedSet, Start, Targets
+    from notbugs.data import Data
     from notbugs.study.sections import Matching, Relabelling
+    from notbugs.threat import Threat
 
 SMALLEST_STEPS = 30
 """Gradients of a search for the smallest perturbation, at least; 100 find hardly smaller ones
@@ -82,6 +81,8 @@ class SetDeclaration:
 
     def threat(self, settings: Relabelling) -> Threat:
         """Where its perturbations may be: the smallest are free, whatever the radius of the others."""
+        from notbugs.threat import threat
+
         return threat(settings.norm, math.inf) if self.smallest else settings.threat
 
     def build(
@@ -102,6 +103,8 @@ class SetDeclaration:
         InputError
             As these two.
         """
+        from notbugs.construct import relabel, robustify
+
         how |= {"start": start or self.start}
         if self.targets is None:
             return robustify(source, data, path, **matching.how(data.train.shape), **how)

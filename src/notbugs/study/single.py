@@ -24,7 +24,7 @@ from notbugs.construct import (
     mislabel,
     verify,
 )
-from notbugs.construct.inspection import check_folder
+from notbugs.construct.verification import check_folder
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
 from notbugs.files import check_writable, only_maker

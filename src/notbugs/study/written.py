@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 import tomli_w
 
@@ -24,10 +24,13 @@ from notbugs.files import (
     write_json,
     write_text,
 )
-from notbugs.study.instruments import Instruments
-from notbugs.study.machine import Info
-from notbugs.study.recipe import Recipe, read_recipe
 
+if TYPE_CHECKING:  # plain values are read without torch
+    from notbugs.study.machine import Info
+    from notbugs.study.recipe import Recipe
+
+UNDER_WAY = "under-way.json"
+"""What the stage at work has done."""
 MACHINE = ("versions", "device", "threads")
 """Of `study.json`, what may change from run to run, and is then said."""
 DATA = {"name", "variant", "classes", "shape", "train", "test", "fingerprint"}
@@ -91,6 +94,8 @@ def read_own_recipe(folder: Path) -> Recipe:
     Damaged
         If both were changed since.
     """
+    from notbugs.study.recipe import read_recipe
+
     return read_recipe(_intact(folder / "recipe.toml", _settings), is_run=False)
 
 
@@ -310,7 +315,7 @@ def _created() -> dict[str, str]:
 
 def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
     """No setting may change but this: an instrument that was off is on."""
-    names = set(Instruments.model_fields)
+    names = set(type(found.instruments).model_fields)
     free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
     instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
     there = found.model_copy(update={"instruments": instruments})

@@ -21,7 +21,7 @@ from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Norm
 
 if TYPE_CHECKING:
-    from notbugs.construct.storage import Storage
+    from notbugs.construct.manifest import Storage
     from notbugs.study.runner import Runner
 
 

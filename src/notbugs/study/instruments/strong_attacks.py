@@ -116,7 +116,7 @@ def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict
     clean, plain, strong = _by_pgd(runner, name, images, ball, part(progress, 0, parts))
     survived, other, is_marked = plain.survived & strong.survived, None, False
     if settings.autoattack:
-        attacks = possible(settings.attacks, len(runner.data.classes))
+        attacks = possible(settings.attacks, len(runner.data.classes), ball.norm, runner.data.test.shape)
         keep = runner.folder.path / "outcomes" / "autoattack"
         outcome = autoattack(
             classifier, images, ball, attacks=attacks, seed=runner.seed, keep=keep, progress=part(progress, 1, parts)
