@@ -49,7 +49,8 @@ def test_three_sentences_that_agree_each_with_its_numbers():
         "60.0\u00a0% (56.9 to 63.0), against 30.0\u00a0% (27.2 to 32.9), which agrees with the paper."
     )
     assert "70.0\u00a0% (67.1 to 72.8), above chance (10\u00a0%), and is less robust than D_R: 10.0" in other
-    assert "D_rand teaches 50.0\u00a0% (46.9 to 53.1), above chance (10\u00a0%); D_det teaches 40.0" in relabelled
+    assert "50.0\u00a0% (46.9 to 53.1) after training on D_rand; 40.0" in relabelled
+    assert "after training on D_det; each above chance (10\u00a0%); this" in relabelled
     assert all(text.count(". ") == 0 for text in (robust, other, relabelled))
 
 
@@ -69,19 +70,24 @@ def test_the_last_claim_says_whom_matched_images_look_like():
     found = looked()
     assert [claim.verdict for claim in found] == ["agrees"] * 4
     assert found[3].short.startswith(
-        "Images of D_R resemble their targets: nearer to the target are 80.0\u00a0% (77.3 to 82.5) in pixels, 90.0"
+        "Images of D_R resemble their targets (nearer to the target than to the start: 80.0\u00a0% (77.3 to 82.5) in "
+        "pixels, 90.0"
     )
-    assert "images of D_NR resemble their starts: nearer to the target are 10.0" in found[3].short
+    assert "images of D_NR resemble their starts (nearer to the target than to the start: 10.0" in found[3].short
 
 
 @pytest.mark.parametrize(
     ("changes", "verdict", "words"),
     [
-        ({"d_r": "start"}, "disagrees", "Images of D_R resemble their starts: nearer to the target are 10.0"),
+        (
+            {"d_r": "start"},
+            "disagrees",
+            "Images of D_R resemble their starts (nearer to the target than to the start: 10.0",
+        ),
         (
             {"d_r": "unclear"},
             "open",
-            "Images of D_R do not clearly resemble their targets: nearer to the target are 10.0",
+            "Images of D_R do not clearly resemble their targets (nearer to the target than to the start: 10.0",
         ),
         ({"d_nr": "target"}, "disagrees", "images of D_NR resemble their targets"),
     ],

@@ -65,6 +65,19 @@ def test_a_folder_of_save_pretrained(folder, monkeypatch):
         load_classifier("hf:vitt")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("[1]", "{", '{"rescale_factor": [1]}', '{"size": {"height": null, "width": 8}}'),
+        *('{"rescale_factor": 0, "image_mean": 0, "image_std": 1}', '{"image_mean": ["x"], "image_std": [1]}'),
+    ],
+)
+def test_a_damaged_preprocessor_is_refused(folder, said):
+    (folder / "preprocessor_config.json").write_text(said)
+    with pytest.raises(InputError, match=r"preprocessor_config.json.* is damaged"):
+        load_classifier(folder, shape=SHAPE, classes=NAMES)
+
+
 def test_other_weights_and_other_preprocessors(folder):
     images, wanted = random_images(3, SHAPE), expected(folder, random_images(3, SHAPE))
     state = load_classifier(folder).network.state_dict()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from notbugs.errors import InputError, in_one_line, must
+from notbugs.files import check_file
 
 LARGEST_LIST = 2**24  # bytes
 NAMED = 5
@@ -226,7 +227,7 @@ def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset
         remedy = "-1 usually means that an image has no label: take these images out of the data."
         raise must(f"training {what}", f"be at or above {offset}", f"-1 for {count} images", remedy)
     begins = f"They begin at {low}: give --label-offset {low} (label_offset={low})."
-    if low != offset and found == list(range(low, high + 1)) and classes in (None, len(found)) and low >= 0:
+    if low != offset and high - low + 1 == len(found) and classes in (None, len(found)) and low >= 0:
         raise must(what, f"begin at {offset}", f"{low} to {high}", begins)
     top = offset + (classes or len(train)) - 1
     if low < offset or high > top:
@@ -289,6 +290,7 @@ def _numbered(labels: np.ndarray, classes: list[str]) -> Tensor:
 
 
 def _read(file: Path) -> list[list[str]]:
+    check_file(file)
     if not file.is_file():
         raise must("classes", "be two names or more, or a file with them", str(file))
     if file.stat().st_size > LARGEST_LIST:

@@ -162,9 +162,18 @@ def load_pretrained(
     known = known or [str(config.id2label[number]) for number in range(len(config.id2label))]
     chosen = choose(classes, known, outputs, str(file)) if classes else None
     preprocessor = _preprocessor(folder)
-    if mean is None or std is None:
-        mean, std = _normalisation(preprocessor, str(file))
-    if shape is not None and (size := _size(preprocessor)) and tuple(shape[1:]) != size:
+    try:
+        size = _size(preprocessor)
+        if mean is None or std is None:
+            mean, std = _normalisation(preprocessor, str(file))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = in_one_line(error)
+        raise InputError(
+            f"The preprocessor_config.json of {file} is damaged: a number in it is none ({reason})."
+        ) from error
+    if shape is not None and size and tuple(shape[1:]) != size:
         log.info("%s was trained on images of %dx%d pixels; these are %dx%d.", file, *size, *shape[1:])
     return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **how)
 
@@ -201,9 +210,11 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     file = folder / "preprocessor_config.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is damaged: {in_one_line(error)}.") from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is damaged: it holds no JSON object.")
+    return found
 
 
 def _normalisation(values: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import altair as alt
 from markupsafe import Markup
@@ -169,7 +169,21 @@ def against_radius(
     return curves(series, accuracies.norm or "l2", accuracies.radii, text, width=width, height=height, look=look)
 
 
-def _bar_rows(accuracies: StudyAccuracies, member: tuple[str, str]) -> list[dict[str, Any]]:
+class _Bar(TypedDict):
+    """One bar of Figure 2b, in per cent, and the paper's value."""
+
+    group: str
+    kind: str
+    accuracy: float
+    low: float
+    high: float
+    paper: float
+    source: str
+    top: float
+    shown: str
+
+
+def _bar_rows(accuracies: StudyAccuracies, member: tuple[str, str]) -> list[_Bar]:
     found, reference = accuracies.get(*member), paper.TABLE_7[member]
     if not found or accuracies.radius is None:
         return []
@@ -195,7 +209,7 @@ def _bar_rows(accuracies: StudyAccuracies, member: tuple[str, str]) -> list[dict
     ]
 
 
-def _bar_text(rows: list[dict[str, Any]]) -> str:
+def _bar_text(rows: list[_Bar]) -> str:
     parts = [
         f"{row['group'].split('|')[0]}, {row['group'].split('|')[1]} training: {row['kind']} {row['shown']} %, "
         f"paper {row['paper']:.4g} %"

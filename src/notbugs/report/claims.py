@@ -153,7 +153,7 @@ def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | N
     order = against(chance, ours.clean)
     verdicts = [judge([order], wanted="higher")]
     level = beside_chance(order, chance)
-    short = f"D_NR alone teaches a clean accuracy of {quoted(ours.clean)}, {level}"
+    short = f"Standard training on D_NR alone gives a clean accuracy of {quoted(ours.clean)}, {level}"
     text = f"Standard training on D_NR gives a clean accuracy of {quoted(ours.clean)}, {level}"
     pairs = paired(accuracies, ours, other)
     if pairs:
@@ -188,7 +188,12 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     verdicts += [_beside_control(clean[name], row, chance) for name, row in controls.items()]
     levels = {name: beside_chance(order, chance) for name, order in orders.items()}
     beside = levels | {name: _beyond(row) for name, row in controls.items()}
-    short = "; ".join(f"{name} teaches {quoted(row)}, {beside[name]}" for name, row in clean.items())
+    is_alike = len(clean) > 1 and len(set(beside.values())) == 1
+    told = "; ".join(
+        f"{quoted(row)} after training on {name}{'' if is_alike else f', {beside[name]}'}"
+        for name, row in clean.items()
+    )
+    short = f"{told}{f'; each {beside[next(iter(clean))]}' if is_alike else ''}"
     also = {name: f", and {_beyond(row)}" for name, row in controls.items()}
     parts = [f"{name} {quoted(row)}, {levels[name]}{also.get(name, '')}" for name, row in clean.items()]
     notes = [
@@ -202,7 +207,7 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
         )
     return Claim(
         "Relabelled images",
-        f"On untouched images, {short}; this",
+        f"The clean accuracy is {short}; this",
         _as_small(worst(verdicts) if verdicts else "open", sizes),
         f"Clean accuracy after training on relabelled images: {'; '.join(parts)}.",
         " ".join(notes),
@@ -222,8 +227,8 @@ def resembling(sets: Sequence[SetProperties]) -> Claim | None:
     said = {"target": "resemble their targets", "start": "resemble their starts"}
     unclear = "do not clearly resemble their"
     parts = [
-        f"images of {name} {said.get(whom[name], f'{unclear} {RESEMBLE[name]}s')}: "
-        f"nearer to the target are {_nearer(alike)}"
+        f"images of {name} {said.get(whom[name], f'{unclear} {RESEMBLE[name]}s')} "
+        f"(nearer to the target than to the start: {_nearer(alike)})"
         for name, alike in found.items()
     ]
     count = max(alike.n for alike in found.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import altair as alt
 from markupsafe import Markup
@@ -209,9 +209,19 @@ def _looks(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     return looks
 
 
-def _of_studies(comparison: Comparison, under: str) -> list[dict[str, Any]]:
+class _Dot(TypedDict):
+    """One accuracy, in per cent, with its interval."""
+
+    series: str
+    classifier: str
+    accuracy: float
+    low: float
+    high: float
+
+
+def _of_studies(comparison: Comparison, under: str) -> list[_Dot]:
     return [
-        {"series": _name(place), **_row(label(measure), share.value, share.low, share.high)}
+        _dot(_name(place), label(measure), share.value, share.low, share.high)
         for measure in comparison.measures
         if measure.under == under
         for place, share in enumerate(measure.shares)
@@ -219,19 +229,19 @@ def _of_studies(comparison: Comparison, under: str) -> list[dict[str, Any]]:
     ]
 
 
-def _of_groups(comparison: Comparison, under: str) -> list[dict[str, Any]]:
+def _of_groups(comparison: Comparison, under: str) -> list[_Dot]:
     return [
-        {"series": _mean_name(group.studies), **_row(label(row), row.over.mean, row.over.low, row.over.high)}
+        _dot(_mean_name(group.studies), label(row), row.over.mean, row.over.low, row.over.high)
         for group in comparison.groups
         for row in group.rows
         if row.under == under
     ]
 
 
-def _row(classifier: str, value: float, low: float | None, high: float | None) -> dict[str, Any]:
+def _dot(series: str, classifier: str, value: float, low: float | None, high: float | None) -> _Dot:
     """In per cent; a t interval is drawn no further than accuracies go."""
-    low, high = (value if end is None else min(max(end, 0.0), 1.0) for end in (low, high))
-    return {"classifier": classifier, "accuracy": 100 * value, "low": 100 * low, "high": 100 * high}
+    ends = [100 * (value if end is None else min(max(end, 0.0), 1.0)) for end in (low, high)]
+    return {"series": series, "classifier": classifier, "accuracy": 100 * value, "low": ends[0], "high": ends[1]}
 
 
 def _name(place: int) -> str:
@@ -246,6 +256,6 @@ def _legend(width: int) -> alt.Legend:
     return alt.Legend(orient="top", title=None, columns=width // 100, labelLimit=0, symbolStrokeWidth=1.5)
 
 
-def _text(rows: list[dict[str, Any]], under: str) -> str:
+def _text(rows: list[_Dot], under: str) -> str:
     parts = (f"{row['classifier']}, {row['series']}: {row['accuracy']:.1f}" for row in rows)
     return f"Dots of accuracy, {under}, by classifier and study. {'; '.join(parts)}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,15 +88,34 @@ def _rounded_down(value: float) -> float:
     return float(f"{math.floor(value / unit) * unit:.2g}")
 
 
-def _sets(arrays: Arrays, names: Sequence[str], count: int) -> list[dict[str, Any]]:
+class Sheet(TypedDict):
+    """One set, for the script: a sheet of pictures, and what is known of each image."""
+
+    name: str
+    matched: bool
+    sheet: str
+    steps: list[int]
+    frames: int
+    gains: list[float]
+    l2: list[float]
+    linf: list[float]
+    labels: list[int]
+    start_labels: list[int]
+    success: NotRequired[list[bool]]
+    scores: NotRequired[list[list[float]]]
+    size: NotRequired[list[list[float | None]]]
+    alike: NotRequired[list[list[float | None]]]
+
+
+def _sets(arrays: Arrays, names: Sequence[str], count: int) -> list[Sheet]:
     return [_set(arrays, name, count) for name in names]
 
 
-def _size(made: Sequence[dict[str, Any]]) -> int:
+def _size(made: Sequence[Sheet]) -> int:
     return sum(len(item["sheet"]) for item in made)
 
 
-def _set(arrays: Arrays, name: str, count: int) -> dict[str, Any]:
+def _set(arrays: Arrays, name: str, count: int) -> Sheet:
     """One set: its sheet, and what is known of each image.
 
     A row of the sheet is an image: start and frames, the differences of the frames, and the target if it was matched.
@@ -112,7 +131,7 @@ def _set(arrays: Arrays, name: str, count: int) -> dict[str, Any]:
     columns += [some["target"][:count, None].astype(np.float64)] if "target" in some else []
     known = {key: some[key][:count].tolist() for key in ("labels", "start_labels", "success", "scores") if key in some}
     known |= {key: _numbers(some[key][:count]) for key in ("size", "alike") if key in some}
-    return {
+    known |= {
         "name": name,
         "matched": "target" in some,
         "sheet": sheet(np.concatenate(columns, 1)),
@@ -121,8 +140,8 @@ def _set(arrays: Arrays, name: str, count: int) -> dict[str, Any]:
         "gains": gains,
         "l2": np.sqrt(np.square(image - start).reshape(count, -1).sum(1)).tolist(),
         "linf": np.abs(image - start).reshape(count, -1).max(1).tolist(),
-        **known,
     }
+    return cast("Sheet", known)
 
 
 def _numbers(values: NDArray[Any]) -> list[list[float | None]]:
@@ -130,7 +149,7 @@ def _numbers(values: NDArray[Any]) -> list[list[float | None]]:
     return [[float(value) if np.isfinite(value) else None for value in row] for row in values]
 
 
-def _play(arrays: Arrays, classes: Sequence[str], made: list[dict[str, Any]]) -> Play:
+def _play(arrays: Arrays, classes: Sequence[str], made: list[Sheet]) -> Play:
     count, (height, width) = len(made[0]["labels"]), arrays["D"].shape[2:]
     last = max(int(array.max()) for name, array in arrays.items() if name.endswith("labels"))
     known = [*classes, *map(str, range(len(classes), last + 1))]

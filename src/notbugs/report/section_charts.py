@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import altair as alt
 from markupsafe import Markup
@@ -170,19 +170,31 @@ def _scaled(channel: Any, place: int) -> Any:
     return channel("class:N", scale=scale, legend=legend)
 
 
-def _means(name: str, found: GroupCarried) -> Iterator[dict[str, Any]]:
+_Mean = TypedDict("_Mean", {"set": str, "class": str, "value": float, "low": float, "high": float})
+"""How much of a class a set carries, in per cent."""
+
+
+class _Bin(TypedDict):
+    """One bin of a histogram, by its left end."""
+
+    images: str
+    share: float
+    count: int
+
+
+def _means(name: str, found: GroupCarried) -> Iterator[_Mean]:
     for key, (label, _, _) in CLASSES.items():
         carried = getattr(found, key).carried
         if carried:
-            ends = {end: 100 * getattr(carried, end) for end in ("value", "low", "high")}
-            yield {"set": name, "class": label, **ends}
+            value, low, high = (100 * end for end in (carried.value, carried.low, carried.high))
+            yield {"set": name, "class": label, "value": value, "low": low, "high": high}
 
 
-def _said_of_shares(value: dict[str, Any]) -> str:
+def _said_of_shares(value: _Mean) -> str:
     return f"{value['value']:.1f} ({value['low']:.1f} to {value['high']:.1f})"
 
 
-def _bins(carried: GroupCarried) -> Iterator[dict[str, Any]]:
+def _bins(carried: GroupCarried) -> Iterator[_Bin]:
     """The left end of every bin, and the right end of the last, which a line of steps wants."""
     for kind, label in SOURCES.items():
         counts = getattr(carried.new, kind).histogram
@@ -237,30 +249,50 @@ def scatter(
     return to_svg(chart, _text(result, kind), room=width + 120, look=look)
 
 
-def labels(rows: list[dict[str, Any]], across: float, up: float) -> list[dict[str, Any]]:
+class Mark(TypedDict):
+    """A mark's number, empty for one of the paper's, and where it stands, in per cent."""
+
+    name: str
+    x: float
+    y: float
+
+
+class _Point(Mark):
+    """The same, and the ends of both intervals."""
+
+    who: str
+    left: float
+    right: float
+    low: float
+    high: float
+
+
+def labels(rows: Sequence[Mark], across: float, up: float) -> list[Mark]:
     """The numbers of our marks, each at the first corner of its mark that is clear of other marks and numbers.
 
     A unit of an axis is `across` or `up` CSS pixels long.
     """
     taken = [(row["x"] * across, row["y"] * up) for row in rows]
-    found = []
+    names: list[Mark] = []
     for row in (row for row in rows if row["name"]):
         x, y = row["x"] * across, row["y"] * up
         corners = [(x + right * APART, y + above * APART) for right, above in CORNERS]
         inside = [corner for corner in corners if min(corner) > 0 and corner[1] < TOP * up]
         best = max(inside, key=lambda corner: min(CLEAR, *(math.dist(corner, other) for other in taken)))
         taken.append(best)
-        found.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
-    return found
+        names.append({"name": row["name"], "x": best[0] / across, "y": best[1] / up})
+    return names
 
 
-def _rows(result: TransferResult, kind: TransferKind) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _rows(result: TransferResult, kind: TransferKind) -> list[_Point]:
+    rows: list[_Point] = []
     for number, at in enumerate(result.learners, 1):
-        share = getattr(at, kind)
-        sides = {"left": at.learned.low, "right": at.learned.high, "low": share.low, "high": share.high}
-        values = {name: 100 * value for name, value in {"x": at.learned.value, "y": share.value, **sides}.items()}
-        rows.append({"who": OURS, "name": str(number), **values})
+        x, left, right, y, low, high = (
+            100 * end for share in (at.learned, getattr(at, kind)) for end in (share.value, share.low, share.high)
+        )
+        rows.append(
+            {"who": OURS, "name": str(number), "x": x, "y": y, "left": left, "right": right, "low": low, "high": high}
+        )
     for theirs in paper.FIGURES_3_AND_13:
         x, y = 100 * theirs.learned, 100 * getattr(theirs, kind)
         rows.append({"who": THEIRS, "name": "", "x": x, "y": y, "left": x, "right": x, "low": y, "high": y})
