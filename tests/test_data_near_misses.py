@@ -208,6 +208,8 @@ def test_options_that_the_data_have_no_use_for_are_refused(tmp_path, option):
     if "group_column" in option:
         with pytest.raises(InputError, match="must be given with a table"):
             load(tmp_path / "folder", **option)
+        with pytest.raises(InputError, match="'label_offset' must be given with labels that are numbers"):
+            load(tmp_path / "folder", label_offset=1)
 
 
 def test_a_folder_of_npz_files_is_not_empty(tmp_path):

@@ -91,6 +91,10 @@ def test_other_weights_and_other_preprocessors(folder):
     }):  # fmt: skip
         (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | other))
         torch.testing.assert_close(load_classifier(folder, precision="fp32")(images), wanted)
+    halves = {name: value for name, value in PREPROCESSOR.items() if name != "image_std"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(halves))
+    with pytest.raises(InputError, match="normalises, and does not say its image_std.*Give --mean and --std"):
+        load_classifier(folder)
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(InputError, match=r"'mean' must be given.*no preprocessor_config\.json"):
         load_classifier(folder)

@@ -190,7 +190,8 @@ def coded(
     if not len(train) or (test is not None and not len(test)):
         raise InputError(f"The {'test' if len(train) else 'training'} split of {what} has no images. Add some.")
     if any(split is not None and are_several(split) for split in (train, test)):
-        return several(train, test, names or (given.names if given else None), what)
+        columns = several(train, test, names or (given.names if given else None), what)
+        return _in_given_order(*columns, given, what) if given and names else columns
     train, test = _column(train, what), None if test is None else _column(test, what)
     if test is not None and (train.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise must(what, "be names in both splits, or numbers in both", "names and numbers")
@@ -337,6 +338,15 @@ def are_several(labels: np.ndarray) -> bool:
     if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "biuf" or not len(labels):
         return False
     return bool(np.isin(labels, (0, 1)).all() and (labels.sum(1) != 1).any())
+
+
+def _in_given_order(
+    train: Tensor, test: Tensor | None, names: tuple[str, ...], given: ClassList, what: str
+) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
+    """Several labels with their columns in the order of the list."""
+    classes, places = given.order(names, what)
+    order = np.argsort(places).tolist()
+    return train[:, order], None if test is None else test[:, order], classes
 
 
 def several(

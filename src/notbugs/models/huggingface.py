@@ -31,6 +31,8 @@ FILES = ["config.json", "preprocessor_config.json", "model*.safetensors*", "pyto
 
 log = logging.getLogger("notbugs")
 
+GIVE = "Give --mean and --std, for pixels in [0, 1]; 0 and 1 if it was trained without."
+
 
 def is_pretrained(file: str | Path) -> bool:
     """Whether a model is a folder of `save_pretrained`, or named on the Hub."""
@@ -218,12 +220,16 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
 def _normalisation(values: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Of a preprocessor, for pixels in [0, 1]: it multiplies those from 0 to 255 by its `rescale_factor` first."""
     if not values:
-        raise must("mean", f"be given with the 'std': {where} has no preprocessor_config.json that says them", None)
+        raise must(
+            "mean", f"be given with the 'std': {where} has no preprocessor_config.json that says them", None, GIVE
+        )
     scale = 255 * float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 255.0
-    if values.get("do_normalize", True) and "image_mean" in values and "image_std" in values:
+    mean, std = (0.0,), (1.0,)
+    if values.get("do_normalize", True):
+        if missing := [name for name in ("image_mean", "image_std") if name not in values]:
+            rule = f"be given with the 'std': the preprocessor of {where} normalises, and does not say its {missing[0]}"
+            raise must("mean", rule, None, GIVE)
         mean, std = (_each(values[name]) for name in ("image_mean", "image_std"))
-    else:
-        mean, std = (0.0,), (1.0,)
     return tuple(value / scale for value in mean), tuple(value / scale for value in std)
 
 
