@@ -3,16 +3,16 @@
     python scripts/kills.py [--kills 100] [--seed 0] [COMMAND ...]
 
 Each command works on a small study of digits in two folders: in one it is left alone, in the other SIGKILL ends it at
-random moments, each time followed by the same command again. At the end both folders must hold files of the same names
-with the same bytes, but for times; a page that shows times must be the one that its numbers give. Exit status 1 if they
-do not, or if a command that is given again fails.
+random moments, each time followed by the same command again. Half of the moments are drawn from the time that the
+command takes, half from the files that it has yet to write: it is killed as one of them appears. At the end both
+folders must hold files of the same names with the same bytes, but for times; a page that shows times must be the one
+that its numbers give. Exit status 1 if they do not, or if a command that is given again fails or does not end.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import multiprocessing
 import os
@@ -26,8 +26,6 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from notbugs.__main__ import main as notbugs
 from notbugs.report import PAGES, drawn
@@ -57,12 +55,15 @@ COMMANDS = {
     "report": "report s",
 }
 """In the order in which they need each other; `t` is a copy of `s`."""
-FORK = multiprocessing.get_context("fork")
+PROCESSES: Any = multiprocessing.get_context("forkserver")
+"""Its server imports what commands need, once, and computes nothing: threads do not outlive a fork."""
+LONGEST = 600
+"""Seconds that a command may take."""
 TIMES = {"checksum", "seconds", "created", "at", "stages", "time"}
-IMPORTED = ("notbugs.cli", "sklearn.datasets", "pyarrow.parquet", "pyautoattack")
-"""What commands import: here once, and not for every kill."""
+IMPORTED = ["__main__", "notbugs.cli", "sklearn.datasets", "pyarrow.parquet", "pyautoattack"]
 FULL_OF_TIMES = "stages/build-"
 """The value of such a stage is how long it took."""
+ROW_OF_TIMES = b"Time to build"
 
 
 @dataclass
@@ -76,12 +77,13 @@ class Killed:
 
 def started(command: str, folder: Path) -> Process:
     """A command at work in a folder, in a process of its own, with what it says in a file."""
-    process = FORK.Process(target=work, args=(command, folder))
+    process: Process = PROCESSES.Process(target=work, args=(command, folder))
     process.start()
     return process
 
 
 def work(command: str, folder: Path) -> None:
+    loop.CHECKPOINT_SECONDS = -1.0  # every epoch: trainings as short as these would keep none
     os.chdir(folder)
     said = os.open(folder.parent / "said", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(said, 1)
@@ -95,13 +97,37 @@ def work(command: str, folder: Path) -> None:
 def timed(command: str, folder: Path) -> tuple[float, str]:
     """Seconds that a command takes, and what it says if it fails."""
     began, process = time.monotonic(), started(command, folder)
+    process.join(LONGEST)
+    if process.exitcode is None:
+        end(process)
+        return LONGEST, f"not ended after {LONGEST} s: {said_last(folder)}"
+    return time.monotonic() - began, failed(process.exitcode, folder) if process.exitcode else ""
+
+
+def end(process: Process) -> None:
+    process.kill()
     process.join()
-    status = process.exitcode
-    return time.monotonic() - began, failed(status, folder) if status else ""
+
+
+def said_last(folder: Path) -> str:
+    return (folder.parent / "said").read_text(errors="replace")[-300:]
 
 
 def failed(status: int, folder: Path) -> str:
-    return f"status {status}: {(folder.parent / 'said').read_text(errors='replace')[-300:]}"
+    return f"status {status}: {said_last(folder)}"
+
+
+def wait(process: Process, seconds: float, folder: Path, missing: int, draw: random.Random) -> None:
+    """Wait for a random moment of a command's work, or for its end."""
+    if draw.random() < 0.5:
+        process.join(draw.uniform(0, seconds))
+        return
+    before, awaited = set(folder.rglob("*")), draw.randint(1, max(1, missing))
+    deadline = time.monotonic() + LONGEST
+    while len(set(folder.rglob("*")) - before) < awaited and time.monotonic() < deadline:
+        process.join(0.002)
+        if process.exitcode is not None:
+            return
 
 
 def without_times(values: Any) -> Any:
@@ -122,9 +148,15 @@ def _bits(file: Path) -> str:
         return "times"
     if file.suffix == ".html" and file.stem in PAGES:  # it shows times
         return "by its numbers" if data.decode() == drawn(file.parent, file.stem) else "by other numbers"
+    if file.parent.name == "tables":
+        data = b"".join(line for line in data.splitlines(keepends=True) if ROW_OF_TIMES not in line)
     if file.suffix == ".json":
         data = json.dumps(without_times(json.loads(data))).encode()
     return hashlib.sha256(data).hexdigest()
+
+
+def names(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
 def disturbed(name: str, count: int, draw: random.Random, alone: Path, often: Path) -> Killed:
@@ -139,10 +171,9 @@ def disturbed(name: str, count: int, draw: random.Random, alone: Path, often: Pa
     before = set(often.rglob("*"))
     while kills < count:
         process = started(command, often)
-        process.join(draw.uniform(0, seconds))
+        wait(process, seconds, often, len(names(alone) - names(often)), draw)
         if process.exitcode is None:
-            process.kill()
-            process.join()
+            end(process)
             kills += 1
             continue
         if process.exitcode:
@@ -158,19 +189,19 @@ def disturbed(name: str, count: int, draw: random.Random, alone: Path, often: Pa
     return Killed(name, kills, faults)
 
 
-def disturb_all(names: list[str], count: int, seed: int) -> list[Killed]:
+def disturb_all(chosen: list[str], count: int, seed: int) -> list[Killed]:
     """Every command in its order; those that are not asked for are done once, for the others need them."""
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as root:
         alone, often = (Path(root, name) for name in ("alone", "often"))
         alone.mkdir()
         often.mkdir()
-        share = -(-count // len(names))
+        share = -(-count // len(chosen))
         found = []
         for name in COMMANDS:
-            if name not in names and name != "run":
+            if name not in chosen and name != "run":
                 continue
-            found.append(disturbed(name, share if name in names else 0, draw, alone, often))
+            found.append(disturbed(name, share if name in chosen else 0, draw, alone, often))
             print(f"{name:20} {found[-1].kills:4} kills, {len(found[-1].faults)} faults", flush=True)
             for fault in found[-1].faults:
                 print(f"  {fault}", flush=True)
@@ -183,10 +214,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="in all, shared evenly among the commands")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    for name in IMPORTED:
-        importlib.import_module(name)
-    torch.set_num_threads(1)
-    loop.CHECKPOINT_SECONDS = -1.0  # every epoch: trainings as short as these would keep none
+    os.environ["OMP_NUM_THREADS"] = "1"
+    PROCESSES.set_forkserver_preload(IMPORTED)
     found = disturb_all(given.commands or list(COMMANDS), given.kills, given.seed)
     print(f"{sum(one.kills for one in found)} kills, {sum(len(one.faults) for one in found)} faults")
     return int(any(one.faults for one in found))

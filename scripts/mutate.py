@@ -4,13 +4,14 @@
 
 Each mutation flips bits, cuts, repeats, zeroes or overwrites a part. Counted are: *line*, refused in one line; *right*,
 read as it was written; *other*, read as something else and not noticed, which only files without a checksum may be;
-*traceback*, any other error; *hang*, longer than 10 seconds. Exit status 1 if there is a traceback or a hang, or
+*traceback*, any other error; *hang*, longer than 30 seconds. Exit status 1 if there is a traceback or a hang, or
 an *other* of a file that has a checksum.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import signal
 import sys
@@ -46,7 +47,7 @@ from notbugs.study.written import (
     write_recipe,
 )
 
-SECONDS = 10
+SECONDS = 30
 OUTCOMES = ("line", "right", "other", "traceback", "hang")
 
 
@@ -114,8 +115,98 @@ def make_parquet(folder: Path) -> Path:
 
 
 def read_data(path: Path) -> Any:
-    found = data_room.load(path)
-    return found.fingerprint, found.test.labels.tolist()
+    return seen(data_room.load(path))
+
+
+def seen(found: data_room.Data) -> Any:
+    return found.fingerprint, found.classes, found.test.labels.tolist()
+
+
+def make_stack(folder: Path) -> Path:
+    found = images(folder)
+    np.save(folder / "labels.npy", found["labels"])
+    np.save(folder / "images.npy", found["images"])
+    return folder / "images.npy"
+
+
+def make_matlab(folder: Path) -> Path:
+    from scipy.io import savemat
+
+    found = images(folder)
+    savemat(folder / "train_8x8.mat", {"X": found["images"][:, :, :, None].transpose(1, 2, 3, 0), "y": found["labels"]})
+    return folder / "train_8x8.mat"
+
+
+def make_idx(folder: Path) -> Path:
+    for name, values in images(folder).items():
+        head = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+        path = folder / f"train-{name}-idx{values.ndim}-ubyte"
+        path.write_bytes(head + values.astype(np.uint8).tobytes())
+    return folder / "train-images-idx3-ubyte"
+
+
+def make_labels(folder: Path) -> Path:
+    return make_stack(folder).with_name("labels.npy")
+
+
+def make_picture(form: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        from PIL import Image
+
+        for number, pixels in enumerate(images(folder)["images"]):
+            path = folder / "data" / f"class-{number % 4}" / f"{number}.{form}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+        return folder / "data" / "class-0" / f"0.{form}"
+
+    return make
+
+
+def make_sheet(lines: Callable[[int], str], name: str, head: str = "") -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        from PIL import Image
+
+        (folder / "data").mkdir()
+        for number, pixels in enumerate(images(folder)["images"]):
+            Image.fromarray(pixels).save(folder / "data" / f"{number}.png")
+        (folder / "data" / name).write_text(head + "".join(map(lines, range(40))))
+        return folder / "data" / name
+
+    return make
+
+
+def row_of_csv(number: int) -> str:
+    return f"{number}.png,class-{number % 4}\n"
+
+
+def row_of_json(number: int) -> str:
+    return json.dumps({"file_name": f"{number}.png", "label": f"class-{number % 4}"}) + "\n"
+
+
+def read_sheet(path: Path) -> Any:
+    return read_data(path.parent)
+
+
+def make_names(folder: Path) -> Path:
+    make_npz(folder)
+    (folder / "names.json").write_text('["one", "two", "three", "four"]\n')
+    return folder / "names.json"
+
+
+def make_user_recipe(folder: Path) -> Path:
+    (folder / "mine.toml").write_text(read_recipe("digits").toml())
+    return folder / "mine.toml"
+
+
+def make_program(folder: Path) -> Path:
+    network = build("cnn", channels=1, classes=4, size=8, width=4, features=6).eval()
+    torch.export.save(torch.export.export(network, (torch.rand(2, 1, 8, 8),)), folder / "p.pt2")
+    return folder / "p.pt2"
+
+
+def read_program(path: Path) -> Any:
+    found = load_classifier(path, architecture="exported", shape=(1, 8, 8), classes=tuple("abcd"), mean=[0.5], std=[1])
+    return listed(found.state_dict())
 
 
 def make_stage(folder: Path) -> Path:
@@ -234,6 +325,18 @@ KINDS = (
     Kind("weights.pt", make_weights, read_weights, False),
     Kind("npz", make_npz, read_data, False),
     Kind("parquet", make_parquet, read_data, False),
+    Kind("images.npy", make_stack, lambda path: read_data(path.parent), False),
+    Kind("labels.npy", make_labels, lambda path: read_data(path.parent), False),
+    Kind("mat", make_matlab, lambda path: read_data(path.parent), False),
+    Kind("idx", make_idx, lambda path: read_data(path.parent), False),
+    Kind("picture.png", make_picture("png"), lambda path: read_data(path.parent.parent), False),
+    Kind("picture.jpg", make_picture("jpg"), lambda path: read_data(path.parent.parent), False),
+    Kind("picture.tiff", make_picture("tiff"), lambda path: read_data(path.parent.parent), False),
+    Kind("sheet.csv", make_sheet(row_of_csv, "labels.csv", "file_name,label\n"), read_sheet, False),
+    Kind("sheet.jsonl", make_sheet(row_of_json, "metadata.jsonl"), read_sheet, False),
+    Kind("names", make_names, lambda path: seen(data_room.load(path.with_name("x.npz"), classes=path)), False),
+    Kind("recipe of a user", make_user_recipe, lambda path: read_recipe(path).settings(), False),
+    Kind("program.pt2", make_program, read_program, False),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -121,6 +122,18 @@ def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, stat
     text = said(capsys)
     assert words in text
     assert len(text) < 2100
+
+
+@pytest.mark.parametrize("option", ["v", "d"])
+@pytest.mark.parametrize("command", [["run", "digits"], ["report", "x"], ["figures", "x"], ["tune", "x"]])
+def test_a_limit_of_memory_that_drawing_cannot_bear_is_said_before_work(monkeypatch, capsys, option, command):
+    kind = {"v": resource.RLIMIT_AS, "d": resource.RLIMIT_DATA}[option]
+    limits = {kind: (900 * 2**20, resource.RLIM_INFINITY)}
+    monkeypatch.setattr(resource, "getrlimit", lambda one: limits.get(one, (resource.RLIM_INFINITY,) * 2))
+    assert main(command) == 2
+    text = said(capsys)
+    assert f"The limit of memory (ulimit -{option} {900 * 2**10}) is below" in text
+    assert "Raise it. Or draw elsewhere: `notbugs run --no-page`" in text
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

@@ -45,6 +45,13 @@ def test_three_columns_of_flags_are_labels_and_the_others_are_named(tmp_path):
     assert "columns of table.csv that are not used: sex, fold, age" in data.notes
     two = load(tmp_path, label_column=["Mass", "Edema"])
     assert (two.classes, labels(two)) == (("Mass", "Edema"), [[row[1], row[0]] for row in EXPECTED])
+    ordered = load(tmp_path, classes=["Hernia", "Edema", "Mass"])  # as the network has its outputs
+    assert (ordered.classes, labels(ordered)) == (
+        ("Hernia", "Edema", "Mass"),
+        [[row[2], row[0], row[1]] for row in EXPECTED],
+    )
+    with pytest.raises(InputError, match="'classes' must name every class of .*Hernia is not among"):
+        load(tmp_path, classes=["Edema", "Mass", "Fracture"])
     assert load(tmp_path, label_column="Mass").train.labels.ndim == 1
     with pytest.raises(InputError, match="'label_column' must be columns of .*. Got 'Mas' instead"):
         load(tmp_path, label_column=["Edema", "Mas"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from notbugs.__main__ import main
@@ -19,7 +20,7 @@ from notbugs.measure import Proportion, correlation
 from notbugs.measure._transfer import Transfer, TransferAttack, Transferred
 from notbugs.measure.spectrum import KINDS
 from notbugs.report import paper, write_figures
-from notbugs.report.figures import figures, fitted
+from notbugs.report.figures import figures, fitted, write_picture
 from notbugs.report.tables import comma_separated, fields, latex, markdown, md, tables, tex
 from notbugs.study.instruments.transfer import Learner, TransferResult
 from notbugs.study.instruments.usefulness import UsefulnessResult
@@ -133,6 +134,14 @@ def test_figures_have_the_widths_of_neurips(written, width, inches):
         picture = opened(path.with_suffix(".png"))
         assert abs(picture.width - 400 * inches) <= 1, path.name
         assert picture.info["dpi"][0] == pytest.approx(400, abs=1)
+
+
+def test_a_pdf_has_the_same_bytes_each_time(tmp_path):
+    shades = "".join(f'<rect width="9" height="9" opacity="0.{n}"/>' for n in range(1, 9))
+    drawn = Markup(f'<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20" viewBox="0 0 20 20">{shades}</svg>')
+    for name in "ab":
+        write_picture(tmp_path / name, drawn)
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
 
 
 def test_pdfs_embed_their_fonts_and_nothing_is_dark(written):

@@ -95,7 +95,8 @@ SPLIT = {"train_images": IMAGES, "train_labels": LABELS, "test_images": IMAGES, 
         ({"images": IMAGES, "labels": header((24, 2**20), "<i8") + bytes(64)}, "labels promises 201.3 MB"),
         ({"images": header((2**40, 2**20, 2**20)), "labels": LABELS}, "images promises 1208925819614629.2 GB"),
         ({"images": header((24, 0, 8)), "labels": LABELS}, "have no pixels: they are 1 x 0 x 8"),
-        ({"images": header((-1, 8, 8)), "labels": LABELS}, "Got 'uint8 of shape (-1, 8, 8)'"),
+        ({"images": header((-1, 8, 8)), "labels": LABELS}, "its shape is (-1, 8, 8)"),
+        ({"images": IMAGES, "labels": np.where(LABELS == 2, 10**12, 1)}, "Got 1000000000000 instead"),
     ],
 )
 def test_arrays(tmp_path, capsys, arrays, words):
@@ -108,6 +109,14 @@ def test_arrays(tmp_path, capsys, arrays, words):
 def test_names_that_are_no_text_go_through_to_the_results(tmp_path):
     npz(tmp_path / "x.npz", images=IMAGES, labels=np.array(["caf\udce9", "tea", "\u202e"])[LABELS])
     assert load(tmp_path / "x.npz").classes == ("caf\\udce9", "tea", "\u202e")
+
+
+def test_an_array_that_is_there_twice(tmp_path):
+    npz(tmp_path / "x.npz", images=IMAGES, labels=LABELS)
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as file, pytest.warns(UserWarning, match="Duplicate name"):
+        file.writestr("labels.npy", b"")
+    with pytest.raises(InputError, match="holds 'labels' twice"):
+        load(tmp_path / "x.npz")
 
 
 def test_an_unknown_compression(tmp_path):
@@ -322,13 +331,16 @@ def test_recipes(tmp_path, name):
         ("train --data pipe.npz --out m.safetensors --quiet", "neither a file nor a folder"),
         ("train --data /dev/zero --out m.safetensors --quiet", "neither a file nor a folder"),
         ("train --data loop.safetensors --out m.safetensors --quiet", "There is no 'loop.safetensors'"),
+        ("train --data x.npz --size 30000 --out m.safetensors --quiet", "'size' must be at most 4,096 pixels"),
         ("train --data digits --epochs 0 --out m.safetensors --quiet", "greater than or equal to 1"),
         ("train --data digits --batch 9999999999 --out m.safetensors --quiet", "batch must be at most"),
         ("train --data digits --epochs 99999999999 --out m.safetensors --quiet", "epochs must be at most"),
-        ("evaluate pipe --data digits --quiet", "There is no file pipe"),
-        ("evaluate /dev/zero --data digits --quiet", "There is no file /dev/zero"),
+        ("evaluate pipe --data digits --quiet", "pipe is a pipe, a socket or a device"),
+        ("evaluate /dev/zero --data digits --quiet", "/dev/zero is a pipe, a socket or a device"),
         ("evaluate loop.safetensors --data digits --quiet", "There is no file loop"),
         ("evaluate folder.safetensors --data digits --quiet", "is a folder, not a file"),
+        ("evaluate w.pt --data digits --arch cnn --mean 0 --std 1 --outputs pipe --quiet", "pipe is a pipe, a socket"),
+        ("train --data x.npz --classes pipe --out m.safetensors --quiet", "pipe is a pipe, a socket"),
         ("run pipe", "There is no recipe 'pipe'"),
         ("run pipe.toml", "it is no regular file"),
         ("report pipe", "There is no pipe/results.json"),
@@ -338,8 +350,8 @@ def test_recipes(tmp_path, name):
         ("verify /dev/null --quiet", "must be the folder of a constructed set"),
         ("compare pipe pipe", "must be different folders"),
         ("tune / --quiet", "be of a study that was run"),
-        ("audit pipe --data digits --quiet", "There is no file pipe"),
-        ("transfer pipe --data digits --quiet", "There is no file pipe"),
+        ("audit pipe --data digits --quiet", "pipe is a pipe, a socket or a device"),
+        ("transfer pipe --data digits --quiet", "pipe is a pipe, a socket or a device"),
         ("theory --out /proc/x", "'out' must be writable"),
         ("theory --out loop.safetensors", "leads nowhere"),
         ("theory --seed 99999999999999999999999999", "'seed' must be at most"),
@@ -352,6 +364,8 @@ def test_commands(tmp_path, monkeypatch, capsys, arguments, words):
     os.mkfifo("pipe.npz")
     os.symlink("loop.safetensors", "loop.safetensors")
     os.mkdir("folder.safetensors")
+    torch.save({"a": torch.ones(1)}, "w.pt")
+    npz("x.npz", images=IMAGES, labels=LABELS)
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments.split()) == 2
     assert words in line(capsys)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import time
@@ -37,28 +39,37 @@ def refusing(words: list[str]) -> int:
     return words_written(words)
 
 
-class OnceBegun:
-    """In place of a random moment: one at which the command has begun to write."""
+def endless(words: list[str]) -> int:
+    time.sleep(60)
+    return 0
 
-    def __init__(self, folder: Path) -> None:
-        self.part = folder / "part"
 
-    def uniform(self, low: float, high: float) -> float:
-        deadline = time.monotonic() + 60
-        while not self.part.exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        return 0.0
+class Written(random.Random):
+    """In place of random moments: those at which the first new file appears."""
+
+    def random(self) -> float:
+        return 1.0
+
+    def randint(self, low: int, high: int) -> int:
+        return low
 
 
 @pytest.mark.parametrize(
     ("command", "fault"),
-    [(words_written, ""), (other_bits, "differs: whole"), (refusing, "status 2: notbugs: part is there")],
+    [
+        (words_written, ""),
+        (other_bits, "differs: whole"),
+        (refusing, "status 2: notbugs: part is there"),
+        (endless, "not ended after 0.3 s"),
+    ],
 )
 def test_the_script_notices_what_does_not_go_on(tmp_path, monkeypatch, command, fault):
     monkeypatch.setattr(kills, "notbugs", command)
+    monkeypatch.setattr(kills, "PROCESSES", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(kills, "LONGEST", 0.3 if command is endless else 60)
     alone, often = tmp_path / "alone", tmp_path / "often"
     alone.mkdir(), often.mkdir()
-    found = kills.disturbed("build", 3 * (command is not other_bits), OnceBegun(often), alone, often)
+    found = kills.disturbed("build", 3 * (command in (words_written, refusing)), Written(), alone, often)
     assert (found.faults == []) == (not fault)
     assert fault in " ".join(found.faults)
     if not fault:

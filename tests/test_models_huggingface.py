@@ -65,6 +65,19 @@ def test_a_folder_of_save_pretrained(folder, monkeypatch):
         load_classifier("hf:vitt")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("[1]", "{", '{"rescale_factor": [1]}', '{"size": {"height": null, "width": 8}}'),
+        *('{"rescale_factor": 0, "image_mean": 0, "image_std": 1}', '{"image_mean": ["x"], "image_std": [1]}'),
+    ],
+)
+def test_a_damaged_preprocessor_is_refused(folder, said):
+    (folder / "preprocessor_config.json").write_text(said)
+    with pytest.raises(InputError, match=r"preprocessor_config.json.* is damaged"):
+        load_classifier(folder, shape=SHAPE, classes=NAMES)
+
+
 def test_other_weights_and_other_preprocessors(folder):
     images, wanted = random_images(3, SHAPE), expected(folder, random_images(3, SHAPE))
     state = load_classifier(folder).network.state_dict()
@@ -78,6 +91,10 @@ def test_other_weights_and_other_preprocessors(folder):
     }):  # fmt: skip
         (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | other))
         torch.testing.assert_close(load_classifier(folder, precision="fp32")(images), wanted)
+    halves = {name: value for name, value in PREPROCESSOR.items() if name != "image_std"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(halves))
+    with pytest.raises(InputError, match="normalises, and does not say its image_std.*Give --mean and --std"):
+        load_classifier(folder)
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(InputError, match=r"'mean' must be given.*no preprocessor_config\.json"):
         load_classifier(folder)

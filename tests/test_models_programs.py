@@ -55,6 +55,11 @@ def test_a_program_is_attacked_as_the_network_it_was_made_from(tmp_path):
         loaded = load_classifier(tmp_path / name, architecture=architecture, **HOW)
         torch.testing.assert_close(loaded(images), plain((images - 0.5) / 0.25))
         assert attacked(loaded) == wanted
+        whole = (tmp_path / name).read_bytes()
+        weights = plain[5].weight.detach().numpy().tobytes()
+        (tmp_path / f"bit-{name}").write_bytes(whole.replace(weights[:40], bytes(40)))
+        with pytest.raises(InputError, match=r"cannot be read: Bad CRC-32"):
+            load_classifier(tmp_path / f"bit-{name}", architecture=architecture, **HOW)
     with pytest.raises(InputError, match=r"'architecture' must name a network: .*net\.pt is no file of torch\.export"):
         load_classifier(tmp_path / "net.pt", architecture="exported", **HOW)
 

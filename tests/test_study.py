@@ -261,6 +261,9 @@ def test_what_is_damaged_is_done_again_to_the_same_bits(finished, tmp_path, caps
     folder = shutil.copytree(finished, tmp_path / "copy")
     for name in DAMAGED:
         flipped(folder / name)
+    in_its_place = folder / "stages" / "rank.json"
+    in_its_place.unlink()
+    in_its_place.mkdir()
     study.run(tiny(), folder, TerminalConsole())
     said = " ".join(capsys.readouterr().err.split())
     assert of_bits(folder) == of_bits(finished)
@@ -270,6 +273,16 @@ def test_what_is_damaged_is_done_again_to_the_same_bits(finished, tmp_path, caps
     assert all(f"repair {name}: started" in said for name in ("D_NR", "D_R"))
     study.run(tiny(), folder, TerminalConsole())
     assert "again" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["stages/rank.json", "recipe.toml", "study.json"])
+def test_a_folder_in_place_of_a_file_is_not_deleted(finished, tmp_path, name):
+    folder = shutil.copytree(finished, tmp_path / "study")
+    (folder / name).unlink()
+    (folder / name / "mine").mkdir(parents=True)
+    with pytest.raises(InputError, match=f"{name} is a folder, where a file is to be written. Move it elsewhere."):
+        study.run(tiny(), folder, QUIET)
+    assert (folder / name / "mine").exists()
 
 
 @pytest.mark.parametrize("name", ["results.json", "study.json", "recipe.toml", "gallery.safetensors"])

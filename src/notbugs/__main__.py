@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what a terminal cannot show
     try:
-        with raising():
+        with raising(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow's own words, of files that are read or refused
             _refuse_empty(sys.argv[1:] if arguments is None else list(arguments))
             from notbugs.cli import dispatch
 

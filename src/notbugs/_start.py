@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TRACEBACK = "With NOTBUGS_TRACEBACK=1 in the environment the command shows where."
 GO_ON = "Give the same command again to continue."
-LEAST_MEMORY = 1200 * 2**20
-"""Bytes of address space; with less, torch and the libraries beside it abort the process without a word of Python."""
+LEAST_MEMORY = {"v": (resource.RLIMIT_AS, 1200 * 2**20), "d": (resource.RLIMIT_DATA, 800 * 2**20)}
+"""Bytes, by the option of `ulimit`: with less, torch and the libraries beside it abort the process, or try for ever."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -50,10 +50,20 @@ def guard() -> None:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _leave)
     sys.excepthook = _unloaded
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
-        least = f"{LEAST_MEMORY // 2**20} MiB"
-        _end(f"The limit of memory (ulimit -v {limit // 1024}) is below {least}, which libraries need. Raise it.", 1)
+    if why := below(LEAST_MEMORY, "libraries"):
+        _end(why, 1)
+
+
+def below(least: "dict[str, tuple[int, int]]", needed_by: str) -> str:
+    """What is said of the first limit of memory that is below what is needed; "" if none is."""
+    for option, (kind, size) in least.items():
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY and limit < size:
+            return (
+                f"The limit of memory (ulimit -{option} {limit // 1024}) is below {size // 2**20} MiB, "
+                f"which {needed_by} need. Raise it."
+            )
+    return ""
 
 
 def _leave(number: int, _: object) -> None:

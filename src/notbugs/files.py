@@ -49,11 +49,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     ------
     DiskFull
         When the disk, or the quota, has no room left. `path` is then as it was before.
+    InputError
+        If a folder that is not empty is in its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     if len(os.fsencode(part.name)) > LONGEST_NAME:
         part = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part")
+    make_room(path)
+    make_room(part)
     try:
         part.unlink(missing_ok=True)  # a link there, in a folder of somebody else, would be written through
         write(part)
@@ -70,6 +74,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                 "free some space and give the same command again",
             ) from error
         raise
+
+
+def make_room(path: Path) -> None:
+    """Remove an empty folder where a file is to be written.
+
+    Raises
+    ------
+    InputError
+        If something is in the folder.
+    """
+    if not path.is_dir() or path.is_symlink():
+        return
+    try:
+        path.rmdir()
+    except OSError:
+        raise InputError(f"{path} is a folder, where a file is to be written. Move it elsewhere.") from None
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -114,9 +134,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse a pipe, a socket or a device, which are never waited for, as `Damaged`."""
+    """Refuse a folder, a link to nowhere, and a pipe, socket or device, which are never waited for, as `Damaged`."""
+    if os.path.lexists(path) and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file" if path.exists() else "a link that leads nowhere"
+        raise Damaged(f"{path} is damaged: it is {kind}.")
+
+
+def check_file(path: Path) -> None:
+    """Refuse a pipe, a socket or a device that a user gave in place of a file: it would be waited for.
+
+    Raises
+    ------
+    InputError
+        If it is one.
+    """
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise Damaged(f"{path} is damaged: it is no regular file.")
+        raise InputError(f"{path} is a pipe, a socket or a device, not a file. Save what comes from it in a file.")
 
 
 OURS = frozenset({"stages", "classifiers", "outcomes", "sets", "tune", "figures", "tables"})

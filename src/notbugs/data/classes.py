@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from notbugs.errors import InputError, in_one_line, must
+from notbugs.files import check_file
 
 LARGEST_LIST = 2**24  # bytes
 NAMED = 5
@@ -189,7 +190,8 @@ def coded(
     if not len(train) or (test is not None and not len(test)):
         raise InputError(f"The {'test' if len(train) else 'training'} split of {what} has no images. Add some.")
     if any(split is not None and are_several(split) for split in (train, test)):
-        return several(train, test, names or (given.names if given else None), what)
+        columns = several(train, test, names or (given.names if given else None), what)
+        return _in_given_order(*columns, given, what) if given and names else columns
     train, test = _column(train, what), None if test is None else _column(test, what)
     if test is not None and (train.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise must(what, "be names in both splits, or numbers in both", "names and numbers")
@@ -225,7 +227,7 @@ def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset
         remedy = "-1 usually means that an image has no label: take these images out of the data."
         raise must(f"training {what}", f"be at or above {offset}", f"-1 for {count} images", remedy)
     begins = f"They begin at {low}: give --label-offset {low} (label_offset={low})."
-    if low != offset and found == list(range(low, high + 1)) and classes in (None, len(found)) and low >= 0:
+    if low != offset and high - low + 1 == len(found) and classes in (None, len(found)) and low >= 0:
         raise must(what, f"begin at {offset}", f"{low} to {high}", begins)
     top = offset + (classes or len(train)) - 1
     if low < offset or high > top:
@@ -288,6 +290,7 @@ def _numbered(labels: np.ndarray, classes: list[str]) -> Tensor:
 
 
 def _read(file: Path) -> list[list[str]]:
+    check_file(file)
     if not file.is_file():
         raise must("classes", "be two names or more, or a file with them", str(file))
     if file.stat().st_size > LARGEST_LIST:
@@ -335,6 +338,15 @@ def are_several(labels: np.ndarray) -> bool:
     if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "biuf" or not len(labels):
         return False
     return bool(np.isin(labels, (0, 1)).all() and (labels.sum(1) != 1).any())
+
+
+def _in_given_order(
+    train: Tensor, test: Tensor | None, names: tuple[str, ...], given: ClassList, what: str
+) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
+    """Several labels with their columns in the order of the list."""
+    classes, places = given.order(names, what)
+    order = np.argsort(places).tolist()
+    return train[:, order], None if test is None else test[:, order], classes
 
 
 def several(

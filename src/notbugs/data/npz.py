@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +29,9 @@ LAYOUTS = (
 )
 SMALL = 2**24
 """Bytes that are there without asking: to ask takes longer than to read them."""
-FAULTS = (OSError, KeyError, ValueError, EOFError, RuntimeError, SyntaxError, TypeError)
-FAULTS += (zipfile.BadZipFile, zlib.error, struct.error)
-"""What NumPy and the standard library raise of damaged files."""
+FAULTS = (OSError, KeyError, IndexError, ValueError, EOFError, RuntimeError, SyntaxError, TypeError, OverflowError)
+FAULTS += (MemoryError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError)
+"""What NumPy, SciPy and the standard library raise of damaged files."""
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -46,6 +48,8 @@ def npz_file(file: Path, reading: Reading) -> Found:
     """
     with _readable(file), zipfile.ZipFile(file) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist()]
+    if twice := [key for key, times in Counter(keys).items() if times > 1]:
+        raise InputError(f"{file} holds {twice[0]!r} twice: which one is meant is not known. Save it again.")
     layout = _layout(file, keys)
     parts = {split: pair for split, pair in layout.items() if set(pair) <= set(keys)}
     tests = {split: _whole(file, pair[1]) for split, pair in parts.items() if split != "train"}
@@ -111,15 +115,29 @@ def _rows(file: Path, key: str, labels: Tensor, reading: Reading) -> Rows:
 def _member(file: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype, bool]]:
     """One array of the archive: a stream that stands at its first byte, its shape, its type, whether columns follow."""
     with _readable(file), zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        shape, fortran, dtype = HEADERS[version](stream)
-        if dtype.hasobject:
-            raise InputError(f"{key} in {file} holds pickled objects, which are never read. Save an array of numbers.")
+        shape, dtype, by_columns = header(stream, f"{key} in {file}")
         size, held = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{key}.npy").file_size
         if size > held:
             promise = f"promises {in_words(size)} and holds {in_words(held)}"
             raise InputError(f"{file} is damaged: {key} {promise}. Make or fetch it again.")
-        yield stream, shape, dtype, fortran and len(shape) > 1
+        yield stream, shape, dtype, by_columns
+
+
+def header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Of an array in NumPy's format: its shape, its type, whether columns follow each other; the stream is after it.
+
+    Raises
+    ------
+    InputError
+        If it holds pickled objects, or has no shape. What a damaged one raises else is among `FAULTS`.
+    """
+    version = np.lib.format.read_magic(stream)
+    shape, fortran, dtype = HEADERS[version](stream)
+    if dtype.hasobject:
+        raise InputError(f"{name} holds pickled objects, which are never read. Save an array of numbers.")
+    if any(length < 0 for length in shape):
+        raise InputError(f"{name} is damaged: its shape is {shape}. Make or fetch it again.")
+    return shape, dtype, fortran and len(shape) > 1
 
 
 def _whole(file: Path, key: str) -> np.ndarray:

@@ -9,6 +9,7 @@ words below, alone or with an ending such as `set` or `images`; other words do n
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from notbugs.errors import InputError, check_count, check_number, must
 
 Groups = Mapping[str, str]
 """New classes by name: class folders and ranges of them, as `n02123045..n02124075, lion`."""
+MOST_SIDE = 4096
+"""Pixels that images are resized to at most, unless NOTBUGS_MOST_SIDE in the environment says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            check_count("size", self.size)
+            most = int(os.environ.get("NOTBUGS_MOST_SIDE", MOST_SIDE))
+            if check_count("size", self.size) > most:
+                remedy = "Give a smaller one, or set NOTBUGS_MOST_SIDE in the environment."
+                raise must("size", f"be at most {most:,} pixels", self.size, remedy)
         if self.channels not in (None, 1, 3):
             raise must("channels", "be 1 for grey images or 3 for colour", self.channels)
         if self.severity is not None:

@@ -321,6 +321,7 @@ def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
     words = {
         "a table, parquet files or a set of the Hub": (("table", "parquet", "hub:"), reading.columns),
         "npy files": (("npy",), "severity" if reading.severity else ""),
+        "labels that are numbers": (("table", "parquet", "hub:", "np"), "label_offset" if reading.label_offset else ""),
         "folders, tables or sets of the Hub": (("folder", "table", "hub:"), "splits" if reading.splits else ""),
     }
     for takers, (parts, asked) in words.items():

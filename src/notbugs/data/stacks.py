@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from notbugs.data.classes import coded
 from notbugs.data.decode import fit_all, planes, to_front
+from notbugs.data.npz import FAULTS, header
 from notbugs.data.rows import Found, Reading, Rows, choose, labelled, list_files, pieces, split_of
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, in_one_line, must
@@ -229,7 +229,7 @@ def _array(file: Path) -> Iterator[tuple[Any, tuple[int, ...], np.dtype, bool]]:
                 yield stream, shape, dtype, by_columns
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+    except FAULTS as error:
         raise InputError(
             f"{file} is not a readable file of an array ({in_one_line(error)}). Make or fetch it again."
         ) from error
@@ -241,12 +241,7 @@ def _header(file: Path, stream: Any) -> tuple[tuple[int, ...], np.dtype, bool]:
         shape = tuple(int.from_bytes(stream.read(4), "big") for _ in range(begin[3]))
         return shape, np.dtype(IDX[begin[2]]), False
     stream.seek(0)
-    version = np.lib.format.read_magic(stream)
-    reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, fortran, dtype = reader(stream)
-    if dtype.hasobject:
-        raise InputError(f"{file} holds pickled objects, which are never read. Save an array of numbers.")
-    return shape, dtype, fortran and len(shape) > 1
+    return header(stream, str(file))
 
 
 def _exactly(stream: Any, size: int, file: Path) -> bytes:
@@ -298,7 +293,7 @@ def _matlab(file: Path) -> Stack:
             return loadmat(file, variable_names=[name])[name]
         except NotImplementedError:
             raise InputError(f"{file} is in MATLAB's format 7.3. Save it with '-v7', or as npz.") from None
-        except (MatReadError, KeyError, ValueError, TypeError, OSError, EOFError, zlib.error) as error:
+        except (MatReadError, *FAULTS) as error:
             raise InputError(
                 f"{file} has no readable {name!r} ({in_one_line(error)}). SVHN's files hold X and y."
             ) from None

@@ -10,6 +10,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError, in_one_line, must
+from notbugs.files import check_file
 from notbugs.models import registry
+from notbugs.models.archives import check_records
 from notbugs.models.registry import Blueprint
 from notbugs.models.weight_names import named_as
 from notbugs.models.weights import Kind, kind_of, load_tensors, read_weights
@@ -36,6 +39,17 @@ def check_program(path: Path, architecture: str) -> None:
     if kind_of(path) != PROGRAMS[architecture]:
         writer = "torch.jit.save" if architecture == "torchscript" else "torch.export.save"
         raise must("architecture", f"name a network: {path} is no file of {writer}", architecture)
+
+
+@contextmanager
+def _unsaid(name: str) -> Iterator[None]:
+    """While a library works, nothing that it logs is shown."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
@@ -59,6 +73,7 @@ def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
         If it is none, or torch cannot load it.
     """
     check_program(path, architecture)
+    check_records(path)
     log.info("The code in %s runs: it is the architecture %r.", path, architecture)
     try:
         with warnings.catch_warnings():
@@ -66,10 +81,11 @@ def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
                 warnings.simplefilter("ignore", category)
             if architecture == "torchscript":
                 return torch.jit.load(path, map_location="cpu")
-            program = torch.export.load(path)
+            with _unsaid("torch.export"):  # it logs the traceback of what is said below in one line
+                program = torch.export.load(path)
             return torch.export.unflatten(program) if head else program.module()
     except Exception as error:  # what torch raises of a damaged program, or one of another version
-        raise InputError(f"Torch cannot load {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"Torch cannot load {path}: {in_one_line(error)}") from error
 
 
 SYNSET = re.compile(r"(n\d{8})\s+(.+)")
@@ -142,6 +158,7 @@ def read_names(file: Path) -> list[str]:
     InputError
         If there is no such file, or it holds fewer than two names.
     """
+    check_file(file)
     try:
         text = file.read_text(encoding="utf-8")
         names = _of_json(json.loads(text)) if text.lstrip()[:1] in ("[", "{") else text.splitlines()

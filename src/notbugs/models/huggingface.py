@@ -31,6 +31,8 @@ FILES = ["config.json", "preprocessor_config.json", "model*.safetensors*", "pyto
 
 log = logging.getLogger("notbugs")
 
+GIVE = "Give --mean and --std, for pixels in [0, 1]; 0 and 1 if it was trained without."
+
 
 def is_pretrained(file: str | Path) -> bool:
     """Whether a model is a folder of `save_pretrained`, or named on the Hub."""
@@ -160,9 +162,18 @@ def load_pretrained(
     known = known or [str(config.id2label[number]) for number in range(len(config.id2label))]
     chosen = choose(classes, known, outputs, str(file)) if classes else None
     preprocessor = _preprocessor(folder)
-    if mean is None or std is None:
-        mean, std = _normalisation(preprocessor, str(file))
-    if shape is not None and (size := _size(preprocessor)) and tuple(shape[1:]) != size:
+    try:
+        size = _size(preprocessor)
+        if mean is None or std is None:
+            mean, std = _normalisation(preprocessor, str(file))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = in_one_line(error)
+        raise InputError(
+            f"The preprocessor_config.json of {file} is damaged: a number in it is none ({reason})."
+        ) from error
+    if shape is not None and size and tuple(shape[1:]) != size:
         log.info("%s was trained on images of %dx%d pixels; these are %dx%d.", file, *size, *shape[1:])
     return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **how)
 
@@ -199,20 +210,26 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     file = folder / "preprocessor_config.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is damaged: {in_one_line(error)}.") from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is damaged: it holds no JSON object.")
+    return found
 
 
 def _normalisation(values: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Of a preprocessor, for pixels in [0, 1]: it multiplies those from 0 to 255 by its `rescale_factor` first."""
     if not values:
-        raise must("mean", f"be given with the 'std': {where} has no preprocessor_config.json that says them", None)
+        raise must(
+            "mean", f"be given with the 'std': {where} has no preprocessor_config.json that says them", None, GIVE
+        )
     scale = 255 * float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 255.0
-    if values.get("do_normalize", True) and "image_mean" in values and "image_std" in values:
+    mean, std = (0.0,), (1.0,)
+    if values.get("do_normalize", True):
+        if missing := [name for name in ("image_mean", "image_std") if name not in values]:
+            rule = f"be given with the 'std': the preprocessor of {where} normalises, and does not say its {missing[0]}"
+            raise must("mean", rule, None, GIVE)
         mean, std = (_each(values[name]) for name in ("image_mean", "image_std"))
-    else:
-        mean, std = (0.0,), (1.0,)
     return tuple(value / scale for value in mean), tuple(value / scale for value in std)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from notbugs.errors import InputError, in_one_line, must
-from notbugs.files import check_tensors
+from notbugs.files import check_file, check_tensors
 from notbugs.models.archives import Tensors, read_archive
 from notbugs.models.weight_names import NORMALISER, SAVE, listed, listed_sets, named_as
 from notbugs.networks import unwrapped
@@ -60,6 +60,7 @@ def kind_of(path: Path) -> Kind:
         if (path / "recipe.toml").is_file():
             remedy = f"It is a study: name one of its classifiers, as {path}:robust."
         raise InputError(f"{path} is a folder, not a file. {remedy}")
+    check_file(path)
     if not path.is_file():
         there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = get_close_matches(path.name, there, n=1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from notbugs._start import below
 from notbugs.errors import InputError
 
 _EXTRA = {"jinja2": "jinja2", "altair": "altair", "vl_convert": "vl-convert-python", "PIL": "pillow"}
+_MEMORY = {"v": (resource.RLIMIT_AS, 68 * 2**30), "d": (resource.RLIMIT_DATA, 1200 * 2**20)}
+"""What draws figures, V8, reserves so many addresses, though not the memory, and aborts the process where it cannot."""
 
 
 PAGES = {
@@ -23,16 +27,18 @@ PAGES = {
 
 
 def require_extra() -> None:
-    """Check that the libraries of the page are installed, before any work that ends in a report.
+    """Check that the libraries of the page are installed and can work, before any work that ends in a report.
 
     Raises
     ------
     InputError
-        If one is missing; the message names it and the command that installs it.
+        If one is missing; the message names it and the command that installs it. If a limit of memory is too low.
     """
     missing = [package for module, package in _EXTRA.items() if find_spec(module) is None]
     if missing:
         raise InputError(f"The report needs {', '.join(missing)}. Install it with: pip install 'notbugs[report]'")
+    if why := below(_MEMORY, "figures"):
+        raise InputError(f"{why} Or draw elsewhere: `notbugs run --no-page` needs no figures.")
 
 
 def write_report(folder: Path) -> Path:

@@ -32,6 +32,7 @@ PPI = 400
 _GROUND = re.compile(r'<rect width="[\d.]+" height="[\d.]+" fill="white"')
 _BOX = re.compile(r'(<svg[^>]*? viewBox=)"[^"]*"')
 _SIZE = re.compile(r'(<svg[^>]*? width=)"([\d.]+)"([^>]*? height=)"([\d.]+)"')
+_RESOURCES = re.compile(rb"(?:^ +/[a-z]{2}\d+ \d+ 0 R\n){2,}", re.MULTILINE)
 Draw = Callable[..., Markup | None]
 """From the `width` and the `height` of the plot, which axes and legends come on top of, to an SVG."""
 
@@ -103,10 +104,15 @@ def write_picture(path: Path, drawn: Markup) -> None:
     """Write `path` as .svg, .pdf and .png."""
     svg, (width, height) = harmless(str(drawn)), _size(drawn)  # a substitution in Markup would escape it
     points = _SIZE.sub(rf'\g<1>"{0.75 * width}"\g<3>"{0.75 * height}"', svg, count=1)  # 72 an inch, as PDF has them
-    pdf, png = vl_convert.svg_to_pdf(points), vl_convert.svg_to_png(points, ppi=PPI)
+    pdf, png = _in_order(vl_convert.svg_to_pdf(points)), vl_convert.svg_to_png(points, ppi=PPI)
     write_text(path.with_suffix(".svg"), svg)
     write_atomically(path.with_suffix(".pdf"), lambda part: part.write_bytes(pdf))
     write_atomically(path.with_suffix(".png"), lambda part: part.write_bytes(png))
+
+
+def _in_order(pdf: bytes) -> bytes:
+    """A PDF with the entries of its resource dictionaries in order, which is a random one as it is drawn."""
+    return _RESOURCES.sub(lambda found: b"".join(sorted(found[0].splitlines(keepends=True))), pdf)
 
 
 def _size(drawn: str) -> tuple[float, float]:

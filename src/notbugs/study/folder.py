@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -18,6 +19,7 @@ from notbugs.files import (
     Damaged,
     check_links,
     check_tensors,
+    make_room,
     only_writer,
     read_tensors,
     sha256,
@@ -142,9 +144,10 @@ class StudyFolder:
             return False
         try:
             read_stage(self._finished(step.name))
-            if step.leaves and step.leaves.exists():
+            if step.leaves and os.path.lexists(step.leaves):
                 check_tensors(step.leaves)
         except Damaged as error:
+            make_room(self._finished(step.name))
             self.console.say(f"{error} It is done again.")
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,7 +309,7 @@ def read_outcomes(folder: Path, name: str) -> KeptOutcomes | None:
         If the file is damaged.
     """
     path = outcomes_file(folder, name)
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
         if not check_tensors(path):
