@@ -88,6 +88,16 @@ def test_patients_of_parquet_files_stay_together(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "all.parquet")
     data = load(tmp_path / "all.parquet")
     assert not set(data.train.groups.tolist()) & set(data.test.groups.tolist())
+    assert "images of one patient or group are kept together" in data.notes
+    for values, remedy in (
+        (["train"] * 8 + ["test"] * 4, r"test, train, by its column 'split'.*train\.parquet"),
+        (["train"] * 12, ""),
+    ):
+        pq.write_table(pa.table(columns | {"split": values}), tmp_path / "all.parquet")
+        if remedy:
+            with pytest.raises(InputError, match=remedy):
+                load(tmp_path / "all.parquet")
+    assert len(load(tmp_path / "all.parquet").train) < 12  # one split alone is no contradiction
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from notbugs.data.assemble import numbered_groups
 from notbugs.data.classes import check_known, coded
 from notbugs.data.decode import Box, Decoder, decode_all, fit_all, planes
 from notbugs.data.published import recognised
-from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files
-from notbugs.data.sheets import GROUPS, Sheet, bits
+from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files, split_of
+from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits
 from notbugs.errors import InputError, must
 
 IMAGES = ("img", "image", "images")
@@ -273,6 +273,8 @@ def found(name: str, train: Table, tests: Mapping[str, Table], reading: Reading,
 
     Of `tests`, by what results call them, the first one with labels is measured on.
     """
+    for table in (train, *tests.values()):
+        _refuse_splits_within(table)
     names = _names(train)
     test_name, secret = labelled({split: table.labels for split, table in tests.items()})
     test = tests.get(test_name)
@@ -292,9 +294,23 @@ def found(name: str, train: Table, tests: Mapping[str, Table], reading: Reading,
     groups = numbered_groups([table.groups for table in tables], train.where)
     labels = [train_labels] if test_labels is None else [train_labels, test_labels]
     rows = [table.rows(*part) for table, *part in zip(tables, labels, groups, strict=True)]
+    together = ("images of one patient or group are kept together",) if train.groups is not None else ()
+    notes = (*notes, *together, *secret)
     listing = list_files(file for table in tables for file in table.files)
-    result = Found(name, rows[0], rows[1] if test else None, classes, listing, test_name, notes=(*notes, *secret))
+    result = Found(name, rows[0], rows[1] if test else None, classes, listing, test_name, notes=notes)
     return result if reading.size else recognised(result, [data for table in tables for data in table.first()])
+
+
+def _refuse_splits_within(table: Table) -> None:
+    """Refuse a column that says of which split a row is: test images would be trained on."""
+    for name in Sheet(Path(table.where), {column: [] for column in table.schema.names}).known(SPLITS):
+        values = sorted({str(one) for one in table._values(name)})
+        if len(values) > 1 and all(split_of(value) for value in values):
+            raise InputError(
+                f"{table.where} has rows of several splits, {', '.join(values)}, by its column {name!r}. Save a file "
+                "for each, as train.parquet and test.parquet, and give their folder; or rename the column if it is "
+                "something else."
+            )
 
 
 def _text(value: Any) -> str:
