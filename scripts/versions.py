@@ -2,9 +2,9 @@
 
     python scripts/versions.py oldest [--python python3.11] [--with torch==2.13.0 ...] [--keep FOLDER] [TEST ...]
 
-`oldest` takes the lower bound that pyproject.toml has for every package of the core and of the extra `study`, `newest`
-whatever pip finds; `--with` takes the place of either, for a package whose wheels are not at hand. The environment is
-made in a temporary folder, or kept in FOLDER and used again. The versions are printed first.
+`oldest` takes the lower bound that pyproject.toml has for every package of the core and of the extras `study` and
+`scale`, `newest` whatever pip finds; `--with` takes the place of either, for a package whose wheels are not at hand.
+The environment is made in a temporary folder, or kept in FOLDER and used again. The versions are printed first.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-EXTRA = "study"
+EXTRAS = ("study", "scale")
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "beartype", "pyyaml")
 TESTS = (
     *("threat", "search", "training", "classifier", "models", "models_checkpoint", "models_hostile", "models_weights"),
-    *("data", "data_npz", "data_parquet", "data_folder", "data_decode", "construct", "store", "export", "measure"),
+    *("data", "data_npz", "data_parquet", "data_folder", "data_decode", "construct", "store", "measure"),
     *("boundary", "cli", "cli_steps", "trust", "hostile", "mutations", "study", "report", "figures"),
 )
-"""What meets Python, numpy, torch and their files most."""
+"""What meets Python, numpy, torch and their files most, and needs nothing of other extras."""
 SHOWN = (
     "import importlib.metadata as m, sys; print(sys.version.split()[0], *(f'{n} {m.version(n)}' for n in sys.argv[1:]))"
 )
 
 
-def bounds(project: dict[str, Any], extra: str) -> dict[str, str]:
+def bounds(project: dict[str, Any], named: tuple[str, ...]) -> dict[str, str]:
     """The lower bound of every direct requirement, as `>=` has it, by the package's name."""
     extras, found = project["optional-dependencies"], dict[str, str]()
-    wanted = [*project["dependencies"], *extras[extra]]
+    wanted = [*project["dependencies"], *(each for name in named for each in extras[name])]
     while wanted:
         one = wanted.pop()
         if inner := re.fullmatch(r"notbugs\[(.*)\]", one):
@@ -56,7 +56,7 @@ def environment(folder: Path, python: str, requirements: list[str]) -> Path:
     made = folder / "bin" / "python"
     if not made.exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
-    install = [made, "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[{EXTRA}]", *TOOLS, *requirements]
+    install = [made, "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[{','.join(EXTRAS)}]", *TOOLS, *requirements]
     subprocess.run(install, check=True)
     return made
 
@@ -70,8 +70,8 @@ def main() -> int:
     parser.add_argument(
         "tests", nargs="*", metavar="TEST", help="of tests/test_TEST.py; those that meet most by default"
     )
-    given = parser.parse_args()
-    least = bounds(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"], EXTRA)
+    given = parser.parse_intermixed_args()  # tests may stand after options
+    least = bounds(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"], EXTRAS)
     replaced = {re.split("[=<>]", one)[0] for one in given.given}
     pinned = [pin for pin in pins(least) if given.which == "oldest" and pin.partition("==")[0] not in replaced]
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,9 @@ def main() -> int:
         files = [f"tests/test_{name}.py" for name in given.tests or TESTS]
         chosen = "not slow and not gpu and not browser"
         bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return subprocess.run([python, "-m", "pytest", "-q", "-m", chosen, *files], cwd=ROOT, env=bare).returncode
+        return subprocess.run(
+            [python, "-m", "pytest", "-q", "-p", "no:anyio", "-m", chosen, *files], cwd=ROOT, env=bare
+        ).returncode
 
 
 if __name__ == "__main__":

@@ -285,6 +285,14 @@ def test_a_folder_in_place_of_a_file_is_not_deleted(finished, tmp_path, name):
     assert (folder / name / "mine").exists()
 
 
+@pytest.mark.parametrize("command", ["report", "figures"])
+def test_no_page_passes_over_something_odd_in_place_of_the_gallery(finished, tmp_path, capsys, command):
+    shutil.copy(finished / "results.json", tmp_path)
+    (tmp_path / "gallery.safetensors").symlink_to("nowhere")
+    assert main([command, str(tmp_path)]) == 2
+    assert "a link that leads nowhere" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["results.json", "study.json", "recipe.toml", "gallery.safetensors"])
 @pytest.mark.parametrize("how", ["bit", "cut", "empty", "list"])
 def test_no_command_reads_what_is_damaged(finished, tmp_path, capsys, name, how):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def read_gallery(path: Path) -> Arrays | None:
     InputError
         If the file is damaged, or its arrays do not fit together.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
         if not check_tensors(path):
@@ -64,7 +65,7 @@ def read_pictures(path: Path) -> Arrays | None:
     InputError
         If the file is damaged.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
         check_tensors(path)
