@@ -46,11 +46,16 @@ def held_out(labels: Tensor, share: float = HELD_OUT, groups: Tensor | None = No
             count = min(max(1, round(share * len(where))), len(where) - 1)
             chosen[where[torch.randperm(len(where), generator=generator(0, "held out", label))[:count]]] = True
         if not chosen.any():
-            raise InputError("No test images: there is no test split, and no class has two images to hold one out.")
+            raise InputError(
+                "No test images: there is no test split, and no class has two images to hold one out. Add images."
+            )
     else:
         _choose_groups(labels, groups, share, chosen)
         if not chosen.any():
-            raise InputError("No test images: there is no test split, and every group is the only one of a class.")
+            raise InputError(
+                "No test images: there is no test split, and every group is the only one of a class. "
+                "Add images of other groups, or a test split."
+            )
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
 
 

@@ -120,7 +120,7 @@ def match_classes(classifier: Sequence[str], data: Sequence[str]) -> list[int]:
     if unknown := [name for name in data if name not in places]:
         raise InputError(
             f"The classifier's classes must have those of the data among them. {_some(unknown)} of the data is not "
-            f"among {_some(classifier)}. Name the data's classes as the classifier's, with --classes or in the data."
+            f"among {_some(classifier)}. Name the classes in the data as the classifier does."
         )
     return [places[name] for name in data]
 

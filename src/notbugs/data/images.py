@@ -22,6 +22,8 @@ from notbugs.errors import InputError, check_choice, in_one_line, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
 
+ALIKE = "Read both alike: give a 'size' (--size), or 'channels' (--channels)."
+"""How images of two splits get one shape."""
 _TYPES = {"U8": "uint8", "F16": "float16", "F32": "float32"}
 
 
@@ -285,7 +287,7 @@ class Data:
         if len(self.classes) < 2:
             raise must("data", "have at least two classes", self.classes)
         if self.train.shape != self.test.shape:
-            raise must("test images", f"have the training images' shape {self.train.shape}", self.test.shape)
+            raise must("test images", f"have the training images' shape {self.train.shape}", self.test.shape, ALIKE)
         if self.train.has_several or self.test.has_several:
             for images in (self.train, self.test):
                 if images.labels.shape[1:] != (len(self.classes),):

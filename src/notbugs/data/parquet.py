@@ -90,12 +90,18 @@ def _table(files: list[Path], reading: Reading) -> Table:
     schema = opened[0].schema_arrow
     for file, other in zip(files, opened, strict=True):
         if other.schema_arrow.types != schema.types or other.schema_arrow.names != schema.names:
-            raise InputError(f"{file} must have the columns of {files[0]}, {', '.join(schema.names)}, and their types.")
+            raise InputError(
+                f"{file} must have the columns of {files[0]}, {', '.join(schema.names)}, and their types. "
+                "Write all files of a split with one schema."
+            )
         names, others = (
             {key: one.get("names") for key, one in hub_features(of).items()} for of in (schema, other.schema_arrow)
         )
         if names != others:
-            raise InputError(f"{file} must have the class names of {files[0]}: they are of one split.")
+            raise InputError(
+                f"{file} must have the class names of {files[0]}: they are of one split. "
+                "Write both with the same names."
+            )
 
     def name(row: int) -> str:
         number = 0

@@ -163,7 +163,9 @@ def read_names(file: Path) -> list[str]:
         text = file.read_text(encoding="utf-8")
         names = _of_json(json.loads(text)) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"The names of the outputs cannot be read from {file}: {in_one_line(error)}.") from error
+        raise InputError(
+            f"The names of the outputs cannot be read from {file}: {in_one_line(error)}. Save one name on each line."
+        ) from error
     names = [name.strip() for name in names if name.strip()]
     if len(names) < 2:
         raise must("outputs", "be a file with the name of every output, one on each line", str(file))

@@ -52,7 +52,9 @@ def find_device(name: str) -> torch.device:
         device = default_device() if name == "auto" else torch.device(name)
         torch.ones(1, device=device).item()  # also refuses `meta`, whose tensors have no numbers
     except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
-        raise InputError(f"The 'device' must be one that torch has here, or auto. Got {name!r} instead.") from error
+        raise InputError(
+            f"The 'device' must be one that torch has here, or auto. Got {name!r} instead. Give --device cpu."
+        ) from error
     return device
 
 
