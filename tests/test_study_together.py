@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from notbugs import study
+from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet
 from notbugs.study import Results
+
+pytestmark = pytest.mark.whole
 
 ROOT = Path(__file__).parent.parent
 TINY = """
@@ -76,9 +80,7 @@ def recipe(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(recipe, tmp_path_factory) -> Results:
-    out = tmp_path_factory.mktemp("alone") / "study"
-    run(recipe, out, 1)
-    return read(out)
+    return study.run(study.read_recipe(recipe), tmp_path_factory.mktemp("alone"), TerminalConsole(quiet=True))
 
 
 def read(out: Path) -> Results:
