@@ -115,7 +115,8 @@ def test_resizing_takes_the_square_in_the_middle():
     wide = noise(1, 6, 12)
     whole = np.asarray(Image.fromarray(wide[0]).resize((4, 2), Image.Resampling.BILINEAR))
     assert np.array_equal(fit(wide, 2)[0], whole[:, 1:3])
-    assert np.array_equal(fit(wide.transpose(0, 2, 1), 2)[0].T, whole[:, 1:3])
+    turned = fit(wide.transpose(0, 2, 1), 2)[0].T
+    assert np.abs(turned.astype(int) - whole[:, 1:3]).max() <= 1  # Pillow rounds between rows and columns, or not
     half = np.repeat(np.repeat(noise(1, 4, 4), 2, axis=1), 2, axis=2)
     assert fit(half, 4).shape == (1, 4, 4)
     assert fit(half.astype(np.float32) / 255, 4).dtype == np.float32

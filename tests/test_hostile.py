@@ -332,6 +332,7 @@ def test_recipes(tmp_path, name):
         ("train --data /dev/zero --out m.safetensors --quiet", "neither a file nor a folder"),
         ("train --data loop.safetensors --out m.safetensors --quiet", "There is no 'loop.safetensors'"),
         ("train --data x.npz --size 30000 --out m.safetensors --quiet", "'size' must be at most 4,096 pixels"),
+        ("train --data ~nobodyhere/x.npz --out m.safetensors --quiet", "There is no '~nobodyhere/x.npz'"),
         ("train --data digits --epochs 0 --out m.safetensors --quiet", "greater than or equal to 1"),
         ("train --data digits --batch 9999999999 --out m.safetensors --quiet", "batch must be at most"),
         ("train --data digits --epochs 99999999999 --out m.safetensors --quiet", "epochs must be at most"),
@@ -370,6 +371,16 @@ def test_commands(tmp_path, monkeypatch, capsys, arguments, words):
     assert main(arguments.split()) == 2
     assert words in line(capsys)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["NOTBUGS_MOST_SIDE", "NOTBUGS_MOST_WEIGHTS"])
+@pytest.mark.parametrize("value", ["many", "0", "-1", "9" * 5000])
+def test_limits_in_the_environment(tmp_path, monkeypatch, capsys, name, value):
+    monkeypatch.setenv(name, value)
+    npz(tmp_path / "x.npz", images=IMAGES, labels=LABELS)
+    words = ["--data", str(tmp_path / "x.npz"), "--size", "4", "--out", str(tmp_path / "m.safetensors"), "--quiet"]
+    assert main(["train", *words]) == 2
+    assert f"The '{name}' must be" in line(capsys)
 
 
 def test_a_label_alone(tmp_path):

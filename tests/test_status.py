@@ -80,6 +80,14 @@ def test_a_finished_study(finished, capsys, monkeypatch):
     assert f"{100 * rows['robust', 0.25, 'strong']:.1f} " in text
 
 
+@pytest.mark.parametrize("text", ["{}", '{"name": "x", "seconds": "long", "value": 3}', "[1]", ""])
+def test_a_file_among_the_stages_that_is_none_of_them_counts_for_nothing(finished, tmp_path, capsys, text):
+    folder = shutil.copytree(finished, tmp_path / "study", ignore=shutil.ignore_patterns("sets", "outcomes"))
+    (folder / "stages" / "x.json").write_text(text)
+    assert main(["status", str(folder)]) == 0
+    assert "34 of 34 stages" in capsys.readouterr().out
+
+
 def test_its_report_is_named(finished, capsys):
     page = finished / "report.html"
     page.touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -105,6 +106,23 @@ def check_count(name: str, value: object, *, low: int = 1, high: int = 2**63 - 1
     if value > high:
         raise must(name, f"be at most {high:,}", value)
     return value
+
+
+def most_of(variable: str, otherwise: int) -> int:
+    """The limit that a variable of the environment sets, or the one of notbugs."""
+    text = os.environ.get(variable, str(otherwise))
+    try:
+        return check_count(variable, int(text))
+    except ValueError:
+        raise must(variable, "be a whole number at or above 1", text, "Correct it in the environment.") from None
+
+
+def at_home(path: str | Path) -> Path:
+    """A path whose `~` or `~name` is the home folder that it stands for; as it is, where there is no such one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> str:

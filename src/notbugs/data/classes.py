@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.errors import InputError, in_one_line, must
+from notbugs.errors import InputError, at_home, in_one_line, must
 from notbugs.files import check_file
 
 LARGEST_LIST = 2**24  # bytes
@@ -90,7 +90,7 @@ def class_list(given: Sequence[str] | str | Path) -> ClassList:
     words = [given] if isinstance(given, str | Path) else list(given)
     rows = [[str(word)] for word in words]
     if len(words) == 1:
-        rows = _read(Path(words[0]).expanduser())
+        rows = _read(at_home(words[0]))
     rows = [[normalize("NFC", name) for name in row] for row in rows]
     names = tuple(row[0] for row in rows)
     if len(names) < 2:

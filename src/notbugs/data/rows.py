@@ -9,7 +9,6 @@ words below, alone or with an ending such as `set` or `images`; other words do n
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from notbugs.data.classes import ClassList, class_list, is_unlabelled
-from notbugs.errors import InputError, check_count, check_number, must
+from notbugs.errors import InputError, check_count, check_number, most_of, must
 
 Groups = Mapping[str, str]
 """New classes by name: class folders and ranges of them, as `n02123045..n02124075, lion`."""
@@ -51,7 +50,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            most = int(os.environ.get("NOTBUGS_MOST_SIDE", MOST_SIDE))
+            most = most_of("NOTBUGS_MOST_SIDE", MOST_SIDE)
             if check_count("size", self.size) > most:
                 remedy = "Give a smaller one, or set NOTBUGS_MOST_SIDE in the environment."
                 raise must("size", f"be at most {most:,} pixels", self.size, remedy)

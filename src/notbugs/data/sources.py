@@ -22,7 +22,7 @@ from notbugs.data.published import MD5, cifar, digits_of, medmnist
 from notbugs.data.rows import Found, Groups, Reading
 from notbugs.data.stacks import array_file, array_files, mat_files
 from notbugs.data.walk import TABLES, Node, Passed, walk
-from notbugs.errors import InputError, check_count, must, nearest_path
+from notbugs.errors import InputError, at_home, check_count, must, nearest_path
 from notbugs.progress import Progress, silent
 from notbugs.shapes import READ_AS
 
@@ -41,7 +41,7 @@ class Place:
     @property
     def path(self) -> Path:
         """As a path."""
-        return Path(self.source).expanduser()
+        return at_home(self.source)
 
     @cached_property
     def walked(self) -> tuple[Node, Passed] | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.classifier import Classifier
-from notbugs.errors import InputError, in_one_line, must, nearest_path
+from notbugs.errors import InputError, at_home, in_one_line, must, nearest_path
 from notbugs.files import sha256
 from notbugs.models.foreign import choose
 from notbugs.models.registry import torchvision_models
@@ -125,7 +125,7 @@ def _local(file: str | Path) -> Path | None:
     name = str(file).removeprefix(PREFIX)
     is_path = name.startswith((".", "/", "~")) or not str(file).startswith(PREFIX)
     is_path = is_path or ("/" not in name.rstrip("/") and Path(name).is_dir())  # models of the Hub have an owner
-    return Path(name).expanduser() if is_path else None
+    return at_home(name) if is_path else None
 
 
 def load_pretrained(

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
-from notbugs.errors import InputError, check_choice, check_count, in_one_line, must
+from notbugs.errors import InputError, check_choice, check_count, in_one_line, most_of, must
 from notbugs.models.architectures import (
     cnn,
     densenet121,
@@ -251,7 +251,7 @@ def build(name: str, *, channels: int, classes: int, size: Size = 32, **options:
 
 def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
     """Count the weights of a network before any memory is taken for them."""
-    most = int(os.environ.get("NOTBUGS_MOST_WEIGHTS", MOST_WEIGHTS))
+    most = most_of("NOTBUGS_MOST_WEIGHTS", MOST_WEIGHTS)
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             count = sum(weights.numel() for weights in make().parameters())
