@@ -49,7 +49,7 @@ assert '"D_toy"' in str(json_schema()).replace("'", '"')
 rows = [fakes.row(name, share, eps=eps) for eps in (None, 0.25) for name, share in (("D", 0.9), ("D_toy", 0.4))]
 made = Results(study=fakes.study(), rows=rows, sets=[fakes.properties("D_toy", targets="other")])
 page = render(made, None)
-assert "<span class=set>D<sub>toy</sub></span> teaches 40.0" in page
+assert "after training on <span class=set>D<sub>toy</sub></span>" in page
 assert "var(--c123456, #123456)" in page and "--c123456: #abcdef" in page
 assert "any wrong class" in page
 table = next(found.table for found in tables(made) if found.name == "table-1")

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from notbugs import study
+from notbugs import construct, study
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
 from notbugs.construct import PAPER_RELABELLING, ConstructedSet
@@ -25,7 +25,7 @@ from notbugs.files import DiskFull, sha256
 from notbugs.models import load_classifier
 from notbugs.report.pictures import read_gallery
 from notbugs.search import FMN, fast_relabelling, frames
-from notbugs.study import Results, examples, machine, pipeline, runner, sets
+from notbugs.study import Results, examples, machine, pipeline, runner
 from notbugs.study.sections import Relabelling
 from notbugs.threat import L2
 
@@ -183,7 +183,7 @@ def test_a_finished_study_is_only_read(finished, monkeypatch):
     for name in ("measure_set", "feature_rank"):
         monkeypatch.setattr(pipeline, name, fail)
     for name in ("robustify", "relabel"):
-        monkeypatch.setattr(sets, name, fail)
+        monkeypatch.setattr(construct, name, fail)
     for name in ("train", "outcomes"):
         monkeypatch.setattr(runner, name, fail)
     before = numbers(finished)

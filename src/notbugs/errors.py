@@ -61,7 +61,9 @@ def described(error: ValidationError) -> str:
             clauses.append(f"The settings are wrong: {item['msg'].removeprefix('Value error, ')}.")
             continue
         name, why = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ").rstrip(".")
-        if why.startswith("The '"):  # an error of ours says all itself
+        if why.startswith("The '"):  # an error of ours says all itself, but not where the setting is
+            subject = why.split("'")[1]
+            why = why.replace(f"'{subject}'", f"'{name}'", 1) if subject in item["loc"] else why
             clauses.append(why if why.endswith("?") else f"{why}.")
             continue
         got = "" if " Got " in why else f" Got {_short(item['input'])} instead."  # an error of ours says it already
