@@ -167,6 +167,7 @@ def brief(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_it_runs_without_peers(brief):
     arguments = [
         "--quick", "--models", "cnn", "--threads", "1", "--device", "cpu", "--peers", str(brief), "--json",

@@ -197,6 +197,7 @@ def test_training_on_a_set(built, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("clean: ")
 
 
+@pytest.mark.slow  # tests/test_store_kills.py has two builders in the fast part
 def test_two_workers_build_the_same_bits(built, model, tmp_path):
     out = tmp_path / "together"
     done = finished(together("build", "rand", model, "--out", out, "--quiet", *DATA, *QUICK))
@@ -205,6 +206,7 @@ def test_two_workers_build_the_same_bits(built, model, tmp_path):
         assert file.read_bytes() == (out / file.name).read_bytes()
 
 
+@pytest.mark.slow  # tests/test_together.py has two trainers in the fast part
 def test_two_workers_train_one_classifier(model, tmp_path):
     out = tmp_path / "together.safetensors"
     done = finished(together("train", "--out", out, "--quiet", *DATA, *NETWORK, *SHORT))

@@ -204,7 +204,9 @@ def test_parts_of_a_study_have_names(tmp_path):
         model_file(f"{study}:standard")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    "shell", ["bash", pytest.param("zsh", marks=pytest.mark.slow), pytest.param("fish", marks=pytest.mark.slow)]
+)
 def test_completion(shell, capsys):
     script = printed(capsys, "completion", shell)
     assert "notbugs" in script

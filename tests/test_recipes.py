@@ -94,7 +94,11 @@ def test_the_paper_s_recipe_has_the_paper_s_settings():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "cifar10-paper" else ()) for name in NAMES]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("cifar10-paper", "cifar10-resnet18") else ())
+        for name in NAMES
+    ],
 )
 def test_a_recipe_runs(name, images, tmp_path, capsys):
     trained_on = dict.fromkeys(read_recipe(name).trained_on, SHORT)
