@@ -110,7 +110,9 @@ def make_parquet(folder: Path) -> Path:
         file = io.BytesIO()
         Image.fromarray(image).save(file, "png")
         encoded.append({"bytes": file.getvalue(), "path": None})
-    parquet.write_table(pa.table({"image": encoded, "label": found["labels"]}), folder / "x.parquet")
+    parquet.write_table(
+        pa.table({"image": encoded, "label": found["labels"]}), folder / "x.parquet", write_page_checksum=True
+    )
     return folder / "x.parquet"
 
 

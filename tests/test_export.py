@@ -21,7 +21,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import FORMATS, ConstructedSet, choose_targets, export, exporters, relabel, robustify
 from notbugs.construct.card import quoted
 from notbugs.construct.exporters import class_folders
-from notbugs.data import Data, Images
+from notbugs.data import Data, Images, load
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, read_json, write_json
 from notbugs.search import PGDSteps
@@ -128,6 +128,20 @@ def test_parquet_is_read_by_datasets(built, exported):
         assert found[way]["features"]["image"].startswith("Image(")
         assert found[way]["pixels"] == [exact.astype(np.float64).sum(), [96, 3, 6, 5]]
         assert found[way]["sum"] == int(eight_bit(built).astype(np.int64).sum())
+
+
+def test_a_flipped_bit_of_a_label_in_parquet_is_noticed(exported, tmp_path):
+    from pyarrow.parquet import read_metadata
+
+    folder = shutil.copytree(exported["parquet"], tmp_path / "flipped")
+    file = min((folder / "data").iterdir())
+    group = read_metadata(file).row_group(0)
+    column = next(group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema == "label")
+    content = bytearray(file.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=file.name):
+        load(str(folder)).train.batch(slice(None))
 
 
 def test_parquet_is_read_by_pyarrow(built, exported):

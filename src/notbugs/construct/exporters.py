@@ -204,7 +204,8 @@ def write_parquet(
     (to / "data").mkdir()
     parts = chunks(built, progress)
     for number, first in enumerate(parts):  # the first of each file; its others are taken inside
-        with pyarrow.parquet.ParquetWriter(to / "data" / f"train-{number:05d}.parquet", schema) as writer:
+        file = to / "data" / f"train-{number:05d}.parquet"
+        with pyarrow.parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
             for part, pixels in chain([first], islice(parts, FILE_CHUNKS - 1)):
                 columns = _columns(pyarrow, built, part, pixels, pictures)
                 writer.write_table(pyarrow.table([columns[name] for name in schema.names], schema=schema))

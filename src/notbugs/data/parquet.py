@@ -151,7 +151,9 @@ def _open(file: Path) -> Any:
     except ImportError:
         raise InputError("Parquet files need pyarrow and Pillow: pip install 'notbugs[data]'.") from None
     try:
-        return pyarrow.parquet.ParquetFile(file, memory_map=True, pre_buffer=False, buffer_size=2**20)
+        return pyarrow.parquet.ParquetFile(
+            file, memory_map=True, pre_buffer=False, buffer_size=2**20, page_checksum_verification=True
+        )
     except (pyarrow.ArrowException, OSError) as error:
         raise _unreadable(file, error) from error
 
