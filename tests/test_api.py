@@ -57,3 +57,11 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_importing_notbugs_imports_no_torch():
     code = "import sys, notbugs; assert 'torch' not in sys.modules; notbugs.L2(1.0); assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("module", ["construct", "study"])
+def test_every_public_name_of_a_lazy_package_is_found(module):
+    package = getattr(nb, module)
+    assert {name for name in package.__all__ if getattr(package, name, None) is None} == set()
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from notbugs import _start as _start  # first: signals are heard from here on
 from notbugs._version import __version__ as __version__
+from notbugs.lazily import lazily as _lazily
 
 if TYPE_CHECKING:
     from notbugs import construct as construct
@@ -75,6 +76,7 @@ MODULES = ("construct", "data", "measure", "models", "report", "search", "study"
 """Where all other public names are."""
 
 _HOME = {name: module for family in FAMILIES.values() for module, names in family.items() for name in names}
+_find = _lazily(__name__, {module: names for family in FAMILIES.values() for module, names in family.items()})
 _MOVED = {
     "classifier": ("default_device",),
     "construct": ("PAPER_RELABELLING", "mislabel"),
@@ -114,9 +116,7 @@ __all__ = [*_HOME, *MODULES]  # pyrefly: ignore
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        found = getattr(importlib.import_module(f"notbugs.{_HOME[name]}"), name)
-        globals()[name] = found
-        return found
+        return _find(name)
     if name in MODULES:
         return importlib.import_module(f"notbugs.{name}")
     if name in _OLD:
