@@ -6,6 +6,8 @@ need no torch, and `commands` all others.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from cyclopts import App, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
 from notbugs._version import __version__
@@ -20,6 +22,14 @@ app = App(
 )
 for _name, _command in COMMANDS.items():
     app.command(_command.path, name=_name)
+
+
+def load(arguments: list[str]) -> None:
+    """Import what the command needs, if the arguments name one and do not ask for help."""
+    from notbugs.cli import helping
+
+    if not helping.wanted(arguments) and (command := COMMANDS.get(arguments[0])):
+        import_module(command.path.partition(":")[0])
 
 
 def dispatch(arguments: list[str]) -> int | None:
