@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 
@@ -99,3 +100,8 @@ def bars(count: int = 200, seed: int = 0) -> Images:
 @pytest.fixture
 def bars_data() -> Data:
     return Data("bars", bars(200, 0), bars(100, 1), ("left", "right"))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # modules and tests stay to the end: not to be searched for garbage again and again

@@ -6,6 +6,7 @@ need no torch, and `commands` all others.
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 
 from cyclopts import App, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
@@ -28,8 +29,17 @@ def load(arguments: list[str]) -> None:
     """Import what the command needs, if the arguments name one and do not ask for help."""
     from notbugs.cli import helping
 
-    if not helping.wanted(arguments) and (command := COMMANDS.get(arguments[0])):
+    command = None if helping.wanted(arguments) else COMMANDS.get(arguments[0])
+    if command is None:
+        return
+    collects = gc.isenabled()
+    gc.disable()  # what libraries make as they are imported stays: to search it for garbage takes a tenth of the time
+    try:
         import_module(command.path.partition(":")[0])
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 def dispatch(arguments: list[str]) -> int | None:

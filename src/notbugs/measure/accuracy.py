@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import scipy
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -86,7 +86,7 @@ def permutation(predicted: Labels, labels: Labels, outputs: int) -> Tensor | Non
         return None
     pairs = torch.bincount(predicted[chosen] * size + labels[chosen], minlength=size * size).view(size, size)
     weights = pairs.double() + 0.5 * torch.eye(size, dtype=torch.double)  # of two equally good ones, the given
-    _, found = linear_sum_assignment(weights.numpy(), maximize=True)
+    _, found = scipy.optimize.linear_sum_assignment(weights.numpy(), maximize=True)
     order = torch.from_numpy(found).to(labels)
     score = (lambda hits: balanced(hits, labels[judged])) if is_unbalanced(labels[judged]) else Proportion.of
     before, after = (score(said[judged] == labels[judged]) for said in (predicted, order[predicted]))
