@@ -22,6 +22,7 @@ import pytest
 import torch
 from torch import nn
 
+from notbugs.allocator import keep_freed_memory
 from notbugs.classifier import Classifier
 from notbugs.data import Data, Images
 from notbugs.seeds import generator, seeded
@@ -29,6 +30,7 @@ from notbugs.seeds import generator, seeded
 # Deadlines measure the machine, not the code; a fixed seed makes a failure here a failure everywhere.
 hypothesis.settings.register_profile("notbugs", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("notbugs")
+keep_freed_memory()
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from importlib import import_module
 from cyclopts import App, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
 from notbugs._version import __version__
+from notbugs.allocator import keep_freed_memory
 from notbugs.cli.catalogue import COMMANDS
 
 app = App(
@@ -26,7 +27,7 @@ for _name, _command in COMMANDS.items():
 
 
 def load(arguments: list[str]) -> None:
-    """Import what the command needs, if the arguments name one and do not ask for help."""
+    """Import what the command needs, if the arguments name one and do not ask for help; ready the process for it."""
     from notbugs.cli import helping
 
     command = None if helping.wanted(arguments) else COMMANDS.get(arguments[0])
@@ -40,6 +41,7 @@ def load(arguments: list[str]) -> None:
         gc.freeze()
         if collects:
             gc.enable()
+    keep_freed_memory()
 
 
 def dispatch(arguments: list[str]) -> int | None:

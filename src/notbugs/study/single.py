@@ -71,7 +71,7 @@ class TrainJob(Source, Training):
     3
     """
 
-    architecture: Architecture = Architecture()
+    architecture: Architecture = Field(Architecture(), description="Of the classifier.")
     on: Path | None = Field(None, description="A constructed set to train on, in place of the data's training images.")
 
 
@@ -87,8 +87,8 @@ class BuildJob(Source, Model, Storage):
     start: Start = Field("images", description="What searches start from: images, or gaussian or uniform noise.")
     of: Path | None = Field(None, description="The relabelled set that a control is of.")
     weak: Path | None = Field(None, description="A weak classifier: what it predicts is consistent, in leakage.")
-    matching: Matching = Matching()
-    relabelling: Relabelling = Relabelling()
+    matching: Matching = Field(Matching(), description="Feature matching: D_R and D_NR.")
+    relabelling: Relabelling = Field(Relabelling(), description="The search of relabelled sets.")
 
 
 class EvaluateJob(Source, Model, Evaluation):
