@@ -46,6 +46,7 @@ def render(results: Results, gallery: Arrays | None) -> str:
         curves=[figure for number in (1, 2) if (figure := against_radius(accuracies, number))],
         tables=core_tables,
         table_1=core_tables.relabelled(accuracies),
+        further=core_tables.further(accuracies, results.sets),
         idea=idea(gallery, accuracies, classes) if gallery else None,
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,

@@ -19,8 +19,9 @@ from notbugs.search.loop import frames
 from notbugs.search.objectives import targeted_ce
 from notbugs.search.steps import FMN
 from notbugs.seeds import generator
+from notbugs.study.declaration import SetDeclaration
 from notbugs.study.runner import Runner
-from notbugs.study.sets import SETS, SetDeclaration
+from notbugs.study.sets import SETS
 from notbugs.threat import L2, l2_norm
 
 FEWEST, MOST, VALUES = 12, 40, 125_000
@@ -119,7 +120,7 @@ def _way(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
             fake = runner.recipe.matching.fake_relu
             objective, ball = matching_objective(fast, start.to(fast.device), fake), L2(math.inf)
         else:
-            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(settings)
+            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(settings, shape)
         met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)
     moved = met[:, 1:].cpu() - start[:, None]
     moved[:, -1] = images - start
