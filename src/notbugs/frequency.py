@@ -68,8 +68,7 @@ class Band:
 
     Examples
     --------
-    >>> from notbugs.frequency import Band
-    >>> low, high = (Band(side, cutoff=2) for side in ('low', 'high'))
+    >>> low, high = (nb.data.Band(side, cutoff=2) for side in ('low', 'high'))
     >>> torch.allclose(low(inputs) + high(inputs), inputs, atol=1e-6)
     True
     """

@@ -118,12 +118,12 @@ def robustify(
     images = data.train
     check_choice("start", start, STARTS)
     check_fits(classifier, images, len(data.classes), features=True)
+    chosen = None if features is None else _checked_features(features, classifier, images)
     schedule = schedule or fast_matching(images.shape)
     targets = torch.arange(len(images))
     starts = choose_starts(len(images), seed) if start == "images" else targets.clone()
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])
-    chosen = None if features is None else _checked_features(features, classifier, images)
     if fake_relu:  # before any work
         with fast.evaluating():
             fake_relu_features(fast, images.batch(slice(1))[0].to(fast.device), fake_relu)

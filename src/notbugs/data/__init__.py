@@ -11,5 +11,6 @@ from notbugs.data.images import Mapped as Mapped
 from notbugs.data.images import round_to_8_bits as round_to_8_bits
 from notbugs.data.sources import KINDS as KINDS
 from notbugs.data.sources import load as load
+from notbugs.frequency import Band as Band
 from notbugs.frequency import high_pass as high_pass
 from notbugs.frequency import low_pass as low_pass

@@ -189,6 +189,8 @@ def _cell(arrays: Arrays, column: str, index: int, classes: Sequence[str]) -> Ce
     label = _name(classes, arrays, f"{column}.labels", index)
     if column == "D":
         return Cell(source, f"D, an image of {label}", label, "")
+    if f"{column}.start_labels" not in arrays and f"{column}.start" in arrays:
+        return Cell(source, f"{column}, trains as {label}, started from noise", label, "from noise")
     start = _name(classes, arrays, f"{column}.start_labels", index)
     alt = f"{column}, trains as {label}, started from an image of {start}"
     return Cell(source, alt, label, f"from {start}")

@@ -26,7 +26,7 @@ from notbugs.search import PGDSteps
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.declaration import SetDeclaration
-from notbugs.study.examples import write_gallery
+from notbugs.study.examples import write_further, write_gallery
 from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.further import ingredients
 from notbugs.study.machine import Info, find_device, surroundings
@@ -194,6 +194,8 @@ class _Study:
             sets.append(self.set_measured(plan, built))
             rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
         write_gallery(self.runner)
+        if self.recipe.sets:
+            write_further(self.runner)
         folder = self.runner.folder
         architecture, theory = self.architecture(), self.theory()
         settings = self.recipe.instruments

@@ -320,7 +320,8 @@ def stage_names(judge: bool, sets: Sequence[str] = (), others: int = 0) -> list[
     names += ["halves"] if any(BY_NAME[name].half for name in sets) else []
     for name in sets:
         names += _stages_of(BY_NAME[name])
-    return [*names, "gallery", "rank", "theory"]
+    names += ["gallery", *(["gallery-further"] if sets else [])]
+    return [*names, "rank", "theory"]
 
 
 def _stages_of(plan: SetDeclaration) -> list[str]:
