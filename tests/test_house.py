@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
     *("_start", "_version", "lazily", "errors", "catalogue", "shown", "shapes", "seeds", "files", "records", "formats"),
     "progress",
-    *("workers", "threat"),
+    *("workers", "frequency", "threat"),
     *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),
     *("construct", "measure", "content", "theory", "instrument", "study", "report", "console", "cli"),
     *("failures", "__main__"),

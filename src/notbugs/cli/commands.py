@@ -165,8 +165,9 @@ def build(
     kind
         robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other,
         rand-min or det (D_rand with any targets, with wrong ones, the same by the smallest perturbation, and D_det with
-        the next class: relabelled); leakage, random or labels
-        (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels them).
+        the next class: relabelled); bugs, rand-low, half-robust and others (docs/explanation/sets.md); leakage, random
+        or labels (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels
+        them).
     model
         The source: a file of `notbugs train`, STUDY:NAME as runs/digits:robust, or any weights with --arch, --mean
         and --std.

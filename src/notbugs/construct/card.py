@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from notbugs.construct.manifest import Manifest, Request, image_count, kind_of
+from notbugs.construct.manifest import Manifest, Request, ball_text, image_count, kind_of
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -48,6 +48,8 @@ RELABELLED = (
     "{} was pushed towards a target class inside the threat model, and is labelled with that class (the paper, section "
     "3.2). Most labels are not those of the images they started from: that is the point."
 )
+PART = " Only some of the features were matched: the manifest has their numbers."
+ALONE = " The search kept other classifiers at the label of the start (Nakkiran, 2019)."
 CONTROLS = {
     "leakage control": (
         "A control of a relabelled set: its labels on the training images. A fixed synthetic pattern of the label was "
@@ -127,7 +129,9 @@ def _what(request: Request) -> str:
     moved_from, pushed = STARTS[request.get("start", "images")]
     if (kind := kind_of(request)) == "control":
         return CONTROLS[request["objective"]]
-    return MATCHED.format(moved_from) if kind == "matched" else RELABELLED.format(pushed)
+    if kind == "matched":
+        return MATCHED.format(moved_from) + (PART if "features" in request else "")
+    return RELABELLED.format(pushed) + (ALONE if "others" in request else "")
 
 
 def _front_matter(manifest: Manifest, format: str, features: dict[str, Any], title: str) -> str:
@@ -167,12 +171,11 @@ def _feature(name: str, kind: dict[str, Any]) -> list[str]:
 
 
 def _making(request: Request) -> dict[str, str]:
-    ball = request["threat"]
     return {
         "data": f"{_plain(request['data']['name'])}, fingerprint `{request['data']['fingerprint']}`",
         "source classifier": f"weights with the hash `{request['source']}`",
         "objective": f"{request['objective']}, targets: {request['targets'] or 'images'}",
-        "threat model": "free" if ball["eps"] is None else f"{ball['norm']} {ball['eps']:g} in pixel units",
+        "threat model": f"{text} in pixel units" if (text := ball_text(request["threat"])) != "free" else text,
         "schedule": ", ".join(f"{name} {value}" for name, value in request["schedule"].items()),
         "seed": str(request["seed"]),
         "stored as": PIXELS[request["dtype"]],
