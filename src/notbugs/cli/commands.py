@@ -316,7 +316,7 @@ def export(
     license: str | None = None,
     quiet: bool = False,
 ) -> None:
-    """Write a constructed set for other libraries: images in folders, parquet, npz; or to hand it on.
+    """Write a constructed set for other libraries: images in folders, parquet, npz.
 
     The last line printed is the folder written.
 
