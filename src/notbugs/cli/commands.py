@@ -307,7 +307,15 @@ def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Fl
     return int(bool(findings))
 
 
-def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, quiet: bool = False) -> None:
+def export(
+    folder: Path,
+    /,
+    *,
+    to: construct.Format,
+    out: Path | None = None,
+    license: str | None = None,
+    quiet: bool = False,
+) -> None:
     """Write a constructed set for other libraries: images in folders, parquet, npz.
 
     The last line printed is the folder written.
@@ -317,14 +325,17 @@ def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, qu
     folder
         The set: a folder, or STUDY:NAME, as runs/digits:D_R.
     to
-        imagefolder (PNG files, rounded to 8 bits), parquet (for `datasets`, pixels as they are stored), or npz.
+        imagefolder (PNG files, rounded to 8 bits), parquet (for `datasets`, pixels as they are stored), npz, or
+        hub-folder (parquet with hashes and a loader that checks them, as a repository of the Hugging Face Hub).
     out
         The folder to write, which must not be there yet; FOLDER-FORMAT by default.
+    license
+        Of the source data, by the Hub's name, as cc-by-4.0; the card says other without.
     quiet
         Print only the folder.
     """
     with _console(quiet).stage(f"export to {to}") as progress:
-        written = construct.export(folder, out or _beside(folder, to), to, progress=progress)
+        written = construct.export(folder, out or _beside(folder, to), to, license=license, progress=progress)
     tell(written)
 
 

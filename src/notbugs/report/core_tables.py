@@ -236,20 +236,20 @@ def relabelled(accuracies: StudyAccuracies) -> Table | None:
 
 def further(accuracies: StudyAccuracies, made: Sequence[SetProperties]) -> Table | None:
     """What the sets beyond those of every study teach, and what each tests; None where there is none of them."""
-    known = {one.name: one for one in made}
+    known, says = {one.name: one for one in made}, {}
     rows: list[list[Cell]] = []
     for declared in FURTHER:
-        member, one = accuracies.get(declared.name), known.get(declared.name)
+        member, one, other = accuracies.get(declared.name), known.get(declared.name), accuracies.get(declared.beside)
         if member and member.clean and one:
-            shares = (member.clean.share, one.success_source, one.success_independent)
-            rows.append([declared.name, declared.says, *shares, declared.claim, declared.origin])
+            reference = [declared.beside, _share(other.clean) if other else None]
+            rows.append([declared.name, member.clean.share, *reference, one.success_source, one.success_independent])
+            says[declared.name] = f"{declared.says[0].upper()}{declared.says[1:]}. {declared.claim} {declared.origin}."
     caption = (
-        "In per cent, with 95\u00a0% intervals: clean accuracy of the classifier trained on it; images that get their "
-        "label from the source, and from a classifier that no search saw"
+        "In per cent, with 95\u00a0% intervals: clean accuracy of the classifier trained on a set, and of that trained "
+        "on the set beside it; images that get their label from the source, and from a classifier that no search saw"
     )
-    columns = ("training set", "its images", "accuracy", "source", "independent", "what it tests", "proposed by")
-    words = ("its images", "what it tests", "proposed by")
-    return Table(caption, columns, rows, words=words, kind="dense") if rows else None
+    columns = ("training set", "accuracy", "beside it", "accuracy there", "source", "independent")
+    return Table(caption, columns, rows, words=("beside it",), says=says, kind="measures") if rows else None
 
 
 def sets(made: Sequence[SetProperties]) -> Table:

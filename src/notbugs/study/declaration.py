@@ -58,8 +58,9 @@ class SetDeclaration:
         The frequencies that perturbations are confined to.
     half : {"robust", "nonrobust"}, optional
         Of the source's useful features, the half that is matched: that of more, or of less, robust usefulness.
-    claim, origin : str
-        Of a set that only some studies have: what it tests, and who proposed it.
+    beside, claim, origin : str
+        Of a set that only some studies have: the set that differs from it in what it tests, what that is, and who
+        proposed it.
     """
 
     name: str
@@ -77,6 +78,7 @@ class SetDeclaration:
     alone: bool = False
     band: Side | None = None
     half: Half | None = None
+    beside: str = ""
     claim: str = ""
     origin: str = ""
 
