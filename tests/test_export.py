@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,45 @@ def test_parquet_is_read_by_datasets(built, exported):
         assert found[way]["sum"] == int(eight_bit(built).astype(np.int64).sum())
 
 
+@pytest.mark.parametrize("which", ["built", "grey"])
+def test_a_hub_folder_goes_round_and_its_loader_checks_it(request, tmp_path, which):
+    made = request.getfixturevalue(which)
+    folder = export(made.folder, tmp_path / "hub-set", "hub-folder", license="cc-by-4.0")
+    assert "\nlicense: cc-by-4.0\n" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "license_name" not in (folder / "README.md").read_text(encoding="utf-8")
+    ask = (
+        "import json, sys, numpy as np; sys.path.insert(0, sys.argv[1]); from load_checked import data; "
+        "pixels = np.asarray(data['pixels'][:]); "
+        "print(data['label'][:] == json.loads(sys.argv[2]), pixels.shape, float(pixels.astype(float).sum()))"
+    )
+    command = [sys.executable, "-c", ask, str(folder), str(made.images.labels.tolist())]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "PYTHONDONTWRITEBYTECODE": "1"}
+    how: dict[str, Any] = {"env": offline, "capture_output": True, "text": True, "timeout": 120}
+    found = subprocess.run(command, **how)
+    exact = made.images.pixels[:].numpy()
+    assert found.stdout == f"True {exact.shape} {float(exact.astype(float).sum())}\n", found.stderr
+    summed = subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, check=False)
+    assert summed.returncode == 0
+    assert len((folder / "load_checked.py").read_text().split("\n\n", 1)[1].splitlines()) <= 12
+    if which == "grey":  # once is enough
+        return
+    file = next((folder / "data").iterdir())
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    broken = subprocess.run(command, **how)
+    assert broken.returncode == 1
+    assert f"data/{file.name} is not as it was written" in broken.stderr
+
+
+def test_another_licence_is_another_export(grey, tmp_path):
+    export(grey.folder, tmp_path / "out", "npz")
+    with pytest.raises(InputError, match="'out' must not exist yet"):
+        export(grey.folder, tmp_path / "out", "npz", license="mit")
+    with pytest.raises(InputError, match="'license' must be one of the Hub's names"):
+        export(grey.folder, tmp_path / "other", "npz", license="MIT License\nx: y")
+
+
 def test_a_flipped_bit_of_a_label_in_parquet_is_noticed(exported, tmp_path):
     from pyarrow.parquet import read_metadata
 
@@ -205,7 +245,7 @@ def test_the_card(built, exported, name):
         assert head["viewer"] is False
     else:
         named = {feature["name"]: feature["dtype"] for feature in head["dataset_info"]["features"]}
-        names = list(HOSTILE) if name == "parquet" else class_folders(list(HOSTILE))
+        names = list(HOSTILE) if name in ("parquet", "hub-folder") else class_folders(list(HOSTILE))
         assert list(named["label"]["class_label"]["names"].values()) == names
     storage = built.manifest["storage"]
     assert (
@@ -314,7 +354,9 @@ def test_what_is_there_is_not_overwritten(built, tmp_path, unchecked):
         with pytest.raises(InputError, match="'out' must (not exist yet, or be an empty folder|be a folder)"):
             export(built.folder, tmp_path / name, "npz")
     assert (tmp_path / "full" / "mine").read_text() == "x"
-    with pytest.raises(InputError, match="'format' must be one of imagefolder, parquet, npz.*Did you mean 'parquet'"):
+    with pytest.raises(
+        InputError, match="'format' must be one of imagefolder, parquet, npz, hub-folder.*Did you mean 'parquet'"
+    ):
         export(built.folder, tmp_path / "out", "parket")  # pyrefly: ignore
     with pytest.raises(InputError, match="no finished constructed set"):
         export(tmp_path / "full", tmp_path / "out", "npz")

@@ -31,7 +31,7 @@ ROOMS = [
         "formats",
     ),
     "progress",
-    *("workers", "threat"),
+    *("workers", "frequency", "threat"),
     *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),
     *("construct", "measure", "content", "theory", "instrument", "study", "report", "console", "cli"),
     *("failures", "__main__"),

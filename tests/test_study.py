@@ -23,6 +23,7 @@ from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
 from notbugs.files import DiskFull, sha256
 from notbugs.models import load_classifier
+from notbugs.report import write_report
 from notbugs.report.pictures import read_gallery
 from notbugs.search import FMN, fast_relabelling, frames
 from notbugs.study import Results, examples, machine, pipeline, runner
@@ -216,6 +217,38 @@ def test_a_layer_that_is_not_there_is_refused_before_any_work(tmp_path):
 def test_a_changed_recipe_is_refused_with_the_difference(finished):
     with pytest.raises(InputError, match=r"(?s)other settings.*-steps = 5.*\+steps = 6"):
         study.run(tiny(matching={"steps": 6}), finished, QUIET)
+
+
+FURTHER = ("D_bugs", "D_rand_uniform", "D_det_low", "D_half_R")
+
+
+def test_sets_are_added_to_a_finished_study_without_its_work_done_again(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "study")
+    stages = {path: path.read_bytes() for path in (folder / "stages").iterdir()}
+    first = {"sets": ["D_det_low"], "further": {"others": 1, "cutoff": 1.5}}
+    study.run(tiny(**first), folder, QUIET)
+    more = {"sets": [*FURTHER], "further": first["further"]}
+    before, after = read(finished), study.run(tiny(**more), folder, TerminalConsole())
+    assert "lacks sets that were added. It is done again." in capsys.readouterr().err
+    assert all(path.read_bytes() == kept for path, kept in stages.items())
+    assert after.rows[: len(before.rows)] == before.rows
+    assert after.sets[: len(before.sets)] == before.sets
+    assert tuple(made.name for made in after.sets[len(before.sets) :]) == FURTHER
+    assert {row.classifier for row in after.rows[len(before.rows) :]} == set(FURTHER)
+    made = {one.name: one for one in after.sets}
+    assert made["D_det_low"].settings["threat"]["band"] == {"side": "low", "cutoff": 1.5}
+    assert made["D_det_low"].outside_band
+    assert made["D_rand_uniform"].kept_label.value == 0
+    assert made["D_half_R"].kind == "matched"
+    assert (folder / "classifiers" / "other-1.safetensors").exists()
+    assert study.status(folder).left == ()
+    page = write_report(folder).read_text()
+    assert "Sets that readers of the paper proposed" in page
+    assert "started from noise" in page
+    assert page.count("Nakkiran, 2019") == 1
+    for other, said in ((first, "D_bugs"), ({**more, "further": {"others": 2}}, "others = 2"), ({}, "sets")):
+        with pytest.raises(InputError, match=f"(?s)other settings.*{said}"):
+            study.run(tiny(**other), folder, QUIET)
 
 
 def test_held_out_images_replace_the_test_images(tmp_path):

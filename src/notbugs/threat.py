@@ -21,15 +21,23 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from notbugs.errors import check_choice, check_count, check_number, must
+from notbugs.errors import InputError, check_choice, check_count, check_number, must
+from notbugs.frequency import Band
 from notbugs.shapes import Batch, PerSample
 
 Norm = Literal["l2", "linf"]
 
 
-@dataclass(frozen=True)
+ROUNDS = 3
+"""Of projections onto a band, the ball and [0, 1] in turn, after every step of a search."""
+
+
+@dataclass(frozen=True, repr=False)
 class Threat(ABC):
     """All perturbations of norm at most `eps`, in pixel units; `eps=math.inf` leaves them free.
+
+    With a `band`, of those with these frequencies alone. The clamp to [0, 1] lets a little of the others in again, as
+    little as projections in turn leave: `Band.outside` says how much.
 
     Raises
     ------
@@ -38,10 +46,27 @@ class Threat(ABC):
     """
 
     eps: float
+    band: Band | None = None
     norm: ClassVar[Norm]
 
     def __post_init__(self) -> None:
         check_number("eps", self.eps, infinite=True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(eps={self.eps!r}{f', band={self.band!r}' if self.band else ''})"
+
+    def confined(self, gradient: Batch) -> Batch:
+        """The part of a gradient along which a search may move."""
+        return self.band(gradient) if self.band else gradient
+
+    def valid(self, images: Batch, origin: Batch) -> Batch:
+        """For every image a valid one: inside the ball around `origin`, and in [0, 1]."""
+        # Clamping moves every pixel towards the origin, which is in [0, 1]: it cannot leave the ball again.
+        if self.band is None:
+            return (origin + self.project(images - origin)).clamp_(0, 1)
+        for _ in range(ROUNDS):
+            images = (origin + self.project(self.band(images - origin))).clamp_(0, 1)
+        return images
 
     @abstractmethod
     def whole(self, shape: Sequence[int]) -> float:
@@ -83,7 +108,7 @@ def l2_norm(values: Float[Tensor, "batch ..."]) -> PerSample:
     return (flat / largest[:, None]).norm(dim=1) * largest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class L2(Threat):
     """Perturbations of l2 norm at most `eps`.
 
@@ -132,7 +157,7 @@ class L2(Threat):
         return scaled / _per_sample(scaled.flatten(1).norm(dim=1).clamp_min(tiny), scaled)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Linf(Threat):
     """Perturbations that change no pixel by more than `eps`.
 
@@ -175,7 +200,7 @@ class Linf(Threat):
         return gradient.sign()
 
 
-def check_radii(threats: Iterable[Threat], shape: Sequence[int]) -> None:
+def check_radii(threats: Iterable[Threat], shape: Sequence[int], *, band: bool = False) -> None:
     """Refuse a finite radius at which every image is in the ball: it was likely meant in grey levels, of 255.
 
     Parameters
@@ -183,13 +208,20 @@ def check_radii(threats: Iterable[Threat], shape: Sequence[int]) -> None:
     threats : iterable of Threat
     shape : sequence of int
         Of an image: channel, height, width.
+    band : bool
+        Whether a threat may have a band of frequencies: what is measured of one would be written down without it.
 
     Raises
     ------
     InputError
-        If a radius is larger than the way from black to white.
+        If a radius is larger than the way from black to white, or a threat has a band where it may not.
     """
     for ball in threats:
+        if ball.band and not band:
+            raise InputError(
+                f"The 'threat' must have no band here. Got {ball!r} instead. A set can be built with one, and a search "
+                "be made: `relabel`, `pgd`, `targeted_pgd`."
+            )
         if (whole := ball.whole(shape)) < ball.eps < math.inf:
             rule = f"be at most {whole:.4g} in {ball.norm}, the way from black to white: pixels are in [0, 1]"
             raise must(
@@ -197,15 +229,15 @@ def check_radii(threats: Iterable[Threat], shape: Sequence[int]) -> None:
             )
 
 
-def threat(norm: str, eps: float) -> Threat:
-    """The threat model by the name of its norm: `l2` or `linf`.
+def threat(norm: str, eps: float, band: Band | None = None) -> Threat:
+    """The threat model by the name of its norm: `l2` or `linf`; with a band, of its frequencies alone.
 
     Raises
     ------
     InputError
         If the name is unknown, or `eps` is negative or not a number.
     """
-    return {"l2": L2, "linf": Linf}[check_choice("norm", norm, ("l2", "linf"))](eps)
+    return {"l2": L2, "linf": Linf}[check_choice("norm", norm, ("l2", "linf"))](eps, band)
 
 
 Parameters = Float[Tensor, "batch 3"]

@@ -48,7 +48,7 @@ COMMANDS: dict[str, Command] = {
             ("notbugs run digits", "the study of handwritten digits, about two minutes"),
             ("notbugs run --data FOLDER --seeds 3", "your images, one sub-folder for each class, three seeds"),
         ),
-        ("seeds", "name", "arch", "arch.width", "train-images", "test-images", "heldout", "instruments.all"),
+        ("seeds", "name", "arch", "arch.width", "train-images", "test-images", "heldout", "sets", "instruments.all"),
     ),
     "recipes": Command(
         "notbugs.cli.quick:recipes",

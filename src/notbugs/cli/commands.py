@@ -165,8 +165,9 @@ def build(
     kind
         robust or nonrobust (D_R or D_NR: feature matching, from a robust or a standard classifier); rand, rand-other,
         rand-min or det (D_rand with any targets, with wrong ones, the same by the smallest perturbation, and D_det with
-        the next class: relabelled); leakage, random or labels
-        (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels them).
+        the next class: relabelled); bugs, rand-low, half-robust and others (docs/explanation/sets.md); leakage, random
+        or labels (controls of the relabelled set --of); mislabelled (the images that the model gets wrong, as it labels
+        them).
     model
         The source: a file of `notbugs train`, STUDY:NAME as runs/digits:robust, or any weights with --arch, --mean
         and --std.
@@ -306,7 +307,15 @@ def verify(folder: Path, /, *, quiet: bool = False, job: Annotated[VerifyJob, Fl
     return int(bool(findings))
 
 
-def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, quiet: bool = False) -> None:
+def export(
+    folder: Path,
+    /,
+    *,
+    to: construct.Format,
+    out: Path | None = None,
+    license: str | None = None,
+    quiet: bool = False,
+) -> None:
     """Write a constructed set for other libraries: images in folders, parquet, npz.
 
     The last line printed is the folder written.
@@ -316,14 +325,17 @@ def export(folder: Path, /, *, to: construct.Format, out: Path | None = None, qu
     folder
         The set: a folder, or STUDY:NAME, as runs/digits:D_R.
     to
-        imagefolder (PNG files, rounded to 8 bits), parquet (for `datasets`, pixels as they are stored), or npz.
+        imagefolder (PNG files, rounded to 8 bits), parquet (for `datasets`, pixels as they are stored), npz, or
+        hub-folder (parquet with hashes and a loader that checks them, as a repository of the Hugging Face Hub).
     out
         The folder to write, which must not be there yet; FOLDER-FORMAT by default.
+    license
+        Of the source data, by the Hub's name, as cc-by-4.0; the card says other without.
     quiet
         Print only the folder.
     """
     with _console(quiet).stage(f"export to {to}") as progress:
-        written = construct.export(folder, out or _beside(folder, to), to, progress=progress)
+        written = construct.export(folder, out or _beside(folder, to), to, license=license, progress=progress)
     tell(written)
 
 

@@ -40,7 +40,7 @@ USUAL = {
 """Options, and what others call them."""
 
 GROUPS: tuple[tuple[str, str], ...] = (
-    (r"(out|quiet|page|name|keep|dtype|to)$", OUTPUT),
+    (r"(out|quiet|page|name|keep|dtype|to|license)$", OUTPUT),
     (r"(seeds?|device|precision|compile|batch|judge|pair|scaled-down)$", "Running"),
     (
         r"(data|test-data|classes|groups|size|channels|splits|label|severity|heldout|skip-broken|follow-links|white-level"
@@ -54,7 +54,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r"constructed\b", "Training on constructed sets"),
     (r"(trained-on|epochs|microbatch|lr|warmup|drops|momentum|nesterov|weight-decay|shift|flip|jitter|degrees|balanced"
      r"|adversary)\b", "Training"),
-    (r"(matching|relabelling|start|of|weak|storage)\b", "Construction"),
+    (r"(matching|relabelling|start|of|weak|storage|sets|further|others|features|cutoff)\b", "Construction"),
     (r"instruments\b", "Instruments"),
 )  # fmt: skip
 """A regular expression of names of options, and the title of their group; the first that fits."""

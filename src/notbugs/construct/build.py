@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,14 +19,15 @@ from notbugs.construct.builder import (
     Targets,
     choose_starts,
     choose_targets,
+    fingerprint,
     ready_for,
     request_of,
 )
 from notbugs.construct.manifest import Request
 from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
-from notbugs.data import Data
-from notbugs.errors import check_choice
+from notbugs.data import Data, Images
+from notbugs.errors import check_choice, must
 from notbugs.progress import Progress, silent
 from notbugs.search import (
     FMN,
@@ -36,10 +38,11 @@ from notbugs.search import (
     match_features,
     minimum_norm,
     targeted_pgd,
+    targeted_pgd_alone,
 )
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.compatibility import check_fits
-from notbugs.search.objectives import matching, targeted_ce
+from notbugs.search.objectives import matching, part_of, targeted_ce
 from notbugs.shapes import Batch
 from notbugs.threat import L2, Threat, check_radii
 
@@ -61,6 +64,7 @@ def robustify(
     start: Start = "images",
     schedule: Steps | None = None,
     fake_relu: bool | str = False,
+    features: Sequence[int] | None = None,
     dtype: Dtype = "float32",
     batch: int | None = None,
     seed: int = 0,
@@ -87,6 +91,8 @@ def robustify(
         Of the search; `fast_matching` by default. `PAPER_MATCHING` is the paper's.
     fake_relu : bool or str
         Whether gradients pass the last ReLU unchanged, or the name of the one they pass so; see `match_features`.
+    features : sequence of int, optional
+        Numbers of the features that are matched, in rising order; all of them if not given.
     dtype : {"float32", "float16", "uint8"}
         What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
     batch : int, optional
@@ -112,6 +118,7 @@ def robustify(
     images = data.train
     check_choice("start", start, STARTS)
     check_fits(classifier, images, len(data.classes), features=True)
+    chosen = None if features is None else _checked_features(features, classifier, images)
     schedule = schedule or fast_matching(images.shape)
     targets = torch.arange(len(images))
     starts = choose_starts(len(images), seed) if start == "images" else targets.clone()
@@ -123,14 +130,17 @@ def robustify(
 
     def run(begin: Batch, rows: Rows) -> Batch:
         target, _ = images.batch(rows["target"])
-        return match_features(fast, begin, target.to(begin.device), schedule, fake_relu=fake_relu).images
+        how: dict[str, Any] = {"fake_relu": fake_relu, "features": chosen}
+        return match_features(fast, begin, target.to(begin.device), schedule, **how).images
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         target, _ = images.batch(rows["target"])
-        return matching(classifier)(found, classifier.features(target.to(found.device)))[1]
+        g = classifier.features if chosen is None else part_of(classifier.features, chosen)
+        return matching(classifier, g)(found, g(target.to(found.device)))[1]
 
     free = L2(math.inf)
     begun = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
+    begun |= {"features": chosen} if chosen is not None else {}
     request = cast("Request", begun | ({"fake_relu": fake_relu} if fake_relu else {}))
     columns = {"labels": images.labels, "start": starts, "target": targets}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
@@ -145,6 +155,7 @@ def relabel(
     threat: Threat = L2(0.5),  # noqa: B008  frozen
     start: Start = "images",
     schedule: Steps | None = None,
+    others: Sequence[Classifier] = (),
     dtype: Dtype = "float32",
     batch: int | None = None,
     seed: int = 0,
@@ -169,12 +180,16 @@ def relabel(
         See `choose_targets`.
     threat : Threat
         Radius in pixel units; the paper's is `L2(0.5)` on CIFAR-10. `L2(math.inf)` leaves smallest perturbations free.
+        With a `band`, perturbations have its frequencies alone, but for what clipping to [0, 1] adds.
     start : {"images", "gaussian", "uniform"}
         What is perturbed: the training images, or as many images of noise, which have no class that could leak (Kumano
         et al. 2024). Targets are drawn from the labels of the training images all the same.
     schedule : Steps, optional
         Of the search; `fast_relabelling` by default. `PAPER_RELABELLING` is the paper's, `FMN(50)` searches for
         the smallest perturbation. Store those as float32: rounding takes them back over the boundary.
+    others : sequence of Classifier
+        Classifiers that are to keep to the label of the start while the source is moved to the target (Nakkiran 2019):
+        what then moves it is a bug of this one, no feature that classifiers share. Images must be the starts.
     dtype : {"float32", "float16", "uint8"}
         What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
     batch : int, optional
@@ -200,25 +215,44 @@ def relabel(
     """
     images = data.train
     check_choice("start", start, STARTS)
-    check_radii([threat], images.shape)
-    check_fits(classifier, images, len(data.classes))
+    check_radii([threat], images.shape, band=not isinstance(schedule, FMN))
+    for each in (classifier, *others):
+        check_fits(each, images, len(data.classes))
+    if others and (start != "images" or isinstance(schedule, FMN)):
+        rule = "be left out where starts are noise, which has no label to keep, and of smallest perturbations"
+        raise must("others", rule, f"{len(others)}, from {start}")
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])
 
     schedule = schedule or fast_relabelling(threat)
     objective = "smallest perturbation" if isinstance(schedule, FMN) else "targeted cross-entropy"
+    kept = [ready_for(other, images, folder, stored["batch"])[0] for other in others]
 
     def run(begin: Batch, rows: Rows) -> Batch:
         wanted = rows["labels"].to(begin.device)
         if isinstance(schedule, FMN):
             return minimum_norm(fast, begin, wanted, threat.norm, schedule, targeted=True, eps=threat.eps).images
+        if kept:
+            own = images.labels[rows["start"]].to(begin.device)
+            return targeted_pgd_alone(fast, kept, begin, wanted, own, threat, schedule).images
         return targeted_pgd(fast, begin, wanted, threat, schedule).images
 
     def loss(found: Tensor, rows: Rows) -> Tensor:
         return targeted_ce(classifier)(found, rows["labels"].to(found.device))[1]
 
     begun = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start)
+    begun |= {"others": list(map(fingerprint, others))} if others else {}
     request = cast("Request", begun | stored)
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
+
+
+def _checked_features(features: Sequence[int], classifier: Classifier, images: Images) -> list[int]:
+    """The numbers of some of a classifier's features, if they are such."""
+    with torch.no_grad(), classifier.evaluating():
+        count = classifier.features(images.batch(slice(1))[0].to(classifier.device)).shape[1]
+    chosen = sorted(map(int, features))
+    if not chosen or len(set(chosen)) < len(chosen) or chosen[0] < 0 or chosen[-1] >= count:
+        raise must("features", f"be different numbers between 0 and {count - 1}, one at least", list(features)[:20])
+    return chosen

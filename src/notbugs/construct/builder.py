@@ -163,7 +163,11 @@ def request_of(
         "objective": objective,
         "targets": targets,
         **({"start": start} if start != "images" else {}),
-        "threat": {"norm": threat.norm, "eps": threat.eps if math.isfinite(threat.eps) else None},
+        "threat": {
+            "norm": threat.norm,
+            "eps": threat.eps if math.isfinite(threat.eps) else None,
+            **({"band": asdict(threat.band)} if threat.band else {}),
+        },
         "schedule": {"kind": STORED_KINDS.get(kind, kind.__name__), **asdict(schedule)},  # pyrefly: ignore
         "seed": seed,
         "source": fingerprint(classifier),

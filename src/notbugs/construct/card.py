@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from notbugs.construct.manifest import Manifest, Request, image_count, kind_of
+from notbugs.construct.manifest import Manifest, Request, ball_text, image_count, kind_of
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -22,6 +22,14 @@ data = load_dataset("FOLDER", split="train")""",
 from datasets import load_dataset
 
 data = load_dataset("FOLDER", split="train")  # data[0]["pixels"] is exact, data[0]["image"] is rounded to 8 bits""",
+    "hub-folder": """\
+from datasets import load_dataset
+
+data = load_dataset("FOLDER", split="train")  # data[0]["pixels"] is exact, data[0]["image"] is rounded to 8 bits
+
+# The same, after checking every file against SHA256SUMS, in this folder:
+
+from load_checked import data""",
     "npz": """\
 import numpy as np
 
@@ -48,6 +56,8 @@ RELABELLED = (
     "{} was pushed towards a target class inside the threat model, and is labelled with that class (the paper, section "
     "3.2). Most labels are not those of the images they started from: that is the point."
 )
+PART = " Only some of the features were matched: the manifest has their numbers."
+ALONE = " The search kept other classifiers at the label of the start (Nakkiran, 2019)."
 CONTROLS = {
     "leakage control": (
         "A control of a relabelled set: its labels on the training images. A fixed synthetic pattern of the label was "
@@ -84,7 +94,13 @@ CITATION = """\
 ```"""
 
 
-def card(manifest: Manifest, format: str, features: dict[str, Any], lost: dict[str, float] | None) -> str:
+def card(
+    manifest: Manifest,
+    format: str,
+    features: dict[str, Any],
+    lost: dict[str, float] | None,
+    license: str | None = None,
+) -> str:
     """The text of `README.md`.
 
     Parameters
@@ -97,18 +113,21 @@ def card(manifest: Manifest, format: str, features: dict[str, Any], lost: dict[s
         The columns as `datasets` describes them; empty where it reads none.
     lost : dict, optional
         Mean and largest l2 distance between the pictures and the images as stored.
+    license : str, optional
+        Of the source data, by the Hub's name.
     """
     request = manifest["request"]
     data, count = request["data"], image_count(request)
     title = f"{_plain(data['name'])}, {TITLES[kind_of(request)]} by notbugs"
     sections = [
-        _front_matter(manifest, format, features, title),
+        _front_matter(manifest, format, features, title, license),
         f"# {title}",
         f"{_what(request)} The labels are those to train with. {count} images of shape {tuple(data['shape'])}.",
         f"## Load it\n\n```python\n{LOAD[format]}\n```",
         "## How it was made\n\n" + _list(_making(request)),
         "## Measured\n\nDistances in pixel units, pixels in [0, 1].\n\n" + _measured(manifest, lost),
-        f"## Licence\n\nThat of {_plain(data['name'])}, which every image was made from.",
+        f"## Licence\n\n{license or 'That'}{', that' if license else ''} of {_plain(data['name'])}, which every image "
+        "was made from.",
         "## Citation\n\n" + CITATION.format(version=request["versions"]["notbugs"]),
         "## Manifest\n\n```json\n" + json.dumps(_without_seconds(manifest), indent=2) + "\n```",
     ]
@@ -127,14 +146,22 @@ def _what(request: Request) -> str:
     moved_from, pushed = STARTS[request.get("start", "images")]
     if (kind := kind_of(request)) == "control":
         return CONTROLS[request["objective"]]
-    return MATCHED.format(moved_from) if kind == "matched" else RELABELLED.format(pushed)
+    if kind == "matched":
+        return MATCHED.format(moved_from) + (PART if "features" in request else "")
+    return RELABELLED.format(pushed) + (ALONE if "others" in request else "")
 
 
-def _front_matter(manifest: Manifest, format: str, features: dict[str, Any], title: str) -> str:
+def licence_line(license: str | None) -> str:
+    """Of the front matter."""
+    return f"license: {license or 'other'}"
+
+
+def _front_matter(manifest: Manifest, format: str, features: dict[str, Any], title: str, license: str | None) -> str:
     """YAML, with every string that is not ours in quotes."""
     count = image_count(manifest["request"])
     size = next((name for limit, name in SIZES if count < limit), "n>10M")
-    lines = ["---", f"pretty_name: {quoted(title)}", "license: other", "license_name: that-of-the-source-data"]
+    lines = ["---", f"pretty_name: {quoted(title)}", licence_line(license)]
+    lines += [] if license else ["license_name: that-of-the-source-data"]
     lines += ["task_categories:", "- image-classification", "tags:", "- notbugs", "- adversarial-robustness"]
     lines += ["size_categories:", f"- {size}"]
     if features:
@@ -167,12 +194,11 @@ def _feature(name: str, kind: dict[str, Any]) -> list[str]:
 
 
 def _making(request: Request) -> dict[str, str]:
-    ball = request["threat"]
     return {
         "data": f"{_plain(request['data']['name'])}, fingerprint `{request['data']['fingerprint']}`",
         "source classifier": f"weights with the hash `{request['source']}`",
         "objective": f"{request['objective']}, targets: {request['targets'] or 'images'}",
-        "threat model": "free" if ball["eps"] is None else f"{ball['norm']} {ball['eps']:g} in pixel units",
+        "threat model": f"{text} in pixel units" if (text := ball_text(request["threat"])) != "free" else text,
         "schedule": ", ".join(f"{name} {value}" for name, value in request["schedule"].items()),
         "seed": str(request["seed"]),
         "stored as": PIXELS[request["dtype"]],

@@ -12,6 +12,7 @@ from notbugs.catalogue import set_folder
 from notbugs.construct.manifest import (
     Entry,
     Request,
+    ball_text,
     build_id,
     fault,
     image_count,
@@ -66,7 +67,7 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
         **{name: request[name] for name in ("objective", "targets", "threat", "schedule", "seed")},
         "start": request.get("start", "images"),
         "fake_relu": request.get("fake_relu", False),
-        **{name: request.get(name) for name in ("of", "weak")},
+        **{name: request.get(name) for name in ("of", "weak", "others", "features")},
         **{name: request[name] for name in ("source", "precision", "data", "classes", "dtype", "batch", "versions")},
         "images": sum(counts),
         "images_wanted": image_count(request),
@@ -107,19 +108,21 @@ def table(values: dict[str, Any]) -> Table:
 
 
 def _lines(values: dict[str, Any]) -> dict[str, str]:
-    data, ball, count = values["data"], values["threat"], f"{values['images']} of {values['images_wanted']}"
+    data, count = values["data"], f"{values['images']} of {values['images_wanted']}"
+    threat = ball_text(values["threat"])
     names = ", ".join(values["classes"][:20]) + (", ..." if len(values["classes"]) > 20 else "")
-    radius = "free" if ball["eps"] is None else f"{ball['norm']} {ball['eps']:g}"
     lines = {
         "set": f"{values['kind']}, {values['status']}: {values['folder']}",
         "images": f"{count}, {' x '.join(map(str, data['shape']))}, {values['dtype']}",
         "data": f"{data['name']} ({data['fingerprint'][:12]})",
         "classes": f"{len(values['classes'])}: {names}",
         "source": f"{values['source'][:12]}, searched in {values['precision']}",
-        "objective": f"{values['objective']}, targets {values['targets'] or 'images'}, threat {radius}",
+        "objective": f"{values['objective']}, targets {values['targets'] or 'images'}, threat {threat}",
         "start": values["start"] if values["start"] == "images" else f"{values['start']} noise",
         "schedule": ", ".join(f"{name} {value}" for name, value in values["schedule"].items()),
         **({"fake ReLU": _relu(values["fake_relu"])} if values["fake_relu"] else {}),
+        **({"others kept": str(len(values["others"]))} if values["others"] else {}),
+        **({"matched": f"{len(values['features'])} of the features"} if values["features"] else {}),
         **({"control of": f"build {values['of']}"} if values["of"] else {}),
         **({"consistent for": values["weak"][:12]} if values["weak"] else {}),
         "seed": str(values["seed"]),

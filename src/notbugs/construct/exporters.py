@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.construct.card import card
+from notbugs.construct.card import card, licence_line
 from notbugs.construct.manifest import Manifest, read_manifest
 from notbugs.construct.storage import decode, encode
 from notbugs.construct.store import ConstructedSet
 from notbugs.errors import InputError, check_choice, must
-from notbugs.files import LOG, DiskFull, check_writable, is_disk_full, only_writer
+from notbugs.files import LOG, DiskFull, check_writable, is_disk_full, only_writer, sha256
 from notbugs.progress import Progress, silent
 from notbugs.threat import l2_norm
 
@@ -283,14 +283,59 @@ def _import_pyarrow() -> Any:
     return pyarrow
 
 
-Format = Literal["imagefolder", "parquet", "npz"]
-FORMATS = ("imagefolder", "parquet", "npz")
-LEAVES = {"imagefolder": ("train", "rows.csv"), "parquet": ("data",), "npz": ("data.npz",)}
+Format = Literal["imagefolder", "parquet", "npz", "hub-folder"]
+FORMATS = ("imagefolder", "parquet", "npz", "hub-folder")
+LOADER, SUMS = "load_checked.py", "SHA256SUMS"
+LEAVES = {
+    "imagefolder": ("train", "rows.csv"),
+    "parquet": ("data",),
+    "npz": ("data.npz",),
+    "hub-folder": ("data", LOADER, SUMS),
+}
 """Beside the card and the manifest."""
-_WRITE = {"imagefolder": write_image_folder, "parquet": write_parquet, "npz": write_npz}
+_WRITE = {
+    "imagefolder": write_image_folder,
+    "parquet": write_parquet,
+    "npz": write_npz,
+    "hub-folder": write_parquet,
+}
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+LOADER_TEXT = '''\
+"""Loads the set that lies beside this file, after checking that every file is as it was written."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from datasets import load_dataset
+
+here = Path(__file__).parent
+for digest, name in (line.split("  ", 1) for line in (here / "SHA256SUMS").read_text().splitlines()):
+    if sha256((here / name).read_bytes()).hexdigest() != digest:
+        raise SystemExit(f"{name} is not as it was written. Get the folder again.")
+data = load_dataset(str(here), split="train")
+'''
 
 
-def export(folder: str | Path, to: str | Path, format: Format = "parquet", *, progress: Progress = silent) -> Path:
+def _seal(folder: Path) -> None:
+    """Write the loader, and the hashes that it checks; `sha256sum -c` checks them, too.
+
+    Not of the manifest, which says how long the set took: the same set has the same hashes anywhere.
+    """
+    (folder / LOADER).write_text(LOADER_TEXT, encoding="utf-8")
+    files = [folder / LOADER, folder / "README.md", *sorted((folder / "data").iterdir())]
+    lines = (f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def export(
+    folder: str | Path,
+    to: str | Path,
+    format: Format = "parquet",
+    *,
+    license: str | None = None,
+    progress: Progress = silent,
+) -> Path:
     """Write a constructed set as other tools read it, with a dataset card (`README.md`) and its manifest.
 
     Images keep their order and labels. The set is read a few megabytes at a time. An export of the same set that is
@@ -302,10 +347,14 @@ def export(folder: str | Path, to: str | Path, format: Format = "parquet", *, pr
         A finished set.
     to : Path
         The folder to make; it appears when it is whole.
-    format : {"imagefolder", "parquet", "npz"}
+    format : {"imagefolder", "parquet", "npz", "hub-folder"}
         `imagefolder`: `train/00_airplane/000000.png`, rounded to 8 bits, for `torchvision.datasets.ImageFolder` and
         `datasets.load_dataset`. `parquet`: pictures, class labels and pixels as they are stored, for
-        `datasets.load_dataset`. `npz`: numpy arrays with MedMNIST's names, pixels as they are stored.
+        `datasets.load_dataset`. `npz`: numpy arrays with MedMNIST's names, pixels as they are stored. `hub-folder`: as
+        `parquet`, ready to be a repository of the Hugging Face Hub, with `SHA256SUMS` and a loader that checks them.
+    license : str, optional
+        Of the source data, which holds for the set, too: by the Hub's name, as `mit` or `cc-by-4.0`. Without it the
+        card says "other".
     progress : Progress
         Told how many images are written.
 
@@ -330,15 +379,20 @@ def export(folder: str | Path, to: str | Path, format: Format = "parquet", *, pr
     'exported-npz'
     """
     check_choice("format", format, FORMATS)
+    if license is not None and not LICENCE.fullmatch(license):
+        raise must("license", "be one of the Hub's names, as mit, cc-by-4.0 or other", license)
     check_writable(Path(to))
-    if _is_done(Path(folder), Path(to), format):
+    if _is_done(Path(folder), Path(to), format, license):
         LOG.info(f"{to} is done: the same command wrote it.")
         return Path(to)
     with _appearing(Path(to)) as part:
         built = ConstructedSet(folder)
         features, lost = _WRITE[format](built, part, progress)
         (part / "manifest.json").write_text(_text(built.manifest), encoding="utf-8")
-        (part / "README.md").write_text(card(built.manifest, format, features, lost), encoding="utf-8")
+        text = card(built.manifest, format, features, lost, license)
+        (part / "README.md").write_text(text, encoding="utf-8")
+        if format == "hub-folder":
+            _seal(part)
     return Path(to)
 
 
@@ -346,10 +400,12 @@ def _text(manifest: Manifest) -> str:
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 
-def _is_done(folder: Path, to: Path, format: str) -> bool:
+def _is_done(folder: Path, to: Path, format: str, license: str | None) -> bool:
     """Whether `to` appeared before, from the same set: a command that was killed as it ended is given again."""
     names = {"README.md", "manifest.json", *LEAVES[format]}
     if not to.is_dir() or {path.name for path in to.iterdir()} != names or not (to / "manifest.json").is_file():
+        return False
+    if licence_line(license) not in (to / "README.md").read_text(encoding="utf-8").splitlines():
         return False
     manifest = read_manifest(folder)
     return manifest is not None and (to / "manifest.json").read_text(encoding="utf-8") == _text(manifest)

@@ -68,11 +68,19 @@ class Source(_Strict):
     shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
 
 
+class Kept(_Strict):
+    """A band of frequencies, in cycles per image."""
+
+    side: Literal["low", "high"]
+    cutoff: float
+
+
 class Ball(_Strict):
     """The threat model; `eps` is null where the search was free."""
 
     norm: Literal["l2", "linf"]
     eps: float | None
+    band: NotRequired[Kept]
 
 
 class Request(_Strict):
@@ -82,6 +90,8 @@ class Request(_Strict):
     targets: Literal["any", "other", "next", "predicted"] | None
     start: NotRequired[Literal["gaussian", "uniform"]]  # training images where there is none
     fake_relu: NotRequired[Literal[True] | str]  # gradients of the search passed a ReLU unchanged: the last, or this
+    others: NotRequired[list[str]]  # classifiers that the search kept at the start's label
+    features: NotRequired[list[int]]  # those that were matched, where not all were
     images: NotRequired[Count]  # of the set, where it has not one for every training image
     of: NotRequired[str]
     weak: NotRequired[str]
@@ -168,6 +178,15 @@ def kind_of(request: Request) -> Literal["matched", "relabelled", "control"]:
     if request["schedule"]["kind"] == "none":
         return "control"
     return "matched" if request["targets"] is None else "relabelled"
+
+
+def ball_text(ball: Ball) -> str:
+    """The threat model in words: `l2 0.5`, `free`, `l2 0.5, frequencies up to 8 cycles per image`."""
+    text = "free" if ball["eps"] is None else f"{ball['norm']} {ball['eps']:g}"
+    if "band" not in ball:
+        return text
+    band = ball["band"]
+    return f"{text}, frequencies {'up to' if band['side'] == 'low' else 'above'} {band['cutoff']:g} cycles per image"
 
 
 def shard_ranges(request: Request) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from notbugs.errors import InputError, check_choice, check_count, must
+from notbugs.frequency import cycles
 from notbugs.seeds import generator
 from notbugs.shapes import Batch
 
@@ -95,7 +96,7 @@ def fog(images: Batch, strength: tuple[float, float], draws: Draws) -> Batch:
     """
     amount, decay = strength
     height, width = images.shape[2:]
-    radius = _radius(height, width)
+    radius = cycles(height, width)
     modes = torch.where(radius > 0, radius.clamp_min(1) ** -(1 + 2 * math.log2(decay)), 0.0)
     noise = _drawn(images[:, :1], torch.randn, draws).cpu()
     cloud = torch.fft.irfft2(torch.fft.rfft2(noise) * modes, s=(height, width)).to(images)
@@ -162,41 +163,6 @@ Examples
 >>> 'fog' in nb.data.CORRUPTIONS
 True
 """
-
-
-def low_pass(images: Batch, cutoff: float) -> Batch:
-    """Only the Fourier modes of at most `cutoff` cycles per image, the mean among them; not clipped.
-
-    Examples
-    --------
-    >>> blurred = nb.data.low_pass(inputs, cutoff=2)
-    >>> torch.allclose(blurred.mean(), inputs.mean(), atol=1e-3)
-    True
-    """
-    height, width = images.shape[2:]
-    kept = (_radius(height, width) <= cutoff).to(images)
-    return torch.fft.irfft2(torch.fft.rfft2(images) * kept, s=(height, width))
-
-
-def high_pass(images: Batch, cutoff: float, *, keep_mean: bool = True) -> Batch:
-    """Only the Fourier modes of more than `cutoff` cycles per image; not clipped.
-
-    With each channel's mean, if it is kept: filtered images then are grey, not black. Without it, what passes low and
-    what passes high add up to the image.
-
-    Examples
-    --------
-    >>> edges = nb.data.high_pass(inputs, cutoff=2)
-    """
-    rest = images - low_pass(images, cutoff)
-    return rest + images.mean((2, 3), keepdim=True) if keep_mean else rest
-
-
-def _radius(height: int, width: int) -> Tensor:
-    """Cycles per image of every mode of a real Fourier transform, in whichever direction; shape (height, half)."""
-    rows = torch.arange(height)
-    rows = torch.where(rows > height // 2, rows - height, rows)
-    return torch.hypot(rows[:, None].float(), torch.arange(width // 2 + 1)[None, :].float())
 
 
 def _there_and_back(size: int, small: int) -> Tensor:

@@ -14,6 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, starts_of
 from notbugs.data import Augmentation, Images, round_to_8_bits
 from notbugs.errors import must
+from notbugs.frequency import Band
 from notbugs.measure._usefulness import Usefulness
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.features import FeatureSource, check_alone, feature_map, feature_values
@@ -332,6 +333,8 @@ def measure_set(
     changed = hits["success_source"][~kept]
     found["success_source_changed"] = Proportion.of(changed).model_dump() if len(changed) else None
     found |= {name: Spread.of(values).model_dump() for name, values in _distances(built, originals).items()}
+    if "band" in built.manifest["request"]["threat"]:
+        found["outside_band"] = Spread.of(_outside_band(built, originals)).model_dump()
     found["matching_loss"] = Spread.of(built.loss).model_dump() if built.is_matched else None
     found.setdefault("distance_to_target", None)
     progress(len(changes) + 1, len(changes) + 2)
@@ -371,6 +374,14 @@ def _compared(
 def _affordable(originals: Images) -> int:
     """How many images may be compared with all others."""
     return max(FEWEST, min(MOST, PRODUCTS // (len(originals) * math.prod(originals.shape))))
+
+
+def _outside_band(built: ConstructedSet, originals: Images) -> Tensor:
+    """Per image: the share of its perturbation's energy outside of the band that the search was confined to."""
+    request = built.manifest["request"]
+    starts, band = starts_of(request, originals), Band(**request["threat"]["band"])
+    parts = torch.arange(len(built)).split(CHUNK)
+    return torch.cat([band.outside(built.images.batch(part)[0] - starts(built.start[part])) for part in parts])
 
 
 def _distances(built: ConstructedSet, originals: Images) -> dict[str, Tensor]:

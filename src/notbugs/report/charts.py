@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from notbugs.formats import NORMS
 from notbugs.report import wording
-from notbugs.study.sets import SETS
+from notbugs.study.sets import EVERY_SET
 
 Style = tuple[str, str, str, list[int]]
 """Of a series: label, colour, shape, dashes."""
@@ -31,7 +31,7 @@ CLEAN, ROBUST = "#7fbde3", "#c64b00"
 SERIES: dict[tuple[str, str], Style] = {
     ("D", "standard"): ("D, standard", "#3a3a38", "circle", []),
     ("D", "adversarial"): ("D, adversarial", "#0072b2", "square", []),
-    **{(made.name, "standard"): (made.name, made.colour, made.mark, []) for made in SETS},
+    **{(made.name, "standard"): (made.name, made.colour, made.mark, []) for made in EVERY_SET},
 }
 INDEPENDENT = ("D, independent", "#8a8984", "cross", [4, 3])
 

@@ -12,7 +12,7 @@ from notbugs.measure.likeness import By
 from notbugs.report import paper
 from notbugs.report.accuracies import StudyAccuracies
 from notbugs.study.results import AgainstExpected, Results, Row, SetProperties, Spread, TheoryCheck
-from notbugs.study.sets import RELABELLED, TARGETS, aimed_at
+from notbugs.study.sets import FURTHER, RELABELLED, TARGETS, aimed_at
 
 Value = str | int | Proportion | Spread | None
 
@@ -114,6 +114,11 @@ _MEASURES: list[tuple[str, str, Callable[[SetProperties], Value]]] = [
         "Share of the pixels whose grey level changes by more than is just noticed on their background (Chou and Li, "
         "1995: 3 of 255 levels on middle grey, 20 on black).",
         lambda s: s.perturbation.noticed if s.perturbation else None,
+    ),
+    (
+        "Energy outside the band",
+        "Share of a perturbation's energy at frequencies that its search was to leave alone: what clipping adds.",
+        lambda s: s.outside_band,
     ),
     ("Time to build", "", lambda s: duration(s.seconds)),
 ]
@@ -227,6 +232,24 @@ def relabelled(accuracies: StudyAccuracies) -> Table | None:
     ]
     caption = f"Clean accuracy in per cent; the paper: Table 1, {paper.SETTING}"
     return Table(caption, ("training set", "targets", "this run", "the paper"), rows, words=("targets",))
+
+
+def further(accuracies: StudyAccuracies, made: Sequence[SetProperties]) -> Table | None:
+    """What the sets beyond those of every study teach, and what each tests; None where there is none of them."""
+    known, says = {one.name: one for one in made}, {}
+    rows: list[list[Cell]] = []
+    for declared in FURTHER:
+        member, one, other = accuracies.get(declared.name), known.get(declared.name), accuracies.get(declared.beside)
+        if member and member.clean and one:
+            reference = [declared.beside, _share(other.clean) if other else None]
+            rows.append([declared.name, member.clean.share, *reference, one.success_source, one.success_independent])
+            says[declared.name] = f"{declared.says[0].upper()}{declared.says[1:]}. {declared.claim} {declared.origin}."
+    caption = (
+        "In per cent, with 95\u00a0% intervals: clean accuracy of the classifier trained on a set, and of that trained "
+        "on the set beside it; images that get their label from the source, and from a classifier that no search saw"
+    )
+    columns = ("training set", "accuracy", "beside it", "accuracy there", "source", "independent")
+    return Table(caption, columns, rows, words=("beside it",), says=says, kind="measures") if rows else None
 
 
 def sets(made: Sequence[SetProperties]) -> Table:

@@ -31,8 +31,8 @@ BIBTEX = f"""\
 }}"""
 
 
-def render(results: Results, gallery: Arrays | None) -> str:
-    """The whole page as HTML, without what the run does not have."""
+def render(results: Results, gallery: Arrays | None, further: Arrays | None = None) -> str:
+    """The whole page as HTML, without what the run does not have; `further` is the gallery of the further sets."""
     accuracies = study_accuracies(results)
     classes = class_names(results.study.data.get("classes"))
     return environment().get_template("report.html.j2").render(
@@ -46,6 +46,8 @@ def render(results: Results, gallery: Arrays | None) -> str:
         curves=[figure for number in (1, 2) if (figure := against_radius(accuracies, number))],
         tables=core_tables,
         table_1=core_tables.relabelled(accuracies),
+        further=core_tables.further(accuracies, results.sets),
+        further_grid=sample_grid(further, classes) if further else None,
         idea=idea(gallery, accuracies, classes) if gallery else None,
         grid=sample_grid(gallery, classes) if gallery else None,
         play=play(gallery, classes) if gallery else None,
@@ -79,5 +81,6 @@ def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
 
 
 def page(folder: Path) -> str:
-    """`report.html`, from `results.json` and, where there is one, `gallery.safetensors`."""
-    return render(read_results(folder / "results.json"), read_gallery(folder / "gallery.safetensors"))
+    """`report.html`, from `results.json` and, where there are such, `gallery.safetensors` and that of further sets."""
+    galleries = (read_gallery(folder / name) for name in ("gallery.safetensors", "gallery-further.safetensors"))
+    return render(read_results(folder / "results.json"), *galleries)

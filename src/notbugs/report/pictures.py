@@ -20,7 +20,7 @@ from notbugs.errors import InputError, in_one_line
 from notbugs.files import check_tensors, warn_unchecked
 from notbugs.report import wording
 from notbugs.report.charts import INK, MUTED, SERIF
-from notbugs.study.sets import MATCHED, SETS
+from notbugs.study.sets import EVERY_SET, MATCHED
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -102,7 +102,7 @@ def _unreadable(path: Path, why: str) -> InputError:
 BUDGET = 2_000_000  # characters of pictures in the grid
 ROWS = 12  # of the grid, at most
 SIDE = 96  # CSS pixels of a picture on the page, about
-SAYS = {"D": "the training image", **{made.name: made.says for made in SETS}}
+SAYS = {"D": "the training image", **{made.name: made.says for made in EVERY_SET}}
 
 PRINTED_ROWS = 5
 GAP, HEAD, LABEL = 6.0, 18.0, 15.0
@@ -189,6 +189,8 @@ def _cell(arrays: Arrays, column: str, index: int, classes: Sequence[str]) -> Ce
     label = _name(classes, arrays, f"{column}.labels", index)
     if column == "D":
         return Cell(source, f"D, an image of {label}", label, "")
+    if f"{column}.start_labels" not in arrays and f"{column}.start" in arrays:
+        return Cell(source, f"{column}, trains as {label}, started from noise", label, "from noise")
     start = _name(classes, arrays, f"{column}.start_labels", index)
     alt = f"{column}, trains as {label}, started from an image of {start}"
     return Cell(source, alt, label, f"from {start}")

@@ -12,7 +12,7 @@ from notbugs import formats
 from notbugs.content import Section, Share, Spread
 from notbugs.files import csp_hash
 from notbugs.report import wording
-from notbugs.study.sets import SETS
+from notbugs.study.sets import EVERY_SET
 
 
 def render_section(section: Section, command: str) -> str:
@@ -59,7 +59,7 @@ def environment() -> Environment:
         "texts": lambda given: [item for item in given if isinstance(item, str)] if isinstance(given, list) else [],
     }
     # What a page may set: the version that its numbers are of, and a script, which it allows by its hash.
-    cast("dict[str, Any]", made.globals).update(SETS=SETS, made_by="", script=Markup(""))
+    cast("dict[str, Any]", made.globals).update(SETS=EVERY_SET, made_by="", script=Markup(""))
     made.tests |= {
         "proportion": lambda value: isinstance(value, Share),
         "spread": lambda value: isinstance(value, Spread),

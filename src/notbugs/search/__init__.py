@@ -16,6 +16,7 @@ from notbugs.search.attacks import (
     pgd,
     spatial_pgd,
     targeted_pgd,
+    targeted_pgd_alone,
     worst_of,
 )
 from notbugs.search.backward import identity, replaced_backward
@@ -51,6 +52,7 @@ __all__ = [
     "spatial_pgd",
     "stream",
     "targeted_pgd",
+    "targeted_pgd_alone",
     "worst_of",
 ]
 

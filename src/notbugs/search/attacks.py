@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +15,7 @@ from notbugs.classifier import Classifier
 from notbugs.errors import must
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.loop import Found, Objective, search
-from notbugs.search.objectives import away_from, log_odds, matching, smallest, targeted_ce
+from notbugs.search.objectives import away_from, log_odds, matching, part_of, smallest, targeted_ce, targeted_ce_alone
 from notbugs.search.steps import FMN, LBFGS, PGDSteps, Steps
 from notbugs.shapes import Batch, Labels, PerSample
 from notbugs.threat import BOX, L2, Box, Norm, Parameters, Spatial, Threat, threat
@@ -128,6 +129,34 @@ def targeted_pgd(
         return search(targeted_ce(classifier), images, (targets,), threat, schedule, start=start)
 
 
+def targeted_pgd_alone(
+    classifier: Classifier,
+    others: Sequence[Classifier],
+    images: Batch,
+    targets: Labels,
+    labels: Labels,
+    threat: Threat,
+    schedule: Steps = PGDSteps(100),  # noqa: B008  frozen
+) -> Found:
+    """Targeted projected gradient descent that no other classifier is to notice (Nakkiran 2019).
+
+    Parameters as in `targeted_pgd`, with the `others` that are to keep to `labels`, shape (batch,). `score` is the
+    cross-entropy of the target on `classifier` and the mean of that of the label on `others`.
+
+    Examples
+    --------
+    >>> found = nb.search.targeted_pgd_alone(
+    ...     classifier, [classifier], inputs, (labels + 1) % 10, labels, nb.L2(0.5), nb.search.PGDSteps(2)
+    ... )
+    >>> found.images.shape
+    torch.Size([20, 1, 8, 8])
+    """
+    with ExitStack() as held:
+        for each in (classifier, *others):
+            held.enter_context(each.evaluating())
+        return search(targeted_ce_alone(classifier, others), images, (targets, labels), threat, schedule)
+
+
 def match_features(
     classifier: Classifier,
     start: Batch,
@@ -136,6 +165,7 @@ def match_features(
     *,
     threat: Threat = L2(math.inf),  # noqa: B008  frozen
     fake_relu: bool | str = False,
+    features: Sequence[int] | None = None,
 ) -> Found:
     """Move `start` until its features equal those of `target` (the paper, section 3.1 and equation 6).
 
@@ -152,6 +182,8 @@ def match_features(
     fake_relu : bool or str
         Whether gradients pass the last ReLU before the features unchanged, so that units that are off get one, too,
         as in the authors' library; or the name of the `nn.ReLU` that they pass so. See `search.fake_relu`.
+    features : sequence of int, optional
+        Numbers of the features that are matched; all of them if not given.
 
     Returns
     -------
@@ -171,14 +203,17 @@ def match_features(
     """
     with classifier.evaluating():
         with torch.no_grad():
-            features = classifier.features(target)
-        objective = matching_objective(classifier, start, fake_relu)
-        return search(objective, start, (features,), threat, schedule or fast_matching(start.shape[1:]))
+            wanted = classifier.features(target) if features is None else part_of(classifier.features, features)(target)
+        objective = matching_objective(classifier, start, fake_relu, features)
+        return search(objective, start, (wanted,), threat, schedule or fast_matching(start.shape[1:]))
 
 
-def matching_objective(classifier: Classifier, images: Batch, fake_relu: bool | str = False) -> Objective:
+def matching_objective(
+    classifier: Classifier, images: Batch, fake_relu: bool | str = False, features: Sequence[int] | None = None
+) -> Objective:
     """What `match_features` descends, for a classifier in evaluation mode; `images` are some that it takes."""
-    return matching(classifier, fake_relu_features(classifier, images, fake_relu) if fake_relu else None)
+    g = fake_relu_features(classifier, images, fake_relu) if fake_relu else classifier.features
+    return matching(classifier, g if features is None else part_of(g, features))
 
 
 def minimum_norm(

@@ -204,7 +204,7 @@ def _joined(some: Samples, others: Samples) -> Samples:
 
 def _begin(origin: Batch, goals: tuple[Tensor, ...], threat: Threat, walker: Walker, start: Batch | None) -> Samples:
     _check_origin(origin, start)
-    images = origin.clone() if start is None else _valid(start, origin, threat)
+    images = origin.clone() if start is None else threat.valid(start, origin)
     worst = torch.full((len(images),), math.inf, dtype=images.dtype, device=images.device)
     return {
         "images": images,
@@ -230,7 +230,8 @@ def _step(objective: Objective, samples: Samples, threat: Threat, walker: Walker
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
     loss, score = loss.detach(), score.detach()
     _offer(samples, loss, score)
-    samples["images"] = _valid(walker.move(samples, loss, gradient), samples["origin"], threat)
+    moved = walker.move(samples, loss, threat.confined(gradient))
+    samples["images"] = threat.valid(moved, samples["origin"])
     samples["age"] = samples["age"] + 1
 
 
@@ -253,11 +254,6 @@ def _offer(samples: Samples, loss: PerSample, score: PerSample) -> None:
     samples["best_score"] = torch.where(better, score, samples["best_score"])
     images = samples["images"]
     samples["best"] = torch.where(better.view(-1, *[1] * (images.dim() - 1)), images, samples["best"])
-
-
-def _valid(images: Batch, origin: Batch, threat: Threat) -> Batch:
-    # Clamping moves every pixel towards the origin, which is in [0, 1]: it cannot leave the ball again.
-    return (origin + threat.project(images - origin)).clamp_(0, 1)
 
 
 def _goals(samples: Samples) -> list[Tensor]:

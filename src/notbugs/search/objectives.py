@@ -134,6 +134,16 @@ def matching(classifier: Classifier, features: Callable[[Batch], Features] | Non
     return objective
 
 
+def part_of(features: Callable[[Batch], Features], chosen: Sequence[int]) -> Callable[[Batch], Features]:
+    """Those of a classifier's features that have these numbers."""
+
+    def part(images: Batch) -> Features:
+        found = features(images)
+        return found[:, torch.tensor(chosen, device=found.device)]
+
+    return part
+
+
 def smallest(classifier: Classifier, threat: Threat, *, targeted: bool, undecided: bool = False) -> Objective:
     """From classes and origins: descend the margin until it is negative; rank by the perturbation's norm from there.
 

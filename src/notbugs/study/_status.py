@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,15 +20,28 @@ from notbugs.errors import InputError, must
 from notbugs.files import Damaged, check_links, has_writer, read_json
 from notbugs.formats import compact, duration, under_attack
 from notbugs.progress import packed
-from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, stage_names
+from notbugs.study.sets import BY_NAME, EVERY_SET, FURTHER, JUDGE, MOST_OTHERS, ON_ORIGINALS, other_names, stage_names
 from notbugs.study.written import UNDER_WAY, StageFile, check_recipe, read_info, read_stage
 
 if TYPE_CHECKING:  # a study without instruments is read without torch
     from notbugs.measure import Accuracy
     from notbugs.study.machine import DataInfo, Info
 
-PLANS = {plan.name: plan.section for plan in (*ON_ORIGINALS, JUDGE)} | {plan.name: "constructed" for plan in SETS}
-"""Sections of the recipe that train the classifiers of every study."""
+OTHERS = other_names([made.name for made in FURTHER], MOST_OTHERS)
+PLANS: dict[str, str] = {
+    **{plan.name: str(plan.section) for plan in (*ON_ORIGINALS, JUDGE)},
+    **dict.fromkeys(BY_NAME, "constructed"),
+    **dict.fromkeys(OTHERS, "standard"),
+}
+"""Sections of the recipe that train the classifiers that a study may have."""
+POSSIBLE = stage_names(True, [made.name for made in FURTHER], MOST_OTHERS)
+"""Every stage that a study may have but for those of instruments."""
+
+
+def _wanted(recipe: Mapping[str, Any]) -> list[str]:
+    """The stages that a recipe asks for, but for those of instruments."""
+    others = recipe.get("further", {}).get("others", 0)
+    return stage_names(recipe.get("judge", False), recipe.get("sets", ()), others)
 
 
 NOTED = {"name", "done", "total", "left", "note", "at"}
@@ -149,11 +162,7 @@ def _read(folder: Path) -> Status:
     recipe, info = _claim(folder)
     stages, damaged = _finished_stages(folder)
     now = _under_way(folder, recipe, stages)
-    left = [
-        name
-        for name in stage_names(recipe.get("judge", False))
-        if name not in stages and not (now and now.name == name)
-    ]
+    left = [name for name in _wanted(recipe) if name not in stages and not (now and now.name == name)]
     left += _left_instruments(folder, recipe, stages)
     is_finished = not left and not now and (folder / "results.json").exists()
     report = folder / "report.html"
@@ -167,7 +176,7 @@ def _read(folder: Path) -> Status:
         now=now,
         left=tuple(left),
         measured={name: values[f"evaluate-{name}"] for name in PLANS if f"evaluate-{name}" in values},
-        sets={plan.name: values[f"measure-{plan.name}"] for plan in SETS if f"measure-{plan.name}" in values},
+        sets={plan.name: values[f"measure-{plan.name}"] for plan in EVERY_SET if f"measure-{plan.name}" in values},
         damaged=tuple(damaged),
         report=report if report.exists() else None,
     )
@@ -188,7 +197,7 @@ def _claim(folder: Path) -> tuple[dict[str, Any], Info]:
 
 def _finished_stages(folder: Path) -> tuple[dict[str, StageFile], list[str]]:
     """What finished stages left, in the order of a study, and the names of those whose file is damaged."""
-    stages, damaged, own = {}, [], set(stage_names(judge=True))
+    stages, damaged, own = {}, [], set(POSSIBLE)
     for file in sorted((folder / "stages").glob("*.json"), key=_place):
         name = file.stem if file.stem in own else _present_name(file.stem)
         try:
@@ -208,7 +217,7 @@ def _present_name(stage: str) -> str:
 
 def _place(file: Path) -> tuple[int, int]:
     """In the order of a study; instruments' stages follow, in that in which they ended."""
-    names = stage_names(judge=True)
+    names = POSSIBLE
     return names.index(file.stem) if file.stem in names else len(names), file.stat().st_mtime_ns
 
 
@@ -296,7 +305,7 @@ def _overview(standing: Status) -> Table:
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     data, spent = standing.data, sum(standing.seconds.values())
-    own = set(stage_names(judge=True))  # not an instrument's
+    own = set(POSSIBLE)  # not an instrument's
     base, is_stopped = [name for name in standing.seconds if name in own], standing.state == "stopped"
     count = (
         len(base) + sum(name in own for name in standing.left) + (standing.now is not None and standing.now.name in own)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs import workers
-from notbugs.construct import ConstructedSet
+from notbugs.construct import ConstructedSet, starts_of
 from notbugs.construct.builder import ready_for
 from notbugs.data import Data
 from notbugs.files import write_tensors
@@ -19,14 +19,17 @@ from notbugs.search.loop import frames
 from notbugs.search.objectives import targeted_ce
 from notbugs.search.steps import FMN
 from notbugs.seeds import generator
+from notbugs.study.declaration import SetDeclaration
 from notbugs.study.runner import Runner
-from notbugs.study.sets import SETS, SetDeclaration
+from notbugs.study.sets import BY_NAME, SETS
 from notbugs.threat import L2, l2_norm
 
 FEWEST, MOST, VALUES = 12, 40, 125_000
 """Images in the gallery: as many as have so many pixel values in all, between these two."""
 FRAMES = 5
 """Of each search, after its start."""
+
+FURTHER_GALLERY, FURTHER_STAGE = "gallery-further.safetensors", "gallery-further"
 
 Tensors = dict[str, Tensor]
 
@@ -69,6 +72,34 @@ def write_gallery(runner: Runner) -> None:
             work(progress)
 
 
+def write_further(runner: Runner) -> None:
+    """Write `gallery-further.safetensors`, once: the same training images in the further sets.
+
+    With all that `gallery.safetensors` has of a set but how its search went. Where starts are noise there are no
+    `NAME.start_labels`.
+    """
+    path, plans = runner.folder.path / FURTHER_GALLERY, [BY_NAME[name] for name in runner.recipe.sets]
+
+    def work(progress: Progress) -> list[str]:
+        index = choose(runner.data, runner.seed)
+        tensors = dict(zip(("D", "D.labels"), runner.data.train.batch(index), strict=True))
+        for number, plan in enumerate(plans, 1):
+            tensors |= {f"{plan.name}{name}": tensor for name, tensor in _images(runner, plan, index).items()}
+            progress(number, len(plans))
+        write_tensors(path, tensors)
+        return [plan.name for plan in plans]
+
+    def shown() -> list[str]:
+        return runner.stage(FURTHER_STAGE, "show images of the further sets", work, leaves=path)
+
+    if shown() != [plan.name for plan in plans]:
+        runner.folder.forget(FURTHER_STAGE, f"{path.name} lacks sets that were added.")
+        shown()
+    if not path.exists() and workers.rank() == 0:
+        with runner.folder.console.stage("repair the gallery") as progress:
+            work(progress)
+
+
 def choose(data: Data, seed: int) -> Tensor:
     """Indices of training images, in random order of classes, a second round only after the first is full."""
     labels = data.train.labels
@@ -83,10 +114,13 @@ def choose(data: Data, seed: int) -> Tensor:
 def _images(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
     built, source = runner.set(plan.name), runner.classifier(plan.source)
     images, labels = built.images.batch(index)
-    start, start_labels = runner.data.train.batch(built.start[index])
+    start, start_labels = starts_of(built.manifest["request"], runner.data.train)(built.start[index]), None
+    if plan.start == "images":
+        start_labels = runner.data.train.labels[built.start[index]]
     with torch.no_grad(), source.evaluating("fp32"):
         success = source(images.to(source.device)).argmax(1).cpu() == labels
-    found = {"": images, ".labels": labels, ".start": start, ".start_labels": start_labels, ".success": success}
+    found = {"": images, ".labels": labels, ".start": start, ".success": success}
+    found |= {} if start_labels is None else {".start_labels": start_labels}
     if not built.is_matched:
         return found | {".size": _sizes(runner, images, labels, start, start_labels)}
     target = _target(runner, built, index)
@@ -95,10 +129,10 @@ def _images(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
     return found | {".target": target} | alike
 
 
-def _sizes(runner: Runner, images: Tensor, labels: Tensor, start: Tensor, start_labels: Tensor) -> Tensor:
+def _sizes(runner: Runner, images: Tensor, labels: Tensor, start: Tensor, start_labels: Tensor | None) -> Tensor:
     distance, _ = nearest_of_class(start, labels, runner.data.train)
     size = torch.stack([l2_norm(images - start) / distance, noticed(start, images)], 1)
-    return size.masked_fill((labels == start_labels)[:, None], math.nan)
+    return size if start_labels is None else size.masked_fill((labels == start_labels)[:, None], math.nan)
 
 
 def _way(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
@@ -119,7 +153,7 @@ def _way(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
             fake = runner.recipe.matching.fake_relu
             objective, ball = matching_objective(fast, start.to(fast.device), fake), L2(math.inf)
         else:
-            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(settings)
+            objective, goals, ball = targeted_ce(fast), labels.to(fast.device), plan.threat(settings, shape)
         met, scores = frames(objective, start.to(fast.device), (goals,), ball, schedule, at)
     moved = met[:, 1:].cpu() - start[:, None]
     moved[:, -1] = images - start

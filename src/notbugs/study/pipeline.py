@@ -25,8 +25,10 @@ from notbugs.records import write_model
 from notbugs.search import PGDSteps
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
-from notbugs.study.examples import write_gallery
+from notbugs.study.declaration import SetDeclaration
+from notbugs.study.examples import write_further, write_gallery
 from notbugs.study.folder import Console, StudyFolder, read_data
+from notbugs.study.further import ingredients
 from notbugs.study.machine import Info, find_device, surroundings
 from notbugs.study.recipe import Expected, Recipe
 from notbugs.study.repeated import check_one_label, for_labels
@@ -42,7 +44,7 @@ from notbugs.study.results import (
     TheoryCheck,
 )
 from notbugs.study.runner import Runner
-from notbugs.study.sets import JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, SetDeclaration, stage_names
+from notbugs.study.sets import BY_NAME, JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, stage_names
 from notbugs.study.written import StudyClaim
 from notbugs.theory import vulnerability
 from notbugs.threat import check_radii
@@ -142,7 +144,8 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = data or read_data(recipe, console)
     _check_data(recipe, data)
-    folder = StudyFolder(out, console, stages=len(stage_names(recipe.judge)))
+    stages = stage_names(recipe.judge, recipe.sets, recipe.further.others)
+    folder = StudyFolder(out, console, stages=len(stages))
     runner = Runner(recipe, data, folder, device)
     recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
     instruments.check(runner)
@@ -186,11 +189,13 @@ class _Study:
         rows, sets = [], []
         for plan in ON_ORIGINALS:
             rows += self.measured(plan, self.data.train)
-        for plan in SETS:
-            built = self.built(plan)
+        for plan, given in self.plans():
+            built = self.built(plan, given)
             sets.append(self.set_measured(plan, built))
             rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
         write_gallery(self.runner)
+        if self.recipe.sets:
+            write_further(self.runner)
         folder = self.runner.folder
         architecture, theory = self.architecture(), self.theory()
         settings = self.recipe.instruments
@@ -209,6 +214,11 @@ class _Study:
         expected = against_expected(self.recipe, self.data.name, rows)
         found = Measured(**measured)
         return Results(study=study, rows=rows, sets=sets, theory=theory, instruments=found, expected=expected)
+
+    def plans(self) -> Iterator[tuple[SetDeclaration, dict[str, Any]]]:
+        """The sets, and what each is built with: those of every study, then the further ones."""
+        yield from ((plan, {}) for plan in SETS)
+        yield from ((BY_NAME[name], given) for name, given in ingredients(self.runner).items())
 
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""
@@ -235,13 +245,13 @@ class _Study:
             for found in self.runner.evaluate(plan.name, classifier)
         ]
 
-    def built(self, plan: SetDeclaration) -> ConstructedSet:
+    def built(self, plan: SetDeclaration, given: dict[str, Any]) -> ConstructedSet:
         source, seed = self.runner.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
 
         def work(path: Path, progress: Progress) -> ConstructedSet:
             how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
             how |= {"matching": self.recipe.matching, "relabelling": self.recipe.relabelling}
-            return plan.build(source, self.data, path, **how)
+            return plan.build(source, self.data, path, **given, **how)
 
         return self.runner.build(plan.name, work)
 

@@ -19,15 +19,15 @@ from notbugs.errors import InputError, check_choice, described, in_one_line, mus
 from notbugs.files import LOG, check_regular
 from notbugs.models.registry import is_own_code
 from notbugs.study.instruments import FORMER, Instruments, renamed
-from notbugs.study.sections import Architecture, Matching, Relabelling, Source, Storage, StudyEvaluation
-from notbugs.study.sets import BY_NAME, Trained
+from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
+from notbugs.study.sets import BY_NAME, Trained, chosen_sets
 from notbugs.threat import threat
 from notbugs.training import Training
 
 Section = Literal["standard", "robust", "constructed"]
 """The sections of a recipe that say how a classifier is trained."""
 
-NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge")
+NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge", "sets", "further")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
 
@@ -51,6 +51,10 @@ class Settings(Source):
     )
     matching: Matching = Field(Matching(), description="Feature matching, which makes D_R and D_NR.")
     storage: Storage = Field(Storage(), description="How constructed sets are stored.")
+    sets: tuple[str, ...] = Field(
+        (), description="Further constructed sets, by name, or all: see docs/explanation/sets.md."
+    )
+    further: Further = Field(Further(), description="How further sets are built.")
     relabelling: Relabelling = Field(Relabelling(), description="The search behind D_rand, D_det and their kin.")
     evaluation: StudyEvaluation = Field(
         StudyEvaluation(), description="At which radii, and by which attacks, classifiers are evaluated."
@@ -67,6 +71,11 @@ class Settings(Source):
     @classmethod
     def _check_sets(cls, given: dict[str, Training]) -> dict[str, Training]:
         return {check_choice("trained_on", name, tuple(BY_NAME)): settings for name, settings in given.items()}
+
+    @field_validator("sets")
+    @classmethod
+    def _check_further(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return chosen_sets(given)
 
 
 class Expected(BaseModel):

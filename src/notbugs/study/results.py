@@ -101,6 +101,10 @@ class SetProperties(Record):
     perturbation: PerturbationSize | None = Field(
         None, description="how large perturbations are; null for matched sets, and where it was not measured"
     )
+    outside_band: Spread | None = Field(
+        None,
+        description="share of a perturbation's energy outside of its band, by clipping; null where it has no band",
+    )
     seconds: float = Field(description="time to build")
 
     def row(self) -> dict[str, object]:

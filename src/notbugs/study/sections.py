@@ -25,6 +25,7 @@ from notbugs.progress import Progress, silent
 from notbugs.search import FMN, LBFGS, PGD, Attack, PGDSteps, Steps, fast_matching
 from notbugs.search.steps import Decay
 from notbugs.study.machine import find_device
+from notbugs.study.sets import MOST_OTHERS
 from notbugs.threat import Norm, Spatial, Threat, threat
 from notbugs.training import new_classifier
 
@@ -337,6 +338,23 @@ class Relabelling(_Section):
     def threat(self) -> Threat:
         """The ball."""
         return threat(self.norm, self.eps)
+
+
+class Further(_Section):
+    """What only sets beyond those of every study need: see `sets`."""
+
+    others: int = Field(
+        4,
+        ge=1,
+        le=MOST_OTHERS,
+        description="Standard classifiers that the search of D_bugs keeps at the right label; each is trained.",
+    )
+    cutoff: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Where D_rand_low and the like are cut, cycles per image; half of the highest if not given.",
+    )
 
 
 class Turning(_Section):

@@ -2,116 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from notbugs.errors import check_choice
+from notbugs.study.declaration import SetDeclaration
 
 if TYPE_CHECKING:  # the names of sets need no torch
-    from notbugs.classifier import Classifier
-    from notbugs.construct import ConstructedSet, Start, Targets
-    from notbugs.data import Data
-    from notbugs.study.sections import Matching, Relabelling
-    from notbugs.threat import Threat
-
-SMALLEST_STEPS = 30
-"""Gradients of a search for the smallest perturbation, at least; 100 find hardly smaller ones
-(docs/explanation/search.md)."""
-
-Mark = Literal["circle", "square", "triangle-up", "triangle-down", "diamond", "cross"]
-
-
-@dataclass(frozen=True)
-class SetDeclaration:
-    """A constructed set: what it is, how it is built, and how it looks.
-
-    Attributes
-    ----------
-    name : str
-        In `results.json`, recipes and folders: `D_rand_other`.
-    subscript, qualifier : str
-        Of its symbol: `rand` and `other`.
-    command : str
-        What `notbugs build` calls it.
-    source : {"standard", "robust"}
-        The classifier it is built with.
-    says : str
-        What one of its images is, below the set's name.
-    colour, dark, mark : str
-        Of its line in figures, on light pages and on dark ones. Colours are those of Okabe and Ito, or near them, and
-        marks differ where colours are near each other.
-    targets : {"any", "other", "next"}, optional
-        The class that an image is pushed towards and labelled with; None where features are matched instead.
-    start : {"images", "gaussian", "uniform"}
-        What each search starts from.
-    smallest : bool
-        Whether a perturbation is the smallest that reaches the class, of any length, whatever the recipe's method and
-        radius.
-    """
-
-    name: str
-    subscript: str
-    command: str
-    source: Literal["standard", "robust"]
-    says: str
-    colour: str
-    dark: str
-    mark: Mark
-    targets: Targets | None = None
-    qualifier: str = ""
-    start: Start = "images"
-    smallest: bool = False
-
-    @property
-    def kind(self) -> Literal["matched", "relabelled"]:
-        """How it was made."""
-        return "matched" if self.targets is None else "relabelled"
-
-    @property
-    def keeps_labels(self) -> bool:
-        """Whether some of its images keep their label, so that it can teach without any perturbation."""
-        return self.targets == "any"
-
-    def relabelling(self, settings: Relabelling) -> Relabelling:
-        """The search of this set, where a recipe asks for `settings`."""
-        if not self.smallest or settings.method == "minimum-norm":
-            return settings
-        change: dict[str, Any] = {"method": "minimum-norm", "step_size": None, "momentum": 0.0, "decay": "linear"}
-        return settings.model_copy(update=change | {"steps": max(settings.steps, SMALLEST_STEPS)})
-
-    def threat(self, settings: Relabelling) -> Threat:
-        """Where its perturbations may be: the smallest are free, whatever the radius of the others."""
-        from notbugs.threat import threat
-
-        return threat(settings.norm, math.inf) if self.smallest else settings.threat
-
-    def build(
-        self,
-        source: Classifier,
-        data: Data,
-        path: Path,
-        *,
-        matching: Matching,
-        relabelling: Relabelling,
-        start: Start | None = None,
-        **how: Any,
-    ) -> ConstructedSet:
-        """Build it in the folder `path`, or what is left of it; `how` are more arguments of `robustify` and `relabel`.
-
-        Raises
-        ------
-        InputError
-            As these two.
-        """
-        from notbugs.construct import relabel, robustify
-
-        how |= {"start": start or self.start}
-        if self.targets is None:
-            return robustify(source, data, path, **matching.how(data.train.shape), **how)
-        settings = self.relabelling(relabelling)
-        ball = self.threat(settings)
-        return relabel(source, data, path, targets=self.targets, threat=ball, schedule=settings.schedule, **how)
-
+    from notbugs.construct import Targets
 
 SETS = (
     SetDeclaration(
@@ -186,7 +85,174 @@ SETS = (
 )
 """In the order in which a study builds them and everything shows them."""
 
-BY_NAME = {declared.name: declared for declared in SETS}
+NAKKIRAN = "Nakkiran, 2019 (Distill)"
+KUMANO = "Kumano et al., 2024"
+BANDS = "Yin et al., 2019; Wang et al., 2020"
+HALVES = "Ilyas et al., 2019, with one classifier in place of two"
+FURTHER = (
+    SetDeclaration(
+        name="D_bugs",
+        subscript="bugs",
+        command="bugs",
+        source="standard",
+        targets="next",
+        alone=True,
+        says="pushed to the next class on the source alone, while other classifiers keep its label",
+        beside="D_det",
+        claim="As D_det, but fooling the source alone: if what fools one classifier and no other is a bug, it teaches "
+        "nothing.",
+        origin=NAKKIRAN,
+        colour="#8c2d04",
+        dark="#e8875f",
+        mark="circle",
+    ),
+    SetDeclaration(
+        name="D_bugs_other",
+        subscript="bugs",
+        qualifier="other",
+        command="bugs-other",
+        source="standard",
+        targets="other",
+        alone=True,
+        says="pushed to a class drawn from the others on the source alone, while other classifiers keep its label",
+        beside="D_rand_other",
+        claim="As D_rand_other, but fooling the source alone: nothing taught is an accuracy at chance or below.",
+        origin=NAKKIRAN,
+        colour="#a63d57",
+        dark="#ef8fa4",
+        mark="square",
+    ),
+    SetDeclaration(
+        name="D_rand_uniform",
+        subscript="rand",
+        qualifier="uniform noise",
+        command="rand-uniform",
+        source="standard",
+        targets="any",
+        start="uniform",
+        says="uniform noise, pushed to a class drawn from all",
+        beside="D_rand",
+        claim="Noise has no class that could leak: whatever it teaches is in the perturbations.",
+        origin=KUMANO,
+        colour="#4d7d2b",
+        dark="#93c56b",
+        mark="circle",
+    ),
+    SetDeclaration(
+        name="D_rand_gaussian",
+        subscript="rand",
+        qualifier="Gaussian noise",
+        command="rand-gaussian",
+        source="standard",
+        targets="any",
+        start="gaussian",
+        says="grey with Gaussian noise, pushed to a class drawn from all",
+        beside="D_rand",
+        claim="As D_rand_uniform, from noise that is nearly flat.",
+        origin=KUMANO,
+        colour="#227d5b",
+        dark="#59c199",
+        mark="diamond",
+    ),
+    SetDeclaration(
+        name="D_rand_low",
+        subscript="rand",
+        qualifier="low",
+        command="rand-low",
+        source="standard",
+        targets="any",
+        band="low",
+        says="pushed to a class drawn from all, by low frequencies alone",
+        beside="D_rand",
+        claim="Where the features that generalise live: in low frequencies?",
+        origin=BANDS,
+        colour="#7a6a00",
+        dark="#cdb83a",
+        mark="triangle-down",
+    ),
+    SetDeclaration(
+        name="D_rand_high",
+        subscript="rand",
+        qualifier="high",
+        command="rand-high",
+        source="standard",
+        targets="any",
+        band="high",
+        says="pushed to a class drawn from all, by high frequencies alone",
+        beside="D_rand",
+        claim="Or in high ones, which people do not see?",
+        origin=BANDS,
+        colour="#9a5b2c",
+        dark="#dba06c",
+        mark="triangle-up",
+    ),
+    SetDeclaration(
+        name="D_det_low",
+        subscript="det",
+        qualifier="low",
+        command="det-low",
+        source="standard",
+        targets="next",
+        band="low",
+        says="pushed to the next class, by low frequencies alone",
+        beside="D_det",
+        claim="As D_rand_low, where no label is right.",
+        origin=BANDS,
+        colour="#2d6f9e",
+        dark="#74aedb",
+        mark="triangle-down",
+    ),
+    SetDeclaration(
+        name="D_det_high",
+        subscript="det",
+        qualifier="high",
+        command="det-high",
+        source="standard",
+        targets="next",
+        band="high",
+        says="pushed to the next class, by high frequencies alone",
+        beside="D_det",
+        claim="As D_rand_high, where no label is right.",
+        origin=BANDS,
+        colour="#5463a9",
+        dark="#99a5e3",
+        mark="triangle-up",
+    ),
+    SetDeclaration(
+        name="D_half_R",
+        subscript="half",
+        qualifier="R",
+        command="half-robust",
+        source="standard",
+        half="robust",
+        says="has the more robust half of the standard classifier's features of the training image",
+        beside="D_NR",
+        claim="Does the more robust half of one standard classifier's features make a robust set?",
+        origin=HALVES,
+        colour="#00767a",
+        dark="#3fbcc0",
+        mark="square",
+    ),
+    SetDeclaration(
+        name="D_half_NR",
+        subscript="half",
+        qualifier="NR",
+        command="half-nonrobust",
+        source="standard",
+        half="nonrobust",
+        says="has the less robust half of the standard classifier's features of the training image",
+        beside="D_NR",
+        claim="And the less robust half, of the same classifier: what does it teach, and whom do its images resemble?",
+        origin=HALVES,
+        colour="#b0452f",
+        dark="#ec8e7a",
+        mark="cross",
+    ),
+)
+"""Those of the discussion that followed the paper: a study has those that its recipe asks for, after the others."""
+
+EVERY_SET = (*SETS, *FURTHER)
+BY_NAME = {declared.name: declared for declared in EVERY_SET}
 MATCHED = tuple(declared.name for declared in SETS if declared.kind == "matched")
 RELABELLED = tuple(declared.name for declared in SETS if declared.kind == "relabelled")
 TARGETS: dict[Targets | None, str] = {
@@ -206,16 +272,16 @@ def aimed_at(name: str) -> str:
 if TYPE_CHECKING:
     Matched = Relabelled = Constructed = TrainSet = Trained = str
 else:
-    Matched = Literal[MATCHED]
-    Relabelled = Literal[RELABELLED]
+    Matched = Literal[*(declared.name for declared in EVERY_SET if declared.kind == "matched")]
+    Relabelled = Literal[*(declared.name for declared in EVERY_SET if declared.kind == "relabelled")]
     Constructed = Literal[tuple(BY_NAME)]
     TrainSet = Literal["D", *BY_NAME]
     """What a classifier of a study is trained on."""
     Trained = Literal["standard", "independent", "robust", *BY_NAME]
-    """The classifiers of every study."""
+    """The classifiers that a study may have."""
 
-EVERY = ("standard", "independent", "robust", *BY_NAME)
-"""The same, as names."""
+EVERY = ("standard", "independent", "robust", *(declared.name for declared in SETS))
+"""Those that a study has without asking, as names."""
 
 
 @dataclass(frozen=True)
@@ -236,11 +302,37 @@ JUDGE = ClassifierPlan("judge", "D", "robust")
 """A second robust classifier, where the recipe asks for it: it had no hand in D_R."""
 
 
-def stage_names(judge: bool) -> list[str]:
-    """The stages that a study has, in order, with or without a judge; an instrument's come after them."""
+def chosen_sets(given: Sequence[str]) -> tuple[str, ...]:
+    """The names of the further sets that are asked for, in their order: `all` of them, or some by name."""
+    names = tuple(declared.name for declared in FURTHER)
+    words = [word for words in given for word in words.replace(",", " ").split()]
+    for word in words:
+        check_choice("sets", word, ("all", *names))
+    return names if "all" in words else tuple(name for name in names if name in words)
+
+
+MOST_OTHERS = 16
+
+
+def other_names(sets: Sequence[str], count: int) -> list[str]:
+    """The classifiers that these sets keep at their label, of which a recipe asks for `count`."""
+    return [f"other-{number + 1}" for number in range(count)] if any(BY_NAME[name].alone for name in sets) else []
+
+
+def stage_names(judge: bool, sets: Sequence[str] = (), others: int = 0) -> list[str]:
+    """The stages that a study has, in order, with or without a judge, and with further sets; then an instrument's."""
     names = [f"{work}-{plan.name}" for plan in ON_ORIGINALS for work in ("train", "evaluate")]
     for plan in SETS:
-        names += [f"build-{plan.name}", f"measure-{plan.name}", f"train-{plan.name}", f"evaluate-{plan.name}"]
+        names += _stages_of(plan)
     if judge:
         names.insert(names.index("measure-D_R"), f"train-{JUDGE.name}")
-    return [*names, "gallery", "rank", "theory"]
+    names += [f"train-{name}" for name in other_names(sets, others)]
+    names += ["halves"] if any(BY_NAME[name].half for name in sets) else []
+    for name in sets:
+        names += _stages_of(BY_NAME[name])
+    names += ["gallery", *(["gallery-further"] if sets else [])]
+    return [*names, "rank", "theory"]
+
+
+def _stages_of(plan: SetDeclaration) -> list[str]:
+    return [f"{work}-{plan.name}" for work in ("build", "measure", "train", "evaluate")]

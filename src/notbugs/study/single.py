@@ -47,10 +47,10 @@ from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.study.folder import Console, of_study, read_data
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
-from notbugs.study.sets import SETS
+from notbugs.study.sets import EVERY_SET
 from notbugs.training import Trained, Training, train
 
-COMMANDS = {declared.command: declared for declared in SETS}
+COMMANDS = {declared.command: declared for declared in EVERY_SET}
 """The sets that are searched for, by what the command line calls them; all others are controls."""
 if TYPE_CHECKING:
     Kind = str
@@ -87,6 +87,13 @@ class BuildJob(Source, Model, Storage):
     start: Start = Field("images", description="What searches start from: images, or gaussian or uniform noise.")
     of: Path | None = Field(None, description="The relabelled set that a control is of.")
     weak: Path | None = Field(None, description="A weak classifier: what it predicts is consistent, in leakage.")
+    others: tuple[Path, ...] = Field((), description="Classifiers that keep their label, for bugs and bugs-other.")
+    features: tuple[int, ...] | None = Field(
+        None, description="Numbers of those matched, for half-robust and the like."
+    )
+    cutoff: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Cycles per image, for rand-low and the like; half if not given."
+    )
     matching: Matching = Field(Matching(), description="Feature matching: D_R and D_NR.")
     relabelling: Relabelling = Field(Relabelling(), description="The search of relabelled sets.")
 
@@ -188,7 +195,8 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         `robust` or `nonrobust`: feature matching, from a robust or a standard classifier. `rand`, `rand-other`,
         `rand-min` or `det`: relabelled, with targets `any`, `other`, the same by the smallest perturbation, or
         `next`. `leakage`, `random` or `labels`: a control of the set
-        `job.of`. `mislabelled`: the images that the source gets wrong.
+        `job.of`. `mislabelled`: the images that the source gets wrong. Others, as `bugs`, are those of
+        `study.sets.FURTHER`.
     model : Path
         The source.
 
@@ -203,10 +211,12 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         raise must("of", rule, f"{kind} with {job.of}", "Name the folder of a relabelled set with --of.")
     check_writable(out)
     job, model = of_study(job, model), model_file(model)
-    job.check(model, job.weak)
+    others_files = [model_file(file) for file in job.others]
+    job.check(model, job.weak, *others_files)
     of = ConstructedSet(job.of) if job.of else None
     data = read_data(job, console)
     source = job.load(model, data, job)
+    others = [job.needed_by(file).load(file, data, job) for file in others_files]
     with console.stage(f"build {kind}") as progress:
         if of and kind in CONTROLS:
             weak = job.load(job.weak, data, job) if job.weak else None
@@ -215,6 +225,7 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         if kind == "mislabelled":
             return mislabel(source, data, out, **how)
         how |= {"seed": job.seed, "start": None if job.start == "images" else job.start}
+        how |= {"others": others, "features": job.features, "cutoff": job.cutoff}
         return COMMANDS[kind].build(source, data, out, matching=job.matching, relabelling=job.relabelling, **how)
 
 

@@ -314,11 +314,15 @@ def _created() -> dict[str, str]:
 
 
 def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
-    """No setting may change but this: an instrument that was off is on."""
+    """No setting may change but these: an instrument that was off is on, and there are more of the further sets."""
     names = set(type(found.instruments).model_fields)
     free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
     instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
     there = found.model_copy(update={"instruments": instruments})
+    if set(found.sets) <= set(wanted.sets):
+        there = there.model_copy(update={"sets": wanted.sets})
+    if not found.sets:
+        there = there.model_copy(update={"further": wanted.further})
     if there.settings() == wanted.settings():
         return
     before, after = (tomli_w.dumps(recipe.settings()).splitlines() for recipe in (found, wanted))
