@@ -238,9 +238,24 @@ def of_corruptions(found):
     return tables
 
 
+def of_frequencies(found):
+    names = ("success", "clean", "filtered")
+    return [[[four(row["cutoff"]), whole(row["n"]), *shares(row, *names)] for row in found["rows"]]]
+
+
+def of_source_radius(found):
+    rows = []
+    for row in found["rows"]:
+        for at in zip(row["source"], row["on_set"], row["taught"], strict=True):
+            attack = [four(at[0]["attack"]["eps"])] if at[0]["attack"] else []
+            lost = f"{100 * (at[0]['share']['value'] - at[2]['share']['value']):.1f}"
+            rows.append([str(row["repeat"]), *attack, *(part for one in at for part in of_share(one["share"])), lost])
+    return [rows]
+
+
 INSTRUMENTS = {
     "usefulness": of_usefulness, "shares": of_shares, "leakage": of_leakage, "controls": of_controls,
-    "generalization_gap": of_generalization_gap,
+    "generalization_gap": of_generalization_gap, "frequencies": of_frequencies, "source_radius": of_source_radius,
     "transfer": of_transfer, "strong_attacks": of_strong_attacks, "spatial": of_spatial, "corruptions": of_corruptions,
 }  # fmt: skip
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import altair as alt
 from markupsafe import Markup
 
-from notbugs.formats import class_name, percent
+from notbugs.formats import Interval, class_name, percent
 from notbugs.measure._transfer import FIGURES
 from notbugs.measure._transfer import Kind as TransferKind
 from notbugs.measure.set_properties import BINS, GROUPS, Carried, GroupCarried
@@ -308,6 +308,40 @@ def _text(result: TransferResult, kind: TransferKind) -> str:
 
 
 RATE_STYLES: tuple[Style, ...] = tuple(SERIES.values())
+
+
+def against(
+    lines: Mapping[str, Sequence[tuple[float, Interval]]],
+    title: str,
+    *,
+    width: float = 300,
+    height: int = 260,
+    look: Look = "page",
+) -> Markup:
+    """Lines of accuracy against a setting, each of (its value, a proportion), with intervals.
+
+    `title` is what the setting is.
+    """
+    rows: list[dict[str, Any]] = [
+        {"series": name, "x": x, **{key: 100 * getattr(share, key) for key in ("value", "low", "high")}}
+        for name, points in lines.items()
+        for x, share in points
+    ]
+    names, at = list(lines), sorted({x for points in lines.values() for x, _ in points})
+    styles = [RATE_STYLES[number % len(RATE_STYLES)] for number, _ in enumerate(names)]
+    room = 0.06 * (at[-1] - at[0] or 1)
+    scale = alt.Scale(domain=[at[0] - room, at[-1] + room], nice=False, zero=False)
+    x = alt.X("x:Q", title=title, scale=scale).axis(values=at, labelExpr="toString(datum.value)", grid=False)
+    key = legend(0, symbolOpacity=1)
+    colour = alt.Color("series:N", scale=alt.Scale(domain=names, range=[style[1] for style in styles]), legend=key)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=[style[2] for style in styles]), legend=key)
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
+    bars = base.mark_rule(strokeWidth=1.5).encode(y=percent_axis("accuracy (%)", field="low", top=101), y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y="value:Q")
+    points = base.mark_point(filled=True, size=55, opacity=1).encode(y="value:Q", shape=shape)
+    spoken = "; ".join(f"{row['series']} at {row['x']:g}: {row['value']:.1f}" for row in rows)
+    chart = alt.layer(bars, line, points).properties(width=width, height=height)
+    return to_svg(chart, f"Lines of accuracy in per cent against {title}. {spoken}.", room=width + 60, look=look)
 
 
 def against_rate(tuned: Tuned, name: str, *, width: int, height: int = 260) -> Markup:

@@ -12,9 +12,11 @@ from notbugs.errors import InputError
 from notbugs.instrument import Instrument
 from notbugs.study.instruments.controls import ControlsInstrument
 from notbugs.study.instruments.corruptions import CorruptionsInstrument
+from notbugs.study.instruments.frequencies import FrequenciesInstrument
 from notbugs.study.instruments.generalization_gap import GeneralizationGapInstrument
 from notbugs.study.instruments.leakage import LeakageInstrument
 from notbugs.study.instruments.shares import SharesInstrument
+from notbugs.study.instruments.source_radius import SourceRadiusInstrument
 from notbugs.study.instruments.spatial import SpatialInstrument
 from notbugs.study.instruments.strong_attacks import StrongAttacksInstrument
 from notbugs.study.instruments.transfer import TransferInstrument
@@ -52,6 +54,8 @@ _OURS: tuple[Instrument[Any, Any], ...] = (
     LeakageInstrument(),
     ControlsInstrument(),
     GeneralizationGapInstrument(),
+    SourceRadiusInstrument(),
+    FrequenciesInstrument(),
     TransferInstrument(),
     StrongAttacksInstrument(),
     SpatialInstrument(),

@@ -1,0 +1,215 @@
+"""Where features that generalise live: what is learned from low and from high frequencies, against the cut-off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field
+
+from notbugs.construct import ConstructedSet
+from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
+from notbugs.data import Images
+from notbugs.errors import must
+from notbugs.formats import number, said
+from notbugs.frequency import SIDES, Side, half_of, high_pass, low_pass
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.measure import Proportion, evaluate, wilson
+from notbugs.progress import Progress
+from notbugs.seeds import derive
+from notbugs.study.sets import BY_NAME
+
+if TYPE_CHECKING:
+    from notbugs.study.runner import Runner
+
+
+class FrequenciesSettings(InstrumentSettings):
+    """Training on filtered images, and on sets whose perturbations are confined to a band. Each point is a training."""
+
+    cutoffs: tuple[float, ...] = Field(
+        (),
+        description="Cycles per image; a quarter, half and three quarters of the highest along an axis if none given.",
+    )
+    sets: tuple[Literal["D_rand", "D_det"], ...] = Field(
+        ("D_det",), description="Sets that are built with low, and with high frequencies alone."
+    )
+    filtered: bool = Field(True, description="Whether filtered training images are trained on, too.")
+    images: int = Field(50_000, ge=2, description="Training images that are filtered, at most.")
+
+
+TrainedOn = Literal["D", "D_rand", "D_det"]
+
+
+class FrequencyRow(InstrumentResult):
+    """One training at one cut-off."""
+
+    trained_on: TrainedOn = Field(description="D: filtered training images; a set: perturbations in the band")
+    side: Side = Field(description="low: frequencies up to the cut-off; high: above it")
+    cutoff: float = Field(description="cycles per image")
+    n: int = Field(ge=1, description="training images")
+    success: Proportion | None = Field(description="images that the source gives their label; null for filtered images")
+    clean: Proportion = Field(description="accuracy on the test images")
+    filtered: Proportion | None = Field(description="accuracy on test images filtered alike; null for sets")
+
+
+class FrequenciesResult(InstrumentResult):
+    """Accuracy against cut-off."""
+
+    highest: float = Field(description="the highest frequency along the shorter side, cycles per image")
+    seed: int
+    test_set: str
+    rows: list[FrequencyRow]
+
+
+def _cutoffs(runner: Runner) -> list[float]:
+    half = half_of(min(runner.data.train.shape[1:]))
+    return sorted(set(runner.recipe.instruments.frequencies.cutoffs or (half / 2, half, 1.5 * half)))
+
+
+def filtered(images: Images, side: Side, cutoff: float) -> Images:
+    """Images with frequencies of one side alone, and their mean grey, clipped to [0, 1]."""
+    passes = low_pass if side == "low" else high_pass
+    parts = torch.arange(len(images)).split(2000)
+    pixels = torch.cat([passes(images.batch(part)[0], cutoff).clamp(0, 1) for part in parts])
+    return Images(pixels, images.labels)
+
+
+def _of_images(runner: Runner, side: Side, cutoff: float) -> FrequencyRow:
+    name, test = f"D_{side}_{cutoff:g}", runner.data.test
+    train = runner.data.train.sample(runner.recipe.instruments.frequencies.images, runner.seed, "frequencies")
+    classifier = runner.train(name, filtered(train, side, cutoff), "standard", title=f"train on {name}")
+
+    def work(progress: Progress) -> list[dict[str, Any]]:
+        return [evaluate(classifier, some)[0].share.model_dump() for some in (test, filtered(test, side, cutoff))]
+
+    clean, alike = runner.stage(f"frequencies-{name}", f"measure {name}", work)
+    about: dict[str, Any] = {"trained_on": "D", "side": side, "cutoff": cutoff, "n": len(train), "success": None}
+    return FrequencyRow(**about, clean=Proportion(**clean), filtered=Proportion(**alike))
+
+
+def _of_set(runner: Runner, of: Literal["D_rand", "D_det"], side: Side, cutoff: float) -> FrequencyRow:
+    name, plan, recipe = f"{of}_{side}_{cutoff:g}", BY_NAME[f"{of}_{side}"], runner.recipe
+
+    def build(path: Path, progress: Progress) -> ConstructedSet:
+        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", of)}
+        how |= {"matching": recipe.matching, "relabelling": recipe.relabelling, "progress": progress}
+        return plan.build(runner.classifier(plan.source), runner.data, path, cutoff=cutoff, **how)
+
+    built = runner.build(name, build)
+    classifier = runner.train(name, built.images)
+
+    def work(progress: Progress) -> dict[str, Any]:
+        return evaluate(classifier, runner.data.test)[0].share.model_dump()
+
+    clean = Proportion(**runner.stage(f"frequencies-{name}", f"measure {name}", work))
+    stored = built.manifest["storage"]
+    assert stored  # of a finished set
+    success = wilson(round(stored["success_stored"] * len(built)), len(built))
+    about: dict[str, Any] = {"trained_on": of, "side": side, "cutoff": cutoff, "n": len(built), "filtered": None}
+    return FrequencyRow(**about, success=success, clean=clean)
+
+
+FREQUENCIES_TEXT = (
+    "Training images filtered to low or to high spatial frequencies, and sets whose perturbations are confined to "
+    "them in the search, each at several cut-offs. What a classifier then knows of whole test images says where the "
+    "features are that generalise. High-pass images keep their mean grey. A perturbation that may use fewer "
+    "frequencies moves the source less, too: beside the accuracy stands how often the source gives the label. One "
+    "training each."
+)
+
+
+def _lines(result: FrequenciesResult) -> dict[str, list[tuple[float, Proportion]]]:
+    """For each line of the figure its points."""
+    found: dict[str, list[tuple[float, Proportion]]] = {}
+    for row in result.rows:
+        found.setdefault(f"{row.trained_on}, {row.side}", []).append((row.cutoff, row.clean))
+    return found
+
+
+TITLE = "cut-off, cycles per image"
+
+
+def _section(result: FrequenciesResult) -> Section:
+    from notbugs.report.section_charts import against
+
+    columns = (
+        "trained on",
+        "frequencies",
+        "cut-off",
+        "training images",
+        "source gives the label",
+        "accuracy",
+        "filtered",
+    )
+    rows: list[list[Cell]] = [
+        [row.trained_on, row.side, row.cutoff, row.n, row.success, row.clean, row.filtered] for row in result.rows
+    ]
+    caption = (
+        "Accuracy in per cent on the test images, and for filtered images on test images filtered alike; the highest "
+        f"frequency along an axis is {number(result.highest)} cycles per image; seed {result.seed}"
+    )
+    drawings = [against(_lines(result), TITLE, width=width) for width in (560, 240)]
+    return Section(
+        "frequencies",
+        "Low and high frequencies",
+        "Frequencies",
+        FREQUENCIES_TEXT,
+        list(_reading(result)),
+        [Figure("Accuracy on the test images against the cut-off, with 95\u00a0% intervals.", drawings)],
+        [Table(caption, columns, rows, words=("frequencies",))],
+    )
+
+
+def _reading(result: FrequenciesResult) -> Iterator[str]:
+    """For each set and cut-off, which half teaches more, where intervals tell them apart."""
+    of = {(row.trained_on, row.cutoff, row.side): row.clean for row in result.rows}
+    for trained_on, cutoff in dict.fromkeys((row.trained_on, row.cutoff) for row in result.rows):
+        low, high = (of[trained_on, cutoff, side] for side in SIDES)
+        told = "low" if low.low > high.high else "high" if high.low > low.high else ""
+        what = "D, filtered," if trained_on == "D" else trained_on
+        more = f"the {told} ones teach more" if told else "the two are not told apart"
+        yield f"{what} at {number(cutoff)} cycles per image: {said(low)} from low, {said(high)} from high; {more}."
+
+
+class FrequenciesInstrument(Instrument[FrequenciesSettings, FrequenciesResult]):
+    """What is learned from low and from high frequencies."""
+
+    name = "frequencies"
+    Settings = FrequenciesSettings
+    Result = FrequenciesResult
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        highest = 2 * half_of(min(runner.data.train.shape[1:]))
+        for cutoff in _cutoffs(runner):
+            if not 0 < cutoff <= highest:
+                rule = f"be above 0 and at most {highest:g}, the highest frequency along an axis"
+                raise must("instruments.frequencies.cutoffs", rule, cutoff)
+
+    def run(self, runner: Runner) -> FrequenciesResult:
+        """Filter, build and train, at every cut-off."""
+        settings, rows = runner.recipe.instruments.frequencies, []
+        for cutoff in _cutoffs(runner):
+            for side in SIDES:
+                rows += [_of_images(runner, side, cutoff)] if settings.filtered else []
+                rows += [_of_set(runner, of, side, cutoff) for of in dict.fromkeys(settings.sets)]
+        rows.sort(key=lambda row: (row.trained_on, row.cutoff))
+        highest = 2 * half_of(min(runner.data.train.shape[1:]))
+        return FrequenciesResult(highest=highest, seed=runner.seed, test_set=runner.data.test_name, rows=rows)
+
+    def section(self, result: FrequenciesResult, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return _section(result)
+
+    def figures(self, result: FrequenciesResult, seed: int) -> Iterator[PrintedFigure]:
+        """See `Instrument`."""
+        from notbugs.report.section_charts import against
+
+        caption = (
+            "Accuracy on the test images after training on low or on high frequencies alone, against the cut-off; bars "
+            f"are 95\u00a0% intervals; seed {seed}."
+        )
+        yield PrintedFigure("frequencies", caption, partial(against, _lines(result), TITLE, look="print"))

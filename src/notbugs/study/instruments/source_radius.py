@@ -1,0 +1,230 @@
+"""What D_R loses: sets by robust sources of growing radius, and the classifiers trained on them, beside the sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from notbugs.classifier import Classifier
+from notbugs.construct import ConstructedSet
+from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
+from notbugs.data import Images
+from notbugs.formats import ball, number, percent
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.measure import Accuracy, evaluate
+from notbugs.progress import Progress
+from notbugs.seeds import derive
+from notbugs.study.sets import BY_NAME
+from notbugs.threat import check_radii
+from notbugs.training import Training
+
+if TYPE_CHECKING:
+    from notbugs.study.runner import Runner
+
+
+class SourceRadiusSettings(InstrumentSettings):
+    """D_R by robust sources of several radii. Every radius costs two trainings and a set, for each of `repeats`."""
+
+    radii: tuple[float, ...] = Field(
+        (0.25, 0.5, 1.0), min_length=1, description="Radii that the sources are trained at, pixel units."
+    )
+    repeats: int = Field(3, ge=1, le=20, description="Seeds: sources, sets and classifiers anew for each.")
+    images: int = Field(1000, ge=2, description="Images of each D_R that its source is attacked on, at most.")
+
+
+class SourceRadiusRow(InstrumentResult):
+    """One source, its D_R, and the classifier trained on that."""
+
+    eps: float = Field(ge=0, description="radius of the source's training, pixel units")
+    repeat: int = Field(ge=1)
+    source: list[Accuracy] = Field(description="of the source on the test images: clean, then robust")
+    on_set: list[Accuracy] = Field(description="of the source on the images of its D_R")
+    taught: list[Accuracy] = Field(description="of the classifier trained on D_R, on the test images")
+
+
+class SourceRadiusResult(InstrumentResult):
+    """What is lost from the source to what is trained on its D_R."""
+
+    seed: int
+    test_set: str
+    rows: list[SourceRadiusRow]
+
+
+def _training(given: Training, eps: float) -> Training:
+    """Robust training at another radius; a given step grows with it."""
+    adversary = given.adversary
+    assert adversary  # every recipe's robust training has one
+    step = None if adversary.step_size is None or not adversary.eps else adversary.step_size * eps / adversary.eps
+    changed = adversary.model_copy(update={"eps": eps, "step_size": step or None})
+    return given.model_copy(update={"adversary": changed})
+
+
+def _one(runner: Runner, eps: float, repeat: int) -> SourceRadiusRow:
+    recipe, end = runner.recipe, f"{eps:g}_{repeat}"
+    settings = _training(recipe.robust, eps)
+    title = f"train robust classifier {repeat} at radius {eps:g}"
+    source = runner.train(f"robust_{end}", runner.data.train, "robust", settings=settings, title=title)
+
+    def build(path: Path, progress: Progress) -> ConstructedSet:
+        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", "D_R", repeat)}
+        how |= {"matching": recipe.matching, "relabelling": recipe.relabelling, "progress": progress}
+        return BY_NAME["D_R"].build(source, runner.data, path, **how)
+
+    built = runner.build(f"D_R_{end}", build)
+    classifier = runner.train(f"D_R_{end}", built.images)
+    some = built.images.sample(recipe.instruments.source_radius.images, runner.seed, "source_radius")
+    return SourceRadiusRow(
+        eps=eps,
+        repeat=repeat,
+        source=_accuracies(runner, f"source-{end}", source, runner.data.test),
+        on_set=_accuracies(runner, f"set-{end}", source, some),
+        taught=_accuracies(runner, f"taught-{end}", classifier, runner.data.test),
+    )
+
+
+def _accuracies(runner: Runner, name: str, classifier: Classifier, images: Images) -> list[Accuracy]:
+    settings = runner.recipe.evaluation
+
+    def work(progress: Progress) -> list[dict[str, Any]]:
+        how: dict[str, Any] = {"attack": settings.attack, "seed": runner.seed, "progress": progress}
+        return [item.model_dump() for item in evaluate(classifier, images, settings.threats, **how)]
+
+    return [Accuracy(**item) for item in runner.stage(f"source_radius-{name}", f"measure {name}", work)]
+
+
+SOURCE_RADIUS_TEXT = (
+    "A classifier trained as usual on D_R is less robust than the source that D_R was built with. Is that the source's "
+    "radius? Here are sources trained at several radii, a D_R of each, and a classifier trained on each D_R, with "
+    "several seeds. The source is attacked on the images of its D_R, too: where it is robust there and the classifier "
+    "is not on test images, the loss is not in what the source sees in the images."
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A mean over seeds, and the least and the greatest of them."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: Sequence[Accuracy]) -> Span:
+        """Of the accuracies of several seeds."""
+        values = [one.share.value for one in found]
+        return cls(mean(values), min(values), max(values))
+
+
+def _by_radius(result: SourceRadiusResult) -> dict[float, list[SourceRadiusRow]]:
+    found: dict[float, list[SourceRadiusRow]] = {}
+    for row in result.rows:
+        found.setdefault(row.eps, []).append(row)
+    return found
+
+
+def _lines(result: SourceRadiusResult) -> Mapping[str, list[tuple[float, Span]]]:
+    """Robust accuracy of sources and of what they taught, a line for each at every radius of the evaluation."""
+    found: dict[str, list[tuple[float, Span]]] = {}
+    for eps, rows in _by_radius(result).items():
+        for place, one in enumerate(rows[0].source):
+            if one.attack:
+                at = ball(one.attack.norm, one.attack.eps)
+                found.setdefault(f"source, {at}", []).append((eps, Span.of([row.source[place] for row in rows])))
+                found.setdefault(f"D_R, {at}", []).append((eps, Span.of([row.taught[place] for row in rows])))
+    return found
+
+
+SPAN = "mean, least and greatest over seeds"
+TITLE = "radius of the source's training"
+
+
+def _section(result: SourceRadiusResult) -> Section:
+    from notbugs.report.section_charts import against
+
+    columns = ("radius", "seed", "attack", "source", "source on its D_R", "trained on D_R", "lost")
+    rows: list[list[Cell]] = [
+        [
+            f"{row.eps:g}",
+            str(row.repeat),
+            _attack(source),
+            source.share,
+            on_set.share,
+            taught.share,
+            _lost(source, taught),
+        ]
+        for row in result.rows
+        for source, on_set, taught in zip(row.source, row.on_set, row.taught, strict=True)
+    ]
+    caption = (
+        "Accuracy in per cent, on the test images and on images of D_R; lost: points from the source to what it taught"
+    )
+    drawings = [against(_lines(result), TITLE, width=width) for width in (560, 240)]
+    return Section(
+        "source_radius",
+        "What D_R loses, by the radius of its source",
+        "What D_R loses",
+        SOURCE_RADIUS_TEXT,
+        list(_reading(result)),
+        [Figure(f"Robust accuracy of sources and of classifiers trained on their D_R: {SPAN}.", drawings)],
+        [Table(caption, columns, rows, words=("attack",))],
+    )
+
+
+def _attack(one: Accuracy) -> str:
+    return ball(one.attack.norm, one.attack.eps) if one.attack else "clean"
+
+
+def _lost(source: Accuracy, taught: Accuracy) -> str:
+    return f"{100 * (source.share.value - taught.share.value):.1f}"
+
+
+def _reading(result: SourceRadiusResult) -> Iterator[str]:
+    """For each radius the loss under each attack, with its range over seeds."""
+    for eps, rows in _by_radius(result).items():
+        parts = []
+        for place, one in enumerate(rows[0].source):
+            lost = [row.source[place].share.value - row.taught[place].share.value for row in rows]
+            spread = f" ({percent(min(lost))} to {percent(max(lost))} over {len(lost)} seeds)" if len(lost) > 1 else ""
+            parts.append(f"{percent(mean(lost))} points{spread} {'at ' if one.attack else ''}{_attack(one)}")
+        yield f"From a source of radius {number(eps)} to what is trained on its D_R, lost are {'; '.join(parts)}."
+
+
+class SourceRadiusInstrument(Instrument[SourceRadiusSettings, SourceRadiusResult]):
+    """What D_R loses, against the radius of its source."""
+
+    name = "source_radius"
+    Settings = SourceRadiusSettings
+    Result = SourceRadiusResult
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        radii = sorted(set(runner.recipe.instruments.source_radius.radii))
+        adversaries = [_training(runner.recipe.robust, eps).adversary for eps in radii]
+        check_radii([one.threat for one in adversaries if one], runner.data.train.shape)
+
+    def run(self, runner: Runner) -> SourceRadiusResult:
+        """A source, its set and a classifier for each radius and seed."""
+        settings = runner.recipe.instruments.source_radius
+        places = [(eps, repeat + 1) for repeat in range(settings.repeats) for eps in sorted(set(settings.radii))]
+        rows = sorted((_one(runner, *place) for place in places), key=lambda row: (row.eps, row.repeat))
+        return SourceRadiusResult(seed=runner.seed, test_set=runner.data.test_name, rows=rows)
+
+    def section(self, result: SourceRadiusResult, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return _section(result)
+
+    def figures(self, result: SourceRadiusResult, seed: int) -> Iterator[PrintedFigure]:
+        """See `Instrument`."""
+        from notbugs.report.section_charts import against
+
+        caption = (
+            "Robust accuracy of robust sources and of classifiers trained on their D_R, against the radius of the "
+            f"source's training: {SPAN}; seed {seed}."
+        )
+        yield PrintedFigure("source-radius", caption, partial(against, _lines(result), TITLE, look="print"))

@@ -1,0 +1,114 @@
+"""The instruments `frequencies` and `source_radius`, at toy size, where it is known what must be learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from notbugs import study
+from notbugs.console import TerminalConsole
+from notbugs.data import Data, Images
+from notbugs.errors import InputError
+from notbugs.measure import evaluate
+from notbugs.seeds import generator
+from notbugs.study.folder import StudyFolder
+from notbugs.study.instruments import frequencies, source_radius
+from notbugs.study.runner import Runner
+
+pytestmark = pytest.mark.whole
+
+TINY = {
+    "architecture": {"width": 4, "features": 6},
+    **{name: {"epochs": 4, "batch": 50, "lr": 0.1} for name in ("standard", "robust", "constructed")},
+    "robust": {"epochs": 1, "batch": 50, "adversary": {"eps": 0.2, "steps": 1, "step_size": 0.1, "guard": False}},
+    "matching": {"steps": 3},
+    "relabelling": {"steps": 5, "eps": 1.0},
+    "evaluation": {"attack": {"name": "pgd", "steps": 2}, "pgd": {"steps": 2}, "radii": [0.1]},
+    "instruments": {
+        "frequencies": {"cutoffs": [3.0], "sets": ["D_rand"]},
+        "source_radius": {"radii": [0.2, 0.1], "repeats": 2, "images": 50},
+    },
+}
+
+
+@pytest.fixture
+def waves() -> Data:
+    """Two classes that differ by a wave of 2 cycles an image, and by nothing else."""
+    draw, labels = generator(0, "waves"), torch.arange(400) % 2
+    wave = torch.cos(2 * torch.pi * 2 * (torch.arange(8) + 0.5) / 8).expand(1, 1, 8, 8)
+    sign = (2 * labels - 1)[:, None, None, None]
+
+    def some() -> Images:
+        return Images((0.5 + 0.1 * torch.randn(400, 1, 8, 8, generator=draw) + 0.1 * sign * wave).clamp(0, 1), labels)
+
+    return Data("waves", some(), some(), ("a", "b"))
+
+
+def at_work(data: Data, path: Path, **changes) -> Runner:
+    recipe = study.read_recipe("digits", TINY | {"pair": [0, 1]} | changes)
+    folder = StudyFolder(path, TerminalConsole(quiet=True), stages=0)
+    return Runner(recipe, data, folder, torch.device("cpu"))
+
+
+def test_frequencies_say_where_the_signal_is(waves, tmp_path):
+    runner = at_work(waves, tmp_path)
+    runner.train("standard", waves.train, "standard")
+    made = frequencies.FrequenciesInstrument()
+    made.check(runner)
+    found = made.run(runner)
+    rows = {(row.trained_on, row.side): row for row in found.rows}
+    assert set(rows) == {(of, side) for of in ("D", "D_rand") for side in ("low", "high")}
+    assert rows["D", "low"].clean.low > 0.9
+    assert rows["D", "high"].clean.value < 0.65
+    assert rows["D", "high"].filtered is not None
+    assert rows["D", "high"].filtered.value < 0.65
+    low, high = (rows["D_rand", side].success for side in ("low", "high"))
+    assert low
+    assert high
+    assert low.low > high.high  # the source sees low frequencies
+    again = evaluate(runner.classifier("D_low_3"), waves.test)[0].share
+    assert again == rows["D", "low"].clean
+    section = made.section(found, waves.classes)
+    assert any(
+        "D, filtered, at 3 cycles per image" in line and "the low ones teach more" in line for line in section.reading
+    )
+    assert "D_rand, high at 3" in section.figures[0].drawings[0]
+    assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
+    images = waves.train.batch(slice(5))[0]
+    parts = [
+        frequencies.filtered(waves.train.subset(slice(5)), side, 3).batch(slice(None))[0] for side in ("low", "high")
+    ]
+    torch.testing.assert_close(sum(parts), images + images.mean((2, 3), keepdim=True), atol=0.02, rtol=0)
+    with pytest.raises(InputError, match=r"cutoffs' must be above 0 and at most 4"):
+        made.check(at_work(waves, tmp_path, instruments={"frequencies": {"cutoffs": [5.0]}}))
+
+
+def test_what_d_r_loses_is_measured_for_every_radius_and_seed(waves, tmp_path):
+    runner = at_work(waves, tmp_path)
+    made = source_radius.SourceRadiusInstrument()
+    made.check(runner)
+    found = made.run(runner)
+    assert [(row.eps, row.repeat) for row in found.rows] == [(0.1, 1), (0.1, 2), (0.2, 1), (0.2, 2)]
+    for row in found.rows:
+        end = f"{row.eps:g}_{row.repeat}"
+        source, taught = runner.classifier(f"robust_{end}"), runner.classifier(f"D_R_{end}")
+        built = runner.set(f"D_R_{end}")
+        assert row.source[0].share == evaluate(source, waves.test)[0].share
+        assert row.taught[0].share == evaluate(taught, waves.test)[0].share
+        assert row.on_set[0].share.n == 50
+        assert [one.attack and one.attack.eps for one in row.source] == [None, 0.1]
+        assert (
+            built.manifest["request"]["source"] != runner.set("D_R_0.1_1").manifest["request"]["source"]
+            or end == "0.1_1"
+        )
+    section = made.section(found, waves.classes)
+    assert len(section.reading) == 2
+    assert "over 2 seeds" in section.reading[0]
+    assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
+    grown = source_radius._training(runner.recipe.robust, 0.4).adversary
+    assert grown
+    assert (grown.eps, grown.step_size, grown.steps) == (0.4, pytest.approx(0.2), 1)
+    with pytest.raises(InputError, match="'eps' must be at most 8"):
+        made.check(at_work(waves, tmp_path, instruments={"source_radius": {"radii": [128.0]}}))
