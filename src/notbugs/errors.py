@@ -146,5 +146,5 @@ def nearest_path(path: Path) -> str:
         names = sorted(one.name for one in there.parent.iterdir())
     except OSError:
         return ""
-    near = get_close_matches(there.name, names, n=1)
+    near = [] if there.exists() else get_close_matches(there.name, names, n=1)
     return f" Did you mean '{there.parent / near[0] / path.relative_to(there)}'?" if near else ""

@@ -39,7 +39,7 @@ from notbugs.construct.manifest import (
 )
 from notbugs.construct.storage import read_columns, write_shard
 from notbugs.data import Images, Mapped
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, must, nearest_path
 from notbugs.files import LOG, Damaged, only_writer, write_json
 from notbugs.progress import Progress, silent
 
@@ -129,7 +129,7 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
     def _open(self, folder: Path) -> None:
         self.folder, manifest = folder, read_manifest(folder)
         if manifest is None or manifest["status"] != "complete":
-            raise InputError(f"There is no finished constructed set in {folder}. Build it again to finish it.")
+            raise InputError(f"There is no finished constructed set in {folder}. Build it again to finish it.{nearest_path(folder)}")
         files = [entry["file"] for entry in manifest["shards"]]
         if files != [shard_file(number) for number in range(len(shard_ranges(manifest["request"])))]:
             raise InputError(f"{folder / 'manifest.json'} does not list every shard. Build the set again to repair it.")
