@@ -51,7 +51,7 @@ def read_model(path: Path, kind: type[Made], name: str, work: str) -> Made:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise InputError(f"There is no {path}. Give the folder of a finished {work}.{nearest_path(path)}") from None
     except Damaged as error:
-        raise Damaged(f"{error} Give the command of the {work} again to write it anew.") from None
+        raise Damaged(f"{error} Give the command of the {work} again to write it.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
