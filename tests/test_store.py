@@ -134,7 +134,9 @@ def test_a_set_has_the_images_of_one_version(data, source, tmp_path, monkeypatch
     again = relabel(source, data, tmp_path / "again", **how)
     assert [one["sha256"] for one in again.manifest["shards"]] == [one["sha256"] for one in built.manifest["shards"]]
     monkeypatch.setattr(builder, "__version__", "0.1.0")
-    with pytest.raises(InputError, match="versions: there .*9.9.9.*Delete it to build it again, or name another folder"):
+    with pytest.raises(
+        InputError, match="versions: there .*9.9.9.*Delete it to build it again, or name another folder"
+    ):
         relabel(source, data, tmp_path / "set", **how)
 
 

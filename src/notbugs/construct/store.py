@@ -129,7 +129,9 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
     def _open(self, folder: Path) -> None:
         self.folder, manifest = folder, read_manifest(folder)
         if manifest is None or manifest["status"] != "complete":
-            raise InputError(f"There is no finished constructed set in {folder}. Build it again to finish it.{nearest_path(folder)}")
+            raise InputError(
+                f"There is no finished constructed set in {folder}. Build it again to finish it.{nearest_path(folder)}"
+            )
         files = [entry["file"] for entry in manifest["shards"]]
         if files != [shard_file(number) for number in range(len(shard_ranges(manifest["request"])))]:
             raise InputError(f"{folder / 'manifest.json'} does not list every shard. Build the set again to repair it.")
