@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ import pytest
 import torch
 from torch import nn
 
+from notbugs.allocator import keep_freed_memory
 from notbugs.classifier import Classifier
 from notbugs.data import Data, Images
 from notbugs.seeds import generator, seeded
@@ -28,6 +30,7 @@ from notbugs.seeds import generator, seeded
 # Deadlines measure the machine, not the code; a fixed seed makes a failure here a failure everywhere.
 hypothesis.settings.register_profile("notbugs", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("notbugs")
+keep_freed_memory()
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +102,8 @@ def bars(count: int = 200, seed: int = 0) -> Images:
 @pytest.fixture
 def bars_data() -> Data:
     return Data("bars", bars(200, 0), bars(100, 1), ("left", "right"))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # modules and tests stay to the end: not to be searched for garbage again and again

@@ -180,6 +180,30 @@ def test_signals_are_heard_before_anything_else_is_imported(name):
     assert not set(done.stdout.split()) & {"pathlib", "contextlib", "typing", "torch", "numpy", "dataclasses"}
 
 
+IMPORTING = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["MODULE"]:
+            signal.raise_signal(getattr(signal, os.environ["SIGNAL"]))
+sys.meta_path.insert(0, Finder())
+sys.argv = ["notbugs", "train", "--data", "digits", "--out", "never.safetensors"]
+runpy.run_module("notbugs", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("name", "module"), [("SIGINT", "torch.nn"), ("SIGTERM", "torch._C")])
+def test_signals_while_libraries_are_imported_end_in_one_line(tmp_path, name, module):
+    """A library that is left half imported cannot be imported again in the same process."""
+    more = {"MODULE": module, "SIGNAL": name}
+    command = [sys.executable, "-c", f"import signal; signal.signal(signal.{name}, signal.SIG_DFL){IMPORTING}"]
+    done = subprocess.run(command, env=os.environ | more, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + getattr(signal, name)
+    assert done.stderr.startswith("notbugs: ")
+    assert done.stderr.endswith(". Give the same command again to continue.\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_name_that_a_terminal_cannot_show(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)

@@ -139,6 +139,16 @@ def test_a_bomb_is_weighed_before_it_is_unpacked(tmp_path, monkeypatch):
         load(tmp_path / "x.npz")
 
 
+def test_labels_that_are_no_labels_of_the_images_are_not_unpacked(tmp_path):
+    npz(
+        tmp_path / "x.npz",
+        images=header((4, 8, 8)) + bytes(256),
+        labels=header((3_000_000,), "<i8") + bytes(24_000_000),
+    )
+    with pytest.raises(InputError, match=r"label for each row of images \(4, 8, 8\)\. Got 'the shape \(3000000,\)'"):
+        load(tmp_path / "x.npz")
+
+
 # Parquet
 
 

@@ -16,7 +16,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "notbugs"
 ROOMS = [
-    *("_start", "_version", "lazily", "errors", "catalogue", "shown", "shapes", "seeds", "files", "records", "formats"),
+    *(
+        "_start",
+        "_version",
+        "allocator",
+        "lazily",
+        "errors",
+        "catalogue",
+        "shown",
+        "shapes",
+        "seeds",
+        "files",
+        "records",
+        "formats",
+    ),
     "progress",
     *("workers", "frequency", "threat"),
     *("networks", "outputs", "normalisation", "classifier", "models", "data", "search", "training"),

@@ -14,10 +14,12 @@ from torch.nn.functional import cross_entropy, softplus
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError
 from notbugs.search import (
+    ATTACKS,
     FMN,
     LBFGS,
     PAPER_MATCHING,
     PGDSteps,
+    attack_named,
     fast_relabelling,
     match_features,
     minimum_norm,
@@ -463,3 +465,33 @@ def test_margin_is_negative_exactly_where_another_class_wins():
     logits = torch.randn(100, 5, generator=generator(0))
     labels = torch.arange(100) % 5
     assert torch.equal(margin(logits, labels) < 0, logits.argmax(1) != labels)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda each: each, "Got 'Tensor' instead"),
+        (lambda each: (each.mean(), each), r"of shape \(4,\) for 4 images. Got 'a shape of \(\)'"),
+        (lambda each: (each, each[:, None]), r"Got 'a shape of \(4, 1\)'"),
+        (lambda each: (each.detach(), each), "must return a loss that has a gradient"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_an_objective_that_does_not_fit_is_refused(answer, words):
+    """A mean would be taken for the loss of every image, and rank them all alike."""
+    with pytest.raises(InputError, match=words):
+        search(lambda images: answer(images.mean((1, 2, 3))), torch.full((4, 1, 3, 3), 0.5), (), L2(1), PGDSteps(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "work", "words"),
+    [
+        ("strong", {}, lambda attacked, asked: None, "that no other attack has"),
+        ("mine", {"step": 3}, lambda attacked, asked: None, "Did you mean 'steps'"),
+        ("mine", {}, lambda attacked: None, "a function of the images under attack and of the settings"),
+    ],
+)
+def test_an_attack_that_does_not_fit_is_not_registered(name, settings, work, words):
+    with pytest.raises(InputError, match=words):
+        attack_named(name, **settings)(work)
+    assert "mine" not in ATTACKS

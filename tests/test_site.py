@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from notbugs import study
 
@@ -115,3 +117,20 @@ def test_the_navigation_has_the_titles_of_the_pages():
         if page.exists() and page.parent.name in {"how-to", "explanation"}:
             heading = page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
             assert title.rstrip("?").split(",")[0] in heading.replace("<sub>", "_").replace("</sub>", ""), value
+
+
+def test_every_field_of_a_public_class_says_what_it_is(monkeypatch):
+    """Settings and results: the reference lists them from their types, which inherit and are validated."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "site"))
+    generated = import_module("generated")
+    silent = [
+        f"{name}.{field}"
+        for module in generated.NAMESPACES
+        for name in generated.documented(module)
+        if isinstance(public := getattr(import_module(f"notbugs.{module}"), name), type)
+        and issubclass(public, BaseModel)
+        for field, info in public.model_fields.items()
+        if not info.description
+    ]
+    assert silent == []
+    assert "| `step_size` | number or null | Of the first step" in dict(generated.pages())["reference/api/search.md"]

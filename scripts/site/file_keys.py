@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -39,10 +39,10 @@ def pages() -> Iterator[tuple[str, str]]:
 def page(name: str, schema: dict[str, Any], about: str) -> str:
     """One file's keys: those of the file, then of every object within it."""
     units = "Shares and accuracies are in [0, 1]. Lengths are in pixel units, pixels in [0, 1]. Intervals are of 95 %."
-    parts = [f"# {name}", about, units, "## The file", _words(schema), _table(schema)]
+    parts = [f"# {name}", about, units, "## The file", _words(schema), table(schema)]
     for title, one in sorted(schema.get("$defs", {}).items()):
         if "properties" in one:
-            parts += [f"## {title}", _words(one), _table(one)]
+            parts += [f"## {title}", _words(one), table(one)]
         elif "enum" in one:
             parts += [f"## {title}", "One of " + ", ".join(f"`{value}`" for value in one["enum"]) + "."]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -52,25 +52,33 @@ def _words(schema: dict[str, Any]) -> str:
     return re.split(r"\n\n\w+\n---", schema.get("description", ""), maxsplit=1)[0]
 
 
-def _table(schema: dict[str, Any]) -> str:
-    rows = ["| key | type | what it is |", "|---|---|---|"]
+def _on_this_page(name: str) -> str:
+    return f"[{name}](#{name.lower()})"
+
+
+def table(schema: dict[str, Any], title: str = "key", link: Callable[[str], str] = _on_this_page) -> str:
+    """The properties of an object: name, type, meaning; `link` makes the link to an object of another type."""
+    rows = [f"| {title} | type | what it is |", "|---|---|---|"]
     required = schema.get("required", [])
     for key, value in schema.get("properties", {}).items():
         about = " ".join(value.get("description", "").split()).replace("|", "\\|")
         optional = "" if key in required or "default" in value else " May be absent."
         if value.get("default") not in (None, [], {}, "") and not isinstance(value.get("default"), dict | list):
             optional = f" Default: `{value['default']}`."
-        rows.append(f"| `{key}` | {kind(value)} | {about}{optional} |")
+        rows.append(f"| `{key}` | {kind(value, link)} | {about}{optional} |")
     return "\n".join(rows)
 
 
-def kind(schema: dict[str, Any]) -> str:
+def kind(schema: dict[str, Any], link: Callable[[str], str] = _on_this_page) -> str:
     """The type of a value in words, with a link where it is an object of its own."""
+
+    def named(one: dict[str, Any]) -> str:
+        return kind(one, link)
+
     if "$ref" in schema:
-        name = schema["$ref"].rsplit("/", 1)[1]
-        return f"[{name}](#{name.lower()})"
+        return link(schema["$ref"].rsplit("/", 1)[1])
     if "anyOf" in schema or "oneOf" in schema:
-        return " or ".join(dict.fromkeys(kind(one) for one in schema.get("anyOf", schema.get("oneOf", []))))
+        return " or ".join(dict.fromkeys(map(named, schema.get("anyOf", schema.get("oneOf", [])))))
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
@@ -78,10 +86,10 @@ def kind(schema: dict[str, Any]) -> str:
     match schema.get("type"):
         case "array":
             within = schema.get("prefixItems") or [schema.get("items", {})]
-            return "list of " + ", ".join(dict.fromkeys(kind(one) for one in within))
+            return "list of " + ", ".join(dict.fromkeys(map(named, within)))
         case "object":
             extra = schema.get("additionalProperties")
-            return f"object of {kind(extra)}" if isinstance(extra, dict) and extra else "object"
+            return f"object of {named(extra)}" if isinstance(extra, dict) and extra else "object"
         case None:
             return "any"
         case other:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 import file_keys
 import griffe
 from command_pages import command_page
+from pydantic import BaseModel, TypeAdapter
 from recipe_page import recipe_page
 
 import notbugs
@@ -97,9 +99,24 @@ def library() -> griffe.Module:
 
 
 def _namespace(name: str, about: str) -> str:
-    listed = "\n\n".join(f"::: {_path(name, one)}" for one in documented(name))
+    listed = "\n\n".join(f"::: {_path(name, one)}{_fields(name, one)}" for one in documented(name))
     start = f"Examples on this page start with:\n\n```python\n{FIRST_LINES}```"
     return f"# notbugs.{name}\n\n{about}\n\n{start}\n\n{listed}\n"
+
+
+def _fields(module: str, name: str) -> str:
+    """A table of what a class of settings or results holds, those that it inherits included; "" for all else."""
+    public = getattr(import_module(f"notbugs.{module}"), name)
+    if not (isinstance(public, type) and issubclass(public, BaseModel) and public.model_fields):
+        return ""
+    schema = TypeAdapter(public).json_schema(by_alias=False)
+    return f"\n\n{file_keys.table(schema, f'field of {name}', _linked)}"
+
+
+def _linked(name: str) -> str:
+    """A type's name, with a link to where it is explained, if it is."""
+    module = next((one for one in NAMESPACES if name in documented(one)), None)
+    return f"`{name}`" if module is None else f"[{name}][{_path(module, name)}]"
 
 
 def _path(module: str, name: str) -> str:

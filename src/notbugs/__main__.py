@@ -26,13 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what a terminal cannot show
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        _refuse_empty(words)
+        from notbugs.cli import dispatch, load
+
+        load(words)  # not yet `raising`: a library that an error leaves half imported can abort the process
         with raising(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow's own words, of files that are read or refused
-            _refuse_empty(sys.argv[1:] if arguments is None else list(arguments))
-            from notbugs.cli import dispatch
-
-            status = dispatch(sys.argv[1:] if arguments is None else list(arguments))
+            status = dispatch(words)
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, as `head` does, has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains as it exits
@@ -85,15 +87,20 @@ def raising() -> Iterator[None]:
 
 
 def _fail(text: str, status: int) -> int:
-    from notbugs import workers
     from notbugs.cli.spelling import shown
     from notbugs.formats import harmless
 
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
-    if not workers.is_echo():
+    if not _is_echo():
         print(f"notbugs: {harmless(shown(text))}", file=sys.stderr)
     return status
+
+
+def _is_echo() -> bool:
+    """Whether this worker of torchrun, not yet joined with the others, meets what the first one meets and tells too."""
+    workers = sys.modules.get("notbugs.workers")  # not imported here: that may be what failed
+    return os.environ.get("RANK", "0") != "0" and (workers is None or workers.count() == 1)
 
 
 __all__ = ["Stopped", "main"]

@@ -314,7 +314,8 @@ def has_bf16(device: torch.device) -> bool:
 
 def default_device() -> torch.device:
     """The accelerator that torch reports, else the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return here or torch.device("cpu")
 
 
 def _per_channel(values: Sequence[float], network: nn.Module) -> Tensor:

@@ -24,11 +24,6 @@ def count() -> int:
     return dist.get_world_size() if _together() else 1
 
 
-def is_echo() -> bool:
-    """Whether this process, not yet joined with the others, meets what the first one meets and tells as well."""
-    return not _together() and os.environ.get("RANK", "0") != "0"
-
-
 def barrier() -> None:
     """Wait until every worker is here."""
     if _together():

@@ -23,6 +23,21 @@ from notbugs.errors import InputError
 
 HELP, ALL = ("--help", "-h"), "--help-all"
 MAIN, OUTPUT = "Main options", "Output"
+USUAL = {
+    "threat": ("eps", "epsilon", "radius", "norm", "budget"),
+    "radii": ("radius",),
+    "attack": ("adversary", "attacks"),
+    "data": ("dataset", "data-dir", "data-path", "root", "folder", "dir"),
+    "arch": ("model", "network", "architecture"),
+    "weights": ("checkpoint", "ckpt"),
+    "lr": ("learning-rate",),
+    "batch": ("batch-size", "bs"),
+    "out": ("output", "output-dir", "out-dir", "save", "save-dir"),
+    "device": ("gpu", "cuda", "gpus"),
+    "seeds": ("repeats", "runs"),
+    "test-images": ("n-examples", "limit", "samples"),
+}
+"""Options, and what others call them."""
 
 GROUPS: tuple[tuple[str, str], ...] = (
     (r"(out|quiet|page|name|keep|dtype|to|license)$", OUTPUT),
@@ -105,10 +120,17 @@ def unknown(command: str, asked: str) -> InputError:
     """What is said of an option that a command does not have, with the nearest one."""
     if command not in COMMANDS:
         return InputError(f"Unknown option: {asked}. `notbugs --help` lists the commands.")
-    names = [f"--{option.name}" for option in options(command) if option.name]
-    near = get_close_matches(asked, names, 1, 0.5)
-    did = f" Did you mean {near[0]}?" if near else ""
+    near = nearest(asked.lstrip("-"), [option.name for option in options(command) if option.name])
+    did = f" Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
     return InputError(f"Unknown option: {asked}.{did} `notbugs {command} {ALL}` lists all options.")
+
+
+def nearest(asked: str, names: Sequence[str]) -> list[str]:
+    """The options, at most three, that may be meant: what others call so, a setting of that name, the nearest word."""
+    usual = [name for name in names if asked in USUAL.get(name, ())]
+    words = dict.fromkeys((*names, *(name.rpartition(".")[2] for name in names)))
+    near = get_close_matches(asked, list(words), 1)
+    return (usual or [name for name in names if near and f".{name}".endswith(f".{near[0]}")])[:3]
 
 
 def missing(command: str, name: str) -> InputError:

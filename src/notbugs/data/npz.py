@@ -52,11 +52,11 @@ def npz_file(file: Path, reading: Reading) -> Found:
         raise InputError(f"{file} holds {twice[0]!r} twice: which one is meant is not known. Save it again.")
     layout = _layout(file, keys)
     parts = {split: pair for split, pair in layout.items() if set(pair) <= set(keys)}
-    tests = {split: _whole(file, pair[1]) for split, pair in parts.items() if split != "train"}
+    tests = {split: _labels(file, pair) for split, pair in parts.items() if split != "train"}
     test_name, secret = labelled(tests)
     names = _whole(file, "classes").tolist() if "classes" in keys else None
     train_labels, test_labels, classes = coded(
-        _whole(file, layout["train"][1]),
+        _labels(file, layout["train"]),
         tests.get(test_name),
         names,
         f"labels in {file}",
@@ -138,6 +138,15 @@ def header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype, boo
     if any(length < 0 for length in shape):
         raise InputError(f"{name} is damaged: its shape is {shape}. Make or fetch it again.")
     return shape, dtype, fortran and len(shape) > 1
+
+
+def _labels(file: Path, pair: tuple[str, str]) -> np.ndarray:
+    """The labels that belong to an array of images: their number is compared before they are unpacked."""
+    images, key = pair
+    with _member(file, images) as (_, whole, *_), _member(file, key) as (_, shape, dtype, _):
+        if math.prod(shape) * dtype.itemsize > SMALL and shape[:1] != whole[:1]:
+            raise must(f"{key} in {file}", f"be one label for each row of {images} {whole}", f"the shape {shape}")
+    return _whole(file, key)
 
 
 def _whole(file: Path, key: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import Counter
@@ -153,10 +154,11 @@ class _Walker:
         target = Path(os.path.realpath(entry.path))
         try:
             state = os.stat(entry.path)
-        except OSError:  # nothing there, or a ring of links
+        except OSError as error:
             if Path(entry.name).suffix.lower() in SUFFIXES:
                 node.images.append(entry.name)
-                node.broken[entry.name] = f"is a link to {os.readlink(entry.path)}, which is not there"
+                end = "leads back to it" if error.errno == errno.ELOOP else "is not there"
+                node.broken[entry.name] = f"is a link to {os.readlink(entry.path)}, which {end}"
             else:
                 self.passed.add("links to nothing", self.short(entry))
             return

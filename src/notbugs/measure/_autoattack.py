@@ -95,8 +95,8 @@ class Agreement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pgd: Accuracy
-    autoattack: Accuracy
+    pgd: Accuracy = Field(description="under the attack of notbugs")
+    autoattack: Accuracy = Field(description="under AutoAttack")
     union: Proportion = Field(description="robust to both: the worst of the two for every image")
     marked: bool = Field(description="whether the two numbers differ by more than a point: one attack was too weak")
 

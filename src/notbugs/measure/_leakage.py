@@ -67,10 +67,10 @@ class Certificate(Record):
     >>> certificate = nb.measure.certify(model, small.train, small.test, nb.L2(0.25))
     """
 
-    norm: Norm
+    norm: Norm = Field(description="of the threat")
     eps: float = Field(description="radius, pixel units, within which everything here is proved")
     n: int = Field(description="test images")
-    features: list[CertifiedFeature]
+    features: list[CertifiedFeature] = Field(description="one for each class: the logit")
     gamma_at_least_0: Verdict = Field(description="first: every feature has gamma at or above 0 for its class")
     accuracy: Proportion = Field(description="clean, on the test images")
     certified: Proportion = Field(description="test images classified correctly within the whole radius")

@@ -50,8 +50,8 @@ class Transferred(Record):
     >>> pair = found.pairs[0]
     """
 
-    source: str
-    classifier: str
+    source: str = Field(description="that the examples were made with")
+    classifier: str = Field(description="that they were tried on")
     accuracy: Proportion = Field(description="of the classifier on the images as they are")
     untargeted: Proportion = Field(description="misclassified under the untargeted attack: the paper's Figure 3")
     untargeted_of_correct: Proportion | None = Field(
@@ -87,8 +87,8 @@ class Transfer(Tabular, Record):
     ['source']
     """
 
-    attack: TransferAttack
-    pairs: tuple[Transferred, ...]
+    attack: TransferAttack = Field(description="that made the examples")
+    pairs: tuple[Transferred, ...] = Field(description="every source with every classifier")
     robust: dict[str, Accuracy] = Field(
         {}, description="of each source itself, by the strong attack on what the examples for transfer leave"
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import scipy
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -86,7 +86,7 @@ def permutation(predicted: Labels, labels: Labels, outputs: int) -> Tensor | Non
         return None
     pairs = torch.bincount(predicted[chosen] * size + labels[chosen], minlength=size * size).view(size, size)
     weights = pairs.double() + 0.5 * torch.eye(size, dtype=torch.double)  # of two equally good ones, the given
-    _, found = linear_sum_assignment(weights.numpy(), maximize=True)
+    _, found = scipy.optimize.linear_sum_assignment(weights.numpy(), maximize=True)
     order = torch.from_numpy(found).to(labels)
     score = (lambda hits: balanced(hits, labels[judged])) if is_unbalanced(labels[judged]) else Proportion.of
     before, after = (score(said[judged] == labels[judged]) for said in (predicted, order[predicted]))
@@ -110,8 +110,8 @@ class AttackUsed(AttackSettings):
     2
     """
 
-    norm: Norm
-    eps: float = Field(ge=0)
+    norm: Norm = Field(description="of the threat")
+    eps: float = Field(ge=0, description="radius of the threat, pixel units, pixels in [0, 1]")
     name: str = Field("pgd", description="of the attack: strong, pgd, autoattack or another")
     steps: int = Field(ge=1, description="gradients of its longest search")
     step_size: float | None = Field(ge=0, description="of the first step; null: the attack chooses its own")
@@ -146,8 +146,8 @@ class Accuracy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    attack: AttackUsed | None
-    share: Proportion
+    attack: AttackUsed | None = Field(description="under which it is robust accuracy; null: clean accuracy")
+    share: Proportion = Field(description="of images classified correctly, under the attack if there is one")
     broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
     balanced: Proportion | None = Field(
         None, description="balanced accuracy, where the largest class has over half of the images"

@@ -227,20 +227,22 @@ class Audit(Tabular, Record):
     >>> table = found.to_pandas()
     """
 
-    norm: Norm
+    norm: Norm = Field(description="of the threat")
     eps: float = Field(description="radius of the threat, pixel units, pixels in [0, 1]")
-    seed: int
-    classes: int
-    sizes: Sizes
+    seed: int = Field(description="of all that is random")
+    classes: int = Field(description="how many the data has")
+    sizes: Sizes = Field(description="of the perturbations that the attack found")
     score: Score = Field(
         "accuracy", description="what the verdict is of: balanced where a class has over half of the measured images"
     )
     guessing: float = Field(description="its value for naming one class everywhere, the most frequent one")
     model: list[Accuracy] = Field(description="of the model as it is: clean, then under PGD at every radius")
-    groups: list[Group]
-    usefulness: UsefulnessSummary
+    groups: list[Group] = Field(
+        description="accuracy with some of the features alone: useful, robustly useful and others"
+    )
+    usefulness: UsefulnessSummary = Field(description="of the features")
     drivers: list[Driver] = Field(description="what drives the most robust and the least robust useful features")
-    verdict: Verdict
+    verdict: Verdict = Field(description="what the accuracy rests on")
 
     @property
     def heading(self) -> str:

@@ -31,13 +31,13 @@ class PairedTest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, description="images that both classified")
     both: int = Field(ge=0, description="images that both get right")
-    first_only: int = Field(ge=0)
-    second_only: int = Field(ge=0)
+    first_only: int = Field(ge=0, description="images that only the first gets right")
+    second_only: int = Field(ge=0, description="images that only the second gets right")
     difference: float = Field(description="accuracy of the first minus that of the second")
     low: float = Field(description="of its 95 % interval (Newcombe 1998, method 10)")
-    high: float
+    high: float = Field(description="upper end of the same interval")
     p_value: float = Field(ge=0, le=1, description="McNemar's test, exact, two-sided")
 
     def __str__(self) -> str:
@@ -154,10 +154,10 @@ class OverSeeds(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean: float
+    mean: float = Field(description="over seeds")
     deviation: float | None = Field(description="standard deviation over seeds, n - 1 in the denominator")
     low: float | None = Field(description="of the mean's 95 % t interval")
-    high: float | None
+    high: float | None = Field(description="upper end of the same interval")
     n: int = Field(ge=1, description="seeds")
 
     def __str__(self) -> str:
@@ -176,9 +176,9 @@ class SeedDifference(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    difference: float
+    difference: float = Field(description="mean of the first minus mean of the second")
     low: float = Field(description="of its 95 % interval (Welch 1947)")
-    high: float
+    high: float = Field(description="upper end of the same interval")
 
     def __str__(self) -> str:
         return f"{self.difference:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
@@ -265,12 +265,12 @@ class Correlation(BaseModel):
     n: int = Field(ge=3, description="points")
     pearson: float | None = Field(description="null where one of the quantities is the same everywhere")
     low: float | None = Field(description="Fisher's interval of Pearson's; null for fewer than 4 points")
-    high: float | None
+    high: float | None = Field(description="upper end of Fisher's interval")
     bootstrap_low: float | None = Field(description="percentile bootstrap over the points, of Pearson's")
-    bootstrap_high: float | None
+    bootstrap_high: float | None = Field(description="upper end of the bootstrap's interval")
     spearman: float | None = Field(description="Pearson's of the ranks")
     spearman_low: float | None = Field(description="percentile bootstrap over the points")
-    spearman_high: float | None
+    spearman_high: float | None = Field(description="upper end of the bootstrap's interval")
 
     def __str__(self) -> str:
         if self.pearson is None:

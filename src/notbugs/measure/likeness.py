@@ -172,7 +172,7 @@ class PerturbationSize(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, description="images")
     to_nearest: Spread = Field(
         description="l2 norm over the l2 distance from the start to the nearest training image of the new class"
     )
@@ -221,9 +221,9 @@ class Likeness(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    by: By
+    by: By = Field(description="the measure")
     nearer_target: Proportion = Field(description="images that are more like their target than like their start")
-    difference: Mean
+    difference: Mean = Field(description="mean likeness to the target minus likeness to the start")
 
 
 class Resemblance(BaseModel):
@@ -236,12 +236,12 @@ class Resemblance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, description="images")
     target: Literal["matched image", "nearest image of the new class"] = Field(
         description="what a matched image was matched with; or the training image of the new class nearest to the start"
     )
     judge: str | None = Field(description="a robust classifier that the set was not built with; null: there was none")
-    measures: list[Likeness]
+    measures: list[Likeness] = Field(description="one for each way to compare")
     judged_target: Proportion | None = Field(description="images that the judge gives the class of their target")
     judged_start: Proportion | None = Field(description="images that the judge gives the class of their start")
 

@@ -62,8 +62,8 @@ class Sign(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: SignName
-    shown: bool
+    name: SignName = Field(description="of the sign")
+    shown: bool = Field(description="whether it was seen")
     rule: str = Field(description="when the sign is shown")
     numbers: dict[str, Proportion | float] = Field(description="what the rule was applied to")
 

@@ -101,7 +101,7 @@ class UsefulnessSummary(Record):
     """
 
     features: str = Field(description="which features")
-    norm: Norm
+    norm: Norm = Field(description="of the threat")
     eps: float = Field(ge=0, description="radius, pixel units")
     attack: AttackUsed | None = Field(description="the search behind gamma; null: gamma is exact, but for the box")
     bound: Literal["upper", "lower"] = Field(description="what gamma is of the true value, apart from sampling")
@@ -110,9 +110,9 @@ class UsefulnessSummary(Record):
     min_rho: float = Field(ge=0, description="a feature is useful for a class if |rho| is surely above it")
     z: float = Field(description="standard errors of the intervals that sort: Bonferroni over features and classes")
     seed: int = Field(description="of the draw of the searched images")
-    of_features: KindCounts
+    of_features: KindCounts = Field(description="features by kind")
     of_pairs: KindCounts = Field(description="pairs of feature and class")
-    spectrum: list[SpectrumRow]
+    spectrum: list[SpectrumRow] = Field(description="of the features, the most useful first")
 
 
 def counts(kinds: Tensor) -> KindCounts:

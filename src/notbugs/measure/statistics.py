@@ -29,10 +29,10 @@ class Proportion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: float = Field(ge=0, le=1)
-    low: float = Field(ge=0, le=1)
-    high: float = Field(ge=0, le=1)
-    n: int = Field(ge=1)
+    value: float = Field(ge=0, le=1, description="the share that was seen")
+    low: float = Field(ge=0, le=1, description="of its 95 % Wilson interval")
+    high: float = Field(ge=0, le=1, description="of its 95 % Wilson interval")
+    n: int = Field(ge=1, description="of how many")
 
     def __str__(self) -> str:
         return quoted(self)
@@ -55,9 +55,9 @@ class Difference(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: float = Field(ge=-1, le=1)
-    low: float = Field(ge=-1, le=1)
-    high: float = Field(ge=-1, le=1)
+    value: float = Field(ge=-1, le=1, description="the first minus the second")
+    low: float = Field(ge=-1, le=1, description="of its 95 % interval")
+    high: float = Field(ge=-1, le=1, description="of its 95 % interval")
 
     def __str__(self) -> str:
         """In percentage points: `63.6 (57.5 to 68.8)`."""
@@ -87,10 +87,10 @@ class Mean(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: float
-    low: float
-    high: float
-    n: int = Field(ge=1)
+    value: float = Field(description="the mean")
+    low: float = Field(description="of its 95 % interval")
+    high: float = Field(description="of its 95 % interval")
+    n: int = Field(ge=1, description="over how many")
 
     def __str__(self) -> str:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
@@ -128,10 +128,10 @@ class Spread(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean: float
-    median: float
+    mean: float = Field(description="the mean")
+    median: float = Field(description="the median")
     p95: float = Field(description="95th percentile")
-    max: float
+    max: float = Field(description="the largest")
 
     @classmethod
     def of(cls, values: Tensor) -> Spread:

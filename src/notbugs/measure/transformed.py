@@ -38,9 +38,9 @@ class CorruptionAccuracy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    corruption: str
-    severity: int = Field(ge=1, le=5)
-    share: Proportion
+    corruption: str = Field(description="its name")
+    severity: int = Field(ge=1, le=5, description="1 (weakest) to 5")
+    share: Proportion = Field(description="of images classified correctly")
     seed: int = Field(description="of the corruption's noise")
 
 
@@ -54,11 +54,11 @@ class FilterAccuracy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    passes: Literal["low", "high"]
+    passes: Literal["low", "high"] = Field(description="which frequencies it leaves")
     cutoff: float = Field(
         description="cycles per image: `low` passes up to it, `high` above it and the channels' means"
     )
-    share: Proportion
+    share: Proportion = Field(description="of images classified correctly")
 
 
 def corruption_accuracy(
@@ -171,11 +171,11 @@ class SpatialAccuracy(BaseModel):
     tries: int = Field(description="random transformations of every image")
     steps: int = Field(description="of the gradient search, lengths falling linearly from 2.5 * 0.5 / steps of a range")
     restarts: int = Field(description="of the gradient search; the first starts at the identity, others at random")
-    seed: int
-    clean: Proportion
-    grid: Proportion
-    random: Proportion
-    gradient: Proportion
+    seed: int = Field(description="of the random transformations")
+    clean: Proportion = Field(description="images classified correctly as they are")
+    grid: Proportion = Field(description="the same under every transformation of the grid")
+    random: Proportion = Field(description="the same under every random transformation")
+    gradient: Proportion = Field(description="the same under the gradient search")
     worst: Proportion = Field(description="images that no search broke")
 
     def __str__(self) -> str:

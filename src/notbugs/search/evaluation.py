@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier, Precision
 from notbugs.data import Images
-from notbugs.errors import InputError, check_choice, check_count
+from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
@@ -109,6 +110,11 @@ def attack_named(name: str, **settings: Any) -> Callable[[Callable[[Attacked, At
 
     The function gets the images under attack and the settings, and calls `Attacked.search`, or `Attacked.found`.
 
+    Raises
+    ------
+    InputError
+        If another attack has this name, there is no such setting, or the function does not take two arguments.
+
     Examples
     --------
     >>> @nb.search.attack_named('nothing')
@@ -121,6 +127,16 @@ def attack_named(name: str, **settings: Any) -> Callable[[Callable[[Attacked, At
     """
 
     def register(work: Callable[[Attacked, Attack], None]) -> Callable[[Attacked, Attack], None]:
+        own = ATTACKS.get(name)
+        if own and (own.work.__module__, own.work.__qualname__) != (work.__module__, work.__qualname__):
+            raise must("name of an attack", "be one that no other attack has", name)
+        try:
+            inspect.signature(work).bind(None, None)
+        except TypeError:
+            got = f"{work.__name__}{inspect.signature(work)}"
+            raise must("attack", "be a function of the images under attack and of the settings", got) from None
+        for setting in settings:
+            check_choice("setting of the attack", setting, Attack.model_fields)
         ATTACKS[name] = _Named(work, {"name": name} | settings)
         return work
 

@@ -95,7 +95,8 @@ def search(
     Raises
     ------
     InputError
-        If `origin` is outside [0, 1] or `start` has another shape.
+        If `origin` is outside [0, 1], `start` has another shape, or the objective does not return a loss with a
+        gradient and a score, each of shape (batch,).
 
     Examples
     --------
@@ -109,7 +110,7 @@ def search(
     samples = _begin(origin, goals, threat, walker, start)
     for _ in range(steps.steps):
         _step(objective, samples, threat, walker)
-    loss, score = objective(samples["images"], *_goals(samples))
+    loss, score = _asked(objective, samples["images"], samples)
     _offer(samples, loss, score)
     images = samples["images"]
     if keep == "best":
@@ -183,7 +184,7 @@ def _advance(objective: Objective, samples: Samples, threat: Threat, walker: Wal
     index = is_last.nonzero().flatten()
     if len(index):  # nobody has looked at the last iterate of these yet
         last = _where(samples, index)
-        _offer(last, *objective(last["images"], *_goals(last)))
+        _offer(last, *_asked(objective, last["images"], last))
         for name in ("best", "best_loss", "best_score"):
             samples[name][index] = last[name]
     return is_last | (samples["best_score"] < 0)
@@ -221,7 +222,10 @@ def _step(objective: Objective, samples: Samples, threat: Threat, walker: Walker
     """One forward, one backward, one move."""
     with torch.enable_grad():
         leaf = samples["images"].detach().requires_grad_()
-        loss, score = objective(leaf, *_goals(samples))
+        loss, score = _asked(objective, leaf, samples)
+        if not loss.requires_grad:
+            rule, remedy = "return a loss that has a gradient", "Make it of the images, with torch alone."
+            raise must("objective", rule, "one that was detached, or made of something else", remedy)
         # The sum, never the mean: a sample's gradient must not depend on the size of its batch.
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
     loss, score = loss.detach(), score.detach()
@@ -229,6 +233,18 @@ def _step(objective: Objective, samples: Samples, threat: Threat, walker: Walker
     moved = walker.move(samples, loss, threat.confined(gradient))
     samples["images"] = threat.valid(moved, samples["origin"])
     samples["age"] = samples["age"] + 1
+
+
+def _asked(objective: Objective, images: Batch, samples: Samples) -> tuple[PerSample, PerSample]:
+    """The objective's loss and score: one number a sample, as anything else would be taken for all of them."""
+    answer = objective(images, *_goals(samples))
+    rule = f"return (loss, score), both of shape ({len(images)},) for {len(images)} images"
+    if not (isinstance(answer, tuple | list) and len(answer) == 2 and all(isinstance(one, Tensor) for one in answer)):
+        raise must("objective", rule, type(answer).__name__)
+    for one in answer:
+        if one.shape != (len(images),):
+            raise must("objective", rule, f"a shape of {tuple(one.shape)}", "Give one number for each image, no mean.")
+    return answer[0], answer[1]
 
 
 def _offer(samples: Samples, loss: PerSample, score: PerSample) -> None:

@@ -49,15 +49,17 @@ class Settings(Source):
         {},
         description="Of the classifier on one set, where it is trained otherwise: `[trained_on.D_det]`.",
     )
-    matching: Matching = Matching()
-    storage: Storage = Storage()
+    matching: Matching = Field(Matching(), description="Feature matching, which makes D_R and D_NR.")
+    storage: Storage = Field(Storage(), description="How constructed sets are stored.")
     sets: tuple[str, ...] = Field(
         (), description="Further constructed sets, by name, or all: see docs/explanation/sets.md."
     )
-    further: Further = Further()
-    relabelling: Relabelling = Relabelling()
-    evaluation: StudyEvaluation = StudyEvaluation()
-    instruments: Instruments = Instruments()
+    further: Further = Field(Further(), description="How further sets are built.")
+    relabelling: Relabelling = Field(Relabelling(), description="The search behind D_rand, D_det and their kin.")
+    evaluation: StudyEvaluation = Field(
+        StudyEvaluation(), description="At which radii, and by which attacks, classifiers are evaluated."
+    )
+    instruments: Instruments = Field(Instruments(), description="What is measured beyond the paper's accuracies.")
     scaled_down: bool = Field(False, description="Whether these are the settings for a machine without accelerator.")
     judge: bool = Field(
         False,
@@ -111,7 +113,7 @@ class Recipe(Settings):
     about: str = Field("", max_length=200, description="What the recipe does, in one sentence.")
     expected_time: str = Field("", description="How long the study takes, and on what.")
     expected_data: str = Field("", description="Name of the data set that the expectations are of; any if not given.")
-    expected: tuple[Expected, ...] = ()
+    expected: tuple[Expected, ...] = Field((), description="Ranges of accuracies that the recipe is expected to give.")
     departures: tuple[Name, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
 
     def training(self, name: str, section: Section) -> Training:

@@ -231,12 +231,12 @@ class Results(Tabular, WholeFile, Record):
     >>> table = results.to_pandas()  # doctest: +SKIP
     """
 
-    schema_: Literal[1] = Field(default=1, alias="schema")
-    study: StudyInfo
-    rows: list[Row] = Field(min_length=1)
-    sets: list[SetProperties]
-    theory: list[TheoryCheck] = Field(default_factory=list)
-    instruments: Measured = Measured()
+    schema_: Literal[1] = Field(default=1, alias="schema", description="version of this form")
+    study: StudyInfo = Field(description="what was run, on what, and where")
+    rows: list[Row] = Field(min_length=1, description="every classifier, clean and under every attack")
+    sets: list[SetProperties] = Field(description="every constructed set")
+    theory: list[TheoryCheck] = Field(default_factory=list, description="theorems as formula against simulation")
+    instruments: Measured = Field(Measured(), description="what each instrument measured")
     expected: Expectations | None = Field(None, description="null where the recipe states no expectation")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -71,7 +71,7 @@ class TrainJob(Source, Training):
     3
     """
 
-    architecture: Architecture = Architecture()
+    architecture: Architecture = Field(Architecture(), description="Of the classifier.")
     on: Path | None = Field(None, description="A constructed set to train on, in place of the data's training images.")
 
 
@@ -94,8 +94,8 @@ class BuildJob(Source, Model, Storage):
     cutoff: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Cycles per image, for rand-low and the like; half if not given."
     )
-    matching: Matching = Matching()
-    relabelling: Relabelling = Relabelling()
+    matching: Matching = Field(Matching(), description="Feature matching: D_R and D_NR.")
+    relabelling: Relabelling = Field(Relabelling(), description="The search of relabelled sets.")
 
 
 class EvaluateJob(Source, Model, Evaluation):

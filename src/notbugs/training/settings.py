@@ -31,7 +31,7 @@ class Adversary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    norm: Literal["l2", "linf"] = "l2"
+    norm: Literal["l2", "linf"] = Field("l2", description="Of the ball.")
     eps: float = Field(0.5, ge=0, allow_inf_nan=False, description="Radius of the ball.")
     steps: int = Field(7, ge=1, description="Gradient steps on every batch.")
     step_size: float | None = Field(

@@ -54,7 +54,7 @@ class AuditFile(WholeFile):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal[1] = Field(default=1, alias="schema")
+    schema_: Literal[1] = Field(default=1, alias="schema", description="version of this form")
     created: str = Field(description="ISO 8601, UTC")
     model: str = Field(description="name of the file")
     sha256: str = Field(description="of the file")
@@ -65,11 +65,11 @@ class AuditFile(WholeFile):
         description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
     )
     test_set: str = Field(description="'test' (untouched) or 'heldout' (taken out of the training images)")
-    versions: dict[str, str]
-    device: str
-    threads: int
+    versions: dict[str, str] = Field(description="of notbugs, Python, torch and others")
+    device: str = Field(description="that computed")
+    threads: int = Field(description="of the processor")
     seconds: dict[str, float] = Field(description="of every part")
-    audit: Audit
+    audit: Audit = Field(description="what was measured")
 
 
 def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Data | None = None) -> AuditFile:

@@ -138,13 +138,13 @@ class StudyPair(Record):
 class Comparison(WholeFile):
     """The whole of `compare.json`."""
 
-    schema_: Literal[1] = Field(default=1, alias="schema")
-    studies: list[ComparedStudy]
-    settings: list[Setting]
-    measures: list[SideBySide]
-    groups: list[SeedGroup]
-    contrasts: list[Contrast]
-    pairs: list[StudyPair]
+    schema_: Literal[1] = Field(default=1, alias="schema", description="version of this form")
+    studies: list[ComparedStudy] = Field(description="in the order given")
+    settings: list[Setting] = Field(description="that differ between studies")
+    measures: list[SideBySide] = Field(description="every measure, side by side")
+    groups: list[SeedGroup] = Field(description="studies that differ in the seed alone, with mean and spread")
+    contrasts: list[Contrast] = Field(description="between groups of seeds")
+    pairs: list[StudyPair] = Field(description="exact paired tests between studies on the same test images")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

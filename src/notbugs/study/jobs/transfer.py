@@ -46,7 +46,7 @@ class TransferJob(Source, Model, TransferSettings):
 
     standard: Training = Field(Training(), description="Of the classifiers on D.")
     constructed: Training = Field(Training(), description="Of the classifiers on D_det.")
-    relabelling: Relabelling = Relabelling()
+    relabelling: Relabelling = Field(Relabelling(), description="The search of D_det.")
 
     def recipe(self, *, with_architectures: bool) -> Recipe:
         """The same as a recipe; without architectures nothing is trained.
