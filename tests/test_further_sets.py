@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from notbugs.frequency import Band
 from notbugs.search import FMN, LBFGS, PGDSteps
 from notbugs.seeds import generator
 from notbugs.study import read_recipe
+from notbugs.study.instruments.controls import ControlsInstrument
 from notbugs.study.sets import BY_NAME, FURTHER, SETS, chosen_sets, stage_names
 from notbugs.threat import L2, Linf, l2_norm
 from tests.planted_classifiers import projecting
@@ -208,3 +210,18 @@ def test_sets_are_asked_for_by_name_or_all_and_none_by_default():
         *(f"{work}-{name}" for name in ("D_bugs", "D_half_NR") for work in ("build", "measure", "train", "evaluate")),
         "gallery-further",
     ]
+
+
+def test_instruments_are_told_of_no_set_that_is_not_built():
+    for asked in (
+        {"controls": {"on": True, "labels": ["D_bugs"]}},
+        {"corruptions": {"on": True, "classifiers": ["standard", "D_bugs"]}},
+    ):
+        with pytest.raises(InputError, match="must name sets that the study has.*D_bugs.*--sets D_bugs"):
+            read_recipe("digits", {"instruments": asked})
+        read_recipe("digits", {"instruments": asked, "sets": ["D_bugs"]})
+    check = ControlsInstrument().check
+    for wrong in ({"labels": ["D_rand_uniform"]}, {"linf": ["D_det_low"]}):
+        recipe = read_recipe("digits", {"sets": ["all"], "instruments": {"controls": {"on": True, **wrong}}})
+        with pytest.raises(InputError, match=f"controls.{next(iter(wrong))}"):
+            check(SimpleNamespace(recipe=recipe))

@@ -105,6 +105,7 @@ GRADIENTS = {
     "search/compatibility.py": "whether there is one",
     "models/execution.py": "whether a folded network has the same, and how long one takes",
     "measure/masking.py": "how long it is at the image itself",
+    "measure/_alignment.py": "where it points at the image itself",
     "measure/features.py": "in how many directions features look",
     "measure/linear_models.py": "of the weights of a linear model, or of a head",
     "theory/optimisation.py": "of a linear rule's weights",

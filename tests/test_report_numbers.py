@@ -253,9 +253,19 @@ def of_source_radius(found):
     return [rows]
 
 
+def of_priors(found):
+    rows = []
+    for row in found["rows"]:
+        counts = [whole(row["kinds"][kind]) for kind in ("robust", "nonrobust")] if row["kinds"] else []
+        at = [part for one in row["accuracies"] for part in of_share(one["share"])]
+        rows.append([*at, *counts, *shares(row, "taught", "aligned")])
+    return [rows]
+
+
 INSTRUMENTS = {
     "usefulness": of_usefulness, "shares": of_shares, "leakage": of_leakage, "controls": of_controls,
     "generalization_gap": of_generalization_gap, "frequencies": of_frequencies, "source_radius": of_source_radius,
+    "priors": of_priors,
     "transfer": of_transfer, "strong_attacks": of_strong_attacks, "spatial": of_spatial, "corruptions": of_corruptions,
 }  # fmt: skip
 

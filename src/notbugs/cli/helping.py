@@ -53,7 +53,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r"robust\b", "Training of the robust classifier"),
     (r"constructed\b", "Training on constructed sets"),
     (r"(trained-on|epochs|microbatch|lr|warmup|drops|momentum|nesterov|weight-decay|shift|flip|jitter|degrees|balanced"
-     r"|adversary)\b", "Training"),
+     r"|adversary|appearance)\b", "Training"),
     (r"(matching|relabelling|start|of|weak|storage|sets|further|others|features|cutoff)\b", "Construction"),
     (r"instruments\b", "Instruments"),
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """Images in: every reader returns the same thing, a `Data`."""
 
+from notbugs.data.appearance import Appearance as Appearance
 from notbugs.data.augment import Augmentation as Augmentation
 from notbugs.data.built_in import Planted as Planted
 from notbugs.data.built_in import planted as planted

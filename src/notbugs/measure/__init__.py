@@ -1,5 +1,6 @@
 """Measurement: every number with its interval."""
 
+from notbugs.measure._alignment import alignment, class_means, input_gradients
 from notbugs.measure._audit import audit
 from notbugs.measure._autoattack import Agreement, autoattack
 from notbugs.measure._leakage import Certificate, Leak, certified_linear, certify, containment, ensemble, leakage
@@ -82,11 +83,13 @@ __all__ = [
     "Transferred",
     "Usefulness",
     "UsefulnessSummary",
+    "alignment",
     "audit",
     "autoattack",
     "carried",
     "certified_linear",
     "certify",
+    "class_means",
     "containment",
     "correlation",
     "corruption_accuracy",
@@ -97,6 +100,7 @@ __all__ = [
     "filter_accuracy",
     "function_features",
     "holm",
+    "input_gradients",
     "just_noticeable",
     "layer",
     "leakage",

@@ -9,6 +9,7 @@ from notbugs.errors import renamed
 from notbugs.search.attacks import (
     PAPER_MATCHING,
     FoundSpatial,
+    appearance_pgd,
     fast_matching,
     fast_relabelling,
     match_features,
@@ -39,6 +40,7 @@ __all__ = [
     "Objective",
     "PGDSteps",
     "Steps",
+    "appearance_pgd",
     "attack_named",
     "fast_matching",
     "fast_relabelling",

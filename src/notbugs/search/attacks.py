@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.classifier import Classifier
+from notbugs.data.appearance import Appearance
 from notbugs.errors import must
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.loop import Found, Objective, search
@@ -349,7 +350,39 @@ def spatial_pgd(
     return FoundSpatial(parameters, spatial.apply(images, parameters), result.score)
 
 
-def _transformed(classifier: Classifier, spatial: Spatial) -> Objective:
+def appearance_pgd(
+    classifier: Classifier,
+    images: Batch,
+    labels: Labels,
+    ranges: Appearance,
+    schedule: Steps = PGDSteps(5, decay="linear"),  # noqa: B008  frozen
+    *,
+    start: Tensor | None = None,
+) -> Batch:
+    """The images under the change of appearance that a gradient search finds worst: leave `labels`.
+
+    As `spatial_pgd`, over brightness, contrast, hue and blur. JPEG has no gradient: it stays as `start` has it.
+
+    Parameters
+    ----------
+    start : Tensor, optional
+        Changes to start from, shape (batch, 5); the identity, which has no gradient of blur, by default.
+
+    Examples
+    --------
+    >>> found = nb.search.appearance_pgd(classifier, inputs, labels, nb.data.Appearance(jpeg=0))
+    >>> found.shape == inputs.shape
+    True
+    """
+    middle = images.new_full((len(images), ranges.parameters, 1, 1), 0.5)
+    begun = None if start is None else (0.5 + start.to(images) / 2)[:, :, None, None]
+    with classifier.evaluating():
+        found = search(_transformed(classifier, ranges), middle, (labels, images), BOX, schedule, start=begun)
+    with torch.no_grad():
+        return ranges.apply(images, ranges.inside(found.images))
+
+
+def _transformed(classifier: Classifier, spatial: Spatial | Appearance) -> Objective:
     """From labels and images: as `away_from`, of the images transformed by a place in the box."""
     away = away_from(classifier)
 
@@ -364,15 +397,17 @@ def worst_of(
     classifier: Classifier,
     images: Batch,
     labels: Labels,
-    spatial: Spatial,
-    parameters: Float[Tensor, "batch tries 3"],
+    changes: Spatial | Appearance,
+    parameters: Float[Tensor, "batch tries parameter"],
 ) -> Batch:
     """Every image under that of its transformations with the largest cross-entropy (Engstrom et al., section 5).
 
     Parameters
     ----------
+    changes : Spatial or Appearance
+        The kind of transformation.
     parameters : Tensor
-        Shape (batch, tries, 3).
+        Shape (batch, tries, parameter): three of rotations and shifts, five of appearance.
 
     Examples
     --------
@@ -383,7 +418,7 @@ def worst_of(
     chosen, lowest = images, images.new_full((len(images),), torch.inf)
     with classifier.evaluating():
         for one in parameters.unbind(1):
-            moved = spatial.apply(images, one)
+            moved = changes.apply(images, one)
             odds = log_odds(classifier(moved), labels)
             is_worse = odds < lowest
             chosen = torch.where(is_worse[:, None, None, None], moved, chosen)

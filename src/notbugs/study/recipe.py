@@ -20,7 +20,7 @@ from notbugs.files import LOG, check_regular
 from notbugs.models.registry import is_own_code
 from notbugs.study.instruments import FORMER, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
-from notbugs.study.sets import BY_NAME, Trained, chosen_sets
+from notbugs.study.sets import BY_NAME, FURTHER, Trained, chosen_sets
 from notbugs.threat import threat
 from notbugs.training import Training
 
@@ -310,9 +310,23 @@ def _validate(values: dict[str, Any], where: str) -> Recipe:
         raise InputError(f"{where}: {described(error)}") from None
     for eps in recipe.evaluation.radii:
         threat(recipe.evaluation.norm, eps)
+    _check_sets_of_instruments(recipe, where)
     if not recipe.robust.adversary:
         raise InputError(f"{where}: The 'robust' training must have an adversary. Set robust.adversary.eps.")
     return recipe
+
+
+def _check_sets_of_instruments(recipe: Recipe, where: str) -> None:
+    """No instrument may be told to look at a further set that the study does not build."""
+    absent = {made.name for made in FURTHER} - set(recipe.sets)
+    for name, asked in recipe.instruments:
+        if name == "all" or not recipe.instruments.wanted(name):
+            continue
+        for setting, value in flat(asked.model_dump()).items():
+            for one in value if isinstance(value, tuple | list) else (value,):
+                if one in absent:
+                    rule, remedy = "name sets that the study has", f"Add it, with --sets {one}."
+                    raise must(f"{where}: instruments.{name}.{setting}", rule, one, remedy)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.progress import Progress, silent
-from notbugs.search import pgd, worst_of
+from notbugs.search import PGDSteps, appearance_pgd, pgd, worst_of
 from notbugs.seeds import generator
 from notbugs.shapes import Labels, Logits
 from notbugs.threat import check_radii
@@ -98,7 +98,8 @@ def train(
         held out where there are 10,000 or more: 250 of them at most. Where `settings.patience` is set, training stops
         early, for which at most a tenth of the images are held out (`training.watching`). Where `settings.spatial` is
         set, every image is first turned and moved by the worst of some random transformations, likewise in evaluation
-        mode.
+        mode; where `settings.appearance` is, its brightness, contrast, hue, blur and JPEG are then changed likewise, or
+        by a gradient search.
     seed : int
         Order and augmentation of the images follow from it.
     checkpoint : Path, optional
@@ -252,6 +253,7 @@ class _Drawn:
         self.index = index
         self.changes = settings.augmentation.draw(len(index), draw)
         self.tries = settings.spatial.draw(len(index), draw) if settings.spatial else None
+        self.looks = settings.appearance.draw(len(index), draw) if settings.appearance else None
 
 
 def _loss(
@@ -269,6 +271,13 @@ def _loss(
     inputs = settings.augmentation.apply(inputs, drawn.changes[piece])
     if settings.spatial and drawn.tries is not None and len(labels):
         inputs = worst_of(classifier, inputs, labels, settings.spatial.threat, drawn.tries[piece])
+    if (appearance := settings.appearance) and drawn.looks is not None and len(labels):
+        looks = drawn.looks[piece]
+        if appearance.steps:
+            schedule = PGDSteps(appearance.steps, decay="linear")
+            inputs = appearance_pgd(classifier, inputs, labels, appearance.ranges, schedule, start=looks[:, 0])
+        else:
+            inputs = worst_of(classifier, inputs, labels, appearance.ranges, looks)
     if (adversary := settings.adversary) and len(labels):
         inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
     # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.

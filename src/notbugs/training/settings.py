@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier, Precision, default_device
-from notbugs.data import Augmentation, Data
+from notbugs.data import Appearance, Augmentation, Data
 from notbugs.models import build
 from notbugs.models.execution import to_channels_last
 from notbugs.models.layers import WhitenedConv2d
@@ -78,6 +78,39 @@ class SpatialTraining(BaseModel):
         return self.threat.random(count * self.tries, generator).view(count, self.tries, 3)
 
 
+class AppearanceTraining(BaseModel):
+    """Training with changes that people hardly notice: of some random ones for every image, the worst; or by gradient.
+
+    Examples
+    --------
+    >>> settings = nb.Training(epochs=1, appearance=nb.training.AppearanceTraining(tries=2, jpeg=0))
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    brightness: float = Field(0.05, ge=0, le=1, allow_inf_nan=False, description="Added at most, either way.")
+    contrast: float = Field(0.1, ge=0, le=1, allow_inf_nan=False, description="Change of contrast at most, as a share.")
+    hue: float = Field(5.0, ge=0, le=180, allow_inf_nan=False, description="Turn of hue at most, degrees, either way.")
+    blur: float = Field(
+        0.5, ge=0, le=4, allow_inf_nan=False, description="Largest standard deviation of blur, in 32nds of a side."
+    )
+    jpeg: int = Field(80, ge=0, le=95, description="Lowest quality of JPEG; 0: no JPEG.")
+    tries: int = Field(4, ge=1, description="Random changes for every image; it learns the worst of them.")
+    steps: int = Field(
+        0, ge=0, description="Gradient steps in place of them, from one random change; JPEG has no gradient."
+    )
+
+    @property
+    def ranges(self) -> Appearance:
+        """The changes."""
+        return Appearance(self.brightness, self.contrast, self.hue, self.blur, self.jpeg)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Changes for `count` images, shape (count, tries, 5); one each, where a gradient search begins there."""
+        tries = 1 if self.steps else self.tries
+        return self.ranges.random(count * tries, generator).view(count, tries, Appearance.parameters)
+
+
 class Training(BaseModel):
     """Stochastic gradient descent with momentum and a learning rate that rises, then falls to 0, or drops.
 
@@ -123,6 +156,9 @@ class Training(BaseModel):
     )
     adversary: Adversary | None = Field(None, description="Trains adversarially where present.")
     spatial: SpatialTraining | None = Field(None, description="Trains with rotations and shifts where present.")
+    appearance: AppearanceTraining | None = Field(
+        None, description="Trains with changes of brightness, contrast, hue, blur and JPEG where present."
+    )
 
     @property
     def augmentation(self) -> Augmentation:

@@ -15,6 +15,7 @@ from notbugs.study.instruments.corruptions import CorruptionsInstrument
 from notbugs.study.instruments.frequencies import FrequenciesInstrument
 from notbugs.study.instruments.generalization_gap import GeneralizationGapInstrument
 from notbugs.study.instruments.leakage import LeakageInstrument
+from notbugs.study.instruments.priors import PriorsInstrument
 from notbugs.study.instruments.shares import SharesInstrument
 from notbugs.study.instruments.source_radius import SourceRadiusInstrument
 from notbugs.study.instruments.spatial import SpatialInstrument
@@ -56,6 +57,7 @@ _OURS: tuple[Instrument[Any, Any], ...] = (
     GeneralizationGapInstrument(),
     SourceRadiusInstrument(),
     FrequenciesInstrument(),
+    PriorsInstrument(),
     TransferInstrument(),
     StrongAttacksInstrument(),
     SpatialInstrument(),

@@ -12,6 +12,7 @@ from pydantic import Field
 from notbugs.classifier import Classifier
 from notbugs.construct import CONTROLS, ConstructedSet, Control, Start, control, mislabel, starts_of
 from notbugs.content import Cell, Section, Table
+from notbugs.errors import must
 from notbugs.formats import percent, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy, wilson
@@ -272,6 +273,19 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     name = "controls"
     Settings = ControlsSettings
     Result = ControlsResult
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        settings = runner.recipe.instruments.controls
+        for variant in (*CONTROLS, *AGAIN):
+            for name in getattr(settings, variant):
+                made = BY_NAME[name]
+                if variant in CONTROLS and made.start != "images":
+                    rule, why = "name sets that start from images", "Noise has no class that could leak."
+                    raise must(f"instruments.controls.{variant}", rule, name, why)
+                if variant in AGAIN and made.claim:
+                    rule = "name sets of every study, which alone are built again"
+                    raise must(f"instruments.controls.{variant}", rule, name)
 
     def run(self, runner: Runner) -> ControlsResult:
         """Build, train on and measure what the recipe asks for, each set beside its own."""

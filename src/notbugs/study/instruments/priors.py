@@ -1,0 +1,225 @@
+"""A classifier trained with people's priors: does it use fewer non-robust features, and what does its gradient show?"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from markupsafe import Markup
+from pydantic import Field
+from torch import Tensor
+
+from notbugs.construct import ConstructedSet
+from notbugs.construct.exporters import png
+from notbugs.content import Cell, Figure, Section, Table
+from notbugs.formats import percent, said
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.measure import Accuracy, Proportion, alignment, class_means, evaluate, input_gradients
+from notbugs.measure.set_properties import Mean
+from notbugs.measure.spectrum import KindCounts
+from notbugs.progress import Progress
+from notbugs.seeds import derive
+from notbugs.study.instruments.usefulness import check_features, sorted_features
+from notbugs.study.sets import BY_NAME
+from notbugs.training import AppearanceTraining, SpatialTraining
+
+if TYPE_CHECKING:
+    from notbugs.study.runner import Runner
+
+
+class PriorsSettings(InstrumentSettings):
+    """A classifier that small rotations, shifts and changes of appearance do not change, beside standard and robust."""
+
+    spatial: SpatialTraining = Field(
+        SpatialTraining(degrees=10.0, pixels=1.0, tries=2), description="Rotations and shifts."
+    )
+    appearance: AppearanceTraining = Field(
+        AppearanceTraining(), description="Brightness, contrast, hue, blur and JPEG."
+    )
+    images: int = Field(1000, ge=2, description="Test images whose gradients are looked at, at most.")
+
+
+BASE64 = r"^[A-Za-z0-9+/=]+$"
+SHOWN = 8
+"""Gradients in the pictures."""
+
+
+class PriorsRow(InstrumentResult):
+    """One classifier."""
+
+    classifier: str
+    accuracies: list[Accuracy] = Field(description="on the test images: clean, then robust")
+    kinds: KindCounts | None = Field(description="of its features; null for the robust one, which is not sorted")
+    taught: Proportion | None = Field(
+        description="clean accuracy after standard training on D_NR built with it; null for the robust one"
+    )
+    aligned: Mean = Field(description="cosine between its input gradient and the difference of class means, mean")
+    picture: str = Field(pattern=BASE64, description="gradients of some test images, side by side: a PNG in base64")
+
+
+class PriorsResult(InstrumentResult):
+    """Standard, with priors, and robust."""
+
+    seed: int
+    test_set: str
+    n: int = Field(description="test images of the gradients")
+    images: str = Field(pattern=BASE64, description="the test images of the pictures, side by side: a PNG in base64")
+    side: int = Field(description="of one picture, pixels")
+    rows: list[PriorsRow]
+
+
+def _d_nr(runner: Runner) -> Proportion:
+    """Clean accuracy after training on D_NR built with the classifier that has the priors."""
+    recipe = runner.recipe
+
+    def build(path: Path, progress: Progress) -> ConstructedSet:
+        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", "D_NR")}
+        how |= {"matching": recipe.matching, "relabelling": recipe.relabelling, "progress": progress}
+        return BY_NAME["D_NR"].build(runner.classifier("priors"), runner.data, path, **how)
+
+    runner.train("D_NR_priors", runner.build("D_NR_priors", build).images)
+    return _clean(runner, "D_NR_priors")
+
+
+def _clean(runner: Runner, name: str) -> Proportion:
+    def work(progress: Progress) -> dict[str, Any]:
+        return evaluate(runner.classifier(name), runner.data.test)[0].share.model_dump()
+
+    return Proportion(**runner.stage(f"priors-{name}", f"measure {name} once more", work))
+
+
+def _accuracies(runner: Runner, name: str) -> list[Accuracy]:
+    settings = runner.recipe.evaluation
+
+    def work(progress: Progress) -> list[dict[str, Any]]:
+        how: dict[str, Any] = {"attack": settings.attack, "seed": runner.seed, "progress": progress}
+        found = evaluate(runner.classifier(name), runner.data.test, settings.threats, **how)
+        return [item.model_dump() for item in found]
+
+    return [Accuracy(**item) for item in runner.stage(f"priors-accuracy-{name}", f"measure {name}, for priors", work)]
+
+
+def _gradients(runner: Runner, name: str) -> tuple[Mean, str]:
+    """How its gradients are aligned, and the picture of some."""
+    test = runner.data.test.sample(runner.recipe.instruments.priors.images, runner.seed, "priors")
+
+    def work(progress: Progress) -> dict[str, Any]:
+        gradients, others = input_gradients(runner.classifier(name), test)
+        means = class_means(runner.data.train, len(runner.data.classes))
+        cosines = alignment(gradients, others, test.labels, means)
+        shown = gradients[:SHOWN]
+        largest = shown.abs().flatten(1).quantile(0.99, dim=1).clamp_min(1e-30)[:, None, None, None]
+        picture = _side_by_side((0.5 + 0.5 * shown / largest).clamp(0, 1))
+        return {"aligned": Mean.of(cosines).model_dump(), "picture": picture}
+
+    found = runner.stage(f"priors-gradients-{name}", f"look at the gradients of {name}", work)
+    return Mean(**found["aligned"]), found["picture"]
+
+
+def _side_by_side(images: Tensor) -> str:
+    """Images in [0, 1] in a row, as a PNG in base64; the first channel of those that are neither grey nor RGB."""
+    images = images if images.shape[1] in (1, 3) else images[:, :1]
+    row = torch.cat(list(images), 2).mul(255).round().byte().permute(1, 2, 0).numpy()
+    return b64encode(png(np.ascontiguousarray(row[..., 0] if row.shape[-1] == 1 else row))).decode()
+
+
+PRIORS_TEXT = (
+    "People take an image for the same when it is turned, shifted, lit or blurred a little. A classifier trained as "
+    "the standard one, but on the worst of some such changes of every image, has these priors, too. Does it use fewer "
+    "non-robust features? Its features are sorted as robust or not; D_NR is built with it, and trained on; and the "
+    "gradient of its log-odds is held against the difference of the means of the two classes, with which that of a "
+    "robust classifier is aligned (the paper, theorem 3). One training each."
+)
+
+
+def priors_section(result: PriorsResult) -> Section:
+    """A row a classifier, and gradients side by side."""
+    at = [one.attack for one in result.rows[0].accuracies if one.attack]
+    columns = (
+        *("classifier", "accuracy", *(f"at {one.norm} {one.eps:g}" for one in at)),
+        *("robust features", "non-robust", "accuracy from its D_NR", "gradient along the class means"),
+    )
+    rows: list[list[Cell]] = [
+        [
+            row.classifier,
+            *(one.share for one in row.accuracies),
+            row.kinds.robust if row.kinds else None,
+            row.kinds.nonrobust if row.kinds else None,
+            row.taught,
+            row.aligned,
+        ]
+        for row in result.rows
+    ]
+    caption = (
+        f"In per cent: accuracy on the {result.test_set} images; the cosine is the mean over {result.n} of them, times "
+        f"100; seed {result.seed}"
+    )
+    figures = [Figure("Test images", [_shown(result.images, "Test images", result.side)])]
+    figures += [
+        Figure(f"Gradients of {row.classifier}", [_shown(row.picture, f"Gradients of {row.classifier}", result.side)])
+        for row in result.rows
+    ]
+    text = [*_reading(result)]
+    return Section("priors", "Priors of people", "Priors", PRIORS_TEXT, text, figures, [Table(caption, columns, rows)])
+
+
+def _shown(picture: str, alt: str, side: int) -> Markup:
+    times = max(1, round(72 / side))
+    return Markup(
+        '<img src="data:image/png;base64,{}" alt="{}" width="{}" style="image-rendering: pixelated; max-width: 100%">'
+    ).format(picture, alt, SHOWN * side * times)
+
+
+def _reading(result: PriorsResult) -> Iterator[str]:
+    of = {row.classifier: row for row in result.rows}
+    standard, priors = of["standard"], of["priors"]
+    if standard.taught and priors.taught:
+        apart = standard.taught.low > priors.taught.high or priors.taught.low > standard.taught.high
+        more = "The two differ." if apart else "The two are not told apart."
+        yield f"D_NR by priors teaches {said(priors.taught)}, by standard {said(standard.taught)}. {more}"
+    told = ", ".join(f"{percent(row.aligned.value)} for {row.classifier}" for row in result.rows)
+    yield f"Cosine of the gradient with the difference of class means, times 100: {told}."
+
+
+class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
+    """What training with priors of people changes."""
+
+    name = "priors"
+    Settings = PriorsSettings
+    Result = PriorsResult
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        check_features(runner)
+
+    def run(self, runner: Runner) -> PriorsResult:
+        """Train with priors, build and train on its D_NR, sort features, and look at gradients."""
+        settings = runner.recipe.instruments.priors
+        changed = {"spatial": settings.spatial, "appearance": settings.appearance}
+        training = runner.recipe.standard.model_copy(update=changed)
+        runner.train("priors", runner.data.train, "standard", settings=training, title="train with priors of people")
+        taught = {"standard": _clean(runner, "D_NR"), "priors": _d_nr(runner)}
+        rows = []
+        for name in ("standard", "priors", "robust"):
+            aligned, picture = _gradients(runner, name)
+            kinds = sorted_features(runner, name).summary().of_features if name in taught else None
+            accuracies = _accuracies(runner, name)
+            about: dict[str, Any] = {"classifier": name, "kinds": kinds, "taught": taught.get(name)}
+            rows.append(PriorsRow(**about, accuracies=accuracies, aligned=aligned, picture=picture))
+        test = runner.data.test.sample(settings.images, runner.seed, "priors")
+        return PriorsResult(
+            seed=runner.seed,
+            test_set=runner.data.test_name,
+            n=len(test),
+            images=_side_by_side(test.batch(slice(0, min(SHOWN, len(test))))[0]),
+            side=runner.data.train.shape[2],
+            rows=rows,
+        )
+
+    def section(self, result: PriorsResult, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        return priors_section(result)
