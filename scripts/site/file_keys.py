@@ -91,7 +91,7 @@ OF_OBJECTS = {
     "Measured.strong_attacks": "stronger attacks, and signs of masked gradients",
     "Measured.spatial": "accuracy under rotations and shifts",
     "Measured.corruptions": "accuracy under corruptions and filters",
-    "Measured.priors": "training with priors of people",
+    "Measured.priors": "training with human priors",
     "Row.training": "how it was trained",
     "Row.accuracy": "share of test images classified correctly, under the row's attack",
     "Row.seed": "of the study",
