@@ -1,4 +1,4 @@
-"""The dataset card of an export: front matter that the Hub reads, then what the set is, how it was made and to load; a loader."""
+"""The dataset card of an export, with front matter for the Hub; how to load it, and a loader that checks it."""
 
 from __future__ import annotations
 
