@@ -20,7 +20,7 @@ from notbugs.report.theory import page as draw
 from notbugs.theory import TwoGaussians, experiments, relaxed_eigenvalues, relaxed_multiplier
 from notbugs.theory.experiments import live_pair, live_settings
 
-WRITTEN = Path(__file__).parents[1] / "results" / "cifar10-cnn" / "theory.json"
+WRITTEN = Path(__file__).parents[1] / "results" / "cifar10-small" / "theory.json"
 SHORTER = 8
 """Times fewer steps of training than the page takes, which needs them for its intervals to hold the formula."""
 
