@@ -160,7 +160,7 @@ processor time of ours to AutoAttack's. Clean images that are wrong count as bro
 
 The authors' own code (`fra31/auto-attack`) is not on PyPI and was not run. `pyautoattack` is a package of it that names
 the same authors: its loop over the attacks and their settings were compared with the original's text, and differ in
-logging, in a check for vanished gradients and in a file to go on from.
+logging, in a check for vanished gradients and in a file to continue from.
 """
 
 

@@ -98,7 +98,7 @@ def unpack(state: Path, work: Path) -> None:
     parts = sorted(state.glob("state.*"), key=lambda part: int(part.suffix[1:]))
     packed = b"".join(part.read_bytes() for part in parts)
     if hashlib.sha256(packed[32:]).digest() != packed[:32]:
-        print(f"The state in {state} is missing or not whole: the job begins anew.")
+        print(f"The state in {state} is missing or not whole: the job starts from the beginning.")
         return
     with tarfile.open(fileobj=io.BytesIO(packed[32:])) as tar:
         for name in tar.getnames():

@@ -198,3 +198,11 @@ def test_sizes_that_are_no_sizes():
         load("cifar10", memory=0)
     with pytest.raises(InputError, match="'size' must not be given with digits"):
         load("digits", size=4)
+
+
+def test_data_say_what_they_are_and_not_every_pixel():
+    data = load("digits").take(100, 50, seed=0)
+    assert (
+        repr(data) == "Data(digits: 100 training and 50 test images of 1x8x8, 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
+    )
+    assert repr(data.train) == "Images(100 of 1x8x8, a label each)"

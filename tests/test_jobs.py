@@ -68,8 +68,8 @@ def test_parts_that_do_not_belong_together_are_left_alone(work, tmp_path):
     out.mkdir(), there.mkdir()
     state("pack", work, out, 30)
     (out / "state.1").unlink()
-    assert "begins anew" in state("unpack", out, there)
-    assert "begins anew" in state("unpack", tmp_path / "sets", there)
+    assert "starts from the beginning" in state("unpack", out, there)
+    assert "starts from the beginning" in state("unpack", tmp_path / "sets", there)
     assert not list(there.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Training with priors of people: changes of appearance, their worst, gradients beside class means, the instrument."""
+"""Training with human priors: changes of appearance, their worst, gradients beside class means, the instrument."""
 
 from __future__ import annotations
 

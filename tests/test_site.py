@@ -133,4 +133,9 @@ def test_every_field_of_a_public_class_says_what_it_is(monkeypatch):
         if not info.description
     ]
     assert silent == []
-    assert "| `step_size` | number or null | Of the first step" in dict(generated.pages())["reference/api/search.md"]
+    pages = dict(generated.pages())
+    assert "| `step_size` | number or null | Of the first step" in pages["reference/api/search.md"]
+    for name, page in pages.items():  # keys of files too, where the type does not say it
+        assert not re.search(
+            r"^\| `[^|]+` \| [^|]+ \| *(Default: `[^`]*`\.|May be absent\.)? *\|$", page, re.MULTILINE
+        ), name

@@ -261,6 +261,14 @@ def test_what_is_no_study_is_refused(what, tmp_path, capsys):
     assert "notbugs info" in error
 
 
+@pytest.mark.parametrize("command", ["status", "report", "tune", "export --to npz"])
+def test_a_folder_of_another_spelling_gets_the_nearest_name(command, tmp_path, capsys):
+    (tmp_path / "digits").mkdir()
+    word, *more = command.split()
+    assert main([word, str(tmp_path / "digit"), *more]) == 2
+    assert f"Did you mean '{tmp_path / 'digits'}" in capsys.readouterr().err
+
+
 def test_a_study_of_somebody_else(finished, monkeypatch, capsys):
     def denied(folder):
         raise PermissionError(13, "Permission denied", str(folder / ".lock"))

@@ -114,7 +114,7 @@ def test_type_and_batch_are_part_of_the_request(stored, data, source):
 
 
 def test_a_set_has_the_images_of_one_version(data, source, tmp_path, monkeypatch, caplog):
-    """Begun by an older version and not finished, it is built anew; finished, it is not touched."""
+    """Begun by an older version and not finished, it is built again; finished, it is not touched."""
     how = {"targets": "next", "schedule": QUICK, "batch": 20}
     monkeypatch.setattr(storage, "SHARD_IMAGES", 20)
     done = []
@@ -134,7 +134,9 @@ def test_a_set_has_the_images_of_one_version(data, source, tmp_path, monkeypatch
     again = relabel(source, data, tmp_path / "again", **how)
     assert [one["sha256"] for one in again.manifest["shards"]] == [one["sha256"] for one in built.manifest["shards"]]
     monkeypatch.setattr(builder, "__version__", "0.1.0")
-    with pytest.raises(InputError, match="versions: there .*9.9.9.*Delete it to build it anew, or name another folder"):
+    with pytest.raises(
+        InputError, match="versions: there .*9.9.9.*Delete it to build it again, or name another folder"
+    ):
         relabel(source, data, tmp_path / "set", **how)
 
 

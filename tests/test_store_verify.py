@@ -239,7 +239,7 @@ def test_manifests(folder, tmp_path):
     path.unlink()
     assert (
         str(verify(folder)[0])
-        == "manifest.json must be there. It is missing. Delete the folder and build the set anew."
+        == "manifest.json must be there. It is missing. Delete the folder and build the set again."
     )
     with pytest.raises(InputError, match="'folder' must be the folder of a constructed set"):
         verify(tmp_path / "nowhere")

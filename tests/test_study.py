@@ -243,7 +243,7 @@ def test_sets_are_added_to_a_finished_study_without_its_work_done_again(finished
     assert (folder / "classifiers" / "other-1.safetensors").exists()
     assert study.status(folder).left == ()
     page = write_report(folder).read_text()
-    assert "Sets that readers of the paper proposed" in page
+    assert "Sets beyond the paper" in page
     assert "started from noise" in page
     assert page.count("Nakkiran, 2019") == 1
     for other, said in ((first, "D_bugs"), ({**more, "further": {"others": 2}}, "others = 2"), ({}, "sets")):

@@ -76,7 +76,7 @@ def test_from_a_damaged_checkpoint_training_begins_anew_and_says_so(bars_data, t
     file.write_bytes(data)
     assert same(whole, train(fresh(bars_data), bars_data.train, SHORT, checkpoint=file))
     assert "checkpoint.safetensors is damaged" in caplog.text
-    assert "The training begins anew." in caplog.text
+    assert "The training starts from the beginning." in caplog.text
 
 
 def test_a_checkpoint_of_another_classifier_is_refused(bars_data, tmp_path, monkeypatch):

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-LONGEST = 400
-"""Characters of a value in an error."""
+LONGEST, DEEPEST = 400, 100
+"""Characters of a value in an error, and tables or lists within each other that it may have."""
 CLAUSES = 6
 """Of one error, at most."""
 
@@ -80,12 +80,18 @@ def in_one_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")[:LONGEST]
 
 
+def _values(one: dict[Any, Any] | list[Any]) -> Iterable[Any]:
+    return one.values() if isinstance(one, dict) else one
+
+
 def _short(value: Any) -> str:
     """A value as a person would write it, but for the middle of a long one."""
-    try:
-        text = repr(value)
-    except RecursionError:
+    inside = [value]
+    for _ in range(DEEPEST):
+        inside = [each for one in inside if isinstance(one, dict | list) for each in _values(one)]
+    if inside:  # Python's own limit differs from version to version
         return "something nested too deep to show"
+    text = repr(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
@@ -146,5 +152,5 @@ def nearest_path(path: Path) -> str:
         names = sorted(one.name for one in there.parent.iterdir())
     except OSError:
         return ""
-    near = get_close_matches(there.name, names, n=1)
+    near = [] if there.exists() else get_close_matches(there.name, names, n=1)
     return f" Did you mean '{there.parent / near[0] / path.relative_to(there)}'?" if near else ""

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from notbugs import files
-from notbugs.errors import InputError
+from notbugs.errors import InputError, nearest_path
 from notbugs.files import CHECKSUM, Damaged
 
 
@@ -49,9 +49,9 @@ def read_model(path: Path, kind: type[Made], name: str, work: str) -> Made:
     try:
         return kind.model_validate_json(json.dumps(files.read_json(path)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InputError(f"There is no {path}. Give the folder of a finished {work}.") from None
+        raise InputError(f"There is no {path}. Give the folder of a finished {work}.{nearest_path(path)}") from None
     except Damaged as error:
-        raise Damaged(f"{error} Give the command of the {work} again to write it anew.") from None
+        raise Damaged(f"{error} Give the command of the {work} again to write it.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -1,4 +1,4 @@
-"""The dataset card of an export: front matter that the Hub reads, then what the set is, how it was made and to load."""
+"""The dataset card of an export, with front matter for the Hub; how to load it, and a loader that checks it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,21 @@ import numpy as np
 file = np.load("FOLDER/data.npz", allow_pickle=False)
 images, labels = file["train_images"], file["train_labels"][:, 0]""",
 }
+
+LOADER_TEXT = '''\
+"""Loads the set that lies beside this file, after checking that every file is as it was written."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from datasets import load_dataset
+
+here = Path(__file__).parent
+for digest, name in (line.split("  ", 1) for line in (here / "SHA256SUMS").read_text().splitlines()):
+    if sha256((here / name).read_bytes()).hexdigest() != digest:
+        raise SystemExit(f"{name} is not as it was written. Get the folder again.")
+data = load_dataset(str(here), split="train")
+'''
 
 PIXELS = {
     "float32": "float32 in [0, 1]",

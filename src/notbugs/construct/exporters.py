@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.construct.card import card, licence_line
+from notbugs.construct.card import LOADER_TEXT, card, licence_line
 from notbugs.construct.manifest import Manifest, read_manifest
 from notbugs.construct.storage import decode, encode
 from notbugs.construct.store import ConstructedSet
@@ -300,21 +300,6 @@ _WRITE = {
     "hub-folder": write_parquet,
 }
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
-
-LOADER_TEXT = '''\
-"""Loads the set that lies beside this file, after checking that every file is as it was written."""
-
-from hashlib import sha256
-from pathlib import Path
-
-from datasets import load_dataset
-
-here = Path(__file__).parent
-for digest, name in (line.split("  ", 1) for line in (here / "SHA256SUMS").read_text().splitlines()):
-    if sha256((here / name).read_bytes()).hexdigest() != digest:
-        raise SystemExit(f"{name} is not as it was written. Get the folder again.")
-data = load_dataset(str(here), split="train")
-'''
 
 
 def _seal(folder: Path) -> None:

@@ -96,4 +96,4 @@ def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
         with safe_open(path, "np") as file:  # "pt" would keep the whole file mapped as memory of our own
             return {name: torch.from_numpy(file.get_tensor(name)) for name in names}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({in_one_line(error)}). Build the set anew.") from error
+        raise InputError(f"{path} cannot be read ({in_one_line(error)}). Build the set again.") from error

@@ -39,7 +39,7 @@ from notbugs.construct.manifest import (
 )
 from notbugs.construct.storage import read_columns, write_shard
 from notbugs.data import Images, Mapped
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, must, nearest_path
 from notbugs.files import LOG, Damaged, only_writer, write_json
 from notbugs.progress import Progress, silent
 
@@ -129,7 +129,9 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
     def _open(self, folder: Path) -> None:
         self.folder, manifest = folder, read_manifest(folder)
         if manifest is None or manifest["status"] != "complete":
-            raise InputError(f"There is no finished constructed set in {folder}. Build it again to finish it.")
+            raise InputError(
+                f"There is no finished constructed set in {folder}. Build it again to finish it.{nearest_path(folder)}"
+            )
         files = [entry["file"] for entry in manifest["shards"]]
         if files != [shard_file(number) for number in range(len(shard_ranges(manifest["request"])))]:
             raise InputError(f"{folder / 'manifest.json'} does not list every shard. Build the set again to repair it.")
@@ -175,7 +177,7 @@ def build(folder: Path, request: Request, build_shard: Build, progress: Progress
     InputError
         If `folder` holds a set made from another request, or another process is building there. Where the manifest is
         damaged, all shards are built again, unless they are marked with another request. One that other versions began
-        and did not finish is built anew, and a warning logged: its shards would be of both.
+        and did not finish is built again, and a warning logged: its shards would be of both.
     DiskFull
         When the disk is full; finished shards are kept.
     """
@@ -186,7 +188,7 @@ def build(folder: Path, request: Request, build_shard: Build, progress: Progress
         if first and ((found := _found(folder, request)) is None or found["request"] != request):
             if found:
                 LOG.warning(
-                    f"{folder} was started with {_said(found['request'])}, now {_said(request)}: it is built anew."
+                    f"{folder} was started with {_said(found['request'])}, now {_said(request)}: it is built again."
                 )
             _write_manifest(folder, {"request": request, "status": "building", "shards": [], "storage": None})
         workers.barrier()
@@ -272,7 +274,7 @@ def _refuse_other_request(folder: Path, wanted: Request) -> None:
         changes = "; ".join(
             f"{key}: there {_short(found.get(key))}, asked for {_short(wanted.get(key))}" for key in keys
         )
-        remedy = "Delete it to build it anew, or name another" if keys == ["versions"] else "Name another"
+        remedy = "Delete it to build it again, or name another" if keys == ["versions"] else "Name another"
         raise InputError(f"{folder} holds a set built from another request ({changes}). {remedy} folder.")
 
 

@@ -37,7 +37,7 @@ CHUNK_BYTES = 2**23  # of float32
 NORM_SLACK = 1e-5  # of a norm computed in float32, relative
 SUCCESS_SLACK = 1e-3  # share of images that another device, or number of threads, may judge otherwise
 BUILD_AGAIN = "Build the set again with the same request: what is damaged is rebuilt, the rest kept."
-ANEW = "Delete the folder and build the set anew."
+ANEW = "Delete the folder and build the set again."
 
 
 @dataclass(frozen=True)

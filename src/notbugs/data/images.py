@@ -225,6 +225,10 @@ class Images:
         pixels = self.pixels[index] if isinstance(self.pixels, Tensor) else self.pixels.subset(index)
         return Images(pixels, self.labels[index], None if self.groups is None else self.groups[index], self.classes)
 
+    def __repr__(self) -> str:
+        labels = "several labels each" if self.has_several else "a label each"
+        return f"Images({len(self):,} of {'x'.join(map(str, self.shape))}, {labels})"
+
     def of_classes(self, count: int) -> Images:
         """The same images, of which is known how many classes there are. Pixels are not looked at again."""
         if self.classes == count:
@@ -238,6 +242,10 @@ class Images:
         if count is None or count >= len(self):
             return self
         return self.subset(torch.randperm(len(self), generator=generator(seed, purpose))[:count].sort().values)
+
+
+SHOWN_CLASSES = 10
+"""Names that are printed; a data set may have thousands."""
 
 
 @dataclass(frozen=True)
@@ -307,6 +315,15 @@ class Data:
                 f"Every class must have a training image; {', '.join(empty[:5])} has none. "
                 "Remove the class from the data, or take more training images."
             )
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.train.shape))
+        names = ", ".join(self.classes[:SHOWN_CLASSES]) + (", ..." if len(self.classes) > SHOWN_CLASSES else "")
+        split = "" if self.test_name == "test" else f" ({self.test_name})"
+        return (
+            f"Data({self.name}: {len(self.train):,} training and {len(self.test):,} test images{split} of {shape}, "
+            f"{len(self.classes)} {'labels' if self.train.has_several else 'classes'}: {names})"
+        )
 
     def label(self, name: str) -> Data:
         """One of several labels as a binary data set: class 0 is `no NAME`, class 1 is `NAME`.

@@ -72,7 +72,7 @@ def alignment(gradients: Batch, others: Tensor, labels: Tensor, means: Batch) ->
 
     Examples
     --------
-    >>> means = nb.measure.class_means(images, 10)
+    >>> means = nb.measure.class_means(data.train, 10)
     >>> cosines = nb.measure.alignment(means[labels] - means[(labels + 1) % 10], (labels + 1) % 10, labels, means)
     >>> torch.allclose(cosines, torch.ones(20), atol=1e-5)
     True

@@ -218,7 +218,7 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     Parameters
     ----------
     values : sequence of float
-        One for each seed, for instance robust accuracies of classifiers trained anew. The interval takes them as
+        One for each seed, for instance robust accuracies of classifiers trained again. The interval takes them as
         independent and about normal; it is over seeds, and not over other test images.
 
     Raises

@@ -274,7 +274,7 @@ def ready(
     batch : int
         Images searched at once.
     form : str, optional
-        One of `FORMS`, if it is known already: a build that goes on keeps what it began with.
+        One of `FORMS`, if it is known already: a build that continues keeps what it began with.
     """
     view = frozen(classifier, shape)
     if form is not None:

@@ -95,7 +95,7 @@ def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
 def _unreadable(path: Path, why: str) -> InputError:
     return InputError(
         f"{path} is not a gallery that notbugs can show: {why.rstrip('.')}. "
-        "Give the study's command again: it makes the gallery anew."
+        "Give the study's command again: it makes the gallery."
     )
 
 

@@ -80,7 +80,7 @@ def check_fits(
         raise must("classifier", rule, logits.shape[1], remedy)
     if not bool(logits.isfinite().all()):
         wrong = logits[~logits.isfinite()][0].item()
-        remedy = "Its weights may hold NaN: train it anew. Or it divides by 0 somewhere, or masks a class."
+        remedy = "Its weights may hold NaN: train it again. Or it divides by 0 somewhere, or masks a class."
         raise must("classifier", "give finite logits", wrong, remedy)
     if logits.requires_grad:  # perhaps for the weights alone
         logits.sum().backward(inputs=[leaf])

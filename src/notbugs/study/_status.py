@@ -16,7 +16,7 @@ from rich.text import Text
 from safetensors import SafetensorError, safe_open
 
 from notbugs.construct.description import describe
-from notbugs.errors import InputError, must
+from notbugs.errors import InputError, must, nearest_path
 from notbugs.files import Damaged, check_links, has_writer, read_json
 from notbugs.formats import compact, duration, under_attack
 from notbugs.progress import packed
@@ -191,7 +191,7 @@ def _claim(folder: Path) -> tuple[dict[str, Any], Info]:
             "folder",
             "hold a study: a recipe.toml and a study.json",
             str(folder),
-            "Give the folder of a `notbugs run`; `notbugs info` tells of a constructed set.",
+            f"Give the folder of a `notbugs run`; `notbugs info` tells of a constructed set.{nearest_path(folder)}",
         ) from None
 
 

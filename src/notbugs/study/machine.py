@@ -30,7 +30,7 @@ class DataInfo(TypedDict):
 
 
 class Info(TypedDict):
-    """`study.json`: the data of a study, and the machine and the versions that it was begun with."""
+    """`study.json`: the data of a study, and the machine and the versions that it was started with."""
 
     data: DataInfo
     versions: dict[str, str]

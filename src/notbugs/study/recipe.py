@@ -55,7 +55,7 @@ class Settings(Source):
         (), description="Further constructed sets, by name, or all: see docs/explanation/sets.md."
     )
     further: Further = Field(Further(), description="How further sets are built.")
-    relabelling: Relabelling = Field(Relabelling(), description="The search behind D_rand, D_det and their kin.")
+    relabelling: Relabelling = Field(Relabelling(), description="The search behind relabelled sets.")
     evaluation: StudyEvaluation = Field(
         StudyEvaluation(), description="At which radii, and by which attacks, classifiers are evaluated."
     )

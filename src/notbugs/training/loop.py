@@ -142,7 +142,7 @@ def train(
         try:
             first, settings, best = _resume(checkpoint, classifier, optimizer, settings)
         except Damaged as error:
-            LOG.warning(f"{error} The training begins anew.")
+            LOG.warning(f"{error} The training starts from the beginning.")
     numbers, looked_at = held_out(images, asked.adversary, seed, watching.to_stop_by(images, asked))
     batches = -(-len(numbers) // settings.batch)
     saved, done = time.monotonic(), first

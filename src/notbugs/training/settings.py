@@ -39,7 +39,7 @@ class Adversary(BaseModel):
     )
     guard: bool = Field(
         True,
-        description="Double the steps where training has learned to withstand these and no others, as the strong "
+        description="Double the steps where training is robust to these and no others, as the strong "
         "attack shows after every epoch on at most 250 images, held out of training if there are 10,000 or more.",
     )
 

@@ -56,7 +56,7 @@ class ControlRow(InstrumentResult):
 
     of: str | None = Field(description="the set of the study beside which it stands; null for mislabelled images")
     variant: Variant = Field(
-        description="itself; its leakage, random or labels control; itself built anew with a robust source, from "
+        description="itself; its leakage, random or labels control; itself built again with a robust source, from "
         "noise, in an l-inf ball; images that a weak classifier gets wrong"
     )
     name: str = Field(description="of the set in sets/ and of the classifier in classifiers/")

@@ -164,7 +164,7 @@ def priors_section(result: PriorsResult) -> Section:
         for row in result.rows
     ]
     text = [*_reading(result)]
-    return Section("priors", "Priors of people", "Priors", PRIORS_TEXT, text, figures, [Table(caption, columns, rows)])
+    return Section("priors", "Human priors", "Priors", PRIORS_TEXT, text, figures, [Table(caption, columns, rows)])
 
 
 def _shown(picture: str, alt: str, side: int) -> Markup:
@@ -186,7 +186,7 @@ def _reading(result: PriorsResult) -> Iterator[str]:
 
 
 class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
-    """What training with priors of people changes."""
+    """What training with human priors changes."""
 
     name = "priors"
     Settings = PriorsSettings
@@ -201,7 +201,7 @@ class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
         settings = runner.recipe.instruments.priors
         changed = {"spatial": settings.spatial, "appearance": settings.appearance}
         training = runner.recipe.standard.model_copy(update=changed)
-        runner.train("priors", runner.data.train, "standard", settings=training, title="train with priors of people")
+        runner.train("priors", runner.data.train, "standard", settings=training, title="train with human priors")
         taught = {"standard": _clean(runner, "D_NR"), "priors": _d_nr(runner)}
         rows = []
         for name in ("standard", "priors", "robust"):

@@ -34,7 +34,7 @@ class SourceRadiusSettings(InstrumentSettings):
     radii: tuple[float, ...] = Field(
         (0.25, 0.5, 1.0), min_length=1, description="Radii that the sources are trained at, pixel units."
     )
-    repeats: int = Field(3, ge=1, le=20, description="Seeds: sources, sets and classifiers anew for each.")
+    repeats: int = Field(3, ge=1, le=20, description="Seeds: sources, new sets and classifiers for each.")
     images: int = Field(1000, ge=2, description="Images of each D_R that its source is attacked on, at most.")
 
 

@@ -16,7 +16,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.content import Figure, Section, Table
 from notbugs.data import Data, Images
-from notbugs.errors import must
+from notbugs.errors import must, nearest_path
 from notbugs.files import check_links, check_writable
 from notbugs.formats import percent, said
 from notbugs.measure import Proportion, evaluate
@@ -172,7 +172,8 @@ def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, Construct
     try:
         recipe = read_own_recipe(folder)
     except (FileNotFoundError, NotADirectoryError):
-        raise must("folder", "be of a study that was run", str(folder), "Run one with `notbugs run`.") from None
+        remedy = f"Run one with `notbugs run`.{nearest_path(folder)}"
+        raise must("folder", "be of a study that was run", str(folder), remedy) from None
     if not job.architectures and is_own_code(recipe.architecture.name):
         raise code_in_file(folder / "recipe.toml", "--architectures", str(recipe.architecture))
     return recipe, {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
