@@ -19,7 +19,7 @@ import pytest
 import notbugs
 from notbugs import catalogue, load
 from notbugs.__main__ import main
-from notbugs.errors import InputError
+from notbugs.errors import InputError, must
 from notbugs.study import Results
 
 pytestmark = pytest.mark.whole
@@ -247,3 +247,9 @@ def test_a_class_that_is_no_text_is_spelt_out(tmp_path):
         for image in range(12):
             Image.new("L", (8, 8), 20 * image + number).save(os.path.join(folder, f"{image}.png"))
     assert load(tmp_path).classes == ("caf\\udce9", "tea")
+
+
+def test_a_value_that_holds_itself_twice_is_told_at_once():
+    twice: list[object] = []
+    twice += [twice, twice]
+    assert "nested too deep to show" in str(must("value", "be flat", twice))

@@ -7,6 +7,7 @@ need no torch, and `commands` all others.
 from __future__ import annotations
 
 import gc
+import sys
 from importlib import import_module
 
 from cyclopts import App, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
@@ -31,12 +32,13 @@ def load(arguments: list[str]) -> None:
     from notbugs.cli import helping
 
     command = None if helping.wanted(arguments) else COMMANDS.get(arguments[0])
-    if command is None:
+    module = command.path.partition(":")[0] if command else ""
+    if not module or module in sys.modules:
         return
     collects = gc.isenabled()
     gc.disable()  # what libraries make as they are imported stays: to search it for garbage takes a tenth of the time
     try:
-        import_module(command.path.partition(":")[0])
+        import_module(module)
     finally:
         gc.freeze()
         if collects:
