@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -57,29 +57,6 @@ def held_out(labels: Tensor, share: float = HELD_OUT, groups: Tensor | None = No
                 "Add images of other groups, or a test split."
             )
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
-
-
-def numbered_groups(splits: Sequence[np.ndarray | None], where: object) -> list[Tensor | None]:
-    """Names of patients, or other groups, of each split as numbers.
-
-    Raises
-    ------
-    InputError
-        If one is in two splits.
-    """
-    known = [names for names in splits if names is not None]
-    if not known:
-        return [None for _ in splits]
-    ids, numbers = np.unique(np.concatenate(known), return_inverse=True)
-    parts = np.split(numbers.astype(np.int64), np.cumsum([len(names) for names in known])[:-1])
-    for part in parts[1:]:
-        if len(shared := np.intersect1d(parts[0], part)):
-            raise InputError(
-                f"{len(shared)} groups of {where} have images both in the training and in the test split, as "
-                f"{ids[shared[0]]}: accuracy would measure memory. Put all images of a group into one split."
-            )
-    left = iter(parts)
-    return [None if names is None else torch.from_numpy(next(left)) for names in splits]
 
 
 def _choose_groups(labels: Tensor, groups: Tensor, share: float, chosen: Tensor) -> None:

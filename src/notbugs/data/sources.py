@@ -15,6 +15,7 @@ from notbugs.data.classes import check_spelling
 from notbugs.data.decode import file_format, in_words
 from notbugs.data.folder import image_folder
 from notbugs.data.images import Data
+from notbugs.data.jpeg import JPEG, through_jpeg
 from notbugs.data.listed import listed
 from notbugs.data.npz import npz_file
 from notbugs.data.parquet import PREFIX, hub, parquet_file, parquet_files
@@ -216,11 +217,13 @@ def load(
     image_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
+    group_pattern: str | None = None,
     label_offset: int = 0,
     white_level: float | None = None,
     severity: int | None = None,
     uncertain: int | None = None,
     blank: int | None = None,
+    jpeg: JPEG | None = None,
     skip_broken: bool = False,
     follow_links: bool = False,
     memory: int | None = None,
@@ -256,6 +259,10 @@ def load(
     image_column, label_column, group_column : str, optional
         Of a table. Images of one group, of one patient say, are never on two sides of a split. Several label columns
         of 0 and 1 are several labels, or one-hot.
+    group_pattern : str, optional
+        The form of the paths of image files, without their suffix, below the data folder or as parquet files keep
+        them: images with the same text in place of `{group}` are a group, `*` stands for anything. `{group}_*` are
+        the tracks of GTSRB, whose paths are CLASS/TRACK_FRAME; `*/{group}_*` are patients in the names of files.
     label_offset : int
         The number of the first class, where labels are numbers.
     white_level : float, optional
@@ -265,6 +272,9 @@ def load(
         Of CIFAR-10-C's files, each with five blocks of images: which one, 1 to 5.
     uncertain, blank : int, optional
         What -1 and an empty cell count as in columns of 0 and 1, 0 or 1, where there are such (CheXpert's).
+    jpeg : JPEG, optional
+        Compress every image, training and test images alike, once it has its size; before `channels`. Pixels are
+        then of 8 bits. The variant of the data says so, and radii are in [0, 1] units of the compressed pixels.
     skip_broken : bool
         Leave out images that cannot be read; `Data.left_out` names them.
     follow_links : bool
@@ -289,7 +299,7 @@ def load(
         check_count("memory", memory)
     reading = Reading(
         size, channels, groups or {}, classes, splits or {}, image_column, label_column, group_column,
-        label_offset, white_level, severity, uncertain, blank, skip_broken, follow_links,
+        group_pattern, label_offset, white_level, severity, uncertain, blank, skip_broken, follow_links,
     )  # fmt: skip
     place = Place(str(source), follow_links)
     kind, place = _kind(place)
@@ -301,11 +311,14 @@ def load(
     found = kind.read(place, own, progress)
     if other:
         kind, place = other
-        found = tested_on(found, kind.read(place, replace(reading, classes=(), splits={}, groups={}), progress))
-    if isinstance(found, Data) and channels is not None:
+        found = tested_on(
+            found, kind.read(place, replace(reading, classes=(), splits={}, groups={}, group_pattern=None), progress)
+        )
+    if isinstance(found, Data) and (channels is not None or jpeg):
         found = as_found(found)
     if isinstance(found, Found):
-        changed = (f"resized to {size}x{size}" if size else "", READ_AS[channels] if channels else "")
+        found = through_jpeg(found, jpeg) if jpeg else found
+        changed = (f"resized to {size}x{size}" if size else "", str(jpeg or ""), READ_AS[channels] if channels else "")
         found = replace(found, variant=", ".join(filter(None, (found.variant, *changed))))
     if isinstance(found, Found) and not classes:
         check_spelling(found.classes)
@@ -322,6 +335,10 @@ def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
         "a table, parquet files or a set of the Hub": (("table", "parquet", "hub:"), reading.columns),
         "npy files": (("npy",), "severity" if reading.severity else ""),
         "labels that are numbers": (("table", "parquet", "hub:", "np"), "label_offset" if reading.label_offset else ""),
+        "files that have names": (
+            ("folder of images", "table", "parquet", "hub:"),
+            "group_pattern" if reading.group_pattern else "",
+        ),
         "folders, tables or sets of the Hub": (("folder", "table", "hub:"), "splits" if reading.splits else ""),
     }
     for takers, (parts, asked) in words.items():
