@@ -293,14 +293,14 @@ def _in_memory(splits: dict[str, Rows], form: Form, total: int, progress: Progre
     decoded, done = {}, 0
     for name, rows in splits.items():
         array, row = np.empty((len(rows), *form.shape), form.dtype), 0
-        found = _Pixels(torch.from_numpy(array), np.empty(len(rows), np.uint64))
-        for piece in rows.images(form, found.broken, found.brightest):
+        pixels = _Pixels(torch.from_numpy(array), np.empty(len(rows), np.uint64))
+        for piece in rows.images(form, pixels.broken, pixels.brightest):
             last = row + len(piece)
             array[row:last] = piece
-            found.hashes[row:last] = row_hashes(array[row:last])
+            pixels.hashes[row:last] = row_hashes(array[row:last])
             row = last
             progress(done + row, total)
-        decoded[name] = found
+        decoded[name] = pixels
         done += row
     return decoded
 
@@ -343,24 +343,24 @@ def _write(rows: Rows, form: Form, shard: int, files: list[Path], start: int, te
 
 
 def _mapped(files: list[Path]) -> _Pixels:
-    found = _Pixels(Mapped(files, "pixels"), np.empty(0, np.uint64))
+    pixels = _Pixels(Mapped(files, "pixels"), np.empty(0, np.uint64))
     hashes = []
     for file in files:
         with safe_open(file, "pt") as shard:
             about = shard.metadata()
             hashes.append(shard.get_tensor("hashes").numpy().view(np.uint64))
-        found.broken |= {int(row): Broken(**one) for row, one in json.loads(about["broken"]).items()}
+        pixels.broken |= {int(row): Broken(**one) for row, one in json.loads(about["broken"]).items()}
         for kind, value in json.loads(about["brightest"]).items():
-            found.brightest[kind] = max(found.brightest.get(kind, 0.0), value)
-    found.hashes = np.concatenate(hashes)
-    return found
+            pixels.brightest[kind] = max(pixels.brightest.get(kind, 0.0), value)
+    pixels.hashes = np.concatenate(hashes)
+    return pixels
 
 
 def _folder(listing: Found, form: Form, reading: Reading) -> Path:
     """Named after everything that decides the decoded bits."""
     splits = [len(listing.train), listing.test and len(listing.test)]
-    how = [reading.size, reading.white_level, listing.parts]
-    key = json.dumps([DECODER, listing.listing, splits, asdict(form), how])
+    options = [reading.size, reading.white_level, listing.parts]
+    key = json.dumps([DECODER, listing.listing, splits, asdict(form), options])
     return cache_folder() / "decoded" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

@@ -139,10 +139,10 @@ def jpeg(images: Batch, strength: int, draws: Draws) -> Batch:
 
     eight_bits = (images * 255).round().to("cpu", torch.uint8)
     if images.shape[1] == 3:
-        found = torch.stack([through(one.permute(1, 2, 0).numpy()).permute(2, 0, 1) for one in eight_bits])
+        compressed = torch.stack([through(one.permute(1, 2, 0).numpy()).permute(2, 0, 1) for one in eight_bits])
     else:
-        found = torch.stack([through(one.numpy()) for one in eight_bits.flatten(0, 1)]).view(images.shape)
-    return found.to(images) / 255
+        compressed = torch.stack([through(one.numpy()) for one in eight_bits.flatten(0, 1)]).view(images.shape)
+    return compressed.to(images) / 255
 
 
 CORRUPTIONS: dict[str, tuple[Callable[..., Tensor], tuple]] = {
