@@ -127,8 +127,8 @@ def pixelate(images: Batch, strength: float, draws: Draws) -> Batch:
 
 def jpeg(images: Batch, strength: int, draws: Draws) -> Batch:
     """Rounded to 8 bits, then JPEG of quality `strength`; unless there are three channels, each as a grey image."""
-    found = [compressed(one, strength) for one in images.float().cpu().numpy()]
-    return torch.from_numpy(np.stack(found)).to(images) / 255
+    lossy = [compressed(one, strength) for one in images.float().cpu().numpy()]
+    return torch.from_numpy(np.stack(lossy)).to(images) / 255
 
 
 CORRUPTIONS: dict[str, tuple[Callable[..., Tensor], tuple]] = {

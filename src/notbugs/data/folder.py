@@ -267,11 +267,11 @@ def _classes(folder: Node, groups: Groups) -> dict[str, list[Node]]:
 
 def _grouped(folder: Node, groups: Groups) -> dict[str, list[Node]]:
     """The folders of each group, in the order of the groups."""
-    found = {}
+    folders = {}
     members = {group: [name for name in folder.folders if _lies_in(name, text)] for group, text in groups.items()}
     for group, inside in members.items():
-        found[group] = [folder.folders[name] for name in inside if folder.folders[name].count]
-        if not found[group]:
+        folders[group] = [folder.folders[name] for name in inside if folder.folders[name].count]
+        if not folders[group]:
             remedy = f"Name class folders below {folder.path}, or ranges FIRST..LAST of them."
             raise must("groups", "each have images", f"{group} = {groups[group]!r} with none", remedy)
     once: set[str] = set()
@@ -279,7 +279,7 @@ def _grouped(folder: Node, groups: Groups) -> dict[str, list[Node]]:
         if name in once:
             raise must("groups", "have no class in common", name)
         once.add(name)
-    return found
+    return folders
 
 
 def _lies_in(name: str, text: str) -> bool:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from notbugs.data.rows import Broken, Found, Piece, Rows
 from notbugs.errors import InputError
 
 Chroma = Literal["4:4:4", "4:2:0"]
@@ -77,23 +74,3 @@ def compressed(image: np.ndarray, quality: int, chroma: Chroma = "4:2:0") -> np.
     if len(pixels) == 3:
         return np.ascontiguousarray(through(np.ascontiguousarray(pixels.transpose(1, 2, 0))).transpose(2, 0, 1))
     return np.stack([through(plane) for plane in pixels])
-
-
-def through_jpeg(found: Found, how: JPEG) -> Found:
-    """The same images, each compressed as it is read."""
-    from PIL import __version__ as version
-
-    test = found.test and _through(found.test, how)
-    parts = f"{found.parts} {how}, Pillow {version}"  # where decoded images are found again
-    return replace(found, train=_through(found.train, how), test=test, parts=parts)
-
-
-def _through(rows: Rows, how: JPEG) -> Rows:
-    def one(image: np.ndarray | Broken) -> np.ndarray | Broken:
-        return compressed(image, how.quality, how.chroma) if isinstance(image, np.ndarray) else image
-
-    def read(first: int) -> Iterator[Piece]:
-        for piece in rows.read(first):
-            yield [one(image) for image in piece]
-
-    return replace(rows, read=read)

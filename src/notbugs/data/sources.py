@@ -9,13 +9,13 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
-from notbugs.data.assemble import as_found, assemble, tested_on
+from notbugs.data.assemble import as_found, assemble, tested_on, through_jpeg
 from notbugs.data.built_in import digits, planted, pneumonia
 from notbugs.data.classes import check_spelling
 from notbugs.data.decode import file_format, in_words
 from notbugs.data.folder import image_folder
 from notbugs.data.images import Data
-from notbugs.data.jpeg import JPEG, through_jpeg
+from notbugs.data.jpeg import JPEG
 from notbugs.data.listed import listed
 from notbugs.data.npz import npz_file
 from notbugs.data.parquet import PREFIX, hub, parquet_file, parquet_files
@@ -83,13 +83,13 @@ def _named(name: str, about: str, read: Read) -> Kind:
 
 def _made(make: Callable[[], Data]) -> Read:
     def read(place: Place, reading: Reading, progress: Progress) -> Data:
-        asked = {
+        refused = {
             name: value
             for name, value in vars(reading).items()
-            if value and name not in ("channels", "skip_broken", "follow_links")
+            if value and name not in ("channels", "jpeg", "skip_broken", "follow_links")
         }
-        if asked:
-            name, value = next(iter(asked.items()))
+        if refused:
+            name, value = next(iter(refused.items()))
             raise must(name, f"not be given with {place.source}, which is made in one size and form", value)
         return make()
 
@@ -119,12 +119,12 @@ def _lists_images(place: Place, node: Node) -> bool:
 
 
 def _listed(node: Node, passed: Passed, reading: Reading) -> Found:
-    found = None if reading.groups else listed(node, passed, reading)
-    if found is None and (asked := reading.columns):
+    listing = None if reading.groups else listed(node, passed, reading)
+    if listing is None and (column := reading.columns):
         raise InputError(
-            f"No table below {node.path} lists its images, so there is no {asked}. Add one, or leave it out."
+            f"No table below {node.path} lists its images, so there is no {column}. Add one, or leave it out."
         )
-    return found or image_folder(node, passed, reading)
+    return listing or image_folder(node, passed, reading)
 
 
 def _one_table(place: Place, reading: Reading, progress: Progress) -> Found:
@@ -299,7 +299,7 @@ def load(
         check_count("memory", memory)
     reading = Reading(
         size, channels, groups or {}, classes, splits or {}, image_column, label_column, group_column,
-        group_pattern, label_offset, white_level, severity, uncertain, blank, skip_broken, follow_links,
+        group_pattern, label_offset, white_level, severity, uncertain, blank, jpeg, skip_broken, follow_links,
     )  # fmt: skip
     place = Place(str(source), follow_links)
     kind, place = _kind(place)
@@ -307,25 +307,30 @@ def load(
         raise must("groups", "be given with a folder of images", str(source))
     other = None if test_data is None else _kind(Place(str(test_data), follow_links))
     _check_options(reading, [kind, other[0]] if other else [kind])
-    own = reading if test_data is None else replace(reading, severity=None)
-    found = kind.read(place, own, progress)
+    listing = kind.read(place, replace(reading, severity=None) if other else reading, progress)
     if other:
         kind, place = other
-        found = tested_on(
-            found, kind.read(place, replace(reading, classes=(), splits={}, groups={}, group_pattern=None), progress)
-        )
-    if isinstance(found, Data) and (channels is not None or jpeg):
-        found = as_found(found)
-    if isinstance(found, Found):
-        found = through_jpeg(found, jpeg) if jpeg else found
-        changed = (f"resized to {size}x{size}" if size else "", str(jpeg or ""), READ_AS[channels] if channels else "")
-        found = replace(found, variant=", ".join(filter(None, (found.variant, *changed))))
-    if isinstance(found, Found) and not classes:
-        check_spelling(found.classes)
-    data = assemble(found, reading, memory, progress) if isinstance(found, Found) else found
+        asked = replace(reading, classes=(), splits={}, groups={}, group_pattern=None)
+        listing = tested_on(listing, kind.read(place, asked, progress))
+    data = _data(listing, reading, memory, progress)
     for note in data.notes:
         log.info("%s: %s", data.name, note)
     return data
+
+
+def _data(listing: Found | Data, reading: Reading, memory: int | None, progress: Progress) -> Data:
+    """What a source lists, read into memory or mapped; what is in memory already is read again if it is to change."""
+    if isinstance(listing, Data) and reading.channels is None and reading.jpeg is None:
+        return listing
+    listing = as_found(listing) if isinstance(listing, Data) else listing
+    size, channels = reading.size, reading.channels
+    jpeg = reading.jpeg
+    changed = (f"resized to {size}x{size}" if size else "", str(jpeg or ""), READ_AS[channels] if channels else "")
+    listing = through_jpeg(listing, jpeg) if jpeg else listing
+    listing = replace(listing, variant=", ".join(filter(None, (listing.variant, *changed))))
+    if not reading.classes:
+        check_spelling(listing.classes)
+    return assemble(listing, reading, memory, progress)
 
 
 def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
@@ -341,9 +346,9 @@ def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
         ),
         "folders, tables or sets of the Hub": (("folder", "table", "hub:"), "splits" if reading.splits else ""),
     }
-    for takers, (parts, asked) in words.items():
-        if asked and not any(part in form.lower() for part in parts for form in forms):
-            raise must(asked, f"be given with {takers}", " and ".join(forms), "Leave it out.")
+    for takers, (parts, option) in words.items():
+        if option and not any(part in form.lower() for part in parts for form in forms):
+            raise must(option, f"be given with {takers}", " and ".join(forms), "Leave it out.")
 
 
 def _kind(place: Place) -> tuple[Kind, Place]:
