@@ -122,7 +122,9 @@ WORKS: dict[str, Callable[[torch.device], list[Tensor]]] = {
     "relabel, control and measure": lambda device: built(device, targets="next"),
     "relabel by the smallest perturbation": lambda device: built(device, targets="any", schedule=FMN(10)),
     "evaluation": lambda device: [
-        values(evaluate(classifier(device), DATA.test, radii=(0.1, 0.5), attack=Attack(steps=10, restarts=2, queries=20)))
+        values(
+            evaluate(classifier(device), DATA.test, radii=(0.1, 0.5), attack=Attack(steps=10, restarts=2, queries=20))
+        )
     ],
     "evaluation with targets": lambda device: [
         values(evaluate(classifier(device), DATA.test, radii=(0.5,), attack=Attack(steps=10, targeted=2, queries=20)))

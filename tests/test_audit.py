@@ -227,7 +227,20 @@ def test_threats():
 # The command
 
 
-QUICK = ["--data", "planted", "--images", "20", "--measured", "80", "--attack.steps", "3", "--attack.queries", "0", "--precision", "fp32"]
+QUICK = [
+    "--data",
+    "planted",
+    "--images",
+    "20",
+    "--measured",
+    "80",
+    "--attack.steps",
+    "3",
+    "--attack.queries",
+    "0",
+    "--precision",
+    "fp32",
+]
 QUICK += ["--fit-images", "400"]
 
 
@@ -268,7 +281,12 @@ def test_audit_json_says_where_it_comes_from(model, folder):
     assert found["settings"]["threat"] == "l2:0.5"
     assert set(found["seconds"]) >= {"usefulness", "accuracy-model", "head-all", "head-robust", "head-nonrobust"}
     asked = AuditJob(
-        data="planted", images=20, measured=80, fit_images=400, attack=nb.search.Attack(steps=3, queries=0), precision="fp32"
+        data="planted",
+        images=20,
+        measured=80,
+        fit_images=400,
+        attack=nb.search.Attack(steps=3, queries=0),
+        precision="fp32",
     )
     assert found["command"] == command(model, asked)
     assert "--fit-images 400" in found["command"]
@@ -290,7 +308,12 @@ def test_a_killed_audit_goes_on_and_ends_in_the_same_numbers(model, folder, tmp_
     from notbugs.console import TerminalConsole
 
     job = AuditJob(
-        data="planted", images=20, measured=80, fit_images=400, attack=nb.search.Attack(steps=3, queries=0), precision="fp32"
+        data="planted",
+        images=20,
+        measured=80,
+        fit_images=400,
+        attack=nb.search.Attack(steps=3, queries=0),
+        precision="fp32",
     )
     for done in (1, 4):
         with pytest.raises(KeyboardInterrupt):
