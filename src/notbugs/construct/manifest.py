@@ -227,6 +227,16 @@ def ball_text(ball: Ball) -> str:
     return f"{text}, frequencies {'up to' if band['side'] == 'low' else 'above'} {band['cutoff']:g} cycles per image"
 
 
+def span(distance: Span) -> str:
+    """A distance over all images in words."""
+    return f"mean {distance['mean']:.4g}, largest {distance['max']:.4g}"
+
+
+def number(value: float | None) -> str:
+    """A mean over all images in words: JSON has no number for an infinite one."""
+    return "infinite" if value is None else f"{value:.4g}"
+
+
 def shard_ranges(request: Request) -> list[tuple[int, int]]:
     """For every shard its first image and the one after its last."""
     count, size = image_count(request), request["shard_images"]
