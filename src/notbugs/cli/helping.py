@@ -44,7 +44,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r"(seeds?|device|precision|compile|batch|judge|pair|scaled-down)$", "Running"),
     (
         r"(data|test-data|classes|groups|size|channels|splits|label|severity|heldout|skip-broken|follow-links|white-level"
-        r"|.*-column|label-offset|train-images|test-images|on)\b",
+        r"|jpeg|.*-column|group-pattern|label-offset|train-images|test-images|on)\b",
         "Data",
     ),
     (r"(arch|mean|std|head|outputs?|outputs-are|channel-order|weights)\b", "Model"),

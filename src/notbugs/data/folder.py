@@ -12,6 +12,7 @@ import torch
 
 from notbugs.data.classes import check_known, in_order
 from notbugs.data.decode import Decoder, decode_all
+from notbugs.data.grouping import grouped_by_name
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Groups, Piece, Reading, Rows, Split, choose, list_files, split_of
 from notbugs.data.walk import SUFFIXES, Node, Passed
@@ -206,6 +207,9 @@ def _found(named: Node, train: Node, test: Node | None, test_name: str, passed: 
     test_rows = rows[1] if test else None
     real = [file for file in files if not _is_gone(file)]
     listing = Found(name, rows[0], test_rows, classes, list_files(real), test_name, variant, passed.notes())
+    if reading.group_pattern:
+        names = [[Path(part.name(row)).relative_to(named.path) for row in range(len(part))] for part in rows]
+        listing = grouped_by_name(listing, names, reading.group_pattern)
     return listing if reading.size else recognised(listing, real)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from notbugs.data.assemble import numbered_groups
 from notbugs.data.classes import coded
 from notbugs.data.decode import Box, Decoder, decode_all
+from notbugs.data.grouping import grouped_by_name, numbered_groups
+from notbugs.data.published import GTSRB_CLASSES
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
 from notbugs.data.sheets import (
     GAPS,
@@ -82,6 +83,8 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     if names is None and reading.names is None:
         check_single(train.labels, what)
     names, train_values, values = _values(train, tests, names, are_several)
+    signs = ("classes are named as GTSRB's",) if reading.names is None and _are_signs(sheets, train_values) else ()
+    names = list(GTSRB_CLASSES) if signs else names
     test_name, secret = labelled(values)
     train_labels, test_labels, classes = coded(
         train_values,
@@ -108,10 +111,20 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     columns = [f"columns of {name} that are not used: {unused}" for unused, name in passed.columns.items()]
     none = f"; {NONE!r} is none" if NONE in train.labels else ""
     several = (f"labels for an image are several: {', '.join(classes)}{none}",) if train_labels.ndim > 1 else ()
-    notes = (told + more, *several, *together, *secret, *columns, *passed.notes())
+    notes = (told + more, *signs, *several, *together, *secret, *columns, *passed.notes())
     test = rows[1] if len(rows) > 1 else None
     name = node.path.resolve().name
-    return Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
+    found = Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
+    if reading.group_pattern:
+        paths = [[file and file.relative_to(node.path) for file in part.files] for part, _ in used]
+        found = grouped_by_name(found, paths, reading.group_pattern)
+    return found
+
+
+def _are_signs(sheets: Sequence[Sheet], labels: np.ndarray) -> bool:
+    """Whether these are the annotation of GTSRB: tables `GT-...` with corners, and all of its classes."""
+    tables = all(sheet.path.name.startswith("GT-") and len(sheet.known(CORNERS)) == len(CORNERS) for sheet in sheets)
+    return tables and labels.dtype.kind == "i" and np.unique(labels).tolist() == list(range(len(GTSRB_CLASSES)))
 
 
 def _refuse_unlisted(node: Node, reading: Reading) -> None:
@@ -221,7 +234,7 @@ def _parts(
     for sheet, (image, labels) in zip(sheets, known, strict=True):
         texts = _texts(labels, are_several)
         split = split_column(sheet, {image, *labels.columns}, reading.splits)
-        group = sheet.column(reading.group_column, GROUPS, "group_column")
+        group = None if reading.group_pattern else sheet.column(reading.group_column, GROUPS, "group_column")
         corners = sheet.known(CORNERS)
         for row, value in enumerate(sheet.columns[image]):
             said = sheet.columns[split][row] if split else ""
@@ -239,8 +252,8 @@ def _parts(
             part.boxes.append(_box(sheet, corners, row) if len(corners) == len(CORNERS) else None)
             if group:
                 part.groups.append(sheet.columns[group][row])
-            elif part.boxes[-1] and file is not None:  # GTSRB: images of one track show one sign, one after another
-                part.groups.append(_track(file, texts[row]))
+            elif not reading.group_pattern and part.boxes[-1] and file is not None:
+                part.groups.append(_track(file, texts[row]))  # GTSRB: images of one track show one sign
         used = {image, *labels.columns, split, group, *corners}
         if unused := [name for name in sheet.columns if name and name not in used]:
             more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""

@@ -20,10 +20,13 @@ import torch
 from torch import Tensor
 
 from notbugs.data.classes import ClassList, class_list, is_unlabelled
+from notbugs.data.jpeg import JPEG
 from notbugs.errors import InputError, check_count, check_number, most_of, must
 
 Groups = Mapping[str, str]
 """New classes by name: class folders and ranges of them, as `n02123045..n02124075, lion`."""
+PART = "{group}"
+"""In a pattern of paths: what names the group."""
 MOST_SIDE = 4096
 """Pixels that images are resized to at most, unless NOTBUGS_MOST_SIDE in the environment says otherwise."""
 
@@ -40,11 +43,13 @@ class Reading:
     image_column: str | None = None
     label_column: str | Sequence[str] | None = None
     group_column: str | None = None
+    group_pattern: str | None = None
     label_offset: int = 0
     white_level: float | None = None
     severity: int | None = None
     uncertain: int | None = None
     blank: int | None = None
+    jpeg: JPEG | None = None
     skip_broken: bool = False
     follow_links: bool = False
 
@@ -60,6 +65,11 @@ class Reading:
             check_count("severity", self.severity)
         if self.white_level is not None:
             check_number("white_level", self.white_level, open_low=True)
+        if self.group_pattern is not None:
+            if self.group_pattern.count(PART) != 1 or self.group_pattern.count("*") > 3:
+                raise must("group_pattern", f"have {PART} once, and * up to 3 times: {PART}_*", self.group_pattern)
+            if self.group_column is not None:
+                raise must("group_pattern", "be given without a 'group_column'", self.group_pattern, "Leave one out.")
         for name in ("uncertain", "blank"):
             if getattr(self, name) not in (None, 0, 1):
                 raise must(name, "be 0 or 1, what such a label counts as", getattr(self, name))

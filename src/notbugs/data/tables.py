@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from notbugs.data.assemble import numbered_groups
 from notbugs.data.classes import check_known, coded
 from notbugs.data.decode import Box, Decoder, decode_all, fit_all, planes
+from notbugs.data.grouping import grouped_by_name, numbered_groups
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files, split_of
 from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits
@@ -243,6 +243,8 @@ class Table:
     def groups(self) -> np.ndarray | None:
         """Shape (row,): of which patient, or other group, each row is; None where no column says so."""
         name = self.reading.group_column
+        if self.reading.group_pattern:
+            return None
         if name is None:
             named = Sheet(Path(self.where), {column: [] for column in self.schema.names})
             name = named.column(None, GROUPS, "group_column")
@@ -250,6 +252,27 @@ class Table:
             return None
         choose(self.schema, (), "", self.where, name, "group_column")
         return np.asarray([str(one) for one in self._values(name)])
+
+    @property
+    def paths(self) -> list[str]:
+        """Of every row, what the file of its image was called, as the Hub's tables keep it.
+
+        Raises
+        ------
+        InputError
+            If there is no such field, or it is empty.
+        """
+        import pyarrow
+
+        kind = self.schema.field(self.image).type
+        found: list[str | None] = [None]
+        if pyarrow.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+            found = [path for part in self.parts(self.image, 0) for path in part.field("path").to_pylist()]
+        named = [str(path) for path in found if path]
+        if len(named) < len(found):
+            rule = "be given with images that have the names of their files, in a field 'path' of theirs"
+            raise must("group_pattern", rule, f"{self.where} without", "Give a 'group_column', or leave it out.")
+        return named
 
     def rows(self, labels: Any, groups: Any) -> Rows:
         """The split as readers hand it on."""
@@ -298,6 +321,8 @@ def found(name: str, train: Table, tests: Mapping[str, Table], reading: Reading,
     notes = (*notes, *together, *secret)
     listing = list_files(file for table in tables for file in table.files)
     result = Found(name, rows[0], rows[1] if test else None, classes, listing, test_name, notes=notes)
+    if reading.group_pattern:
+        result = grouped_by_name(result, [table.paths for table in tables], reading.group_pattern)
     return result if reading.size else recognised(result, [data for table in tables for data in table.first()])
 
 

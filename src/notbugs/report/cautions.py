@@ -30,7 +30,7 @@ def _of_measurement(accuracies: StudyAccuracies, scaled_down: bool) -> list[str]
         notes.append("The paper measured robust accuracy under l2 only; this run did not measure it.")
     rows = [row for m in accuracies.members for row in (m.clean, *m.robust.values()) if row]
     if any(row.balanced for row in rows):
-        notes.append("The largest class has over half of the test images: balanced accuracy stands beside accuracy.")
+        notes.append("Classes differ much in size: balanced accuracy stands beside accuracy.")
     fewest = min((row.n for row in rows), default=FEW_IMAGES)
     if fewest < FEW_IMAGES:
         widest = max((row for row in rows if row.n == fewest), key=lambda row: row.high - row.low)

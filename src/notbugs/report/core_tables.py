@@ -130,9 +130,10 @@ def _nearer(properties: SetProperties, by: By) -> Proportion | None:
 
 
 TEXT = (
-    "The largest class has over half of the test images. Naming it everywhere gives a high accuracy and means nothing, "
-    "so here every class counts the same: balanced accuracy is the mean over classes of the share that is right, and "
-    "naming one class everywhere is worth one over their number. "
+    "The largest class has over half of the test images, or at least five times as many as the smallest. Accuracy says "
+    "most about large classes then, and naming the largest everywhere may be worth much. Here every class counts the "
+    "same: balanced accuracy is the mean over classes of the share that is right, and naming one class everywhere is "
+    "worth one over their number. "
 )
 AREA = (
     "One of the two classes has less than a fifth of the images. The area under the ROC curve asks for no threshold: "
@@ -156,7 +157,7 @@ def unbalanced_section(accuracies: StudyAccuracies) -> Iterator[Section]:
             tables.append(Table(caption, columns, [[name, *line] for name, line in zip(names, cells, strict=True)]))
     if tables:
         text = TEXT + (AREA if len(tables) == len(kinds) else "")
-        yield Section("unbalanced", "Where one class is rare", "Balanced accuracy", text.strip(), tables=tables)
+        yield Section("unbalanced", "Where classes differ in size", "Balanced accuracy", text.strip(), tables=tables)
 
 
 def _balanced(row: Row | None) -> Cell:
