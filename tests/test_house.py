@@ -19,7 +19,7 @@ ROOMS = [
     *(
         "_start",
         "_version",
-        "allocator",
+        "process",
         "lazily",
         "errors",
         "catalogue",
