@@ -300,10 +300,6 @@ class Matching(_Section):
             return LBFGS(self.steps, length)
         return PGDSteps(self.steps, length, self.momentum, self.decay)
 
-    def how(self, shape: Sequence[int]) -> dict[str, Any]:
-        """The search as `robustify` takes it, for images of `shape`."""
-        return {"schedule": self.schedule(shape), "fake_relu": self.fake_relu}
-
 
 class Relabelling(_Section):
     """The search for relabelled sets; D_rand_min takes its norm. The paper's: 100 steps of 0.1, constant, eps 0.5."""

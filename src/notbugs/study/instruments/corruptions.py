@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
+from typing_extensions import TypedDict
 
 from notbugs.content import Cell, Section, Table
 from notbugs.data import CORRUPTIONS, Images
@@ -61,18 +62,22 @@ class CorruptionsResult(InstrumentResult):
     rows: list[CorruptionRow]
 
 
-def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
+class Measured(TypedDict):
+    """Of one classifier."""
+
+    clean: Proportion
+    corruptions: list[CorruptionAccuracy]
+    filters: list[FilterAccuracy]
+
+
+def _work(runner: Runner, name: str, images: Images, progress: Progress) -> Measured:
     settings, classifier = runner.recipe.instruments.corruptions, runner.classifier(name)
     clean = Proportion.of(predictions(classifier, images) == images.labels)
     corrupted = corruption_accuracy(
         classifier, images, names=settings.names, severities=settings.severities, seed=runner.seed, progress=progress
     )
     filtered = filter_accuracy(classifier, images, settings.cutoffs, progress=silent)
-    return {
-        "clean": clean.model_dump(),
-        "corruptions": [item.model_dump() for item in corrupted],
-        "filters": [item.model_dump() for item in filtered],
-    }
+    return {"clean": clean, "corruptions": corrupted, "filters": filtered}
 
 
 CORRUPTIONS_TEXT = (
@@ -125,11 +130,16 @@ class CorruptionsInstrument(Instrument[CorruptionsSettings, CorruptionsResult]):
             runner.classifier(name)  # a wrong name is refused before work
         images = runner.data.test.sample(settings.images, runner.seed, "corruptions")
         steps = [
-            Step(f"corruptions-{name}", f"corrupt the images of {name}", partial(_work, runner, name, images))
+            Step(
+                f"corruptions-{name}",
+                f"corrupt the images of {name}",
+                partial(_work, runner, name, images),
+                kind=Measured,
+            )
             for name in names
         ]
-        found = runner.stages(steps)
-        rows = [CorruptionRow(classifier=name, **values) for name, values in zip(names, found, strict=True)]
+        measured = zip(names, runner.stages(steps), strict=True)
+        rows = [CorruptionRow(classifier=name, **of_one) for name, of_one in measured]
         return CorruptionsResult(n=len(images), rows=rows)
 
     def section(self, result: CorruptionsResult, classes: Sequence[str]) -> Section:
