@@ -113,11 +113,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     for value in p_values:
         if check_number("p_values", value) > 1:
             raise must("p_values", "be between 0 and 1", value)
-    found, largest = [1.0] * len(p_values), 0.0
+    adjusted, largest = [1.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
         largest = max(largest, (len(p_values) - rank) * p_values[place])
-        found[place] = min(1.0, largest)
-    return found
+        adjusted[place] = min(1.0, largest)
+    return adjusted
 
 
 def _interval(both: int, first_only: int, second_only: int, n: int) -> tuple[float, float]:
@@ -331,7 +331,7 @@ def _pearson(first: Values, second: Values, axis: int = -1) -> Values:
 
 
 def _spearman(first: Values, second: Values, axis: int = -1) -> Values:
-    return _pearson(*(scipy.stats.rankdata(values, axis=axis) for values in (first, second)), axis=axis)
+    return _pearson(*(scipy.stats.rankdata(sample, axis=axis) for sample in (first, second)), axis=axis)
 
 
 def _resampled(

@@ -83,9 +83,9 @@ def drive(
         `start`, `near` and `far`, shape (driver, channel, height, width).
     """
     number = torch.tensor(chosen)
-    values = ((feature_values(penultimate(classifier), images) - mean) / std)[:, number].T  # (driver, image)
-    top = values.topk(min(TOP, len(images)), dim=1)
-    start = values.abs().argmin(1)
+    activations = ((feature_values(penultimate(classifier), images) - mean) / std)[:, number].T  # (driver, image)
+    top = activations.topk(min(TOP, len(images)), dim=1)
+    start = activations.abs().argmin(1)
     pictures = {"start": images.batch(start)[0], "top": torch.stack([images.batch(row)[0] for row in top.indices])}
     far = replace(threat, eps=FAR * threat.eps)
     for name, ball in (("near", threat), ("far", far)):
@@ -101,7 +101,7 @@ def drive(
             start_label=int(images.labels[start[row]]),
             near_radius=threat.eps,
             far_radius=far.eps,
-            **{f"{name}_value": float(found[row]) for name, found in reached.items()},
+            **{f"{name}_value": float(standardised[row]) for name, standardised in reached.items()},
         )
         for row, feature in enumerate(chosen)
     ]

@@ -130,12 +130,12 @@ def masking_signs(
     for one in filter(None, (classifier, other)):
         check_fits(one, images, may_be_random=True)
     case = _Case(classifier, images, threat, other, steps, pairs, seed, batch)
-    signs = [look for look in SIGNS if other or look is not _transfer]
-    found = []
-    for done, look in enumerate(signs, start=1):
-        found.append(look(case))
-        progress(done, len(signs), found[-1].name)
-    return found
+    looks = [look for look in SIGNS if other or look is not _transfer]
+    signs = []
+    for done, look in enumerate(looks, start=1):
+        signs.append(look(case))
+        progress(done, len(looks), signs[-1].name)
+    return signs
 
 
 @dataclass(frozen=True)

@@ -177,17 +177,18 @@ def carried(
     """
     if not len(built) == len(start) == len(target):
         raise must("start", "be one image for each built image, as 'target'", f"{len(start)}, {len(target)}")
-    values, source = {}, feature_map(features)
+    standardised, source = {}, feature_map(features)
     check_alone(source, start)
     for name, images in zip(WHERE, (start, built, target), strict=True):
-        found = feature_values(source, images)
-        if found.shape[1] != len(usefulness.rho):
-            raise must("features", f"be the {len(usefulness.rho)} that the usefulness is of", found.shape[1])
-        values[name] = torch.where(usefulness.std > 0, (found - usefulness.mean) / usefulness.std, 0.0).float()
+        values = feature_values(source, images)
+        if values.shape[1] != len(usefulness.rho):
+            raise must("features", f"be the {len(usefulness.rho)} that the usefulness is of", values.shape[1])
+        shifted = (values - usefulness.mean) / usefulness.std
+        standardised[name] = torch.where(usefulness.std > 0, shifted, 0.0).float()
 
     def seen_by(kind: Kind) -> GroupCarried | None:
         group = _Group(usefulness.rho.float(), usefulness.kind == KINDS.index(kind))
-        return _group_carried(group, values, target.labels, start.labels)
+        return _group_carried(group, standardised, target.labels, start.labels)
 
     return SetCarried(
         images=len(built),

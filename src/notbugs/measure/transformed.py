@@ -97,15 +97,15 @@ def corruption_accuracy(
     'fog'
     """
     check_fits(classifier, images)
-    asked = [(check_choice("name", name, CORRUPTIONS), severity) for name in names for severity in severities]
-    for name, severity in asked:
+    kinds = [(check_choice("name", name, CORRUPTIONS), severity) for name in names for severity in severities]
+    for name, severity in kinds:
         corrupt(images.batch(slice(1))[0], name, severity)  # what is wrong fails before any work
-    found = []
-    for name, severity in asked:
+    accuracies = []
+    for name, severity in kinds:
         hits = predictions(classifier, images, batch=BATCH, change=_corrupted(name, severity, seed)) == images.labels
-        found.append(CorruptionAccuracy(corruption=name, severity=severity, share=Proportion.of(hits), seed=seed))
-        progress(len(found), len(asked))
-    return found
+        accuracies.append(CorruptionAccuracy(corruption=name, severity=severity, share=Proportion.of(hits), seed=seed))
+        progress(len(accuracies), len(kinds))
+    return accuracies
 
 
 def _corrupted(name: str, severity: int, seed: int) -> Callable[[Batch], Batch]:
@@ -139,14 +139,14 @@ def filter_accuracy(
     """
     check_fits(classifier, images)
     limits = [check_number("cutoff", cutoff) for cutoff in cutoffs]
-    found = []
+    accuracies = []
     for passes, filtered in (("low", low_pass), ("high", high_pass)):
         for cutoff in limits:
             hits = predictions(classifier, images, batch=BATCH, change=partial(_clipped, filtered, cutoff))
             share = Proportion.of(hits == images.labels)
-            found.append(FilterAccuracy(passes=passes, cutoff=cutoff, share=share))
-            progress(len(found), 2 * len(limits))
-    return found
+            accuracies.append(FilterAccuracy(passes=passes, cutoff=cutoff, share=share))
+            progress(len(accuracies), 2 * len(limits))
+    return accuracies
 
 
 def _clipped(filtered: Callable[[Batch, float], Batch], cutoff: float, images: Batch) -> Batch:
@@ -242,16 +242,14 @@ def spatial_accuracy(
     def tried(parameters: Callable[[Tensor], Tensor]) -> Tensor:
         return _survivors(classifier, images, index, spatial, parameters, batch, told)
 
-    grid = spatial.grid(shifts, angles)
-    found = {
-        "grid": tried(lambda numbers: grid.expand(len(numbers), *grid.shape)),
-        "random": tried(lambda numbers: _random(spatial, numbers, tries, (seed, "tries"))),
-        "gradient": _gradient(classifier, images, index, spatial, steps, restarts, seed, batch, told),
-    }
-    survived = found | {"worst": found["grid"] & found["random"] & found["gradient"]}
+    points = spatial.grid(shifts, angles)
+    grid = tried(lambda numbers: points.expand(len(numbers), *points.shape))
+    random = tried(lambda numbers: _random(spatial, numbers, tries, (seed, "tries")))
+    gradient = _gradient(classifier, images, index, spatial, steps, restarts, seed, batch, told)
     return SpatialAccuracy(
         degrees=spatial.degrees, pixels=spatial.pixels, **counts, seed=seed, clean=Proportion.of(clean),
-        **{name: Proportion.of(alive) for name, alive in survived.items()},
+        grid=Proportion.of(grid), random=Proportion.of(random), gradient=Proportion.of(gradient),
+        worst=Proportion.of(grid & random & gradient),
     )  # fmt: skip
 
 

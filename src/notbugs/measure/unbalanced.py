@@ -154,7 +154,7 @@ def areas(
     balls: list[Threat | None] = [None, *threats]
     fast = ready(classifier, images.shape, batch=batch)[0] if threats else classifier
     margins = torch.full((len(images),), math.inf)
-    found = []
+    measured = []
     for ball in balls:
         for first in range(0, len(images), batch):
             part = slice(first, first + batch)
@@ -165,6 +165,6 @@ def areas(
             with torch.no_grad(), classifier.evaluating("fp32"):
                 worst = margin(classifier(inputs), labels).cpu()
             margins[part] = torch.minimum(margins[part], worst)
-            progress(len(images) * len(found) + first + len(worst), len(images) * len(balls))
-        found.append(Area.of(margins * (2 * images.labels.cpu() - 1), images.labels.cpu()))
-    return found
+            progress(len(images) * len(measured) + first + len(worst), len(images) * len(balls))
+        measured.append(Area.of(margins * (2 * images.labels.cpu() - 1), images.labels.cpu()))
+    return measured

@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from notbugs.errors import must
-from notbugs.progress import Progress, silent
 
 if TYPE_CHECKING:  # the names of sets need no torch
     from notbugs.classifier import Classifier
     from notbugs.construct import ConstructedSet, Dtype, Start, Targets
     from notbugs.data import Data
     from notbugs.frequency import Side
+    from notbugs.progress import Progress
     from notbugs.study.sections import Matching, Relabelling
     from notbugs.threat import Threat
 
@@ -25,6 +25,15 @@ SMALLEST_STEPS = 30
 
 Half = Literal["robust", "nonrobust"]
 Mark = Literal["circle", "square", "triangle-up", "triangle-down", "diamond", "cross"]
+
+
+class Storing(TypedDict, total=False):
+    """How a set is drawn and stored, as `robustify` and `relabel` take it."""
+
+    dtype: Dtype
+    batch: int | None
+    seed: int
+    progress: Progress
 
 
 class Ingredients(TypedDict, total=False):
@@ -133,10 +142,7 @@ class SetDeclaration:
         others: Sequence[Classifier] = (),
         features: Sequence[int] | None = None,
         cutoff: float | None = None,
-        dtype: Dtype = "float32",
-        batch: int | None = None,
-        seed: int = 0,
-        progress: Progress = silent,
+        **storing: Unpack[Storing],
     ) -> ConstructedSet:
         """Build it in the folder `path`, or what is left of it.
 
@@ -152,8 +158,8 @@ class SetDeclaration:
             Numbers of those that a set of a `half` matches.
         cutoff : float, optional
             Of a `band`, in cycles per image.
-        dtype, batch, seed, progress
-            As `robustify` and `relabel` take them.
+        **storing
+            `dtype`, `batch`, `seed` and `progress`, as `robustify` and `relabel` take them.
 
         Raises
         ------
@@ -172,10 +178,7 @@ class SetDeclaration:
                 schedule=matching.schedule(data.train.shape),
                 fake_relu=matching.fake_relu,
                 features=features,
-                dtype=dtype,
-                batch=batch,
-                seed=seed,
-                progress=progress,
+                **storing,
             )
         settings = self.relabelling(relabelling)
         return relabel(
@@ -187,10 +190,7 @@ class SetDeclaration:
             start=start or self.start,
             schedule=settings.schedule,
             others=others if self.alone else (),
-            dtype=dtype,
-            batch=batch,
-            seed=seed,
-            progress=progress,
+            **storing,
         )
 
     def _check_given(self, **given: bool) -> None:

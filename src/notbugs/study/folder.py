@@ -240,16 +240,19 @@ class StudyFolder:
             yield silent
             return
         path, pace = self.path / UNDER_WAY, Pace()
-        state: UnderWayFile = {"name": name, "began": time.time(), "done": 0, "total": 0, "left": None, "note": ""}
-        write_json(path, state | {"at": time.time()})
-        written = time.monotonic()
+        began, written = time.time(), time.monotonic()
+        last = ""
+        write_json(path, UnderWayFile(name=name, began=began, done=0, total=0, left=None, note=last, at=began))
 
         def noted(done: int, total: int, note: str = "") -> None:
-            nonlocal written
+            nonlocal written, last
             progress(done, total, note)
-            state.update(done=done, total=total, left=pace.left(done, total), note=note or state["note"])
+            left, last = pace.left(done, total), note or last
             if time.monotonic() - written > NOTE_SECONDS:
-                write_json(path, state | {"at": time.time()})
+                at = time.time()
+                write_json(
+                    path, UnderWayFile(name=name, began=began, done=done, total=total, left=left, note=last, at=at)
+                )
                 written = time.monotonic()
 
         yield noted

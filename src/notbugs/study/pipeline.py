@@ -321,7 +321,9 @@ class _Study:
             "name": self.recipe.architecture.name,
             "parameters": sum(parameter.numel() for parameter in standard.network.parameters()),
             "features": len(standard.features(images[:1].to(self.runner.device))[0]),
-            "feature_rank": self.runner.stage("rank", "count the directions the features see", work, kind=dict[str, float]),
+            "feature_rank": self.runner.stage(
+                "rank", "count the directions the features see", work, kind=dict[str, float]
+            ),
             "input_dimension": dimension,
         }
 
@@ -346,7 +348,9 @@ class _Study:
                         radii=[0.0, *radii],
                         moved=check.radii.tolist(),
                         predicted=check.predicted.tolist(),
-                        measured=[Proportion(value=at.value, low=at.low, high=at.high, n=at.n) for at in check.measured],
+                        measured=[
+                            Proportion(value=at.value, low=at.low, high=at.high, n=at.n) for at in check.measured
+                        ],
                         shrinkage=fitted.shrinkage,
                     )
                 )

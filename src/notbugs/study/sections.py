@@ -139,8 +139,8 @@ class Source(_Section):
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
-        how = {name: getattr(self, name) for name in READING}
-        data = data_room.load(self.data, **how, progress=progress)
+        reading = {name: getattr(self, name) for name in READING}
+        data = data_room.load(self.data, **reading, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
         data = data.take(self.train_images, self.test_images, self.seed)
@@ -194,9 +194,9 @@ class Architecture(_Section):
         """An untrained classifier for these images."""
         options = self.blueprint(data).options
         device = find_device(source.device)
-        made = new_classifier(data, self.name, seed=seed, precision=source.precision, device=device, **options)
-        made.try_compiled = source.compile
-        return made
+        classifier = new_classifier(data, self.name, seed=seed, precision=source.precision, device=device, **options)
+        classifier.try_compiled = source.compile
+        return classifier
 
 
 class Model(_Section):
@@ -219,10 +219,10 @@ class Model(_Section):
 
     def check(self, *files: Path | None) -> None:
         """Refuse what can be refused of models before there are images."""
-        given = self.model_dump(include={*Model.model_fields} - {"options"})
+        settings = self.model_dump(include={*Model.model_fields} - {"options"})
         for file in files:
             if file is not None:
-                check_classifier(file, **given, **self.options)  # pyrefly: ignore
+                check_classifier(file, **settings, **self.options)  # pyrefly: ignore
 
     def needed_by(self, file: Path) -> Model:
         """What is said of one file among several: nothing of one that says everything itself."""

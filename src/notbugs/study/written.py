@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 import tomli_w
 
@@ -56,7 +56,7 @@ class UnderWayFile(TypedDict):
     total: int
     left: float | None
     note: str
-    at: NotRequired[float]
+    at: float
 
 
 def read_under_way(folder: Path) -> UnderWayFile | None:

@@ -212,9 +212,7 @@ class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
             gradients = _gradients(runner, name)
             kinds = sorted_features(runner, name).summary().of_features if name in taught else None
             accuracies = _accuracies(runner, name)
-            row = PriorsRow(
-                classifier=name, accuracies=accuracies, kinds=kinds, taught=taught.get(name), **gradients
-            )
+            row = PriorsRow(classifier=name, accuracies=accuracies, kinds=kinds, taught=taught.get(name), **gradients)
             rows.append(row)
         test = runner.data.test.sample(settings.images, runner.seed, "priors")
         return PriorsResult(

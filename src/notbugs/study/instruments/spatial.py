@@ -137,7 +137,7 @@ class SpatialInstrument(Instrument[SpatialSettings, SpatialResult]):
         ]
         accuracies = zip(names, runner.stages(steps), strict=True)
         rows = [SpatialRow(classifier=name, accuracy=accuracy) for name, accuracy in accuracies]
-        return SpatialResult(n=len(images), training=training, rows=rows)
+        return SpatialResult(n=len(images), training=turning, rows=rows)
 
     def section(self, result: SpatialResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""

@@ -259,10 +259,10 @@ def _printed(result: UsefulnessResult) -> Iterator[PrintedFigure]:
 
     for name, of in result.classifiers.items():
         where = ball(of.norm, of.eps)
-        search = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
+        form = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
         caption = (
             f"Robust usefulness against usefulness of every feature of the {name} classifier, each for its best class; "
-            f"robust usefulness by {search} at {where} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
+            f"robust usefulness by {form} at {where} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
             f"{result.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
         )
         yield PrintedFigure(f"usefulness-{name}", caption, partial(spectrum, of.spectrum, where, look="print"))
