@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import fingerprint
 from notbugs.data import Images
@@ -83,7 +84,7 @@ POINT = 0.01
 Attack = Callable[[Batch, Labels], Batch]
 
 
-class Agreement(BaseModel):
+class Agreement(Record):
     """The robust accuracies of two attacks on the same images.
 
     Examples
@@ -92,8 +93,6 @@ class Agreement(BaseModel):
     >>> theirs = nb.measure.autoattack(classifier, images, nb.L2(0.5))  # doctest: +SKIP
     >>> agreement = nb.measure.Agreement.of(ours, theirs)  # doctest: +SKIP
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pgd: Accuracy = Field(description="under the attack of notbugs")
     autoattack: Accuracy = Field(description="under AutoAttack")

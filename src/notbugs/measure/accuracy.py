@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import scipy
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
@@ -134,7 +135,7 @@ class AttackUsed(AttackSettings):
         return threat(self.norm, self.eps)
 
 
-class Accuracy(BaseModel):
+class Accuracy(Record):
     """One accuracy: clean where `attack` is None.
 
     Examples
@@ -143,8 +144,6 @@ class Accuracy(BaseModel):
     >>> clean.share.low <= clean.share.value <= clean.share.high
     True
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     attack: AttackUsed | None = Field(description="under which it is robust accuracy; null: clean accuracy")
     share: Proportion = Field(description="of images classified correctly, under the attack if there is one")

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.measure.features import feature_values, penultimate
@@ -24,10 +25,8 @@ FAR = 8.0
 STEPS = PGDSteps(40)
 
 
-class Driver(BaseModel):
+class Driver(Record):
     """One feature and what drives it; values are in standard deviations from its mean over training images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     feature: int = Field(ge=0)
     top: list[int] = Field(description="test images with the largest values, by number")

@@ -7,10 +7,11 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
@@ -167,10 +168,8 @@ VISIBLE = 0.1
 """Share of an image's pixels that change by more than is just noticed. It is a convention of ours."""
 
 
-class PerturbationSize(BaseModel):
+class PerturbationSize(Record):
     """Of `n` images, drawn at random from those of a set whose label changed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int = Field(ge=1, description="images")
     to_nearest: Spread = Field(
@@ -207,7 +206,7 @@ By = Literal["pixels", "ssim", "robust features"]
 BATCH = 250
 
 
-class Likeness(BaseModel):
+class Likeness(Record):
     """By one measure.
 
     The difference is above 0 where an image is more like its target than like its start. Of distances d, in pixels or
@@ -219,22 +218,18 @@ class Likeness(BaseModel):
     >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     by: By = Field(description="the measure")
     nearer_target: Proportion = Field(description="images that are more like their target than like their start")
     difference: Mean = Field(description="mean likeness to the target minus likeness to the start")
 
 
-class Resemblance(BaseModel):
+class Resemblance(Record):
     """Of `n` images, drawn at random from those whose start has another class than their label says.
 
     Examples
     --------
     >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int = Field(ge=1, description="images")
     target: Literal["matched image", "nearest image of the new class"] = Field(

@@ -14,10 +14,11 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
@@ -52,15 +53,13 @@ GROWTH = (0.5, 1.0, 2.0)
 """Radii at which the loss is compared, in units of the threat model's."""
 
 
-class Sign(BaseModel):
+class Sign(Record):
     """One sign of masked gradients.
 
     Examples
     --------
     >>> signs = nb.measure.masking_signs(classifier, images, nb.L2(0.5), steps=2)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: SignName = Field(description="of the sign")
     shown: bool = Field(description="whether it was seen")

@@ -9,9 +9,10 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import CORRUPTIONS, Images, corrupt, high_pass, low_pass
 from notbugs.errors import check_choice, check_count, check_number
@@ -28,7 +29,7 @@ from notbugs.threat import Spatial
 BATCH = 500
 
 
-class CorruptionAccuracy(BaseModel):
+class CorruptionAccuracy(Record):
     """Accuracy under one corruption at one severity.
 
     Examples
@@ -36,23 +37,19 @@ class CorruptionAccuracy(BaseModel):
     >>> found = nb.measure.corruption_accuracy(classifier, images, names=('fog',), severities=(1,))
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     corruption: str = Field(description="its name")
     severity: int = Field(ge=1, le=5, description="1 (weakest) to 5")
     share: Proportion = Field(description="of images classified correctly")
     seed: int = Field(description="of the corruption's noise")
 
 
-class FilterAccuracy(BaseModel):
+class FilterAccuracy(Record):
     """Accuracy on what passes a filter.
 
     Examples
     --------
     >>> found = nb.measure.filter_accuracy(classifier, images, cutoffs=(2,))
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     passes: Literal["low", "high"] = Field(description="which frequencies it leaves")
     cutoff: float = Field(
@@ -153,7 +150,7 @@ def _clipped(filtered: Callable[[Batch, float], Batch], cutoff: float, images: B
     return filtered(images, cutoff).clamp(0, 1)
 
 
-class SpatialAccuracy(BaseModel):
+class SpatialAccuracy(Record):
     """Accuracy under the worst rotation and shift that each search found; the identity is among all of them.
 
     Examples
@@ -161,8 +158,6 @@ class SpatialAccuracy(BaseModel):
     >>> few = {'shifts': 3, 'angles': 3, 'tries': 2, 'steps': 2, 'restarts': 1}
     >>> found = nb.measure.spatial_accuracy(classifier, images, nb.Spatial(30, 1), **few)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     degrees: float = Field(description="largest rotation, either way")
     pixels: float = Field(description="largest shift, either way along each axis; zeros come in from outside")

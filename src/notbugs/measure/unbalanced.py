@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import scipy
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, check_count
@@ -28,14 +29,12 @@ RARE = 0.2
 """Share of the smaller of two classes below which the area under ROC stands beside both."""
 
 
-class Area(BaseModel):
+class Area(Record):
     """Area under the ROC curve: how often a positive image gets a larger logit than a negative one, ties half.
 
     The interval is Newcombe's (2006, method 5): the areas whose standard error, by Hanley and McNeil with exponential
     scores, puts the one found within 1.96 of them. It has a width at 0 and 1, too.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float = Field(ge=0, le=1)
     low: float = Field(ge=0, le=1)

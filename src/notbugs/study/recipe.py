@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from notbugs.records import Record
 from notbugs import catalogue
 from notbugs.classifier import default_device
 from notbugs.errors import InputError, check_choice, described, in_one_line, must, nearest_path
@@ -78,10 +79,8 @@ class Settings(Source):
         return chosen_sets(given)
 
 
-class Expected(BaseModel):
+class Expected(Record):
     """An accuracy that a recipe is expected to give: between `low` and `high`, both in [0, 1]."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classifier: Trained = Field(description="Whose.")
     radius: float = Field(0.0, ge=0, allow_inf_nan=False, description="Of the evaluation's attack; 0 is clean.")

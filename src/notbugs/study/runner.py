@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import torch
 from pydantic import Field, model_validator
@@ -26,6 +27,9 @@ from notbugs.study.recipe import Recipe, Section
 from notbugs.study.results import outcomes_file, write_outcomes
 from notbugs.study.sections import Architecture, Relabelling
 from notbugs.training import Trained, Training, train
+
+
+T = TypeVar("T")
 
 
 class KeptTraining(Record):
@@ -161,6 +165,22 @@ class Runner:
 
         kept = outcomes_file(self.folder.path, name)
         return self.stage(f"evaluate-{name}", f"measure {name}", work, tell, leaves=kept, kind=list[Accuracy])
+
+    def of_each(
+        self,
+        names: Sequence[str],
+        stage: str,
+        title: str,
+        work: Callable[[str, Progress], T],
+        *,
+        kind: type[T],
+    ) -> dict[str, T]:
+        """The value of `work` for each classifier, by its name: in stages, which several workers share.
+
+        The stages are called `STAGE-NAME`, and their titles end with the name.
+        """
+        steps = [Step(f"{stage}-{name}", f"{title} {name}", partial(work, name), kind=kind) for name in names]
+        return dict(zip(names, self.stages(steps), strict=True))
 
     def construct(
         self,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from notbugs.records import Record
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
@@ -71,9 +72,7 @@ def numbers(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
                 yield f"{prefix}{key}", item
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Section(Record):
 
 READING = (
     *(

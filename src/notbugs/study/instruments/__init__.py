@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
+from notbugs.records import Record
 from notbugs.errors import InputError
 from notbugs.instrument import Instrument
 from notbugs.study.instruments.controls import ControlsInstrument
@@ -83,10 +84,8 @@ def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
     return {FORMER.get(name, name): value for name, value in given.items()}
 
 
-class _Asked(BaseModel):
+class _Asked(Record):
     """All of them, in the order in which a study has them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     all: bool = Field(False, description="Whether the study has every one of them.")
 
@@ -111,10 +110,8 @@ class _Asked(BaseModel):
         def __getattr__(self, name: str) -> Any: ...
 
 
-class _Measured(BaseModel):
+class _Measured(Record):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod

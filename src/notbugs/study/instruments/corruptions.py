@@ -13,7 +13,7 @@ from notbugs.content import Cell, Section, Table
 from notbugs.data import CORRUPTIONS, Images
 from notbugs.errors import check_choice
 from notbugs.formats import number
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import (
     CorruptionAccuracy,
     FilterAccuracy,
@@ -70,7 +70,7 @@ class Measured(TypedDict):
     filters: list[FilterAccuracy]
 
 
-def _work(runner: Runner, name: str, images: Images, progress: Progress) -> Measured:
+def _work(runner: Runner, images: Images, name: str, progress: Progress) -> Measured:
     settings, classifier = runner.recipe.instruments.corruptions, runner.classifier(name)
     clean = Proportion.of(predictions(classifier, images) == images.labels)
     corrupted = corruption_accuracy(
@@ -129,17 +129,9 @@ class CorruptionsInstrument(Instrument[CorruptionsSettings, CorruptionsResult]):
         for name in names:
             runner.classifier(name)  # a wrong name is refused before work
         images = runner.data.test.sample(settings.images, runner.seed, "corruptions")
-        steps = [
-            Step(
-                f"corruptions-{name}",
-                f"corrupt the images of {name}",
-                partial(_work, runner, name, images),
-                kind=Measured,
-            )
-            for name in names
-        ]
-        measured = zip(names, runner.stages(steps), strict=True)
-        rows = [CorruptionRow(classifier=name, **of_one) for name, of_one in measured]
+        work, title = partial(_work, runner, images), "corrupt the images of"
+        measured = runner.of_each(names, "corruptions", title, work, kind=Measured)
+        rows = [CorruptionRow(classifier=name, **of_one) for name, of_one in measured.items()]
         return CorruptionsResult(n=len(images), rows=rows)
 
     def section(self, result: CorruptionsResult, classes: Sequence[str]) -> Section:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
 
-from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
+from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.formats import number, said
@@ -127,7 +126,7 @@ TITLE = "cut-off, cycles per image"
 
 
 def _section(result: FrequenciesResult) -> Section:
-    from notbugs.report.section_charts import against
+    from notbugs.report.section_charts import against_figure
 
     columns = (
         "trained on",
@@ -145,14 +144,14 @@ def _section(result: FrequenciesResult) -> Section:
         "Accuracy in per cent on the test images, and for filtered images on test images filtered alike; the highest "
         f"frequency along an axis is {number(result.highest)} cycles per image; seed {result.seed}"
     )
-    drawings = [against(_lines(result), TITLE, width=width) for width in (560, 240)]
+    lines = _lines(result)
     return Section(
         "frequencies",
         "Low and high frequencies",
         "Frequencies",
         FREQUENCIES_TEXT,
         list(_reading(result)),
-        [Figure("Accuracy on the test images against the cut-off, with 95\u00a0% intervals.", drawings)],
+        [against_figure("Accuracy on the test images against the cut-off, with 95\u00a0% intervals.", lines, TITLE)],
         [Table(caption, columns, rows, words=("frequencies",))],
     )
 
@@ -200,10 +199,10 @@ class FrequenciesInstrument(Instrument[FrequenciesSettings, FrequenciesResult]):
 
     def figures(self, result: FrequenciesResult, seed: int) -> Iterator[PrintedFigure]:
         """See `Instrument`."""
-        from notbugs.report.section_charts import against
+        from notbugs.report.section_charts import against_printed
 
         caption = (
             "Accuracy on the test images after training on low or on high frequencies alone, against the cut-off; bars "
             f"are 95\u00a0% intervals; seed {seed}."
         )
-        yield PrintedFigure("frequencies", caption, partial(against, _lines(result), TITLE, look="print"))
+        yield against_printed("frequencies", caption, _lines(result), TITLE)

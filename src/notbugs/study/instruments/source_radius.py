@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import mean
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from notbugs.classifier import Classifier
-from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
+from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, number, percent
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
@@ -138,7 +137,7 @@ TITLE = "radius of the source's training"
 
 
 def _section(result: SourceRadiusResult) -> Section:
-    from notbugs.report.section_charts import against
+    from notbugs.report.section_charts import against_figure
 
     columns = ("radius", "seed", "attack", "source", "source on its D_R", "trained on D_R", "lost")
     rows: list[list[Cell]] = [
@@ -157,14 +156,14 @@ def _section(result: SourceRadiusResult) -> Section:
     caption = (
         "Accuracy in per cent, on the test images and on images of D_R; lost: points from the source to what it taught"
     )
-    drawings = [against(_lines(result), TITLE, width=width) for width in (560, 240)]
+    shown = f"Robust accuracy of sources and of classifiers trained on their D_R: {SPAN}."
     return Section(
         "source_radius",
         "What D_R loses, by the radius of its source",
         "What D_R loses",
         SOURCE_RADIUS_TEXT,
         list(_reading(result)),
-        [Figure(f"Robust accuracy of sources and of classifiers trained on their D_R: {SPAN}.", drawings)],
+        [against_figure(shown, _lines(result), TITLE)],
         [Table(caption, columns, rows, words=("attack",))],
     )
 
@@ -214,10 +213,10 @@ class SourceRadiusInstrument(Instrument[SourceRadiusSettings, SourceRadiusResult
 
     def figures(self, result: SourceRadiusResult, seed: int) -> Iterator[PrintedFigure]:
         """See `Instrument`."""
-        from notbugs.report.section_charts import against
+        from notbugs.report.section_charts import against_printed
 
         caption = (
             "Robust accuracy of robust sources and of classifiers trained on their D_R, against the radius of the "
             f"source's training: {SPAN}; seed {seed}."
         )
-        yield PrintedFigure("source-radius", caption, partial(against, _lines(result), TITLE, look="print"))
+        yield against_printed("source-radius", caption, _lines(result), TITLE)

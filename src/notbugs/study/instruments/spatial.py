@@ -11,7 +11,7 @@ from pydantic import Field
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import number, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import SpatialAccuracy, spatial_accuracy
 from notbugs.progress import Progress
 from notbugs.study.sets import EVERY, Trained
@@ -60,7 +60,7 @@ class SpatialResult(InstrumentResult):
     rows: list[SpatialRow]
 
 
-def _work(runner: Runner, name: str, images: Images, progress: Progress) -> SpatialAccuracy:
+def _work(runner: Runner, images: Images, name: str, progress: Progress) -> SpatialAccuracy:
     settings = runner.recipe.instruments.spatial
     return spatial_accuracy(
         runner.classifier(name),
@@ -126,17 +126,9 @@ class SpatialInstrument(Instrument[SpatialSettings, SpatialResult]):
             runner.train(TRAINED, runner.data.train, settings=training, title="train with rotations and shifts")
             names.append(TRAINED)
         images = runner.data.test.sample(settings.images, runner.seed, "spatial")
-        steps = [
-            Step(
-                f"spatial-{name}",
-                f"turn and move the images of {name}",
-                partial(_work, runner, name, images),
-                kind=SpatialAccuracy,
-            )
-            for name in names
-        ]
-        accuracies = zip(names, runner.stages(steps), strict=True)
-        rows = [SpatialRow(classifier=name, accuracy=accuracy) for name, accuracy in accuracies]
+        work, title = partial(_work, runner, images), "turn and move the images of"
+        accuracies = runner.of_each(names, "spatial", title, work, kind=SpatialAccuracy)
+        rows = [SpatialRow(classifier=name, accuracy=accuracy) for name, accuracy in accuracies.items()]
         return SpatialResult(n=len(images), training=turning, rows=rows)
 
     def section(self, result: SpatialResult, classes: Sequence[str]) -> Section:

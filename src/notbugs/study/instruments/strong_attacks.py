@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, points, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import (
     Accuracy,
     Agreement,
@@ -116,7 +116,7 @@ def _paired(attacked: Attacked, reference: Attacked) -> Paired:
     )
 
 
-def _work(runner: Runner, name: str, images: Images, progress: Progress) -> Attacked:
+def _work(runner: Runner, images: Images, name: str, progress: Progress) -> Attacked:
     settings, classifier = runner.recipe.instruments.strong_attacks, runner.classifier(name)
     ball, parts = _ball(runner), 2 + settings.autoattack
 
@@ -251,11 +251,8 @@ class StrongAttacksInstrument(Instrument[StrongAttacksSettings, StrongAttacksRes
         settings = runner.recipe.instruments.strong_attacks
         images = runner.data.test.sample(settings.images, runner.seed, "trust")
         names = list(dict.fromkeys((REFERENCE, *settings.classifiers)))
-        steps = [
-            Step(f"strong_attacks-{name}", f"attack {name}", partial(_work, runner, name, images), kind=Attacked)
-            for name in names
-        ]
-        attacked = dict(zip(names, runner.stages(steps), strict=True))
+        work = partial(_work, runner, images)
+        attacked = runner.of_each(names, "strong_attacks", "attack", work, kind=Attacked)
         return StrongAttacksResult(
             seed=runner.seed,
             n=len(images),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from notbugs.classifier import Classifier
 from notbugs.content import INTERVAL, Cell, Figure, PrintedFigure, Section, Table
@@ -21,7 +21,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
 from notbugs.measure._transfer import FIGURES, Kind
 from notbugs.progress import Progress, Stage
-from notbugs.records import WholeFile
+from notbugs.records import Record, WholeFile
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
 from notbugs.study.sections import Architecture
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from notbugs.study.runner import Runner
 
 
-class TransferSettings(BaseModel):
+class TransferSettings(Record):
     """What it takes, for a study and for `notbugs transfer` alike."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     architectures: tuple[str, ...] = Field(
         ("cnn width=8 stride=2", "cnn width=16 stride=2", "cnn width=32 stride=2", "resnet9 width=4"),

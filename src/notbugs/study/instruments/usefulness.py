@@ -7,9 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import ball, class_name, number
@@ -102,10 +103,8 @@ class KeptUsefulness(InstrumentResult):
         )
 
 
-class UsefulnessResult(BaseModel):
+class UsefulnessResult(Record):
     """The features of some classifiers, sorted by usefulness and robust usefulness."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classifiers: dict[str, UsefulnessSummary] = Field(description="by the classifier's name")
     test_set: str
