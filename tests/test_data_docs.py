@@ -16,7 +16,7 @@ def test_every_block_of_the_guide_runs(tmp_path, monkeypatch):
     text = DOCS.read_text(encoding="utf-8")
     names: dict[str, object] = {}
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    assert len(blocks) == 10
+    assert len(blocks) == 12
     for block in blocks:
         line = text.count("\n", 0, block.start()) + 1
         code = "\n" * line + block[1]

@@ -132,44 +132,6 @@ def test_columns_by_name(tmp_path):
     assert (named.name, named.classes, both(named)) == ("data", ("dog", "cat"), EXPECTED)
 
 
-def test_the_german_traffic_signs_own_folders(tmp_path):
-    """PPM files of all sizes in a folder for each class, cut out by semicolon-separated annotation, in tracks."""
-    head = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
-    draw, signs = np.random.default_rng(0), {}
-    for label in (0, 1):
-        folder = tmp_path / "Final_Training" / "Images" / f"{label:05d}"
-        folder.mkdir(parents=True)
-        rows = ""
-        for track in range(5):
-            for frame in range(3):
-                name, side = f"{track:05d}_{frame:05d}.ppm", 10 + track
-                pixels = draw.integers(0, 256, (side, side, 3), dtype=np.uint8)
-                (folder / name).write_bytes(encoded(pixels, "PPM"))
-                rows += f"{name};{side};{side};2;3;8;9;{label}\n"
-                signs[pixels[3:9, 2:8].tobytes()] = (label, track)
-        (folder / f"GT-{label:05d}.csv").write_text(head + rows)
-    test = tmp_path / "Final_Test" / "Images"
-    test.mkdir(parents=True)
-    (test / "00000.ppm").write_bytes(encoded(noise(20, 20, 3), "PPM"))
-    (test / "GT-final_test.csv").write_text(head + "00000.ppm;20;20;1;1;7;7;1\n")
-    data = load(tmp_path)
-    assert (data.train.shape, len(data.train), data.test_name, data.test.labels.tolist()) == (
-        (3, 6, 6),
-        30,
-        "test",
-        [1],
-    )
-    found = [signs[np.ascontiguousarray(sign.permute(1, 2, 0).numpy()).tobytes()] for sign in data.train.pixels]
-    assert [label for label, _ in found] == data.train.labels.tolist()
-    held = data.hold_out(0.3, 0)
-    assert len(held.train) % 3 == len(held.test) % 3 == 0
-    tracks = [
-        {signs[np.ascontiguousarray(sign.permute(1, 2, 0).numpy()).tobytes()] for sign in part.pixels}
-        for part in (held.train, held.test)
-    ]
-    assert tracks[0].isdisjoint(tracks[1])
-
-
 @pytest.mark.parametrize(
     ("table", "message"),
     [

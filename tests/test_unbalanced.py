@@ -12,7 +12,7 @@ from torch import nn
 from notbugs import L2, Classifier, Data, Images, InputError, audit
 from notbugs.measure import Proportion, refit_head
 from notbugs.measure.accuracy import doubts
-from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
+from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.report.accuracies import study_accuracies
 from notbugs.report.core_tables import unbalanced_section
 from notbugs.seeds import generator
@@ -69,6 +69,11 @@ def test_balanced_accuracy():
     assert is_unbalanced(labels)
     assert is_rare(labels)
     assert not is_unbalanced(torch.tensor([0, 0, 1, 1]))
+    sizes = torch.tensor([25, 5, 20, 20])  # none has half; one has five times another's, which has five
+    assert is_uneven(labels)
+    assert is_uneven(torch.arange(4).repeat_interleave(sizes))
+    assert not is_uneven(torch.arange(4).repeat_interleave(sizes - torch.tensor([1, 0, 0, 0])))
+    assert not is_uneven(torch.arange(4).repeat_interleave(sizes - torch.tensor([0, 1, 0, 0])))
     assert not is_rare(torch.tensor([0, 0, 1, 1]))
     assert not is_rare(torch.tensor([0, 1, 2]))
 

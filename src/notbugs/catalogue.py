@@ -102,13 +102,13 @@ def _gives(recipe: dict[str, Any]) -> str:
 
 def table() -> Table:
     """The same for a terminal."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
-    made.add_column("recipe", no_wrap=True)
+    listing = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
+    listing.add_column("recipe", no_wrap=True)
     for heading, ratio in (("what", 3), ("data", 2), ("time, on what", 3), ("clean test accuracy", 3)):
-        made.add_column(heading, overflow="fold", ratio=ratio)
+        listing.add_column(heading, overflow="fold", ratio=ratio)
     for row in rows():
-        made.add_row(row["name"], row["about"], row["data"], row["time"], row["gives"])
-    return made
+        listing.add_row(row["name"], row["about"], row["data"], row["time"], row["gives"])
+    return listing
 
 
 def model_file(given: str | Path) -> Path:
@@ -155,9 +155,9 @@ def _part(given: str | Path, within: str, ending: str, what: str) -> Path:
     if not colon or study == "hf" or Path(text).exists():
         return Path(text)
     folder = Path(study) / within
-    found = folder / f"{name}{ending}"
-    if found.exists():
-        return found
+    part = folder / f"{name}{ending}"
+    if part.exists():
+        return part
     if not Path(study).is_dir():
         raise InputError(f"There is no study {study}.{nearest_path(Path(study))}")
     known = sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}") if path.name[0] != ".")

@@ -10,7 +10,7 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,16 @@ class _FeaturesReached(Exception):
 
 def _stop_at_head(head: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
     raise _FeaturesReached(networks.first_input(inputs, named))
+
+
+class Interpretation(TypedDict):
+    """What a file of weights does not say of its network: arguments of `Classifier`, by their names."""
+
+    head: str | None
+    output: str | int
+    outputs_are: OutputsAre
+    channel_order: ChannelOrder
+    precision: Precision
 
 
 class Classifier(nn.Module):
@@ -178,8 +188,8 @@ class Classifier(nn.Module):
             As `forward`; and if the head is unknown, is never called, or is not where the logits come from.
         """
         head = self.head
-        found = self._found_on_the_way(head, images) if self.head_is_certain else self._found_in_a_whole_pass(images)
-        return networks.as_features(found, str(self.head_name), len(images)).to(images.dtype)
+        inputs = self._found_on_the_way(head, images) if self.head_is_certain else self._found_in_a_whole_pass(images)
+        return networks.as_features(inputs, str(self.head_name), len(images)).to(images.dtype)
 
     def train(self, mode: bool = True) -> Classifier:
         """Training mode, or evaluation mode; a program of `torch.export` has one alone, and keeps it."""
@@ -267,9 +277,9 @@ class Classifier(nn.Module):
         is_inside = self.meaning is not None and (bool(self.meaning.layer) or self.meaning.is_called)
         if is_inside and not isinstance(network, DistributedDataParallel):
             network = self._plain  # a compiled network calls no hooks
-        with outputs.caught(self._plain, self.meaning) as found, self._autocast():
+        with outputs.caught(self._plain, self.meaning) as logits, self._autocast():
             raw = networks.as_outputs(networks.run(network, normalised), self.output, len(normalised))
-        return found[-1].reshape(raw.shape) if found else raw
+        return logits[-1].reshape(raw.shape) if logits else raw
 
     def _recognised(self, normalised: Tensor, raw: Tensor) -> Meaning:
         def run(inputs: Tensor) -> Tensor:

@@ -74,8 +74,14 @@ class TerminalConsole:
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:
         columns = _columns(self.rich.width)
-        how: dict[str, Any] = {"transient": True, "expand": True, "refresh_per_second": REFRESHES}
-        with RichProgress(*columns, console=self.rich, speed_estimate_period=60, **how) as bars:
+        with RichProgress(
+            *columns,
+            console=self.rich,
+            transient=True,
+            expand=True,
+            refresh_per_second=REFRESHES,
+            speed_estimate_period=60,
+        ) as bars:
             task = bars.add_task(title, total=None, note="")
 
             def progress(done: int, total: int, note: str = "") -> None:
@@ -185,10 +191,10 @@ def _sized(column: Column, console: RichConsole) -> tuple[Column, int, int]:
 
 def _part(columns: list[tuple[Column, int, int]], table: Table) -> Table:
     """Some columns, as narrow as they may be, without the rows that say nothing in them."""
-    made = Table(box=table.box, pad_edge=table.pad_edge, padding=table.padding)
+    part = Table(box=table.box, pad_edge=table.pad_edge, padding=table.padding)
     for column, least, _ in columns:
-        made.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, width=least)
+        part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, width=least)
     for name, *cells in zip(*(column.cells for column, _, _ in columns), strict=True):
         if any(cells):
-            made.add_row(name, *cells)
-    return made
+            part.add_row(name, *cells)
+    return part

@@ -88,8 +88,8 @@ def _short(value: Any) -> str:
     """A value as a person would write it, but for the middle of a long one."""
     inside = [value]
     for _ in range(DEEPEST):
-        found = (each for one in inside if isinstance(one, dict | list) for each in _values(one))
-        inside = list({id(each): each for each in found}.values())  # once each: what holds itself twice would double
+        children = (each for one in inside if isinstance(one, dict | list) for each in _values(one))
+        inside = list({id(each): each for each in children}.values())  # once each: what holds itself twice would double
     if inside:  # Python's own limit differs from version to version
         return "something nested too deep to show"
     text = repr(value)

@@ -291,10 +291,10 @@ def _header(file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
 def _tensor_digest(header: dict[str, Any], file: IO[bytes]) -> str:
     """The SHA-256 of a header without its checksum, and of what follows it in `file`."""
     said = {name: value for name, value in header.get("__metadata__", {}).items() if name != CHECKSUM}
-    found = hashlib.sha256(digest(header | {"__metadata__": said}).encode())
+    hasher = hashlib.sha256(digest(header | {"__metadata__": said}).encode())
     while part := file.read(2**20):
-        found.update(part)
-    return found.hexdigest()
+        hasher.update(part)
+    return hasher.hexdigest()
 
 
 def check_writable(path: Path, name: str = "out") -> None:
@@ -386,10 +386,10 @@ def has_writer(folder: Path) -> bool:
         return False
 
 
-def _locked(lock: IO[Any], how: int) -> bool:
+def _locked(lock: IO[Any], operation: int) -> bool:
     """Whether this process got the lock, which goes when the file is closed."""
     try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
+        fcntl.flock(lock, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -184,7 +184,7 @@ def no_features(network: nn.Module) -> InputError:
     return InputError(f"The network has no nn.Linear, so its features are unknown. {NAME_THE_HEAD}")
 
 
-def as_features(found: Any, head: str, count: int) -> Tensor:
+def as_features(inputs: Any, head: str, count: int) -> Tensor:
     """The input of the head, flattened to (batch, feature).
 
     Raises
@@ -192,12 +192,12 @@ def as_features(found: Any, head: str, count: int) -> Tensor:
     InputError
         If it has not one row for each of the `count` images.
     """
-    if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != count:
+    if not isinstance(inputs, Tensor) or inputs.ndim < 2 or len(inputs) != count:
         raise InputError(
             f"The inputs of the head {head!r} must have one row for each of the {count} images. "
-            f"Got {_describe(found)} instead. Name another module with 'head'."
+            f"Got {_describe(inputs)} instead. Name another module with 'head'."
         )
-    return found.flatten(1)
+    return inputs.flatten(1)
 
 
 def as_outputs(output: Any, choice: str | int, count: int) -> Tensor:
@@ -209,21 +209,21 @@ def as_outputs(output: Any, choice: str | int, count: int) -> Tensor:
         If it is not clear which they are, or they are not floating point of shape (batch, class) or, of one output,
         (batch,).
     """
-    found = _sole(output) if choice == "auto" else _chosen(output, choice)
-    if found is None:
+    logits = _sole(output) if choice == "auto" else _chosen(output, choice)
+    if logits is None:
         raise InputError(
             f"The 'output' must say which of the network's outputs are the logits. Got {choice!r}, and the network "
             f"returned {_describe(output)}. Choose one of {', '.join(map(repr, _parts(output))) or 'none: no tensors'}."
         )
-    if found.shape == (count,):
-        found = found[:, None]
-    if found.ndim != 2 or len(found) != count or found.shape[1] < 1 or not found.is_floating_point():
+    if logits.shape == (count,):
+        logits = logits[:, None]
+    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 1 or not logits.is_floating_point():
         raise InputError(
             "The network must return floating point logits of shape (batch, class), or (batch,) or (batch, 1) for two "
-            f"classes. Got {_describe(found)} for {count} images instead. Put what brings them into this shape behind "
+            f"classes. Got {_describe(logits)} for {count} images instead. Put what brings them into this shape behind "
             "it: nn.Sequential(network, nn.Flatten()), for instance."
         )
-    return found
+    return logits
 
 
 def _sole(output: Any) -> Tensor | None:

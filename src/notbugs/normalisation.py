@@ -63,9 +63,9 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float], order: Chan
         raise must("mean", "be finite", tuple(mean))
     if not all(0 < value < math.inf for value in std):
         raise must("std", "be above 0 and finite", tuple(std))
-    if found := units(mean, std):
+    if scale := units(mean, std):
         rule = "be, as the 'std', for pixels in [0, 1]"
-        raise must("mean", rule, (tuple(mean), tuple(std)), _remedy(mean, std, found))
+        raise must("mean", rule, (tuple(mean), tuple(std)), _remedy(mean, std, scale))
     if order == "auto":
         for name, known in RGB_MEANS.items():
             if len(mean) == 3 and all(abs(a - b) < CLOSE for a, b in zip(mean, reversed(known), strict=True)):

@@ -230,8 +230,8 @@ def _stays_so(run: Callable[[Tensor], Tensor], inputs: Tensor, kind: Kind) -> bo
     """Whether outputs stay probabilities of a kind, and change, for multiples of the images and for noise."""
     noise = torch.randn(inputs.shape, generator=generator(0, "outputs")).to(inputs)
     with torch.no_grad():
-        found = torch.cat([run(probe) for probe in (*(inputs * scale for scale in SCALES), noise, 100 * noise)])
-    finite = found[found.isfinite().all(1)]
+        answers = torch.cat([run(probe) for probe in (*(inputs * scale for scale in SCALES), noise, 100 * noise)])
+    finite = answers[answers.isfinite().all(1)]
     return len(finite) > 1 and _possible(finite) == kind and float(finite.std(0).max()) > SLACK
 
 
@@ -252,10 +252,10 @@ def _before_the_end(
     ending = [Meaning(kind, name, "input") for name, module, node in once if node is last and _is_end(module)]
     giving = [Meaning(kind, name) for name, _, node in once if node is not None and any(node is one for one in wanted)]
     for meaning in [*ending, *giving, Meaning(kind, is_called=True)]:
-        with torch.no_grad(), caught(network, meaning) as found:
+        with torch.no_grad(), caught(network, meaning) as candidates:
             raw = run(inputs)
-        if found and (meaning.is_called or len(found) == 1) and found[-1].numel() == raw.numel():
-            logits = found[-1].reshape(raw.shape)
+        if candidates and (meaning.is_called or len(candidates) == 1) and candidates[-1].numel() == raw.numel():
+            logits = candidates[-1].reshape(raw.shape)
             share = logits.float().softmax(1) if kind == "softmax" else logits.float().sigmoid()
             if torch.allclose(share, raw.float(), atol=SLACK):
                 return meaning

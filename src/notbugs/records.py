@@ -29,8 +29,10 @@ class WholeFile(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_checksum(cls, given: object) -> object:
-        return {name: value for name, value in given.items() if name != CHECKSUM} if isinstance(given, dict) else given
+    def _without_checksum(cls, values: object) -> object:
+        return (
+            {name: value for name, value in values.items() if name != CHECKSUM} if isinstance(values, dict) else values
+        )
 
 
 def to_json(value: T, kind: type[T]) -> Any:

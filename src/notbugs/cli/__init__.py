@@ -56,8 +56,8 @@ def dispatch(arguments: list[str]) -> int | None:
     try:
         return app(spelling.canonical(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except UnknownOptionError as error:
-        asked = spelling.shown((error.token.keyword or error.token.value).partition("=")[0])
-        raise helping.unknown(arguments[0], asked) from error
+        option = spelling.shown((error.token.keyword or error.token.value).partition("=")[0])
+        raise helping.unknown(arguments[0], option) from error
     except MissingArgumentError as error:
         raise helping.missing(arguments[0], spelling.shown(error.argument.name if error.argument else "")) from error
     except UnusedCliTokensError as error:

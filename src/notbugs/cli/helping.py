@@ -44,7 +44,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r"(seeds?|device|precision|compile|batch|judge|pair|scaled-down)$", "Running"),
     (
         r"(data|test-data|classes|groups|size|channels|splits|label|severity|heldout|skip-broken|follow-links|white-level"
-        r"|.*-column|label-offset|train-images|test-images|on)\b",
+        r"|jpeg|.*-column|group-pattern|label-offset|train-images|test-images|on)\b",
         "Data",
     ),
     (r"(arch|mean|std|head|outputs?|outputs-are|channel-order|weights)\b", "Model"),
@@ -88,16 +88,16 @@ def wanted(arguments: Sequence[str]) -> bool:
 
 def print_help(arguments: Sequence[str]) -> None:
     """Print the help of the command that is named, or the list of commands."""
-    asked = [word for word in arguments if word not in {*HELP, ALL}]
+    words = [word for word in arguments if word not in {*HELP, ALL}]
     console = PipedConsole(highlight=False, soft_wrap=False)
-    if not asked or asked[0].startswith("-"):
+    if not words or words[0].startswith("-"):
         _print_commands(console)
         return
-    if asked[0] not in COMMANDS:
-        near = get_close_matches(asked[0], COMMANDS, 1)
+    if words[0] not in COMMANDS:
+        near = get_close_matches(words[0], COMMANDS, 1)
         did = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"There is no command {asked[0]!r}.{did} Commands: {', '.join(COMMANDS)}.")
-    _print_command(console, asked[0], everything=ALL in arguments)
+        raise InputError(f"There is no command {words[0]!r}.{did} Commands: {', '.join(COMMANDS)}.")
+    _print_command(console, words[0], everything=ALL in arguments)
 
 
 @cache
@@ -116,20 +116,20 @@ def options(command: str) -> list[Option]:
     return [*options.values(), *_added(command, options)]
 
 
-def unknown(command: str, asked: str) -> InputError:
+def unknown(command: str, word: str) -> InputError:
     """What is said of an option that a command does not have, with the nearest one."""
     if command not in COMMANDS:
-        return InputError(f"Unknown option: {asked}. `notbugs --help` lists the commands.")
-    near = nearest(asked.lstrip("-"), [option.name for option in options(command) if option.name])
+        return InputError(f"Unknown option: {word}. `notbugs --help` lists the commands.")
+    near = nearest(word.lstrip("-"), [option.name for option in options(command) if option.name])
     did = f" Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
-    return InputError(f"Unknown option: {asked}.{did} `notbugs {command} {ALL}` lists all options.")
+    return InputError(f"Unknown option: {word}.{did} `notbugs {command} {ALL}` lists all options.")
 
 
-def nearest(asked: str, names: Sequence[str]) -> list[str]:
+def nearest(word: str, names: Sequence[str]) -> list[str]:
     """The options, at most three, that may be meant: what others call so, a setting of that name, the nearest word."""
-    usual = [name for name in names if asked in USUAL.get(name, ())]
+    usual = [name for name in names if word in USUAL.get(name, ())]
     words = dict.fromkeys((*names, *(name.rpartition(".")[2] for name in names)))
-    near = get_close_matches(asked, list(words), 1)
+    near = get_close_matches(word, list(words), 1)
     return (usual or [name for name in names if near and f".{name}".endswith(f".{near[0]}")])[:3]
 
 
@@ -201,15 +201,15 @@ def _print_commands(console: Console) -> None:
 
 def _print_command(console: Console, command: str, *, everything: bool) -> None:
     about, entry = app[command].help or "", COMMANDS[command]
-    found = options(command)
-    arguments = [option for option in found if not option.name]
+    offered = options(command)
+    arguments = [option for option in offered if not option.name]
     usage = " ".join(option.label if option.required else f"[{option.label}]" for option in arguments)
     console.print(Text(f"Usage: notbugs {command} {usage} [OPTIONS]\n".replace("  ", " "), style="bold"))
     console.print(Text(" ".join(shown(entry.about).split())))
     rest = re.split(r"\n\s*\n", about.split("Parameters\n", 1)[0].strip())[1:]
     for paragraph in rest:
         console.print(Text("\n" + " ".join(shown(paragraph).split())))
-    visible = [option for option in found if everything or option.basic or option.required]
+    visible = [option for option in offered if everything or option.basic or option.required]
     for title, of in grouped(visible).items():
         console.print(f"\n[bold]{title}[/bold]")
         console.print(_two_columns(console, [(f"  {one.label}", one.about) for one in of], 30))
@@ -217,7 +217,7 @@ def _print_command(console: Console, command: str, *, everything: bool) -> None:
     for line, does in entry.examples:
         console.print(Text(f"  {line}"), soft_wrap=True)
         console.print(Text(f"      {does}", style="dim"))
-    hidden = len(found) - len(visible)
+    hidden = len(offered) - len(visible)
     if hidden:
         console.print(f"\n{hidden} more options for experts: notbugs {command} {ALL}", markup=False)
 

@@ -92,15 +92,15 @@ def _as_number(value: str) -> str:
 def _threat(command: str, values: list[str]) -> list[str]:
     """`l2:0.5` as the norm and the radius of a section, or of an evaluation, which may have several."""
     number = next((index for index, value in enumerate(values) if not value.startswith(("l2", "linf"))), len(values))
-    asked, rest = values[:number], values[number:]
-    found = [THREAT.fullmatch(value) for value in asked or rest[:1]]
-    norms = {match[1] for match in found if match}
-    if None in found or not found or len(norms) > 1 or (len(found) > 1 and command != "evaluate"):
+    balls, rest = values[:number], values[number:]
+    matches = [THREAT.fullmatch(value) for value in balls or rest[:1]]
+    norms = {match[1] for match in matches if match}
+    if None in matches or not matches or len(norms) > 1 or (len(matches) > 1 and command != "evaluate"):
         rule = "be a norm and a radius in pixel units, as l2:0.5 or linf:0.03"
         if command == "evaluate":
             rule += "; several of one norm, as l2:0.25 l2:0.5"
-        raise must("threat", rule, " ".join(asked or rest[:1]))
-    radii = [match[2] for match in found if match]
+        raise must("threat", rule, " ".join(balls or rest[:1]))
+    radii = [match[2] for match in matches if match]
     section = BALLS.get(command)
     if section is None:
         return ["--norm", *norms, "--radii", *radii, *rest]

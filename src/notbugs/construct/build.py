@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -130,13 +130,13 @@ def robustify(
 
     def run(begin: Batch, rows: Rows) -> Batch:
         target, _ = images.batch(rows["target"])
-        how: dict[str, Any] = {"fake_relu": fake_relu, "features": chosen}
-        return match_features(fast, begin, target.to(begin.device), schedule, **how).images
+        target = target.to(begin.device)
+        return match_features(fast, begin, target, schedule, fake_relu=fake_relu, features=chosen).images
 
-    def loss(found: Tensor, rows: Rows) -> Tensor:
+    def loss(pixels: Tensor, rows: Rows) -> Tensor:
         target, _ = images.batch(rows["target"])
         g = classifier.features if chosen is None else part_of(classifier.features, chosen)
-        return matching(classifier, g)(found, g(target.to(found.device)))[1]
+        return matching(classifier, g)(pixels, g(target.to(pixels.device)))[1]
 
     free = L2(math.inf)
     begun = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
@@ -238,8 +238,8 @@ def relabel(
             return targeted_pgd_alone(fast, kept, begin, wanted, own, threat, schedule).images
         return targeted_pgd(fast, begin, wanted, threat, schedule).images
 
-    def loss(found: Tensor, rows: Rows) -> Tensor:
-        return targeted_ce(classifier)(found, rows["labels"].to(found.device))[1]
+    def loss(pixels: Tensor, rows: Rows) -> Tensor:
+        return targeted_ce(classifier)(pixels, rows["labels"].to(pixels.device))[1]
 
     begun = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start)
     begun |= {"others": list(map(fingerprint, others))} if others else {}

@@ -237,8 +237,8 @@ def _measured(manifest: Manifest, lost: dict[str, float] | None) -> str:
     if lost is not None:
         rows["l2 error of the pictures here"] = _span(lost)
     for name in ("success_independent", "success_8bit", "success_augmented", "kept_label"):
-        if found := properties.get(name):
-            rows[name.replace("_", " ")] = f"{found['value']:.4g} [{found['low']:.4g}, {found['high']:.4g}]"
+        if share := properties.get(name):
+            rows[name.replace("_", " ")] = f"{share['value']:.4g} [{share['low']:.4g}, {share['high']:.4g}]"
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 

@@ -82,14 +82,14 @@ def control(
     >>> random = nb.control(classifier, small, 'random', of=of, kind='random')
     """
     check_choice("kind", kind, CONTROLS)
-    request = of.manifest["request"]
-    _check(classifier, data, request)
+    plan = of.manifest["request"]
+    _check(classifier, data, plan)
     check_fits(classifier, data.train, len(data.classes))
     if kind == "leakage":
-        _check_consistent(request, weak)
+        _check_consistent(plan, weak)
         check_fits(weak or classifier, data.train, len(data.classes))
-    reach = request["threat"]["eps"] if kind == "leakage" else 0.0
-    ball = threat(request["threat"]["norm"], math.inf if reach is None else reach)
+    reach = plan["threat"]["eps"] if kind == "leakage" else 0.0
+    ball = threat(plan["threat"]["norm"], math.inf if reach is None else reach)
 
     def run(begin: Batch, rows: Rows) -> Batch:
         if kind == "leakage":
@@ -101,18 +101,18 @@ def control(
         return begin
 
     added = patterns(data, ball, seed).to(classifier.device) if kind == "leakage" else torch.empty(0)
-    asked = request | {
+    request = plan | {
         "objective": f"{kind} control",
-        "threat": request["threat"] if kind != "labels" else {"norm": ball.norm, "eps": 0.0},
+        "threat": plan["threat"] if kind != "labels" else {"norm": ball.norm, "eps": 0.0},
         "schedule": NO_SEARCH,
         "seed": seed,
         "precision": "fp32",
         "versions": identity(data)["versions"],
-        "of": build_id(request),
+        "of": build_id(plan),
         **({"weak": fingerprint(weak)} if kind == "leakage" and weak else {}),
     }
     columns = {"labels": of.images.labels, "start": of.start, "target": of.target}
-    return _build(classifier, data, folder, cast("Request", asked), columns, run, progress)
+    return _build(classifier, data, folder, cast("Request", request), columns, run, progress)
 
 
 def mislabel(
@@ -162,7 +162,7 @@ def mislabel(
     if not len(start):
         rule = "get at least one training image wrong"
         raise must("classifier", rule, f"none of {len(data.train)} wrong", "Train it for fewer epochs.")
-    asked = {
+    request = {
         "objective": "mislabelled by the source",
         "targets": "predicted",
         "threat": {"norm": "l2", "eps": 0.0},
@@ -175,7 +175,7 @@ def mislabel(
         **stored,
     }
     columns = {"labels": predicted[start], "start": start, "target": predicted[start]}
-    return _build(classifier, data, folder, cast("Request", asked), columns, lambda begin, rows: begin, progress)
+    return _build(classifier, data, folder, cast("Request", request), columns, lambda begin, rows: begin, progress)
 
 
 def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
@@ -253,7 +253,7 @@ def _build(
     run: Callable[[Batch, Rows], Batch],
     progress: Progress,
 ) -> ConstructedSet:
-    def loss(found: Tensor, rows: Rows) -> Tensor:
-        return targeted_ce(classifier)(found, rows["labels"].to(found.device))[1]
+    def loss(pixels: Tensor, rows: Rows) -> Tensor:
+        return targeted_ce(classifier)(pixels, rows["labels"].to(pixels.device))[1]
 
     return build(Path(folder), request, Builder(classifier, data.train, request, columns, run, loss), progress)

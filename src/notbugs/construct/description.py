@@ -99,12 +99,12 @@ def table(values: dict[str, Any]) -> Table:
     >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
     >>> table = nb.construct.table(nb.construct.describe('set'))
     """
-    made = Table(show_header=False, box=None, pad_edge=False)
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column(overflow="fold")
+    listing = Table(show_header=False, box=None, pad_edge=False)
+    listing.add_column(style="bold", no_wrap=True)
+    listing.add_column(overflow="fold")
     for name, text in _lines(values).items():
-        made.add_row(name, Text(text))  # names of classes and data are not markup
-    return made
+        listing.add_row(name, Text(text))  # names of classes and data are not markup
+    return listing
 
 
 def _lines(values: dict[str, Any]) -> dict[str, str]:

@@ -237,14 +237,14 @@ def fault(folder: Path, request: Request, number: int, entry: Entry | None) -> s
         return "is missing"
     if path.resolve().parent != folder.resolve():
         return "is a link out of the folder"
-    found, expected = read_mark(path), mark(request, number)
-    if found not in (None, expected):
-        return f"belongs to another build or place (marked {found!r}, not {expected!r})"
+    stamp, expected = read_mark(path), mark(request, number)
+    if stamp not in (None, expected):
+        return f"belongs to another build or place (marked {stamp!r}, not {expected!r})"
     if (size := path.stat().st_size) != entry["bytes"]:
         return f"is damaged ({size} bytes, not {entry['bytes']})"
     if sha256(path) != entry["sha256"]:
         return "is damaged (its bytes differ from their hash)"
-    return "" if found else "is no readable safetensors file of notbugs"
+    return "" if stamp else "is no readable safetensors file of notbugs"
 
 
 def mark(request: Request, number: int) -> str:

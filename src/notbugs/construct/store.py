@@ -94,9 +94,9 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
 
     def __repr__(self) -> str:
         request = self.manifest["request"]
-        how = "matched features" if self.is_matched else f"relabelled, targets {request['targets']}"
+        kind = "matched features" if self.is_matched else f"relabelled, targets {request['targets']}"
         return (
-            f"ConstructedSet({str(self.folder)!r}: {len(self)} images of {request['data']['name']}, {how}, "
+            f"ConstructedSet({str(self.folder)!r}: {len(self)} images of {request['data']['name']}, {kind}, "
             f"stored as {request['dtype']})"
         )
 
@@ -147,10 +147,10 @@ class ConstructedSet(Dataset[tuple[Tensor, int]]):
 
 def _reopen(folder: Path) -> ConstructedSet:
     """The set that another process has opened; it has compared the hashes."""
-    found = object.__new__(ConstructedSet)
-    found._open(folder)
-    found._read()
-    return found
+    built = object.__new__(ConstructedSet)
+    built._open(folder)
+    built._read()
+    return built
 
 
 def build(folder: Path, request: Request, build_shard: Build, progress: Progress = silent) -> ConstructedSet:
@@ -185,10 +185,10 @@ def build(folder: Path, request: Request, build_shard: Build, progress: Progress
     first = workers.rank() == 0
     _refuse_other_request(folder, request)
     with only_writer(folder) if first else nullcontext():
-        if first and ((found := _found(folder, request)) is None or found["request"] != request):
-            if found:
+        if first and ((begun := _found(folder, request)) is None or begun["request"] != request):
+            if begun:
                 LOG.warning(
-                    f"{folder} was started with {_said(found['request'])}, now {_said(request)}: it is built again."
+                    f"{folder} was started with {_said(begun['request'])}, now {_said(request)}: it is built again."
                 )
             _write_manifest(folder, {"request": request, "status": "building", "shards": [], "storage": None})
         workers.barrier()
@@ -266,13 +266,13 @@ def _refuse_other_request(folder: Path, wanted: Request) -> None:
     if folder.exists() and not folder.is_dir():
         raise must("folder", "be a folder, or not exist yet", str(folder))
     manifest = _found(folder, wanted)
-    found = manifest["request"] if manifest else wanted
-    keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
+    earlier = manifest["request"] if manifest else wanted
+    keys = sorted(key for key in earlier | wanted if earlier.get(key) != wanted.get(key))
     if keys == ["versions"] and manifest and manifest["status"] == "building":
         return
     if keys:
         changes = "; ".join(
-            f"{key}: there {_short(found.get(key))}, asked for {_short(wanted.get(key))}" for key in keys
+            f"{key}: there {_short(earlier.get(key))}, asked for {_short(wanted.get(key))}" for key in keys
         )
         remedy = "Delete it to build it again, or name another" if keys == ["versions"] else "Name another"
         raise InputError(f"{folder} holds a set built from another request ({changes}). {remedy} folder.")

@@ -184,8 +184,8 @@ class _Check:
         except InputError as error:
             yield Finding(name, f"hold {', '.join(COLUMNS)}", f"does not ({in_one_line(error)})", ANEW)
             return
-        found = [*self.shape(pixels, columns, count)] or [*self.columns(columns)] or [*self.images(pixels, columns)]
-        yield from (Finding(name, rule, wrong, ANEW) for rule, wrong in found)
+        faults = [*self.shape(pixels, columns, count)] or [*self.columns(columns)] or [*self.images(pixels, columns)]
+        yield from (Finding(name, rule, wrong, ANEW) for rule, wrong in faults)
 
     def shape(self, pixels: Mapped, columns: dict[str, Tensor], count: int) -> Iterator[tuple[str, str]]:
         """Shapes and types as the request says."""
@@ -278,8 +278,8 @@ class _Check:
             if path.name not in known:
                 # safetensors, too, writes to a file of its own first: `.tmp` and six letters.
                 left = path.name.endswith(".part") or path.name.startswith(("shard-", ".tmp"))
-                found = "is left over from a build that was killed" if left else "is no part of it"
-                yield Finding(path.name, "be part of the set", found, "Delete it, or move it elsewhere.")
+                state = "is left over from a build that was killed" if left else "is no part of it"
+                yield Finding(path.name, "be part of the set", state, "Delete it, or move it elsewhere.")
 
 
 def _refuse_other(name: str, got: str, wanted: str) -> None:

@@ -10,6 +10,7 @@ from notbugs.data.images import Data as Data
 from notbugs.data.images import Images as Images
 from notbugs.data.images import Mapped as Mapped
 from notbugs.data.images import round_to_8_bits as round_to_8_bits
+from notbugs.data.jpeg import JPEG as JPEG
 from notbugs.data.sources import KINDS as KINDS
 from notbugs.data.sources import load as load
 from notbugs.frequency import Band as Band

@@ -103,12 +103,12 @@ class Appearance:
 
     def _compressed(self, images: Batch, share: Float[Tensor, " batch"]) -> Batch:
         """Through JPEG of the quality that each share says: below a share of 1 / (LEVELS + 1) none."""
-        found, level = images.detach().clone(), (share.detach() * (LEVELS + 1)).long().clamp_max(LEVELS)
+        compressed, level = images.detach().clone(), (share.detach() * (LEVELS + 1)).long().clamp_max(LEVELS)
         for number in range(1, LEVELS + 1):
             index = (level == number).nonzero().flatten()
             if len(index):
-                found[index] = jpeg(found[index], round(95 - (95 - self.jpeg) * number / LEVELS), [])
-        return images + (found - images).detach()
+                compressed[index] = jpeg(compressed[index], round(95 - (95 - self.jpeg) * number / LEVELS), [])
+        return images + (compressed - images).detach()
 
 
 def _turned(images: Batch, angle: Tensor) -> Batch:

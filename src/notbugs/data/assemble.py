@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from notbugs.data.classes import check_known, class_names, match_classes
 from notbugs.data.decode import likely_white
 from notbugs.data.download import available_memory, cache_folder, check_disk
 from notbugs.data.images import Data, Images, Mapped
-from notbugs.data.rows import Broken, Form, Found, Reading, Rows, Wider, blocks, unreadable
+from notbugs.data.jpeg import JPEG, compressed
+from notbugs.data.rows import Broken, Form, Found, Piece, Reading, Rows, Wider, blocks, unreadable
 from notbugs.errors import InputError, must
 from notbugs.files import only_writer, write_tensors
 from notbugs.progress import Progress
@@ -57,29 +58,6 @@ def held_out(labels: Tensor, share: float = HELD_OUT, groups: Tensor | None = No
                 "Add images of other groups, or a test split."
             )
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
-
-
-def numbered_groups(splits: Sequence[np.ndarray | None], where: object) -> list[Tensor | None]:
-    """Names of patients, or other groups, of each split as numbers.
-
-    Raises
-    ------
-    InputError
-        If one is in two splits.
-    """
-    known = [names for names in splits if names is not None]
-    if not known:
-        return [None for _ in splits]
-    ids, numbers = np.unique(np.concatenate(known), return_inverse=True)
-    parts = np.split(numbers.astype(np.int64), np.cumsum([len(names) for names in known])[:-1])
-    for part in parts[1:]:
-        if len(shared := np.intersect1d(parts[0], part)):
-            raise InputError(
-                f"{len(shared)} groups of {where} have images both in the training and in the test split, as "
-                f"{ids[shared[0]]}: accuracy would measure memory. Put all images of a group into one split."
-            )
-    left = iter(parts)
-    return [None if names is None else torch.from_numpy(next(left)) for names in splits]
 
 
 def _choose_groups(labels: Tensor, groups: Tensor, share: float, chosen: Tensor) -> None:
@@ -293,14 +271,14 @@ def _in_memory(splits: dict[str, Rows], form: Form, total: int, progress: Progre
     decoded, done = {}, 0
     for name, rows in splits.items():
         array, row = np.empty((len(rows), *form.shape), form.dtype), 0
-        found = _Pixels(torch.from_numpy(array), np.empty(len(rows), np.uint64))
-        for piece in rows.images(form, found.broken, found.brightest):
+        pixels = _Pixels(torch.from_numpy(array), np.empty(len(rows), np.uint64))
+        for piece in rows.images(form, pixels.broken, pixels.brightest):
             last = row + len(piece)
             array[row:last] = piece
-            found.hashes[row:last] = row_hashes(array[row:last])
+            pixels.hashes[row:last] = row_hashes(array[row:last])
             row = last
             progress(done + row, total)
-        decoded[name] = found
+        decoded[name] = pixels
         done += row
     return decoded
 
@@ -343,24 +321,24 @@ def _write(rows: Rows, form: Form, shard: int, files: list[Path], start: int, te
 
 
 def _mapped(files: list[Path]) -> _Pixels:
-    found = _Pixels(Mapped(files, "pixels"), np.empty(0, np.uint64))
+    pixels = _Pixels(Mapped(files, "pixels"), np.empty(0, np.uint64))
     hashes = []
     for file in files:
         with safe_open(file, "pt") as shard:
             about = shard.metadata()
             hashes.append(shard.get_tensor("hashes").numpy().view(np.uint64))
-        found.broken |= {int(row): Broken(**one) for row, one in json.loads(about["broken"]).items()}
+        pixels.broken |= {int(row): Broken(**one) for row, one in json.loads(about["broken"]).items()}
         for kind, value in json.loads(about["brightest"]).items():
-            found.brightest[kind] = max(found.brightest.get(kind, 0.0), value)
-    found.hashes = np.concatenate(hashes)
-    return found
+            pixels.brightest[kind] = max(pixels.brightest.get(kind, 0.0), value)
+    pixels.hashes = np.concatenate(hashes)
+    return pixels
 
 
 def _folder(listing: Found, form: Form, reading: Reading) -> Path:
     """Named after everything that decides the decoded bits."""
     splits = [len(listing.train), listing.test and len(listing.test)]
-    how = [reading.size, reading.white_level, listing.parts]
-    key = json.dumps([DECODER, listing.listing, splits, asdict(form), how])
+    options = [reading.size, reading.white_level, listing.parts]
+    key = json.dumps([DECODER, listing.listing, splits, asdict(form), options])
     return cache_folder() / "decoded" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
@@ -403,6 +381,26 @@ def as_found(data: Found | Data) -> Found:
     rows = _rows(data.train, data.name), _rows(data.test, data.name)
     parts = data.fingerprint
     return Found(data.name, *rows, data.classes, [], data.test_name, data.variant, data.notes, parts)
+
+
+def through_jpeg(found: Found, how: JPEG) -> Found:
+    """The same images, each compressed as it is read."""
+    from PIL import __version__ as version
+
+    test = found.test and _compressed(found.test, how)
+    parts = f"{found.parts} {how}, Pillow {version}"  # where decoded images are found again
+    return replace(found, train=_compressed(found.train, how), test=test, parts=parts)
+
+
+def _compressed(rows: Rows, how: JPEG) -> Rows:
+    def one(image: np.ndarray | Broken) -> np.ndarray | Broken:
+        return compressed(image, how.quality, how.chroma) if isinstance(image, np.ndarray) else image
+
+    def read(first: int) -> Iterator[Piece]:
+        for piece in rows.read(first):
+            yield [one(image) for image in piece]
+
+    return replace(rows, read=read)
 
 
 def _rows(images: Images, name: str) -> Rows:

@@ -161,7 +161,7 @@ def coded(
     what: str,
     *,
     offset: int = 0,
-    given: ClassList | None = None,
+    listed: ClassList | None = None,
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     """Labels of both splits from 0, and class names; of several labels for an image 0 or 1 for each, and their names.
 
@@ -190,8 +190,8 @@ def coded(
     if not len(train) or (test is not None and not len(test)):
         raise InputError(f"The {'test' if len(train) else 'training'} split of {what} has no images. Add some.")
     if any(split is not None and are_several(split) for split in (train, test)):
-        columns = several(train, test, names or (given.names if given else None), what)
-        return _in_given_order(*columns, given, what) if given and names else columns
+        columns = several(train, test, names or (listed.names if listed else None), what)
+        return _in_given_order(*columns, listed, what) if listed and names else columns
     train, test = _column(train, what), None if test is None else _column(test, what)
     if test is not None and (train.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise must(what, "be names in both splits, or numbers in both", "names and numbers")
@@ -201,25 +201,25 @@ def coded(
         names = in_order(train.tolist())
         numbers, test_numbers = _numbered(train, names), None if test is None else _numbered(test, names)
     else:
-        known = names or (given.names if given else None)
+        known = names or (listed.names if listed else None)
         count = _check_numbers(train, test, what, offset, len(known) if known else None)
         numbers = torch.from_numpy(train - offset)
         test_numbers = None if test is None else torch.from_numpy(test - offset)
-        if given and not names:
-            return numbers, test_numbers, given.names
+        if listed and not names:
+            return numbers, test_numbers, listed.names
         names = class_names(count, names)
-    if not given:
+    if not listed:
         return numbers, test_numbers, tuple(names)
-    classes, labels = given.order(names, what)
+    classes, labels = listed.order(names, what)
     place = torch.tensor(labels)
     return place[numbers], None if test_numbers is None else place[test_numbers], classes
 
 
 def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset: int, classes: int | None) -> int:
     """How many classes there are, once labels are known to be 0, 1, 2 and so on after `offset`."""
-    found = np.unique(train).tolist()
-    low, high = found[0], found[-1]
-    if found == [-1, 1]:
+    numbers = np.unique(train).tolist()
+    low, high = numbers[0], numbers[-1]
+    if numbers == [-1, 1]:
         remedy = "If these are two classes, number them 0 and 1: labels = (labels + 1) // 2."
         raise must(f"training {what}", f"be {offset} and {offset + 1}", "-1 and 1", remedy)
     if low == -1:
@@ -227,7 +227,7 @@ def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset
         remedy = "-1 usually means that an image has no label: take these images out of the data."
         raise must(f"training {what}", f"be at or above {offset}", f"-1 for {count} images", remedy)
     begins = f"They begin at {low}: give --label-offset {low} (label_offset={low})."
-    if low != offset and high - low + 1 == len(found) and classes in (None, len(found)) and low >= 0:
+    if low != offset and high - low + 1 == len(numbers) and classes in (None, len(numbers)) and low >= 0:
         raise must(what, f"begin at {offset}", f"{low} to {high}", begins)
     top = offset + (classes or len(train)) - 1
     if low < offset or high > top:
@@ -237,8 +237,8 @@ def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset
         remedy = "Number the classes from 0 without gaps, or save their names in place of numbers."
         raise must(f"training {what}", rule, low if low < offset else high, remedy)
     count = classes or high - offset + 1
-    if classes is None and len(found) < count:
-        missing = sorted(set(range(offset, high + 1)) - set(found))
+    if classes is None and len(numbers) < count:
+        missing = sorted(set(range(offset, high + 1)) - set(numbers))
         remedy = "Number the classes without gaps, or save their names in place of numbers."
         raise must(what, f"be {offset} to {high}, with a training image for each", f"none for {_some(missing)}", remedy)
     if test is not None and count > 1:  # of one class, `Data` has more to say
@@ -283,10 +283,10 @@ def _is_one_hot(labels: np.ndarray) -> bool:
 
 
 def _numbered(labels: np.ndarray, classes: list[str]) -> Tensor:
-    found, index = np.unique(labels, return_inverse=True)
-    check_known(found.tolist(), classes)
+    names, index = np.unique(labels, return_inverse=True)
+    check_known(names.tolist(), classes)
     places = {name: place for place, name in enumerate(classes)}
-    return torch.tensor([places[name] for name in found.tolist()], dtype=torch.int64)[torch.from_numpy(index)]
+    return torch.tensor([places[name] for name in names.tolist()], dtype=torch.int64)[torch.from_numpy(index)]
 
 
 def _read(file: Path) -> list[list[str]]:
@@ -341,10 +341,10 @@ def are_several(labels: np.ndarray) -> bool:
 
 
 def _in_given_order(
-    train: Tensor, test: Tensor | None, names: tuple[str, ...], given: ClassList, what: str
+    train: Tensor, test: Tensor | None, names: tuple[str, ...], listed: ClassList, what: str
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     """Several labels with their columns in the order of the list."""
-    classes, places = given.order(names, what)
+    classes, places = listed.order(names, what)
     order = np.argsort(places).tolist()
     return train[:, order], None if test is None else test[:, order], classes
 

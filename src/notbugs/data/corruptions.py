@@ -7,7 +7,6 @@ and at every severity it is the same draw, scaled. Images stay floating point an
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from notbugs.errors import InputError, check_choice, check_count, must
+from notbugs.data.jpeg import compressed
+from notbugs.errors import check_choice, check_count, must
 from notbugs.frequency import cycles
 from notbugs.seeds import generator
 from notbugs.shapes import Batch
@@ -127,22 +127,8 @@ def pixelate(images: Batch, strength: float, draws: Draws) -> Batch:
 
 def jpeg(images: Batch, strength: int, draws: Draws) -> Batch:
     """Rounded to 8 bits, then JPEG of quality `strength`; unless there are three channels, each as a grey image."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise InputError("The corruption jpeg needs Pillow: pip install 'notbugs[data]'.") from None
-
-    def through(pixels: np.ndarray) -> Tensor:
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=strength)
-        return torch.from_numpy(np.array(Image.open(file)))
-
-    eight_bits = (images * 255).round().to("cpu", torch.uint8)
-    if images.shape[1] == 3:
-        found = torch.stack([through(one.permute(1, 2, 0).numpy()).permute(2, 0, 1) for one in eight_bits])
-    else:
-        found = torch.stack([through(one.numpy()) for one in eight_bits.flatten(0, 1)]).view(images.shape)
-    return found.to(images) / 255
+    lossy = [compressed(one, strength) for one in images.float().cpu().numpy()]
+    return torch.from_numpy(np.stack(lossy)).to(images) / 255
 
 
 CORRUPTIONS: dict[str, tuple[Callable[..., Tensor], tuple]] = {

@@ -221,7 +221,7 @@ class Decoder:
 PLAIN = Decoder()
 
 
-def decode(encoded: Encoded, name: str, how: Decoder = PLAIN, box: Box | None = None) -> np.ndarray:
+def decode(encoded: Encoded, name: str, decoder: Decoder = PLAIN, box: Box | None = None) -> np.ndarray:
     """One image, upright, as (channel, height, width): grey or RGB.
 
     Parameters
@@ -252,8 +252,8 @@ def decode(encoded: Encoded, name: str, how: Decoder = PLAIN, box: Box | None = 
         with Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded), formats=FORMATS) as image:
             _refuse(image, name)
             ImageOps.exif_transpose(image, in_place=True)
-            planes = _planes(_cut(image, name, box), name, how.white)
-            return planes if how.size is None else fit(planes, how.size)
+            planes = _planes(_cut(image, name, box), name, decoder.white)
+            return planes if decoder.size is None else fit(planes, decoder.size)
     except Unreadable:
         raise
     except InputError as error:
@@ -268,13 +268,13 @@ def decode(encoded: Encoded, name: str, how: Decoder = PLAIN, box: Box | None = 
 
 
 def decode_all(
-    encoded: Iterable[tuple[Encoded | Broken, str, Box | None]], how: Decoder
+    encoded: Iterable[tuple[Encoded | Broken, str, Box | None]], decoder: Decoder
 ) -> Iterator[list[np.ndarray | Broken]]:
     """Images decoded in parallel, a few at a time, in their order; each comes with its name and the part to use."""
 
     def one(item: Encoded | Broken, name: str, box: Box | None) -> np.ndarray | Broken:
         try:
-            return item if isinstance(item, Broken) else decode(item, name, how, box)
+            return item if isinstance(item, Broken) else decode(item, name, decoder, box)
         except Unreadable as error:
             return error.broken
 

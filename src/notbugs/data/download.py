@@ -171,13 +171,12 @@ def fetch(published: Published, base: str, folder: Path, progress: Progress) -> 
         target.unlink(missing_ok=True)
         _download(url, part, published, target, progress)
         if not published.fits(part):
-            found = f"SHA-256 {sha256(part)}" if published.sha256 else f"MD5 {_md5(part)}"
-            found = f"{in_words(part.stat().st_size)} with {found}"
+            digest = f"SHA-256 {sha256(part)}" if published.sha256 else f"MD5 {_md5(part)}"
+            size = in_words(part.stat().st_size)
             part.unlink()
             raise InputError(
-                f"{url} is not the published file: got {found}, expected {published.sums}. Nothing was kept. "
-                "Try again, "
-                f"or put the file from another source at {target}."
+                f"{url} is not the published file: got {size} with {digest}, expected {published.sums}. Nothing "
+                f"was kept. Try again, or put the file from another source at {target}."
             )
         part.replace(target)
     return target

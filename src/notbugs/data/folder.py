@@ -12,6 +12,7 @@ import torch
 
 from notbugs.data.classes import check_known, in_order
 from notbugs.data.decode import Decoder, decode_all
+from notbugs.data.grouping import grouped_by_name
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Groups, Piece, Reading, Rows, Split, choose, list_files, split_of
 from notbugs.data.walk import SUFFIXES, Node, Passed
@@ -206,6 +207,9 @@ def _found(named: Node, train: Node, test: Node | None, test_name: str, passed: 
     test_rows = rows[1] if test else None
     real = [file for file in files if not _is_gone(file)]
     listing = Found(name, rows[0], test_rows, classes, list_files(real), test_name, variant, passed.notes())
+    if reading.group_pattern:
+        names = [[Path(part.name(row)).relative_to(named.path) for row in range(len(part))] for part in rows]
+        listing = grouped_by_name(listing, names, reading.group_pattern)
     return listing if reading.size else recognised(listing, real)
 
 
@@ -263,11 +267,11 @@ def _classes(folder: Node, groups: Groups) -> dict[str, list[Node]]:
 
 def _grouped(folder: Node, groups: Groups) -> dict[str, list[Node]]:
     """The folders of each group, in the order of the groups."""
-    found = {}
+    folders = {}
     members = {group: [name for name in folder.folders if _lies_in(name, text)] for group, text in groups.items()}
     for group, inside in members.items():
-        found[group] = [folder.folders[name] for name in inside if folder.folders[name].count]
-        if not found[group]:
+        folders[group] = [folder.folders[name] for name in inside if folder.folders[name].count]
+        if not folders[group]:
             remedy = f"Name class folders below {folder.path}, or ranges FIRST..LAST of them."
             raise must("groups", "each have images", f"{group} = {groups[group]!r} with none", remedy)
     once: set[str] = set()
@@ -275,7 +279,7 @@ def _grouped(folder: Node, groups: Groups) -> dict[str, list[Node]]:
         if name in once:
             raise must("groups", "have no class in common", name)
         once.add(name)
-    return found
+    return folders
 
 
 def _lies_in(name: str, text: str) -> bool:

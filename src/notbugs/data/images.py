@@ -75,13 +75,13 @@ class Mapped:
         """The rows at `index`, in memory."""
         rows = self._rows[index]
         part_of = torch.searchsorted(self._ends, rows, right=True)
-        found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        images = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         for number in part_of.unique().tolist():
             here = (part_of == number).nonzero().flatten()
             part = self._parts[number]
             first = int(self._ends[number]) - part.shape[0]
-            found.numpy()[here.numpy()] = _map(part)[(rows[here] - first).numpy()]
-        return found
+            images.numpy()[here.numpy()] = _map(part)[(rows[here] - first).numpy()]
+        return images
 
     def subset(self, index: Tensor | slice) -> Mapped:
         """The same files, and of the rows those at `index`."""
@@ -95,7 +95,7 @@ class _Part:
     """Where in a file a tensor's bytes begin, and what they are; another file of the same name is another part."""
 
     file: Path
-    made: tuple[int, int]
+    identity: tuple[int, int]
     offset: int
     dtype: str
     shape: tuple[int, ...]
@@ -108,8 +108,9 @@ def _find(file: Path, name: str) -> _Part:
             length = int.from_bytes(stream.read(8), "little")
             entry = json.loads(stream.read(length))[name]
             about = os.fstat(stream.fileno())
-        made = about.st_ino, about.st_mtime_ns
-        part = _Part(file, made, 8 + length + entry["data_offsets"][0], _TYPES[entry["dtype"]], tuple(entry["shape"]))
+        identity = about.st_ino, about.st_mtime_ns
+        offset = 8 + length + entry["data_offsets"][0]
+        part = _Part(file, identity, offset, _TYPES[entry["dtype"]], tuple(entry["shape"]))
         _map(part)
         return part
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -233,9 +234,9 @@ class Images:
         """The same images, of which is known how many classes there are. Pixels are not looked at again."""
         if self.classes == count:
             return self
-        found = copy(self)
-        object.__setattr__(found, "classes", count)
-        return found
+        images = copy(self)
+        object.__setattr__(images, "classes", count)
+        return images
 
     def sample(self, count: int | None, seed: int, purpose: str) -> Images:
         """`count` images at random, in their order; all of them if there are no more or `count` is None."""

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from notbugs.data.assemble import numbered_groups
 from notbugs.data.classes import coded
 from notbugs.data.decode import Box, Decoder, decode_all
+from notbugs.data.grouping import grouped_by_name, numbered_groups
+from notbugs.data.published import GTSRB_CLASSES
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
 from notbugs.data.sheets import (
     GAPS,
@@ -82,6 +83,8 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     if names is None and reading.names is None:
         check_single(train.labels, what)
     names, train_values, values = _values(train, tests, names, are_several)
+    signs = ("classes are named as GTSRB's",) if reading.names is None and _are_signs(sheets, train_values) else ()
+    names = list(GTSRB_CLASSES) if signs else names
     test_name, secret = labelled(values)
     train_labels, test_labels, classes = coded(
         train_values,
@@ -89,7 +92,7 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
         names,
         what,
         offset=reading.label_offset,
-        given=reading.names,
+        listed=reading.names,
     )
     used = [(train, train_labels)] + ([] if test_labels is None else [(tests[test_name], test_labels)])
     groups = numbered_groups([np.array(part.groups) if part.groups else None for part, _ in used], sheets[0].path)
@@ -108,10 +111,20 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     columns = [f"columns of {name} that are not used: {unused}" for unused, name in passed.columns.items()]
     none = f"; {NONE!r} is none" if NONE in train.labels else ""
     several = (f"labels for an image are several: {', '.join(classes)}{none}",) if train_labels.ndim > 1 else ()
-    notes = (told + more, *several, *together, *secret, *columns, *passed.notes())
+    notes = (told + more, *signs, *several, *together, *secret, *columns, *passed.notes())
     test = rows[1] if len(rows) > 1 else None
     name = node.path.resolve().name
-    return Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
+    found = Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
+    if reading.group_pattern:
+        paths = [[file and file.relative_to(node.path) for file in part.files] for part, _ in used]
+        found = grouped_by_name(found, paths, reading.group_pattern)
+    return found
+
+
+def _are_signs(sheets: Sequence[Sheet], labels: np.ndarray) -> bool:
+    """Whether these are the annotation of GTSRB: tables `GT-...` with corners, and all of its classes."""
+    tables = all(sheet.path.name.startswith("GT-") and len(sheet.known(CORNERS)) == len(CORNERS) for sheet in sheets)
+    return tables and labels.dtype.kind == "i" and np.unique(labels).tolist() == list(range(len(GTSRB_CLASSES)))
 
 
 def _refuse_unlisted(node: Node, reading: Reading) -> None:
@@ -130,10 +143,10 @@ def _refuse_unlisted(node: Node, reading: Reading) -> None:
     }
     best = max(hits, key=hits.__getitem__)
     looked = min(len(sheet), LOOKED_AT)
-    found = f"of the first {looked} values in {best!r}, {hits[best]} are" if hits[best] else "no value of any column is"
+    some = f"of the first {looked} values in {best!r}, {hits[best]} are" if hits[best] else "no value of any column is"
     remedy = f"Name it with --image-column {shlex.quote(best)}" if hits[best] == looked else "Correct the table"
     raise InputError(
-        f"{path} does not list the images of {node.path}: its columns are {', '.join(sheet.columns)}, and {found} the "
+        f"{path} does not list the images of {node.path}: its columns are {', '.join(sheet.columns)}, and {some} the "
         f"name of an image there. {remedy}. Its first line must name its columns, and one column the images."
     )
 
@@ -144,14 +157,14 @@ def _values(
     """Names of labels, if they are known, and the labels of all splits; several for an image where a text has `|`."""
     splits = [train, *tests.values()]
     if not (are_several or any("|" in text for text in train.labels)):
-        found = [label_values(part.labels) for part in splits]
+        numbers = [label_values(part.labels) for part in splits]
     else:
         said = [[set(text.split("|")) - {NONE} for text in part.labels] for part in splits]
         names = names or sorted(set().union(*said[0]) - {""})
         if unknown := sorted(set().union(*(words for part in said for words in part)) - {"", *names}):
             raise InputError(f"The label {unknown[0]!r} is of no training image. Rename it, or take these images out.")
-        found = [np.array([[name in words for name in names] for words in part], np.int64) for part in said]
-    return names, found[0], dict(zip(tests, found[1:], strict=True))
+        numbers = [np.array([[name in words for name in names] for words in part], np.int64) for part in said]
+    return names, numbers[0], dict(zip(tests, numbers[1:], strict=True))
 
 
 def _check_gaps(train: _Part, *tests: _Part, what: str) -> None:
@@ -165,7 +178,7 @@ def _check_gaps(train: _Part, *tests: _Part, what: str) -> None:
 
 def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> list[Sheet]:
     """The tables with images of this folder and labels for them."""
-    found, without = [], []
+    usable, without = [], []
     paths = [below.path / name for below in node.nodes() for name in below.tables] if only is None else [only]
     finder = _Finder(node)
     for path in paths:
@@ -179,9 +192,9 @@ def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> 
         elif labels_of(sheet, image, reading) is None:
             without.append((sheet, image))
         else:
-            found.append(sheet)
+            usable.append(sheet)
     for sheet, image in without:
-        if not found:
+        if not usable:
             for column in reading.label_columns:
                 check_choice("label_column", column, sheet.columns)
             others = [name for name in sheet.columns if name != image]
@@ -192,9 +205,9 @@ def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> 
                 f"Name it with --label-column{example}, or remove the table if the folders are the classes."
             )
         passed.add("tables without labels", sheet.path.name)
-    if only is not None and not found:
+    if only is not None and not usable:
         raise InputError(f"{only} lists no image that is below {node.path}. Name the column with --image-column.")
-    return found
+    return usable
 
 
 def _image_column(sheet: Sheet, finder: _Finder, reading: Reading) -> str | None:
@@ -211,37 +224,37 @@ def _parts(
     """The rows of each split, the names of columns of 0 and 1, and whether these are several labels for an image."""
     finder, parts = _Finder(node), {}
     known = [_known(sheet, finder, reading) for sheet in sheets]
-    if len({found.columns for _, found in known if found.bits is not None}) > 1 or (
-        len({found.bits is None for _, found in known}) > 1
+    if len({labels.columns for _, labels in known if labels.bits is not None}) > 1 or (
+        len({labels.bits is None for _, labels in known}) > 1
     ):
         raise InputError(f"The tables of {node.path} have their labels in different columns. Name one: --label-column.")
     names = None if known[0][1].bits is None else list(known[0][1].columns)
-    are_several = any(found.bits is not None and (found.bits.sum(1) != 1).any() for _, found in known)
+    are_several = any(labels.bits is not None and (labels.bits.sum(1) != 1).any() for _, labels in known)
     listed_by: dict[Path, tuple[Path, str, str]] = {}
-    for sheet, (image, found) in zip(sheets, known, strict=True):
-        labels = _texts(found, are_several)
-        split = split_column(sheet, {image, *found.columns}, reading.splits)
-        group = sheet.column(reading.group_column, GROUPS, "group_column")
+    for sheet, (image, labels) in zip(sheets, known, strict=True):
+        texts = _texts(labels, are_several)
+        split = split_column(sheet, {image, *labels.columns}, reading.splits)
+        group = None if reading.group_pattern else sheet.column(reading.group_column, GROUPS, "group_column")
         corners = sheet.known(CORNERS)
         for row, value in enumerate(sheet.columns[image]):
             said = sheet.columns[split][row] if split else ""
             file = finder.find(sheet, value, said)
             name = said or _split_of_row(sheet, file, node)
             part = parts.setdefault(name, _Part())
-            row_says = (sheet.path, name, labels[row])
+            row_says = (sheet.path, name, texts[row])
             if file is not None and listed_by.setdefault(file, row_says) is not row_says:
                 _refuse_again(file, listed_by[file], row_says)
                 passed.add("rows that list an image again", f"{value} in {sheet.path.name}")
                 continue
             part.files.append(file)
             part.names.append(f"{value} in {sheet.path}" if file is None else str(file))
-            part.labels.append(labels[row])
+            part.labels.append(texts[row])
             part.boxes.append(_box(sheet, corners, row) if len(corners) == len(CORNERS) else None)
             if group:
                 part.groups.append(sheet.columns[group][row])
-            elif part.boxes[-1] and file is not None:  # GTSRB: images of one track show one sign, one after another
-                part.groups.append(_track(file, labels[row]))
-        used = {image, *found.columns, split, group, *corners}
+            elif not reading.group_pattern and part.boxes[-1] and file is not None:
+                part.groups.append(_track(file, texts[row]))  # GTSRB: images of one track show one sign
+        used = {image, *labels.columns, split, group, *corners}
         if unused := [name for name in sheet.columns if name and name not in used]:
             more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
             told = f"{', '.join(unused[:SHOWN])}{more}"
@@ -319,12 +332,12 @@ class _Finder:
             for folder in (sheet.path.parent, self.node.path) if start < len(parts) - 1 or not start else ():
                 if (file := folder.joinpath(*parts[start:])) in self.paths:
                     return file
-        found = self.names.get(Path(inner).name, []) if inner else []
-        if len(found) > 1 and (asked := split_of(split or sheet.path.stem)):
-            found = [file for file in found if self._kinds(file) == {asked.kind}]
-        if len(found) > 1:
-            found = [file for file in found if file.is_relative_to(sheet.path.parent)]
-        return found[0] if len(found) == 1 else None
+        files = self.names.get(Path(inner).name, []) if inner else []
+        if len(files) > 1 and (wanted := split_of(split or sheet.path.stem)):
+            files = [file for file in files if self._kinds(file) == {wanted.kind}]
+        if len(files) > 1:
+            files = [file for file in files if file.is_relative_to(sheet.path.parent)]
+        return files[0] if len(files) == 1 else None
 
     def _kinds(self, file: Path) -> set[str]:
         return {split.kind for part in file.relative_to(self.node.path).parts[:-1] if (split := split_of(part))}

@@ -61,7 +61,7 @@ def npz_file(file: Path, reading: Reading) -> Found:
         names,
         f"labels in {file}",
         offset=reading.label_offset,
-        given=reading.names,
+        listed=reading.names,
     )
     train = _rows(file, layout["train"][0], train_labels, reading)
     test = None if test_labels is None else _rows(file, layout[test_name][0], test_labels, reading)

@@ -24,6 +24,52 @@ from notbugs.progress import Progress, silent
 
 BASE = "https://www.cs.toronto.edu/~kriz"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+GTSRB_CLASSES = (
+    "speed limit 20",
+    "speed limit 30",
+    "speed limit 50",
+    "speed limit 60",
+    "speed limit 70",
+    "speed limit 80",
+    "end of speed limit 80",
+    "speed limit 100",
+    "speed limit 120",
+    "no passing",
+    "no passing for lorries",
+    "priority at next crossing",
+    "priority road",
+    "yield",
+    "stop",
+    "no vehicles",
+    "no lorries",
+    "no entry",
+    "danger",
+    "bend left",
+    "bend right",
+    "double bend",
+    "uneven road",
+    "slippery road",
+    "road narrows",
+    "road works",
+    "traffic signals",
+    "pedestrians",
+    "children",
+    "bicycles",
+    "snow",
+    "wild animals",
+    "end of all limits",
+    "turn right ahead",
+    "turn left ahead",
+    "ahead only",
+    "straight or right",
+    "straight or left",
+    "keep right",
+    "keep left",
+    "roundabout",
+    "end of no passing",
+    "end of no passing for lorries",
+)
+"""The German Traffic Sign Recognition Benchmark's, whose annotation has numbers alone; named by us."""
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 

@@ -20,10 +20,13 @@ import torch
 from torch import Tensor
 
 from notbugs.data.classes import ClassList, class_list, is_unlabelled
+from notbugs.data.jpeg import JPEG
 from notbugs.errors import InputError, check_count, check_number, most_of, must
 
 Groups = Mapping[str, str]
 """New classes by name: class folders and ranges of them, as `n02123045..n02124075, lion`."""
+PART = "{group}"
+"""In a pattern of paths: what names the group."""
 MOST_SIDE = 4096
 """Pixels that images are resized to at most, unless NOTBUGS_MOST_SIDE in the environment says otherwise."""
 
@@ -40,11 +43,13 @@ class Reading:
     image_column: str | None = None
     label_column: str | Sequence[str] | None = None
     group_column: str | None = None
+    group_pattern: str | None = None
     label_offset: int = 0
     white_level: float | None = None
     severity: int | None = None
     uncertain: int | None = None
     blank: int | None = None
+    jpeg: JPEG | None = None
     skip_broken: bool = False
     follow_links: bool = False
 
@@ -60,6 +65,11 @@ class Reading:
             check_count("severity", self.severity)
         if self.white_level is not None:
             check_number("white_level", self.white_level, open_low=True)
+        if self.group_pattern is not None:
+            if self.group_pattern.count(PART) != 1 or self.group_pattern.count("*") > 3:
+                raise must("group_pattern", f"have {PART} once, and * up to 3 times: {PART}_*", self.group_pattern)
+            if self.group_column is not None:
+                raise must("group_pattern", "be given without a 'group_column'", self.group_pattern, "Leave one out.")
         for name in ("uncertain", "blank"):
             if getattr(self, name) not in (None, 0, 1):
                 raise must(name, "be 0 or 1, what such a label counts as", getattr(self, name))
@@ -67,15 +77,15 @@ class Reading:
     @property
     def columns(self) -> str:
         """The first column that was asked for, as the option is called; empty if none was."""
-        asked = ("image_column", "label_column", "group_column")
-        asked += ("uncertain", "blank")
-        return next((name for name in asked if getattr(self, name) is not None), "")
+        options = ("image_column", "label_column", "group_column")
+        options += ("uncertain", "blank")
+        return next((name for name in options if getattr(self, name) is not None), "")
 
     @property
     def label_columns(self) -> tuple[str, ...]:
         """Those that were asked for."""
-        asked = self.label_column
-        return (asked,) if isinstance(asked, str) else tuple(asked or ())
+        columns = self.label_column
+        return (columns,) if isinstance(columns, str) else tuple(columns or ())
 
     @cached_property
     def names(self) -> ClassList | None:
@@ -116,10 +126,10 @@ def split_of(name: str) -> Split | None:
     """The split that a name is of; None where it is of none, or of several."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     words = re.findall(r"t10k|[^\W\d_]+|\d+", spaced)
-    found = [match[1] for word in words if (match := _WORD.fullmatch(word))]
-    if len({_SPLITS[word] for word in found}) != 1:
+    hits = [match[1] for word in words if (match := _WORD.fullmatch(word))]
+    if len({_SPLITS[word] for word in hits}) != 1:
         return None
-    return Split(_SPLITS[found[0]], found[0], spaced == found[0])
+    return Split(_SPLITS[hits[0]], hits[0], spaced == hits[0])
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ class Choice:
     tests: dict[str, str]
 
 
-def choose(names: Iterable[str], asked: Mapping[str, str], where: object) -> Choice:
+def choose(names: Iterable[str], wanted: Mapping[str, str], where: object) -> Choice:
     """Which of `names` are the splits.
 
     The test split is preferred to the validation split; without either, images will be held out of training.
@@ -158,21 +168,21 @@ def choose(names: Iterable[str], asked: Mapping[str, str], where: object) -> Cho
         If a name that was asked for is not there, none is of the training split, or two are of one split.
     """
     names = list(names)
-    for kind, name in asked.items():
+    for kind, name in wanted.items():
         if kind not in ("train", "test"):
             raise must("splits", "name 'train' or 'test'", kind, "As --splits.train NAME --splits.test NAME.")
         if name not in names:
             raise must(f"splits.{kind}", f"be one of {_listed(names)} in {where}", name)
-    found = {kind: [name for name in names if (split := split_of(name)) and split.kind == kind] for kind in WORDS}
-    taken = set(asked.values())
-    train = asked.get("train") or _one([name for name in found["train"] if name not in taken], "train", where)
+    by_kind = {kind: [name for name in names if (split := split_of(name)) and split.kind == kind] for kind in WORDS}
+    taken = set(wanted.values())
+    train = wanted.get("train") or _one([name for name in by_kind["train"] if name not in taken], "train", where)
     if train is None:
         raise InputError(
             f"{where} has {_listed(names)}, and no training split. Name one of them 'train', or say which it is: "
             f"--splits.train {next((name for name in names if split_of(name) is None), 'NAME')}."
         )
-    test = asked.get("test") or _one([name for name in found["test"] if name != train], "test", where)
-    vals = [name for name in found["val"] if name not in (train, test)]
+    test = wanted.get("test") or _one([name for name in by_kind["test"] if name != train], "test", where)
+    vals = [name for name in by_kind["val"] if name not in (train, test)]
     val = None if test and len(vals) > 1 else _one(vals, "test", where)
     return Choice(train, {_called(name): name for name in (test, val) if name is not None})
 
@@ -392,11 +402,11 @@ def list_files(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
 
 
-def reordered(listing: Found, given: ClassList | None) -> Found:
+def reordered(listing: Found, listed: ClassList | None) -> Found:
     """The same with its classes in the order that was given."""
-    if given is None:
+    if listed is None:
         return listing
-    classes, labels = given.order(listing.classes, listing.name)
+    classes, labels = listed.order(listing.classes, listing.name)
     place = torch.tensor(labels)
     train = replace(listing.train, labels=place[listing.train.labels])
     test = listing.test and replace(listing.test, labels=place[listing.test.labels])

@@ -79,7 +79,7 @@ class Sheet:
             return [column for column in self.columns if names.fullmatch(plain[column])]
         return [column for name in names for column in self.columns if plain[column] == name]
 
-    def column(self, asked: str | None, names: Names, flag: str) -> str | None:
+    def column(self, wanted: str | None, names: Names, flag: str) -> str | None:
         """The column that was asked for, or the only one with one of these names; None where there is none.
 
         Raises
@@ -87,8 +87,8 @@ class Sheet:
         InputError
             If the one that was asked for is not there, or there are several.
         """
-        if asked is not None:
-            return asked if asked in self.columns else None
+        if wanted is not None:
+            return wanted if wanted in self.columns else None
         known = self.known(names)
         if len(known) > 1:
             raise InputError(
@@ -133,7 +133,7 @@ def label_values(texts: Sequence[str]) -> np.ndarray:
     return np.array(texts, np.str_)
 
 
-def split_column(sheet: Sheet, besides: Iterable[str], asked: Mapping[str, str]) -> str | None:
+def split_column(sheet: Sheet, besides: Iterable[str], wanted: Mapping[str, str]) -> str | None:
     """The column that says the split of each row; None where there is none.
 
     Its name is one of `SPLITS`, or all of its values are names of splits, `train` and others.
@@ -144,15 +144,15 @@ def split_column(sheet: Sheet, besides: Iterable[str], asked: Mapping[str, str])
         If there are two, if only some of its values are names of splits and none were `asked` for, or if splits are
         flags in columns of their own.
     """
-    found = []
+    columns = []
     for name in (name for name in sheet.columns if name not in besides):
         values = sorted(set(sheet.columns[name]))
         if len(values) > MOST_SPLITS:
             continue
         kinds = {split.kind if (split := split_of(value)) else "" for value in values}
         is_named = name in sheet.known(SPLITS)
-        if asked:
-            is_split = set(asked.values()) <= set(values)
+        if wanted:
+            is_split = set(wanted.values()) <= set(values)
         else:
             is_split = "" not in kinds and (is_named or len(kinds) > 1)
             looks_so = (len(kinds) > 1 or _are_codes(values)) if is_named else {"train", "test"} <= kinds
@@ -164,10 +164,10 @@ def split_column(sheet: Sheet, besides: Iterable[str], asked: Mapping[str, str])
                     "of a split. That is read from one column named 'split', with the values train, test and val. "
                     f"Write it so, or rename {name!r} if it is something else."
                 )
-        found += [name] if is_split else []
-    if len(found) > 1:
-        raise InputError(f"{sheet.path} has the columns {' and '.join(found)}, and both name splits. Remove one.")
-    return found[0] if found else None
+        columns += [name] if is_split else []
+    if len(columns) > 1:
+        raise InputError(f"{sheet.path} has the columns {' and '.join(columns)}, and both name splits. Remove one.")
+    return columns[0] if columns else None
 
 
 def _are_codes(values: Sequence[str]) -> bool:
@@ -207,10 +207,10 @@ def labels_of(sheet: Sheet, image: str, reading: Reading) -> Labels | None:
     InputError
         If it is not clear which columns are meant, or what a value in them is.
     """
-    asked = reading.label_columns
-    if len(asked) < 2:
-        name = sheet.column(asked[0] if asked else None, LABELS, "label_column")
-        if name is not None or asked:
+    wanted = reading.label_columns
+    if len(wanted) < 2:
+        name = sheet.column(wanted[0] if wanted else None, LABELS, "label_column")
+        if name is not None or wanted:
             return None if name is None else Labels((name,), _decided(sheet, name, reading))
         names = [one for one in sheet.columns if one != image and _is_flags(sheet, one)]
         if len(names) < 2 or not len(sheet):
@@ -227,11 +227,11 @@ def labels_of(sheet: Sheet, image: str, reading: Reading) -> Labels | None:
                 f"{almost[0]!r}. Say which are the labels: --label-column {' '.join(map(shlex.quote, others))}, say."
             )
         return Labels(tuple(names), bits=read)
-    if missing := [name for name in asked if name not in sheet.columns]:
-        if len(missing) == len(asked):
+    if missing := [name for name in wanted if name not in sheet.columns]:
+        if len(missing) == len(wanted):
             return None
         raise must("label_column", f"be columns of {sheet.path}: {', '.join(sheet.columns)}", missing[0])
-    return Labels(asked, bits=bits(sheet.path, {name: sheet.columns[name] for name in asked}, reading))
+    return Labels(wanted, bits=bits(sheet.path, {name: sheet.columns[name] for name in wanted}, reading))
 
 
 def _decided(sheet: Sheet, name: str, reading: Reading) -> list[str]:
@@ -252,10 +252,10 @@ def check_single(texts: Iterable[str], where: object) -> None:
     InputError
         If a text is a list, or is made of others with a sign between them.
     """
-    found = set(texts)
-    for text in sorted(found):
+    labels = set(texts)
+    for text in sorted(labels):
         parts = (part for sign in BETWEEN if sign in text for part in [[one.strip() for one in text.split(sign)]])
-        if text[:1] + text[-1:] in ("[]", "{}", "()") or any(set(made) <= found - {text} for made in parts):
+        if text[:1] + text[-1:] in ("[]", "{}", "()") or any(set(part) <= labels - {text} for part in parts):
             raise InputError(
                 f"{where} has {text!r}: are these several labels of an image? Write them with | between them, as "
                 "a|b; or if it is a class of its own, name all classes with --classes."
@@ -270,7 +270,7 @@ def bits(where: object, columns: Mapping[str, Sequence[str]], reading: Reading) 
     InputError
         If there is another value, or -1 or empty cells and nobody said what these count as.
     """
-    found = np.empty((len(next(iter(columns.values()))), len(columns)), np.int64)
+    table = np.empty((len(next(iter(columns.values()))), len(columns)), np.int64)
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
     said = {"uncertain": reading.uncertain, "blank": reading.blank}
@@ -283,13 +283,15 @@ def bits(where: object, columns: Mapping[str, Sequence[str]], reading: Reading) 
                 value = said[value] or 0
             if value is None:
                 raise must(f"column {name!r} of {where}", "hold 0 and 1", text, "Name the labels with --label-column.")
-            found[row, place] = value
+            table[row, place] = value
     words = {"uncertain": "-1 (uncertain)", "blank": "an empty cell"}
     if unsaid := [name for name in words if counts[name] and said[name] is None]:
         seen = " and ".join(f"{words[name]} for {counts[name]} labels (as {first[name]!r})" for name in unsaid)
-        how = " ".join(f"--{name} 0" for name in unsaid)
-        raise InputError(f"{where} has {seen}. Say what these count as, 0 or 1, as {how}, or decide them in the table.")
-    return found
+        flags = " ".join(f"--{name} 0" for name in unsaid)
+        raise InputError(
+            f"{where} has {seen}. Say what these count as, 0 or 1, as {flags}, or decide them in the table."
+        )
+    return table
 
 
 def _is_flags(sheet: Sheet, name: str) -> bool:

@@ -9,12 +9,13 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
-from notbugs.data.assemble import as_found, assemble, tested_on
+from notbugs.data.assemble import as_found, assemble, tested_on, through_jpeg
 from notbugs.data.built_in import digits, planted, pneumonia
 from notbugs.data.classes import check_spelling
 from notbugs.data.decode import file_format, in_words
 from notbugs.data.folder import image_folder
 from notbugs.data.images import Data
+from notbugs.data.jpeg import JPEG
 from notbugs.data.listed import listed
 from notbugs.data.npz import npz_file
 from notbugs.data.parquet import PREFIX, hub, parquet_file, parquet_files
@@ -82,13 +83,13 @@ def _named(name: str, about: str, read: Read) -> Kind:
 
 def _made(make: Callable[[], Data]) -> Read:
     def read(place: Place, reading: Reading, progress: Progress) -> Data:
-        asked = {
+        refused = {
             name: value
             for name, value in vars(reading).items()
-            if value and name not in ("channels", "skip_broken", "follow_links")
+            if value and name not in ("channels", "jpeg", "skip_broken", "follow_links")
         }
-        if asked:
-            name, value = next(iter(asked.items()))
+        if refused:
+            name, value = next(iter(refused.items()))
             raise must(name, f"not be given with {place.source}, which is made in one size and form", value)
         return make()
 
@@ -118,12 +119,12 @@ def _lists_images(place: Place, node: Node) -> bool:
 
 
 def _listed(node: Node, passed: Passed, reading: Reading) -> Found:
-    found = None if reading.groups else listed(node, passed, reading)
-    if found is None and (asked := reading.columns):
+    listing = None if reading.groups else listed(node, passed, reading)
+    if listing is None and (column := reading.columns):
         raise InputError(
-            f"No table below {node.path} lists its images, so there is no {asked}. Add one, or leave it out."
+            f"No table below {node.path} lists its images, so there is no {column}. Add one, or leave it out."
         )
-    return found or image_folder(node, passed, reading)
+    return listing or image_folder(node, passed, reading)
 
 
 def _one_table(place: Place, reading: Reading, progress: Progress) -> Found:
@@ -216,11 +217,13 @@ def load(
     image_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
+    group_pattern: str | None = None,
     label_offset: int = 0,
     white_level: float | None = None,
     severity: int | None = None,
     uncertain: int | None = None,
     blank: int | None = None,
+    jpeg: JPEG | None = None,
     skip_broken: bool = False,
     follow_links: bool = False,
     memory: int | None = None,
@@ -256,6 +259,10 @@ def load(
     image_column, label_column, group_column : str, optional
         Of a table. Images of one group, of one patient say, are never on two sides of a split. Several label columns
         of 0 and 1 are several labels, or one-hot.
+    group_pattern : str, optional
+        The form of the paths of image files, without their suffix, below the data folder or as parquet files keep
+        them: images with the same text in place of `{group}` are a group, `*` stands for anything. `{group}_*` are
+        the tracks of GTSRB, whose paths are CLASS/TRACK_FRAME; `*/{group}_*` are patients in the names of files.
     label_offset : int
         The number of the first class, where labels are numbers.
     white_level : float, optional
@@ -265,6 +272,9 @@ def load(
         Of CIFAR-10-C's files, each with five blocks of images: which one, 1 to 5.
     uncertain, blank : int, optional
         What -1 and an empty cell count as in columns of 0 and 1, 0 or 1, where there are such (CheXpert's).
+    jpeg : JPEG, optional
+        Compress every image, training and test images alike, once it has its size; before `channels`. Pixels are
+        then of 8 bits. The variant of the data says so, and radii are in [0, 1] units of the compressed pixels.
     skip_broken : bool
         Leave out images that cannot be read; `Data.left_out` names them.
     follow_links : bool
@@ -289,7 +299,7 @@ def load(
         check_count("memory", memory)
     reading = Reading(
         size, channels, groups or {}, classes, splits or {}, image_column, label_column, group_column,
-        label_offset, white_level, severity, uncertain, blank, skip_broken, follow_links,
+        group_pattern, label_offset, white_level, severity, uncertain, blank, jpeg, skip_broken, follow_links,
     )  # fmt: skip
     place = Place(str(source), follow_links)
     kind, place = _kind(place)
@@ -297,22 +307,30 @@ def load(
         raise must("groups", "be given with a folder of images", str(source))
     other = None if test_data is None else _kind(Place(str(test_data), follow_links))
     _check_options(reading, [kind, other[0]] if other else [kind])
-    own = reading if test_data is None else replace(reading, severity=None)
-    found = kind.read(place, own, progress)
+    listing = kind.read(place, replace(reading, severity=None) if other else reading, progress)
     if other:
         kind, place = other
-        found = tested_on(found, kind.read(place, replace(reading, classes=(), splits={}, groups={}), progress))
-    if isinstance(found, Data) and channels is not None:
-        found = as_found(found)
-    if isinstance(found, Found):
-        changed = (f"resized to {size}x{size}" if size else "", READ_AS[channels] if channels else "")
-        found = replace(found, variant=", ".join(filter(None, (found.variant, *changed))))
-    if isinstance(found, Found) and not classes:
-        check_spelling(found.classes)
-    data = assemble(found, reading, memory, progress) if isinstance(found, Found) else found
+        asked = replace(reading, classes=(), splits={}, groups={}, group_pattern=None)
+        listing = tested_on(listing, kind.read(place, asked, progress))
+    data = _data(listing, reading, memory, progress)
     for note in data.notes:
         log.info("%s: %s", data.name, note)
     return data
+
+
+def _data(listing: Found | Data, reading: Reading, memory: int | None, progress: Progress) -> Data:
+    """What a source lists, read into memory or mapped; what is in memory already is read again if it is to change."""
+    if isinstance(listing, Data) and reading.channels is None and reading.jpeg is None:
+        return listing
+    listing = as_found(listing) if isinstance(listing, Data) else listing
+    size, channels = reading.size, reading.channels
+    jpeg = reading.jpeg
+    changed = (f"resized to {size}x{size}" if size else "", str(jpeg or ""), READ_AS[channels] if channels else "")
+    listing = through_jpeg(listing, jpeg) if jpeg else listing
+    listing = replace(listing, variant=", ".join(filter(None, (listing.variant, *changed))))
+    if not reading.classes:
+        check_spelling(listing.classes)
+    return assemble(listing, reading, memory, progress)
 
 
 def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
@@ -322,11 +340,15 @@ def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
         "a table, parquet files or a set of the Hub": (("table", "parquet", "hub:"), reading.columns),
         "npy files": (("npy",), "severity" if reading.severity else ""),
         "labels that are numbers": (("table", "parquet", "hub:", "np"), "label_offset" if reading.label_offset else ""),
+        "files that have names": (
+            ("folder of images", "table", "parquet", "hub:"),
+            "group_pattern" if reading.group_pattern else "",
+        ),
         "folders, tables or sets of the Hub": (("folder", "table", "hub:"), "splits" if reading.splits else ""),
     }
-    for takers, (parts, asked) in words.items():
-        if asked and not any(part in form.lower() for part in parts for form in forms):
-            raise must(asked, f"be given with {takers}", " and ".join(forms), "Leave it out.")
+    for takers, (parts, option) in words.items():
+        if option and not any(part in form.lower() for part in parts for form in forms):
+            raise must(option, f"be given with {takers}", " and ".join(forms), "Leave it out.")
 
 
 def _kind(place: Place) -> tuple[Kind, Place]:

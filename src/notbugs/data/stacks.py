@@ -77,7 +77,7 @@ def stacked(
         names,
         f"labels of {train.file}",
         offset=reading.label_offset,
-        given=reading.names,
+        listed=reading.names,
     )
     files = [train.file, *([test.file] if test else [])]
     variant = f"severity {reading.severity}" if reading.severity else ""
@@ -184,15 +184,15 @@ def _labels_of(file: Path, labels: Sequence[Path]) -> Path | None:
 def _stack(file: Path, labels: Path, reading: Reading) -> Stack:
     with _array(labels) as (stream, shape, dtype, by_columns):
         flat = np.frombuffer(_exactly(stream, math.prod(shape) * dtype.itemsize, labels), dtype)
-        found = flat.reshape(shape, order="F" if by_columns else "C")
+        numbers = flat.reshape(shape, order="F" if by_columns else "C")
     with _array(file) as (_, shape, dtype, by_columns):
         if by_columns:
             raise InputError(f"{file} is in column order. Save np.ascontiguousarray of it.")
-        if dtype.kind not in "biuf" or shape[:1] != found.shape[:1]:
-            rule = f"be numbers, one for each of the {len(found)} labels in {labels}"
-            raise must(f"images in {file}", rule, f"{dtype} of shape {shape}", to_front(shape, len(found)))
+        if dtype.kind not in "biuf" or shape[:1] != numbers.shape[:1]:
+            rule = f"be numbers, one for each of the {len(numbers)} labels in {labels}"
+            raise must(f"images in {file}", rule, f"{dtype} of shape {shape}", to_front(shape, len(numbers)))
         planes(np.broadcast_to(np.uint8(0), (1, *shape[1:])), f"images in {file}")
-    start, stop = _block(file, len(found), reading.severity)
+    start, stop = _block(file, len(numbers), reading.severity)
 
     def read(first: int) -> Iterator[np.ndarray]:
         with _array(file) as (stream, shape, dtype, _):
@@ -202,7 +202,7 @@ def _stack(file: Path, labels: Path, reading: Reading) -> Stack:
                 flat = np.frombuffer(_exactly(stream, count * image, file), dtype)
                 yield flat.reshape(count, *shape[1:]).astype(dtype.newbyteorder("="), copy=False)
 
-    return Stack(file, found[start:stop].astype(found.dtype.newbyteorder("=")), read)
+    return Stack(file, numbers[start:stop].astype(numbers.dtype.newbyteorder("=")), read)
 
 
 def _block(file: Path, count: int, severity: int | None) -> tuple[int, int]:

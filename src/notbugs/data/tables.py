@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from notbugs.data.assemble import numbered_groups
 from notbugs.data.classes import check_known, coded
 from notbugs.data.decode import Box, Decoder, decode_all, fit_all, planes
+from notbugs.data.grouping import grouped_by_name, numbered_groups
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files, split_of
 from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits
@@ -23,7 +23,7 @@ IMAGES = ("img", "image", "images")
 LABELS = ("label", "labels", "fine_label")
 
 
-def choose(schema: Any, choices: Sequence[str], kind: str, where: str, asked: str | None, flag: str) -> str:
+def choose(schema: Any, choices: Sequence[str], kind: str, where: str, wanted: str | None, flag: str) -> str:
     """The column asked for, else that with one of the names in `choices`, else the only one of a type of the Hub's.
 
     Raises
@@ -31,10 +31,10 @@ def choose(schema: Any, choices: Sequence[str], kind: str, where: str, asked: st
     InputError
         If there is none, or there are several of the type.
     """
-    if asked is not None:
-        if asked not in schema.names:
-            raise must(flag, f"be a column of {where}: {', '.join(schema.names)}", asked)
-        return asked
+    if wanted is not None:
+        if wanted not in schema.names:
+            raise must(flag, f"be a column of {where}: {', '.join(schema.names)}", wanted)
+        return wanted
     typed = [name for name, feature in hub_features(schema).items() if feature.get("_type") == kind]
     for name in (*choices, *(typed if len(typed) == 1 else ())):
         if name in schema.names:
@@ -191,11 +191,11 @@ class Table:
     @cached_property
     def label(self) -> str:
         """The name of the label column."""
-        asked = [
+        columns = [
             choose(self.schema, LABELS, "ClassLabel", self.where, name, "label_column")
             for name in self.reading.label_columns or (None,)
         ]
-        return asked[0]
+        return columns[0]
 
     @property
     def class_names(self) -> object:
@@ -211,15 +211,15 @@ class Table:
         """Shape (row,): whole numbers or names; or (row, label), 0 and 1, of several columns or of lists of labels."""
         where = f"{self.label} in {self.where}"
         if len(self.reading.label_columns) > 1:
-            asked = {name: self._values(name) for name in self.reading.label_columns}
-            texts = {name: [_text(one) for one in values] for name, values in asked.items()}
+            columns = {name: self._values(name) for name in self.reading.label_columns}
+            texts = {name: [_text(one) for one in values] for name, values in columns.items()}
             return bits(self.where, texts, self.reading)
         if _is_list(self.schema.field(self.label).type):
             return self._listed(where)
-        found = [labels(part, where) for part in self.parts(self.label, 0)]
-        if not found:
+        parts = [labels(part, where) for part in self.parts(self.label, 0)]
+        if not parts:
             raise InputError(f"{self.where} has no rows.")
-        return np.concatenate(found)
+        return np.concatenate(parts)
 
     def _values(self, name: str) -> list[Any]:
         return [one for part in self.parts(name, 0) for one in part.to_pylist()]
@@ -234,15 +234,17 @@ class Table:
         if not all(isinstance(one, int) and 0 <= one < count for one in numbers) or None in lists:
             got = f"{min(map(str, numbers), default='')} to {max(map(str, numbers), default='')}"
             raise must(where, f"be lists of the numbers of labels, 0 to {count - 1}, without gaps", got)
-        found = np.zeros((len(lists), count), np.int64)
+        matrix = np.zeros((len(lists), count), np.int64)
         for row, each in enumerate(lists):
-            found[row, each] = 1
-        return found
+            matrix[row, each] = 1
+        return matrix
 
     @cached_property
     def groups(self) -> np.ndarray | None:
         """Shape (row,): of which patient, or other group, each row is; None where no column says so."""
         name = self.reading.group_column
+        if self.reading.group_pattern:
+            return None
         if name is None:
             named = Sheet(Path(self.where), {column: [] for column in self.schema.names})
             name = named.column(None, GROUPS, "group_column")
@@ -250,6 +252,27 @@ class Table:
             return None
         choose(self.schema, (), "", self.where, name, "group_column")
         return np.asarray([str(one) for one in self._values(name)])
+
+    @property
+    def paths(self) -> list[str]:
+        """Of every row, what the file of its image was called, as the Hub's tables keep it.
+
+        Raises
+        ------
+        InputError
+            If there is no such field, or it is empty.
+        """
+        import pyarrow
+
+        kind = self.schema.field(self.image).type
+        found: list[str | None] = [None]
+        if pyarrow.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+            found = [path for part in self.parts(self.image, 0) for path in part.field("path").to_pylist()]
+        named = [str(path) for path in found if path]
+        if len(named) < len(found):
+            rule = "be given with images that have the names of their files, in a field 'path' of theirs"
+            raise must("group_pattern", rule, f"{self.where} without", "Give a 'group_column', or leave it out.")
+        return named
 
     def rows(self, labels: Any, groups: Any) -> Rows:
         """The split as readers hand it on."""
@@ -288,7 +311,7 @@ def found(name: str, train: Table, tests: Mapping[str, Table], reading: Reading,
         names,
         f"{train.label} in {train.where}",
         offset=reading.label_offset,
-        given=reading.names,
+        listed=reading.names,
     )
     tables = [train, test] if test else [train]
     groups = numbered_groups([table.groups for table in tables], train.where)
@@ -298,6 +321,8 @@ def found(name: str, train: Table, tests: Mapping[str, Table], reading: Reading,
     notes = (*notes, *together, *secret)
     listing = list_files(file for table in tables for file in table.files)
     result = Found(name, rows[0], rows[1] if test else None, classes, listing, test_name, notes=notes)
+    if reading.group_pattern:
+        result = grouped_by_name(result, [table.paths for table in tables], reading.group_pattern)
     return result if reading.size else recognised(result, [data for table in tables for data in table.first()])
 
 

@@ -118,14 +118,14 @@ class _Walker:
     seen: set[tuple[int, int]] = field(default_factory=set)
 
     def node(self, path: Path, real: Path) -> Node:
-        found = Node(path)
+        node = Node(path)
         if len(path.parts) - self.start > DEEPEST:
             raise InputError(f"{path} lies more than {DEEPEST} folders below the data folder. Move it, or its images.")
         try:
             state = os.stat(real)
             if (state.st_dev, state.st_ino) in self.seen:
                 self.passed.add("folders that are read elsewhere", str(path))
-                return found
+                return node
             self.seen.add((state.st_dev, state.st_ino))
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
@@ -138,14 +138,14 @@ class _Walker:
             elif entry.is_symlink():
                 links.append(entry)
             elif entry.is_dir(follow_symlinks=False):
-                found.folders[name] = self.node(path / name, real / name)
+                node.folders[name] = self.node(path / name, real / name)
             else:
-                self.file(found, entry)
+                self.file(node, entry)
         for entry in links:  # after what is here itself: a folder is read where it lies
-            self.link(found, entry)
-        found.folders = dict(sorted(found.folders.items()))
-        found.images.sort()
-        return found
+            self.link(node, entry)
+        node.folders = dict(sorted(node.folders.items()))
+        node.images.sort()
+        return node
 
     def short(self, entry: os.DirEntry[str]) -> str:
         return "/".join(Path(entry.path).parts[self.start :])

@@ -18,7 +18,7 @@ from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.formats import under_attack
 from notbugs.measure.statistics import Proportion
-from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced
+from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.progress import Progress, silent
 from notbugs.search import STRONG, Attack, Attacked
 from notbugs.search.compatibility import check_fits
@@ -149,7 +149,8 @@ class Accuracy(Record):
     share: Proportion = Field(description="of images classified correctly, under the attack if there is one")
     broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
     balanced: Proportion | None = Field(
-        None, description="balanced accuracy, where the largest class has over half of the images"
+        None,
+        description="balanced accuracy, where a class has over half of the images, or five times another's",
     )
     area: Area | None = Field(None, description="under ROC, where one of two classes has under a fifth of the images")
 
@@ -238,7 +239,7 @@ class Outcome:
     def accuracy(self) -> Accuracy:
         """The share that survived."""
         labels, mean = self.labels, None
-        if labels is not None and is_unbalanced(labels):
+        if labels is not None and is_uneven(labels):
             mean = balanced(self.survived, labels)
         share = Proportion.of(self.survived)
         return Accuracy(attack=self.attack, share=share, broken=dict(self.broken), balanced=mean)

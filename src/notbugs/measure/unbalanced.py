@@ -24,7 +24,9 @@ from notbugs.search.objectives import away_from, margin
 from notbugs.threat import Threat
 
 HALF = 0.5
-"""Share of the largest class above which balanced accuracy stands beside accuracy."""
+"""Share of the largest class above which balanced accuracy stands beside accuracy, and decides a verdict."""
+UNEVEN, FEWEST = 5, 5
+"""It stands beside, too, where the largest class has so many times the images of the smallest, which has so many."""
 RARE = 0.2
 """Share of the smaller of two classes below which the area under ROC stands beside both."""
 
@@ -89,6 +91,13 @@ def _end(value: float, m: int, n: int, limit: float) -> float:
 def is_unbalanced(labels: Tensor) -> bool:
     """Whether the largest class has over half of the images."""
     return float(torch.bincount(labels).max()) > HALF * len(labels)
+
+
+def is_uneven(labels: Tensor) -> bool:
+    """Whether the largest class has over half of the images, or five times those of the smallest, which has five."""
+    counts = torch.bincount(labels)
+    smallest = int(counts[counts > 0].min())
+    return is_unbalanced(labels) or (smallest >= FEWEST and int(counts.max()) >= UNEVEN * smallest)
 
 
 def is_rare(labels: Tensor) -> bool:

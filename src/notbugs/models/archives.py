@@ -219,9 +219,9 @@ class _Sequence:
     def _persistent(self, id: Any) -> Any:
         if isinstance(id, tuple) and id[:1] == ("module",):  # a class, with its source
             return id[1]
-        found = _storage(self, id)
-        self.dtypes.setdefault(found.key, found.dtype)
-        return found
+        storage = _storage(self, id)
+        self.dtypes.setdefault(storage.key, storage.dtype)
+        return storage
 
 
 def _within(content: bytes) -> _Storage:
@@ -252,17 +252,17 @@ def _as_tensor(part: memoryview) -> Tensor:
 
 def _found(root: Any) -> Tensors:
     """The tensors in a value."""
-    found = Tensors()
+    tensors = Tensors()
     for path, value in _within_reach(root):
         name = ".".join(path)
         if isinstance(value, Strided) and isinstance(value.storage, _Storage):
-            found[name] = _strided(value, name)
+            tensors[name] = _strided(value, name)
         elif isinstance(value, Inert) and value.name in ARRAYS:
             if (array := _array(value)) is not None:
-                found[name] = array
+                tensors[name] = array
         elif isinstance(value, Inert) and value.name in UNUSABLE:
-            found.unusable[name] = UNUSABLE[value.name]
-    return found
+            tensors.unusable[name] = UNUSABLE[value.name]
+    return tensors
 
 
 def _within_reach(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

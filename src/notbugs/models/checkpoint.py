@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from notbugs._version import __version__
 from notbugs.catalogue import model_file
-from notbugs.classifier import Classifier, Precision
+from notbugs.classifier import Classifier, Interpretation, Precision
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import read_tensors, write_tensors
 from notbugs.models.execution import to_channels_last
@@ -177,29 +177,29 @@ def load_classifier(
     """
     to = device or torch.device("cpu")
     file = model_file(file)
-    given: dict[str, Any] = {"mean": mean, "std": std, "head": head, "output": output, "outputs_are": outputs_are}
-    given |= {"channel_order": channel_order, "weights": weights, "outputs": outputs}
-    header = check_classifier(file, architecture=architecture, **given, **options)
-    names = output_names(outputs)
-    how: dict[str, Any] = {"head": head, "output": output, "outputs_are": outputs_are}
-    how |= {"channel_order": channel_order, "precision": precision or "auto"}
-    if is_pretrained(file):
-        told = {"mean": mean, "std": std, "outputs": None if names else outputs}
-        return load_pretrained(file, shape=shape, classes=classes, known=names, **told, **how).to(to).eval()
     path = Path(file)
-    if header is None:
+    header = check_classifier(
+        file, architecture=architecture, weights=weights, outputs=outputs, mean=mean, std=std,
+        head=head, output=output, outputs_are=outputs_are, channel_order=channel_order, **options,
+    )  # fmt: skip
+    interpretation: Interpretation = {
+        "head": head, "output": output, "outputs_are": outputs_are, "channel_order": channel_order,
+        "precision": precision or "auto",
+    }  # fmt: skip
+    names = output_names(outputs)
+    if names:
+        outputs = None
+    if is_pretrained(file):
+        classifier = load_pretrained(file, shape, classes, mean, std, outputs, names, interpretation)
+    elif header is None:
         blueprint = _given(architecture, shape, classes, options, len(names) if names else None)
-        chosen = choose(blueprint.classes, names, None if names else outputs, str(path))
-        found = load_foreign(path, blueprint, weights, mean, std, chosen, **how)
+        chosen = choose(blueprint.classes, names, outputs, str(path))
+        classifier = load_foreign(path, blueprint, weights, mean, std, chosen, interpretation)
     else:
-        if shape is not None and shape[0] != header.blueprint.shape[0]:
-            takes = header.blueprint.shape[0]
-            rule = f"have {takes} channel{'s' * (takes > 1)}, as the classifier in {path} does"
-            raise must("images", rule, tuple(shape), other_channels(shape[0], takes).strip())
-        known = names or header.blueprint.classes
-        chosen = choose(classes, known, None if names else outputs, str(path)) if classes else None
-        found = _ours(path, header, precision, chosen)
-    return found.to(to).eval()
+        _check_channels(header, shape, path)
+        chosen = choose(classes, names or header.blueprint.classes, outputs, str(path)) if classes else None
+        classifier = _ours(path, header, precision, chosen)
+    return classifier.to(to).eval()
 
 
 def says_itself(file: str | Path) -> bool:
@@ -287,14 +287,21 @@ def _given(
     options: dict[str, Any],
     outputs: int | None,
 ) -> Blueprint:
-    given = {"architecture": architecture, "shape": shape, "classes": classes}
-    if missing := [name for name, value in given.items() if value is None]:
+    needed = {"architecture": architecture, "shape": shape, "classes": classes}
+    if missing := [name for name, value in needed.items() if value is None]:
         raise InputError(f"The file holds weights alone. Give the {missing[0]!r} of their network, too.")
     try:
-        return Blueprint.model_validate(given | {"options": options, "outputs": outputs})
+        return Blueprint.model_validate(needed | {"options": options, "outputs": outputs})
     except ValidationError as error:
         first = error.errors()[0]
         raise must(str(first["loc"][0]), f"be right for a network ({first['msg']})", first["input"]) from error
+
+
+def _check_channels(header: _Header, shape: Sequence[int] | None, path: Path) -> None:
+    takes = header.blueprint.shape[0]
+    if shape is not None and shape[0] != takes:
+        rule = f"have {takes} channel{'s' * (takes > 1)}, as the classifier in {path} does"
+        raise must("images", rule, tuple(shape), other_channels(shape[0], takes).strip())
 
 
 def _ours(path: Path, header: _Header, precision: Precision | None, chosen: Sequence[int] | None) -> Classifier:
@@ -304,7 +311,7 @@ def _ours(path: Path, header: _Header, precision: Precision | None, chosen: Sequ
     mean, std = (tensors.pop(name).flatten().tolist() for name in ("mean", "std"))
     network = header.blueprint.build().to(getattr(torch, header.dtype))
     load_tensors(network, tensors, str(path))
-    found = Classifier(
+    classifier = Classifier(
         network,
         mean=mean,
         std=std,
@@ -315,7 +322,7 @@ def _ours(path: Path, header: _Header, precision: Precision | None, chosen: Sequ
         chosen_outputs=chosen if chosen is not None else header.chosen_outputs,
         precision=precision or header.precision,
     )
-    return to_channels_last(found, header.blueprint.shape) if header.is_channels_last else found
+    return to_channels_last(classifier, header.blueprint.shape) if header.is_channels_last else classifier
 
 
 def _read_header(path: Path) -> _Header | None:

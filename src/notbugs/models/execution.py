@@ -210,10 +210,10 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, kind) for kind in kinds)
 
 
-def _agree(view: Classifier, made: Classifier, images: Tensor, wanted: Sequence[Tensor]) -> bool:
+def _agree(view: Classifier, candidate: Classifier, images: Tensor, wanted: Sequence[Tensor]) -> bool:
     """Whether logits, features and input gradients are those that are wanted, but for rounding."""
-    made.head_is_certain = view.head_is_certain
-    pairs = zip(_answers(made, images), wanted, strict=True)
+    candidate.head_is_certain = view.head_is_certain
+    pairs = zip(_answers(candidate, images), wanted, strict=True)
     return all(bool((got - want).norm() <= TOLERANCE * want.norm()) for got, want in pairs)
 
 

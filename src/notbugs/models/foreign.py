@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from notbugs.classifier import Classifier
+from notbugs.classifier import Classifier, Interpretation
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import check_file
 from notbugs.models import registry
@@ -97,7 +97,7 @@ Outputs = str | Path | Sequence[str | int]
 """A file with the name of every output; or for each class, in order, the number or the name of its output."""
 
 
-def choose(classes: Sequence[str], known: Sequence[str] | None, given: Any, where: str) -> list[int] | None:
+def choose(classes: Sequence[str], known: Sequence[str] | None, outputs: Any, where: str) -> list[int] | None:
     """The numbers of the outputs that are the classes, in their order; None if they are all, as they stand.
 
     Names are compared without regard to case, `_`, `-` and spaces. An output may have several, with commas between
@@ -109,7 +109,7 @@ def choose(classes: Sequence[str], known: Sequence[str] | None, given: Any, wher
         Of the data.
     known : sequence of str, optional
         The names of the outputs, where the model says them.
-    given : sequence of str or int, optional
+    outputs : sequence of str or int, optional
         For each class the number or the name of its output.
     where : str
         The model.
@@ -119,24 +119,24 @@ def choose(classes: Sequence[str], known: Sequence[str] | None, given: Any, wher
     InputError
         If a class has no output, or several; with how to say which.
     """
-    if given is not None:
-        return [_number(one, known, where) for one in _one_each(given, classes)]
+    if outputs is not None:
+        return [_number(one, known, where) for one in _one_each(outputs, classes)]
     if known is None or list(known) == list(classes):
         return None
-    found = _by_name(classes, known)
-    if all(len(numbers) == 1 for numbers in found):
-        chosen = [numbers[0] for numbers in found]
+    matches = _by_name(classes, known)
+    if all(len(numbers) == 1 for numbers in matches):
+        chosen = [numbers[0] for numbers in matches]
         log.info("The outputs of %s are taken by their names: %s.", where, _listed(classes, known, chosen))
         return chosen
-    if len(known) == len(classes) and not any(found) and (_are_numbers(known) or _are_numbers(classes)):
+    if len(known) == len(classes) and not any(matches) and (_are_numbers(known) or _are_numbers(classes)):
         log.info("The outputs of %s are taken in order, for one side has numbers as names.", where)
         return None
-    missing = next(place for place, numbers in enumerate(found) if len(numbers) != 1)
+    missing = next(place for place, numbers in enumerate(matches) if len(numbers) != 1)
     raise InputError(
         f"The class {classes[missing]!r} of the data must be one of the {len(known)} outputs of {where}, and "
-        f"{f'the outputs {found[missing]} are' if found[missing] else 'none is'} called so. They are {_some(known)}. "
-        f"Say for each class of the data, in their order ({_some(classes)}), which output is its own: outputs=[...] "
-        "(--outputs), by number, from 0, or by name. Or give the data that it was made for (--data)."
+        f"{f'the outputs {matches[missing]} are' if matches[missing] else 'none is'} called so. They are "
+        f"{_some(known)}. Say for each class of the data, in their order ({_some(classes)}), which output is its own: "
+        "outputs=[...] (--outputs), by number, from 0, or by name. Or give the data that it was made for (--data)."
     )
 
 
@@ -144,9 +144,9 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
 
 
-def output_names(given: Outputs | None) -> list[str] | None:
+def output_names(outputs: Outputs | None) -> list[str] | None:
     """The names of all outputs, where what is given is a file of them."""
-    one = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+    one = outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
     return read_names(Path(one)) if isinstance(one, str | Path) else None
 
 
@@ -203,20 +203,20 @@ def _plain(name: str) -> str:
     return " ".join(re.split(r"[\s_-]+", name.strip().casefold()))
 
 
-def _one_each(given: Sequence[str | int], classes: Sequence[str]) -> Sequence[str | int]:
-    if len(given) != len(classes) or len(set(map(str, given))) != len(given):
+def _one_each(outputs: Sequence[str | int], classes: Sequence[str]) -> Sequence[str | int]:
+    if len(outputs) != len(classes) or len(set(map(str, outputs))) != len(outputs):
         named = ", ".join(classes[:SHOWN])
         rule = f"be a file of names, or name one output for each of the {len(classes)} classes: {named}"
-        raise must("outputs", rule, list(given))
-    return given
+        raise must("outputs", rule, list(outputs))
+    return outputs
 
 
 def _number(one: str | int, known: Sequence[str] | None, where: str) -> int:
     """The number of an output that is given by number or by name."""
     if known:
-        found = _by_name([str(one)], known)[0]
-        if len(found) == 1:
-            return found[0]
+        matches = _by_name([str(one)], known)[0]
+        if len(matches) == 1:
+            return matches[0]
     text = str(one)
     if not text.isdecimal() or (known and int(text) >= len(known)):
         told = (
@@ -244,7 +244,7 @@ def load_foreign(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     chosen: Sequence[int] | None,
-    **how: Any,
+    interpretation: Interpretation,
 ) -> Classifier:
     """A classifier from weights alone, or from a program that brings its network."""
     if (mean is None) != (std is None):
@@ -252,12 +252,12 @@ def load_foreign(
     program = blueprint.architecture in PROGRAMS
     tensors = {} if program else read_weights(path, weights)
     if program:
-        network = load_program(path, blueprint.architecture, how["head"])
+        network = load_program(path, blueprint.architecture, interpretation["head"])
     else:
         network = _loaded(blueprint, tensors, str(path), chosen)
     if mean is None or std is None:
         mean, std = _known_normalisation(network, tensors, blueprint, path)
-    return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **how)
+    return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **interpretation)
 
 
 def _known_normalisation(

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from notbugs.classifier import Classifier
+from notbugs.classifier import Classifier, Interpretation
 from notbugs.errors import InputError, at_home, in_one_line, must, nearest_path
 from notbugs.files import sha256
-from notbugs.models.foreign import choose
+from notbugs.models.foreign import Outputs, choose
 from notbugs.models.registry import torchvision_models
 from notbugs.models.weight_names import listed
 from notbugs.models.weights import read_weights
@@ -130,14 +130,13 @@ def _local(file: str | Path) -> Path | None:
 
 def load_pretrained(
     file: str | Path,
-    *,
     shape: Sequence[int] | None,
     classes: Sequence[str] | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
-    outputs: Any,
+    outputs: Outputs | None,
     known: Sequence[str] | None,
-    **how: Any,
+    interpretation: Interpretation,
 ) -> Classifier:
     """A classifier of transformers, with the normalisation of its preprocessor and the names of its outputs.
 
@@ -149,8 +148,8 @@ def load_pretrained(
         As `load_classifier` takes them.
     known : sequence of str, optional
         The names of the outputs, in place of the model's own.
-    how
-        Of `Classifier`.
+    interpretation : Interpretation
+        Arguments of `Classifier`.
 
     Raises
     ------
@@ -175,7 +174,7 @@ def load_pretrained(
         ) from error
     if shape is not None and size and tuple(shape[1:]) != size:
         log.info("%s was trained on images of %dx%d pixels; these are %dx%d.", file, *size, *shape[1:])
-    return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **how)
+    return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **interpretation)
 
 
 def _network(folder: Path) -> tuple[Any, nn.Module]:
@@ -191,9 +190,8 @@ def _network(folder: Path) -> tuple[Any, nn.Module]:
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         with seeded(0, "huggingface"), torch.device("meta"):
-            made = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
-        how: dict[str, Any] = {"config": config, "state_dict": tensors, "output_loading_info": True}
-        network, told = type(made).from_pretrained(None, **how)
+            model = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+        network, told = type(model).from_pretrained(None, config=config, state_dict=tensors, output_loading_info=True)
     except Exception as error:  # a model of another kind, or one that needs its own code
         if importlib.util.find_spec("torchvision") is not None:
             torchvision_models()  # which transformers imports where it is installed
@@ -209,12 +207,12 @@ def _network(folder: Path) -> tuple[Any, nn.Module]:
 def _preprocessor(folder: Path) -> dict[str, Any]:
     file = folder / "preprocessor_config.json"
     try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is damaged: {in_one_line(error)}.") from error
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise InputError(f"{file} is damaged: it holds no JSON object.")
-    return found
+    return values
 
 
 def _normalisation(values: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -119,9 +119,9 @@ class WhitenedConv2d(nn.Conv2d):
         """The same as a plain convolution, without gradients of its weights."""
         shape = (self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding, self.dilation)
         where = {"device": self.weight.device, "dtype": self.weight.dtype}
-        made = skip_init(nn.Conv2d, *shape, bias=self.bias is not None, **where)
-        made.load_state_dict({"weight": self.on_pixels(), **({} if self.bias is None else {"bias": self.bias})})
-        return made.train(self.training).requires_grad_(False)
+        layer = skip_init(nn.Conv2d, *shape, bias=self.bias is not None, **where)
+        layer.load_state_dict({"weight": self.on_pixels(), **({} if self.bias is None else {"bias": self.bias})})
+        return layer.train(self.training).requires_grad_(False)
 
 
 def named(**layers: nn.Module) -> nn.Sequential:

@@ -294,9 +294,9 @@ def _nearest(module: str, attribute: str) -> str:
 
 def _imported(name: str, module: str, attribute: str) -> Callable[..., Any]:
     try:
-        found: Any = importlib.import_module(module)
+        maker: Any = importlib.import_module(module)
         for part in attribute.split("."):
-            found = getattr(found, part)
+            maker = getattr(maker, part)
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {in_one_line(error)}"
         raise InputError(
@@ -304,11 +304,11 @@ def _imported(name: str, module: str, attribute: str) -> Callable[..., Any]:
             "the folder in which you give the command, or installed; or timm:NAME or torchvision:NAME."
             f"{_nearest(module, attribute)}"
         ) from error
-    of = found.__self__ if inspect.ismethod(found) else found
-    if not (inspect.isfunction(found) or (inspect.isclass(of) and issubclass(of, nn.Module))):
+    of = maker.__self__ if inspect.ismethod(maker) else maker
+    if not (inspect.isfunction(maker) or (inspect.isclass(of) and issubclass(of, nn.Module))):
         rule = "name a function in Python, or a class of torch.nn.Module, that makes a network"
-        raise must("architecture", rule, f"{name} -> {found!r:.80}")
-    return found
+        raise must("architecture", rule, f"{name} -> {maker!r:.80}")
+    return maker
 
 
 def is_own_code(architecture: str) -> bool:
@@ -334,8 +334,8 @@ TAKEN = frozenset({"name", "channels", "classes", "size"})
 
 def check_options(options: dict[str, Any], taken: frozenset[str] = TAKEN) -> None:
     """Refuse options that have the name of something else, with a `ValueError` for pydantic."""
-    if found := sorted(taken & options.keys()):
-        raise ValueError(f"{found[0]!r} is no option of an architecture: it follows from the data")
+    if clashes := sorted(taken & options.keys()):
+        raise ValueError(f"{clashes[0]!r} is no option of an architecture: it follows from the data")
 
 
 class Blueprint(BaseModel):
@@ -358,9 +358,9 @@ class Blueprint(BaseModel):
 
     @field_validator("options")
     @classmethod
-    def _check_options(cls, given: dict[str, Any]) -> dict[str, Any]:
-        check_options(given)
-        return given
+    def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        check_options(options)
+        return options
 
     def build(self) -> nn.Module:
         """A network for weights to be loaded into; torch's global generator is left as it was."""

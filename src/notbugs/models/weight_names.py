@@ -44,7 +44,7 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     InputError
         If no name fits, or those of two different networks fit equally well.
     """
-    found, errors = [], []
+    candidates, errors = [], []
     bare = {name: _bare(name) for name in own}
     bare = bare if len(set(bare.values())) == len(own) else {name: name for name in own}
     called = {new: name for name, new in bare.items()}
@@ -52,12 +52,14 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     for ours, theirs in ((own, tensors), (plain, _renamed(tensors, {name: _bare(name) for name in tensors}))):
         try:
             named = _without_prefixes(ours, _renamed(theirs, _parametrised(theirs, ours)), where)
-            found.append(named if ours is own else {called.get(name, name): value for name, value in named.items()})
+            candidates.append(
+                named if ours is own else {called.get(name, name): value for name, value in named.items()}
+            )
         except InputError as error:
             errors.append(error)
-    if not found:
+    if not candidates:
         raise errors[0]
-    return max(found, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
+    return max(candidates, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
 
 
 def _bare(name: str) -> str:
@@ -72,22 +74,22 @@ def _without_prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
     )
     inner = {name.removeprefix(ours): value for name, value in own.items() if name.startswith(ours)}
     theirs = _prefix(inner, tensors, scores, where)
-    found = {ours + name.removeprefix(theirs): name for name in tensors if name.startswith(theirs)}
+    names = {ours + name.removeprefix(theirs): name for name in tensors if name.startswith(theirs)}
     # A head beside a backbone: with its own name, in the same set of weights.
-    for name in [name for name in own if name not in found]:
+    for name in [name for name in own if name not in names]:
         for above in _above(theirs):
             beside = tensors.get(above + name)
             if beside is not None and beside.shape == own[name].shape:
-                found.pop(ours + (above + name).removeprefix(theirs), None)
-                found[name] = above + name
+                names.pop(ours + (above + name).removeprefix(theirs), None)
+                names[name] = above + name
                 break
-    return {name: tensors[old] for name, old in found.items()}
+    return {name: tensors[old] for name, old in names.items()}
 
 
 def _own_prefixes(own: Mapping[str, Tensor]) -> list[str]:
     """What stands before most names of a network, from nothing on: `net.` of one that keeps its layers in `net`."""
     names = [name for name in own if not NORMALISER.search(name)]
-    found, prefix = [""], ""
+    prefixes, prefix = [""], ""
     while True:
         parts = Counter(name.removeprefix(prefix).partition(".") for name in names if name.startswith(prefix))
         firsts: Counter[str] = Counter()
@@ -95,8 +97,8 @@ def _own_prefixes(own: Mapping[str, Tensor]) -> list[str]:
             firsts[first + dot] += count
         first, count = max(firsts.items(), key=lambda item: item[1], default=("", 0))
         if not first.endswith(".") or 2 * count <= len(names):
-            return found
-        found.append(prefix := prefix + first)
+            return prefixes
+        prefixes.append(prefix := prefix + first)
 
 
 def _above(prefix: str) -> list[str]:

@@ -118,10 +118,10 @@ def chosen(tensors: dict[str, Tensor], weights: str | None, where: str) -> dict[
     """
     if weights is None:
         return tensors
-    found = {name: value for name, value in tensors.items() if name.startswith(f"{weights}.")}
-    if not found:
+    selected = {name: value for name, value in tensors.items() if name.startswith(f"{weights}.")}
+    if not selected:
         raise must("weights", f"name a set of weights in {where}", weights, f"It has {listed_sets(tensors)}.")
-    return found
+    return selected
 
 
 SAVE_THEM = "Open it where it was made, and save the network's state_dict()."
@@ -227,11 +227,11 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     network.load_state_dict(own | {name: value for name, value in named.items() if name in own})
 
 
-def _of_one_kind(found: Tensor, own: Tensor) -> bool:
+def _of_one_kind(theirs: Tensor, own: Tensor) -> bool:
     """Whether numbers can take the place of others: whole ones are no weights, and complex ones lose a part."""
-    if found.is_complex() != own.is_complex():
+    if theirs.is_complex() != own.is_complex():
         return False
-    return own.ndim == 0 or found.is_floating_point() == own.is_floating_point() or found.is_complex()
+    return own.ndim == 0 or theirs.is_floating_point() == own.is_floating_point() or theirs.is_complex()
 
 
 def _of_safetensors(file: Path) -> dict[str, Tensor]:

@@ -72,8 +72,8 @@ class StudyAccuracies:
 
     def get(self, train_set: str, training: str = "standard") -> Member | None:
         """The classifier trained that way on that set; for standard training on D, not the independent one."""
-        found = (m for m in self.members if (m.train_set, m.training) == (train_set, training))
-        return min(found, key=lambda member: member.name == "independent", default=None)
+        candidates = (m for m in self.members if (m.train_set, m.training) == (train_set, training))
+        return min(candidates, key=lambda member: member.name == "independent", default=None)
 
 
 def study_accuracies(results: Results) -> StudyAccuracies:
@@ -184,12 +184,12 @@ class _Bar(TypedDict):
 
 
 def _bar_rows(accuracies: StudyAccuracies, member: tuple[str, str]) -> list[_Bar]:
-    found, reference = accuracies.get(*member), paper.TABLE_7[member]
-    if not found or accuracies.radius is None:
+    classifier, reference = accuracies.get(*member), paper.TABLE_7[member]
+    if not classifier or accuracies.radius is None:
         return []
     measured = (
-        ("clean", found.clean, reference.clean),
-        ("robust", found.robust.get(accuracies.radius), reference.robust),
+        ("clean", classifier.clean, reference.clean),
+        ("robust", classifier.robust.get(accuracies.radius), reference.robust),
     )
     return [
         {

@@ -141,7 +141,7 @@ def _beside(audit: Audit) -> list[Table]:
         kinds.append(("Area under the ROC curve", lambda item: item.area.share if item.area else None))
     caption = f"in per cent, with its 95\u00a0% interval, by {audit.norm} radius"
     return [
-        Table(f"{title} {caption}", columns, [[name, *map(read, found)] for name, found in rows], kind="measures")
+        Table(f"{title} {caption}", columns, [[name, *map(read, cells)] for name, cells in rows], kind="measures")
         for title, read in kinds
     ]
 
@@ -150,7 +150,7 @@ def against_radius(audit: Audit) -> Markup:
     """Accuracy against radius: the model as it is, and heads refitted on each group of features."""
     series = [(MODEL, _points(audit.model, audit.score))]
     series += [(GROUPS[group.name], _points(group.accuracies, audit.score)) for group in audit.groups]
-    radii = [found.attack.eps for found in audit.model if found.attack]
+    radii = [row.attack.eps for row in audit.model if row.attack]
     return curves(series, audit.norm, radii, f"Lines of {audit.score} against radius.")
 
 

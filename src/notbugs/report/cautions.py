@@ -14,31 +14,31 @@ NEAR_TARGET = 0.3
 
 def cautions(results: Results, accuracies: StudyAccuracies) -> list[str]:
     """One sentence for everything in the results that limits what they show."""
-    found = [*_of_measurement(accuracies, bool(results.study.recipe.get("scaled_down"))), *_of_classifiers(accuracies)]
+    notes = [*_of_measurement(accuracies, bool(results.study.recipe.get("scaled_down"))), *_of_classifiers(accuracies)]
     for properties in results.sets:
-        found += _of_set(properties)
-    return found
+        notes += _of_set(properties)
+    return notes
 
 
 def _of_measurement(accuracies: StudyAccuracies, scaled_down: bool) -> list[str]:
-    found = []
+    notes = []
     if scaled_down:
-        found.append("There was no accelerator: this is the recipe's small form, of fewer images and smaller networks.")
+        notes.append("There was no accelerator: this is the recipe's small form, of fewer images and smaller networks.")
     if accuracies.test_set != "test":
-        found.append("Accuracies are on images held out of the training split, not on the test set.")
+        notes.append("Accuracies are on images held out of the training split, not on the test set.")
     if accuracies.norm not in (None, "l2"):
-        found.append("The paper measured robust accuracy under l2 only; this run did not measure it.")
+        notes.append("The paper measured robust accuracy under l2 only; this run did not measure it.")
     rows = [row for m in accuracies.members for row in (m.clean, *m.robust.values()) if row]
     if any(row.balanced for row in rows):
-        found.append("The largest class has over half of the test images: balanced accuracy stands beside accuracy.")
+        notes.append("Classes differ much in size: balanced accuracy stands beside accuracy.")
     fewest = min((row.n for row in rows), default=FEW_IMAGES)
     if fewest < FEW_IMAGES:
         widest = max((row for row in rows if row.n == fewest), key=lambda row: row.high - row.low)
-        found.append(
+        notes.append(
             f"There are only {fewest} test images: an interval is up to {percent(widest.high - widest.low)} points "
             "wide, and small differences cannot be seen."
         )
-    return found
+    return notes
 
 
 def _of_classifiers(accuracies: StudyAccuracies) -> list[str]:
@@ -57,23 +57,23 @@ def _of_classifiers(accuracies: StudyAccuracies) -> list[str]:
 
 
 def _of_set(properties: SetProperties) -> list[str]:
-    found = []
+    notes = []
     name, success = properties.name, properties.success_source_changed or properties.success_source
     if properties.kind == "relabelled" and success.value < LOW_SUCCESS:
-        found.append(
+        notes.append(
             f"{name}: the search reached the label it trains with for only {quoted(success)} of the images"
             f"{' whose label changed' if properties.success_source_changed else ''}; the others teach a label that "
             "the source does not see."
         )
     if compare(properties.success_8bit, properties.success_source) == "lower":
-        found.append(f"{name}: success on the source falls to {quoted(properties.success_8bit)} in 8-bit files.")
+        notes.append(f"{name}: success on the source falls to {quoted(properties.success_8bit)} in 8-bit files.")
     distance = properties.distance_to_target
     if distance and distance.median < NEAR_TARGET:
-        found.append(
+        notes.append(
             f"{name} nearly reproduces its target images: the median image keeps only {percent(distance.median)} % "
             f"of the distance between start and target, so {name} is close to D itself."
         )
-    return found
+    return notes
 
 
 MEDICAL = {"pneumonia": "chest x-rays"}
@@ -94,14 +94,14 @@ def meaning(accuracies: StudyAccuracies, data: str) -> list[str]:
     if data not in MEDICAL or not standard or not standard.clean or radius not in standard.robust:
         return []
     at = f"{NORMS[accuracies.norm or 'l2']} radius {radius:g}"
-    found = [
+    notes = [
         f"The standard classifier of {MEDICAL[data]} is right on {quoted(standard.clean)} of the test images, and on "
         f"{quoted(standard.robust[radius])} of them when an attacker may change them within {at}. Its accuracy does "
         "not say how much of it rests on features whose sign such changes flip."
     ]
     alone = accuracies.get("D_NR")
     if alone and alone.clean:
-        found.append(
+        notes.append(
             f"Trained on D_NR, whose images keep the look of another patient's x-ray, a new classifier reaches "
             f"{quoted(alone.clean)}. As far as that is near the standard classifier's accuracy, features whose sign "
             "small changes flip suffice for it, and a test on untouched images cannot tell a model that relies on them "
@@ -110,12 +110,12 @@ def meaning(accuracies: StudyAccuracies, data: str) -> list[str]:
         )
     robust = accuracies.get("D", "adversarial")
     if robust and robust.clean and radius in robust.robust:
-        found.append(
+        notes.append(
             f"Adversarial training keeps {quoted(robust.robust[radius])} at that radius, and is right on "
             f"{quoted(robust.clean)} of untouched images: what it costs, and what it protects."
         )
-    found.append(
+    notes.append(
         "Images of 28x28 pixels and a network this small say nothing about a clinical system, and nothing here is for "
         "a diagnosis. The command notbugs audit asks the same of a model of your own."
     )
-    return found
+    return notes

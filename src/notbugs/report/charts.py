@@ -31,7 +31,7 @@ CLEAN, ROBUST = "#7fbde3", "#c64b00"
 SERIES: dict[tuple[str, str], Style] = {
     ("D", "standard"): ("D, standard", "#3a3a38", "circle", []),
     ("D", "adversarial"): ("D, adversarial", "#0072b2", "square", []),
-    **{(made.name, "standard"): (made.name, made.colour, made.mark, []) for made in EVERY_SET},
+    **{(declared.name, "standard"): (declared.name, declared.colour, declared.mark, []) for declared in EVERY_SET},
 }
 INDEPENDENT = ("D, independent", "#8a8984", "cross", [4, 3])
 
@@ -125,8 +125,8 @@ class Axis:
         """The axis as Altair's `X` or `Y`."""
         kind = "log" if self.is_log else "linear"
         scale = alt.Scale(type=kind, domain=[self.low, self.high], nice=False, zero=False)
-        how = {"values": list(self._decades())} if self.is_log else {"tickCount": 6}
-        return channel(f"{field}:Q", title=self.title, scale=scale).axis(labelExpr="toString(datum.value)", **how)
+        ticks = {"values": list(self._decades())} if self.is_log else {"tickCount": 6}
+        return channel(f"{field}:Q", title=self.title, scale=scale).axis(labelExpr="toString(datum.value)", **ticks)
 
     def _decades(self) -> Iterator[float]:
         """Round numbers, more of them the fewer decades there are: Vega's own crowd an axis of many."""
@@ -198,9 +198,9 @@ def against_formula(
     at = alt.Chart(alt.Data(values=marks)).encode(x="x:Q", **base)
     layers = [curve, at.mark_rule(strokeWidth=1.2).encode(y="low:Q", y2="high:Q")]
     for is_hollow in (False, True):
-        how: dict[str, Any] = {"filled": False, "fill": PAGE} if is_hollow else {"filled": True}
+        fill: dict[str, Any] = {"filled": False, "fill": PAGE} if is_hollow else {"filled": True}
         chosen = at.transform_filter(f"datum.hollow === {str(is_hollow).lower()}")
-        layers.append(chosen.mark_point(size=45, opacity=1, **how).encode(y="y:Q", shape=shapes))
+        layers.append(chosen.mark_point(size=45, opacity=1, **fill).encode(y="y:Q", shape=shapes))
     named = alt.Chart(alt.Data(values=words)).mark_text(align="left", fontSize=12)
     layers.append(named.encode(x=alt.value(width + 8), y="y:Q", text="name:N", **base))
     return to_svg(alt.layer(*layers).properties(width=width, height=height), text, room=width + 130)

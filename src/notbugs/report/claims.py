@@ -107,14 +107,16 @@ def claims(accuracies: StudyAccuracies, results: Results, classes: int) -> list[
         At least 1.
     """
     chance = 1 / classes
-    found = (
+    measured = (
         (robust_features(accuracies), "Robust features", "standard training on D_R and on D under one attack"),
         (non_robust_features(accuracies, chance), "Non-robust features", "standard training on D_NR"),
         (relabelled_images(accuracies, results, chance), "Relabelled images", "training on relabelled images"),
     )
-    if not any(claim for claim, _, _ in found):
+    if not any(claim for claim, _, _ in measured):
         return []
-    three = [claim or Claim(about, f"This run did not measure {what}, which", "open") for claim, about, what in found]
+    three = [
+        claim or Claim(about, f"This run did not measure {what}, which", "open") for claim, about, what in measured
+    ]
     looks = resembling(results.sets)
     if looks is None:
         return three
@@ -179,7 +181,9 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     if not clean:
         return None
     sizes: dict[str, PerturbationSize] = {
-        made.name: made.perturbation for made in results.sets if made.name in clean and made.perturbation
+        properties.name: properties.perturbation
+        for properties in results.sets
+        if properties.name in clean and properties.perturbation
     }
     controls = {name: row for name, row in _controls(results.instruments).items() if name in clean and row.beyond}
     orders = {name: against(chance, row) for name, row in clean.items()}
@@ -216,22 +220,22 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
 
 def resembling(sets: Sequence[SetProperties]) -> Claim | None:
     """Whether images of D_R look like their targets, and those of D_NR like their starts (the paper's Figure 2a)."""
-    found = {s.name: s.resemblance for s in sets if s.name in RESEMBLE and s.resemblance}
-    if not found:
+    resemblances = {s.name: s.resemblance for s in sets if s.name in RESEMBLE and s.resemblance}
+    if not resemblances:
         return None
-    whom = {name: alike.verdict for name, alike in found.items()}
+    whom = {name: alike.verdict for name, alike in resemblances.items()}
     verdicts: list[Verdict] = [
         "open" if whom[name] == "unclear" else "agrees" if whom[name] == RESEMBLE[name] else "disagrees"
-        for name in found
+        for name in resemblances
     ]
     said = {"target": "resemble their targets", "start": "resemble their starts"}
     unclear = "do not clearly resemble their"
     parts = [
         f"images of {name} {said.get(whom[name], f'{unclear} {RESEMBLE[name]}s')} "
         f"(nearer to the target than to the start: {_nearer(alike)})"
-        for name, alike in found.items()
+        for name, alike in resemblances.items()
     ]
-    count = max(alike.n for alike in found.values())
+    count = max(alike.n for alike in resemblances.values())
     text = "; ".join(parts)
     return Claim(
         "What they look like",
@@ -305,8 +309,8 @@ def _elsewhere(accuracies: StudyAccuracies, pairs: dict[float, tuple[Row, Row]],
 
 
 def _kept_note(name: str, sets: list[SetProperties], chance: float) -> str:
-    found = next((s for s in sets if s.name == name), None)
-    kept = quoted(found.kept_label) if found else f"about {100 * chance:.3g} %"
+    properties = next((s for s in sets if s.name == name), None)
+    kept = quoted(properties.kept_label) if properties else f"about {100 * chance:.3g} %"
     return (
         f"{name} draws its targets from all classes: {kept} of its images keep their label, and these can teach the "
         f"right answer without any perturbation, so {name} alone is weak evidence."
@@ -348,7 +352,7 @@ def _overlap(order: Order) -> str:
 
 def _nearer(alike: Resemblance) -> str:
     """Of a set's images those nearer to their target, by each measure."""
-    return ", ".join(f"{quoted(found.nearer_target)} {BY[found.by]}" for found in alike.measures)
+    return ", ".join(f"{quoted(measure.nearer_target)} {BY[measure.by]}" for measure in alike.measures)
 
 
 def _size(size: PerturbationSize) -> str:

@@ -53,7 +53,7 @@ TESTS = (
 
 def render_comparison(comparison: Comparison) -> str:
     """The whole page as HTML."""
-    made = (
+    sections = (
         _seeds(comparison),
         _accuracy(comparison),
         _contrasts(comparison),
@@ -65,7 +65,7 @@ def render_comparison(comparison: Comparison) -> str:
         title=_title(comparison),
         count=len(comparison.studies),
         findings=list(findings(comparison)),
-        sections=[section for section in made if section],
+        sections=[section for section in sections if section],
         reports=list(_reports(comparison)),
     )  # fmt: skip
 

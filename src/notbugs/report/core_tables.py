@@ -124,15 +124,16 @@ _MEASURES: list[tuple[str, str, Callable[[SetProperties], Value]]] = [
 ]
 
 
-def _nearer(made: SetProperties, by: By) -> Proportion | None:
-    found = made.resemblance.by(by) if made.resemblance else None
-    return found.nearer_target if found else None
+def _nearer(properties: SetProperties, by: By) -> Proportion | None:
+    measure = properties.resemblance.by(by) if properties.resemblance else None
+    return measure.nearer_target if measure else None
 
 
 TEXT = (
-    "The largest class has over half of the test images. Naming it everywhere gives a high accuracy and means nothing, "
-    "so here every class counts the same: balanced accuracy is the mean over classes of the share that is right, and "
-    "naming one class everywhere is worth one over their number. "
+    "The largest class has over half of the test images, or at least five times as many as the smallest. Accuracy says "
+    "most about large classes then, and naming the largest everywhere may be worth much. Here every class counts the "
+    "same: balanced accuracy is the mean over classes of the share that is right, and naming one class everywhere is "
+    "worth one over their number. "
 )
 AREA = (
     "One of the two classes has less than a fifth of the images. The area under the ROC curve asks for no threshold: "
@@ -150,13 +151,13 @@ def unbalanced_section(accuracies: StudyAccuracies) -> Iterator[Section]:
     tables = []
     kinds = (("Balanced accuracy", _balanced, TEXT), ("Area under the ROC curve", _area, AREA))
     for title, read, _ in kinds:
-        cells = [[read(row) for row in found] for _, found in rows]
+        cells = [[read(row) for row in measured] for _, measured in rows]
         if any(cell is not None for line in cells for cell in line):
             caption = f"{title} in per cent, with 95 % intervals; radii in pixel units, pixels in [0, 1]"
             tables.append(Table(caption, columns, [[name, *line] for name, line in zip(names, cells, strict=True)]))
     if tables:
         text = TEXT + (AREA if len(tables) == len(kinds) else "")
-        yield Section("unbalanced", "Where one class is rare", "Balanced accuracy", text.strip(), tables=tables)
+        yield Section("unbalanced", "Where classes differ in size", "Balanced accuracy", text.strip(), tables=tables)
 
 
 def _balanced(row: Row | None) -> Cell:
@@ -223,20 +224,20 @@ def accuracy(accuracies: StudyAccuracies) -> Table:
 
 def relabelled(accuracies: StudyAccuracies) -> Table | None:
     """What the relabelled sets teach, beside the paper's Table 1; None where there is none of them."""
-    found = {name: member.clean for name in ("D", *RELABELLED) if (member := accuracies.get(name)) and member.clean}
-    if not found:
+    clean = {name: member.clean for name in ("D", *RELABELLED) if (member := accuracies.get(name)) and member.clean}
+    if not clean:
         return None
     rows = [
         [name, aimed_at(name), row.share, percent(paper.TABLE_1[name]) if name in paper.TABLE_1 else None]
-        for name, row in found.items()
+        for name, row in clean.items()
     ]
     caption = f"Clean accuracy in per cent; the paper: Table 1, {paper.SETTING}"
     return Table(caption, ("training set", "targets", "this run", "the paper"), rows, words=("targets",))
 
 
-def further(accuracies: StudyAccuracies, made: Sequence[SetProperties]) -> Table | None:
+def further(accuracies: StudyAccuracies, properties: Sequence[SetProperties]) -> Table | None:
     """What the sets beyond those of every study teach, and what each tests; None where there is none of them."""
-    known, says = {one.name: one for one in made}, {}
+    known, says = {one.name: one for one in properties}, {}
     rows: list[list[Cell]] = []
     for declared in FURTHER:
         member, one, other = accuracies.get(declared.name), known.get(declared.name), accuracies.get(declared.beside)
@@ -252,14 +253,14 @@ def further(accuracies: StudyAccuracies, made: Sequence[SetProperties]) -> Table
     return Table(caption, columns, rows, words=("beside it",), says=says, kind="measures") if rows else None
 
 
-def sets(made: Sequence[SetProperties]) -> Table:
+def sets(properties: Sequence[SetProperties]) -> Table:
     """A row a measured property, a column a constructed set."""
-    found = measures(list(made))
+    rows = measures(list(properties))
     return Table(
         "Shares in per cent with 95\u00a0% intervals; distances by their median over images",
-        ("measure", *(one.name for one in made)),
-        [[row.name, *row.values] for row in found],
-        says={row.name: row.says for row in found if row.says},
+        ("measure", *(one.name for one in properties)),
+        [[row.name, *row.values] for row in rows],
+        says={row.name: row.says for row in rows if row.says},
         kind="measures",
     )
 
@@ -269,8 +270,8 @@ def theory(checks: Sequence[TheoryCheck]) -> Table:
     rows: list[list[Cell]] = []
     for check in checks:
         about = (", ".join(check.pair), NORMS[check.norm])
-        for radius, moved, said, found in zip(check.radii, check.moved, check.predicted, check.measured, strict=True):
-            rows.append([check.classifier, *about, f"{radius:g}", f"{moved:.3g}", percent(said), found, found.n])
+        for radius, moved, said, share in zip(check.radii, check.moved, check.predicted, check.measured, strict=True):
+            rows.append([check.classifier, *about, f"{radius:g}", f"{moved:.3g}", percent(said), share, share.n])
     caption = (
         "Accuracy of the rule between the two classes, in per cent: predicted by the theory, and measured with its "
         "95\u00a0% interval"
@@ -297,10 +298,10 @@ def _share(row: Row | None) -> Proportion | None:
 def _all_of(row: Row) -> list[Cell]:
     used = row.attack
     attack = (used.name.upper(), NORMS[used.norm], f"{used.eps:g}") if used else ("none", None, None)
-    how = (
+    search = (
         (used.steps, None if used.step_size is None else f"{used.step_size:g}", used.restarts)
         if used
         else (None, None, None)
     )
     about = (row.test_set, row.architecture, str(row.seed))
-    return [row.train_set, row.training, row.classifier, *attack, row.share, row.n, *how, *about]
+    return [row.train_set, row.training, row.classifier, *attack, row.share, row.n, *search, *about]

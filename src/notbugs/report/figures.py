@@ -51,10 +51,10 @@ def write_all(results: Results, gallery: Arrays | None, out: Path) -> None:
         for width, picture in pictures.items():
             write_picture(out / width / figure.name, picture)
         drawn += [figure] if pictures else []
-    for found in tables(results):
-        write_text(out / "tables" / f"{found.name}.tex", latex(found.table, found.name, found.note))
-        write_text(out / "tables" / f"{found.name}.md", markdown(found.table, found.note))
-        write_text(out / "tables" / f"{found.name}.csv", comma_separated(found.rows))
+    for named in tables(results):
+        write_text(out / "tables" / f"{named.name}.tex", latex(named.table, named.name, named.note))
+        write_text(out / "tables" / f"{named.name}.md", markdown(named.table, named.note))
+        write_text(out / "tables" / f"{named.name}.csv", comma_separated(named.rows))
     write_text(out / "figures.tex", "\n".join(map(_latex, drawn)))
     write_text(out / "figures.md", "\n".join(map(_markdown, drawn)))
 
@@ -67,8 +67,8 @@ def figures(results: Results, gallery: Arrays | None) -> Iterator[PrintedFigure]
         draw: Draw = lambda width, height: printed_grid(gallery, classes, width)  # noqa: E731  as high as it must be
         yield PrintedFigure("images", _grid_caption(results), draw, ("full",))
     for instrument in INSTRUMENTS:
-        if (found := getattr(results.instruments, instrument.name)) is not None:
-            yield from instrument.figures(found, seed_of(results))
+        if (result := getattr(results.instruments, instrument.name)) is not None:
+            yield from instrument.figures(result, seed_of(results))
 
 
 def _accuracies(results: Results) -> Iterator[PrintedFigure]:
@@ -112,7 +112,7 @@ def write_picture(path: Path, drawn: Markup) -> None:
 
 def _in_order(pdf: bytes) -> bytes:
     """A PDF with the entries of its resource dictionaries in order, which is a random one as it is drawn."""
-    return _RESOURCES.sub(lambda found: b"".join(sorted(found[0].splitlines(keepends=True))), pdf)
+    return _RESOURCES.sub(lambda match: b"".join(sorted(match[0].splitlines(keepends=True))), pdf)
 
 
 def _size(drawn: str) -> tuple[float, float]:

@@ -59,9 +59,9 @@ def play(arrays: Arrays, classes: Sequence[str]) -> Play | None:
     if not names:
         return None
     count = min(len(arrays["D"]), BUDGET // _size(_sets(arrays, names, 1)))  # as far as the first image tells
-    while count and _size(made := _sets(arrays, names, count)) > BUDGET:
+    while count and _size(sheets := _sets(arrays, names, count)) > BUDGET:
         count = count * 9 // 10
-    return _play(arrays, classes, made) if count else None
+    return _play(arrays, classes, sheets) if count else None
 
 
 def differences(moved: Floats) -> tuple[Floats, list[float]]:
@@ -111,8 +111,8 @@ def _sets(arrays: Arrays, names: Sequence[str], count: int) -> list[Sheet]:
     return [_set(arrays, name, count) for name in names]
 
 
-def _size(made: Sequence[Sheet]) -> int:
-    return sum(len(item["sheet"]) for item in made)
+def _size(sheets: Sequence[Sheet]) -> int:
+    return sum(len(item["sheet"]) for item in sheets)
 
 
 def _set(arrays: Arrays, name: str, count: int) -> Sheet:
@@ -149,20 +149,20 @@ def _numbers(values: NDArray[Any]) -> list[list[float | None]]:
     return [[float(value) if np.isfinite(value) else None for value in row] for row in values]
 
 
-def _play(arrays: Arrays, classes: Sequence[str], made: list[Sheet]) -> Play:
-    count, (height, width) = len(made[0]["labels"]), arrays["D"].shape[2:]
+def _play(arrays: Arrays, classes: Sequence[str], sheets: list[Sheet]) -> Play:
+    count, (height, width) = len(sheets[0]["labels"]), arrays["D"].shape[2:]
     last = max(int(array.max()) for name, array in arrays.items() if name.endswith("labels"))
     known = [*classes, *map(str, range(len(classes), last + 1))]
     side = magnified(width, LARGE)
     thumb = magnified(width, SIDE // 2)
-    data = {"width": width, "height": height, "classes": known, "sets": made, "count": count}
+    data = {"width": width, "height": height, "classes": known, "sets": sheets, "count": count}
     pictures = {"side": side, "thumb": thumb}
     return Play(
-        sets=[item["name"] for item in made],
+        sets=[item["name"] for item in sheets],
         classes=known,
         count=count,
-        has_success=all("success" in item for item in made),
-        has_sizes=any({"size", "alike"} & set(item) for item in made),
+        has_success=all("success" in item for item in sheets),
+        has_sizes=any({"size", "alike"} & set(item) for item in sheets),
         side=side,
         data=data | pictures,
     )

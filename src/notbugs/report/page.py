@@ -66,7 +66,7 @@ def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
     recipe = {key: value for key, value in study.recipe.items() if not isinstance(value, Mapping)}
     tables = [("Recipe", recipe)] if recipe else []
     tables += [(f"Recipe: {key}", flat(value)) for key, value in study.recipe.items() if isinstance(value, Mapping)]
-    tables += [(f"{made.name}: search", flat(made.settings)) for made in results.sets]
+    tables += [(f"{properties.name}: search", flat(properties.settings)) for properties in results.sets]
     machine = {"created": study.created, "device": study.device, "threads": study.threads, "seeds": study.seeds}
     return [
         *tables,

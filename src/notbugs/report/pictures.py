@@ -77,8 +77,8 @@ def read_pictures(path: Path) -> Arrays | None:
 
 
 def _expected(arrays: Arrays, name: str, count: int) -> tuple[int, ...]:
-    made, _, kind = name.partition(".")
-    frames = arrays[f"{made}.steps"].size if f"{made}.steps" in arrays else 0
+    name_of_set, _, kind = name.partition(".")
+    frames = arrays[f"{name_of_set}.steps"].size if f"{name_of_set}.steps" in arrays else 0
     shapes = {
         "labels": (count,),
         "start_labels": (count,),
@@ -102,7 +102,7 @@ def _unreadable(path: Path, why: str) -> InputError:
 BUDGET = 2_000_000  # characters of pictures in the grid
 ROWS = 12  # of the grid, at most
 SIDE = 96  # CSS pixels of a picture on the page, about
-SAYS = {"D": "the training image", **{made.name: made.says for made in EVERY_SET}}
+SAYS = {"D": "the training image", **{declared.name: declared.says for declared in EVERY_SET}}
 
 PRINTED_ROWS = 5
 GAP, HEAD, LABEL = 6.0, 18.0, 15.0
@@ -173,12 +173,12 @@ _START = "where the search started: another training image"
 
 def _start_columns(arrays: Arrays) -> dict[str, str]:
     """The start images of matched sets, by array name: one column for all sets that share them."""
-    found: dict[str, list[str]] = {}
+    columns: dict[str, list[str]] = {}
     for name in MATCHED:
         if (key := f"{name}.start") in arrays:
-            same = next((other for other in found if np.array_equal(arrays[other], arrays[key])), key)
-            found.setdefault(same, []).append(name)
-    return {key: f"start of {' and '.join(names)}" for key, names in found.items()}
+            same = next((other for other in columns if np.array_equal(arrays[other], arrays[key])), key)
+            columns.setdefault(same, []).append(name)
+    return {key: f"start of {' and '.join(names)}" for key, names in columns.items()}
 
 
 def _cell(arrays: Arrays, column: str, index: int, classes: Sequence[str]) -> Cell:
@@ -225,10 +225,10 @@ def printed_grid(arrays: Arrays, classes: Sequence[str], width: float) -> Markup
 
 
 def _picture(cell: Cell, left: float, top: float, side: float, is_pixelated: bool) -> list[str]:
-    how = Markup(' image-rendering="optimizeSpeed" style="image-rendering: pixelated"') if is_pixelated else ""
+    style = Markup(' image-rendering="optimizeSpeed" style="image-rendering: pixelated"') if is_pixelated else ""
     picture = Markup(
         '<image x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" xlink:href="{}"{}><title>{}</title></image>'
-    ).format(left, top, side, side, cell.source, how, cell.alt)
+    ).format(left, top, side, side, cell.source, style, cell.alt)
     return [picture, _text(left + side / 2, top + side + 11, _cut(cell.label, side), MUTED)]
 
 

@@ -105,7 +105,7 @@ def means(rows: Sequence[SharesRow], *, group: str, width: float, look: Look = "
 
     `width` is in CSS pixels at scale one. None where nothing can be told.
     """
-    values = [value for row in rows if (found := getattr(row.found, group)) for value in _means(row.name, found)]
+    values = [value for row in rows if (shares := getattr(row.found, group)) for value in _means(row.name, shares)]
     if not values:
         return None
     lines = list(dict.fromkeys(value["set"] for value in values))
@@ -130,17 +130,17 @@ def histograms(
 
     `columns` panels stand in a line, each `width` CSS pixels wide. None where no set has the group.
     """
-    panels = [(row, found) for row in rows if (found := getattr(row.found, group))]
+    panels = [(row, shares) for row in rows if (shares := getattr(row.found, group))]
     if not panels:
         return None
     labels = list(SOURCES.values())
-    values = {row.name: list(_bins(found)) for row, found in panels}
+    values = {row.name: list(_bins(shares)) for row, shares in panels}
     most = max(value["count"] for bins in values.values() for value in bins)
     legend = alt.Legend(orient="top", title=None, direction="vertical", labelLimit=0, symbolSize=400)
     dashes, colours = (alt.Scale(domain=labels, range=[style[at] for style in STYLES]) for at in (0, 1))
     x = alt.X("share:Q", title=None, scale=alt.Scale(domain=[0, 100])).axis(values=[0, 50, 100], grid=False)
     y = alt.Y("count:Q", title=None, scale=alt.Scale(domain=[0, most])).axis(tickCount=3, ticks=False)
-    how = {
+    channels = {
         "x": x,
         "y": y,
         "strokeDash": alt.StrokeDash("images:N", scale=dashes, legend=legend),
@@ -151,12 +151,12 @@ def histograms(
     drawn = (
         alt.Chart(alt.Data(values=bins), title=alt.Title(name, **head))
         .mark_line(interpolate="step-after", strokeWidth=1.8)
-        .encode(**how)
+        .encode(**channels)
         .properties(width=width, height=100)
         for name, bins in values.items()
     )
     chart = alt.concat(*drawn, columns=columns)
-    said = (f"{row.name}: {_middle(found.new)}" for row, found in panels)
+    said = (f"{row.name}: {_middle(shares.new)}" for row, shares in panels)
     text = f"Histograms of images by the share of features that point to the new class, in per cent. {'; '.join(said)}."
     return to_svg(chart, text, look=look)
 
@@ -184,9 +184,9 @@ class _Bin(TypedDict):
     count: int
 
 
-def _means(name: str, found: GroupCarried) -> Iterator[_Mean]:
+def _means(name: str, shares: GroupCarried) -> Iterator[_Mean]:
     for key, (label, _, _) in CLASSES.items():
-        carried = getattr(found, key).carried
+        carried = getattr(shares, key).carried
         if carried:
             value, low, high = (100 * end for end in (carried.value, carried.low, carried.high))
             yield {"set": name, "class": label, "value": value, "low": low, "high": high}

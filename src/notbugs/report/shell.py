@@ -40,14 +40,14 @@ def shown(value: Any) -> str:
 
 def environment() -> Environment:
     """Templates, with the filters and tests they use."""
-    made = Environment(
+    templates = Environment(
         loader=PackageLoader("notbugs.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    templates.filters |= {
         "sets": wording.html,
         "percent": formats.percent,
         "number": formats.number,
@@ -56,12 +56,12 @@ def environment() -> Environment:
         "hash": csp_hash,
         "place": lambda value: f"{value:.4f}",
         "shown": shown,
-        "texts": lambda given: [item for item in given if isinstance(item, str)] if isinstance(given, list) else [],
+        "texts": lambda value: [item for item in value if isinstance(item, str)] if isinstance(value, list) else [],
     }
     # What a page may set: the version that its numbers are of, and a script, which it allows by its hash.
-    cast("dict[str, Any]", made.globals).update(SETS=EVERY_SET, made_by="", script=Markup(""))
-    made.tests |= {
+    cast("dict[str, Any]", templates.globals).update(SETS=EVERY_SET, made_by="", script=Markup(""))
+    templates.tests |= {
         "proportion": lambda value: isinstance(value, Share),
         "spread": lambda value: isinstance(value, Spread),
     }
-    return made
+    return templates

@@ -101,7 +101,7 @@ def fields(table: Table) -> list[dict[str, Any]]:
     shares = {
         column for place, column in enumerate(table.columns) if any(isinstance(row[place], Share) for row in table.rows)
     }
-    found = []
+    rows = []
     for row in table.rows:
         named: dict[str, Any] = {}
         for column, cell in zip(table.columns, row, strict=True):
@@ -109,8 +109,8 @@ def fields(table: Table) -> list[dict[str, Any]]:
             if column in shares:
                 share = cell.model_dump() if isinstance(cell, Share) else {}
                 named |= {f"{column} {name}": share.get(name) for name in ("low", "high", "n")}
-        found.append(named)
-    return found
+        rows.append(named)
+    return rows
 
 
 def tex(text: str) -> str:
@@ -212,7 +212,7 @@ def tables(results: Results) -> Iterator[NamedTable]:
     if any(accuracies.get(name) for name in RELABELLED) and (table := core_tables.relabelled(accuracies)):
         yield _table_1(results, accuracies, table)
     if results.sets:
-        rows = [row for made in results.sets for row in _tidy_set(results, made)]
+        rows = [row for properties in results.sets for row in _tidy_set(results, properties)]
         yield NamedTable("sets", _sets(results), rows)
     if results.theory:
         yield _theory(results)
@@ -226,8 +226,8 @@ def tables(results: Results) -> Iterator[NamedTable]:
 def instrument_sections(results: Results) -> list[Section]:
     """A section for each instrument that the run has."""
     classes = class_names(results.study.data.get("classes"))
-    found = ((instrument, getattr(results.instruments, instrument.name)) for instrument in INSTRUMENTS)
-    return [instrument.section(result, classes) for instrument, result in found if result is not None]
+    pairs = ((instrument, getattr(results.instruments, instrument.name)) for instrument in INSTRUMENTS)
+    return [instrument.section(result, classes) for instrument, result in pairs if result is not None]
 
 
 def _said_all(table: Table, results: Results) -> Table:
@@ -291,7 +291,7 @@ def _table_1(results: Results, accuracies: StudyAccuracies, table: Table) -> Nam
 
 
 def _sets(results: Results) -> Table:
-    names = [made.name for made in results.sets]
+    names = [properties.name for properties in results.sets]
     caption = (
         f"Constructed sets: shares in per cent with {INTERVAL}; medians of distances over images, in {PIXELS}. "
         f"{_searched(results, names)}Seed {seed_of(results)}"
@@ -307,27 +307,29 @@ def seed_of(results: Results) -> int:
 def _searched(results: Results, names: Iterable[str]) -> str:
     """A sentence on how sets were searched for, those that were searched alike together."""
     alike: dict[str, list[str]] = {}
-    for made in results.sets:
-        if made.name in names:
-            alike.setdefault(_search(made), []).append(made.name)
+    for properties in results.sets:
+        if properties.name in names:
+            alike.setdefault(_search(properties), []).append(properties.name)
     said = "; ".join(f"{', '.join(sets)}: {search}" for search, sets in alike.items())
     return f"{said}. " if said else ""
 
 
-def _search(made: SetProperties) -> str:
-    ball, schedule = made.settings.get("threat") or {}, made.settings.get("schedule") or {}
+def _search(properties: SetProperties) -> str:
+    ball, schedule = properties.settings.get("threat") or {}, properties.settings.get("schedule") or {}
     radius = f"{NORMS[ball['norm']]} radius {ball['eps']:g}" if ball.get("eps") is not None else "no radius"
     steps = f", {schedule['steps']} steps" if "steps" in schedule else ""
-    return f"{made.settings.get('objective', made.kind)}, {radius}{steps}, n = {number(made.n)} images"
+    return (
+        f"{properties.settings.get('objective', properties.kind)}, {radius}{steps}, n = {number(properties.n)} images"
+    )
 
 
 def _theory(results: Results) -> NamedTable:
     numbers: list[dict[str, Any]] = []
     for check in results.theory:
         named: dict[str, Any] = {"classifier": check.classifier, "classes": ", ".join(check.pair), "norm": check.norm}
-        for radius, moved, said, found in zip(check.radii, check.moved, check.predicted, check.measured, strict=True):
+        for radius, moved, said, share in zip(check.radii, check.moved, check.predicted, check.measured, strict=True):
             places = {"radius": radius, "moved": moved, "predicted": said}
-            numbers.append(named | places | found.model_dump() | {"seed": seed_of(results)})
+            numbers.append(named | places | share.model_dump() | {"seed": seed_of(results)})
     caption = (
         "Accuracy in per cent of the best linear rule between two classes: predicted by two Gaussians fitted to the "
         f"features, and left by the search; {INTERVAL}, {_counted({row['n'] for row in numbers})}; radii in {PIXELS}; "
@@ -339,7 +341,7 @@ def _theory(results: Results) -> NamedTable:
 def _tidy(results: Results, row: Row) -> dict[str, Any]:
     """One accuracy with everything that it depends on."""
     used = row.attack.model_dump() if row.attack else {}
-    how = ("steps", "step_size", "decay", "restarts", "targeted")
+    search = ("steps", "step_size", "decay", "restarts", "targeted")
     return {
         "study": results.study.name,
         "data": results.study.data["name"],
@@ -356,40 +358,42 @@ def _tidy(results: Results, row: Row) -> dict[str, Any]:
         "attack": used.get("name"),
         "norm": used.get("norm"),
         "radius": used.get("eps"),
-        **{name: used.get(name) for name in how},
+        **{name: used.get(name) for name in search},
         "seed": row.seed,
     }
 
 
-def _tidy_set(results: Results, made: SetProperties) -> Iterator[dict[str, Any]]:
+def _tidy_set(results: Results, properties: SetProperties) -> Iterator[dict[str, Any]]:
     """One row a share or a mean; four a distance: its mean, median, 95th percentile and maximum."""
-    ball, schedule = made.settings.get("threat") or {}, made.settings.get("schedule") or {}
-    named = {"study": results.study.name, "data": results.study.data["name"], "set": made.name}
-    how = {
-        "source": made.source, "targets": made.targets, "attack": made.settings.get("objective"),
+    ball, schedule = properties.settings.get("threat") or {}, properties.settings.get("schedule") or {}
+    named = {"study": results.study.name, "data": results.study.data["name"], "set": properties.name}
+    search = {
+        "source": properties.source, "targets": properties.targets, "attack": properties.settings.get("objective"),
         "norm": ball.get("norm"), "radius": ball.get("eps"), "steps": schedule.get("steps"), "restarts": 1,
-        "seed": made.settings.get("seed"),
+        "seed": properties.settings.get("seed"),
     }  # fmt: skip
-    for measure, statistic, numbers in _numbers_of(made):
-        yield named | {"measure": measure, "statistic": statistic} | numbers | how
+    for measure, statistic, numbers in _numbers_of(properties):
+        yield named | {"measure": measure, "statistic": statistic} | numbers | search
 
 
-def _numbers_of(made: SetProperties) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _numbers_of(properties: SetProperties) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Measure, statistic, and value with its interval and number of images."""
-    shares: dict[str, Proportion | None] = {name: getattr(made, name) for name in SHARES}
-    spreads: dict[str, tuple[Spread | None, int]] = {name: (getattr(made, name), made.n) for name in SPREADS}
-    if alike := made.resemblance:
-        shares |= {f"nearer to the target, {found.by}": found.nearer_target for found in alike.measures}
+    shares: dict[str, Proportion | None] = {name: getattr(properties, name) for name in SHARES}
+    spreads: dict[str, tuple[Spread | None, int]] = {
+        name: (getattr(properties, name), properties.n) for name in SPREADS
+    }
+    if alike := properties.resemblance:
+        shares |= {f"nearer to the target, {measure.by}": measure.nearer_target for measure in alike.measures}
         shares |= {"judged to be its label": alike.judged_target, "judged to be its start's": alike.judged_start}
-    if size := made.perturbation:
+    if size := properties.perturbation:
         shares["perturbation below half of the way to the new class"] = size.below_half
         spreads["perturbation over the way to the new class"] = size.to_nearest, size.n
         spreads["share of pixels that change noticeably"] = size.noticed, size.n
     for name, share in shares.items():
         if share:
             yield name, "share", share.model_dump()
-    for found in alike.measures if alike else ():
-        yield f"nearer to the target, {found.by}", "difference", found.difference.model_dump()
+    for measure in alike.measures if alike else ():
+        yield f"nearer to the target, {measure.by}", "difference", measure.difference.model_dump()
     for name, (spread, n) in spreads.items():
         for statistic, value in spread.model_dump().items() if spread else ():
             yield name, statistic, {"value": value, "low": None, "high": None, "n": n}

@@ -62,10 +62,10 @@ __all__ = [
 class _CalledAsBefore(ModuleType):
     """`notbugs.search` was the function, and hid this package."""
 
-    def __call__(self, *given: Any, **named: Any) -> Found:
+    def __call__(self, *args: Any, **named: Any) -> Found:
         said = "notbugs.search(...) is now notbugs.search.search(...), and will be removed in version 1.0."
         warnings.warn(said, DeprecationWarning, stacklevel=2)
-        return search(*given, **named)
+        return search(*args, **named)
 
 
 sys.modules[__name__].__class__ = _CalledAsBefore

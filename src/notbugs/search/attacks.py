@@ -264,17 +264,17 @@ def minimum_norm(
     )
     early, late = (None, schedule) if targeted else schedule.split(1 - UNDECIDED)
     middle, last = (None, late) if classifier.precision == "fp32" else late.split(LAST_IN_FP32)
-    start, forwards, found = None, 0, None
+    start, forwards, result = None, 0, None
     for objective, steps, precision in ((undecided, early, None), (decided, middle, None), (decided, last, "fp32")):
         if steps:
             with classifier.evaluating(precision):
-                found = search(objective, images, (classes, images), ball, steps, start=start)
-            start, forwards = found.images, forwards + found.forwards
-    assert found is not None  # the last of the three has a step at least
-    reached = found.score.isfinite().view(-1, *[1] * (images.dim() - 1))
+                result = search(objective, images, (classes, images), ball, steps, start=start)
+            start, forwards = result.images, forwards + result.forwards
+    assert result is not None  # the last of the three has a step at least
+    reached = result.score.isfinite().view(-1, *[1] * (images.dim() - 1))
     return replace(
-        found,
-        images=torch.where(reached, found.images, images),
+        result,
+        images=torch.where(reached, result.images, images),
         forwards=forwards,
         backwards=schedule.steps,
     )
@@ -377,9 +377,9 @@ def appearance_pgd(
     middle = images.new_full((len(images), ranges.parameters, 1, 1), 0.5)
     begun = None if start is None else (0.5 + start.to(images) / 2)[:, :, None, None]
     with classifier.evaluating():
-        found = search(_transformed(classifier, ranges), middle, (labels, images), BOX, schedule, start=begun)
+        result = search(_transformed(classifier, ranges), middle, (labels, images), BOX, schedule, start=begun)
     with torch.no_grad():
-        return ranges.apply(images, ranges.inside(found.images))
+        return ranges.apply(images, ranges.inside(result.images))
 
 
 def _transformed(classifier: Classifier, spatial: Spatial | Appearance) -> Objective:

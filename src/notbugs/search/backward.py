@@ -141,10 +141,10 @@ class _StraightThrough(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = args[0] if args else (kwargs or {}).get("input")
-        if func not in STEPWISE or not isinstance(given, Tensor) or not given.requires_grad:
+        tensor = args[0] if args else (kwargs or {}).get("input")
+        if func not in STEPWISE or not isinstance(tensor, Tensor) or not tensor.requires_grad:
             return func(*args, **(kwargs or {}))
-        before = given.clone()  # of what it may change in place
+        before = tensor.clone()  # of what it may change in place
         result = func(*args, **(kwargs or {}))
         return _Replaced.apply(result.detach(), before) if result.shape == before.shape else result
 

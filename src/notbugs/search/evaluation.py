@@ -62,11 +62,11 @@ class Attack(AttackSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_its_own(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        name = check_choice("attack", given.get("name", "strong"), ATTACKS)
-        return ATTACKS[name].settings | given
+    def _take_its_own(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = check_choice("attack", values.get("name", "strong"), ATTACKS)
+        return ATTACKS[name].settings | values
 
     @classmethod
     def named(cls, given: str | Attack, **settings: Any) -> Attack:
@@ -203,10 +203,10 @@ class Attacked:
     @property
     def radius(self) -> Tensor:
         """The radius of the smallest ball in which an image is broken: 0 where it is misclassified as it is."""
-        found = torch.where(self.correct, torch.inf, 0.0)
+        smallest = torch.where(self.correct, torch.inf, 0.0)
         for radius in self.broken.values():
-            found = torch.minimum(found, radius)
-        return found
+            smallest = torch.minimum(smallest, radius)
+        return smallest
 
     def standing(self, ball: Threat) -> Tensor:
         """The numbers of images that nothing broke yet, in this ball or a smaller one."""
@@ -291,10 +291,10 @@ class Attacked:
             unconfirmed, sought = [rows[:0]], objective(searched)
             sought = sought if self.through is None else self.through(sought)
             with searched.evaluating(precision):
-                for some, found in stream(sought, waiting(rows), ball, steps, batch=self.batch):
-                    some, claimed = some.cpu(), (found.score < 0).cpu()
-                    broken = self.found(part, numbers[some], found.images, ball)
-                    left[some] = torch.where(broken, -1.0, found.score.cpu().clamp_min(0).float())
+                for some, result in stream(sought, waiting(rows), ball, steps, batch=self.batch):
+                    some, claimed = some.cpu(), (result.score < 0).cpu()
+                    broken = self.found(part, numbers[some], result.images, ball)
+                    left[some] = torch.where(broken, -1.0, result.score.cpu().clamp_min(0).float())
                     unconfirmed.append(some[claimed & ~broken])
             rows = torch.cat(unconfirmed)
         return left

@@ -138,8 +138,8 @@ def part_of(features: Callable[[Batch], Features], chosen: Sequence[int]) -> Cal
     """Those of a classifier's features that have these numbers."""
 
     def part(images: Batch) -> Features:
-        found = features(images)
-        return found[:, torch.tensor(chosen, device=found.device)]
+        values = features(images)
+        return values[:, torch.tensor(chosen, device=values.device)]
 
     return part
 

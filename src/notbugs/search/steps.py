@@ -297,8 +297,8 @@ class _AlongLBFGS:
         pairs, products, squares = (samples[name] for name in ("pairs", "moves_changes", "changes_changes"))
         pairs[row, place], pairs[row, self.memory + place] = move, change
         # The only pass over all pairs, this way round because it is several times faster than its transpose.
-        asked = torch.stack([move, change, samples["base_gradient"]], 1)
-        dots = torch.bmm(asked, pairs.mT)
+        vectors = torch.stack([move, change, samples["base_gradient"]], 1)
+        dots = torch.bmm(vectors, pairs.mT)
         products[row, place] = dots[:, 0, self.memory :]
         products[row, :, place] = dots[:, 1, : self.memory]
         squares[row, place] = squares[row, :, place] = dots[:, 1, self.memory :]

@@ -47,7 +47,7 @@ class Row(Record):
     broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
     balanced: Proportion | None = Field(
         None,
-        description="balanced accuracy: every class counts the same; null where no class has over half of the images",
+        description="balanced accuracy: every class counts the same; null where classes are of like size",
     )
     area: Area | None = Field(
         None, description="under ROC, of the worst logits found; null but where one of two classes has under a fifth"

@@ -84,9 +84,10 @@ READING = (
         "image_column",
         "label_column",
         "group_column",
+        "group_pattern",
         "label_offset",
     ),
-    *("white_level", "skip_broken", "follow_links", "test_data", "severity", "uncertain", "blank"),
+    *("white_level", "skip_broken", "follow_links", "test_data", "severity", "uncertain", "blank", "jpeg"),
 )
 """The settings of a source that `load` takes."""
 
@@ -108,6 +109,9 @@ class Source(_Section):
         None, description="Of a table: the labels; several columns of 0 and 1 are several labels, or one-hot."
     )
     group_column: str | None = Field(None, description="Of a table: the patient, say, who is on one side of a split.")
+    group_pattern: str | None = Field(
+        None, max_length=200, description="Of paths of images: {group} is what a group shares, * anything: '{group}_*'."
+    )
     label_offset: int = Field(0, description="The number of the first class, where labels are numbers.")
     white_level: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="The value of white, as 4095 for 12 bits in files of 16."
@@ -115,6 +119,7 @@ class Source(_Section):
     severity: int | None = Field(None, ge=1, le=5, description="Of a file of CIFAR-10-C, which has five.")
     uncertain: int | None = Field(None, ge=0, le=1, description="What -1 counts as in columns of 0 and 1.")
     blank: int | None = Field(None, ge=0, le=1, description="What an empty cell counts as in columns of 0 and 1.")
+    jpeg: data_room.JPEG | None = Field(None, description="Compress all images by JPEG, and read them back, first.")
     skip_broken: bool = Field(False, description="Leave out images that cannot be read, and list them.")
     follow_links: bool = Field(False, description="Follow links that lead out of a folder of images.")
     label: str | None = Field(None, description="One of several labels that an image has: it, against its absence.")

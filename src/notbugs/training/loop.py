@@ -125,7 +125,7 @@ def train(
     >>> small = data.take(100, 50, seed=0)
     >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
-    asked = settings = settings or Training()
+    plan = settings = settings or Training()  # the guard may double the steps of `settings`
     if settings.shift >= max(images.shape[1:]):
         raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
     if settings.adversary:
@@ -143,22 +143,22 @@ def train(
             first, settings, best = _resume(checkpoint, classifier, optimizer, settings)
         except Damaged as error:
             LOG.warning(f"{error} The training starts from the beginning.")
-    numbers, looked_at = held_out(images, asked.adversary, seed, watching.to_stop_by(images, asked))
+    numbers, looked_at = held_out(images, plan.adversary, seed, watching.to_stop_by(images, plan))
     batches = -(-len(numbers) // settings.batch)
     saved, done = time.monotonic(), first
-    given, images = images, images.resident(classifier.device)
-    weights = class_weights(images.labels).to(classifier.device) if settings.balanced else None
+    resident = images.resident(classifier.device)
+    weights = class_weights(resident.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
         while done < settings.epochs and not best.is_over(done, settings.patience):
-            loss = _epoch(classifier, shared, optimizer, images, numbers, settings, weights, done, seed, progress)
+            loss = _epoch(classifier, shared, optimizer, resident, numbers, settings, weights, done, seed, progress)
             if not torch.isfinite(loss):
                 raise Diverged(f"Training diverged in epoch {done + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
-                adversary = guarded(classifier, given, looked_at, settings.adversary, seed, done)
+                adversary = guarded(classifier, images, looked_at, settings.adversary, seed, done)
                 settings = settings.model_copy(update={"adversary": adversary})
             done += 1
             if settings.patience:
-                best.offer(done, watching.right(classifier, given.subset(looked_at), asked.adversary, seed), classifier)
+                best.offer(done, watching.right(classifier, images.subset(looked_at), plan.adversary, seed), classifier)
             is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or done < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
                 _save(checkpoint, classifier, optimizer, done, settings, best)
@@ -170,7 +170,7 @@ def train(
     workers.barrier()  # before the last worker is here, the checkpoint may still be needed
     if checkpoint and not keep and workers.rank() == 0:
         checkpoint.unlink(missing_ok=True)
-    told(_trained(given, numbers, looked_at, asked, settings, done, best))
+    told(_trained(images, numbers, looked_at, plan, settings, done, best))
     return classifier.eval()
 
 

@@ -184,16 +184,16 @@ def right(classifier: Classifier, images: Images, adversary: Adversary | None, s
 
     Several workers agree on the largest of their numbers.
     """
-    found = 0
+    count = 0
     for view, some in _problems(classifier, images):
         if adversary is None:
             predicted = torch.cat([one.argmax(1) for one in logits(view, some, batch=250)])
-            found += int((predicted == some.labels).sum())
+            count += int((predicted == some.labels).sum())
         else:
             run = Attacked(view, some, [adversary.threat] if adversary.eps else [], seed=seed)
             run.by(STRONG)
-            found += len(run.standing(adversary.threat))
-    return workers.largest(found)
+            count += len(run.standing(adversary.threat))
+    return workers.largest(count)
 
 
 def _problems(classifier: Classifier, images: Images) -> Iterator[tuple[Classifier, Images]]:
