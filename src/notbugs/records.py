@@ -37,7 +37,7 @@ class WholeFile(BaseModel):
 
 def to_json(value: T, kind: type[T]) -> Any:
     """A value of a model, of a `TypedDict`, or of lists, tuples and dicts of them, as a JSON file has it."""
-    return _adapter(kind).dump_python(value, mode="json")
+    return _adapter(kind).dump_python(value, mode="json", by_alias=True)
 
 
 def from_json(plain: object, kind: type[T]) -> T:

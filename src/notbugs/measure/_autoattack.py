@@ -17,7 +17,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import fingerprint
 from notbugs.data import Images
@@ -27,6 +26,7 @@ from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.shapes import Batch, Labels

@@ -12,7 +12,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
@@ -20,6 +19,7 @@ from notbugs.formats import under_attack
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import STRONG, Attack, Attacked
 from notbugs.search.compatibility import check_fits
 from notbugs.search.evaluation import AttackSettings, logits

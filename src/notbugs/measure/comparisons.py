@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from notbugs.records import Record
 from notbugs.errors import check_number, must
 from notbugs.formats import signed
 from notbugs.measure.statistics import wilson
+from notbugs.records import Record
 from notbugs.seeds import derive
 
 

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.measure.features import feature_values, penultimate
+from notbugs.records import Record
 from notbugs.search import Objective, PGDSteps, search
 from notbugs.shapes import Batch, PerSample
 from notbugs.threat import Threat

@@ -275,12 +275,7 @@ def check_map(source: FeatureMap, images: Images) -> None:
     except Exception as error:  # what a function of any kind may raise
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"The features cannot be computed from images of shape {images.shape}: {text}") from error
-    if (
-        not isinstance(output, Tensor)
-        or output.ndim != 2
-        or len(output) != len(leaf)
-        or not output.is_floating_point()
-    ):
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(leaf) or not output.is_floating_point():
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise must("features", "be floating point of shape (image, feature)", got, "Flatten them, for instance.")
     if source.names and len(source.names) != output.shape[1]:

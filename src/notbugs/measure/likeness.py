@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.measure.statistics import Mean, Proportion, Spread
+from notbugs.records import Record
 from notbugs.shapes import Batch, Features, Labels, PerSample
 from notbugs.threat import l2_norm
 

@@ -18,7 +18,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
@@ -26,6 +25,7 @@ from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import Attack, Attacked, PGDSteps, search
 from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, estimated, log_odds

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import scipy
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
-from notbugs.records import Record
 from notbugs.errors import InputError
 from notbugs.formats import points, quoted
+from notbugs.records import Record
 from notbugs.seeds import derive
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import CORRUPTIONS, Images, corrupt, high_pass, low_pass
 from notbugs.errors import check_choice, check_count, check_number
@@ -20,6 +19,7 @@ from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import PGDSteps, spatial_pgd
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator

@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, check_count
@@ -18,6 +17,7 @@ from notbugs.formats import quoted
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import fast_relabelling, search
 from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, margin

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from notbugs.records import Record
 from notbugs import catalogue
 from notbugs.classifier import default_device
 from notbugs.errors import InputError, check_choice, described, in_one_line, must, nearest_path
 from notbugs.files import LOG, check_regular
 from notbugs.models.registry import is_own_code
+from notbugs.records import Record
 from notbugs.study.instruments import FORMER, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
 from notbugs.study.sets import BY_NAME, FURTHER, Trained, chosen_sets

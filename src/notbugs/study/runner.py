@@ -28,7 +28,6 @@ from notbugs.study.results import outcomes_file, write_outcomes
 from notbugs.study.sections import Architecture, Relabelling
 from notbugs.training import Trained, Training, train
 
-
 T = TypeVar("T")
 
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from notbugs.records import Record
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
@@ -23,6 +22,7 @@ from notbugs.models.registry import TAKEN, check_options
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import FMN, LBFGS, PGD, Attack, PGDSteps, Steps, fast_matching
 from notbugs.search.steps import Decay
 from notbugs.study.machine import find_device
@@ -72,8 +72,6 @@ def numbers(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
                 yield f"{prefix}{key}", item
 
 
-class _Section(Record):
-
 READING = (
     *(
         "size",
@@ -92,7 +90,7 @@ READING = (
 """The settings of a source that `load` takes."""
 
 
-class Source(_Section):
+class Source(Record):
     """Which images, and where and how the work runs."""
 
     data: str = Field("digits", description="Data set by name or path; docs/how-to/your-data.md has all kinds.")
@@ -151,7 +149,7 @@ class Source(_Section):
         return data if self.label is None else data.label(self.label)
 
 
-class Architecture(_Section):
+class Architecture(Record):
     """Which network."""
 
     name: str = Field("cnn", description="Architecture by name; docs/how-to/your-model.md has all of them.")
@@ -203,7 +201,7 @@ class Architecture(_Section):
         return classifier
 
 
-class Model(_Section):
+class Model(Record):
     """What a file of weights does not say itself; a file that notbugs wrote says everything."""
 
     architecture: str | None = Field(None, description="Of weights from elsewhere: by name, or my_module:function.")
@@ -266,14 +264,14 @@ class Model(_Section):
         return loaded
 
 
-class Storage(_Section):
+class Storage(Record):
     """How a constructed set is stored."""
 
     dtype: Dtype = Field("float32", description="Of the stored images; uint8 rounds.")
     batch: int | None = Field(None, ge=1, description="Images searched at once; 250 if not given, fewer of large ones.")
 
 
-class Matching(_Section):
+class Matching(Record):
     """The search of feature matching, for D_R and D_NR. The paper's: gradient, 1000 steps of 0.1."""
 
     method: Literal["quasi-newton", "gradient"] = Field("quasi-newton", description="How the search moves.")
@@ -305,7 +303,7 @@ class Matching(_Section):
         return PGDSteps(self.steps, length, self.momentum, self.decay)
 
 
-class Relabelling(_Section):
+class Relabelling(Record):
     """The search for relabelled sets; D_rand_min takes its norm. The paper's: 100 steps of 0.1, constant, eps 0.5."""
 
     method: Literal["gradient", "minimum-norm"] = Field(
@@ -340,7 +338,7 @@ class Relabelling(_Section):
         return threat(self.norm, self.eps)
 
 
-class Further(_Section):
+class Further(Record):
     """What only sets beyond those of every study need: see `sets`."""
 
     others: int = Field(
@@ -357,7 +355,7 @@ class Further(_Section):
     )
 
 
-class Turning(_Section):
+class Turning(Record):
     """Rotations and shifts that accuracy is measured under."""
 
     degrees: float = Field(30.0, ge=0, le=180, allow_inf_nan=False, description="Largest rotation, either way.")
@@ -369,7 +367,7 @@ class Turning(_Section):
         return Spatial(self.degrees, self.pixels)
 
 
-class Evaluation(_Section):
+class Evaluation(Record):
     """How every classifier is measured."""
 
     norm: Norm = Field("l2", description="Norm of the threat model.")

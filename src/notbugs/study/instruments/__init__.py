@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, create_model, model_validator
 
-from notbugs.records import Record
 from notbugs.errors import InputError
 from notbugs.instrument import Instrument
+from notbugs.records import Record
 from notbugs.study.instruments.controls import ControlsInstrument
 from notbugs.study.instruments.corruptions import CorruptionsInstrument
 from notbugs.study.instruments.frequencies import FrequenciesInstrument

@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from notbugs.records import Record
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import ball, class_name, number
@@ -27,6 +26,7 @@ from notbugs.measure import (
 )
 from notbugs.measure.spectrum import SpectrumRow
 from notbugs.progress import Progress
+from notbugs.records import Record
 from notbugs.threat import Norm, Threat, threat
 
 if TYPE_CHECKING:
