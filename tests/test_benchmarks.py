@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import notbugs as nb
-from benchmarks import nets, page, scaling
+from benchmarks import jpeg, nets, page, scaling
 from benchmarks.search import cases, measuring, quality
 from benchmarks.search.__main__ import main
 from benchmarks.search.counting import PassCounter
@@ -19,10 +19,13 @@ from benchmarks.search.libraries import floor, madry
 from benchmarks.search.libraries import notbugs as ours
 from benchmarks.search.loops import Normalised, Setting
 from benchmarks.search.tasks import TASKS, Task, quick
+from notbugs.errors import InputError
 from notbugs.search import search
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
+from notbugs.study import Results
 from notbugs.threat import L2
+from tests import fakes
 
 pytestmark = pytest.mark.whole
 
@@ -204,3 +207,37 @@ def test_scaling_runs_and_draws(tmp_path):
     assert all(row["seconds"] > 0 for row in result["sweeps"])
     assert "images in a batch" in picture.read_text()
     assert "scaling.svg" in page.page([result])
+
+
+def through_jpeg(folder: Path, quality: int | None, seed: int, accuracy: float, **changes: object) -> str:
+    """A study made by hand, whose standard classifier has this accuracy on images as they are, or through JPEG."""
+    made = fakes.results()
+    settings = made.study.recipe | {"seed": seed, "jpeg": quality and {"quality": quality, "chroma": "4:4:4"}} | changes
+    fingerprint = f"{quality or 0:064d}"
+    about = made.study.model_copy(
+        update={"recipe": settings, "seeds": [seed], "data": made.study.data | {"fingerprint": fingerprint}}
+    )
+    results = Results(study=about, rows=[fakes.row(accuracy=accuracy)], sets=made.sets)
+    folder.mkdir()
+    (folder / "results.json").write_text(results.model_dump_json(by_alias=True), encoding="utf-8")
+    return str(folder)
+
+
+def test_jpeg_compares_studies(tmp_path, capsys):
+    found, picture = tmp_path / "jpeg.json", tmp_path / "jpeg.svg"
+    plain = [through_jpeg(tmp_path / f"plain-{seed}", None, seed, value) for seed, value in ((0, 0.9), (1, 0.8))]
+    lossy = through_jpeg(tmp_path / "lossy", 75, 0, 0.7)
+    jpeg.main([*plain, lossy, "--json", str(found), "--picture", str(picture)])
+    mean = nb.measure.over_seeds([0.9, 0.8])
+    assert f"| standard, clean | 85.0 ({100 * max(0, mean.low):.1f} to 100.0) | 70.0 (" in capsys.readouterr().out
+    first, *_ = rows = json.loads(found.read_text())["rows"]
+    assert (first["of"], first["value"], first["seeds"]) == ("standard", pytest.approx(0.85), [0, 1])
+    assert [row["value"] for row in rows if row["of"] == "D_rand"] == [pytest.approx(0.983, abs=1e-3)] * 2
+    assert "JPEG quality" in picture.read_text()
+    other = through_jpeg(tmp_path / "other", 50, 0, 0.7, pair=[0, 2])
+    with pytest.raises(
+        InputError, match=r"differ in 'jpeg' and 'seed' alone; 'pair' is \[0, 1\] in the first, and \[0, 2"
+    ):
+        jpeg.main([lossy, other])
+    with pytest.raises(InputError, match="Two of the studies have the same images and the same seed"):
+        jpeg.main([lossy, lossy])

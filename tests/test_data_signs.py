@@ -137,9 +137,25 @@ def test_groups_by_the_names_of_files(tmp_path, kind):
         (["a_1.png", "b_1.png"], [], "a_*", r"must have \{group\} once, and \* up to 3 times: .* Got 'a_\*'"),
         (["a_1.png", "b_1.png"], [], "*{group}*_*_*", r"must have \{group\} once, and \* up to 3 times"),
         (["a_1.png", "b1.png"], [], "{group}_*", r"form of every training image .*'train/b/b1' and 0 more is another"),
-        (["a_1.png", "b_1.png"], ["c_1.png", "d.png"], "{group}_*", "form of every test image .*'test/b/d' and 0 more"),
-        (["a_1.png", "a_2.png"], [], "*/{group}_*", r"tell at least two groups .* Got \"'\*/.* with 1\""),
-        (["a_1.png", "b_1.png"], ["a_2.png", "c_1.png"], "*/{group}_*", "1 groups of .* in the training and in the t"),
+        (
+            ["a_1.png", "b_1.png", "a_2.png"],
+            ["c_1.png", "d.png"],
+            "*/{group}_*",
+            "form of every test image .*'test/b/d' and 0 more",
+        ),
+        (
+            ["a_1.png", "a_2.png"],
+            [],
+            "*/{group}_*",
+            r"put some of the 2 training .* and others apart. Got .*, with 1 g",
+        ),
+        (["a_1.png", "b_2.png"], [], "{group}", r"put some of the 2 training .* together, .*Got '\{group\}, with 2 g"),
+        (
+            ["a_1.png", "b_1.png", "a_3.png"],
+            ["a_2.png", "c_1.png"],
+            "*/{group}_*",
+            "1 groups of .* in the training and in the t",
+        ),
     ],
 )
 def test_patterns_that_are_refused(tmp_path, names, test, pattern, message):
@@ -211,3 +227,7 @@ def test_the_recipe_reads_signs(tmp_path):
         read_recipe("gtsrb", {"jpeg": {"quality": 200}})
     with pytest.raises(InputError, match=r"jpeg\.chroma' is wrong: .*'4:4:4' or '4:2:0'. Got '4:2:2'"):
         read_recipe("gtsrb", {"jpeg": {"chroma": "4:2:2"}})
+    with pytest.raises(
+        InputError, match=r"'jpeg' is wrong: it has a quality and a chroma: --jpeg\.quality 75 .*Got 75"
+    ):
+        read_recipe("gtsrb", {"jpeg": 75})

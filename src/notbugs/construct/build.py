@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,11 +18,9 @@ from notbugs.construct.builder import (
     Targets,
     choose_starts,
     choose_targets,
-    fingerprint,
     ready_for,
     request_of,
 )
-from notbugs.construct.manifest import Request
 from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data, Images
@@ -139,9 +136,11 @@ def robustify(
         return matching(classifier, g)(pixels, g(target.to(pixels.device)))[1]
 
     free = L2(math.inf)
-    begun = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start) | stored
-    begun |= {"features": chosen} if chosen is not None else {}
-    request = cast("Request", begun | ({"fake_relu": fake_relu} if fake_relu else {}))
+    request = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start, (), stored)
+    if chosen is not None:
+        request["features"] = chosen
+    if fake_relu:
+        request["fake_relu"] = fake_relu
     columns = {"labels": images.labels, "start": starts, "target": targets}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
 
@@ -241,9 +240,7 @@ def relabel(
     def loss(pixels: Tensor, rows: Rows) -> Tensor:
         return targeted_ce(classifier)(pixels, rows["labels"].to(pixels.device))[1]
 
-    begun = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start)
-    begun |= {"others": list(map(fingerprint, others))} if others else {}
-    request = cast("Request", begun | stored)
+    request = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start, others, stored)
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier
-from notbugs.construct.manifest import Request, read_manifest
+from notbugs.construct.manifest import Ball, Identity, Kept, Request, Sizes, Storage, read_manifest
 from notbugs.construct.storage import decode, distances, encode, summary
 from notbugs.construct.store import Tell
 from notbugs.data import Data, Images
@@ -156,27 +156,35 @@ def request_of(
     seed: int,
     targets: Targets | None,
     start: Start,
-) -> dict[str, Any]:
-    """Everything that decides the bits of a set but how it is stored: the rest of a `Request`."""
+    others: Sequence[Classifier],
+    stored: Sizes,
+) -> Request:
+    """Everything that decides the bits of a set."""
     kind = type(schedule)
     return {
         "objective": objective,
         "targets": targets,
         **({"start": start} if start != "images" else {}),
-        "threat": {
-            "norm": threat.norm,
-            "eps": threat.eps if math.isfinite(threat.eps) else None,
-            **({"band": asdict(threat.band)} if threat.band else {}),
-        },
+        "threat": ball_of(threat),
         "schedule": {"kind": STORED_KINDS.get(kind, kind.__name__), **asdict(schedule)},  # pyrefly: ignore
         "seed": seed,
         "source": fingerprint(classifier),
         "precision": form,
         **identity(data),
+        **({"others": list(map(fingerprint, others))} if others else {}),
+        **stored,
     }
 
 
-def identity(data: Data) -> dict[str, Any]:
+def ball_of(threat: Threat) -> Ball:
+    """A threat model as manifests have it."""
+    ball: Ball = {"norm": threat.norm, "eps": threat.eps if math.isfinite(threat.eps) else None}
+    if threat.band:
+        ball["band"] = Kept(side=threat.band.side, cutoff=threat.band.cutoff)
+    return ball
+
+
+def identity(data: Data) -> Identity:
     """The part of a request that says which images a set is built from, and by which versions."""
     return {
         "data": {
@@ -204,7 +212,7 @@ class Builder:
     run: Callable[[Batch, Rows], Batch]
     loss: Callable[[Tensor, Rows], Tensor]
 
-    def __call__(self, first: int, last: int, tell: Tell) -> tuple[Rows, dict[str, Any]]:
+    def __call__(self, first: int, last: int, tell: Tell) -> tuple[Rows, Storage]:
         """The columns of images `first` up to `last`, and the summary of what storing did."""
         parts = []
         for low in range(first, last, self.request["batch"]):

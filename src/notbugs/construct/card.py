@@ -3,9 +3,41 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal, TypedDict
 
-from notbugs.construct.manifest import Manifest, Request, ball_text, image_count, kind_of
+from notbugs.construct.manifest import Manifest, Request, Span, ball_text, image_count, kind_of, number, span
+
+
+class ImageFeature(TypedDict):
+    """A column of pictures, as `datasets` describes it."""
+
+    _type: Literal["Image"]
+
+
+class ValueFeature(TypedDict):
+    """A column of numbers."""
+
+    _type: Literal["Value"]
+    dtype: str
+
+
+class ArrayFeature(TypedDict):
+    """A column of images as they are stored."""
+
+    _type: Literal["Array3D"]
+    shape: list[int]
+    dtype: str
+
+
+class LabelFeature(TypedDict):
+    """A column of labels."""
+
+    _type: Literal["ClassLabel"]
+    names: list[str]
+
+
+Feature = ImageFeature | ValueFeature | ArrayFeature | LabelFeature
+Features = dict[str, Feature]
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -112,8 +144,8 @@ CITATION = """\
 def card(
     manifest: Manifest,
     format: str,
-    features: dict[str, Any],
-    lost: dict[str, float] | None,
+    features: Features,
+    lost: Span | None,
     license: str | None = None,
 ) -> str:
     """The text of `README.md`.
@@ -171,7 +203,7 @@ def licence_line(license: str | None) -> str:
     return f"license: {license or 'other'}"
 
 
-def _front_matter(manifest: Manifest, format: str, features: dict[str, Any], title: str, license: str | None) -> str:
+def _front_matter(manifest: Manifest, format: str, features: Features, title: str, license: str | None) -> str:
     """YAML, with every string that is not ours in quotes."""
     count = image_count(manifest["request"])
     size = next((name for limit, name in SIZES if count < limit), "n>10M")
@@ -189,7 +221,7 @@ def _front_matter(manifest: Manifest, format: str, features: dict[str, Any], tit
     return "\n".join([*lines, "---"])
 
 
-def _feature(name: str, kind: dict[str, Any]) -> list[str]:
+def _feature(name: str, kind: Feature) -> list[str]:
     """One column in the words of the Hub's front matter."""
     head = f"  - name: {name}"
     if kind["_type"] == "Image":
@@ -197,14 +229,9 @@ def _feature(name: str, kind: dict[str, Any]) -> list[str]:
     if kind["_type"] == "Value":
         return [head, f"    dtype: {kind['dtype']}"]
     if kind["_type"] == "Array3D":
-        return [
-            head,
-            "    dtype:",
-            "      array3_d:",
-            f"        shape: {kind['shape']}",
-            f"        dtype: {kind['dtype']}",
-        ]
-    names = [f"          '{number}': {quoted(label)}" for number, label in enumerate(kind["names"])]
+        array = ["      array3_d:", f"        shape: {kind['shape']}", f"        dtype: {kind['dtype']}"]
+        return [head, "    dtype:", *array]
+    names = [f"          '{place}': {quoted(label)}" for place, label in enumerate(kind["names"])]
     return [head, "    dtype:", "      class_label:", "        names:", *names]
 
 
@@ -221,33 +248,28 @@ def _making(request: Request) -> dict[str, str]:
     }
 
 
-def _measured(manifest: Manifest, lost: dict[str, float] | None) -> str:
-    storage: dict[str, Any] = dict(manifest["storage"] or {})
+def _measured(manifest: Manifest, lost: Span | None) -> str:
+    storage = manifest["storage"]
+    assert storage is not None  # the set is finished
     properties = manifest.get("properties") or {}
     rows = {
-        "success on the source, as found": _number(storage["success_found"]),
-        "success on the source, as stored": _number(storage["success_stored"]),
-        "mean loss, as found": _number(storage["loss_found"]),
-        "mean loss, as stored": _number(storage["loss_stored"]),
+        "success on the source, as found": number(storage["success_found"]),
+        "success on the source, as stored": number(storage["success_stored"]),
+        "mean loss, as found": number(storage["loss_found"]),
+        "mean loss, as stored": number(storage["loss_stored"]),
+        "l2 distance to the start, as stored": span(storage["l2_norm"]),
+        "l2 distance to the start, rounded to 8 bits": span(storage["l2_norm_8bit"]),
+        "l2 error of storing": span(storage["l2_error"]),
+        "l-inf distance to the start, as stored": span(storage["linf_norm"]),
+        "l-inf distance to the start, rounded to 8 bits": span(storage["linf_norm_8bit"]),
+        "l-inf error of storing": span(storage["linf_error"]),
     }
-    for norm, name in (("l2", "l2"), ("linf", "l-inf")):
-        rows[f"{name} distance to the start, as stored"] = _span(storage[f"{norm}_norm"])
-        rows[f"{name} distance to the start, rounded to 8 bits"] = _span(storage[f"{norm}_norm_8bit"])
-        rows[f"{name} error of storing"] = _span(storage[f"{norm}_error"])
     if lost is not None:
-        rows["l2 error of the pictures here"] = _span(lost)
+        rows["l2 error of the pictures here"] = span(lost)
     for name in ("success_independent", "success_8bit", "success_augmented", "kept_label"):
         if share := properties.get(name):
             rows[name.replace("_", " ")] = f"{share['value']:.4g} [{share['low']:.4g}, {share['high']:.4g}]"
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
-
-
-def _span(span: dict[str, float]) -> str:
-    return f"mean {span['mean']:.4g}, largest {span['max']:.4g}"
-
-
-def _number(value: float | None) -> str:
-    return "infinite" if value is None else f"{value:.4g}"
 
 
 def _list(rows: dict[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -101,7 +101,8 @@ def control(
         return begin
 
     added = patterns(data, ball, seed).to(classifier.device) if kind == "leakage" else torch.empty(0)
-    request = plan | {
+    request: Request = {
+        **plan,
         "objective": f"{kind} control",
         "threat": plan["threat"] if kind != "labels" else {"norm": ball.norm, "eps": 0.0},
         "schedule": NO_SEARCH,
@@ -112,7 +113,7 @@ def control(
         **({"weak": fingerprint(weak)} if kind == "leakage" and weak else {}),
     }
     columns = {"labels": of.images.labels, "start": of.start, "target": of.target}
-    return _build(classifier, data, folder, cast("Request", request), columns, run, progress)
+    return _build(classifier, data, folder, request, columns, run, progress)
 
 
 def mislabel(
@@ -162,7 +163,7 @@ def mislabel(
     if not len(start):
         rule = "get at least one training image wrong"
         raise must("classifier", rule, f"none of {len(data.train)} wrong", "Train it for fewer epochs.")
-    request = {
+    request: Request = {
         "objective": "mislabelled by the source",
         "targets": "predicted",
         "threat": {"norm": "l2", "eps": 0.0},
@@ -175,7 +176,7 @@ def mislabel(
         **stored,
     }
     columns = {"labels": predicted[start], "start": start, "target": predicted[start]}
-    return _build(classifier, data, folder, cast("Request", request), columns, lambda begin, rows: begin, progress)
+    return _build(classifier, data, folder, request, columns, lambda begin, rows: begin, progress)
 
 
 def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:

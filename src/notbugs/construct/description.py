@@ -3,30 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from rich.table import Table
 from rich.text import Text
 
 from notbugs.catalogue import set_folder
 from notbugs.construct.manifest import (
+    Ball,
     Entry,
     Request,
+    Source,
+    Storage,
     ball_text,
     build_id,
     fault,
     image_count,
     kind_of,
     known_entries,
+    number,
     pooled,
     read_manifest,
     shard_file,
     shard_ranges,
+    span,
 )
 from notbugs.errors import must, nearest_path
 
 
-def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
+class Description(TypedDict):
+    """What a set is, finished or not: its request, what is there of it, and what is wrong with it."""
+
+    folder: str
+    kind: Literal["matched", "relabelled", "control"]
+    status: Literal["building", "complete"]
+    objective: str
+    targets: str | None
+    threat: Ball
+    schedule: dict[str, Any]
+    seed: int
+    start: str
+    fake_relu: bool | str
+    of: str | None
+    weak: str | None
+    others: list[str] | None
+    features: list[int] | None
+    source: str
+    precision: str
+    data: Source
+    classes: list[str]
+    dtype: str
+    batch: int
+    versions: dict[str, str]
+    images: int
+    images_wanted: int
+    shards: int
+    shards_wanted: int
+    bytes: int
+    seconds: float
+    storage: Storage | None
+    properties: dict[str, Any] | None
+    build: str
+    damaged: dict[str, str]
+    hashes: dict[str, str]
+
+
+def describe(folder: str | Path, *, check: bool = True) -> Description:
     """What a set is, finished or not: plain data, ready for JSON.
 
     Parameters
@@ -38,7 +80,7 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
 
     Returns
     -------
-    dict
+    Description
         Kind, status, source, data, threat, schedule, sizes, storage (success, norms), properties if they were
         measured, hashes, and `damaged`: what is wrong with a shard, by its file.
 
@@ -64,11 +106,24 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
         "folder": str(folder),
         "kind": kind_of(request),
         "status": manifest["status"],
-        **{name: request[name] for name in ("objective", "targets", "threat", "schedule", "seed")},
+        "objective": request["objective"],
+        "targets": request["targets"],
+        "threat": request["threat"],
+        "schedule": request["schedule"],
+        "seed": request["seed"],
         "start": request.get("start", "images"),
         "fake_relu": request.get("fake_relu", False),
-        **{name: request.get(name) for name in ("of", "weak", "others", "features")},
-        **{name: request[name] for name in ("source", "precision", "data", "classes", "dtype", "batch", "versions")},
+        "of": request.get("of"),
+        "weak": request.get("weak"),
+        "others": request.get("others"),
+        "features": request.get("features"),
+        "source": request["source"],
+        "precision": request["precision"],
+        "data": request["data"],
+        "classes": request["classes"],
+        "dtype": request["dtype"],
+        "batch": request["batch"],
+        "versions": request["versions"],
         "images": sum(counts),
         "images_wanted": image_count(request),
         "shards": len(entries),
@@ -85,12 +140,12 @@ def describe(folder: str | Path, *, check: bool = True) -> dict[str, Any]:
 
 def _damaged(folder: Path, request: Request, entries: list[Entry]) -> dict[str, str]:
     by_file = {entry["file"]: entry for entry in entries}
-    numbers = [number for number in range(len(shard_ranges(request))) if shard_file(number) in by_file]
-    faults = {shard_file(number): fault(folder, request, number, by_file[shard_file(number)]) for number in numbers}
+    numbers = [each for each in range(len(shard_ranges(request))) if shard_file(each) in by_file]
+    faults = {shard_file(each): fault(folder, request, each, by_file[shard_file(each)]) for each in numbers}
     return {file: what for file, what in faults.items() if what}
 
 
-def table(values: dict[str, Any]) -> Table:
+def table(values: Description) -> Table:
     """What `describe` found, as a table to print.
 
     Examples
@@ -107,7 +162,7 @@ def table(values: dict[str, Any]) -> Table:
     return listing
 
 
-def _lines(values: dict[str, Any]) -> dict[str, str]:
+def _lines(values: Description) -> dict[str, str]:
     data, count = values["data"], f"{values['images']} of {values['images_wanted']}"
     threat = ball_text(values["threat"])
     names = ", ".join(values["classes"][:20]) + (", ..." if len(values["classes"]) > 20 else "")
@@ -140,20 +195,14 @@ def _relu(which: bool | str) -> str:
     return f"gradients pass {which if isinstance(which, str) else 'the last one'} unchanged"
 
 
-def _storage_lines(storage: dict[str, Any]) -> dict[str, str]:
-    def span(name: str) -> str:
-        return f"mean {storage[name]['mean']:.4g}, largest {storage[name]['max']:.4g}"
-
-    def change(name: str) -> str:
-        found, stored = (storage[f"{name}_{when}"] for when in ("found", "stored"))
-        return " -> ".join("infinite" if value is None else f"{value:.4g}" for value in (found, stored))
-
+def _storage_lines(storage: Storage) -> dict[str, str]:
+    success, loss = storage["success_found"], storage["loss_found"]
     return {
-        "success on the source": f"{change('success')} (found -> stored)",
-        "loss": f"{change('loss')} (found -> stored)",
-        "l2 from the start": span("l2_norm"),
-        "l-inf from the start": span("linf_norm"),
-        "l2 lost in storing": span("l2_error"),
-        "l-inf lost in storing": span("linf_error"),
-        "l2 as 8-bit files": span("l2_norm_8bit"),
+        "success on the source": f"{number(success)} -> {number(storage['success_stored'])} (found -> stored)",
+        "loss": f"{number(loss)} -> {number(storage['loss_stored'])} (found -> stored)",
+        "l2 from the start": span(storage["l2_norm"]),
+        "l-inf from the start": span(storage["linf_norm"]),
+        "l2 lost in storing": span(storage["l2_error"]),
+        "l-inf lost in storing": span(storage["linf_error"]),
+        "l2 as 8-bit files": span(storage["l2_norm_8bit"]),
     }

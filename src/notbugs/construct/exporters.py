@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.construct.card import LOADER_TEXT, card, licence_line
-from notbugs.construct.manifest import Manifest, read_manifest
+from notbugs.construct.card import LOADER_TEXT, Features, LabelFeature, card, licence_line
+from notbugs.construct.manifest import Manifest, Span, read_manifest
 from notbugs.construct.storage import decode, encode
 from notbugs.construct.store import ConstructedSet
 from notbugs.errors import InputError, check_choice, must
@@ -56,7 +56,7 @@ class Pictures:
         self.largest = max(self.largest, float(error.max()))
         return channels_last(rounded)
 
-    def lost(self) -> dict[str, float]:
+    def lost(self) -> Span:
         """Mean and largest l2 distance between a picture and the image as stored."""
         return {"mean": self.total / self.count, "max": self.largest}
 
@@ -72,7 +72,7 @@ def fits_png(built: ConstructedSet) -> bool:
     return built.images.shape[0] in (1, 3)
 
 
-def class_labels(names: list[str]) -> dict[str, Any]:
+def class_labels(names: list[str]) -> LabelFeature:
     """The Hub's description of a label column."""
     return {"_type": "ClassLabel", "names": names}
 
@@ -97,7 +97,7 @@ def png(picture: np.ndarray) -> bytes:
 LONGEST_NAME = 60  # characters; a file name has at most 255 bytes
 
 
-def write_image_folder(built: ConstructedSet, to: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, float]]:
+def write_image_folder(built: ConstructedSet, to: Path, progress: Progress) -> tuple[Features, Span]:
     """Write `train/00_airplane/000000.png`, and `rows.csv` with the other columns; return features, and what was lost.
 
     Readers number the classes in the order of the folders' names, so these begin with the class's number. `rows.csv`
@@ -145,7 +145,7 @@ def _refuse_empty_classes(built: ConstructedSet) -> None:
         )
 
 
-def write_npz(built: ConstructedSet, to: Path, progress: Progress) -> tuple[dict[str, Any], None]:
+def write_npz(built: ConstructedSet, to: Path, progress: Progress) -> tuple[Features, None]:
     """Write `data.npz`; return no features, as the Hub reads none, and nothing lost.
 
     `train_images` is (image, height, width), or (image, height, width, channel) of several channels, in the type it is
@@ -185,9 +185,7 @@ def _write_array(
 FILE_CHUNKS = 60  # about 500 MB of float32, the Hub's own size
 
 
-def write_parquet(
-    built: ConstructedSet, to: Path, progress: Progress
-) -> tuple[dict[str, Any], dict[str, float] | None]:
+def write_parquet(built: ConstructedSet, to: Path, progress: Progress) -> tuple[Features, Span | None]:
     """Write `data/train-00000.parquet` and so on; return features, and what the pictures lost.
 
     `image` is a PNG, left out where there are neither 1 nor 3 channels; `pixels` is exact: what is stored, in its type.
@@ -200,7 +198,7 @@ def write_parquet(
     pyarrow = _import_pyarrow()
     pictures = Pictures() if fits_png(built) else None
     features = _features(built, with_image=pictures is not None)
-    schema = _schema(pyarrow, features)
+    schema = _schema(pyarrow, features, built)
     (to / "data").mkdir()
     parts = chunks(built, progress)
     for number, first in enumerate(parts):  # the first of each file; its others are taken inside
@@ -212,33 +210,32 @@ def write_parquet(
     return features, pictures.lost() if pictures else None
 
 
-def _features(built: ConstructedSet, *, with_image: bool) -> dict[str, Any]:
+def _features(built: ConstructedSet, *, with_image: bool) -> Features:
     """The columns as `datasets` describes them."""
     request = built.manifest["request"]
-    pixels = {"_type": "Array3D", "shape": list(built.images.shape), "dtype": request["dtype"]}
-    whole = {"_type": "Value", "dtype": "int64"}
-    return {
-        **({"image": {"_type": "Image"}} if with_image else {}),
+    picture: Features = {"image": {"_type": "Image"}}
+    columns: Features = {
         "label": class_labels(request["classes"]),
-        "start": whole,
-        "target": whole,
+        "start": {"_type": "Value", "dtype": "int64"},
+        "target": {"_type": "Value", "dtype": "int64"},
         "loss": {"_type": "Value", "dtype": "float32"},
-        "pixels": pixels,
+        "pixels": {"_type": "Array3D", "shape": list(built.images.shape), "dtype": request["dtype"]},
     }
+    return picture | columns if with_image else columns
 
 
-def _schema(pyarrow: Any, features: dict[str, Any]) -> Any:
+def _schema(pyarrow: Any, features: Features, built: ConstructedSet) -> Any:
     """The types of the columns, with what `datasets` needs to know them again.
 
     Without the field's own metadata it would silently read `pixels` as lists of lists.
     """
-    kind = features["pixels"]
-    nested = pyarrow.from_numpy_dtype(kind["dtype"])
-    for _ in kind["shape"]:
+    shape, dtype = list(built.images.shape), built.manifest["request"]["dtype"]
+    nested = pyarrow.from_numpy_dtype(dtype)
+    for _ in shape:
         nested = pyarrow.list_(nested)
     extension = {
         "ARROW:extension:name": "datasets.features.features.Array3DExtensionType",
-        "ARROW:extension:metadata": json.dumps([kind["shape"], kind["dtype"]]),
+        "ARROW:extension:metadata": json.dumps([shape, dtype]),
     }
     types = {
         "image": pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}),

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypeVar, cast
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,7 @@ from notbugs.files import Damaged, read_json, sha256
 
 SCHEMA = 2
 Count = Annotated[int, Field(ge=1)]
+Dtype = Literal["float32", "float16", "uint8"]
 
 
 class _Strict(TypedDict):
@@ -26,8 +27,8 @@ class _Strict(TypedDict):
 class Span(_Strict):
     """A distance over all images."""
 
-    mean: float
-    max: float
+    mean: Annotated[float, Field(description="over images")]
+    max: Annotated[float, Field(description="the largest")]
 
 
 class Storage(_Strict):
@@ -36,88 +37,125 @@ class Storage(_Strict):
     Distances in pixel units, per image: *error* from found to stored, *norm* from the start to stored.
     """
 
-    l2_error: Span
-    linf_error: Span
-    l2_norm: Span
-    linf_norm: Span
-    l2_norm_8bit: Span
-    linf_norm_8bit: Span
-    success_found: float
-    success_stored: float
-    loss_found: float | None
-    loss_stored: float | None
+    l2_error: Annotated[Span, Field(description="what storing changed, l2")]
+    linf_error: Annotated[Span, Field(description="the same, l-inf")]
+    l2_norm: Annotated[Span, Field(description="of the stored perturbation, from the start")]
+    linf_norm: Annotated[Span, Field(description="the same, l-inf")]
+    l2_norm_8bit: Annotated[Span, Field(description="of the perturbation, if stored as 8-bit files")]
+    linf_norm_8bit: Annotated[Span, Field(description="the same, l-inf")]
+    success_found: Annotated[float, Field(description="share that the source classifies as the new label, as found")]
+    success_stored: Annotated[float, Field(description="the same, as stored")]
+    loss_found: Annotated[float | None, Field(description="mean matching loss, as found; null for relabelled sets")]
+    loss_stored: Annotated[float | None, Field(description="the same, as stored")]
 
 
-class Entry(_Strict):
+class ShardFile(_Strict):
+    """The file of one finished shard."""
+
+    file: Annotated[str, Field(description="in the set's folder")]
+    images: Annotated[Count, Field(description="how many")]
+    bytes: Annotated[int, Field(description="size of the file")]
+    sha256: Annotated[str, Field(description="of the file")]
+
+
+class Entry(ShardFile):
     """One finished shard."""
 
-    file: str
-    images: Count
-    bytes: int
-    sha256: str
-    seconds: float
-    storage: Storage
+    seconds: Annotated[float, Field(description="how long it took")]
+    storage: Annotated[Storage, Field(description="what rounding changed in this shard")]
 
 
 class Source(_Strict):
     """The data a set was built from."""
 
-    name: str
-    fingerprint: str
-    images: Count
-    shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
+    name: Annotated[str, Field(description="its name")]
+    fingerprint: Annotated[str, Field(description="hash of pixels and labels")]
+    images: Annotated[Count, Field(description="how many")]
+    shape: Annotated[list[Count], Field(min_length=3, max_length=3, description="channel, height, width")]
 
 
 class Kept(_Strict):
     """A band of frequencies, in cycles per image."""
 
-    side: Literal["low", "high"]
-    cutoff: float
+    side: Annotated[Literal["low", "high"], Field(description="which frequencies the perturbation may have")]
+    cutoff: Annotated[float, Field(description="cycles per image")]
 
 
 class Ball(_Strict):
     """The threat model; `eps` is null where the search was free."""
 
-    norm: Literal["l2", "linf"]
-    eps: float | None
-    band: NotRequired[Kept]
+    norm: Annotated[Literal["l2", "linf"], Field(description="of the threat")]
+    eps: Annotated[float | None, Field(description="radius, pixel units; null: no limit")]
+    band: NotRequired[Annotated[Kept, Field(description="frequencies to which the perturbation is confined")]]
+
+
+class Identity(TypedDict):
+    """The part of a request that says which images a set is built from, and by which versions."""
+
+    data: Source
+    classes: list[str]
+    versions: dict[str, str]
+
+
+class Sizes(TypedDict):
+    """The part of a request that says how images are stored, and how many at once."""
+
+    dtype: Dtype
+    batch: int
+    shard_images: int
 
 
 class Request(_Strict):
     """Everything that decides the bits of a set, and where it comes from."""
 
-    objective: str
-    targets: Literal["any", "other", "next", "predicted"] | None
-    start: NotRequired[Literal["gaussian", "uniform"]]  # training images where there is none
-    fake_relu: NotRequired[Literal[True] | str]  # gradients of the search passed a ReLU unchanged: the last, or this
-    others: NotRequired[list[str]]  # classifiers that the search kept at the start's label
-    features: NotRequired[list[int]]  # those that were matched, where not all were
-    images: NotRequired[Count]  # of the set, where it has not one for every training image
-    of: NotRequired[str]
-    weak: NotRequired[str]
-    threat: Ball
-    schedule: dict[str, Any]
-    seed: int
-    source: str
-    precision: str
-    data: Source
-    classes: list[str]
-    dtype: Literal["float32", "float16", "uint8"]
-    batch: Count
-    shard_images: Count
-    versions: dict[str, str]
+    objective: Annotated[str, Field(description="of the search")]
+    targets: Annotated[
+        Literal["any", "other", "next", "predicted"] | None,
+        Field(description="rule of the new labels; null: feature matching"),
+    ]
+    start: NotRequired[
+        Annotated[
+            Literal["gaussian", "uniform"],
+            Field(description="noise from which searches start, if not from the images"),
+        ]
+    ]
+    fake_relu: NotRequired[
+        Annotated[Literal[True] | str, Field(description="whether gradients passed the last ReLU, and which")]
+    ]
+    others: NotRequired[
+        Annotated[list[str], Field(description="fingerprints of the classifiers that keep their answer")]
+    ]
+    features: NotRequired[Annotated[list[int], Field(description="numbers of the features that were matched")]]
+    images: NotRequired[
+        Annotated[Count, Field(description="of the set, where it has not one for every training image")]
+    ]
+    of: NotRequired[Annotated[str, Field(description="fingerprint of the set that a control is of")]]
+    weak: NotRequired[Annotated[str, Field(description="fingerprint of the weak classifier of a leakage control")]]
+    threat: Annotated[Ball, Field(description="the ball around the start")]
+    schedule: Annotated[dict[str, Any], Field(description="kind and settings of the steps")]
+    seed: Annotated[int, Field(description="of all that is random here")]
+    source: Annotated[str, Field(description="fingerprint of the classifier")]
+    precision: Annotated[str, Field(description="form in which the search computed: fp32, bf16, and whether compiled")]
+    data: Annotated[Source, Field(description="the images it was built from")]
+    classes: Annotated[list[str], Field(description="their names, in order")]
+    dtype: Annotated[Dtype, Field(description="of the stored images")]
+    batch: Annotated[Count, Field(description="images searched at once")]
+    shard_images: Annotated[Count, Field(description="images of a shard")]
+    versions: Annotated[dict[str, str], Field(description="of notbugs, Python, torch and the other libraries")]
 
 
 class Manifest(_Strict):
     """The whole of it."""
 
-    schema: Literal[2]
-    status: Literal["building", "complete"]
-    request: Request
-    shards: list[Entry]
-    storage: Storage | None
-    seconds: float
-    properties: NotRequired[dict[str, Any]]
+    schema: Annotated[Literal[2], Field(description="version of this form")]
+    status: Annotated[Literal["building", "complete"], Field(description="`complete` once every shard is there")]
+    request: Annotated[Request, Field(description="what the set was asked to be; its hash names the build")]
+    shards: Annotated[list[Entry], Field(description="files of images, in order")]
+    storage: Annotated[Storage | None, Field(description="what rounding to the stored type changed, over all shards")]
+    seconds: Annotated[float, Field(description="how long the build took")]
+    properties: NotRequired[
+        Annotated[dict[str, Any], Field(description="what was measured of the set, if anything was")]
+    ]
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -187,6 +225,16 @@ def ball_text(ball: Ball) -> str:
         return text
     band = ball["band"]
     return f"{text}, frequencies {'up to' if band['side'] == 'low' else 'above'} {band['cutoff']:g} cycles per image"
+
+
+def span(distance: Span) -> str:
+    """A distance over all images in words."""
+    return f"mean {distance['mean']:.4g}, largest {distance['max']:.4g}"
+
+
+def number(value: float | None) -> str:
+    """A mean over all images in words: JSON has no number for an infinite one."""
+    return "infinite" if value is None else f"{value:.4g}"
 
 
 def shard_ranges(request: Request) -> list[tuple[int, int]]:
@@ -261,7 +309,7 @@ def read_mark(path: Path) -> str | None:
         return None
 
 
-def pooled(parts: Sequence[Storage], counts: Sequence[int]) -> dict[str, Any]:
+def pooled(parts: Sequence[Storage], counts: Sequence[int]) -> Storage:
     """The summary of all images, from those of parts of `counts` images."""
 
     def mean(values: list[float | None]) -> float | None:
@@ -275,4 +323,4 @@ def pooled(parts: Sequence[Storage], counts: Sequence[int]) -> dict[str, Any]:
         return {"mean": mean([value["mean"] for value in values]), "max": max(value["max"] for value in values)}
 
     columns = [dict(part) for part in parts]
-    return {name: pool([column[name] for column in columns]) for name in columns[0]}
+    return cast("Storage", {name: pool([column[name] for column in columns]) for name in columns[0]})

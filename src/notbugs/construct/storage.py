@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from notbugs.construct.manifest import Request, mark, shard_file
+from notbugs.construct.manifest import Dtype, Request, ShardFile, Sizes, Span, Storage, mark, shard_file
 from notbugs.data import Images, round_to_8_bits
 from notbugs.errors import InputError, check_choice, check_count, in_one_line
 from notbugs.files import sha256, write_tensors
 from notbugs.shapes import Batch
 from notbugs.threat import l2_norm
 
-Dtype = Literal["float32", "float16", "uint8"]
 DTYPES = ("float32", "float16", "uint8")
 HALF_STEP = {"float32": 2.0**-25, "float16": 2.0**-12, "uint8": 0.5 / 255}
 """The most that storing changes a pixel: half the distance of neighbouring values in [0.5, 1]."""
@@ -38,7 +36,7 @@ def decode(pixels: Tensor) -> Batch:
     return images
 
 
-def sizes(shape: Sequence[int], dtype: str, batch: int | None) -> dict[str, Any]:
+def sizes(shape: Sequence[int], dtype: Dtype, batch: int | None) -> Sizes:
     """How images of `shape` are built and stored: the type, images in a batch and images in a shard.
 
     A batch is 250 images or 16 MiB of float32, whichever is less; a shard 2000 images or 64 MiB of float32, whichever
@@ -63,16 +61,35 @@ def distances(images: Batch, stored: Batch, start: Batch) -> dict[str, Tensor]:
     return values | {f"linf_{name}": move.flatten(1).abs().amax(1) for name, move in moves.items()}
 
 
-def summary(moved: dict[str, Tensor], judged: dict[str, Tensor]) -> dict[str, Any]:
+def summary(moved: dict[str, Tensor], judged: dict[str, Tensor]) -> Storage:
     """Mean and maximum of every distance, and the mean of all else: None where a loss is infinite."""
-    spans = {
-        name: {"mean": float(values.double().mean()), "max": float(values.max())} for name, values in moved.items()
+
+    def span(name: str) -> Span:
+        return {"mean": _mean(moved[name]), "max": float(moved[name].max())}
+
+    def loss(name: str) -> float | None:
+        mean = _mean(judged[name])
+        return mean if math.isfinite(mean) else None
+
+    return {
+        "l2_error": span("l2_error"),
+        "l2_norm": span("l2_norm"),
+        "l2_norm_8bit": span("l2_norm_8bit"),
+        "linf_error": span("linf_error"),
+        "linf_norm": span("linf_norm"),
+        "linf_norm_8bit": span("linf_norm_8bit"),
+        "success_found": _mean(judged["success_found"]),
+        "loss_found": loss("loss_found"),
+        "success_stored": _mean(judged["success_stored"]),
+        "loss_stored": loss("loss_stored"),
     }
-    means = {name: float(values.double().mean()) for name, values in judged.items()}
-    return spans | {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
 
 
-def write_shard(folder: Path, request: Request, number: int, columns: dict[str, Tensor]) -> dict[str, Any]:
+def _mean(values: Tensor) -> float:
+    return float(values.double().mean())
+
+
+def write_shard(folder: Path, request: Request, number: int, columns: dict[str, Tensor]) -> ShardFile:
     """Write shard `number`, and return its name, size and hash."""
     path = folder / shard_file(number)
     write_tensors(path, columns, {"notbugs": mark(request, number)}, checksum=False)  # the manifest has the hash

@@ -25,8 +25,10 @@ from notbugs import workers
 from notbugs.catalogue import set_folder
 from notbugs.construct.manifest import (
     SCHEMA,
+    Entry,
     Manifest,
     Request,
+    Storage,
     build_id,
     entry_file,
     fault,
@@ -46,7 +48,7 @@ from notbugs.progress import Progress, silent
 Tell = Callable[[int, str], None]
 """Called with how many more images are done, and the number of the moment."""
 
-Build = Callable[[int, int, Tell], tuple[dict[str, Tensor], dict[str, Any]]]
+Build = Callable[[int, int, Tell], tuple[dict[str, Tensor], Storage]]
 """Builds the columns of images number `first` up to, not including, `last`, and measures what storing did."""
 
 
@@ -221,8 +223,9 @@ def _build_share(folder: Path, request: Request, build_shard: Build, progress: P
 def _build_one(folder: Path, request: Request, number: int, build_shard: Build, tell: Tell) -> None:
     began = time.monotonic()
     columns, storage = build_shard(*shard_ranges(request)[number], tell)
-    entry = write_shard(folder, request, number, columns)
-    write_json(folder / entry_file(number), entry | {"seconds": time.monotonic() - began, "storage": storage})
+    file = write_shard(folder, request, number, columns)
+    entry: Entry = {**file, "seconds": time.monotonic() - began, "storage": storage}
+    write_json(folder / entry_file(number), entry)
 
 
 def _finish(folder: Path, request: Request) -> None:

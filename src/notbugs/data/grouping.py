@@ -34,13 +34,13 @@ def grouped_by_name(found: Found, splits: Sequence[Paths], pattern: str) -> Foun
     ------
     InputError
         If the path of a training image, or of some test images and not of all, is not of this form; if there is but
-        one group; or if one is in both splits.
+        one group, or one for each image; or if one is in both splits.
     """
     names = [_named(paths, pattern, found.name, is_train=not number) for number, paths in enumerate(splits)]
     count = len(set(names[0] or ()))
-    if count < 2:
-        rule = f"tell at least two groups of {found.name} apart"
-        raise must("group_pattern", rule, f"{pattern!r} with {count}")
+    if not 1 < count < len(found.train):
+        rule = f"put some of the {len(found.train)} training images of {found.name} together, and others apart"
+        raise must("group_pattern", rule, f"{pattern}, with {count} group{'s' if count > 1 else ''}")
     groups = numbered_groups([None if of is None else np.array(of) for of in names], found.name)
     note = f"training images are of {count} groups by their names ({pattern}), which are kept together"
     test = found.test and replace(found.test, groups=groups[1])

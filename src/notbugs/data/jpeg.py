@@ -6,7 +6,7 @@ import io
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from notbugs.errors import InputError
 
@@ -31,6 +31,15 @@ class JPEG(BaseModel):
 
     quality: int = Field(75, ge=1, le=100, description="As libjpeg counts it: 75 is usual, 95 is high.")
     chroma: Chroma = Field("4:2:0", description="Colour at every pixel, 4:4:4, or at a quarter of them, 4:2:0.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_a_number(cls, given: object) -> object:
+        if not isinstance(given, dict | JPEG):
+            raise ValueError(
+                "it has a quality and a chroma: --jpeg.quality 75 --jpeg.chroma 4:2:0, or JPEG(quality=75)"
+            )
+        return given
 
     def __str__(self) -> str:
         """As titles of data have it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
@@ -194,7 +194,7 @@ def _shown(image: NDArray[np.float64]) -> str:
     return png(image if len(image) in (1, 3) else image.mean(0, keepdims=True))
 
 
-def _tables(audited: AuditFile) -> list[tuple[str, dict[str, Any]]]:
+def _tables(audited: AuditFile) -> list[tuple[str, Mapping[str, object]]]:
     """Everything that made the numbers, as named tables of settings."""
     return [
         ("Options", flat(audited.settings)),

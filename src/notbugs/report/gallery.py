@@ -50,7 +50,7 @@ class Play:
     has_success: bool
     has_sizes: bool
     side: int
-    data: dict[str, Any]
+    data: Drawn
 
 
 def play(arrays: Arrays, classes: Sequence[str]) -> Play | None:
@@ -86,6 +86,18 @@ def differences(moved: Floats) -> tuple[Floats, list[float]]:
 def _rounded_down(value: float) -> float:
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.floor(value / unit) * unit:.2g}")
+
+
+class Drawn(TypedDict):
+    """What the script is told."""
+
+    width: int
+    height: int
+    classes: list[str]
+    sets: list[Sheet]
+    count: int
+    side: int
+    thumb: int
 
 
 class Sheet(TypedDict):
@@ -153,10 +165,7 @@ def _play(arrays: Arrays, classes: Sequence[str], sheets: list[Sheet]) -> Play:
     count, (height, width) = len(sheets[0]["labels"]), arrays["D"].shape[2:]
     last = max(int(array.max()) for name, array in arrays.items() if name.endswith("labels"))
     known = [*classes, *map(str, range(len(classes), last + 1))]
-    side = magnified(width, LARGE)
-    thumb = magnified(width, SIDE // 2)
-    data = {"width": width, "height": height, "classes": known, "sets": sheets, "count": count}
-    pictures = {"side": side, "thumb": thumb}
+    side, thumb = magnified(width, LARGE), magnified(width, SIDE // 2)
     return Play(
         sets=[item["name"] for item in sheets],
         classes=known,
@@ -164,7 +173,15 @@ def _play(arrays: Arrays, classes: Sequence[str], sheets: list[Sheet]) -> Play:
         has_success=all("success" in item for item in sheets),
         has_sizes=any({"size", "alike"} & set(item) for item in sheets),
         side=side,
-        data=data | pictures,
+        data={
+            "width": width,
+            "height": height,
+            "classes": known,
+            "sets": sheets,
+            "count": count,
+            "side": side,
+            "thumb": thumb,
+        },
     )
 
 

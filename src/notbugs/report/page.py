@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -60,7 +59,7 @@ def render(results: Results, gallery: Arrays | None, further: Arrays | None = No
     )  # fmt: skip
 
 
-def _tables(results: Results) -> list[tuple[str, dict[str, Any]]]:
+def _tables(results: Results) -> list[tuple[str, Mapping[str, object]]]:
     """Everything that made the numbers, as named tables of settings."""
     study = results.study
     recipe = {key: value for key, value in study.recipe.items() if not isinstance(value, Mapping)}

@@ -176,6 +176,16 @@ _Mean = TypedDict("_Mean", {"set": str, "class": str, "value": float, "low": flo
 """How much of a class a set carries, in per cent."""
 
 
+class _Rate(TypedDict):
+    """A share in per cent at a setting."""
+
+    series: str
+    x: float
+    value: float
+    low: float
+    high: float
+
+
 class _Bin(TypedDict):
     """One bin of a histogram, by its left end."""
 
@@ -324,8 +334,8 @@ def against(
 
     `title` is what the setting is.
     """
-    rows: list[dict[str, Any]] = [
-        {"series": name, "x": x, **{key: 100 * getattr(share, key) for key in ("value", "low", "high")}}
+    rows: list[_Rate] = [
+        {"series": name, "x": x, "value": 100 * share.value, "low": 100 * share.low, "high": 100 * share.high}
         for name, points in lines.items()
         for x, share in points
     ]

@@ -6,10 +6,9 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import Any
 
 from notbugs.content import INTERVAL, Cell, Section, Share, Table
 from notbugs.formats import NORMS, harmless, number, percent, quoted
@@ -79,7 +78,11 @@ def markdown(table: Table, note: str = "") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
+TidyRow = dict[str, Cell]
+"""One number, or a few, with everything that it depends on, by name: a line of a CSV file."""
+
+
+def comma_separated(rows: Sequence[TidyRow]) -> str:
     """Tidy rows under the names of the first one's fields; None is left empty."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -96,14 +99,14 @@ def _no_formula(cell: object) -> object:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", " ")) else text
 
 
-def fields(table: Table) -> list[dict[str, Any]]:
+def fields(table: Table) -> list[TidyRow]:
     """The rows of a table under the names of its columns; a share also has its interval and its n."""
     shares = {
         column for place, column in enumerate(table.columns) if any(isinstance(row[place], Share) for row in table.rows)
     }
     rows = []
     for row in table.rows:
-        named: dict[str, Any] = {}
+        named: TidyRow = {}
         for column, cell in zip(table.columns, row, strict=True):
             named[column or "row"] = cell.value if isinstance(cell, Share) else cell
             if column in shares:
@@ -200,7 +203,7 @@ class NamedTable:
 
     name: str
     table: Table
-    rows: list[dict[str, Any]]
+    rows: list[TidyRow]
     note: str = ""
 
 
@@ -324,21 +327,22 @@ def _search(properties: SetProperties) -> str:
 
 
 def _theory(results: Results) -> NamedTable:
-    numbers: list[dict[str, Any]] = []
+    counts = {share.n for check in results.theory for share in check.measured}
+    numbers: list[TidyRow] = []
     for check in results.theory:
-        named: dict[str, Any] = {"classifier": check.classifier, "classes": ", ".join(check.pair), "norm": check.norm}
+        named: TidyRow = {"classifier": check.classifier, "classes": ", ".join(check.pair), "norm": check.norm}
         for radius, moved, said, share in zip(check.radii, check.moved, check.predicted, check.measured, strict=True):
             places = {"radius": radius, "moved": moved, "predicted": said}
             numbers.append(named | places | share.model_dump() | {"seed": seed_of(results)})
     caption = (
         "Accuracy in per cent of the best linear rule between two classes: predicted by two Gaussians fitted to the "
-        f"features, and left by the search; {INTERVAL}, {_counted({row['n'] for row in numbers})}; radii in {PIXELS}; "
+        f"features, and left by the search; {INTERVAL}, {_counted(counts)}; radii in {PIXELS}; "
         f"seed {seed_of(results)}"
     )
     return NamedTable("theory", replace(core_tables.theory(results.theory), caption=caption), numbers)
 
 
-def _tidy(results: Results, row: Row) -> dict[str, Any]:
+def _tidy(results: Results, row: Row) -> TidyRow:
     """One accuracy with everything that it depends on."""
     used = row.attack.model_dump() if row.attack else {}
     search = ("steps", "step_size", "decay", "restarts", "targeted")
@@ -363,7 +367,7 @@ def _tidy(results: Results, row: Row) -> dict[str, Any]:
     }
 
 
-def _tidy_set(results: Results, properties: SetProperties) -> Iterator[dict[str, Any]]:
+def _tidy_set(results: Results, properties: SetProperties) -> Iterator[TidyRow]:
     """One row a share or a mean; four a distance: its mean, median, 95th percentile and maximum."""
     ball, schedule = properties.settings.get("threat") or {}, properties.settings.get("schedule") or {}
     named = {"study": results.study.name, "data": results.study.data["name"], "set": properties.name}
@@ -376,7 +380,7 @@ def _tidy_set(results: Results, properties: SetProperties) -> Iterator[dict[str,
         yield named | {"measure": measure, "statistic": statistic} | numbers | search
 
 
-def _numbers_of(properties: SetProperties) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _numbers_of(properties: SetProperties) -> Iterator[tuple[str, str, TidyRow]]:
     """Measure, statistic, and value with its interval and number of images."""
     shares: dict[str, Proportion | None] = {name: getattr(properties, name) for name in SHARES}
     spreads: dict[str, tuple[Spread | None, int]] = {
