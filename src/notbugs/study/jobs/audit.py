@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field
 from rich.table import Table
 
 from notbugs.catalogue import model_file
@@ -60,7 +60,7 @@ class AuditFile(WholeFile):
     sha256: str = Field(description="of the file")
     outputs: str = Field("", description="what the network's outputs are, and what of them is attacked")
     command: str = Field(description="repeats the audit")
-    settings: dict[str, JsonValue] = Field(description="every option, defaults included")
+    settings: dict[str, Any] = Field(description="every option, defaults included")
     data: dict[str, Any] = Field(
         description="name, variant, classes, shape (channel, height, width), train and test (counts), fingerprint"
     )

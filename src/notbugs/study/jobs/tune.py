@@ -13,9 +13,10 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.content import Figure, Section, Table
-from notbugs.data import Data
+from notbugs.data import Data, Images
 from notbugs.errors import must, nearest_path
 from notbugs.files import check_links, check_writable
 from notbugs.formats import percent, said
@@ -222,12 +223,16 @@ def _tried(
         except Diverged:
             heldout = test = None
         else:
-            heldout, test = (evaluate(classifier, images)[0].share for images in (split.test, data.test))
+            heldout, test = _accuracy(classifier, split.test), _accuracy(classifier, data.test)
         return {"heldout": heldout, "test": test, "seconds": round(time.monotonic() - began, 2)}
 
     trial = folder.stage(name, at, work, kind=Trial)
     checkpoint.unlink(missing_ok=True)  # not before the stage is on disk
     return Point(train_set=train_set, architecture=str(architecture), epochs=settings.epochs, lr=settings.lr, **trial)
+
+
+def _accuracy(classifier: Classifier, images: Images) -> Proportion:
+    return evaluate(classifier, images)[0].share
 
 
 WIDTHS = (520, 250)
