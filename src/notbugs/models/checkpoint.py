@@ -157,7 +157,7 @@ def load_classifier(
     outputs : str, Path or sequence, optional
         Which of the network's outputs are the classes: a file with the name of every output, of which those of the
         classes are taken; or the number (from 0) or the name of its output for each class, in order. Where the model
-        says the names of its outputs, they are compared by themselves. See `choosing.choose`.
+        says the names of its outputs, they are compared by themselves. See `models.foreign.choose`.
     device : torch.device, optional
         Where it goes; the CPU if not given.
 
