@@ -110,11 +110,11 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     notes = (told + more, *signs, *several, *together, *secret, *columns, *passed.notes())
     test = rows[1] if len(rows) > 1 else None
     name = node.path.resolve().name
-    found = Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
+    listing = Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
     if reading.group_pattern:
         paths = [[file and file.relative_to(node.path) for file in part.files] for part, _ in used]
-        found = grouped_by_name(found, paths, reading.group_pattern)
-    return found
+        listing = grouped_by_name(listing, paths, reading.group_pattern)
+    return listing
 
 
 def _pass_over(node: Node, passed: Passed, files: set[Path], in_tables: set[Path]) -> None:

@@ -310,8 +310,8 @@ def load(
     listing = kind.read(place, replace(reading, severity=None) if other else reading, progress)
     if other:
         kind, place = other
-        asked = replace(reading, classes=(), splits={}, groups={}, group_pattern=None)
-        listing = tested_on(listing, kind.read(place, asked, progress))
+        of_tests = replace(reading, classes=(), splits={}, groups={}, group_pattern=None)
+        listing = tested_on(listing, kind.read(place, of_tests, progress))
     data = _data(listing, reading, memory, progress)
     for note in data.notes:
         log.info("%s: %s", data.name, note)

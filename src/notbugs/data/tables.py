@@ -265,11 +265,11 @@ class Table:
         import pyarrow
 
         kind = self.schema.field(self.image).type
-        found: list[str | None] = [None]
+        paths: list[str | None] = [None]
         if pyarrow.types.is_struct(kind) and kind.get_field_index("path") >= 0:
-            found = [path for part in self.parts(self.image, 0) for path in part.field("path").to_pylist()]
-        named = [str(path) for path in found if path]
-        if len(named) < len(found):
+            paths = [path for part in self.parts(self.image, 0) for path in part.field("path").to_pylist()]
+        named = [str(path) for path in paths if path]
+        if len(named) < len(paths):
             rule = "be given with images that have the names of their files, in a field 'path' of theirs"
             raise must("group_pattern", rule, f"{self.where} without", "Give a 'group_column', or leave it out.")
         return named
