@@ -45,7 +45,7 @@ from notbugs.threat import L2, Linf, Spatial
 from notbugs.training import Adversary, SpatialTraining, Training, new_classifier, train
 from tests.pretended import pretended
 
-DATA: Data = load("digits").take(60, 20, seed=0)
+DATA: Data = load("digits").take(60, 12, seed=0)
 NEAR = L2(0.5)
 NETWORKS = {"cnn": {"width": 4, "features": 6}, "resnet9": {"width": 4, "whiten": True}}
 
@@ -122,10 +122,12 @@ WORKS: dict[str, Callable[[torch.device], list[Tensor]]] = {
     "relabel, control and measure": lambda device: built(device, targets="next"),
     "relabel by the smallest perturbation": lambda device: built(device, targets="any", schedule=FMN(10)),
     "evaluation": lambda device: [
-        values(evaluate(classifier(device), DATA.test, radii=(0.1, 0.5), attack=Attack(restarts=2)))
+        values(
+            evaluate(classifier(device), DATA.test, radii=(0.1, 0.5), attack=Attack(steps=10, restarts=2, queries=20))
+        )
     ],
     "evaluation with targets": lambda device: [
-        values(evaluate(classifier(device), DATA.test, radii=(0.5,), attack=Attack(targeted=2)))
+        values(evaluate(classifier(device), DATA.test, radii=(0.5,), attack=Attack(steps=10, targeted=2, queries=20)))
     ],
     "accuracy under rotations": lambda device: [
         values(spatial_accuracy(classifier(device), DATA.test, Spatial(20, 1), shifts=3, angles=3, steps=3))

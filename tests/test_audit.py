@@ -95,7 +95,7 @@ def trained(made: nb.data.Planted, adversary: nb.Adversary | None) -> nb.Classif
 
 
 def test_a_robust_classifier_keeps_more_on_its_robust_features(made):
-    found, fast = {}, nb.search.Attack(steps=10, targeted=0)
+    found, fast = {}, nb.search.Attack(steps=10, targeted=0, queries=0)
     for name, adversary in (("standard", None), ("robust", nb.Adversary(eps=EPS, guard=False))):
         found[name] = audit(trained(made, adversary), made.data.take(1000, 300, 0), nb.L2(EPS), images=10, attack=fast)
     standard, robust = (found[name].group("robust") for name in ("standard", "robust"))
@@ -227,7 +227,20 @@ def test_threats():
 # The command
 
 
-QUICK = ["--data", "planted", "--images", "20", "--measured", "80", "--attack.steps", "3", "--precision", "fp32"]
+QUICK = [
+    "--data",
+    "planted",
+    "--images",
+    "20",
+    "--measured",
+    "80",
+    "--attack.steps",
+    "3",
+    "--attack.queries",
+    "0",
+    "--precision",
+    "fp32",
+]
 QUICK += ["--fit-images", "400"]
 
 
@@ -268,7 +281,12 @@ def test_audit_json_says_where_it_comes_from(model, folder):
     assert found["settings"]["threat"] == "l2:0.5"
     assert set(found["seconds"]) >= {"usefulness", "accuracy-model", "head-all", "head-robust", "head-nonrobust"}
     asked = AuditJob(
-        data="planted", images=20, measured=80, fit_images=400, attack=nb.search.Attack(steps=3), precision="fp32"
+        data="planted",
+        images=20,
+        measured=80,
+        fit_images=400,
+        attack=nb.search.Attack(steps=3, queries=0),
+        precision="fp32",
     )
     assert found["command"] == command(model, asked)
     assert "--fit-images 400" in found["command"]
@@ -290,7 +308,12 @@ def test_a_killed_audit_goes_on_and_ends_in_the_same_numbers(model, folder, tmp_
     from notbugs.console import TerminalConsole
 
     job = AuditJob(
-        data="planted", images=20, measured=80, fit_images=400, attack=nb.search.Attack(steps=3), precision="fp32"
+        data="planted",
+        images=20,
+        measured=80,
+        fit_images=400,
+        attack=nb.search.Attack(steps=3, queries=0),
+        precision="fp32",
     )
     for done in (1, 4):
         with pytest.raises(KeyboardInterrupt):
@@ -348,7 +371,7 @@ def test_the_default_folder_has_the_models_name(model, folder, tmp_path, monkeyp
 def test_the_classifier_is_left_alone(made):
     classifier = projecting(made).train()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), attack=nb.search.Attack(steps=2))
+    audit(classifier, made.data.take(200, 40, 0), nb.L2(EPS), attack=nb.search.Attack(steps=2, queries=0))
     assert classifier.training
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
 

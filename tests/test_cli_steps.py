@@ -64,7 +64,12 @@ def test_a_trained_classifier_is_one_file_that_says_everything(model, capsys):
     classifier = nb.load_classifier(model, shape=data.train.shape, classes=data.classes)
     clean = nb.evaluate(classifier, data.test)[0]
     assert clean.share.value > 0.5
-    assert main(["evaluate", str(model), "--quiet", *DATA, "--radii", "0.5", "--attack.steps", "3"]) == 0
+    assert (
+        main(
+            ["evaluate", str(model), "--quiet", *DATA, "--radii", "0.5", "--attack.steps", "3", "--attack.queries", "0"]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == str(clean)
     assert re.fullmatch(r"l2 0\.5: \d+\.\d% \(\d+\.\d to \d+\.\d\), n=100", printed[1])
@@ -72,7 +77,19 @@ def test_a_trained_classifier_is_one_file_that_says_everything(model, capsys):
 
 def test_evaluate_with_autoattack(model, tmp_path, capsys):
     pytest.importorskip("pyautoattack")
-    few = ("--test-images", "20", "--radii", "0.8", "--attack.steps", "3", "--attack.targeted", "1", "--autoattack")
+    few = (
+        "--test-images",
+        "20",
+        "--radii",
+        "0.8",
+        "--attack.steps",
+        "3",
+        "--attack.targeted",
+        "1",
+        "--attack.queries",
+        "0",
+        "--autoattack",
+    )
     arguments = [*DATA[: DATA.index("--test-images")], *DATA[DATA.index("--test-images") + 2 :], *few]
     assert main(["evaluate", str(model), "--quiet", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -216,6 +216,20 @@ def test_a_leakage_control_adds_the_pattern_of_the_label(tmp_path, ball):
     assert verify(tmp_path / "control", data=data, source=source) == []
 
 
+def test_a_leakage_control_of_a_free_radius_adds_as_much_as_the_search_did(tmp_path):
+    """A set of smallest perturbations has no radius: every pattern is as long as the image's own perturbation."""
+    data, source = colours(), coloured()
+    of = nb.relabel(source, data, tmp_path / "of", threat=nb.L2(float("inf")), schedule=nb.search.FMN(20))
+    built = nb.control(source, data, tmp_path / "control", of=of, kind="leakage", seed=7)
+    length = nb.L2(1).size(of.images.pixels[:] - data.train.pixels)
+    added = length[:, None, None, None] * patterns(data, nb.L2(1), 7)[built.images.labels]
+    kept = (built.images.labels == data.train.labels)[:, None, None, None]
+    expected = torch.where(kept, data.train.pixels, (data.train.pixels + added).clamp(0, 1))
+    torch.testing.assert_close(built.images.pixels[:], expected)
+    assert len(set(length.tolist())) > 10
+    assert verify(tmp_path / "control", data=data, source=source) == []
+
+
 def test_an_untouched_control_is_untouched_in_its_type(tmp_path):
     data, source = colours(), coloured()
     of = nb.relabel(source, data, tmp_path / "of", schedule=QUICK, dtype="uint8")
@@ -322,7 +336,6 @@ def test_what_is_no_control(tmp_path, unchecked):
     data, source = colours(), coloured()
     of = nb.relabel(source, data, tmp_path / "of", schedule=QUICK)
     other = nb.relabel(source, data, tmp_path / "other", targets="other", schedule=QUICK)
-    free = nb.relabel(source, data, tmp_path / "free", threat=nb.L2(float("inf")), schedule=nb.search.FMN(2))
     matched = nb.robustify(source, data, tmp_path / "matched", schedule=QUICK)
     noisy = make("uniform", tmp_path / "noisy")
     with seeded(4):
@@ -333,7 +346,6 @@ def test_what_is_no_control(tmp_path, unchecked):
         ({"of": matched, "kind": "labels"}, "'of' must be a relabelled set.*a matched set"),
         ({"of": noisy, "kind": "labels"}, "'of' must start from images.*uniform noise"),
         ({"of": other, "kind": "leakage"}, "'weak' must be given"),
-        ({"of": free, "kind": "leakage"}, "finite radius"),
     ):
         with pytest.raises(InputError, match=said):
             nb.control(source, data, out, **how)

@@ -19,7 +19,7 @@ ROOMS = [
     *(
         "_start",
         "_version",
-        "allocator",
+        "process",
         "lazily",
         "errors",
         "catalogue",
@@ -204,7 +204,7 @@ def test_the_readmes_python_runs(tmp_path):
         "settings.Training.model_rebuild(force=True)\n"
         "import notbugs\n"
         "load = notbugs.load\n"
-        "notbugs.load = lambda name: load(name).take(200, 60, 0)\n"
+        "notbugs.load = lambda name: load(name).take(120, 24, 0)\n"
     )
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", preamble + code],

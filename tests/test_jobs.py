@@ -17,7 +17,7 @@ pytestmark = pytest.mark.whole
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = """--train-images 30 --test-images 10 --pair 0 1 --arch.width 2 --standard.epochs 1 --robust.epochs 1
 --robust.adversary.steps 1 --constructed.epochs 1 --matching.steps 2 --relabelling.steps 2
---evaluation.attack.steps 2"""
+--evaluation.attack.steps 2 --evaluation.attack.queries 0"""
 
 
 def state(*arguments: object) -> str:

@@ -133,7 +133,10 @@ def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
         picture = Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8))
         picture.save(tmp_path / "pets" / ("tabby", "goldfish")[number % 2] / f"{number}.png")
     monkeypatch.chdir(tmp_path)
-    assert main(["evaluate", "vit", "--data", "pets", "--radii", "0.5", "--attack.steps", "2"]) == 0
+    assert (
+        main(["evaluate", "vit", "--data", "pets", "--radii", "0.5", "--attack.steps", "2", "--attack.queries", "0"])
+        == 0
+    )
     captured = capsys.readouterr()
     assert "l2 0.5:" in captured.out
     assert "goldfish is 1 (goldfish), tabby is 2 (tabby, tabby cat)" in captured.err

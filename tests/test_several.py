@@ -248,18 +248,19 @@ def test_images_are_moved_towards_one_label(chest, tmp_path):
 def test_from_the_command_line(tmp_path, capsys):
     """One classifier of all labels: trained, measured, audited for one label and for each."""
     data = ("--data", str(saved(tmp_path, classes=np.array(FINDINGS))), "--precision", "fp32", "--test-images", "40")
+    quick = ("--attack.steps", "2", "--attack.queries", "0")
     model, network = str(tmp_path / "all.safetensors"), ("--arch.width", "2", "--arch.features", "4")
     assert main(["train", *data, *network, "--epochs", "1", "--batch", "30", "--out", model, "--quiet"]) == 0
     assert "all labels right\n  clean: " in capsys.readouterr().out
-    assert main(["evaluate", model, *data, "--radii", "0.2", "--attack.steps", "2", "--quiet"]) == 0
+    assert main(["evaluate", model, *data, "--radii", "0.2", *quick, "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^(\w+), on .* of the images$", printed, re.MULTILINE) == list(FINDINGS)
     assert printed.count("  l2 0.2: ") == 5
-    assert main(["evaluate", model, *data, "--label", "mass", "--radii", "0.2", "--attack.steps", "2", "--quiet"]) == 0
+    assert main(["evaluate", model, *data, "--label", "mass", "--radii", "0.2", *quick, "--quiet"]) == 0
     clean = capsys.readouterr().out.splitlines()[0]
     assert f"  {clean.split(', balanced')[0]}" in printed
-    quick = ("--attack.steps", "1", "--images", "2", "--measured", "20", "--quiet", "--out", str(tmp_path / "audit"))
-    assert main(["audit", model, *data, *quick]) == 0
+    small = ("--images", "2", "--measured", "20", "--quiet", "--out", str(tmp_path / "audit"))
+    assert main(["audit", model, *data, *quick, *small]) == 0
     pages = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".html")]
     folders = [f"label-{name}" for name in FINDINGS]
     assert pages == [*(str(tmp_path / "audit" / one / "audit.html") for one in folders), f"{tmp_path}/audit/audit.html"]

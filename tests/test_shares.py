@@ -180,7 +180,8 @@ def test_the_ends_of_a_set(tmp_path, small):
     assert torch.equal(again.pixels, target.pixels)
 
 
-def test_a_study_has_shares_and_leakage(tmp_path):
+def test_a_study_has_shares_and_leakage(tmp_path, monkeypatch):
+    monkeypatch.setattr("notbugs.measure._leakage.SHUFFLES", 3)
     few = {name: {"epochs": 1} for name in ("standard", "robust", "constructed")}
     on = {
         "usefulness": {"on": True, "images": 4, "steps": 1, "classifiers": ["independent"]},

@@ -20,7 +20,7 @@ from notbugs.report.theory import page as draw
 from notbugs.theory import TwoGaussians, experiments, relaxed_eigenvalues, relaxed_multiplier
 from notbugs.theory.experiments import live_pair, live_settings
 
-WRITTEN = Path(__file__).parents[1] / "results" / "cifar10-small" / "theory.json"
+WRITTEN = Path(__file__).parents[1] / "results" / "cifar10-cnn" / "theory.json"
 SHORTER = 8
 """Times fewer steps of training than the page takes, which needs them for its intervals to hold the formula."""
 
@@ -237,7 +237,9 @@ def test_accessible_and_within_the_window(opened, scheme, width):
     if width != 2560:
         tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
-        result = axe.Axe().run(tab)
+        only_colours = {"runOnly": {"type": "tag", "values": ["cat.color"]}}  # nothing else differs in the dark
+        result = axe.Axe().run(tab, options=only_colours if scheme == "dark" else None)
+        assert result.response["passes"]
         assert result.violations_count == 0, result.generate_report()
 
 

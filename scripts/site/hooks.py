@@ -21,11 +21,20 @@ import notebooks  # noqa: E402
 
 ROOT = HERE.parents[1]
 IN_REPOSITORY = {
-    "results/cifar10-small/tune/tune.html": "example/tune.html",
+    "results/cifar10-cnn/tune/tune.html": "example/tune.html",
+    "results/cifar10-cnn": "example/cnn/report.html",
     "results/cifar10-small": "example/report.html",
     "src/notbugs/data/shipped/pneumonia.md": "reference/pneumonia-data.md",
 }
 """What pages link to outside of docs/, and where the site has it."""
+SHOWN = {
+    "example/report.html": "cifar10-small/report.html",
+    "example/theory.html": "cifar10-small/theory.html",
+    "example/cnn/report.html": "cifar10-cnn/report.html",
+    "example/cnn/theory.html": "cifar10-cnn/theory.html",
+    "example/tune.html": "cifar10-cnn/tune/tune.html",
+}
+"""A run's own pages, to look at: where the site has them, and where they are in results/."""
 FETCHED, SHIPPED = "https://unpkg.com/iframe-worker/shim", "javascripts/iframe-worker.js"
 MATH = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 
@@ -48,13 +57,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(
         File.generated(config, "reference/pneumonia-data.md", content=data, inclusion=InclusionLevel.NOT_IN_NAV)
     )
-    for name in ("report.html", "theory.html", "tune/tune.html"):  # a run's own pages, to look at
-        source = ROOT / "results" / "cifar10-small" / name
-        files.append(
-            File.generated(
-                config, f"example/{source.name}", abs_src_path=str(source), inclusion=InclusionLevel.NOT_IN_NAV
-            )
+    for path, source in SHOWN.items():
+        file = File.generated(
+            config, path, abs_src_path=str(ROOT / "results" / source), inclusion=InclusionLevel.NOT_IN_NAV
         )
+        files.append(file)
     return files
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -41,9 +40,10 @@ def control(
 ) -> ConstructedSet:
     """Build a control of a relabelled set: the same number of images, the same labels, no adversarial features.
 
-    `leakage`: one fixed synthetic pattern for each class, of the set's radius, is added to every image, that of the
-    image's label; except to images that are consistent with their label as they are. The patterns explain all other
-    labels away, so what is learned from images without one is what their own features say. `random`: every image is
+    `leakage`: one fixed synthetic pattern for each class is added to every image, that of the image's label, as long as
+    the set's radius is, or, in a set of free radius, as long as the image's own adversarial perturbation; except to
+    images that are consistent with their label as they are. The patterns explain all other labels away, so what is
+    learned from images without one is what their own features say. `random`: every image is
     moved as far as its adversarial one, in a random direction. `labels`: images stay as they are.
 
     Parameters
@@ -86,23 +86,30 @@ def control(
     if kind == "leakage":
         _check_consistent(plan, weak)
         check_fits(weak or classifier, data.train, len(data.classes))
-    reach = plan["threat"]["eps"] if kind == "leakage" else 0.0
-    ball = threat(plan["threat"]["norm"], math.inf if reach is None else reach)
+    norm, reach = plan["threat"]["norm"], plan["threat"]["eps"]
+    is_free = reach is None
+    ball = threat(norm, 1.0 if is_free else reach)
+
+    def lengths(begin: Batch, rows: Rows) -> PerSample:
+        """How far the set moved each image."""
+        return ball.size(of.images.batch(rows["start"])[0] - begin.cpu()).to(begin)
 
     def run(begin: Batch, rows: Rows) -> Batch:
         if kind == "leakage":
             is_consistent = _consistent(begin, rows, data.train, weak)
-            return torch.where(is_consistent[:, None, None, None], begin, (begin + added[rows["labels"]]).clamp(0, 1))
+            pattern = added[rows["labels"]]
+            if is_free:
+                pattern = pattern * lengths(begin, rows)[:, None, None, None]
+            return torch.where(is_consistent[:, None, None, None], begin, (begin + pattern).clamp(0, 1))
         if kind == "random":
-            size = ball.size(of.images.batch(rows["start"])[0] - begin.cpu())
-            return _moved_at_random(begin, rows["start"], size.to(begin), ball.norm, seed)
+            return _moved_at_random(begin, rows["start"], lengths(begin, rows), norm, seed)
         return begin
 
     added = patterns(data, ball, seed).to(classifier.device) if kind == "leakage" else torch.empty(0)
     request: Request = {
         **plan,
         "objective": f"{kind} control",
-        "threat": plan["threat"] if kind != "labels" else {"norm": ball.norm, "eps": 0.0},
+        "threat": plan["threat"] if kind != "labels" else {"norm": norm, "eps": 0.0},
         "schedule": NO_SEARCH,
         "seed": seed,
         "precision": "fp32",
@@ -234,8 +241,6 @@ def _check(classifier: Classifier, data: Data, request: Request) -> None:
 
 
 def _check_consistent(request: Request, weak: Classifier | None) -> None:
-    if request["threat"]["eps"] is None:
-        raise must("of", "have a finite radius, which sets the length of the patterns", "a free one")
     if weak is None and request["targets"] != "any":
         raise InputError(
             f"The 'weak' must be given where no image keeps its label, as with targets {request['targets']!r}. "

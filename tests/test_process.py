@@ -1,0 +1,62 @@
+"""The command's process: freed memory is used again, and threads sleep while they wait."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from notbugs import cli
+from notbugs.process import WAITING, sleep_while_waiting
+
+SCRIPT = """
+import resource, sys
+from notbugs.process import keep_freed_memory
+if sys.argv[1:]:
+    keep_freed_memory()
+for _ in range(8):
+    b"x" * 2**26
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def faults(*words: str, **more: str) -> int:
+    """Pages that the system had to give for eight blocks of 64 MiB, one after the other."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", SCRIPT, *words]
+    return int(subprocess.run(command, env=bare | more, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, whose memory is left alone")
+def test_memory_is_kept_unless_the_environment_says_otherwise():
+    of_one = 2**26 // os.sysconf("SC_PAGESIZE")
+    assert faults() > 8 * of_one
+    assert faults("keep") < 3 * of_one
+    assert faults("keep", MALLOC_MMAP_THRESHOLD_="131072") > 8 * of_one
+
+
+@pytest.fixture
+def unset(monkeypatch):
+    for name in WAITING:
+        monkeypatch.setenv(name, "")  # so that it is put back as it was
+        monkeypatch.delenv(name)
+
+
+def test_threads_sleep_unless_the_environment_says_otherwise(unset, monkeypatch):
+    sleep_while_waiting()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
+    sleep_while_waiting()
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
+def test_a_command_says_so_before_it_imports_torch(unset, monkeypatch):
+    said = []
+    monkeypatch.setattr(cli, "import_module", lambda module: said.append(os.environ.get("OMP_WAIT_POLICY")))
+    monkeypatch.delitem(sys.modules, "notbugs.cli.commands", raising=False)
+    cli.load(["evaluate", "model.safetensors"])
+    assert said == ["PASSIVE"]
