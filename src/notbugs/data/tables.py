@@ -291,7 +291,9 @@ class Table:
         return [data for data in encoded(next(self.parts(self.image, 0)).slice(0, 1)) if data]
 
 
-def found(name: str, train: Table, tests: Mapping[str, Table], reading: Reading, notes: tuple[str, ...] = ()) -> Found:
+def listing_of(
+    name: str, train: Table, tests: Mapping[str, Table], reading: Reading, notes: tuple[str, ...] = ()
+) -> Found:
     """The data set of these splits, named CIFAR-10 if that is what it is.
 
     Of `tests`, by what results call them, the first one with labels is measured on.
