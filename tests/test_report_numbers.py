@@ -21,7 +21,7 @@ from tests import fakes
 pytestmark = pytest.mark.whole
 
 ROOT = Path(__file__).parent
-REAL = ROOT.parent / "results" / "cifar10-small" / "results.json"
+REAL = ROOT.parent / "results" / "cifar10-cnn" / "results.json"
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 RELABELLED = ("D", "D_rand", "D_rand_other", "D_det")
 KINDS = ("robust", "undecided", "nonrobust", "useless")
@@ -270,7 +270,7 @@ INSTRUMENTS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["made up", "cifar10-small"])
+@pytest.fixture(scope="module", params=["made up", "cifar10-cnn"])
 def read(request, tmp_path_factory):
     """`results.json`, and the tables of the page made from it."""
     folder = tmp_path_factory.mktemp("study")

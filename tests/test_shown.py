@@ -16,7 +16,7 @@ from notbugs.search import Found
 from notbugs.shown import Tabular, frame
 from notbugs.study import read_results
 
-STUDY = Path(__file__).parents[1] / "results" / "cifar10-small" / "results.json"
+STUDY = Path(__file__).parents[1] / "results" / "cifar10-cnn" / "results.json"
 
 
 def cells(html: str) -> list[str]:
