@@ -18,6 +18,8 @@ from notbugs import files, study
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError
+from notbugs.files import read_json, write_json
+from notbugs.measure import Proportion, wilson
 from notbugs.study.folder import UNDER_WAY, StudyFolder, write_recipe
 from notbugs.study.sets import stage_names
 from tests.test_study import KILLABLE, QUIET, tiny
@@ -215,6 +217,21 @@ def test_a_stage_notes_how_far_it_is_and_takes_the_note_away(tmp_path, monkeypat
     assert seen[0]["left"] is None
     assert seen[1]["left"] >= 0
     assert not (tmp_path / UNDER_WAY).exists()
+
+
+def test_a_stage_gives_back_values_of_its_kind_and_does_others_again(tmp_path, capsys):
+    folder, share, kind = StudyFolder(tmp_path, TerminalConsole(), 0), wilson(1, 4), dict[str, tuple[Proportion, ...]]
+    file = tmp_path / "stages" / "x.json"
+    for unlike in ([], {"a": [{"value": 2.0}]}):
+        write_json(file, {"name": "x", "seconds": 1.0, "value": unlike})
+        assert folder.stage("x", "x", lambda _: {"a": (share,)}, kind=kind) == {"a": (share,)}
+        assert read_json(file)["value"] == {"a": [share.model_dump()]}
+    said = capsys.readouterr().err
+    assert said.count("x.json is not what this stage leaves") == 2
+    assert "The 'a.0.value' is wrong: Input should be less than or equal to 1. Got 2.0 instead" in " ".join(
+        said.split()
+    )
+    assert folder.stage("x", "x", lambda _: pytest.fail("done again"), kind=kind) == {"a": (share,)}
 
 
 def test_looking_does_not_lock_a_writer_out(tmp_path):

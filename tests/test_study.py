@@ -21,7 +21,7 @@ from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
 from notbugs.construct import PAPER_RELABELLING, ConstructedSet
 from notbugs.errors import InputError
-from notbugs.files import DiskFull, sha256
+from notbugs.files import DiskFull, read_json, sha256, write_json
 from notbugs.models import load_classifier
 from notbugs.report import write_report
 from notbugs.report.pictures import read_gallery
@@ -177,19 +177,43 @@ def test_the_schema_describes_every_field_that_a_study_wrote(finished):
         assert set(wrote) == set(schema["$defs"][name]["properties"])
 
 
-def test_a_finished_study_is_only_read(finished, monkeypatch):
+@pytest.fixture
+def no_work(monkeypatch):
     def fail(*_, **__):
         pytest.fail("work was done again")
 
-    for name in ("measure_set", "feature_rank"):
+    for name in ("set_measured", "feature_rank"):
         monkeypatch.setattr(pipeline, name, fail)
     for name in ("robustify", "relabel"):
         monkeypatch.setattr(construct, name, fail)
     for name in ("train", "outcomes"):
         monkeypatch.setattr(runner, name, fail)
+
+
+def test_a_finished_study_is_only_read(finished, no_work):
     before = numbers(finished)
     study.run(tiny(), finished, QUIET)
     assert numbers(finished) == before
+
+
+def test_what_an_older_version_left_of_stages_is_read(finished, tmp_path, no_work):
+    """Of training it left the file's hash alone; of a set nothing of what its images are like."""
+    folder = shutil.copytree(finished, tmp_path / "study")
+    before = read(finished)
+    measured = read_json(folder / "stages" / "measure-D_R.json")["value"]
+    older = {
+        "train-standard": before.study.classifiers["standard"],
+        "measure-D_R": {name: measured[name] for name in measured if name not in ("resemblance", "perturbation")},
+    }
+    for name, value in older.items():
+        file = folder / "stages" / f"{name}.json"
+        write_json(file, read_json(file) | {"value": value})
+    after = study.run(tiny(), folder, QUIET)
+    assert after.rows == before.rows
+    assert after.study.classifiers == before.study.classifiers
+    assert set(before.study.training) - set(after.study.training) == {"standard"}
+    assert after.sets[0] == before.sets[0].model_copy(update={"resemblance": None})
+    assert after.sets[1:] == before.sets[1:]
 
 
 def test_the_same_recipe_gives_the_same_numbers_elsewhere(finished, tmp_path):

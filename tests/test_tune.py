@@ -115,9 +115,9 @@ def test_what_is_held_out_has_the_labels_of_the_set(folder, monkeypatch):
     built = construct.ConstructedSet(folder / "sets" / "D_det").images
     seen = []
 
-    def look(_, images) -> dict:
+    def look(_, images):
         seen.append(images)
-        return proportion(0.5, len(images)).model_dump()
+        return proportion(0.5, len(images))
 
     monkeypatch.setattr(tune, "train", lambda *_, **__: None)
     monkeypatch.setattr(tune, "_accuracy", look)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -36,20 +36,32 @@ class InstrumentResult(Record):
     """A part of what an instrument measured."""
 
 
-Tell = Callable[[Any], Sequence[str]]
-"""From a stage's value to the line that a console says of it: its beginning, and items."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Step:
-    """A stage to be done: its file's name, its title, what makes its JSON value, and what a console says of that."""
+class Step(Generic[T]):
+    """A stage to be done: its file's name, its title, what makes its value, and what a console says of that.
+
+    Attributes
+    ----------
+    work : callable
+        Makes the value.
+    tell : callable, optional
+        From the value to the line that a console says of it: its beginning, and items.
+    leaves : Path, optional
+        A safetensors file of the stage: where that is damaged, the stage is done again.
+    kind : type, optional
+        Of the value: a model, a `TypedDict`, or lists, tuples and dicts of them. The stage's file is written from it,
+        and what is read there is checked against it. Without one, the value is plain JSON.
+    """
 
     name: str
     title: str
-    work: Callable[[Progress], Any]
-    tell: Tell | None = None
+    work: Callable[[Progress], T]
+    tell: Callable[[T], Sequence[str]] | None = None
     leaves: Path | None = None
-    """A safetensors file of the stage: where that is damaged, the stage is done again."""
+    kind: type[T] | None = None
 
 
 S = TypeVar("S", bound=InstrumentSettings)

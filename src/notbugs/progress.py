@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 
 @runtime_checkable
@@ -20,11 +20,18 @@ def silent(done: int, total: int, note: str = "") -> None:
     """Say nothing."""
 
 
-Stage = Callable[[str, str, Callable[[Progress], Any]], Any]
-"""From a name, a title and some work to the JSON value of that work: made now, or kept from before."""
+T = TypeVar("T")
 
 
-def at_once(name: str, title: str, work: Callable[[Progress], Any]) -> Any:
+class Stage(Protocol):
+    """Does a piece of work, or finds what it gave before."""
+
+    def __call__(self, name: str, title: str, work: Callable[[Progress], T], /, *, kind: type[T]) -> T:
+        """The value of `work`, made now or kept from before; `kind` is its type, which a file is read as."""
+        ...
+
+
+def at_once(name: str, title: str, work: Callable[[Progress], T], /, *, kind: type[T]) -> T:
     """A `Stage` that keeps nothing."""
     return work(silent)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from notbugs import files
 from notbugs.errors import InputError, nearest_path
@@ -19,6 +20,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+T = TypeVar("T")
 Made = TypeVar("Made", bound=BaseModel)
 
 
@@ -31,6 +33,27 @@ class WholeFile(BaseModel):
         return (
             {name: value for name, value in values.items() if name != CHECKSUM} if isinstance(values, dict) else values
         )
+
+
+def to_json(value: T, kind: type[T]) -> Any:
+    """A value of a model, of a `TypedDict`, or of lists, tuples and dicts of them, as a JSON file has it."""
+    return _adapter(kind).dump_python(value, mode="json", by_alias=True)
+
+
+def from_json(plain: object, kind: type[T]) -> T:
+    """What `to_json` was given.
+
+    Raises
+    ------
+    ValidationError
+        If it is of another kind.
+    """
+    return _adapter(kind).validate_python(plain)
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
 
 
 def write_model(path: Path, model: BaseModel) -> None:

@@ -43,16 +43,16 @@ def input_gradients(classifier: Classifier, images: Images, *, batch: int = 250)
     >>> gradients.shape == images.batch(slice(None))[0].shape
     True
     """
-    found, others = [], []
+    gradients, others = [], []
     with classifier.evaluating("fp32"):
         for index in torch.arange(len(images)).split(batch):
             inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(index))
             leaf = inputs.requires_grad_()
             logits = classifier(leaf)
             (gradient,) = torch.autograd.grad(log_odds(logits, labels).sum(), leaf)
-            found.append(gradient.float().cpu())
+            gradients.append(gradient.float().cpu())
             others.append(logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(1).cpu())
-    return torch.cat(found), torch.cat(others)
+    return torch.cat(gradients), torch.cat(others)
 
 
 def alignment(gradients: Batch, others: Tensor, labels: Tensor, means: Batch) -> PerSample:

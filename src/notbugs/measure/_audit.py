@@ -114,12 +114,9 @@ def audit(
     train = data.train.sample(fit_images, seed, "audit training images")
     sorting, measuring = _parts(len(data.test), measured, seed)
     work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, attack, seed, stage)
-    found = work.usefulness(min(images, len(sorting)))
-    model, groups = work.accuracies("model", classifier), work.groups(found.spectrum)
+    features = work.usefulness(min(images, len(sorting)))
+    model, groups = work.accuracies("model", classifier), work.groups(features.spectrum)
     score: Score = "balanced accuracy" if work.is_unbalanced else "accuracy"
-    guessing = float(torch.bincount(data.test.labels).max()) / len(data.test)
-    if work.is_unbalanced:
-        guessing = 1 / len(data.test.labels[measuring].unique())
     return Audit(
         norm=threat.norm,
         eps=threat.eps,
@@ -127,12 +124,12 @@ def audit(
         classes=len(data.classes),
         sizes=Sizes(fitted=len(train), sorted=len(sorting), measured=len(measuring)),
         score=score,
-        guessing=guessing,
+        guessing=work.guessing,
         model=model,
         groups=groups,
-        usefulness=found,
-        drivers=work.drivers(by_robustness(found), pictures),
-        verdict=judge(model, groups, threat, guessing, score),
+        usefulness=features,
+        drivers=work.drivers(by_robustness(features), pictures),
+        verdict=judge(model, groups, threat, work.guessing, score),
     )
 
 
@@ -154,6 +151,14 @@ class _Work:
         """Whether the largest class has over half of the images that measure accuracies."""
         return is_unbalanced(self.data.test.labels[self.measuring])
 
+    @property
+    def guessing(self) -> float:
+        """What naming one class scores."""
+        labels = self.data.test.labels
+        if self.is_unbalanced:
+            return 1 / len(labels[self.measuring].unique())
+        return float(torch.bincount(labels).max()) / len(labels)
+
     @cached_property
     def features(self) -> Tensor:
         """Of the training images."""
@@ -162,7 +167,7 @@ class _Work:
     def usefulness(self, searched: int) -> UsefulnessSummary:
         """Every feature, sorted."""
 
-        def work(progress: Progress) -> dict[str, Any]:
+        def work(progress: Progress) -> UsefulnessSummary:
             measured = usefulness(
                 self.classifier,
                 self.data.train,
@@ -173,17 +178,17 @@ class _Work:
                 seed=self.seed,
                 progress=progress,
             )
-            return measured.summary().model_dump()
+            return measured.summary()
 
-        return UsefulnessSummary(**self.stage("usefulness", "sort the features", work))
+        return self.stage("usefulness", "sort the features", work, kind=UsefulnessSummary)
 
     def accuracies(self, name: str, classifier: Classifier) -> list[Accuracy]:
         """Clean, and under the attack at every radius."""
 
-        def work(progress: Progress) -> list[dict[str, Any]]:
-            return [found.model_dump() for found in self._evaluated(classifier, progress)]
+        def work(progress: Progress) -> list[Accuracy]:
+            return self._evaluated(classifier, progress)
 
-        return [Accuracy(**found) for found in self.stage(f"accuracy-{name}", f"attack the {name}", work)]
+        return self.stage(f"accuracy-{name}", f"attack the {name}", work, kind=list[Accuracy])
 
     def groups(self, spectrum: list[SpectrumRow]) -> list[Group]:
         """Heads refitted on all features and on each kind."""
@@ -194,7 +199,7 @@ class _Work:
         return [self._group(name, mask) for name, mask in chosen.items()]
 
     def _group(self, name: GroupName, chosen: Tensor) -> Group:
-        def work(progress: Progress) -> dict[str, Any]:
+        def work(progress: Progress) -> Group:
             fit = refit_head(
                 self.classifier,
                 self.data.train,
@@ -205,14 +210,14 @@ class _Work:
                 seed=self.seed,
             )
             accuracies = self._evaluated(fit.classifier, progress, doubted=False)
-            return Group(name=name, features=fit.features, strength=fit.strength, accuracies=accuracies).model_dump()
+            return Group(name=name, features=fit.features, strength=fit.strength, accuracies=accuracies)
 
-        return Group(**self.stage(f"head-{name}", f"{TITLES[name]} alone", work))
+        return self.stage(f"head-{name}", f"{TITLES[name]} alone", work, kind=Group)
 
     def _evaluated(self, classifier: Classifier, progress: Progress, *, doubted: bool = True) -> list[Accuracy]:
         images = self.data.test.subset(self.measuring)
         whole = self.threat.whole(images.shape)
-        found = outcomes(
+        measured = outcomes(
             classifier,
             images,
             [replace(self.threat, eps=radius) for share in RADII if (radius := share * self.threat.eps) <= whole],
@@ -221,7 +226,7 @@ class _Work:
             seed=self.seed,
             progress=progress,
         )
-        return with_areas([outcome.accuracy for outcome in found], classifier, images)
+        return with_areas([outcome.accuracy for outcome in measured], classifier, images)
 
     def drivers(self, spectrum: list[SpectrumRow], pictures: Path | None) -> list[Driver]:
         """What drives the most robust features and the least robust of the useful ones."""
@@ -229,15 +234,15 @@ class _Work:
         nonrobust = [row.feature for row in reversed(spectrum) if row.kind == "nonrobust"]
         chosen = robust[:SHOWN] + nonrobust[:SHOWN]
 
-        def work(progress: Progress) -> list[dict[str, Any]]:
+        def work(progress: Progress) -> list[Driver]:
             images = self.data.test.subset(self.measuring)
             mean, std = self.features.mean(0), self.features.std(0, correction=0)
-            found, tensors = drive(self.classifier, images, chosen, self.threat, mean=mean, std=std)
+            drivers, tensors = drive(self.classifier, images, chosen, self.threat, mean=mean, std=std)
             if pictures:
                 write_tensors(pictures, tensors)
-            return [self._numbered(driver).model_dump() for driver in found]
+            return [self._numbered(driver) for driver in drivers]
 
-        return [Driver(**driver) for driver in self.stage("drivers", "what drives them", work)] if chosen else []
+        return self.stage("drivers", "what drives them", work, kind=list[Driver]) if chosen else []
 
     def _numbered(self, driver: Driver) -> Driver:
         """With the numbers that its images have among all test images."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -26,6 +26,7 @@ from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive
 from notbugs.shapes import Batch, Labels
@@ -67,8 +68,8 @@ class Kept:
 
     def _write(self) -> None:
         if self.path:
-            found = {"survived": self.survived, "index": self.index, "done": torch.tensor(self.done)}
-            write_tensors(self.path, found)
+            tensors = {"survived": self.survived, "index": self.index, "done": torch.tensor(self.done)}
+            write_tensors(self.path, tensors)
 
 
 AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
@@ -83,7 +84,7 @@ POINT = 0.01
 Attack = Callable[[Batch, Labels], Batch]
 
 
-class Agreement(BaseModel):
+class Agreement(Record):
     """The robust accuracies of two attacks on the same images.
 
     Examples
@@ -92,8 +93,6 @@ class Agreement(BaseModel):
     >>> theirs = nb.measure.autoattack(classifier, images, nb.L2(0.5))  # doctest: +SKIP
     >>> agreement = nb.measure.Agreement.of(ours, theirs)  # doctest: +SKIP
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pgd: Accuracy = Field(description="under the attack of notbugs")
     autoattack: Accuracy = Field(description="under AutoAttack")
@@ -202,11 +201,11 @@ def require_autoattack() -> None:
 
 def possible(attacks: Sequence[AttackName], classes: int, norm: str, shape: Sequence[int]) -> tuple[AttackName, ...]:
     """Those whose loss does not need more classes than there are, and that take images of such a shape."""
-    found = tuple(name for name in attacks if CLASSES.get(name, 2) <= classes)
-    if "square" in found and norm == "l2" and not _has_tiles(*shape[1:]):
+    names = tuple(name for name in attacks if CLASSES.get(name, 2) <= classes)
+    if "square" in names and norm == "l2" and not _has_tiles(*shape[1:]):
         log.info("AutoAttack goes without Square, which cannot tile images of %dx%d in l2.", *shape[1:])
-        found = tuple(name for name in found if name != "square")
-    return found
+        names = tuple(name for name in names if name != "square")
+    return names
 
 
 def _has_tiles(height: int, width: int) -> bool:
@@ -242,10 +241,10 @@ def _prepared(
     def run(images: Batch, labels: Labels) -> Batch:
         tracer = sys.gettrace()  # one of the library's checks takes it away
         try:
-            found = ensemble.run_standard_evaluation(images.contiguous(), labels)
+            attacked = ensemble.run_standard_evaluation(images.contiguous(), labels)
         finally:
             sys.settrace(tracer)
-        return found[0] if isinstance(found, tuple) else found
+        return attacked[0] if isinstance(attacked, tuple) else attacked
 
     return run
 
@@ -253,8 +252,8 @@ def _prepared(
 def _survives(attack: Attack, classifier: Classifier, images: Batch, labels: Labels, threat: Threat) -> Tensor:
     """Which of some images survive, shape (some,), on the CPU."""
     images, labels = images.to(classifier.device), labels.to(classifier.device)
-    found = attack(images, labels)
-    valid = (images + threat.project(found - images)).clamp(0, 1)
+    attacked = attack(images, labels)
+    valid = (images + threat.project(attacked - images)).clamp(0, 1)
     with torch.no_grad(), classifier.evaluating("fp32"):
         return (classifier(valid).argmax(1) == labels).cpu()
 

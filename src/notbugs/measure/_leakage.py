@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
@@ -28,7 +28,7 @@ from notbugs.measure.statistics import Proportion
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
 from notbugs.seeds import generator
-from notbugs.shapes import Features
+from notbugs.shapes import Features, Labels
 from notbugs.threat import Norm, Threat
 
 KEPT = 0.8
@@ -235,19 +235,13 @@ def leakage(
     fitted, held = feature_values(source, images), feature_values(source, test)
     count = fitted.shape[1]
     fitted, held = whitened(fitted, held)
-
-    def hits(labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of a head trained with `labels`: which test images and which of its own it has right."""
-        weight, bias = fit_linear(fitted, labels, classes=classes, penalty=PENALTY)
-        is_right = (held @ weight.T + bias).argmax(1) == test.labels
-        return is_right, (fitted @ weight.T + bias).argmax(1) == labels
-
     shuffled = []
     for number in range(SHUFFLES):
         order = torch.randperm(len(images), generator=generator(seed, "shuffled labels", number))
-        shuffled.append(float(hits(images.labels[order])[0].double().mean()))
+        is_right, _ = _hits(fitted, images.labels[order], held, test.labels, classes)
+        shuffled.append(float(is_right.double().mean()))
         progress(number + 1, SHUFFLES)
-    is_right, is_fitted = hits(images.labels)
+    is_right, is_fitted = _hits(fitted, images.labels, held, test.labels, classes)
     return Leak(
         accuracy=Proportion.of(is_right),
         fitted=Proportion.of(is_fitted),
@@ -256,6 +250,15 @@ def leakage(
         images=len(images),
         features=count,
     )
+
+
+def _hits(
+    fitted: Features, labels: Labels, held: Features, right: Labels, classes: int
+) -> tuple[Bool[Tensor, " held"], Bool[Tensor, " fitted"]]:
+    """Of a head trained on `fitted` with `labels`: which of the held-out ones and which of its own it has right."""
+    weight, bias = fit_linear(fitted, labels, classes=classes, penalty=PENALTY)
+    is_right = (held @ weight.T + bias).argmax(1) == right
+    return is_right, (fitted @ weight.T + bias).argmax(1) == labels
 
 
 def _certified(model: LinearModel, train: Images, test: Images, threat: Threat) -> list[CertifiedFeature]:
@@ -345,8 +348,8 @@ def _mixed(source: FeatureSource, measured: Usefulness, standard: Float[Tensor, 
     offset = -(weight.double() @ measured.mean).float()
 
     def function(*given: Any) -> Features:
-        values = inner.function(*given)
-        return (values @ weight.to(values) + offset.to(values))[:, None]
+        features = inner.function(*given)
+        return (features @ weight.to(features) + offset.to(features))[:, None]
 
     affine = None if inner.weight is None else torch.einsum("f,fchw->chw", weight, inner.weight)[None]
     return replace(inner, name=name, function=function, names=(name,), weight=affine)

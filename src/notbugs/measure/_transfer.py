@@ -192,7 +192,7 @@ def transfer(
     names = list(sources or classifiers)
     for name in names:
         check_choice("source", name, classifiers)
-    asked = Attack.named(attack)
+    judging = Attack.named(attack)
     goals = choose_targets(images.labels, _classes(classifiers, images), targets, seed)
     clean = {name: predictions(classifier, images, batch=batch) for name, classifier in classifiers.items()}
     pairs, robust = [], {}
@@ -210,10 +210,7 @@ def transfer(
         said = _under_attack(run, classifiers, goals, threat, schedule, tell_of(2 * place))
         pairs += [_judged(source, name, clean, said, images.labels, goals) for name in classifiers]
         run.progress = tell_of(2 * place + 1)
-        run.by(asked)
-        left = run.radius > threat.eps
-        used = AttackUsed.of(asked, threat)
-        robust[source] = Outcome(used, left, run.first(threat), images.labels).accuracy
+        robust[source] = _robust(run, judging, threat)
     used = TransferAttack(
         norm=threat.norm,
         eps=threat.eps,
@@ -225,6 +222,13 @@ def transfer(
         seed=seed,
     )
     return Transfer(attack=used, pairs=tuple(pairs), robust=robust)
+
+
+def _robust(run: Attacked, attack: Attack, threat: Threat) -> Accuracy:
+    """Robust accuracy of the classifier in `run`, on which examples for transfer were tried already."""
+    run.by(attack)
+    used, survived = AttackUsed.of(attack, threat), run.radius > threat.eps
+    return Outcome(used, survived, run.first(threat), run.images.labels).accuracy
 
 
 def _classes(classifiers: Mapping[str, Classifier], images: Images) -> int:

@@ -45,7 +45,7 @@ def extremes(
     """
     fast = source.ready(images.shape, batch)
     numbers = wanted.nonzero().flatten()
-    found = torch.zeros(2, len(images), len(wanted))
+    extreme = torch.zeros(2, len(images), len(wanted))
     total = 2 * len(images) * len(numbers)
 
     def objective(moved: Batch, number: Tensor, sign: PerSample) -> tuple[PerSample, PerSample]:
@@ -60,9 +60,9 @@ def extremes(
         with fast.evaluating():
             moved = search(objective, origin, goals, threat, schedule).images
         with torch.no_grad(), source.evaluating("fp32"):
-            found[end, image, number] = source(moved).gather(1, goals[0][:, None])[:, 0].float().cpu()
+            extreme[end, image, number] = source(moved).gather(1, goals[0][:, None])[:, 0].float().cpu()
         progress(first + len(which), total)
-    return found[0], found[1]
+    return extreme[0], extreme[1]
 
 
 def reach(weight: Float[Tensor, "f c h w"], threat: Threat) -> Float[Tensor, " f"]:
@@ -278,22 +278,18 @@ def usefulness(
         change = reach(source.weight, threat) * standard.scale
         low, high, attack = values[index] - change, values[index] + change, None
     else:
-        wanted, parts = standard.varies, test.subset(index)
-        raw = extremes(source, parts, threat, plan, wanted=wanted, batch=batch, progress=progress)
-        # Searched in less precision, an image may turn out worse than it was: then it stays where it was.
-        low = torch.minimum(standard(raw[0]), values[index])
-        high = torch.maximum(standard(raw[1]), values[index])
+        low, high = _reached(source, standard, test.subset(index), values[index], threat, plan, batch, progress)
         length = plan.first_length(threat)
         attack = AttackUsed(
             name="pgd", norm=threat.norm, eps=threat.eps, steps=plan.steps, step_size=length, restarts=1
         )
     signs = 2 * (test.labels if test.has_several else one_hot(test.labels, count)).double() - 1
-    found = pairs(values, low, high, signs, index, len(train))
+    estimates = pairs(values, low, high, signs, index, len(train))
     z = NormalDist().inv_cdf(1 - 0.025 / max(1, int(standard.varies.sum()) * count))
     flat = (high - low <= FLAT).double().mean(0)
     return Usefulness(
-        **found.intervals(),
-        kind=found.sorted(z, min_rho),
+        **estimates.intervals(),
+        kind=estimates.sorted(z, min_rho),
         mean=standard.mean,
         std=standard.std,
         flat=flat,
@@ -307,6 +303,23 @@ def usefulness(
         z=z,
         seed=seed,
     )
+
+
+def _reached(
+    source: FeatureMap,
+    standard: Standard,
+    images: Images,
+    values: Values,
+    threat: Threat,
+    schedule: PGDSteps,
+    batch: int,
+    progress: Progress,
+) -> tuple[Values, Values]:
+    """The least and the greatest standardised features that a search finds; `values` are those of the images."""
+    wanted = standard.varies
+    least, greatest = extremes(source, images, threat, schedule, wanted=wanted, batch=batch, progress=progress)
+    # Searched in less precision, an image may turn out worse than it was: then it stays where it was.
+    return torch.minimum(standard(least), values), torch.maximum(standard(greatest), values)
 
 
 def _searched(test: Images, count: int | None, seed: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import scipy
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -19,6 +19,7 @@ from notbugs.formats import under_attack
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import STRONG, Attack, Attacked
 from notbugs.search.compatibility import check_fits
 from notbugs.search.evaluation import AttackSettings, logits
@@ -86,8 +87,8 @@ def permutation(predicted: Labels, labels: Labels, outputs: int) -> Tensor | Non
         return None
     pairs = torch.bincount(predicted[chosen] * size + labels[chosen], minlength=size * size).view(size, size)
     weights = pairs.double() + 0.5 * torch.eye(size, dtype=torch.double)  # of two equally good ones, the given
-    _, found = scipy.optimize.linear_sum_assignment(weights.numpy(), maximize=True)
-    order = torch.from_numpy(found).to(labels)
+    _, assigned = scipy.optimize.linear_sum_assignment(weights.numpy(), maximize=True)
+    order = torch.from_numpy(assigned).to(labels)
     score = (lambda hits: balanced(hits, labels[judged])) if is_unbalanced(labels[judged]) else Proportion.of
     before, after = (score(said[judged] == labels[judged]) for said in (predicted, order[predicted]))
     return order if after.low > before.high and after.value >= before.value + GAIN else None
@@ -134,7 +135,7 @@ class AttackUsed(AttackSettings):
         return threat(self.norm, self.eps)
 
 
-class Accuracy(BaseModel):
+class Accuracy(Record):
     """One accuracy: clean where `attack` is None.
 
     Examples
@@ -143,8 +144,6 @@ class Accuracy(BaseModel):
     >>> clean.share.low <= clean.share.value <= clean.share.high
     True
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     attack: AttackUsed | None = Field(description="under which it is robust accuracy; null: clean accuracy")
     share: Proportion = Field(description="of images classified correctly, under the attack if there is one")
@@ -302,11 +301,11 @@ def evaluate(
     >>> [accuracy.under for accuracy in found]
     ['clean', 'l2 0.25, pgd', 'l2 0.5, pgd']
     """
-    found = outcomes(
+    measured = outcomes(
         classifier, images, threats, norm=norm, radii=radii, attack=attack, others=others, seed=seed, batch=batch,
         progress=progress, **settings,
     )  # fmt: skip
-    return Accuracies(with_areas([outcome.accuracy for outcome in found], classifier, images, batch=batch))
+    return Accuracies(with_areas([outcome.accuracy for outcome in measured], classifier, images, batch=batch))
 
 
 def outcomes(
@@ -337,7 +336,7 @@ def outcomes(
     >>> attacked.survived.shape
     torch.Size([20])
     """
-    asked, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
+    counted, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
     check_radii(balls, images.shape)
     for one in (classifier, *others):
         check_fits(one, images)
@@ -352,14 +351,14 @@ def outcomes(
     )
     for line in doubts(run.clean, images.labels) if doubted else ():
         log.warning("%s", line)
-    found: list[Outcome] = []
-    for one in ([Attack.named(beside)] if beside else []) + [asked]:
+    attacked: list[Outcome] = []
+    for one in ([Attack.named(beside)] if beside else []) + [counted]:
         if balls:
             run.by(one)
         used = [(AttackUsed.of(one, ball), run.radius > ball.eps, run.first(ball)) for ball in balls]
-        found = [Outcome(*each, images.labels) for each in used] + found
+        attacked = [Outcome(*each, images.labels) for each in used] + attacked
     progress(len(images) * len(balls), len(images) * len(balls))
-    return [Outcome(None, run.correct, labels=images.labels), *found]
+    return [Outcome(None, run.correct, labels=images.labels), *attacked]
 
 
 def _balls(threats: Sequence[Threat], norm: Norm, radii: Sequence[float]) -> list[Threat]:
@@ -398,7 +397,7 @@ def predictions(
     >>> nb.measure.predictions(classifier, images).shape
     torch.Size([20])
     """
-    return torch.cat([found.argmax(1) for found in logits(classifier, images, batch, change)])
+    return torch.cat([part.argmax(1) for part in logits(classifier, images, batch, change)])
 
 
 def relabelled_accuracy(classifier: Classifier, images: Images, classes: int) -> Proportion:

@@ -24,13 +24,11 @@ HALF = 0.5
 Basis = Literal["robust", "unused", "nonrobust", "open"]
 
 
-class Kept(BaseModel):
+class Kept(Record):
     """How much of one accuracy is left in another.
 
     The interval is that of the accuracy in the numerator: both are measured on the same images.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     low: float
@@ -51,7 +49,7 @@ class Kept(BaseModel):
         return least if least == most else f"{least} or {most}"
 
 
-class Verdict(BaseModel):
+class Verdict(Record):
     """Three sentences, and what they were made from.
 
     All shares are of accuracy over guessing, that is over naming the most frequent class. `basis` is "robust" where
@@ -60,8 +58,6 @@ class Verdict(BaseModel):
     less than half, the useful non-robust ones more, and the attack leaves less; "open" otherwise. "More" and "less" are
     claimed only where the whole interval is on that side.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     basis: Basis
     robust: Kept | None = Field(description="kept by robustly useful features, of what all features have over guessing")

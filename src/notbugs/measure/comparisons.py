@@ -11,16 +11,17 @@ import numpy as np
 import scipy
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.errors import check_number, must
 from notbugs.formats import signed
 from notbugs.measure.statistics import wilson
+from notbugs.records import Record
 from notbugs.seeds import derive
 
 
-class PairedTest(BaseModel):
+class PairedTest(Record):
     """Two classifiers, image by image.
 
     Examples
@@ -28,8 +29,6 @@ class PairedTest(BaseModel):
     >>> first = torch.tensor([True] * 12 + [False] * 8)
     >>> found = nb.measure.paired(first, ~first)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int = Field(ge=1, description="images that both classified")
     both: int = Field(ge=0, description="images that both get right")
@@ -113,11 +112,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     for value in p_values:
         if check_number("p_values", value) > 1:
             raise must("p_values", "be between 0 and 1", value)
-    found, largest = [1.0] * len(p_values), 0.0
+    adjusted, largest = [1.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
         largest = max(largest, (len(p_values) - rank) * p_values[place])
-        found[place] = min(1.0, largest)
-    return found
+        adjusted[place] = min(1.0, largest)
+    return adjusted
 
 
 def _interval(both: int, first_only: int, second_only: int, n: int) -> tuple[float, float]:
@@ -144,15 +143,13 @@ def _correlation(both: int, first_only: int, second_only: int, n: int) -> float:
     return (max(excess - n / 2, 0) if excess > 0 else excess) / math.sqrt(margins)
 
 
-class OverSeeds(BaseModel):
+class OverSeeds(Record):
     """Mean and spread over seeds; with one seed there is neither spread nor interval.
 
     Examples
     --------
     >>> found = nb.measure.over_seeds([0.90, 0.92, 0.94])
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float = Field(description="over seeds")
     deviation: float | None = Field(description="standard deviation over seeds, n - 1 in the denominator")
@@ -166,15 +163,13 @@ class OverSeeds(BaseModel):
         return f"{self.mean:.4g} ± {self.deviation:.2g} ({self.low:.4g} to {self.high:.4g}), {self.n} seeds"
 
 
-class SeedDifference(BaseModel):
+class SeedDifference(Record):
     """The mean of one recipe's seeds minus that of another's.
 
     Examples
     --------
     >>> found = nb.measure.welch([0.91, 0.92, 0.90], [0.85, 0.86, 0.84])
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     difference: float = Field(description="mean of the first minus mean of the second")
     low: float = Field(description="of its 95 % interval (Welch 1947)")
@@ -248,7 +243,7 @@ def _checked(values: Sequence[float]) -> list[float]:
 CORRELATION_RESAMPLES = 10_000
 
 
-class Correlation(BaseModel):
+class Correlation(Record):
     """Pearson's and Spearman's correlation with 95 % intervals; null where the points have none.
 
     Fisher's interval takes the points for a draw from a bivariate Gaussian, and needs four. The bootstrap assumes no
@@ -259,8 +254,6 @@ class Correlation(BaseModel):
     --------
     >>> found = nb.measure.correlation([1, 2, 3, 4], [2, 4, 6, 9])
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int = Field(ge=3, description="points")
     pearson: float | None = Field(description="null where one of the quantities is the same everywhere")
@@ -331,7 +324,7 @@ def _pearson(first: Values, second: Values, axis: int = -1) -> Values:
 
 
 def _spearman(first: Values, second: Values, axis: int = -1) -> Values:
-    return _pearson(*(scipy.stats.rankdata(values, axis=axis) for values in (first, second)), axis=axis)
+    return _pearson(*(scipy.stats.rankdata(sample, axis=axis) for sample in (first, second)), axis=axis)
 
 
 def _resampled(

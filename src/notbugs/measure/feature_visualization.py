@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.measure.features import feature_values, penultimate
+from notbugs.records import Record
 from notbugs.search import Objective, PGDSteps, search
 from notbugs.shapes import Batch, PerSample
 from notbugs.threat import Threat
@@ -24,10 +25,8 @@ FAR = 8.0
 STEPS = PGDSteps(40)
 
 
-class Driver(BaseModel):
+class Driver(Record):
     """One feature and what drives it; values are in standard deviations from its mean over training images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     feature: int = Field(ge=0)
     top: list[int] = Field(description="test images with the largest values, by number")
@@ -83,9 +82,9 @@ def drive(
         `start`, `near` and `far`, shape (driver, channel, height, width).
     """
     number = torch.tensor(chosen)
-    values = ((feature_values(penultimate(classifier), images) - mean) / std)[:, number].T  # (driver, image)
-    top = values.topk(min(TOP, len(images)), dim=1)
-    start = values.abs().argmin(1)
+    activations = ((feature_values(penultimate(classifier), images) - mean) / std)[:, number].T  # (driver, image)
+    top = activations.topk(min(TOP, len(images)), dim=1)
+    start = activations.abs().argmin(1)
     pictures = {"start": images.batch(start)[0], "top": torch.stack([images.batch(row)[0] for row in top.indices])}
     far = replace(threat, eps=FAR * threat.eps)
     for name, ball in (("near", threat), ("far", far)):
@@ -101,7 +100,7 @@ def drive(
             start_label=int(images.labels[start[row]]),
             near_radius=threat.eps,
             far_radius=far.eps,
-            **{f"{name}_value": float(found[row]) for name, found in reached.items()},
+            **{f"{name}_value": float(standardised[row]) for name, standardised in reached.items()},
         )
         for row, feature in enumerate(chosen)
     ]

@@ -144,8 +144,8 @@ def layer(classifier: Classifier, name: str, *, over: Literal["mean", "flatten"]
         module = networks.find_module(networks.unwrapped(classifier.network), name)
         with networks.recorded_calls({name: module}) as calls:
             classifier(images)
-        found = _of_layer(name, calls, len(images)).to(images.dtype)
-        return found.flatten(2).mean(2) if over == "mean" and found.ndim > 2 else found.flatten(1)
+        activations = _of_layer(name, calls, len(images)).to(images.dtype)
+        return activations.flatten(2).mean(2) if over == "mean" and activations.ndim > 2 else activations.flatten(1)
 
     device = classifier.device
     return FeatureMap(f"layer {name}, {over}", outputs, classifier=classifier, device=device, folds=False)
@@ -239,22 +239,22 @@ def principal_components(images: Images, count: int = 64, *, sample: int = 5000,
     >>> components(inputs).shape
     torch.Size([20, 5])
     """
-    values = images.sample(sample, seed, "principal components").batch(slice(None))[0].flatten(1)
-    if check_count("count", count) > min(values.shape):
-        raise must("count", f"be at most {min(values.shape)}, the smaller of images and pixel values", count)
+    pixels = images.sample(sample, seed, "principal components").batch(slice(None))[0].flatten(1)
+    if check_count("count", count) > min(pixels.shape):
+        raise must("count", f"be at most {min(pixels.shape)}, the smaller of images and pixel values", count)
     with seeded(seed, "principal components"):
-        directions = torch.pca_lowrank(values, min(count + 10, *values.shape), niter=4)[2][:, :count]
+        directions = torch.pca_lowrank(pixels, min(count + 10, *pixels.shape), niter=4)[2][:, :count]
     return linear_features(directions.T.reshape(count, *images.shape), name="principal components")
 
 
 def feature_values(source: FeatureMap, images: Images, *, batch: int = 500) -> Float[Tensor, "image feature"]:
     """The features of every image, in fp32 and evaluation mode, on the CPU."""
-    found = []
+    parts = []
     with torch.no_grad(), source.evaluating("fp32"):
         for first in range(0, len(images), batch):
             inputs, _ = images.batch(slice(first, first + batch))
-            found.append(source(inputs.to(source.device)).float().cpu())
-    return torch.cat(found)
+            parts.append(source(inputs.to(source.device)).float().cpu())
+    return torch.cat(parts)
 
 
 def check_map(source: FeatureMap, images: Images) -> None:
@@ -269,20 +269,20 @@ def check_map(source: FeatureMap, images: Images) -> None:
     leaf = images.batch(slice(2))[0].to(source.device).requires_grad_()
     try:
         with torch.enable_grad(), source.evaluating("fp32"):
-            found = source(leaf)
+            output = source(leaf)
     except InputError:
         raise
     except Exception as error:  # what a function of any kind may raise
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"The features cannot be computed from images of shape {images.shape}: {text}") from error
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(leaf) or not found.is_floating_point():
-        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(leaf) or not output.is_floating_point():
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise must("features", "be floating point of shape (image, feature)", got, "Flatten them, for instance.")
-    if source.names and len(source.names) != found.shape[1]:
-        raise must("names", f"be {found.shape[1]}, one for each feature", len(source.names))
-    if not found.isfinite().all():
-        raise must("features", "be finite", found.flatten()[~found.flatten().isfinite()][0].item())
-    if not found.requires_grad:
+    if source.names and len(source.names) != output.shape[1]:
+        raise must("names", f"be {output.shape[1]}, one for each feature", len(source.names))
+    if not output.isfinite().all():
+        raise must("features", "be finite", output.flatten()[~output.flatten().isfinite()][0].item())
+    if not output.requires_grad:
         raise must("features", "be differentiable with respect to images", "features without a gradient")
     check_alone(source, images)
 
@@ -302,11 +302,11 @@ def check_alone(source: FeatureMap, images: Images) -> None:
 def _of_layer(name: str, calls: dict[str, tuple[Any, Any]], count: int) -> Tensor:
     if name not in calls:
         raise must("layer", "be called by the network in a forward pass", name)
-    found = calls[name][1]
-    if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != count:
+    output = calls[name][1]
+    if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != count:
         rule = "give one tensor with a row for each image"
-        raise must("layer", rule, type(found).__name__, "Name another layer.")
-    return found
+        raise must("layer", rule, type(output).__name__, "Name another layer.")
+    return output
 
 
 def feature_rank(classifier: Classifier, images: Batch, *, tolerance: float = 0.01) -> float:
@@ -335,5 +335,5 @@ def feature_rank(classifier: Classifier, images: Batch, *, tolerance: float = 0.
         features = classifier.features(inputs)
         rows = [torch.autograd.grad(column.sum(), inputs, retain_graph=True)[0] for column in features.T]
     jacobians = torch.stack(rows, 1).flatten(2)
-    values = torch.linalg.svdvals(jacobians)
-    return float((values > tolerance * values[:, :1]).sum(1).double().mean())
+    singular = torch.linalg.svdvals(jacobians)
+    return float((singular > tolerance * singular[:, :1]).sum(1).double().mean())

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,6 +15,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.measure.statistics import Mean, Proportion, Spread
+from notbugs.records import Record
 from notbugs.shapes import Batch, Features, Labels, PerSample
 from notbugs.threat import l2_norm
 
@@ -146,9 +147,9 @@ def nearest_of_class(starts: Batch, labels: Labels, images: Images) -> tuple[Per
     for first in range(0, len(images), step):
         pixels, classes = images.batch(slice(first, first + step))
         theirs = (pixels - centre).flatten(1)
-        found = theirs.square().sum(1) - 2 * ours @ theirs.T  # the start's own square is the same for all
-        found = found.masked_fill(classes[None] != labels[:, None], math.inf)
-        least, place = found.min(1)
+        squares = theirs.square().sum(1) - 2 * ours @ theirs.T  # the start's own square is the same for all
+        squares = squares.masked_fill(classes[None] != labels[:, None], math.inf)
+        least, place = squares.min(1)
         closer = least < square
         square, wanted = torch.where(closer, least, square), torch.where(closer, place + first, wanted)
     distance = torch.cat(
@@ -167,10 +168,8 @@ VISIBLE = 0.1
 """Share of an image's pixels that change by more than is just noticed. It is a convention of ours."""
 
 
-class PerturbationSize(BaseModel):
+class PerturbationSize(Record):
     """Of `n` images, drawn at random from those of a set whose label changed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int = Field(ge=1, description="images")
     to_nearest: Spread = Field(
@@ -207,7 +206,7 @@ By = Literal["pixels", "ssim", "robust features"]
 BATCH = 250
 
 
-class Likeness(BaseModel):
+class Likeness(Record):
     """By one measure.
 
     The difference is above 0 where an image is more like its target than like its start. Of distances d, in pixels or
@@ -219,22 +218,18 @@ class Likeness(BaseModel):
     >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     by: By = Field(description="the measure")
     nearer_target: Proportion = Field(description="images that are more like their target than like their start")
     difference: Mean = Field(description="mean likeness to the target minus likeness to the start")
 
 
-class Resemblance(BaseModel):
+class Resemblance(Record):
     """Of `n` images, drawn at random from those whose start has another class than their label says.
 
     Examples
     --------
     >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int = Field(ge=1, description="images")
     target: Literal["matched image", "nearest image of the new class"] = Field(
@@ -247,12 +242,12 @@ class Resemblance(BaseModel):
 
     def by(self, measure: By) -> Likeness | None:
         """One of the measures, where it was taken."""
-        return next((found for found in self.measures if found.by == measure), None)
+        return next((one for one in self.measures if one.by == measure), None)
 
     @property
     def verdict(self) -> Literal["target", "start", "unclear"]:
         """What the images are like by every measure, their intervals clear of one half; `unclear` where they differ."""
-        shares = [found.nearer_target for found in self.measures]
+        shares = [one.nearer_target for one in self.measures]
         if all(share.low > 0.5 for share in shares):
             return "target"
         return "start" if all(share.high < 0.5 for share in shares) else "unclear"
@@ -298,25 +293,25 @@ def resemblance(
     >>> found = nb.measure.resemblance(inputs, inputs, inputs.flip(0))
     """
     apart = l2_norm(start - target)
-    found = [likeness("pixels", l2_norm(images - start), l2_norm(images - target), apart, seed)]
+    measures = [likeness("pixels", l2_norm(images - start), l2_norm(images - target), apart, seed)]
     alike = [
         torch.cat([ssim(*pair) for pair in zip(images.split(BATCH), other.split(BATCH), strict=True)])
         for other in (start, target)
     ]
-    found.append(likeness("ssim", -alike[0], -alike[1], torch.ones_like(apart), seed))
+    measures.append(likeness("ssim", -alike[0], -alike[1], torch.ones_like(apart), seed))
     says = None
     if judge is not None:
         (ours, says), (at_start, _), (at_target, _) = (_seen(judge, part) for part in (images, start, target))
         gaps = [
             (one - other).norm(dim=1) for one, other in ((ours, at_start), (ours, at_target), (at_start, at_target))
         ]
-        found.append(likeness("robust features", gaps[0], gaps[1], gaps[2], seed))
+        measures.append(likeness("robust features", gaps[0], gaps[1], gaps[2], seed))
     counted = says is not None and classes is not None
     return Resemblance(
         n=len(images),
         target=kind,
         judge=judge_name if judge is not None else None,
-        measures=found,
+        measures=measures,
         judged_start=Proportion.of(says == classes[0]) if counted else None,
         judged_target=Proportion.of(says == classes[1]) if counted else None,
     )

@@ -179,9 +179,9 @@ def whitened(
     """
     mean = train.double().mean(0)
     centred = train.double() - mean
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(train))
-    is_there = values > CONSTANT * values.max().clamp_min(torch.finfo(values.dtype).tiny)
-    turn = vectors[:, is_there] / values[is_there].sqrt()
+    variances, vectors = torch.linalg.eigh(centred.T @ centred / len(train))
+    is_there = variances > CONSTANT * variances.max().clamp_min(torch.finfo(variances.dtype).tiny)
+    turn = vectors[:, is_there] / variances[is_there].sqrt()
     return (centred @ turn).to(train), ((other.double() - mean) @ turn).to(other)
 
 
@@ -302,12 +302,7 @@ def refit_head(
         check_alone(penultimate(classifier), train)
         features = feature_values(penultimate(classifier), train)
     _check(features, labels, chosen, classes)
-    group = features[:, chosen].double()
-    mean = group.mean(0)
-    group = group - mean
-    std = group.square().mean(0).sqrt()
-    std = torch.where(std > CONSTANT * mean.abs(), std, 1.0)  # else what is left of a constant feature is rounding
-    group = group / std
+    group, mean, std = _standardised(features[:, chosen].double())
     order = torch.randperm(len(labels), generator=generator(seed, "refitted head"))
     count = max(1, round(HELD_OUT * len(order)))
     held, kept = order[:count], order[count:]
@@ -322,6 +317,15 @@ def refit_head(
         (bias - (weight / std) @ mean).float().to(classifier.device),
     )
     return Fit(head, int(chosen.sum()), strength, held_out)
+
+
+def _standardised(group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features of mean 0 and unit variance, and their means and standard deviations: 1 of a constant one."""
+    mean = group.mean(0)
+    group = group - mean
+    std = group.square().mean(0).sqrt()
+    std = torch.where(std > CONSTANT * mean.abs(), std, 1.0)  # else what is left of a constant feature is rounding
+    return group / std, mean, std
 
 
 def _weights(labels: Labels, classes: int) -> Tensor:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -25,6 +25,7 @@ from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import Attack, Attacked, PGDSteps, search
 from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, estimated, log_odds
@@ -52,15 +53,13 @@ GROWTH = (0.5, 1.0, 2.0)
 """Radii at which the loss is compared, in units of the threat model's."""
 
 
-class Sign(BaseModel):
+class Sign(Record):
     """One sign of masked gradients.
 
     Examples
     --------
     >>> signs = nb.measure.masking_signs(classifier, images, nb.L2(0.5), steps=2)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: SignName = Field(description="of the sign")
     shown: bool = Field(description="whether it was seen")
@@ -130,12 +129,12 @@ def masking_signs(
     for one in filter(None, (classifier, other)):
         check_fits(one, images, may_be_random=True)
     case = _Case(classifier, images, threat, other, steps, pairs, seed, batch)
-    signs = [look for look in SIGNS if other or look is not _transfer]
-    found = []
-    for done, look in enumerate(signs, start=1):
-        found.append(look(case))
-        progress(done, len(signs), found[-1].name)
-    return found
+    looks = [look for look in SIGNS if other or look is not _transfer]
+    signs = []
+    for done, look in enumerate(looks, start=1):
+        signs.append(look(case))
+        progress(done, len(looks), signs[-1].name)
+    return signs
 
 
 @dataclass(frozen=True)

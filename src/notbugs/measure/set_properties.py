@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NotRequired, cast
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import ConfigDict, Field, with_config
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, starts_of
@@ -18,11 +19,11 @@ from notbugs.frequency import Band
 from notbugs.measure._usefulness import Usefulness
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.features import FeatureSource, check_alone, feature_map, feature_values
-from notbugs.measure.likeness import SMALLEST, PerturbationSize, nearest_of_class, resemblance
+from notbugs.measure.likeness import SMALLEST, PerturbationSize, Resemblance, nearest_of_class, resemblance
 from notbugs.measure.spectrum import KINDS, Kind
 from notbugs.measure.statistics import Z95, Proportion, Spread
 from notbugs.progress import Progress, silent
-from notbugs.records import Record
+from notbugs.records import Record, to_json
 from notbugs.seeds import generator
 from notbugs.shapes import Features, Labels, PerSample
 from notbugs.threat import l2_norm
@@ -176,17 +177,18 @@ def carried(
     """
     if not len(built) == len(start) == len(target):
         raise must("start", "be one image for each built image, as 'target'", f"{len(start)}, {len(target)}")
-    values, source = {}, feature_map(features)
+    standardised, source = {}, feature_map(features)
     check_alone(source, start)
     for name, images in zip(WHERE, (start, built, target), strict=True):
-        found = feature_values(source, images)
-        if found.shape[1] != len(usefulness.rho):
-            raise must("features", f"be the {len(usefulness.rho)} that the usefulness is of", found.shape[1])
-        values[name] = torch.where(usefulness.std > 0, (found - usefulness.mean) / usefulness.std, 0.0).float()
+        values = feature_values(source, images)
+        if values.shape[1] != len(usefulness.rho):
+            raise must("features", f"be the {len(usefulness.rho)} that the usefulness is of", values.shape[1])
+        shifted = (values - usefulness.mean) / usefulness.std
+        standardised[name] = torch.where(usefulness.std > 0, shifted, 0.0).float()
 
     def seen_by(kind: Kind) -> GroupCarried | None:
         group = _Group(usefulness.rho.float(), usefulness.kind == KINDS.index(kind))
-        return _group_carried(group, values, target.labels, start.labels)
+        return _group_carried(group, standardised, target.labels, start.labels)
 
     return SetCarried(
         images=len(built),
@@ -275,6 +277,25 @@ FEWEST, MOST, PRODUCTS = 100, 1000, 10**12
 """Images that are compared with their targets: as many as cost so many products of pixel values, between these two."""
 
 
+@with_config(ConfigDict(extra="forbid"))
+class MeasuredSet(TypedDict):
+    """The measured properties of a constructed set; `notbugs.study.results.SetProperties` says what each is."""
+
+    success_source: Proportion
+    success_independent: Proportion
+    success_8bit: Proportion
+    success_augmented: Proportion
+    kept_label: Proportion
+    success_source_changed: Proportion | None
+    l2: Spread
+    linf: Spread
+    distance_to_target: Spread | None
+    outside_band: NotRequired[Spread]
+    matching_loss: Spread | None
+    resemblance: NotRequired[Resemblance | None]  # studies of older versions have neither
+    perturbation: NotRequired[PerturbationSize | None]
+
+
 def measure_set(
     built: ConstructedSet,
     originals: Images,
@@ -312,8 +333,35 @@ def measure_set(
     --------
     >>> small = data.take(20, 20, seed=0)
     >>> built = nb.relabel(classifier, small, 'set', targets='next', threat=nb.L2(0.5), schedule=nb.search.PGDSteps(2))
-    >>> found = nb.measure.measure_set(built, small.train, classifier, classifier, nb.data.Augmentation())
+    >>> measured = nb.measure.measure_set(built, small.train, classifier, classifier, nb.data.Augmentation())
     """
+    measured = set_measured(
+        built,
+        originals,
+        source,
+        independent,
+        augmentation,
+        judge=judge,
+        judge_name=judge_name,
+        seed=seed,
+        progress=progress,
+    )
+    return to_json(measured, MeasuredSet)
+
+
+def set_measured(
+    built: ConstructedSet,
+    originals: Images,
+    source: Classifier,
+    independent: Classifier,
+    augmentation: Augmentation,
+    *,
+    judge: Classifier | None,
+    judge_name: str,
+    seed: int,
+    progress: Progress,
+) -> MeasuredSet:
+    """As `measure_set`, in the types of what is measured."""
     images, labels = built.images, built.images.labels
     draw = generator(seed, "augmented success")
     changes = {
@@ -328,30 +376,29 @@ def measure_set(
         progress(number, len(changes) + 2)
     has_label = "start" not in built.manifest["request"]  # noise has none
     kept = (originals.labels[built.start] == labels) & has_label
-    found: dict[str, Any] = {name: Proportion.of(hit).model_dump() for name, hit in hits.items()}
-    found["kept_label"] = Proportion.of(kept).model_dump()
+    measured: dict[str, object] = {name: Proportion.of(hit) for name, hit in hits.items()}
+    measured["kept_label"] = Proportion.of(kept)
     changed = hits["success_source"][~kept]
-    found["success_source_changed"] = Proportion.of(changed).model_dump() if len(changed) else None
-    found |= {name: Spread.of(values).model_dump() for name, values in _distances(built, originals).items()}
+    measured["success_source_changed"] = Proportion.of(changed) if len(changed) else None
+    measured |= {name: Spread.of(distance) for name, distance in _distances(built, originals).items()}
     if "band" in built.manifest["request"]["threat"]:
-        found["outside_band"] = Spread.of(_outside_band(built, originals)).model_dump()
-    found["matching_loss"] = Spread.of(built.loss).model_dump() if built.is_matched else None
-    found.setdefault("distance_to_target", None)
+        measured["outside_band"] = Spread.of(_outside_band(built, originals))
+    measured["matching_loss"] = Spread.of(built.loss) if built.is_matched else None
+    measured.setdefault("distance_to_target", None)
     progress(len(changes) + 1, len(changes) + 2)
-    found |= _compared(built, originals, kept, judge, judge_name, seed)
+    measured["resemblance"], measured["perturbation"] = _compared(built, originals, kept, judge, judge_name, seed)
     progress(len(changes) + 2, len(changes) + 2)
-    return found
+    return cast("MeasuredSet", measured)
 
 
 def _compared(
     built: ConstructedSet, originals: Images, kept: Tensor, judge: Classifier | None, judge_name: str, seed: int
-) -> dict[str, Any]:
+) -> tuple[Resemblance | None, PerturbationSize | None]:
     """Whom images resemble, and how large perturbations are, for some of those whose label is not their start's."""
     index = (~kept).nonzero().flatten()
-    none = {"resemblance": None, "perturbation": None}
     count = min(len(index), _affordable(originals))
     if not count or min(originals.shape[1:]) < SMALLEST:
-        return none
+        return None, None
     index = index[torch.randperm(len(index), generator=generator(seed, "compared"))[:count]].sort().values
     images, labels = built.images.batch(index)
     start = starts_of(built.manifest["request"], originals)(built.start[index])
@@ -361,14 +408,14 @@ def _compared(
     else:
         distance, nearest = nearest_of_class(start, labels, originals)
         if not bool(distance.isfinite().all()):
-            return none  # a class without training images: nothing was to be found there
+            return None, None  # a class without training images: nothing was to be found there
         target, kind = originals.batch(nearest)[0], "nearest image of the new class"
-        sizes = PerturbationSize.of(start, images, distance).model_dump()
+        sizes = PerturbationSize.of(start, images, distance)
     classes = None if "start" in built.manifest["request"] else (originals.labels[built.start[index]], labels)
     alike = resemblance(
         images, start, target, kind=kind, classes=classes, judge=judge, judge_name=judge_name, seed=seed
     )
-    return {"resemblance": alike.model_dump(), "perturbation": sizes}
+    return alike, sizes
 
 
 def _affordable(originals: Images) -> int:
@@ -398,4 +445,4 @@ def _distances(built: ConstructedSet, originals: Images) -> dict[str, Tensor]:
             target, _ = originals.batch(built.target[part])
             way = l2_norm(start - target).clamp_min(torch.finfo(images.dtype).eps)
             parts["distance_to_target"].append(l2_norm(images - target) / way)
-    return {name: torch.cat(values) for name, values in parts.items()}
+    return {name: torch.cat(part) for name, part in parts.items()}

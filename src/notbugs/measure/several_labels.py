@@ -49,8 +49,8 @@ class SeveralAccuracies(Record):
     def __iter__(self) -> Iterator[LabelAccuracies | str]:  # pyrefly: ignore
         """What a console says, item by item."""
         yield from self.labels
-        for about, found in (("all labels right", self.every), ("mean over labels", self.mean)):
-            yield f"{about}\n" + "\n".join(f"  {one}" for one in found)
+        for about, accuracies in (("all labels right", self.every), ("mean over labels", self.mean)):
+            yield f"{about}\n" + "\n".join(f"  {one}" for one in accuracies)
 
 
 def evaluate_several(
@@ -88,7 +88,7 @@ def evaluate_several(
     check_several(classifier, images)
     if len(names) != images.labels.shape[1]:
         raise must("names", f"be {images.labels.shape[1]}, one for each label", len(names))
-    found, kept = [], []
+    labels, kept = [], []
     for number, name in enumerate(names):
         view, one = classifier.label(number), images.label(number)
 
@@ -104,14 +104,14 @@ def evaluate_several(
             accuracy.model_copy(update={"balanced": balanced(outcome.survived, one.labels), "area": area})
             for accuracy, outcome, area in zip(accuracies, kept[-1], beside, strict=True)
         ]
-        found.append(LabelAccuracies(label=name, having=Proportion.of(one.labels == 1), accuracies=accuracies))
+        labels.append(LabelAccuracies(label=name, having=Proportion.of(one.labels == 1), accuracies=accuracies))
         progress(number + 1, len(names), name)
     every = [torch.stack([one.survived for one in same]).all(0) for same in zip(*kept, strict=True)]
     attacks = [item.attack for item in kept[0]]
     return SeveralAccuracies(
-        labels=found,
+        labels=labels,
         every=[Accuracy(attack=attack, share=Proportion.of(all_)) for attack, all_ in zip(attacks, every, strict=True)],
-        mean=[_mean(attack, [one.accuracies[place].share for one in found]) for place, attack in enumerate(attacks)],
+        mean=[_mean(attack, [one.accuracies[place].share for one in labels]) for place, attack in enumerate(attacks)],
     )
 
 

@@ -135,10 +135,10 @@ class Pairs:
 
     def intervals(self) -> dict[str, Table]:
         """Each estimate with the ends of its 95 % interval, by name."""
-        found = {"rho": (self.rho, self.rho_error), "gamma": (self.gamma, self.gamma_error)}
+        estimates = {"rho": (self.rho, self.rho_error), "gamma": (self.gamma, self.gamma_error)}
         return {
             f"{name}{end}": value + shift * error
-            for name, (value, error) in found.items()
+            for name, (value, error) in estimates.items()
             for end, shift in (("", 0.0), ("_low", -Z95), ("_high", Z95))
         }
 

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import scipy
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.errors import InputError
 from notbugs.formats import points, quoted
+from notbugs.records import Record
 from notbugs.seeds import derive
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -18,7 +19,7 @@ RESAMPLES = 1000
 """Of a bootstrap."""
 
 
-class Proportion(BaseModel):
+class Proportion(Record):
     """A share of `n` images with its 95 % Wilson score interval.
 
     Examples
@@ -26,8 +27,6 @@ class Proportion(BaseModel):
     >>> nb.measure.Proportion.of(torch.tensor([True, True, False, True])).value
     0.75
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float = Field(ge=0, le=1, description="the share that was seen")
     low: float = Field(ge=0, le=1, description="of its 95 % Wilson interval")
@@ -43,7 +42,7 @@ class Proportion(BaseModel):
         return wilson(int(hits.sum()), hits.numel())
 
 
-class Difference(BaseModel):
+class Difference(Record):
     """One proportion less another, with a 95 % interval.
 
     Examples
@@ -52,8 +51,6 @@ class Difference(BaseModel):
     >>> round(found.value, 3)
     0.4
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float = Field(ge=-1, le=1, description="the first minus the second")
     low: float = Field(ge=-1, le=1, description="of its 95 % interval")
@@ -76,7 +73,7 @@ class Difference(BaseModel):
         return cls(value=value, low=value - below, high=value + above)
 
 
-class Mean(BaseModel):
+class Mean(Record):
     """A mean over images with its 95 % bootstrap interval.
 
     Examples
@@ -84,8 +81,6 @@ class Mean(BaseModel):
     >>> nb.measure.Mean.of(torch.tensor([1.0, 2.0, 3.0])).value
     2.0
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float = Field(description="the mean")
     low: float = Field(description="of its 95 % interval")
@@ -117,7 +112,7 @@ class Mean(BaseModel):
         )
 
 
-class Spread(BaseModel):
+class Spread(Record):
     """How a quantity is distributed over the images of a set.
 
     Examples
@@ -125,8 +120,6 @@ class Spread(BaseModel):
     >>> nb.measure.Spread.of(torch.tensor([1.0, 2.0, 3.0])).median
     2.0
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float = Field(description="the mean")
     median: float = Field(description="the median")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -19,6 +19,7 @@ from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import PGDSteps, spatial_pgd
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
@@ -28,7 +29,7 @@ from notbugs.threat import Spatial
 BATCH = 500
 
 
-class CorruptionAccuracy(BaseModel):
+class CorruptionAccuracy(Record):
     """Accuracy under one corruption at one severity.
 
     Examples
@@ -36,23 +37,19 @@ class CorruptionAccuracy(BaseModel):
     >>> found = nb.measure.corruption_accuracy(classifier, images, names=('fog',), severities=(1,))
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     corruption: str = Field(description="its name")
     severity: int = Field(ge=1, le=5, description="1 (weakest) to 5")
     share: Proportion = Field(description="of images classified correctly")
     seed: int = Field(description="of the corruption's noise")
 
 
-class FilterAccuracy(BaseModel):
+class FilterAccuracy(Record):
     """Accuracy on what passes a filter.
 
     Examples
     --------
     >>> found = nb.measure.filter_accuracy(classifier, images, cutoffs=(2,))
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     passes: Literal["low", "high"] = Field(description="which frequencies it leaves")
     cutoff: float = Field(
@@ -97,15 +94,15 @@ def corruption_accuracy(
     'fog'
     """
     check_fits(classifier, images)
-    asked = [(check_choice("name", name, CORRUPTIONS), severity) for name in names for severity in severities]
-    for name, severity in asked:
+    kinds = [(check_choice("name", name, CORRUPTIONS), severity) for name in names for severity in severities]
+    for name, severity in kinds:
         corrupt(images.batch(slice(1))[0], name, severity)  # what is wrong fails before any work
-    found = []
-    for name, severity in asked:
+    accuracies = []
+    for name, severity in kinds:
         hits = predictions(classifier, images, batch=BATCH, change=_corrupted(name, severity, seed)) == images.labels
-        found.append(CorruptionAccuracy(corruption=name, severity=severity, share=Proportion.of(hits), seed=seed))
-        progress(len(found), len(asked))
-    return found
+        accuracies.append(CorruptionAccuracy(corruption=name, severity=severity, share=Proportion.of(hits), seed=seed))
+        progress(len(accuracies), len(kinds))
+    return accuracies
 
 
 def _corrupted(name: str, severity: int, seed: int) -> Callable[[Batch], Batch]:
@@ -139,21 +136,21 @@ def filter_accuracy(
     """
     check_fits(classifier, images)
     limits = [check_number("cutoff", cutoff) for cutoff in cutoffs]
-    found = []
+    accuracies = []
     for passes, filtered in (("low", low_pass), ("high", high_pass)):
         for cutoff in limits:
             hits = predictions(classifier, images, batch=BATCH, change=partial(_clipped, filtered, cutoff))
             share = Proportion.of(hits == images.labels)
-            found.append(FilterAccuracy(passes=passes, cutoff=cutoff, share=share))
-            progress(len(found), 2 * len(limits))
-    return found
+            accuracies.append(FilterAccuracy(passes=passes, cutoff=cutoff, share=share))
+            progress(len(accuracies), 2 * len(limits))
+    return accuracies
 
 
 def _clipped(filtered: Callable[[Batch, float], Batch], cutoff: float, images: Batch) -> Batch:
     return filtered(images, cutoff).clamp(0, 1)
 
 
-class SpatialAccuracy(BaseModel):
+class SpatialAccuracy(Record):
     """Accuracy under the worst rotation and shift that each search found; the identity is among all of them.
 
     Examples
@@ -161,8 +158,6 @@ class SpatialAccuracy(BaseModel):
     >>> few = {'shifts': 3, 'angles': 3, 'tries': 2, 'steps': 2, 'restarts': 1}
     >>> found = nb.measure.spatial_accuracy(classifier, images, nb.Spatial(30, 1), **few)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     degrees: float = Field(description="largest rotation, either way")
     pixels: float = Field(description="largest shift, either way along each axis; zeros come in from outside")
@@ -242,16 +237,14 @@ def spatial_accuracy(
     def tried(parameters: Callable[[Tensor], Tensor]) -> Tensor:
         return _survivors(classifier, images, index, spatial, parameters, batch, told)
 
-    grid = spatial.grid(shifts, angles)
-    found = {
-        "grid": tried(lambda numbers: grid.expand(len(numbers), *grid.shape)),
-        "random": tried(lambda numbers: _random(spatial, numbers, tries, (seed, "tries"))),
-        "gradient": _gradient(classifier, images, index, spatial, steps, restarts, seed, batch, told),
-    }
-    survived = found | {"worst": found["grid"] & found["random"] & found["gradient"]}
+    points = spatial.grid(shifts, angles)
+    grid = tried(lambda numbers: points.expand(len(numbers), *points.shape))
+    random = tried(lambda numbers: _random(spatial, numbers, tries, (seed, "tries")))
+    gradient = _gradient(classifier, images, index, spatial, steps, restarts, seed, batch, told)
     return SpatialAccuracy(
         degrees=spatial.degrees, pixels=spatial.pixels, **counts, seed=seed, clean=Proportion.of(clean),
-        **{name: Proportion.of(alive) for name, alive in survived.items()},
+        grid=Proportion.of(grid), random=Proportion.of(random), gradient=Proportion.of(gradient),
+        worst=Proportion.of(grid & random & gradient),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import scipy
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from notbugs.classifier import Classifier
@@ -17,6 +17,7 @@ from notbugs.formats import quoted
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import fast_relabelling, search
 from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import away_from, margin
@@ -30,14 +31,12 @@ RARE = 0.2
 """Share of the smaller of two classes below which the area under ROC stands beside both."""
 
 
-class Area(BaseModel):
+class Area(Record):
     """Area under the ROC curve: how often a positive image gets a larger logit than a negative one, ties half.
 
     The interval is Newcombe's (2006, method 5): the areas whose standard error, by Hanley and McNeil with exponential
     scores, puts the one found within 1.96 of them. It has a width at 0 and 1, too.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float = Field(ge=0, le=1)
     low: float = Field(ge=0, le=1)
@@ -163,7 +162,7 @@ def areas(
     balls: list[Threat | None] = [None, *threats]
     fast = ready(classifier, images.shape, batch=batch)[0] if threats else classifier
     margins = torch.full((len(images),), math.inf)
-    found = []
+    measured = []
     for ball in balls:
         for first in range(0, len(images), batch):
             part = slice(first, first + batch)
@@ -174,6 +173,6 @@ def areas(
             with torch.no_grad(), classifier.evaluating("fp32"):
                 worst = margin(classifier(inputs), labels).cpu()
             margins[part] = torch.minimum(margins[part], worst)
-            progress(len(images) * len(found) + first + len(worst), len(images) * len(balls))
-        found.append(Area.of(margins * (2 * images.labels.cpu() - 1), images.labels.cpu()))
-    return found
+            progress(len(images) * len(measured) + first + len(worst), len(images) * len(balls))
+        measured.append(Area.of(margins * (2 * images.labels.cpu() - 1), images.labels.cpu()))
+    return measured

@@ -6,11 +6,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import altair as alt
 from markupsafe import Markup
 
+from notbugs.content import Figure, PrintedFigure
 from notbugs.formats import Interval, class_name, percent
 from notbugs.measure._transfer import FIGURES
 from notbugs.measure._transfer import Kind as TransferKind
@@ -349,6 +351,18 @@ def against(
     spoken = "; ".join(f"{row['series']} at {row['x']:g}: {row['value']:.1f}" for row in rows)
     chart = alt.layer(bars, line, points).properties(width=width, height=height)
     return to_svg(chart, f"Lines of accuracy in per cent against {title}. {spoken}.", room=width + 60, look=look)
+
+
+def against_figure(caption: str, lines: Mapping[str, Sequence[tuple[float, Interval]]], title: str) -> Figure:
+    """`against` on a page: wide, and for a small screen."""
+    return Figure(caption, [against(lines, title, width=width) for width in (560, 240)])
+
+
+def against_printed(
+    name: str, caption: str, lines: Mapping[str, Sequence[tuple[float, Interval]]], title: str
+) -> PrintedFigure:
+    """`against` for a paper."""
+    return PrintedFigure(name, caption, partial(against, lines, title, look="print"))
 
 
 def against_rate(tuned: Tuned, name: str, *, width: int, height: int = 260) -> Markup:

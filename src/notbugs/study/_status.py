@@ -21,20 +21,20 @@ from notbugs.files import Damaged, check_links, has_writer, read_json
 from notbugs.formats import compact, duration, under_attack
 from notbugs.progress import packed
 from notbugs.study.sets import BY_NAME, EVERY_SET, FURTHER, JUDGE, MOST_OTHERS, ON_ORIGINALS, other_names, stage_names
-from notbugs.study.written import UNDER_WAY, StageFile, check_recipe, read_info, read_stage
+from notbugs.study.written import StageFile, check_recipe, read_info, read_stage, read_under_way
 
 if TYPE_CHECKING:  # a study without instruments is read without torch
     from notbugs.measure import Accuracy
     from notbugs.study.machine import DataInfo, Info
 
-OTHERS = other_names([made.name for made in FURTHER], MOST_OTHERS)
+OTHERS = other_names([declared.name for declared in FURTHER], MOST_OTHERS)
 PLANS: dict[str, str] = {
     **{plan.name: str(plan.section) for plan in (*ON_ORIGINALS, JUDGE)},
     **dict.fromkeys(BY_NAME, "constructed"),
     **dict.fromkeys(OTHERS, "standard"),
 }
 """Sections of the recipe that train the classifiers that a study may have."""
-POSSIBLE = stage_names(True, [made.name for made in FURTHER], MOST_OTHERS)
+POSSIBLE = stage_names(True, [declared.name for declared in FURTHER], MOST_OTHERS)
 """Every stage that a study may have but for those of instruments."""
 
 
@@ -42,9 +42,6 @@ def _wanted(recipe: Mapping[str, Any]) -> list[str]:
     """The stages that a recipe asks for, but for those of instruments."""
     others = recipe.get("further", {}).get("others", 0)
     return stage_names(recipe.get("judge", False), recipe.get("sets", ()), others)
-
-
-NOTED = {"name", "done", "total", "left", "note", "at"}
 
 
 @dataclass(frozen=True)
@@ -166,7 +163,7 @@ def _read(folder: Path) -> Status:
     left += _left_instruments(folder, recipe, stages)
     is_finished = not left and not now and (folder / "results.json").exists()
     report = folder / "report.html"
-    values = {name: stage["value"] for name, stage in stages.items()}
+    value_of = {name: stage["value"] for name, stage in stages.items()}
     return Status(
         folder=folder,
         name=recipe["name"],
@@ -175,8 +172,8 @@ def _read(folder: Path) -> Status:
         seconds={name: stage["seconds"] for name, stage in stages.items()},
         now=now,
         left=tuple(left),
-        measured={name: values[f"evaluate-{name}"] for name in PLANS if f"evaluate-{name}" in values},
-        sets={plan.name: values[f"measure-{plan.name}"] for plan in EVERY_SET if f"measure-{plan.name}" in values},
+        measured={name: value_of[f"evaluate-{name}"] for name in PLANS if f"evaluate-{name}" in value_of},
+        sets={plan.name: value_of[f"measure-{plan.name}"] for plan in EVERY_SET if f"measure-{plan.name}" in value_of},
         damaged=tuple(damaged),
         report=report if report.exists() else None,
     )
@@ -222,15 +219,18 @@ def _place(file: Path) -> tuple[int, int]:
 
 
 def _under_way(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> UnderWay | None:
-    try:
-        values = read_json(folder / UNDER_WAY)
-    except (FileNotFoundError, Damaged):  # only a note: the run writes it again
+    noted = read_under_way(folder)
+    if noted is None or noted["name"] in stages:  # killed between two stages
         return None
-    if NOTED - values.keys() or values["name"] in stages:  # killed between two stages
-        return None
-    kept = _kept(folder, recipe, values["name"])
-    fields = {name: values[name] for name in ("name", "done", "total", "left", "note")}
-    return UnderWay(**fields, ago=max(0.0, time.time() - values["at"]), kept=kept)
+    return UnderWay(
+        name=noted["name"],
+        done=noted["done"],
+        total=noted["total"],
+        left=noted["left"],
+        note=noted["note"],
+        ago=max(0.0, time.time() - noted["at"]),
+        kept=_kept(folder, recipe, noted["name"]),
+    )
 
 
 def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
@@ -246,8 +246,8 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
         if work == "train":
             with safe_open(folder / "classifiers" / f"{name}.unfinished.safetensors", "np") as file:
                 epoch = int(file.get_tensor("epoch"))
-            asked = recipe[PLANS[name]]["epochs"] if name in PLANS else None
-            return f"epoch {epoch} of {asked}" if asked else f"epoch {epoch}"
+            epochs = recipe[PLANS[name]]["epochs"] if name in PLANS else None
+            return f"epoch {epoch} of {epochs}" if epochs else f"epoch {epoch}"
     except (InputError, SafetensorError, OSError):  # nothing yet, or gone since: the stage has just ended
         pass
     return ""
@@ -255,14 +255,14 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
 
 def _left_instruments(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> list[str]:
     """Those that the recipe asks for and that `results.json` has not, from the last one with a finished stage."""
-    given = recipe.get("instruments", {})
-    if not given.get("all") and not any(isinstance(one, dict) and one.get("on") for one in given.values()):
+    written = recipe.get("instruments", {})
+    if not written.get("all") and not any(isinstance(one, dict) and one.get("on") for one in written.values()):
         return []
     from notbugs.study.instruments import Instruments, renamed
 
-    asked = renamed(given)
+    settings = renamed(written)
     names = [name for name in Instruments.model_fields if name != "all"]
-    wanted = [name for name in names if asked.get("all") or asked.get(name, {}).get("on")]
+    wanted = [name for name in names if settings.get("all") or settings.get(name, {}).get("on")]
     try:
         results = read_json(folder / "results.json")
     except (FileNotFoundError, Damaged):
@@ -301,9 +301,9 @@ class _Items:
 
 
 def _overview(standing: Status) -> Table:
-    made = Table(show_header=False, box=None, pad_edge=False)
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column(overflow="fold")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     data, spent = standing.data, sum(standing.seconds.values())
     own = set(POSSIBLE)  # not an instrument's
     base, is_stopped = [name for name in standing.seconds if name in own], standing.state == "stopped"
@@ -323,8 +323,8 @@ def _overview(standing: Status) -> Table:
     }
     for name, line in lines.items():
         text = Text(line) if isinstance(line, str) else _Items(line)  # names of studies and data are not markup
-        made.add_row(name, text)
-    return made
+        table.add_row(name, text)
+    return table
 
 
 def _go_on(folder: Path) -> str:
@@ -356,14 +356,14 @@ def _title(stage: str) -> str:
 
 def _times(standing: Status) -> Table:
     """A row a classifier and its set, a column a kind of stage."""
-    made = _table("time", *WORKS)
-    for column in made.columns[1:]:
+    table = _table("time", *WORKS)
+    for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for name in PLANS:
         times = [standing.seconds.get(f"{work}-{name}") for work in WORKS]
         if any(time is not None for time in times):
-            made.add_row(name, *("" if time is None else duration(time) for time in times))
-    return made
+            table.add_row(name, *("" if time is None else duration(time) for time in times))
+    return table
 
 
 def _others(standing: Status) -> Table | None:
@@ -373,10 +373,10 @@ def _others(standing: Status) -> Table | None:
     for name, seconds in standing.seconds.items():
         if name not in named:
             kinds.setdefault(name.partition("-")[0], []).append(seconds)
-    made = _table("other stages", "number", "time")
+    table = _table("other stages", "number", "time")
     for kind, times in sorted(kinds.items(), key=lambda item: -sum(item[1])):
-        made.add_row(Text(kind), str(len(times)), duration(sum(times)))
-    return made if kinds else None
+        table.add_row(Text(kind), str(len(times)), duration(sum(times)))
+    return table if kinds else None
 
 
 def _accuracies(standing: Status) -> Table:
@@ -386,10 +386,10 @@ def _accuracies(standing: Status) -> Table:
         for name, items in standing.measured.items()
     }
     heads = list(dict.fromkeys(head for row in rows.values() for head in row))
-    made = _table("accuracy (%)", *heads)
+    table = _table("accuracy (%)", *heads)
     for name, row in rows.items():
-        made.add_row(name, *(row.get(head, "") for head in heads))
-    return made
+        table.add_row(name, *(row.get(head, "") for head in heads))
+    return table
 
 
 def _under(attack: dict[str, Any] | None) -> str:
@@ -398,15 +398,15 @@ def _under(attack: dict[str, Any] | None) -> str:
 
 def _sets(standing: Status) -> Table:
     """A row a set: success on its source and on another classifier, per cent; medians of distances and of the loss."""
-    made = _table("success (%)", "source", "another", "l2", "l-inf", "loss")
+    table = _table("success (%)", "source", "another", "l2", "l-inf", "loss")
     for name, value in standing.sets.items():
         shares = [compact(SimpleNamespace(**value[f"success_{on}"])) for on in ("source", "independent")]
-        medians = [f"{value[of]['median']:{how}}" if value[of] else "" for of, how in MEDIANS.items()]
-        made.add_row(name, *shares, *medians)
-    return made
+        medians = [f"{value[of]['median']:{digits}}" if value[of] else "" for of, digits in MEDIANS.items()]
+        table.add_row(name, *shares, *medians)
+    return table
 
 
 def _table(*heads: str) -> Table:
-    made = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    made.columns[0].no_wrap = True
-    return made
+    table = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
+    return table

@@ -6,15 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from notbugs.errors import must
 
 if TYPE_CHECKING:  # the names of sets need no torch
     from notbugs.classifier import Classifier
-    from notbugs.construct import ConstructedSet, Start, Targets
+    from notbugs.construct import ConstructedSet, Dtype, Start, Targets
     from notbugs.data import Data
     from notbugs.frequency import Side
+    from notbugs.progress import Progress
     from notbugs.study.sections import Matching, Relabelling
     from notbugs.threat import Threat
 
@@ -24,6 +25,24 @@ SMALLEST_STEPS = 30
 
 Half = Literal["robust", "nonrobust"]
 Mark = Literal["circle", "square", "triangle-up", "triangle-down", "diamond", "cross"]
+
+
+class Storing(TypedDict, total=False):
+    """How a set is drawn and stored, as `robustify` and `relabel` take it."""
+
+    dtype: Dtype
+    batch: int | None
+    seed: int
+    progress: Progress
+
+
+class Ingredients(TypedDict, total=False):
+    """What some sets are built with beside their source, as `SetDeclaration.build` takes it."""
+
+    start: Start | None
+    others: Sequence[Classifier]
+    features: Sequence[int] | None
+    cutoff: float | None
 
 
 @dataclass(frozen=True)
@@ -96,8 +115,9 @@ class SetDeclaration:
         """The search of this set, where a recipe asks for `settings`."""
         if not self.smallest or settings.method == "minimum-norm":
             return settings
-        change: dict[str, Any] = {"method": "minimum-norm", "step_size": None, "momentum": 0.0, "decay": "linear"}
-        return settings.model_copy(update=change | {"steps": max(settings.steps, SMALLEST_STEPS)})
+        usual = {"step_size": None, "momentum": 0.0, "decay": "linear"}
+        steps = max(settings.steps, SMALLEST_STEPS)
+        return settings.model_copy(update={"method": "minimum-norm", "steps": steps, **usual})
 
     def threat(self, settings: Relabelling, shape: Sequence[int], cutoff: float | None = None) -> Threat:
         """Where its perturbations may be: the smallest are free, whatever the radius of the others.
@@ -122,18 +142,24 @@ class SetDeclaration:
         others: Sequence[Classifier] = (),
         features: Sequence[int] | None = None,
         cutoff: float | None = None,
-        **how: Any,
+        **storing: Unpack[Storing],
     ) -> ConstructedSet:
-        """Build it in the folder `path`, or what is left of it; `how` are more arguments of `robustify` and `relabel`.
+        """Build it in the folder `path`, or what is left of it.
 
         Parameters
         ----------
+        matching, relabelling : Matching, Relabelling
+            How features are matched, and how images are pushed to a class: one of the two, as the set is made.
+        start : {"images", "gaussian", "uniform"}, optional
+            What searches start from, in place of the set's own.
         others : sequence of Classifier
             Those that a search `alone` keeps at the label of the start.
         features : sequence of int, optional
             Numbers of those that a set of a `half` matches.
         cutoff : float, optional
             Of a `band`, in cycles per image.
+        **storing
+            `dtype`, `batch`, `seed` and `progress`, as `robustify` and `relabel` take them.
 
         Raises
         ------
@@ -143,13 +169,29 @@ class SetDeclaration:
         from notbugs.construct import relabel, robustify
 
         self._check_given(others=bool(others), features=features is not None, cutoff=cutoff is not None)
-        how |= {"start": start or self.start}
         if self.targets is None:
-            return robustify(source, data, path, features=features, **matching.how(data.train.shape), **how)
+            return robustify(
+                source,
+                data,
+                path,
+                start=start or self.start,
+                schedule=matching.schedule(data.train.shape),
+                fake_relu=matching.fake_relu,
+                features=features,
+                **storing,
+            )
         settings = self.relabelling(relabelling)
-        ball = self.threat(settings, data.train.shape, cutoff)
-        how |= {"others": others} if self.alone else {}
-        return relabel(source, data, path, targets=self.targets, threat=ball, schedule=settings.schedule, **how)
+        return relabel(
+            source,
+            data,
+            path,
+            targets=self.targets,
+            threat=self.threat(settings, data.train.shape, cutoff),
+            start=start or self.start,
+            schedule=settings.schedule,
+            others=others if self.alone else (),
+            **storing,
+        )
 
     def _check_given(self, **given: bool) -> None:
         """Refuse what the set has no use for, and what it cannot be built without."""

@@ -60,13 +60,13 @@ def write_gallery(runner: Runner) -> None:
         index = choose(runner.data, runner.seed)
         tensors = dict(zip(("D", "D.labels"), runner.data.train.batch(index), strict=True))
         for number, plan in enumerate(SETS, 1):
-            found = _images(runner, plan, index) | _way(runner, plan, index)
-            tensors |= {f"{plan.name}{name}": tensor for name, tensor in found.items()}
+            of_set = _images(runner, plan, index) | _way(runner, plan, index)
+            tensors |= {f"{plan.name}{name}": tensor for name, tensor in of_set.items()}
             progress(number, len(SETS))
         write_tensors(path, tensors)
         return len(index)
 
-    runner.stage("gallery", "show how images were made", work, leaves=path)
+    runner.stage("gallery", "show how images were made", work, leaves=path, kind=int)
     if not path.exists() and workers.rank() == 0:
         with runner.folder.console.stage("repair the gallery") as progress:
             work(progress)
@@ -90,7 +90,7 @@ def write_further(runner: Runner) -> None:
         return [plan.name for plan in plans]
 
     def shown() -> list[str]:
-        return runner.stage(FURTHER_STAGE, "show images of the further sets", work, leaves=path)
+        return runner.stage(FURTHER_STAGE, "show images of the further sets", work, leaves=path, kind=list[str])
 
     if shown() != [plan.name for plan in plans]:
         runner.folder.forget(FURTHER_STAGE, f"{path.name} lacks sets that were added.")
@@ -119,14 +119,14 @@ def _images(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
         start_labels = runner.data.train.labels[built.start[index]]
     with torch.no_grad(), source.evaluating("fp32"):
         success = source(images.to(source.device)).argmax(1).cpu() == labels
-    found = {"": images, ".labels": labels, ".start": start, ".success": success}
-    found |= {} if start_labels is None else {".start_labels": start_labels}
+    tensors = {"": images, ".labels": labels, ".start": start, ".success": success}
+    tensors |= {} if start_labels is None else {".start_labels": start_labels}
     if not built.is_matched:
-        return found | {".size": _sizes(runner, images, labels, start, start_labels)}
+        return tensors | {".size": _sizes(runner, images, labels, start, start_labels)}
     target = _target(runner, built, index)
     measured = min(start.shape[2:]) >= SMALLEST
     alike = {".alike": torch.stack([ssim(images, start), ssim(images, target)], 1)} if measured else {}
-    return found | {".target": target} | alike
+    return tensors | {".target": target} | alike
 
 
 def _sizes(runner: Runner, images: Tensor, labels: Tensor, start: Tensor, start_labels: Tensor | None) -> Tensor:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
+
+from pydantic import ValidationError
 
 from notbugs import workers
 from notbugs.catalogue import model_file, study_of
 from notbugs.classifier import Classifier
 from notbugs.data import Data
-from notbugs.errors import InputError
+from notbugs.errors import InputError, in_one_line
 from notbugs.files import (
     Damaged,
     check_links,
@@ -25,16 +27,27 @@ from notbugs.files import (
     sha256,
     write_json,
 )
-from notbugs.instrument import Step, Tell
+from notbugs.instrument import Step
 from notbugs.models import Blueprint, save_classifier
 from notbugs.progress import Pace, Progress, silent
+from notbugs.records import from_json, to_json
 from notbugs.study.instruments import FORMER
-from notbugs.study.machine import Info, find_device
+from notbugs.study.machine import Info, Machine, find_device
 from notbugs.study.recipe import flat, read_recipe
 from notbugs.study.sections import READING, Source
-from notbugs.study.written import MACHINE, UNDER_WAY, Claim, read_own_recipe, read_stage, write_info, write_recipe
+from notbugs.study.written import (
+    UNDER_WAY,
+    Claim,
+    UnderWayFile,
+    machine_of,
+    read_own_recipe,
+    read_stage,
+    write_info,
+    write_recipe,
+)
 
 NOTE_SECONDS = 2.0
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -77,7 +90,7 @@ class StudyFolder:
         self.number = 0
         self.done: dict[str, float] = {}
         self.info = cast("Info", {})  # until it is claimed
-        self.now: dict[str, Any] = {}
+        self.now: Machine | None = None
 
     @contextmanager
     def claimed(self, claim: Claim) -> Iterator[Info]:
@@ -105,18 +118,20 @@ class StudyFolder:
         self,
         name: str,
         title: str,
-        work: Callable[[Progress], Any],
-        tell: Tell | None = None,
+        work: Callable[[Progress], T],
+        tell: Callable[[T], Sequence[str]] | None = None,
         leaves: Path | None = None,
-    ) -> Any:
-        """The JSON value of a stage: from disk if it is finished, else from `work`, told, and kept on disk.
+        *,
+        kind: type[T] | None = None,
+    ) -> T:
+        """The value of a stage: from disk if it is finished, else from `work`, told, and kept on disk.
 
-        Of several workers the first does it.
+        Of several workers the first does it. `kind` is the type of the value, as `Step` has it.
         """
-        return self.stages([Step(name, title, work, tell, leaves)])[0]
+        return self.stages([Step(name, title, work, tell, leaves, kind)])[0]
 
-    def stages(self, steps: Sequence[Step]) -> list[Any]:
-        """The JSON values of stages that do not need each other; several workers do different ones at a time."""
+    def stages(self, steps: Sequence[Step[T]]) -> list[T]:
+        """The values of stages that do not need each other; several workers do different ones at a time."""
         missing = self._missing(steps)
         with workers.apart():
             for number, step in enumerate(missing):
@@ -124,26 +139,26 @@ class StudyFolder:
                     self._do(step, steps.index(step), writes=True)
         return self._values(steps)
 
-    def shared_stage(self, step: Step) -> Any:
-        """The JSON value of a stage on which all workers work together."""
+    def shared_stage(self, step: Step[T]) -> T:
+        """The value of a stage on which all workers work together."""
         if self._missing([step]):
             self._do(step, 0, writes=workers.rank() == 0)
             workers.barrier()
         return self._values([step])[0]
 
-    def _missing(self, steps: Sequence[Step]) -> list[Step]:
-        found = [step for step in steps if not self._is_whole(step)]
+    def _missing(self, steps: Sequence[Step[T]]) -> list[Step[T]]:
+        missing = [step for step in steps if not self._is_whole(step)]
         workers.barrier()  # no worker may finish a stage before all have looked
-        if found:
+        if missing:
             self._note_machine()
-        return found
+        return missing
 
-    def _is_whole(self, step: Step) -> bool:
+    def _is_whole(self, step: Step[T]) -> bool:
         """Whether a stage is finished, and is as it was left."""
         if not self._finished(step.name).exists():
             return False
         try:
-            read_stage(self._finished(step.name))
+            self._read(step)
             if step.leaves and os.path.lexists(step.leaves):
                 check_tensors(step.leaves)
         except Damaged as error:
@@ -152,42 +167,61 @@ class StudyFolder:
             return False
         return True
 
+    def _read(self, step: Step[T]) -> tuple[T, float]:
+        """The value that a finished stage left, and how many seconds it took.
+
+        Raises
+        ------
+        Damaged
+            If the file was changed since, or holds no value of this stage's kind.
+        """
+        file = self._finished(step.name)
+        stage = read_stage(file)
+        try:
+            value = stage["value"] if step.kind is None else from_json(stage["value"], step.kind)
+        except ValidationError as error:
+            raise Damaged(f"{file} is not what this stage leaves ({in_one_line(error)}).") from None
+        return value, stage["seconds"]
+
     def _note_machine(self) -> None:
         """Say, and write down once, where work goes on with other versions or another machine than it began with."""
         if not self.now:
             return
-        known = [self.info, *self.info.get("continued", [])]
-        now, self.now = self.now, {}
-        begun = flat({name: self.info[name] for name in MACHINE})
+        known: list[Machine] = [self.info, *self.info.get("continued", [])]
+        now, self.now = self.now, None
+        begun = flat(machine_of(self.info))
         here = flat(now).items()
         changes = [f"{name} ({begun.get(name)}, now {value})" for name, value in here if begun.get(name) != value]
         if not changes:
             return
         self.console.say("What is done from here on may differ in its bits: the study began with other", *changes)
-        if any({name: one[name] for name in MACHINE} == now for one in known):
+        if any(machine_of(one) == now for one in known):
             return
-        at = {"at": datetime.now(UTC).isoformat(timespec="seconds")}
-        self.info["continued"] = [*self.info.get("continued", []), now | at]
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.info["continued"] = [*self.info.get("continued", []), {**now, "at": at}]
         if workers.rank() == 0:
             write_recipe(self.path, read_own_recipe(self.path))  # one of an older notbugs has no checksum
             write_info(self.path, self.info)
 
-    def _do(self, step: Step, place: int, *, writes: bool) -> None:
+    def _do(self, step: Step[T], place: int, *, writes: bool) -> None:
         began, number = time.monotonic(), self.number + 1 + place
         title = f"{number:2}/{self.count} {step.title}" if number <= self.count else step.title
         with self.console.stage(title) as progress, self._noted(step.name, progress) as noted:
             value = step.work(noted)
         if writes:
             seconds = round(time.monotonic() - began, 2)
-            write_json(self._file(step.name), {"name": step.name, "seconds": seconds, "value": value})
+            plain = value if step.kind is None else to_json(value, step.kind)
+            write_json(self._file(step.name), {"name": step.name, "seconds": seconds, "value": plain})
         if step.tell:
             self.console.say(*step.tell(value))
 
-    def _values(self, steps: Sequence[Step]) -> list[Any]:
+    def _values(self, steps: Sequence[Step[T]]) -> list[T]:
         self.number += len(steps)
-        stages = [read_stage(self._finished(step.name)) for step in steps]
-        self.done |= {step.name: stage["seconds"] for step, stage in zip(steps, stages, strict=True)}
-        return [stage["value"] for stage in stages]
+        values = []
+        for step in steps:
+            value, self.done[step.name] = self._read(step)
+            values.append(value)
+        return values
 
     def _file(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
@@ -206,24 +240,23 @@ class StudyFolder:
             yield silent
             return
         path, pace = self.path / UNDER_WAY, Pace()
-        found: dict[str, Any] = {"name": name, "began": time.time(), "done": 0, "total": 0, "left": None, "note": ""}
-        write_json(path, found | {"at": time.time()})
-        written = time.monotonic()
+        began, written = time.time(), time.monotonic()
+        last = ""
+        write_json(path, UnderWayFile(name=name, began=began, done=0, total=0, left=None, note=last, at=began))
 
         def noted(done: int, total: int, note: str = "") -> None:
-            nonlocal written
+            nonlocal written, last
             progress(done, total, note)
-            found.update(done=done, total=total, left=pace.left(done, total), note=note or found["note"])
+            left, last = pace.left(done, total), note or last
             if time.monotonic() - written > NOTE_SECONDS:
-                write_json(path, found | {"at": time.time()})
+                at = time.time()
+                write_json(
+                    path, UnderWayFile(name=name, began=began, done=done, total=total, left=left, note=last, at=at)
+                )
                 written = time.monotonic()
 
         yield noted
         path.unlink(missing_ok=True)
-
-    def finished(self) -> list[dict[str, Any]]:
-        """Name and seconds of every stage that this run did or found done, in its order."""
-        return [{"name": name, "seconds": seconds} for name, seconds in self.done.items()]
 
     def classifier_file(self, name: str) -> Path:
         """Where the weights of a classifier are."""

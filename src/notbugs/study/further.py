@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from notbugs.measure import usefulness
 from notbugs.progress import Progress
+from notbugs.study.declaration import Half, Ingredients
 from notbugs.study.runner import Runner
 from notbugs.study.sets import BY_NAME, other_names
 from notbugs.threat import threat
@@ -14,7 +13,7 @@ SORTED_ON = 1000
 """Training images, at most, on which features are sorted; a search goes from half of them."""
 
 
-def ingredients(runner: Runner) -> dict[str, dict[str, Any]]:
+def ingredients(runner: Runner) -> dict[str, Ingredients]:
     """For each further set that the recipe asks for, what it is built with beside its source.
 
     By its name, and as `SetDeclaration.build` takes it. Classifiers are trained, and features sorted, first.
@@ -24,17 +23,18 @@ def ingredients(runner: Runner) -> dict[str, dict[str, Any]]:
     titles = {name: f"train {name} classifier" for name in named}
     others = [runner.train(name, runner.data.train, "standard", title=titles[name]) for name in named]
     of_half = halves(runner) if any(plan.half for plan in plans) else {}
-    return {
-        plan.name: {
-            **({"others": others} if plan.alone else {}),
-            **({"features": of_half[plan.half]} if plan.half else {}),
-            **({"cutoff": recipe.further.cutoff} if plan.band else {}),
-        }
-        for plan in plans
-    }
+    built_with: dict[str, Ingredients] = {plan.name: {} for plan in plans}
+    for plan in plans:
+        if plan.alone:
+            built_with[plan.name]["others"] = others
+        if plan.half:
+            built_with[plan.name]["features"] = of_half[plan.half]
+        if plan.band:
+            built_with[plan.name]["cutoff"] = recipe.further.cutoff
+    return built_with
 
 
-def halves(runner: Runner) -> dict[str, list[int]]:
+def halves(runner: Runner) -> dict[Half, list[int]]:
     """Numbers of the standard classifier's useful features: those of more robust usefulness, and as many of less.
 
     By training images, never by the test images that what they teach is measured on. Halves, and not those that are
@@ -45,9 +45,9 @@ def halves(runner: Runner) -> dict[str, list[int]]:
     settings, evaluation = recipe.instruments.usefulness, recipe.evaluation
     ball = threat(evaluation.norm, settings.eps or sorted(evaluation.radii)[len(evaluation.radii) // 2])
 
-    def work(progress: Progress) -> dict[str, list[int]]:
+    def work(progress: Progress) -> dict[Half, list[int]]:
         seen = train.sample(SORTED_ON, runner.seed, "halves")
-        found = usefulness(
+        features = usefulness(
             runner.classifier("standard"),
             train,
             seen,
@@ -59,11 +59,11 @@ def halves(runner: Runner) -> dict[str, list[int]]:
             seed=runner.seed,
             progress=progress,
         )
-        best = found.best_class()
-        gamma = found.gamma.gather(1, best[:, None])[:, 0]
-        useful = [number for number, kind in enumerate(found.of_feature()) if kind != "useless"]
+        best = features.best_class()
+        gamma = features.gamma.gather(1, best[:, None])[:, 0]
+        useful = [number for number, kind in enumerate(features.of_feature()) if kind != "useless"]
         order = sorted(useful or range(len(gamma)), key=lambda number: (-float(gamma[number]), number))
         size = max(1, len(order) // 2)
         return {"robust": sorted(order[:size]), "nonrobust": sorted(order[-size:])}
 
-    return runner.stage("halves", "sort the features of standard, for halves", work)
+    return runner.stage("halves", "sort the features of standard, for halves", work, kind=dict[Half, list[int]])

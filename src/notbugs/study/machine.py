@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 
@@ -29,15 +29,26 @@ class DataInfo(TypedDict):
     left_out: NotRequired[list[str]]
 
 
-class Info(TypedDict):
-    """`study.json`: the data of a study, and the machine and the versions that it was started with."""
+class Machine(TypedDict):
+    """What may change from run to run of a study, and is then said: its versions and its machine."""
 
-    data: DataInfo
     versions: dict[str, str]
     device: str
     threads: int
+
+
+class ContinuedOn(Machine):
+    """With what a study went on, where that is not what it began with."""
+
+    at: str
+
+
+class Info(Machine):
+    """`study.json`: the data of a study, and the machine and the versions that it was started with."""
+
+    data: DataInfo
     created: NotRequired[str]
-    continued: NotRequired[list[dict[str, Any]]]
+    continued: NotRequired[list[ContinuedOn]]
 
 
 def find_device(name: str) -> torch.device:
@@ -80,13 +91,13 @@ def surroundings(source: str, data: Data, device: torch.device) -> Info:
 
 
 def _versions() -> dict[str, str]:
-    found = {"notbugs": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    versions = {"notbugs": __version__, "python": platform.python_version(), "torch": torch.__version__}
     for name in ("numpy", "safetensors", "pydantic", "altair"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _processor() -> str:

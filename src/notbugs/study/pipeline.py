@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -19,13 +19,14 @@ from notbugs.data import Data, Images
 from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.formats import between
-from notbugs.measure import Proportion, feature_rank, measure_set
+from notbugs.measure import Proportion, feature_rank
+from notbugs.measure.set_properties import MeasuredSet, set_measured
 from notbugs.progress import Progress
-from notbugs.records import write_model
+from notbugs.records import to_json, write_model
 from notbugs.search import PGDSteps
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
-from notbugs.study.declaration import SetDeclaration
+from notbugs.study.declaration import Ingredients, SetDeclaration
 from notbugs.study.examples import write_further, write_gallery
 from notbugs.study.folder import Console, StudyFolder, read_data
 from notbugs.study.further import ingredients
@@ -65,11 +66,11 @@ def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectat
     if not recipe.expected:
         return None
     departures = [*recipe.departures, *(["data"] if recipe.expected_data not in ("", data) else [])]
-    found = {_kind(row): row for row in rows}
+    by_kind = {_kind(row): row for row in rows}
     compared = []
     for item in () if departures else recipe.expected:
         name = item.attack if item.radius else ""
-        compared.append(_against(item, found[item.classifier, name, item.radius]))
+        compared.append(_against(item, by_kind[item.classifier, name, item.radius]))
     return Expectations(time=recipe.expected_time, departures=departures, compared=compared)
 
 
@@ -189,8 +190,8 @@ class _Study:
         rows, sets = [], []
         for plan in ON_ORIGINALS:
             rows += self.measured(plan, self.data.train)
-        for plan, given in self.plans():
-            built = self.built(plan, given)
+        for plan, built_with in self.plans():
+            built = self.built(plan, built_with)
             sets.append(self.set_measured(plan, built))
             rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
         write_gallery(self.runner)
@@ -207,18 +208,24 @@ class _Study:
             command=self.recipe.command(folder.path / "recipe.toml"),
             architecture=architecture,
             seeds=[self.recipe.seed],
-            stages=[Stage(**stage) for stage in folder.finished()],
+            stages=[Stage(name=name, seconds=seconds) for name, seconds in folder.done.items()],
             classifiers=self.runner.hashes,
             training=self.runner.trained,
         )
-        expected = against_expected(self.recipe, self.data.name, rows)
-        found = Measured(**measured)
-        return Results(study=study, rows=rows, sets=sets, theory=theory, instruments=found, expected=expected)
+        return Results(
+            study=study,
+            rows=rows,
+            sets=sets,
+            theory=theory,
+            instruments=Measured(**measured),
+            expected=against_expected(self.recipe, self.data.name, rows),
+        )
 
-    def plans(self) -> Iterator[tuple[SetDeclaration, dict[str, Any]]]:
+    def plans(self) -> Iterator[tuple[SetDeclaration, Ingredients]]:
         """The sets, and what each is built with: those of every study, then the further ones."""
-        yield from ((plan, {}) for plan in SETS)
-        yield from ((BY_NAME[name], given) for name, given in ingredients(self.runner).items())
+        for plan in SETS:
+            yield plan, {}
+        yield from ((BY_NAME[name], built_with) for name, built_with in ingredients(self.runner).items())
 
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""
@@ -232,28 +239,22 @@ class _Study:
                 classifier=plan.name,
                 architecture=self.recipe.architecture.name,
                 test_set=self.data.test_name,
-                attack=found.attack,
-                broken=found.broken,
-                accuracy=found.share.value,
-                low=found.share.low,
-                high=found.share.high,
-                n=found.share.n,
+                attack=accuracy.attack,
+                broken=accuracy.broken,
+                accuracy=accuracy.share.value,
+                low=accuracy.share.low,
+                high=accuracy.share.high,
+                n=accuracy.share.n,
                 seed=self.recipe.seed,
-                balanced=found.balanced,
-                area=found.area,
+                balanced=accuracy.balanced,
+                area=accuracy.area,
             )
-            for found in self.runner.evaluate(plan.name, classifier)
+            for accuracy in self.runner.evaluate(plan.name, classifier)
         ]
 
-    def built(self, plan: SetDeclaration, given: dict[str, Any]) -> ConstructedSet:
-        source, seed = self.runner.classifier(plan.source), derive(self.recipe.seed, "set", plan.name)
-
-        def work(path: Path, progress: Progress) -> ConstructedSet:
-            how: dict[str, Any] = {**self.recipe.storage.model_dump(), "seed": seed, "progress": progress}
-            how |= {"matching": self.recipe.matching, "relabelling": self.recipe.relabelling}
-            return plan.build(source, self.data, path, **given, **how)
-
-        return self.runner.build(plan.name, work)
+    def built(self, plan: SetDeclaration, built_with: Ingredients) -> ConstructedSet:
+        seed = derive(self.recipe.seed, "set", plan.name)
+        return self.runner.construct(plan.name, plan, seed=seed, **built_with)
 
     def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
         """A robust classifier that had no hand in the set, if there is one, and its name."""
@@ -267,8 +268,8 @@ class _Study:
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
         judge, judge_name = self.judge(plan)
 
-        def work(progress: Progress) -> dict[str, Any]:
-            properties = measure_set(
+        def work(progress: Progress) -> MeasuredSet:
+            measured = set_measured(
                 built,
                 self.data.train,
                 self.runner.classifier(plan.source),
@@ -279,12 +280,12 @@ class _Study:
                 seed=self.recipe.seed,
                 progress=progress,
             )
-            built.record(properties)
-            return properties
+            built.record(to_json(measured, MeasuredSet))
+            return measured
 
-        properties = self.runner.stage(
-            f"measure-{plan.name}", f"measure {plan.name} itself", work, partial(_told, plan.name)
-        )
+        name, tell = f"measure-{plan.name}", partial(_told, plan.name)
+        measured = self.runner.stage(name, f"measure {plan.name} itself", work, tell, kind=MeasuredSet)
+        properties = to_json(measured, MeasuredSet)
         if built.manifest.get("properties") != properties:  # the manifest was lost or damaged since
             built.record(properties)
         request = built.manifest["request"]
@@ -299,10 +300,10 @@ class _Study:
                 key: request[key] for key in ("objective", "threat", "schedule", "fake_relu", "seed") if key in request
             },
             seconds=built.manifest["seconds"],
-            **properties,
+            **measured,
         )
 
-    def architecture(self) -> dict[str, Any]:
+    def architecture(self) -> dict[str, object]:
         """Its name and size, and the evidence that its features cannot rebuild an image."""
         count, dimension = min(RANK_IMAGES, len(self.data.train)), math.prod(self.data.train.shape)
         index = torch.randperm(len(self.data.train), generator=generator(self.recipe.seed, "rank"))[:count]
@@ -320,7 +321,9 @@ class _Study:
             "name": self.recipe.architecture.name,
             "parameters": sum(parameter.numel() for parameter in standard.network.parameters()),
             "features": len(standard.features(images[:1].to(self.runner.device))[0]),
-            "feature_rank": self.runner.stage("rank", "count the directions the features see", work),
+            "feature_rank": self.runner.stage(
+                "rank", "count the directions the features see", work, kind=dict[str, float]
+            ),
             "input_dimension": dimension,
         }
 
@@ -328,8 +331,8 @@ class _Study:
         """The two Gaussians of the paper's section 4, fitted to real features and held against the search."""
         settings, pair = self.recipe.evaluation, self.recipe.pair
 
-        def work(progress: Progress) -> list[dict[str, Any]]:
-            found = []
+        def work(progress: Progress) -> list[TheoryCheck]:
+            checks = []
             for number, name in enumerate(("standard", "robust"), 1):
                 classifier, schedule = self.runner.classifier(name), PGDSteps(settings.pgd.steps)
                 radii = sorted(settings.radii)
@@ -337,43 +340,42 @@ class _Study:
                 fitted, check = vulnerability(
                     classifier, train, test, pair, radii, norm=settings.norm, schedule=schedule
                 )
-                measured = [
-                    {key: getattr(item, key) for key in ("value", "low", "high", "n")} for item in check.measured
-                ]
-                found.append(
-                    {
-                        "classifier": name,
-                        "pair": [self.data.classes[label] for label in pair],
-                        "norm": settings.norm,
-                        "radii": [0.0, *radii],
-                        "moved": check.radii.tolist(),
-                        "predicted": check.predicted.tolist(),
-                        "measured": measured,
-                        "shrinkage": fitted.shrinkage,
-                    }
+                checks.append(
+                    TheoryCheck(
+                        classifier=name,
+                        pair=(self.data.classes[pair[0]], self.data.classes[pair[1]]),
+                        norm=settings.norm,
+                        radii=[0.0, *radii],
+                        moved=check.radii.tolist(),
+                        predicted=check.predicted.tolist(),
+                        measured=[
+                            Proportion(value=at.value, low=at.low, high=at.high, n=at.n) for at in check.measured
+                        ],
+                        shrinkage=fitted.shrinkage,
+                    )
                 )
                 progress(number, 2)
-            return found
+            return checks
 
-        return [TheoryCheck(**item) for item in self.runner.stage("theory", "compare theory with attack", work)]
+        return self.runner.stage("theory", "compare theory with attack", work, kind=list[TheoryCheck])
 
 
-def _told(name: str, values: dict[str, Any]) -> list[str]:
+def _told(name: str, measured: MeasuredSet) -> list[str]:
     """Of a set's measured properties, what a console says."""
-    source, other = (Proportion(**values[f"success_{on}"]) for on in ("source", "independent"))
-    matched = [f"matching loss {values['matching_loss']['median']:.2g}"] if values["matching_loss"] else []
+    source, loss = measured["success_source"], measured["matching_loss"]
     return [
         f"{name}, {source.n} images:",
         f"success {source}",
-        f"on an independent classifier {other}",
-        f"l2 {values['l2']['median']:.3g} and l-inf {values['linf']['median']:.2g} from the start (medians)",
-        *matched,
+        f"on an independent classifier {measured['success_independent']}",
+        f"l2 {measured['l2'].median:.3g} and l-inf {measured['linf'].median:.2g} from the start (medians)",
+        *([f"matching loss {loss.median:.2g}"] if loss else []),
     ]
 
 
 def _check_data(recipe: Recipe, data: Data) -> None:
     check_one_label(data)
-    adversaries = [asked.adversary.threat for asked in (recipe.standard, recipe.robust) if asked.adversary]
+    trainings = (recipe.standard, recipe.robust)
+    adversaries = [training.adversary.threat for training in trainings if training.adversary]
     check_radii([*recipe.evaluation.threats, *adversaries, recipe.relabelling.threat], data.train.shape)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from notbugs import catalogue
 from notbugs.classifier import default_device
 from notbugs.errors import InputError, check_choice, described, in_one_line, must, nearest_path
 from notbugs.files import LOG, check_regular
 from notbugs.models.registry import is_own_code
+from notbugs.records import Record
 from notbugs.study.instruments import FORMER, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
 from notbugs.study.sets import BY_NAME, FURTHER, Trained, chosen_sets
@@ -78,10 +79,8 @@ class Settings(Source):
         return chosen_sets(given)
 
 
-class Expected(BaseModel):
+class Expected(Record):
     """An accuracy that a recipe is expected to give: between `low` and `high`, both in [0, 1]."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classifier: Trained = Field(description="Whose.")
     radius: float = Field(0.0, ge=0, allow_inf_nan=False, description="Of the evaluation's attack; 0 is clean.")
@@ -122,16 +121,16 @@ class Recipe(Settings):
 
     def code(self) -> dict[str, tuple[str, ...]]:
         """The settings that name code of a user's own, with their values."""
-        asked = {
+        architectures = {
             "architecture.name": (self.architecture.name,),
             "instruments.transfer.architectures": self.instruments.transfer.architectures,
         }
-        return {name: values for name, values in asked.items() if any(map(is_own_code, values))}
+        return {setting: names for setting, names in architectures.items() if any(map(is_own_code, names))}
 
     def command(self, file: Path) -> str:
         """The command that repeats the study whose recipe is in `file`."""
         names = {"architecture.name": "arch"}
-        flags = (f" --{names.get(name, name)} {shlex.join(values)}" for name, values in self.code().items())
+        flags = (f" --{names.get(setting, setting)} {shlex.join(code)}" for setting, code in self.code().items())
         return f"notbugs run {shlex.quote(str(file))}{''.join(flags)} --out NEW_FOLDER"
 
     def settings(self) -> dict[str, Any]:
@@ -143,6 +142,8 @@ class Recipe(Settings):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
+Toml = dict[str, Any]
+"""A table of a recipe as it was read or said: plain values, of which none was checked."""
 _STATED = frozenset(Recipe.model_fields) - frozenset(Settings.model_fields)
 
 
@@ -193,7 +194,7 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None, *, 
     return _resolve(_read_toml(catalogue.recipe_file(str(source))), overrides or {}, f"recipe {source}")
 
 
-def _tell_of_former_names(file: dict[str, Any], where: str) -> None:
+def _tell_of_former_names(file: Toml, where: str) -> None:
     for former in sorted(FORMER.keys() & file.get("instruments", {}).keys()):
         LOG.warning(
             f"{where}: [instruments.{former}] is now [instruments.{FORMER[former]}]; "
@@ -201,12 +202,12 @@ def _tell_of_former_names(file: dict[str, Any], where: str) -> None:
         )
 
 
-def _refuse_code(recipe: Recipe, said: dict[str, Any], where: str) -> None:
+def _refuse_code(recipe: Recipe, overrides: Toml, where: str) -> None:
     """Code of a user's own runs only where the user says so, never because a file does."""
-    given = flat(said)
-    for name, values in recipe.code().items():
-        if name not in given:
-            raise code_in_file(where, f"--{name}", *values)
+    said = flat(overrides)
+    for setting, code in recipe.code().items():
+        if setting not in said:
+            raise code_in_file(where, f"--{setting}", *code)
 
 
 def code_in_file(where: str | Path, flag: str, *values: str) -> InputError:
@@ -229,7 +230,7 @@ def folder_name(recipe: Recipe) -> str:
     return re.sub(r"[^\w.-]+", "-", Path(recipe.data).name) if recipe.name == "images" else recipe.name
 
 
-def _read_toml(path: Path | Traversable) -> dict[str, Any]:
+def _read_toml(path: Path | Traversable) -> Toml:
     if isinstance(path, Path):
         check_regular(path)
     try:
@@ -243,7 +244,7 @@ def _read_toml(path: Path | Traversable) -> dict[str, Any]:
         raise InputError(f"The recipe {path} cannot be read: {reason}.") from error
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: Toml, over: Toml) -> Toml:
     merged = dict(base)
     for key, value in over.items():
         deeper = isinstance(value, dict) and isinstance(base.get(key), dict)
@@ -251,7 +252,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Recipe:
+def _resolve(file: Toml, overrides: Toml, where: str) -> Recipe:
     full = _under_names_of_today({name: value for name, value in file.items() if name != "small"}, where)
     small, overrides = file.get("small", {}), _under_names_of_today(overrides, where)
     if not isinstance(small, dict):
@@ -268,27 +269,27 @@ def _resolve(file: dict[str, Any], overrides: dict[str, Any], where: str) -> Rec
     return resolved.model_copy(update={"departures": tuple(dict.fromkeys((*stated.departures, *changed)))})
 
 
-def _under_names_of_today(values: dict[str, Any], where: str) -> dict[str, Any]:
+def _under_names_of_today(settings: Toml, where: str) -> Toml:
     """The same, with its instruments under the names that they have now, so that what overrides them has these, too."""
-    given = values.get("instruments")
-    if not isinstance(given, dict):
-        return values
+    instruments = settings.get("instruments")
+    if not isinstance(instruments, dict):
+        return settings
     try:
-        return values | {"instruments": renamed(given)}
+        return settings | {"instruments": renamed(instruments)}
     except ValueError as error:
         raise InputError(f"{where}: The 'instruments' have one twice: {error}.") from None
 
 
-def _without_options(file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def _without_options(file: Toml, overrides: Toml) -> Toml:
     """The file's values, but for the options of its architecture where another architecture takes its place."""
-    asked = overrides.get("architecture")
-    named = asked.get("name") if isinstance(asked, dict) else None
+    architecture = overrides.get("architecture")
+    named = architecture.get("name") if isinstance(architecture, dict) else None
     if named is None or named == file.get("architecture", {}).get("name", Architecture().name):
         return file
     return file | {"architecture": {}}
 
 
-def _without_accelerator(settings: dict[str, Any]) -> bool:
+def _without_accelerator(settings: Toml) -> bool:
     device = settings.get("device", "auto")
     return device == "cpu" or (device == "auto" and default_device().type == "cpu")
 
@@ -303,9 +304,9 @@ def _check_expected(recipe: Recipe, where: str) -> None:
             raise must("expected", f"be by an attack of the evaluation, {' or '.join(sorted(attacks))}", item.attack)
 
 
-def _validate(values: dict[str, Any], where: str) -> Recipe:
+def _validate(settings: Toml, where: str) -> Recipe:
     try:
-        recipe = Recipe.model_validate(values)
+        recipe = Recipe.model_validate(settings)
     except ValidationError as error:
         raise InputError(f"{where}: {described(error)}") from None
     for eps in recipe.evaluation.radii:
@@ -318,24 +319,24 @@ def _validate(values: dict[str, Any], where: str) -> Recipe:
 
 def _check_sets_of_instruments(recipe: Recipe, where: str) -> None:
     """No instrument may be told to look at a further set that the study does not build."""
-    absent = {made.name for made in FURTHER} - set(recipe.sets)
-    for name, asked in recipe.instruments:
+    absent = {declared.name for declared in FURTHER} - set(recipe.sets)
+    for name, settings in recipe.instruments:
         if name == "all" or not recipe.instruments.wanted(name):
             continue
-        for setting, value in flat(asked.model_dump()).items():
+        for setting, value in flat(settings.model_dump()).items():
             for one in value if isinstance(value, tuple | list) else (value,):
                 if one in absent:
                     rule, remedy = "name sets that the study has", f"Add it, with --sets {one}."
                     raise must(f"{where}: instruments.{name}.{setting}", rule, one, remedy)
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level, with dotted names."""
-    found: dict[str, Any] = {}
+    level: dict[str, object] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{name}.")
+            level |= flat(value, f"{name}.")
         else:
-            found[name] = value
-    return found
+            level[name] = value
+    return level

@@ -101,22 +101,22 @@ def for_labels(work: Work[T], out: Path, console: Console) -> Iterator[tuple[Pat
         Of `work`; and if no label can be studied.
     """
     try:
-        made = work(None, out, None)
+        result = work(None, out, None)
     except SeveralLabels as several:
         data, names = several.data, several.data.classes
     else:
-        yield out, made
+        yield out, result
         return
     console.say(f"An image has {len(names)} labels, and each is looked at on its own: {', '.join(names)}.")
     done = 0
     for name, folder in zip(names, folders(names, out), strict=True):
         try:
-            made = work(name, folder, data.label(name))
+            result = work(name, folder, data.label(name))
         except Absent as absent:
             console.say(str(absent))
             continue
         done += 1
-        yield folder, made
+        yield folder, result
     if not done:
         raise InputError("No label has images with it and images without it in both splits. Take more images.")
 

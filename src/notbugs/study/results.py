@@ -162,12 +162,12 @@ class Continued(Record):
 def _with(**kinds: type) -> AfterValidator:
     """Values that have all of these, each of its kind."""
 
-    def check(values: dict[str, Any]) -> dict[str, Any]:
-        if missing := [name for name in kinds if name not in values]:
+    def check(part: dict[str, object]) -> dict[str, object]:
+        if missing := [name for name in kinds if name not in part]:
             raise ValueError(f"it has no {missing[0]!r}")
-        if wrong := [name for name, kind in kinds.items() if not isinstance(values[name], kind)]:
+        if wrong := [name for name, kind in kinds.items() if not isinstance(part[name], kind)]:
             raise ValueError(f"its {wrong[0]!r} is no {kinds[wrong[0]].__name__}")
-        return values
+        return part
 
     return AfterValidator(check)
 
@@ -357,12 +357,12 @@ def read_results(path: str | Path) -> Results:
     """
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
-    found = read_model(path, Results, "a results", "study")
-    for name, digest in found.study.classifiers.items():
+    results = read_model(path, Results, "a results", "study")
+    for name, digest in results.study.classifiers.items():
         file = path.parent / "classifiers" / f"{Path(name).name}.safetensors"
         if file.is_file() and files.sha256(file) != digest:
             raise Damaged(
                 f"{file} is damaged: the numbers in {path} are of another one. "
                 "Give the command of the study again: it trains it again."
             )
-    return found
+    return results

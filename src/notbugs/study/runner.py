@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import torch
+from pydantic import Field, model_validator
 
 from notbugs import workers
 from notbugs.classifier import Classifier
@@ -17,12 +19,29 @@ from notbugs.instrument import Step
 from notbugs.measure import Accuracy, outcomes
 from notbugs.measure.accuracy import with_areas
 from notbugs.progress import Progress
+from notbugs.records import Record
 from notbugs.seeds import derive
+from notbugs.study.declaration import Ingredients, SetDeclaration
 from notbugs.study.folder import StudyFolder
 from notbugs.study.recipe import Recipe, Section
 from notbugs.study.results import outcomes_file, write_outcomes
-from notbugs.study.sections import Architecture
+from notbugs.study.sections import Architecture, Relabelling
 from notbugs.training import Trained, Training, train
+
+T = TypeVar("T")
+
+
+class KeptTraining(Record):
+    """What a stage leaves of training."""
+
+    sha256: str = Field(description="of the classifier's file")
+    trained: Trained | None = Field(None, description="how it went; null in studies of older versions")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_a_hash_alone(cls, kept: object) -> object:
+        """Older versions left no more than that."""
+        return {"sha256": kept} if isinstance(kept, str) else kept
 
 
 class Runner:
@@ -76,25 +95,33 @@ class Runner:
         `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
         batches follow from the study's seed and `name`.
         """
-        asked: Training = settings or getattr(self.recipe, section)
+        training: Training = settings or getattr(self.recipe, section)
         seed = derive(self.seed, "init", name)
         network = architecture or self.recipe.architecture
         classifier = network.new(self.data, seed, self.recipe)
 
         checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
 
-        def work(progress: Progress) -> dict[str, Any]:
-            seed = derive(self.seed, "train", name)
-            how: dict[str, Any] = {"checkpoint": checkpoint, "keep": True, "progress": progress}
+        def work(progress: Progress) -> KeptTraining:
             told: list[Trained] = []
-            train(classifier, images, asked, seed=seed, told=told.append, **how)
+            train(
+                classifier,
+                images,
+                training,
+                seed=derive(self.seed, "train", name),
+                checkpoint=checkpoint,
+                keep=True,
+                told=told.append,
+                progress=progress,
+            )
             digest = self.folder.save(name, classifier, network.blueprint(self.data))
-            return {"sha256": digest, "trained": told[0].model_dump()}
+            return KeptTraining(sha256=digest, trained=told[0])
 
-        def tell(value: dict[str, Any]) -> list[str]:
-            return [f"{name}:", str(Trained(**value["trained"]))]
+        def tell(kept: KeptTraining) -> list[str]:
+            return [f"{name}:", str(kept.trained)]
 
-        step = Step(f"train-{name}", title or f"train {name}", work, tell if asked.patience else None)
+        title, tell_it = title or f"train {name}", tell if training.patience else None
+        step = Step(f"train-{name}", title, work, tell_it, kind=KeptTraining)
         self._note_trained(name, self.folder.shared_stage(step))
         if not self.folder.has(name, self.hashes[name]):
             self.folder.forget(step.name, f"{self.folder.classifier_file(name)} is missing or was changed.")
@@ -104,18 +131,16 @@ class Runner:
         self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
         return self._classifiers[name]
 
-    def _note_trained(self, name: str, value: str | dict[str, Any]) -> None:
-        """What a stage left of training: the file's hash, and, but in studies of older versions, how it went."""
-        if isinstance(value, str):
-            self.hashes[name] = value
-        else:
-            self.hashes[name], self.trained[name] = value["sha256"], Trained(**value["trained"])
+    def _note_trained(self, name: str, kept: KeptTraining) -> None:
+        self.hashes[name] = kept.sha256
+        if kept.trained:
+            self.trained[name] = kept.trained
 
     def evaluate(self, name: str, classifier: Classifier) -> list[Accuracy]:
         """Clean and robust accuracy on the test images, as the recipe says; what became of each image is kept."""
         settings = self.recipe.evaluation
 
-        def work(progress: Progress) -> list[dict[str, Any]]:
+        def work(progress: Progress) -> list[Accuracy]:
             others = [self._classifiers[other] for other in ("independent", "standard") if other in self._classifiers]
             kept = outcomes(
                 classifier,
@@ -129,19 +154,65 @@ class Runner:
                 progress=progress,
             )
             write_outcomes(self.folder.path, name, kept, self.data.test)
-            accuracies = with_areas([item.accuracy for item in kept], classifier, self.data.test)
-            return [item.model_dump() for item in accuracies]
+            return with_areas([item.accuracy for item in kept], classifier, self.data.test)
 
-        def tell(value: list[dict[str, Any]]) -> list[str]:
-            found = [Accuracy(**item) for item in value]
+        def tell(accuracies: list[Accuracy]) -> list[str]:
             return [
-                f"{name}, {found[0].share.n} images:",
-                *(f"{item.under} {item.share}{item.beside}" for item in found),
+                f"{name}, {accuracies[0].share.n} images:",
+                *(f"{item.under} {item.share}{item.beside}" for item in accuracies),
             ]
 
         kept = outcomes_file(self.folder.path, name)
-        found = self.stage(f"evaluate-{name}", f"measure {name}", work, tell, leaves=kept)
-        return [Accuracy(**item) for item in found]
+        return self.stage(f"evaluate-{name}", f"measure {name}", work, tell, leaves=kept, kind=list[Accuracy])
+
+    def of_each(
+        self,
+        names: Sequence[str],
+        stage: str,
+        title: str,
+        work: Callable[[str, Progress], T],
+        *,
+        kind: type[T],
+    ) -> dict[str, T]:
+        """The value of `work` for each classifier, by its name: in stages, which several workers share.
+
+        The stages are called `STAGE-NAME`, and their titles end with the name.
+        """
+        steps = [Step(f"{stage}-{name}", f"{title} {name}", partial(work, name), kind=kind) for name in names]
+        return dict(zip(names, self.stages(steps), strict=True))
+
+    def construct(
+        self,
+        name: str,
+        declared: SetDeclaration,
+        *,
+        seed: int,
+        source: Classifier | None = None,
+        data: Data | None = None,
+        relabelling: Relabelling | None = None,
+        **ingredients: Unpack[Ingredients],
+    ) -> ConstructedSet:
+        """The set `declared`, built as the recipe says in `sets/NAME`.
+
+        `source`, `data` and `relabelling`, where given, take the place of the study's; `ingredients` are what the set
+        is built with beside its source, as `SetDeclaration.build` takes them.
+        """
+
+        def work(path: Path, progress: Progress) -> ConstructedSet:
+            return declared.build(
+                source or self.classifier(declared.source),
+                data or self.data,
+                path,
+                matching=self.recipe.matching,
+                relabelling=relabelling or self.recipe.relabelling,
+                dtype=self.recipe.storage.dtype,
+                batch=self.recipe.storage.batch,
+                seed=seed,
+                progress=progress,
+                **ingredients,
+            )
+
+        return self.build(name, work)
 
     def build(self, name: str, work: Callable[[Path, Progress], ConstructedSet]) -> ConstructedSet:
         """The set that `work` builds in the folder it is given; a damaged shard is built again."""
@@ -150,7 +221,7 @@ class Runner:
         def seconds(progress: Progress) -> float:
             return work(path, progress).manifest["seconds"]
 
-        self.folder.shared_stage(Step(f"build-{name}", f"build {name}", seconds))
+        self.folder.shared_stage(Step(f"build-{name}", f"build {name}", seconds, kind=float))
         try:
             self._sets[name] = ConstructedSet(path)
         except InputError:  # a shard was lost or damaged since: only that one is built again

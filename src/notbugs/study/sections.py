@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
@@ -22,6 +22,7 @@ from notbugs.models.registry import TAKEN, check_options
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
+from notbugs.records import Record
 from notbugs.search import FMN, LBFGS, PGD, Attack, PGDSteps, Steps, fast_matching
 from notbugs.search.steps import Decay
 from notbugs.study.machine import find_device
@@ -71,10 +72,6 @@ def numbers(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
                 yield f"{prefix}{key}", item
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 READING = (
     *(
         "size",
@@ -93,7 +90,7 @@ READING = (
 """The settings of a source that `load` takes."""
 
 
-class Source(_Section):
+class Source(Record):
     """Which images, and where and how the work runs."""
 
     data: str = Field("digits", description="Data set by name or path; docs/how-to/your-data.md has all kinds.")
@@ -144,15 +141,15 @@ class Source(_Section):
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
-        how = {name: getattr(self, name) for name in READING}
-        data = data_room.load(self.data, **how, progress=progress)
+        reading = {name: getattr(self, name) for name in READING}
+        data = data_room.load(self.data, **reading, progress=progress)
         if self.heldout:
             data = data.hold_out(self.heldout, self.seed)
         data = data.take(self.train_images, self.test_images, self.seed)
         return data if self.label is None else data.label(self.label)
 
 
-class Architecture(_Section):
+class Architecture(Record):
     """Which network."""
 
     name: str = Field("cnn", description="Architecture by name; docs/how-to/your-model.md has all of them.")
@@ -199,12 +196,12 @@ class Architecture(_Section):
         """An untrained classifier for these images."""
         options = self.blueprint(data).options
         device = find_device(source.device)
-        made = new_classifier(data, self.name, seed=seed, precision=source.precision, device=device, **options)
-        made.try_compiled = source.compile
-        return made
+        classifier = new_classifier(data, self.name, seed=seed, precision=source.precision, device=device, **options)
+        classifier.try_compiled = source.compile
+        return classifier
 
 
-class Model(_Section):
+class Model(Record):
     """What a file of weights does not say itself; a file that notbugs wrote says everything."""
 
     architecture: str | None = Field(None, description="Of weights from elsewhere: by name, or my_module:function.")
@@ -224,10 +221,10 @@ class Model(_Section):
 
     def check(self, *files: Path | None) -> None:
         """Refuse what can be refused of models before there are images."""
-        given = self.model_dump(include={*Model.model_fields} - {"options"})
+        settings = self.model_dump(include={*Model.model_fields} - {"options"})
         for file in files:
             if file is not None:
-                check_classifier(file, **given, **self.options)  # pyrefly: ignore
+                check_classifier(file, **settings, **self.options)  # pyrefly: ignore
 
     def needed_by(self, file: Path) -> Model:
         """What is said of one file among several: nothing of one that says everything itself."""
@@ -267,14 +264,14 @@ class Model(_Section):
         return loaded
 
 
-class Storage(_Section):
+class Storage(Record):
     """How a constructed set is stored."""
 
     dtype: Dtype = Field("float32", description="Of the stored images; uint8 rounds.")
     batch: int | None = Field(None, ge=1, description="Images searched at once; 250 if not given, fewer of large ones.")
 
 
-class Matching(_Section):
+class Matching(Record):
     """The search of feature matching, for D_R and D_NR. The paper's: gradient, 1000 steps of 0.1."""
 
     method: Literal["quasi-newton", "gradient"] = Field("quasi-newton", description="How the search moves.")
@@ -305,12 +302,8 @@ class Matching(_Section):
             return LBFGS(self.steps, length)
         return PGDSteps(self.steps, length, self.momentum, self.decay)
 
-    def how(self, shape: Sequence[int]) -> dict[str, Any]:
-        """The search as `robustify` takes it, for images of `shape`."""
-        return {"schedule": self.schedule(shape), "fake_relu": self.fake_relu}
 
-
-class Relabelling(_Section):
+class Relabelling(Record):
     """The search for relabelled sets; D_rand_min takes its norm. The paper's: 100 steps of 0.1, constant, eps 0.5."""
 
     method: Literal["gradient", "minimum-norm"] = Field(
@@ -345,7 +338,7 @@ class Relabelling(_Section):
         return threat(self.norm, self.eps)
 
 
-class Further(_Section):
+class Further(Record):
     """What only sets beyond those of every study need: see `sets`."""
 
     others: int = Field(
@@ -362,7 +355,7 @@ class Further(_Section):
     )
 
 
-class Turning(_Section):
+class Turning(Record):
     """Rotations and shifts that accuracy is measured under."""
 
     degrees: float = Field(30.0, ge=0, le=180, allow_inf_nan=False, description="Largest rotation, either way.")
@@ -374,7 +367,7 @@ class Turning(_Section):
         return Spatial(self.degrees, self.pixels)
 
 
-class Evaluation(_Section):
+class Evaluation(Record):
     """How every classifier is measured."""
 
     norm: Norm = Field("l2", description="Norm of the threat model.")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -176,8 +176,16 @@ def _train_into(
     settings = Training(**{name: getattr(job, name) for name in Training.model_fields})
     told: list[Trained] = []
     with console.stage(f"train {job.architecture.name}") as progress:
-        how: dict[str, Any] = {"checkpoint": checkpoint, "keep": True, "progress": progress}
-        train(classifier, images, settings, seed=job.seed, told=told.append, **how)
+        train(
+            classifier,
+            images,
+            settings,
+            seed=job.seed,
+            checkpoint=checkpoint,
+            keep=True,
+            told=told.append,
+            progress=progress,
+        )
     if settings.patience:
         console.say(f"Early stopping: {told[0]}")
     if workers.rank() == 0:
@@ -221,12 +229,23 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         if of and kind in CONTROLS:
             weak = job.load(job.weak, data, job) if job.weak else None
             return control(source, data, out, of=of, kind=kind, weak=weak, seed=job.seed, progress=progress)
-        how: dict[str, Any] = {"dtype": job.dtype, "batch": job.batch, "progress": progress}
         if kind == "mislabelled":
-            return mislabel(source, data, out, **how)
-        how |= {"seed": job.seed, "start": None if job.start == "images" else job.start}
-        how |= {"others": others, "features": job.features, "cutoff": job.cutoff}
-        return COMMANDS[kind].build(source, data, out, matching=job.matching, relabelling=job.relabelling, **how)
+            return mislabel(source, data, out, dtype=job.dtype, batch=job.batch, progress=progress)
+        return COMMANDS[kind].build(
+            source,
+            data,
+            out,
+            matching=job.matching,
+            relabelling=job.relabelling,
+            start=None if job.start == "images" else job.start,
+            others=others,
+            features=job.features,
+            cutoff=job.cutoff,
+            dtype=job.dtype,
+            batch=job.batch,
+            seed=job.seed,
+            progress=progress,
+        )
 
 
 def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
@@ -253,14 +272,23 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
         rule = f"be one of {', '.join(data.classes)} for AutoAttack, rotations and shifts"
         raise must("label", rule, job.label, "Name it with --label.")
     classifier = job.load(model, data, job)
-    how: dict[str, Any] = {"threats": job.threats, "attack": job.attack, "seed": job.seed}
     with console.stage("measure") as progress:
         if several:
-            return list(evaluate_several(classifier, data.test, data.classes, progress=progress, **how))
-        found = outcomes(classifier, data.test, progress=progress, **how)
-        accuracies = with_areas([outcome.accuracy for outcome in found], classifier, data.test)
+            return list(
+                evaluate_several(
+                    classifier,
+                    data.test,
+                    data.classes,
+                    threats=job.threats,
+                    attack=job.attack,
+                    seed=job.seed,
+                    progress=progress,
+                )
+            )
+        measured = outcomes(classifier, data.test, job.threats, attack=job.attack, seed=job.seed, progress=progress)
+        accuracies = with_areas([outcome.accuracy for outcome in measured], classifier, data.test)
     lines: list[Line] = []
-    for outcome, accuracy in zip(found, accuracies, strict=True):
+    for outcome, accuracy in zip(measured, accuracies, strict=True):
         lines += [accuracy, *_agreement(classifier, data, outcome, job, console)]
     if job.spatial:
         with console.stage("turn and move the images") as progress:

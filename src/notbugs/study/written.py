@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
@@ -26,11 +26,12 @@ from notbugs.files import (
 )
 
 if TYPE_CHECKING:  # plain values are read without torch
-    from notbugs.study.machine import Info
+    from notbugs.study.machine import Info, Machine
     from notbugs.study.recipe import Recipe
 
 UNDER_WAY = "under-way.json"
 """What the stage at work has done."""
+NOTED = {"name", "done", "total", "left", "note", "at"}
 MACHINE = ("versions", "device", "threads")
 """Of `study.json`, what may change from run to run, and is then said."""
 DATA = {"name", "variant", "classes", "shape", "train", "test", "fingerprint"}
@@ -46,6 +47,27 @@ class StageFile(TypedDict):
     value: Any
 
 
+class UnderWayFile(TypedDict):
+    """`under-way.json`: how far the stage is that is at work, or at which a run was killed."""
+
+    name: str
+    began: float
+    done: int
+    total: int
+    left: float | None
+    note: str
+    at: float
+
+
+def read_under_way(folder: Path) -> UnderWayFile | None:
+    """What the stage at work has noted; None where there is nothing to read, which the run writes again."""
+    try:
+        noted = read_json(folder / UNDER_WAY)
+    except (FileNotFoundError, Damaged):
+        return None
+    return None if NOTED - noted.keys() else cast("UnderWayFile", noted)
+
+
 def read_stage(file: Path) -> StageFile:
     """Name, seconds and value of a finished stage.
 
@@ -54,16 +76,16 @@ def read_stage(file: Path) -> StageFile:
     Damaged
         If the file was changed since, or is none of a stage.
     """
-    values = read_json(file)
-    seconds = values.get("seconds")
+    stage = read_json(file)
+    seconds = stage.get("seconds")
     if (
-        values.keys() != {"name", "seconds", "value"}
-        or values["name"] != file.stem
+        stage.keys() != {"name", "seconds", "value"}
+        or stage["name"] != file.stem
         or not isinstance(seconds, int | float)
         or seconds < 0
     ):
         raise Damaged(f"{file} is damaged: it is not what a stage leaves.")
-    return cast("StageFile", values)
+    return cast("StageFile", stage)
 
 
 def copy_of(file: Path) -> Path:
@@ -172,30 +194,30 @@ def _intact(file: Path, read: Callable[[Path], object]) -> Path:
 
 def _info(file: Path) -> Info:
     try:
-        values = read_json(file)
-        data = values.get("data")
-        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - values.keys():
+        info = read_json(file)
+        data = info.get("data")
+        if not isinstance(data, dict) or DATA - data.keys() or {"created", *MACHINE} - info.keys():
             raise Damaged(f"{file} is damaged: it does not say what a study is of.")
     except Damaged as error:
         raise Damaged(f"{error} {LOST}") from None
-    return cast("Info", values)
+    return cast("Info", info)
 
 
 def _settings(file: Path) -> dict[str, Any]:
     check_regular(file)
     try:
         text = file.read_bytes().decode()
-        values = tomllib.loads(text)
+        settings = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{file} is damaged: it is no TOML ({in_one_line(error)}). {LOST}") from error
-    if not isinstance(values.get("name"), str):
+    if not isinstance(settings.get("name"), str):
         raise Damaged(f"{file} is damaged: it is no study's recipe. {LOST}")
     written = text.partition("\n")[0].removeprefix(MARK) if text.startswith(MARK) else None
     if written is None and not _is_sealed(file.parent / "study.json"):
         warn_unchecked(file)
-    elif written != digest(values):
+    elif written != digest(settings):
         raise Damaged(f"{file} is damaged: it does not say what was written, by its checksum. {LOST}")
-    return values
+    return settings
 
 
 def _is_sealed(file: Path) -> bool:
@@ -211,8 +233,8 @@ class Claim(Protocol):
     """What a folder is of: written down as the work begins, and held against it when the work is continued."""
 
     @property
-    def machine(self) -> dict[str, Any]:
-        """What may change from run to run and is then said, by its names in `study.json`; empty: nothing is said."""
+    def machine(self) -> Machine | None:
+        """What may change from run to run and is then said; None: nothing is said."""
         ...
 
     def settled(self, folder: Path) -> Iterator[str]:
@@ -238,9 +260,9 @@ class StudyClaim:
     info: Info
 
     @property
-    def machine(self) -> dict[str, Any]:
+    def machine(self) -> Machine:
         """See `Claim`."""
-        return {name: self.info[name] for name in MACHINE}
+        return machine_of(self.info)
 
     def settled(self, folder: Path) -> Iterator[str]:
         """See `Claim`."""
@@ -279,9 +301,9 @@ class JobClaim:
     """A job that is no study: `request.json`, with what was asked for and what was known as it began."""
 
     kind: str
-    wanted: dict[str, Any]
+    wanted: Mapping[str, object]
     about: Info
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: Machine | None = None
 
     def settled(self, folder: Path) -> Iterator[str]:
         """See `Claim`."""
@@ -309,23 +331,28 @@ class JobClaim:
         return read_json(folder / "request.json")["about"]
 
 
+def machine_of(info: Machine) -> Machine:
+    """The machine and the versions alone."""
+    return {"versions": info["versions"], "device": info["device"], "threads": info["threads"]}
+
+
 def _created() -> dict[str, str]:
     return {"created": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def _refuse_other_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
+def _refuse_other_recipe(path: Path, begun: Recipe, wanted: Recipe) -> None:
     """No setting may change but these: an instrument that was off is on, and there are more of the further sets."""
-    names = set(type(found.instruments).model_fields)
-    free = {name for name in names if name == "all" or not found.instruments.wanted(name)}
-    instruments = found.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
-    there = found.model_copy(update={"instruments": instruments})
-    if set(found.sets) <= set(wanted.sets):
+    names = set(type(begun.instruments).model_fields)
+    free = {name for name in names if name == "all" or not begun.instruments.wanted(name)}
+    instruments = begun.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
+    there = begun.model_copy(update={"instruments": instruments})
+    if set(begun.sets) <= set(wanted.sets):
         there = there.model_copy(update={"sets": wanted.sets})
-    if not found.sets:
+    if not begun.sets:
         there = there.model_copy(update={"further": wanted.further})
     if there.settings() == wanted.settings():
         return
-    before, after = (tomli_w.dumps(recipe.settings()).splitlines() for recipe in (found, wanted))
+    before, after = (tomli_w.dumps(recipe.settings()).splitlines() for recipe in (begun, wanted))
     lines = difflib.unified_diff(before, after, "there", "now", n=0, lineterm="")
     changes = "\n".join(f"  {line}" for line in list(lines)[2:] if line[:2] != "@@")
     raise InputError(

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from notbugs.errors import InputError
 from notbugs.instrument import Instrument
+from notbugs.records import Record
 from notbugs.study.instruments.controls import ControlsInstrument
 from notbugs.study.instruments.corruptions import CorruptionsInstrument
 from notbugs.study.instruments.frequencies import FrequenciesInstrument
@@ -35,17 +36,17 @@ def _installed(taken: set[str]) -> list[Instrument[Any, Any]]:
     instruments: dict[str, Instrument[Any, Any]] = {}
     for point in entry_points(group=GROUP):
         loaded = point.load()
-        made = loaded() if isinstance(loaded, type) else loaded
-        if not isinstance(made, Instrument):
+        own = loaded() if isinstance(loaded, type) else loaded
+        if not isinstance(own, Instrument):
             raise InputError(
                 f"The entry point {point.value!r} of {GROUP} must be an Instrument. Got {loaded!r} instead."
             )
-        if not made.name.isidentifier() or made.name in {"all", *taken, *instruments}:
+        if not own.name.isidentifier() or own.name in {"all", *taken, *instruments}:
             raise InputError(
-                f"The instrument of {point.value!r} must have a name of its own, an identifier. Got {made.name!r} "
+                f"The instrument of {point.value!r} must have a name of its own, an identifier. Got {own.name!r} "
                 "instead. Uninstall one of the two packages, or rename it."
             )
-        instruments[made.name] = made
+        instruments[own.name] = own
     return [instruments[name] for name in sorted(instruments)]
 
 
@@ -63,9 +64,9 @@ _OURS: tuple[Instrument[Any, Any], ...] = (
     SpatialInstrument(),
     CorruptionsInstrument(),
 )
-INSTRUMENTS = (*_OURS, *_installed({name for made in _OURS for name in (made.name, made.former)}))
+INSTRUMENTS = (*_OURS, *_installed({name for each in _OURS for name in (each.name, each.former)}))
 """In the order in which a study has them and a page shows them."""
-FORMER = {made.former: made.name for made in INSTRUMENTS if made.former}
+FORMER = {each.former: each.name for each in INSTRUMENTS if each.former}
 """The names that instruments had, and those that they have."""
 
 
@@ -83,10 +84,8 @@ def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
     return {FORMER.get(name, name): value for name, value in given.items()}
 
 
-class _Asked(BaseModel):
+class _Asked(Record):
     """All of them, in the order in which a study has them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     all: bool = Field(False, description="Whether the study has every one of them.")
 
@@ -111,10 +110,8 @@ class _Asked(BaseModel):
         def __getattr__(self, name: str) -> Any: ...
 
 
-class _Measured(BaseModel):
+class _Measured(Record):
     """What the instruments of `study/instruments` measured; null where the recipe did not ask."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
@@ -138,13 +135,13 @@ else:
         "Instruments",
         __base__=_Asked,
         __doc__=_Asked.__doc__,
-        **{made.name: (made.Settings, made.Settings()) for made in INSTRUMENTS},
+        **{each.name: (each.Settings, each.Settings()) for each in INSTRUMENTS},
     )
     Measured = create_model(
         "Measured",
         __base__=_Measured,
         __doc__=_Measured.__doc__,
-        **{made.name: (made.Result | None, None) for made in INSTRUMENTS},
+        **{each.name: (each.Result | None, None) for each in INSTRUMENTS},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from pydantic import Field
@@ -89,10 +89,10 @@ def _needs_weak(settings: ControlsSettings) -> bool:
     return settings.mislabelled or not all(BY_NAME[name].keeps_labels for name in settings.leakage)
 
 
-def _weak(runner: Runner, asked: ControlsSettings) -> Classifier:
+def _weak(runner: Runner, settings: ControlsSettings) -> Classifier:
     """One whose training ended early; its learning rate rises and falls in that time."""
-    settings = runner.recipe.standard.model_copy(update={"epochs": asked.weak_epochs})
-    return runner.train("weak", runner.data.train, "standard", settings=settings)
+    training = runner.recipe.standard.model_copy(update={"epochs": settings.weak_epochs})
+    return runner.train("weak", runner.data.train, "standard", settings=training)
 
 
 def _errors(runner: Runner, weak: Classifier) -> int:
@@ -102,12 +102,14 @@ def _errors(runner: Runner, weak: Classifier) -> int:
     def work(progress: Progress) -> int:
         return int((predictions(weak, images) != images.labels).sum())
 
-    return runner.stage("controls-errors", "count the errors of weak", work)
+    return runner.stage("controls-errors", "count the errors of weak", work, kind=int)
 
 
 def _mislabelled(runner: Runner, weak: Classifier) -> ConstructedSet:
+    storage = runner.recipe.storage
+
     def work(path: Path, progress: Progress) -> ConstructedSet:
-        return mislabel(weak, runner.data, path, **runner.recipe.storage.model_dump(), progress=progress)
+        return mislabel(weak, runner.data, path, dtype=storage.dtype, batch=storage.batch, progress=progress)
 
     return runner.build("mislabelled", work)
 
@@ -143,18 +145,19 @@ def _control(runner: Runner, name: str, kind: Control, weak: Classifier | None) 
 
 def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
     """The set, built with one thing changed; targets are drawn as they were."""
-    recipe, asked_of = runner.recipe, BY_NAME[name].relabelling(runner.recipe.relabelling)
+    declared = BY_NAME[name]
+    relabelling = declared.relabelling(runner.recipe.relabelling)
     if variant == "linf":  # lengths of steps are in the norm of the ball
-        steps = {"step_size": None, "momentum": 0.0, "decay": "linear"} if asked_of.method == "gradient" else {}
-        asked_of = asked_of.model_copy(update={"norm": "linf", "eps": settings.linf_eps, **steps})
-
-    def work(path: Path, progress: Progress) -> ConstructedSet:
-        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", name)}
-        how |= {"start": settings.noise_kind if variant == "noise" else None, "progress": progress}
-        searches: dict[str, Any] = {"matching": recipe.matching, "relabelling": asked_of}
-        return BY_NAME[name].build(runner.classifier(source), runner.data, path, **searches, **how)
-
-    return runner.build(f"{name}_{variant}", work)
+        steps = {"step_size": None, "momentum": 0.0, "decay": "linear"} if relabelling.method == "gradient" else {}
+        relabelling = relabelling.model_copy(update={"norm": "linf", "eps": settings.linf_eps, **steps})
+    return runner.construct(
+        f"{name}_{variant}",
+        declared,
+        source=runner.classifier(source),
+        relabelling=relabelling,
+        start=settings.noise_kind if variant == "noise" else None,
+        seed=derive(runner.seed, "set", name),
+    )
 
 
 def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: ConstructedSet) -> ControlRow:
@@ -182,13 +185,12 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
 def _accuracies(runner: Runner, name: str, classifier: Classifier) -> tuple[Proportion, Proportion]:
     """On the test images, and on the test images with the next label."""
 
-    def work(progress: Progress) -> list[dict[str, Any]]:
+    def work(progress: Progress) -> tuple[Proportion, Proportion]:
         test = runner.data.test
-        shares = evaluate(classifier, test)[0].share, relabelled_accuracy(classifier, test, len(runner.data.classes))
-        return [share.model_dump() for share in shares]
+        return evaluate(classifier, test)[0].share, relabelled_accuracy(classifier, test, len(runner.data.classes))
 
-    clean, relabelled = runner.stage(f"controls-{name}", f"measure {name} and its labels", work)
-    return Proportion(**clean), Proportion(**relabelled)
+    title = f"measure {name} and its labels"
+    return runner.stage(f"controls-{name}", title, work, kind=tuple[Proportion, Proportion])
 
 
 def _untouched(runner: Runner, built: ConstructedSet) -> Proportion:
@@ -279,11 +281,11 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
         settings = runner.recipe.instruments.controls
         for variant in (*CONTROLS, *AGAIN):
             for name in getattr(settings, variant):
-                made = BY_NAME[name]
-                if variant in CONTROLS and made.start != "images":
+                declared = BY_NAME[name]
+                if variant in CONTROLS and declared.start != "images":
                     rule, why = "name sets that start from images", "Noise has no class that could leak."
                     raise must(f"instruments.controls.{variant}", rule, name, why)
-                if variant in AGAIN and made.claim:
+                if variant in AGAIN and declared.claim:
                     rule = "name sets of every study, which alone are built again"
                     raise must(f"instruments.controls.{variant}", rule, name)
 

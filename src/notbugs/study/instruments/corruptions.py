@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
+from typing_extensions import TypedDict
 
 from notbugs.content import Cell, Section, Table
 from notbugs.data import CORRUPTIONS, Images
 from notbugs.errors import check_choice
 from notbugs.formats import number
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import (
     CorruptionAccuracy,
     FilterAccuracy,
@@ -61,18 +62,22 @@ class CorruptionsResult(InstrumentResult):
     rows: list[CorruptionRow]
 
 
-def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
+class Measured(TypedDict):
+    """Of one classifier."""
+
+    clean: Proportion
+    corruptions: list[CorruptionAccuracy]
+    filters: list[FilterAccuracy]
+
+
+def _work(runner: Runner, images: Images, name: str, progress: Progress) -> Measured:
     settings, classifier = runner.recipe.instruments.corruptions, runner.classifier(name)
     clean = Proportion.of(predictions(classifier, images) == images.labels)
     corrupted = corruption_accuracy(
         classifier, images, names=settings.names, severities=settings.severities, seed=runner.seed, progress=progress
     )
     filtered = filter_accuracy(classifier, images, settings.cutoffs, progress=silent)
-    return {
-        "clean": clean.model_dump(),
-        "corruptions": [item.model_dump() for item in corrupted],
-        "filters": [item.model_dump() for item in filtered],
-    }
+    return {"clean": clean, "corruptions": corrupted, "filters": filtered}
 
 
 CORRUPTIONS_TEXT = (
@@ -124,12 +129,9 @@ class CorruptionsInstrument(Instrument[CorruptionsSettings, CorruptionsResult]):
         for name in names:
             runner.classifier(name)  # a wrong name is refused before work
         images = runner.data.test.sample(settings.images, runner.seed, "corruptions")
-        steps = [
-            Step(f"corruptions-{name}", f"corrupt the images of {name}", partial(_work, runner, name, images))
-            for name in names
-        ]
-        found = runner.stages(steps)
-        rows = [CorruptionRow(classifier=name, **values) for name, values in zip(names, found, strict=True)]
+        work, title = partial(_work, runner, images), "corrupt the images of"
+        measured = runner.of_each(names, "corruptions", title, work, kind=Measured)
+        rows = [CorruptionRow(classifier=name, **of_one) for name, of_one in measured.items()]
         return CorruptionsResult(n=len(images), rows=rows)
 
     def section(self, result: CorruptionsResult, classes: Sequence[str]) -> Section:

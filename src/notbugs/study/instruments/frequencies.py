@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
 
-from notbugs.construct import ConstructedSet
-from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
+from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.formats import number, said
@@ -82,34 +79,30 @@ def _of_images(runner: Runner, side: Side, cutoff: float) -> FrequencyRow:
     train = runner.data.train.sample(runner.recipe.instruments.frequencies.images, runner.seed, "frequencies")
     classifier = runner.train(name, filtered(train, side, cutoff), "standard", title=f"train on {name}")
 
-    def work(progress: Progress) -> list[dict[str, Any]]:
-        return [evaluate(classifier, some)[0].share.model_dump() for some in (test, filtered(test, side, cutoff))]
+    def work(progress: Progress) -> tuple[Proportion, Proportion]:
+        return evaluate(classifier, test)[0].share, evaluate(classifier, filtered(test, side, cutoff))[0].share
 
-    clean, alike = runner.stage(f"frequencies-{name}", f"measure {name}", work)
-    about: dict[str, Any] = {"trained_on": "D", "side": side, "cutoff": cutoff, "n": len(train), "success": None}
-    return FrequencyRow(**about, clean=Proportion(**clean), filtered=Proportion(**alike))
+    clean, alike = runner.stage(f"frequencies-{name}", f"measure {name}", work, kind=tuple[Proportion, Proportion])
+    return FrequencyRow(
+        trained_on="D", side=side, cutoff=cutoff, n=len(train), success=None, clean=clean, filtered=alike
+    )
 
 
 def _of_set(runner: Runner, of: Literal["D_rand", "D_det"], side: Side, cutoff: float) -> FrequencyRow:
-    name, plan, recipe = f"{of}_{side}_{cutoff:g}", BY_NAME[f"{of}_{side}"], runner.recipe
-
-    def build(path: Path, progress: Progress) -> ConstructedSet:
-        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", of)}
-        how |= {"matching": recipe.matching, "relabelling": recipe.relabelling, "progress": progress}
-        return plan.build(runner.classifier(plan.source), runner.data, path, cutoff=cutoff, **how)
-
-    built = runner.build(name, build)
+    name = f"{of}_{side}_{cutoff:g}"
+    built = runner.construct(name, BY_NAME[f"{of}_{side}"], cutoff=cutoff, seed=derive(runner.seed, "set", of))
     classifier = runner.train(name, built.images)
 
-    def work(progress: Progress) -> dict[str, Any]:
-        return evaluate(classifier, runner.data.test)[0].share.model_dump()
+    def work(progress: Progress) -> Proportion:
+        return evaluate(classifier, runner.data.test)[0].share
 
-    clean = Proportion(**runner.stage(f"frequencies-{name}", f"measure {name}", work))
+    clean = runner.stage(f"frequencies-{name}", f"measure {name}", work, kind=Proportion)
     stored = built.manifest["storage"]
     assert stored  # of a finished set
     success = wilson(round(stored["success_stored"] * len(built)), len(built))
-    about: dict[str, Any] = {"trained_on": of, "side": side, "cutoff": cutoff, "n": len(built), "filtered": None}
-    return FrequencyRow(**about, success=success, clean=clean)
+    return FrequencyRow(
+        trained_on=of, side=side, cutoff=cutoff, n=len(built), success=success, clean=clean, filtered=None
+    )
 
 
 FREQUENCIES_TEXT = (
@@ -123,17 +116,17 @@ FREQUENCIES_TEXT = (
 
 def _lines(result: FrequenciesResult) -> dict[str, list[tuple[float, Proportion]]]:
     """For each line of the figure its points."""
-    found: dict[str, list[tuple[float, Proportion]]] = {}
+    lines: dict[str, list[tuple[float, Proportion]]] = {}
     for row in result.rows:
-        found.setdefault(f"{row.trained_on}, {row.side}", []).append((row.cutoff, row.clean))
-    return found
+        lines.setdefault(f"{row.trained_on}, {row.side}", []).append((row.cutoff, row.clean))
+    return lines
 
 
 TITLE = "cut-off, cycles per image"
 
 
 def _section(result: FrequenciesResult) -> Section:
-    from notbugs.report.section_charts import against
+    from notbugs.report.section_charts import against_figure
 
     columns = (
         "trained on",
@@ -151,14 +144,14 @@ def _section(result: FrequenciesResult) -> Section:
         "Accuracy in per cent on the test images, and for filtered images on test images filtered alike; the highest "
         f"frequency along an axis is {number(result.highest)} cycles per image; seed {result.seed}"
     )
-    drawings = [against(_lines(result), TITLE, width=width) for width in (560, 240)]
+    lines = _lines(result)
     return Section(
         "frequencies",
         "Low and high frequencies",
         "Frequencies",
         FREQUENCIES_TEXT,
         list(_reading(result)),
-        [Figure("Accuracy on the test images against the cut-off, with 95\u00a0% intervals.", drawings)],
+        [against_figure("Accuracy on the test images against the cut-off, with 95\u00a0% intervals.", lines, TITLE)],
         [Table(caption, columns, rows, words=("frequencies",))],
     )
 
@@ -206,10 +199,10 @@ class FrequenciesInstrument(Instrument[FrequenciesSettings, FrequenciesResult]):
 
     def figures(self, result: FrequenciesResult, seed: int) -> Iterator[PrintedFigure]:
         """See `Instrument`."""
-        from notbugs.report.section_charts import against
+        from notbugs.report.section_charts import against_printed
 
         caption = (
             "Accuracy on the test images after training on low or on high frequencies alone, against the cut-off; bars "
             f"are 95\u00a0% intervals; seed {seed}."
         )
-        yield PrintedFigure("frequencies", caption, partial(against, _lines(result), TITLE, look="print"))
+        yield against_printed("frequencies", caption, _lines(result), TITLE)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -72,20 +71,14 @@ def _transformed(runner: Runner, test: Images) -> ConstructedSet:
     """Test images pushed through the construction of D_R: each matched from another test image."""
     data = replace(runner.data, name=f"{runner.data.name}, test images", train=test, test=test)
 
-    def work(path: Path, progress: Progress) -> ConstructedSet:
-        how: dict[str, Any] = {**runner.recipe.storage.model_dump(), "progress": progress}
-        how |= {"seed": derive(runner.seed, "set", "D_R_test")}
-        how |= {"matching": runner.recipe.matching, "relabelling": runner.recipe.relabelling}
-        return BY_NAME["D_R"].build(runner.classifier("robust"), data, path, **how)
-
-    return runner.build("D_R_test", work)
+    return runner.construct("D_R_test", BY_NAME["D_R"], data=data, seed=derive(runner.seed, "set", "D_R_test"))
 
 
 def _accuracies(runner: Runner, where: Where, images: Images) -> list[Accuracy]:
     settings = runner.recipe.evaluation
 
-    def work(progress: Progress) -> list[dict[str, Any]]:
-        accuracies = evaluate(
+    def work(progress: Progress) -> list[Accuracy]:
+        return evaluate(
             runner.classifier("D_R"),
             images,
             norm=settings.norm,
@@ -94,12 +87,9 @@ def _accuracies(runner: Runner, where: Where, images: Images) -> list[Accuracy]:
             seed=runner.seed,
             progress=progress,
         )
-        return [item.model_dump() for item in accuracies]
 
-    name = where.replace(" ", "-")
-    return [
-        Accuracy(**item) for item in runner.stage(f"generalization_gap-{name}", f"measure D_R on {where} images", work)
-    ]
+    name = f"generalization_gap-{where.replace(' ', '-')}"
+    return runner.stage(name, f"measure D_R on {where} images", work, kind=list[Accuracy])
 
 
 GAP_TEXT = (
@@ -112,10 +102,10 @@ GAP_TEXT = (
 def generalization_gap_section(measured: GeneralizationGapResult) -> Section:
     """Accuracies on the three kinds of images, and the two differences between them."""
     columns = ("attack", *(place.images for place in measured.places), "generalisation", "shift")
-    places = zip(*(place.accuracies for place in measured.places), strict=True)
+    accuracies = zip(*(place.accuracies for place in measured.places), strict=True)
     rows: list[list[Cell]] = [
-        [_attack(part.attack), *(item.share for item in found), str(part.generalisation), str(part.shift)]
-        for part, found in zip(measured.parts, places, strict=True)
+        [_attack(part.attack), *(item.share for item in by_place), str(part.generalisation), str(part.shift)]
+        for part, by_place in zip(measured.parts, accuracies, strict=True)
     ]
     return Section(
         name="generalization_gap",
@@ -154,10 +144,10 @@ class GeneralizationGapInstrument(Instrument[GeneralizationGapSettings, Generali
             "D_R test": _transformed(runner, test).images,
             "test": test,
         }
-        found = {where: _accuracies(runner, where, images) for where, images in places.items()}
+        accuracies = {where: _accuracies(runner, where, images) for where, images in places.items()}
         return GeneralizationGapResult(
-            places=[GapPlace(images=where, accuracies=accuracies) for where, accuracies in found.items()],
-            parts=[_part(*of_one_attack) for of_one_attack in zip(*found.values(), strict=True)],
+            places=[GapPlace(images=where, accuracies=of_one) for where, of_one in accuracies.items()],
+            parts=[_part(*of_one_attack) for of_one_attack in zip(*accuracies.values(), strict=True)],
             source="robust",
             seed=runner.seed,
             test_set=runner.data.test_name,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -12,6 +13,7 @@ from notbugs.data import Images
 from notbugs.formats import ball, between, percent, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Certificate, Leak, certified_linear, certify, leakage
+from notbugs.measure.features import FeatureSource
 from notbugs.progress import Progress, part
 from notbugs.study.sets import RELABELLED, TrainSet
 from notbugs.threat import L2
@@ -55,13 +57,13 @@ class LeakageResult(InstrumentResult):
     rows: list[LeakRow]
 
 
-def _found(runner: Runner, progress: Progress) -> LeakageResult:
+def _measured(runner: Runner, progress: Progress) -> LeakageResult:
     settings, classes = runner.recipe.instruments.leakage, len(runner.data.classes)
     ball, train, test = L2(settings.eps), _images(runner, "D"), runner.data.test
     parts = 1 + 2 * len(SETS)
     first = part(progress, 0, parts)
     model, trained = certified_linear(train, ball, classes=classes, device=runner.device, progress=first)
-    probes: dict[Kind, Any] = {"robust linear": model, "robust network": runner.classifier("robust")}
+    probes: dict[Kind, FeatureSource] = {"robust linear": model, "robust network": runner.classifier("robust")}
     rows: list[LeakRow] = []
     for name in SETS:
         for kind, features in probes.items():
@@ -137,11 +139,8 @@ class LeakageInstrument(Instrument[LeakageSettings, LeakageResult]):
 
     def run(self, runner: Runner) -> LeakageResult:
         """The linear model with its certificate, then both probes on every relabelled set and on D."""
-
-        def work(progress: Progress) -> dict[str, Any]:
-            return _found(runner, progress).model_dump(mode="json", by_alias=True)
-
-        return LeakageResult(**runner.stage("leakage", "look for robust features in the relabelled sets", work))
+        title = "look for robust features in the relabelled sets"
+        return runner.stage("leakage", title, partial(_measured, runner), kind=LeakageResult)
 
     def section(self, result: LeakageResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""

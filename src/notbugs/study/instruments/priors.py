@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from markupsafe import Markup
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from notbugs.construct import ConstructedSet
 from notbugs.construct.exporters import png
 from notbugs.content import Cell, Figure, Section, Table
 from notbugs.formats import percent, said
@@ -74,50 +73,55 @@ class PriorsResult(InstrumentResult):
 
 def _d_nr(runner: Runner) -> Proportion:
     """Clean accuracy after training on D_NR built with the classifier that has the priors."""
-    recipe = runner.recipe
-
-    def build(path: Path, progress: Progress) -> ConstructedSet:
-        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", "D_NR")}
-        how |= {"matching": recipe.matching, "relabelling": recipe.relabelling, "progress": progress}
-        return BY_NAME["D_NR"].build(runner.classifier("priors"), runner.data, path, **how)
-
-    runner.train("D_NR_priors", runner.build("D_NR_priors", build).images)
+    source, seed = runner.classifier("priors"), derive(runner.seed, "set", "D_NR")
+    built = runner.construct("D_NR_priors", BY_NAME["D_NR"], source=source, seed=seed)
+    runner.train("D_NR_priors", built.images)
     return _clean(runner, "D_NR_priors")
 
 
 def _clean(runner: Runner, name: str) -> Proportion:
-    def work(progress: Progress) -> dict[str, Any]:
-        return evaluate(runner.classifier(name), runner.data.test)[0].share.model_dump()
+    def work(progress: Progress) -> Proportion:
+        return evaluate(runner.classifier(name), runner.data.test)[0].share
 
-    return Proportion(**runner.stage(f"priors-{name}", f"measure {name} once more", work))
+    return runner.stage(f"priors-{name}", f"measure {name} once more", work, kind=Proportion)
 
 
 def _accuracies(runner: Runner, name: str) -> list[Accuracy]:
     settings = runner.recipe.evaluation
 
-    def work(progress: Progress) -> list[dict[str, Any]]:
-        how: dict[str, Any] = {"attack": settings.attack, "seed": runner.seed, "progress": progress}
-        found = evaluate(runner.classifier(name), runner.data.test, settings.threats, **how)
-        return [item.model_dump() for item in found]
+    def work(progress: Progress) -> list[Accuracy]:
+        return evaluate(
+            runner.classifier(name),
+            runner.data.test,
+            settings.threats,
+            attack=settings.attack,
+            seed=runner.seed,
+            progress=progress,
+        )
 
-    return [Accuracy(**item) for item in runner.stage(f"priors-accuracy-{name}", f"measure {name}, for priors", work)]
+    return runner.stage(f"priors-accuracy-{name}", f"measure {name}, for priors", work, kind=list[Accuracy])
 
 
-def _gradients(runner: Runner, name: str) -> tuple[Mean, str]:
-    """How its gradients are aligned, and the picture of some."""
+class Gradients(TypedDict):
+    """How a classifier's gradients are aligned, and the picture of some."""
+
+    aligned: Mean
+    picture: str
+
+
+def _gradients(runner: Runner, name: str) -> Gradients:
     test = runner.data.test.sample(runner.recipe.instruments.priors.images, runner.seed, "priors")
 
-    def work(progress: Progress) -> dict[str, Any]:
+    def work(progress: Progress) -> Gradients:
         gradients, others = input_gradients(runner.classifier(name), test)
         means = class_means(runner.data.train, len(runner.data.classes))
         cosines = alignment(gradients, others, test.labels, means)
         shown = gradients[:SHOWN]
         largest = shown.abs().flatten(1).quantile(0.99, dim=1).clamp_min(1e-30)[:, None, None, None]
         picture = _side_by_side((0.5 + 0.5 * shown / largest).clamp(0, 1))
-        return {"aligned": Mean.of(cosines).model_dump(), "picture": picture}
+        return {"aligned": Mean.of(cosines), "picture": picture}
 
-    found = runner.stage(f"priors-gradients-{name}", f"look at the gradients of {name}", work)
-    return Mean(**found["aligned"]), found["picture"]
+    return runner.stage(f"priors-gradients-{name}", f"look at the gradients of {name}", work, kind=Gradients)
 
 
 def _side_by_side(images: Tensor) -> str:
@@ -205,11 +209,11 @@ class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
         taught = {"standard": _clean(runner, "D_NR"), "priors": _d_nr(runner)}
         rows = []
         for name in ("standard", "priors", "robust"):
-            aligned, picture = _gradients(runner, name)
+            gradients = _gradients(runner, name)
             kinds = sorted_features(runner, name).summary().of_features if name in taught else None
             accuracies = _accuracies(runner, name)
-            about: dict[str, Any] = {"classifier": name, "kinds": kinds, "taught": taught.get(name)}
-            rows.append(PriorsRow(**about, accuracies=accuracies, aligned=aligned, picture=picture))
+            row = PriorsRow(classifier=name, accuracies=accuracies, kinds=kinds, taught=taught.get(name), **gradients)
+            rows.append(row)
         test = runner.data.test.sample(settings.images, runner.seed, "priors")
         return PriorsResult(
             seed=runner.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -185,22 +185,21 @@ class SharesInstrument(Instrument[SharesSettings, SharesResult]):
         """Every set, by the features of every classifier that the recipe names; these are sorted first."""
         usefulness = {name: sorted_features(runner, name) for name in runner.recipe.instruments.shares.classifiers}
 
-        def work(progress: Progress) -> list[dict[str, Any]]:
+        def work(progress: Progress) -> list[SharesRow]:
             rows = []
-            for made in SETS:
-                name, source = made.name, made.source
+            for declared in SETS:
+                name, source = declared.name, declared.source
                 built = runner.set(name)
                 index = torch.randperm(len(built), generator=generator(runner.seed, "shares", name))
                 index = index[: runner.recipe.instruments.shares.images].sort().values
                 start, target = ends(built, runner.data.train, index, runner.seed)
-                for looks, found in usefulness.items():
-                    seen = carried(found, features_of(runner, looks), built.images.subset(index), start, target)
-                    row = SharesRow(name=name, classifier=looks, is_source=looks == source, found=seen)
-                    rows.append(row.model_dump(mode="json"))
+                for looks, features in usefulness.items():
+                    seen = carried(features, features_of(runner, looks), built.images.subset(index), start, target)
+                    rows.append(SharesRow(name=name, classifier=looks, is_source=looks == source, found=seen))
                     progress(len(rows), len(SETS) * len(usefulness))
             return rows
 
-        rows = [SharesRow(**row) for row in runner.stage("shares", "what constructed images carry", work)]
+        rows = runner.stage("shares", "what constructed images carry", work, kind=list[SharesRow])
         threat = next(iter(usefulness.values())).threat
         return SharesResult(norm=threat.norm, eps=threat.eps, seed=runner.seed, rows=rows)
 

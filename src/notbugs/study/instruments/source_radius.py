@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet
-from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
+from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, number, percent
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
@@ -66,19 +63,13 @@ def _training(given: Training, eps: float) -> Training:
 
 
 def _one(runner: Runner, eps: float, repeat: int) -> SourceRadiusRow:
-    recipe, end = runner.recipe, f"{eps:g}_{repeat}"
-    settings = _training(recipe.robust, eps)
+    end, settings = f"{eps:g}_{repeat}", _training(runner.recipe.robust, eps)
     title = f"train robust classifier {repeat} at radius {eps:g}"
     source = runner.train(f"robust_{end}", runner.data.train, "robust", settings=settings, title=title)
-
-    def build(path: Path, progress: Progress) -> ConstructedSet:
-        how: dict[str, Any] = {**recipe.storage.model_dump(), "seed": derive(runner.seed, "set", "D_R", repeat)}
-        how |= {"matching": recipe.matching, "relabelling": recipe.relabelling, "progress": progress}
-        return BY_NAME["D_R"].build(source, runner.data, path, **how)
-
-    built = runner.build(f"D_R_{end}", build)
+    seed = derive(runner.seed, "set", "D_R", repeat)
+    built = runner.construct(f"D_R_{end}", BY_NAME["D_R"], source=source, seed=seed)
     classifier = runner.train(f"D_R_{end}", built.images)
-    some = built.images.sample(recipe.instruments.source_radius.images, runner.seed, "source_radius")
+    some = built.images.sample(runner.recipe.instruments.source_radius.images, runner.seed, "source_radius")
     return SourceRadiusRow(
         eps=eps,
         repeat=repeat,
@@ -91,11 +82,12 @@ def _one(runner: Runner, eps: float, repeat: int) -> SourceRadiusRow:
 def _accuracies(runner: Runner, name: str, classifier: Classifier, images: Images) -> list[Accuracy]:
     settings = runner.recipe.evaluation
 
-    def work(progress: Progress) -> list[dict[str, Any]]:
-        how: dict[str, Any] = {"attack": settings.attack, "seed": runner.seed, "progress": progress}
-        return [item.model_dump() for item in evaluate(classifier, images, settings.threats, **how)]
+    def work(progress: Progress) -> list[Accuracy]:
+        return evaluate(
+            classifier, images, settings.threats, attack=settings.attack, seed=runner.seed, progress=progress
+        )
 
-    return [Accuracy(**item) for item in runner.stage(f"source_radius-{name}", f"measure {name}", work)]
+    return runner.stage(f"source_radius-{name}", f"measure {name}", work, kind=list[Accuracy])
 
 
 SOURCE_RADIUS_TEXT = (
@@ -115,29 +107,29 @@ class Span:
     high: float
 
     @classmethod
-    def of(cls, found: Sequence[Accuracy]) -> Span:
+    def of(cls, accuracies: Sequence[Accuracy]) -> Span:
         """Of the accuracies of several seeds."""
-        values = [one.share.value for one in found]
-        return cls(mean(values), min(values), max(values))
+        shares = [one.share.value for one in accuracies]
+        return cls(mean(shares), min(shares), max(shares))
 
 
 def _by_radius(result: SourceRadiusResult) -> dict[float, list[SourceRadiusRow]]:
-    found: dict[float, list[SourceRadiusRow]] = {}
+    rows: dict[float, list[SourceRadiusRow]] = {}
     for row in result.rows:
-        found.setdefault(row.eps, []).append(row)
-    return found
+        rows.setdefault(row.eps, []).append(row)
+    return rows
 
 
 def _lines(result: SourceRadiusResult) -> Mapping[str, list[tuple[float, Span]]]:
     """Robust accuracy of sources and of what they taught, a line for each at every radius of the evaluation."""
-    found: dict[str, list[tuple[float, Span]]] = {}
+    lines: dict[str, list[tuple[float, Span]]] = {}
     for eps, rows in _by_radius(result).items():
         for place, one in enumerate(rows[0].source):
             if one.attack:
                 at = ball(one.attack.norm, one.attack.eps)
-                found.setdefault(f"source, {at}", []).append((eps, Span.of([row.source[place] for row in rows])))
-                found.setdefault(f"D_R, {at}", []).append((eps, Span.of([row.taught[place] for row in rows])))
-    return found
+                lines.setdefault(f"source, {at}", []).append((eps, Span.of([row.source[place] for row in rows])))
+                lines.setdefault(f"D_R, {at}", []).append((eps, Span.of([row.taught[place] for row in rows])))
+    return lines
 
 
 SPAN = "mean, least and greatest over seeds"
@@ -145,7 +137,7 @@ TITLE = "radius of the source's training"
 
 
 def _section(result: SourceRadiusResult) -> Section:
-    from notbugs.report.section_charts import against
+    from notbugs.report.section_charts import against_figure
 
     columns = ("radius", "seed", "attack", "source", "source on its D_R", "trained on D_R", "lost")
     rows: list[list[Cell]] = [
@@ -164,14 +156,14 @@ def _section(result: SourceRadiusResult) -> Section:
     caption = (
         "Accuracy in per cent, on the test images and on images of D_R; lost: points from the source to what it taught"
     )
-    drawings = [against(_lines(result), TITLE, width=width) for width in (560, 240)]
+    shown = f"Robust accuracy of sources and of classifiers trained on their D_R: {SPAN}."
     return Section(
         "source_radius",
         "What D_R loses, by the radius of its source",
         "What D_R loses",
         SOURCE_RADIUS_TEXT,
         list(_reading(result)),
-        [Figure(f"Robust accuracy of sources and of classifiers trained on their D_R: {SPAN}.", drawings)],
+        [against_figure(shown, _lines(result), TITLE)],
         [Table(caption, columns, rows, words=("attack",))],
     )
 
@@ -221,10 +213,10 @@ class SourceRadiusInstrument(Instrument[SourceRadiusSettings, SourceRadiusResult
 
     def figures(self, result: SourceRadiusResult, seed: int) -> Iterator[PrintedFigure]:
         """See `Instrument`."""
-        from notbugs.report.section_charts import against
+        from notbugs.report.section_charts import against_printed
 
         caption = (
             "Robust accuracy of robust sources and of classifiers trained on their D_R, against the radius of the "
             f"source's training: {SPAN}; seed {seed}."
         )
-        yield PrintedFigure("source-radius", caption, partial(against, _lines(result), TITLE, look="print"))
+        yield against_printed("source-radius", caption, _lines(result), TITLE)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import number, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import SpatialAccuracy, spatial_accuracy
 from notbugs.progress import Progress
 from notbugs.study.sets import EVERY, Trained
@@ -60,12 +60,20 @@ class SpatialResult(InstrumentResult):
     rows: list[SpatialRow]
 
 
-def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
+def _work(runner: Runner, images: Images, name: str, progress: Progress) -> SpatialAccuracy:
     settings = runner.recipe.instruments.spatial
-    counts = settings.model_dump(include={"shifts", "angles", "tries", "steps", "restarts"})
-    spatial = Spatial(settings.degrees, settings.pixels)
-    accuracy = spatial_accuracy(runner.classifier(name), images, spatial, **counts, seed=runner.seed, progress=progress)
-    return accuracy.model_dump()
+    return spatial_accuracy(
+        runner.classifier(name),
+        images,
+        Spatial(settings.degrees, settings.pixels),
+        shifts=settings.shifts,
+        angles=settings.angles,
+        tries=settings.tries,
+        steps=settings.steps,
+        restarts=settings.restarts,
+        seed=runner.seed,
+        progress=progress,
+    )
 
 
 SPATIAL_TEXT = (
@@ -78,12 +86,12 @@ SPATIAL_TEXT = (
 
 def spatial_section(measured: SpatialResult) -> Section:
     """Every classifier under the three searches and the worst of them."""
-    asked = measured.rows[0].accuracy
+    first = measured.rows[0].accuracy
     caption = (
-        f"Accuracy in per cent under rotations of at most {number(asked.degrees)} degrees and shifts of at most "
-        f"{number(asked.pixels)} pixels: grid of {asked.shifts} x {asked.shifts} x {asked.angles}, {asked.tries} "
-        f"random ones, gradient search of {asked.steps} steps from {asked.restarts} starts; {measured.n} test images, "
-        f"seed {asked.seed}."
+        f"Accuracy in per cent under rotations of at most {number(first.degrees)} degrees and shifts of at most "
+        f"{number(first.pixels)} pixels: grid of {first.shifts} x {first.shifts} x {first.angles}, {first.tries} "
+        f"random ones, gradient search of {first.steps} steps from {first.restarts} starts; {measured.n} test images, "
+        f"seed {first.seed}."
     )
     columns = ("classifier", "clean", "grid", "random", "gradient", "worst")
     rows: list[list[Cell]] = [
@@ -109,22 +117,19 @@ class SpatialInstrument(Instrument[SpatialSettings, SpatialResult]):
 
     def run(self, runner: Runner) -> SpatialResult:
         """Every classifier asked for, one stage each; before them the one that is trained with transformations."""
-        asked = runner.recipe.instruments.spatial
-        names: list[str] = list(dict.fromkeys(asked.classifiers))
-        training = None
-        if asked.train:
-            training = SpatialTraining(degrees=asked.degrees, pixels=asked.pixels, tries=asked.train)
-            settings = runner.recipe.standard.model_copy(update={"spatial": training})
-            runner.train(TRAINED, runner.data.train, settings=settings, title="train with rotations and shifts")
+        settings = runner.recipe.instruments.spatial
+        names: list[str] = list(dict.fromkeys(settings.classifiers))
+        turning = None
+        if settings.train:
+            turning = SpatialTraining(degrees=settings.degrees, pixels=settings.pixels, tries=settings.train)
+            training = runner.recipe.standard.model_copy(update={"spatial": turning})
+            runner.train(TRAINED, runner.data.train, settings=training, title="train with rotations and shifts")
             names.append(TRAINED)
-        images = runner.data.test.sample(asked.images, runner.seed, "spatial")
-        steps = [
-            Step(f"spatial-{name}", f"turn and move the images of {name}", partial(_work, runner, name, images))
-            for name in names
-        ]
-        found = runner.stages(steps)
-        rows = [SpatialRow(classifier=name, accuracy=values) for name, values in zip(names, found, strict=True)]
-        return SpatialResult(n=len(images), training=training, rows=rows)
+        images = runner.data.test.sample(settings.images, runner.seed, "spatial")
+        work, title = partial(_work, runner, images), "turn and move the images of"
+        accuracies = runner.of_each(names, "spatial", title, work, kind=SpatialAccuracy)
+        rows = [SpatialRow(classifier=name, accuracy=accuracy) for name, accuracy in accuracies.items()]
+        return SpatialResult(n=len(images), training=turning, rows=rows)
 
     def section(self, result: SpatialResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""

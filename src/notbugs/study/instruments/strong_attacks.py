@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from typing_extensions import TypedDict
 
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, points, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Step
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import (
     Accuracy,
     Agreement,
@@ -100,16 +100,23 @@ class StrongAttacksResult(InstrumentResult):
     paired: list[Paired]
 
 
-def _right(stage: dict[str, Any]) -> dict[str, Tensor]:
-    return {which: torch.tensor(stage[which], dtype=torch.bool) for which in ("clean", "robust")}
-
-
-def _paired(name: str, right: dict[str, Tensor], reference: dict[str, Tensor]) -> Paired:
-    return Paired(classifier=name, **{which: paired(right[which], reference[which]) for which in right})
-
-
-def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict[str, Any]:
+class Attacked(TypedDict):
     """One classifier's row, and which images it gets right, clean and under the worst of all attacks."""
+
+    row: StrongAttacksRow
+    clean: list[bool]
+    robust: list[bool]
+
+
+def _paired(attacked: Attacked, reference: Attacked) -> Paired:
+    return Paired(
+        classifier=attacked["row"].classifier,
+        clean=paired(torch.tensor(attacked["clean"]), torch.tensor(reference["clean"])),
+        robust=paired(torch.tensor(attacked["robust"]), torch.tensor(reference["robust"])),
+    )
+
+
+def _work(runner: Runner, images: Images, name: str, progress: Progress) -> Attacked:
     settings, classifier = runner.recipe.instruments.strong_attacks, runner.classifier(name)
     ball, parts = _ball(runner), 2 + settings.autoattack
 
@@ -133,7 +140,7 @@ def _work(runner: Runner, name: str, images: Images, progress: Progress) -> dict
         marked=is_marked,
         signs=_signs(runner, name, images, ball, part(progress, parts - 1, parts)),
     )
-    return {"row": row.model_dump(mode="json"), "clean": clean.survived.tolist(), "robust": survived.tolist()}
+    return {"row": row, "clean": clean.survived.tolist(), "robust": survived.tolist()}
 
 
 def _by_pgd(
@@ -141,8 +148,15 @@ def _by_pgd(
 ) -> tuple[Outcome, Outcome, Outcome]:
     """Clean; the paper's PGD; and the attack that counts everywhere in the study."""
     usual, classifier = runner.recipe.evaluation, runner.classifier(name)
-    how: dict[str, Any] = {"attack": usual.attack, "beside": usual.pgd, "seed": runner.seed}
-    clean, strong, plain = outcomes(classifier, images, [ball], **how, progress=progress)
+    clean, strong, plain = outcomes(
+        classifier,
+        images,
+        [ball],
+        attack=usual.attack,
+        beside=usual.pgd,
+        seed=runner.seed,
+        progress=progress,
+    )
     return clean, plain, strong
 
 
@@ -237,17 +251,14 @@ class StrongAttacksInstrument(Instrument[StrongAttacksSettings, StrongAttacksRes
         settings = runner.recipe.instruments.strong_attacks
         images = runner.data.test.sample(settings.images, runner.seed, "trust")
         names = list(dict.fromkeys((REFERENCE, *settings.classifiers)))
-        steps = [
-            Step(f"strong_attacks-{name}", f"attack {name}", partial(_work, runner, name, images)) for name in names
-        ]
-        found = dict(zip(names, runner.stages(steps), strict=True))
-        right = {name: _right(stage) for name, stage in found.items()}
+        work = partial(_work, runner, images)
+        attacked = runner.of_each(names, "strong_attacks", "attack", work, kind=Attacked)
         return StrongAttacksResult(
             seed=runner.seed,
             n=len(images),
             masking_n=min(len(images), settings.masking_images),
-            rows=[StrongAttacksRow(**stage["row"]) for stage in found.values()],
-            paired=[_paired(name, right[name], right[REFERENCE]) for name in names if name != REFERENCE],
+            rows=[one["row"] for one in attacked.values()],
+            paired=[_paired(one, attacked[REFERENCE]) for name, one in attacked.items() if name != REFERENCE],
         )
 
     def section(self, result: StrongAttacksResult, classes: Sequence[str]) -> Section:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from notbugs.classifier import Classifier
 from notbugs.content import INTERVAL, Cell, Figure, PrintedFigure, Section, Table
@@ -21,7 +21,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import Correlation, Proportion, Transfer, correlation, predictions, transfer
 from notbugs.measure._transfer import FIGURES, Kind
 from notbugs.progress import Progress, Stage
-from notbugs.records import WholeFile
+from notbugs.records import Record, WholeFile
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
 from notbugs.study.sections import Architecture
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from notbugs.study.runner import Runner
 
 
-class TransferSettings(BaseModel):
+class TransferSettings(Record):
     """What it takes, for a study and for `notbugs transfer` alike."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     architectures: tuple[str, ...] = Field(
         ("cnn width=8 stride=2", "cnn width=16 stride=2", "cnn width=32 stride=2", "resnet9 width=4"),
@@ -88,12 +86,12 @@ class TransferResult(WholeFile, InstrumentResult):
         robust = [f"{source} itself: {accuracy}" for source, accuracy in self.matrix.robust.items()]
         if not self.learners:
             return [*map(str, self.matrix.pairs), *robust]
-        found = [
+        lines = [
             f"{at.architecture}: learned {at.learned} from D_det; fooled {at.untargeted}, into the target {at.targeted}"
             for at in self.learners
         ]
-        found += [f"{kind}: {what}" for kind in ("untargeted", "targeted") if (what := getattr(self, kind))]
-        return found + robust
+        lines += [f"{kind}: {what}" for kind in ("untargeted", "targeted") if (what := getattr(self, kind))]
+        return lines + robust
 
 
 @dataclass(frozen=True)
@@ -149,14 +147,14 @@ def measured(
     learned = _learned(runner, pairs, stage)
     learners = []
     for pair in pairs:
-        found = matrix.between(source, pair.name)
+        fooled = matrix.between(source, pair.name)
         learner = Learner(
             architecture=pair.architecture,
             classifier=pair.name,
             parameters=sum(parameter.numel() for parameter in pair.on_d.network.parameters()),
-            learned=Proportion(**learned[pair.name]),
-            untargeted=found.untargeted,
-            targeted=found.targeted,
+            learned=learned[pair.name],
+            untargeted=fooled.untargeted,
+            targeted=fooled.targeted,
         )
         learners.append(learner)
     return TransferResult(
@@ -175,27 +173,38 @@ def _matrix(runner: Runner, classifiers: Mapping[str, Classifier], stage: Stage)
     rows = []
     for source in classifiers:
 
-        def work(progress: Progress, source: str = source) -> dict[str, Any]:
-            how: dict[str, Any] = {"targets": settings.targets, "steps": settings.steps, "attack": settings.attack}
-            how |= {"seed": runner.seed}
-            return transfer(classifiers, images, ball, sources=[source], progress=progress, **how).model_dump()
+        def work(progress: Progress, source: str = source) -> Transfer:
+            return transfer(
+                classifiers,
+                images,
+                ball,
+                sources=[source],
+                targets=settings.targets,
+                steps=settings.steps,
+                attack=settings.attack,
+                seed=runner.seed,
+                progress=progress,
+            )
 
         title = f"show what fools {source} to the others"
-        rows.append(Transfer(**stage(f"transfer-{file_name(source)}", title, work)))
+        rows.append(stage(f"transfer-{file_name(source)}", title, work, kind=Transfer))
     robust = {source: accuracy for row in rows for source, accuracy in row.robust.items()}
     return Transfer(attack=rows[0].attack, pairs=tuple(pair for row in rows for pair in row.pairs), robust=robust)
 
 
-def _learned(runner: Runner, pairs: Sequence[Pair], stage: Stage) -> dict[str, Any]:
-    def work(progress: Progress) -> dict[str, Any]:
-        found = {}
+def _learned(runner: Runner, pairs: Sequence[Pair], stage: Stage) -> dict[str, Proportion]:
+    """Test accuracy of those trained on D_det, by the name of the pair."""
+
+    def work(progress: Progress) -> dict[str, Proportion]:
+        learned = {}
         for done, pair in enumerate(pairs, 1):
             hits = predictions(pair.on_ddet, runner.data.test) == runner.data.test.labels
-            found[pair.name] = Proportion.of(hits).model_dump()
+            learned[pair.name] = Proportion.of(hits)
             progress(done, len(pairs))
-        return found
+        return learned
 
-    return stage("transfer-learned", "measure what was learned from D_det", work) if pairs else {}
+    title = "measure what was learned from D_det"
+    return stage("transfer-learned", title, work, kind=dict[str, Proportion]) if pairs else {}
 
 
 def _correlation(learners: Sequence[Learner], kind: Kind, seed: int) -> Correlation | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import ball, class_name, number
-from notbugs.instrument import Instrument, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
 from notbugs.measure import (
     AttackUsed,
     FeatureMap,
@@ -25,6 +26,7 @@ from notbugs.measure import (
 )
 from notbugs.measure.spectrum import SpectrumRow
 from notbugs.progress import Progress
+from notbugs.records import Record
 from notbugs.threat import Norm, Threat, threat
 
 if TYPE_CHECKING:
@@ -51,16 +53,58 @@ class UsefulnessSettings(InstrumentSettings):
     min_rho: float = Field(0.0, ge=0, lt=1, description="How useful a useful feature is at least.")
 
 
-REAL = ("rho", "rho_low", "rho_high", "gamma", "gamma_low", "gamma_high", "mean", "std", "flat")
-TABLES = dict.fromkeys(REAL, torch.float64) | {"kind": torch.int64}
-"""The tensors of a `Usefulness`, as a stage keeps them."""
 DEFAULT_EPS = {"l2": 0.5, "linf": 8 / 255}
 
 
-class UsefulnessResult(BaseModel):
-    """The features of some classifiers, sorted by usefulness and robust usefulness."""
+class KeptUsefulness(InstrumentResult):
+    """A `Usefulness` as a stage keeps it: its tensors as lists, without what the recipe says."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    rho: list[list[float]]
+    rho_low: list[list[float]]
+    rho_high: list[list[float]]
+    gamma: list[list[float]]
+    gamma_low: list[list[float]]
+    gamma_high: list[list[float]]
+    mean: list[float]
+    std: list[float]
+    flat: list[float]
+    kind: list[list[int]]
+    features: str
+    n: int
+    n_searched: int
+    z: float
+    attack: AttackUsed | None
+
+    @classmethod
+    def of(cls, measured: Usefulness) -> KeptUsefulness:
+        """To keep."""
+        values = {name: getattr(measured, name) for name in cls.model_fields}
+        lists = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in values.items()}
+        return cls.model_validate(lists)
+
+    def usefulness(self, threat: Threat, min_rho: float, seed: int) -> Usefulness:
+        """As it was measured, but for the names of features."""
+        tensors = {
+            name: torch.tensor(values, dtype=torch.int64 if name == "kind" else torch.float64)
+            for name, values in self
+            if isinstance(values, list)
+        }
+        return Usefulness(
+            **tensors,
+            features=self.features,
+            names=(),
+            threat=threat,
+            attack=self.attack,
+            n=self.n,
+            n_searched=self.n_searched,
+            min_rho=min_rho,
+            z=self.z,
+            seed=seed,
+        )
+
+
+class UsefulnessResult(Record):
+    """The features of some classifiers, sorted by usefulness and robust usefulness."""
 
     classifiers: dict[str, UsefulnessSummary] = Field(description="by the classifier's name")
     test_set: str
@@ -84,7 +128,7 @@ def sorted_features(runner: Runner, name: str) -> Usefulness:
     """The usefulness of one classifier's features: measured once, for every instrument that asks."""
     settings, threat = runner.recipe.instruments.usefulness, _threat(runner)
 
-    def work(progress: Progress) -> dict[str, Any]:
+    def work(progress: Progress) -> KeptUsefulness:
         measured = usefulness(
             features_of(runner, name),
             runner.data.train,
@@ -97,14 +141,10 @@ def sorted_features(runner: Runner, name: str) -> Usefulness:
             seed=runner.seed,
             progress=progress,
         )
-        tables = {table: getattr(measured, table).tolist() for table in TABLES}
-        plain = {field: getattr(measured, field) for field in ("features", "n", "n_searched", "z")}
-        return tables | plain | {"attack": measured.attack and measured.attack.model_dump()}
+        return KeptUsefulness.of(measured)
 
-    kept = runner.stage(f"usefulness-{name}", f"sort the features of {name}", work)
-    kept |= {table: torch.tensor(kept[table], dtype=kind) for table, kind in TABLES.items()}
-    kept["attack"] = kept["attack"] and AttackUsed(**kept["attack"])
-    return Usefulness(**kept, names=(), threat=threat, min_rho=settings.min_rho, seed=runner.seed)
+    kept = runner.stage(f"usefulness-{name}", f"sort the features of {name}", work, kind=KeptUsefulness)
+    return kept.usefulness(threat, settings.min_rho, runner.seed)
 
 
 def features_of(runner: Runner, name: str) -> FeatureMap:
@@ -113,8 +153,8 @@ def features_of(runner: Runner, name: str) -> FeatureMap:
 
 
 def _features(classifier: Classifier, which: str) -> FeatureMap:
-    made = {"penultimate": penultimate, "logits": logits}
-    return made[which](classifier) if which in made else layer(classifier, which)
+    by_name = {"penultimate": penultimate, "logits": logits}
+    return by_name[which](classifier) if which in by_name else layer(classifier, which)
 
 
 def _threat(runner: Runner) -> Threat:
@@ -166,11 +206,11 @@ def _figure(name: str, of: UsefulnessSummary, classes: Sequence[str]) -> Figure:
 
 
 def _text(of: UsefulnessSummary, test_set: str) -> str:
-    found = f"a search of {of.attack.steps} steps, an upper bound" if of.attack else "a formula, a lower bound"
+    bound = f"a search of {of.attack.steps} steps, an upper bound" if of.attack else "a formula, a lower bound"
     return (
         f"Usefulness rho = E[y f(x)] and robust usefulness gamma = E[min y f(x + d)], {ball(of.norm, of.eps)}, of "
         f"standardised features ({of.features}), one class against all others: rho on {of.n} {test_set} images, gamma "
-        f"by {found}, on {of.n_searched} of them; seed {of.seed}. A feature is robust if, for some class, gamma is "
+        f"by {bound}, on {of.n_searched} of them; seed {of.seed}. A feature is robust if, for some class, gamma is "
         "above 0; non-robust if it is useful, and gamma is below 0 for every class for which it is. Intervals of "
         f"{of.z:.1f} standard errors sort: they hold for all features and classes together with 95\u00a0%."
     )
@@ -194,11 +234,11 @@ def _feature_tables(name: str, of: UsefulnessSummary, classes: Sequence[str]) ->
     """The most useful ones; and all of them, folded, where there are more."""
     columns = ("feature", "class", "kind", "rho", "gamma")
     rows = [_feature_row(row, classes) for row in sorted(of.spectrum, key=lambda row: -abs(row.rho))]
-    how = f"features of the {name} classifier, each for its best class; 95\u00a0% intervals."
-    yield Table(f"The most useful {how}", columns, rows[:SHOWN])
+    caption = f"features of the {name} classifier, each for its best class; 95\u00a0% intervals."
+    yield Table(f"The most useful {caption}", columns, rows[:SHOWN])
     if len(rows) > SHOWN:
         said = f"All {len(rows)} features of the {name} classifier, as in its figure"
-        yield Table(f"All {how}", columns, rows, folded=said)
+        yield Table(f"All {caption}", columns, rows, folded=said)
 
 
 def _feature_row(row: SpectrumRow, classes: Sequence[str]) -> list[Cell]:
@@ -218,10 +258,10 @@ def _printed(result: UsefulnessResult) -> Iterator[PrintedFigure]:
 
     for name, of in result.classifiers.items():
         where = ball(of.norm, of.eps)
-        how = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
+        form = f"a search of {of.attack.steps} steps" if of.attack else "its closed form"
         caption = (
             f"Robust usefulness against usefulness of every feature of the {name} classifier, each for its best class; "
-            f"robust usefulness by {how} at {where} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
+            f"robust usefulness by {form} at {where} in pixel units, on {number(of.n_searched)} of n = {number(of.n)} "
             f"{result.test_set} images; bars are 95\u00a0% intervals; seed {of.seed}."
         )
         yield PrintedFigure(f"usefulness-{name}", caption, partial(spectrum, of.spectrum, where, look="print"))

@@ -96,7 +96,8 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
     check_fits(classifier, data.train, len(data.classes), features=True)  # before the folder is this audit's
     folder = StudyFolder(out, console, stages=PARTS)
     # Hashes, for a path may hold another model or other images tomorrow.
-    wanted = job.model_dump(mode="json") | {"model": digest(model), "data": data.fingerprint}
+    sha256 = digest(model)
+    wanted = job.model_dump(mode="json") | {"model": sha256, "data": data.fingerprint}
     with folder.claimed(JobClaim("audit", wanted, surroundings(job.data, data, classifier.device))) as about:
         measured = audit(
             classifier,
@@ -112,17 +113,17 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
         )
         written = AuditFile(
             created=about["created"],
-            data=about["data"],
+            data={**about["data"]},
             versions=about["versions"],
             device=about["device"],
             threads=about["threads"],
             model=model.name,
-            sha256=wanted["model"],
+            sha256=sha256,
             outputs=str(classifier.meaning or ""),
             command=command(model, job),
             settings=job.model_dump(mode="json"),
             test_set=data.test_name,
-            seconds={stage["name"]: stage["seconds"] for stage in folder.finished()},
+            seconds=folder.done,
             audit=measured,
         )
         write_model(out / "audit.json", written)
@@ -171,13 +172,13 @@ def read_threat(text: str) -> Threat:
 def command(model: Path, job: AuditJob) -> str:
     """The command that repeats the audit of `model` into a new folder."""
     words = ["notbugs", "audit", str(model)]
-    asked = {"data": job.data, "threat": job.threat} | job.model_dump(mode="json", exclude_defaults=True)
-    for name, value in asked.items():
+    settings = {"data": job.data, "threat": job.threat} | job.model_dump(mode="json", exclude_defaults=True)
+    for name, value in settings.items():
         words += _option(f"--{ARCHITECTURE.get(name, name).replace('_', '-')}", value)
     return shlex.join([*words, "--out", "NEW_FOLDER"])
 
 
-def _option(name: str, value: Any) -> Iterator[str]:
+def _option(name: str, value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for key, own in value.items():
             yield from (f"{name}.{key}", str(own))
@@ -188,25 +189,25 @@ def _option(name: str, value: Any) -> Iterator[str]:
 
 def audit_table(audited: Audit) -> Table:
     """The accuracies of an audit as a table to print, in per cent with their intervals."""
-    made = Table(box=None, pad_edge=False)
-    made.add_column("features used" if audited.score == "accuracy" else "balanced accuracy", no_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("features used" if audited.score == "accuracy" else "balanced accuracy", no_wrap=True)
     for item in audited.model:
-        made.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
-    made.add_row("the model", *(_cell(item.by(audited.score)) for item in audited.model))
+        table.add_column(str(item).split(":")[0], justify="right", no_wrap=True)
+    table.add_row("the model", *(_cell(item.by(audited.score)) for item in audited.model))
     for group in audited.groups:
-        made.add_row(
+        table.add_row(
             f"{NAMES[group.name]}\n{group.features} features",
             *(_cell(item.by(audited.score)) for item in group.accuracies),
         )
-    for name, found_by in (
+    for name, accuracies in (
         ("the model", audited.model),
         *((NAMES[each.name], each.accuracies) for each in audited.groups),
     ):
         if audited.score != "accuracy" and name == "the model":
-            made.add_row("the model,\naccuracy", *(_cell(item.share) for item in found_by))
-        if any(item.area for item in found_by):
-            made.add_row(f"{name},\nAUC", *(_cell(item.area.share) if item.area else "" for item in found_by))
-    return made
+            table.add_row("the model,\naccuracy", *(_cell(item.share) for item in accuracies))
+        if any(item.area for item in accuracies):
+            table.add_row(f"{name},\nAUC", *(_cell(item.area.share) if item.area else "" for item in accuracies))
+    return table
 
 
 def _cell(share: Proportion) -> str:
@@ -223,5 +224,5 @@ def page(folder: Path) -> str:
     if labels and not (folder / "audit.json").exists():
         audits = {one.name: read_model(one / "audit.json", AuditFile, "an audit", "audit") for one in labels}
         return render_section(labels_section(audits), "notbugs audit")
-    found = read_model(folder / "audit.json", AuditFile, "an audit", "audit")
-    return render_audit(found, read_pictures(folder / "pictures.safetensors"))
+    audited = read_model(folder / "audit.json", AuditFile, "an audit", "audit")
+    return render_audit(audited, read_pictures(folder / "pictures.safetensors"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 from torch import Tensor
@@ -219,11 +219,11 @@ class _Study:
     def survived(self, key: Of) -> Tensor | None:
         """Shape (image,), bool; None where it was not kept."""
         kept, row = self.kept[key.classifier], self.rows[key]
-        found = next((item for item in kept.outcomes if item.attack == row.attack), None) if kept else None
-        if found and not _belongs(found, row):
+        outcome = next((item for item in kept.outcomes if item.attack == row.attack), None) if kept else None
+        if outcome and not _belongs(outcome, row):
             file = self.folder / "outcomes" / f"{key.classifier}.safetensors"
             raise InputError(f"{file} does not belong to results.json beside it. Delete it to compare without it.")
-        return found.survived if found else None
+        return outcome.survived if outcome else None
 
     def is_repeat_of(self) -> str:
         """Equal for studies that differ in their seed alone."""
@@ -283,11 +283,11 @@ def _settings(studies: list[_Study]) -> list[Setting]:
     ]
 
 
-def _differing(part: Any, given: Sequence[dict[str, Any]]) -> list[Setting]:
-    levels = [flat(values) for values in given]
+def _differing(part: Literal["recipe", "data", "machine"], of_studies: Sequence[Mapping[str, object]]) -> list[Setting]:
+    levels = [flat(of_study) for of_study in of_studies]
     names = dict.fromkeys(name for level in levels for name in level)
-    found = [Setting(part=part, name=name, values=[level.get(name) for level in levels]) for name in names]
-    return [setting for setting in found if any(value != setting.values[0] for value in setting.values)]
+    settings = [Setting(part=part, name=name, values=[level.get(name) for level in levels]) for name in names]
+    return [setting for setting in settings if any(value != setting.values[0] for value in setting.values)]
 
 
 def _keys(studies: Iterable[_Study]) -> list[Of]:
@@ -303,10 +303,10 @@ def _side_by_side(studies: list[_Study], key: Of) -> SideBySide:
 
 def _groups(studies: list[_Study]) -> list[SeedGroup]:
     """Of every recipe that was run with two seeds or more; a seed that was run twice counts once."""
-    found: dict[str, dict[int, int]] = {}
+    repeats: dict[str, dict[int, int]] = {}
     for place, study in enumerate(studies):
-        found.setdefault(study.is_repeat_of(), {}).setdefault(study.results.study.seeds[0], place)
-    groups = [_group(studies, places) for places in found.values() if len(places) > 1]
+        repeats.setdefault(study.is_repeat_of(), {}).setdefault(study.results.study.seeds[0], place)
+    groups = [_group(studies, places) for places in repeats.values() if len(places) > 1]
     return [group for group in groups if group.rows]
 
 
@@ -316,8 +316,8 @@ def _group(studies: list[_Study], places: dict[int, int]) -> SeedGroup:
     rows = []
     for key in _keys(members):
         if all(key in member.rows for member in members):
-            values = [member.rows[key].accuracy for member in members]
-            rows.append(OverSeedsRow(**dict(key), values=values, over=over_seeds(values)))
+            accuracies = [member.rows[key].accuracy for member in members]
+            rows.append(OverSeedsRow(**dict(key), values=accuracies, over=over_seeds(accuracies)))
     return SeedGroup(
         studies=list(places.values()),
         seeds=list(places),
@@ -364,9 +364,9 @@ def _tested(one: _Study, other: _Study, key: Of) -> PairRow | str:
 
 def _adjusted(pairs: list[StudyPair]) -> list[StudyPair]:
     """With the p values of all tests adjusted together."""
-    values = iter(holm([row.test.p_value for pair in pairs for row in pair.rows]))
+    adjusted = iter(holm([row.test.p_value for pair in pairs for row in pair.rows]))
     return [
-        pair.model_copy(update={"rows": [row.model_copy(update={"adjusted": next(values)}) for row in pair.rows]})
+        pair.model_copy(update={"rows": [row.model_copy(update={"adjusted": next(adjusted)}) for row in pair.rows]})
         for pair in pairs
     ]
 
@@ -386,7 +386,7 @@ def _belongs(outcome: Outcome, row: Row) -> bool:
     return len(outcome.survived) == row.n and int(outcome.survived.sum()) == round(row.accuracy * row.n)
 
 
-def _drawn(recipe: dict[str, Any]) -> list[str]:
+def _drawn(recipe: Mapping[str, object]) -> list[str]:
     return [name for name in DRAWN if recipe.get(name)]
 
 

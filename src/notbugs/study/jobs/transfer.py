@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -35,6 +35,8 @@ from notbugs.study.sets import BY_NAME
 from notbugs.study.written import StudyClaim
 from notbugs.training import Adversary, Training
 
+T = TypeVar("T")
+
 
 class TransferJob(Source, Model, TransferSettings):
     """Everything that decides the numbers.
@@ -56,11 +58,11 @@ class TransferJob(Source, Model, TransferSettings):
         shared = {
             name: getattr(self, name) for name in (*Source.model_fields, "standard", "constructed", "relabelling")
         }
-        asked = {name: getattr(self, name) for name in TransferSettings.model_fields}
+        transfer = {name: getattr(self, name) for name in TransferSettings.model_fields}
         if not with_architectures:
-            asked["architectures"] = ()
+            transfer["architectures"] = ()
         shared["robust"] = Training(adversary=Adversary())  # every recipe has one; it is not trained here
-        return Recipe(name="transfer", **shared, instruments=Instruments.model_validate({"transfer": asked}))
+        return Recipe(name="transfer", **shared, instruments=Instruments.model_validate({"transfer": transfer}))
 
 
 def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Path, console: Console) -> TransferResult:
@@ -86,11 +88,11 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     check_writable(out)
     recipe = job.recipe(with_architectures=not others or "architectures" in job.model_fields_set)
     files = _by_name([source, *others], recipe.instruments.transfer.architectures)
-    how = {name: job.needed_by(file) if len(files) > 1 else job for name, file in files.items()}
+    models = {name: job.needed_by(file) if len(files) > 1 else job for name, file in files.items()}
     for name, file in files.items():
-        how[name].check(file)
+        models[name].check(file)
     data = read_data(recipe, console)
-    classifiers = {name: how[name].load(file, data, job) for name, file in files.items()}
+    classifiers = {name: models[name].load(file, data, job) for name, file in files.items()}
     for classifier in classifiers.values():
         check_fits(classifier, data.train, len(data.classes))
     device = find_device(recipe.device)
@@ -117,17 +119,23 @@ def _pairs(runner: Runner, source: Classifier) -> list[Pair]:
     if not architectures(runner):
         return []
     folder = runner.folder.path / "sets" / "D_det"
-    how: dict[str, Any] = {"matching": runner.recipe.matching, "relabelling": runner.recipe.relabelling}
-    how |= {"seed": derive(runner.seed, "set", "D_det")}
     with runner.folder.console.stage("build D_det") as progress:  # not kept as a stage: another source must be refused
-        built = BY_NAME["D_det"].build(source, runner.data, folder, progress=progress, **how)
+        built = BY_NAME["D_det"].build(
+            source,
+            runner.data,
+            folder,
+            matching=runner.recipe.matching,
+            relabelling=runner.recipe.relabelling,
+            seed=derive(runner.seed, "set", "D_det"),
+            progress=progress,
+        )
     return trained_pairs(runner, built.images)
 
 
 def _again(console: Console) -> Stage:
     """Does a stage whether or not it was done before: the files may be others now."""
 
-    def at_once(_: str, title: str, work: Callable[[Progress], Any]) -> Any:
+    def at_once(_: str, title: str, work: Callable[[Progress], T], /, *, kind: type[T]) -> T:
         with console.stage(title) as progress:
             return work(progress)
 
@@ -138,5 +146,5 @@ def page(folder: Path) -> str:
     """`transfer.html`, from `transfer.json` alone."""
     from notbugs.report.shell import render_section
 
-    found = read_model(folder / "transfer.json", TransferResult, "a transfer", "transfer")
-    return render_section(transfer_section(found), "notbugs transfer")
+    result = read_model(folder / "transfer.json", TransferResult, "a transfer", "transfer")
+    return render_section(transfer_section(result), "notbugs transfer")

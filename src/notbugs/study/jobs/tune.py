@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
@@ -110,8 +111,8 @@ class Tuned(WholeFile, Record):
         for name in self.sets:
             for at in self.of(name):
                 mark = " <- chosen by the held-out split" if at is self.chosen(name) else ""
-                found = f"held out {at.heldout}, test {at.test}" if at.heldout else "diverged"
-                yield f"{name}, {at}: {found}{mark}"
+                shares = f"held out {at.heldout}, test {at.test}" if at.heldout else "diverged"
+                yield f"{name}, {at}: {shares}{mark}"
 
 
 def _value(share: Proportion | None) -> float:
@@ -153,7 +154,7 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
     folder = StudyFolder(out, console, stages=len(trials))
     with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, find_device(recipe.device)))):
         splits = {
-            name: replace(data, train=made.images).hold_out(job.heldout, recipe.seed) for name, made in sets.items()
+            name: replace(data, train=built.images).hold_out(job.heldout, recipe.seed) for name, built in sets.items()
         }
         points = [
             _tried(
@@ -161,8 +162,14 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
             )
             for name, architecture, epochs, lr in trials
         ]
-        names = {"study": recipe.name, "data": data.title, "test_set": data.test_name, "seed": recipe.seed}
-        tuned = Tuned(**names, share=job.heldout, points=points)
+        tuned = Tuned(
+            study=recipe.name,
+            data=data.title,
+            test_set=data.test_name,
+            seed=recipe.seed,
+            share=job.heldout,
+            points=points,
+        )
         write_model(out / "tune.json", tuned)
     return tuned
 
@@ -183,12 +190,20 @@ def _settings(recipe: Recipe, train_set: str, epochs: int, lr: float) -> Trainin
     return recipe.training(train_set, "constructed").model_copy(update={"epochs": epochs, "lr": lr})
 
 
+class Trial(TypedDict):
+    """What a stage keeps of one classifier: of `Point`, what was measured."""
+
+    heldout: Proportion | None
+    test: Proportion | None
+    seconds: float
+
+
 def _tried(
     folder: StudyFolder,
     recipe: Recipe,
     data: Data,
     split: Data,
-    train_set: Any,
+    train_set: Constructed,
     architecture: Architecture,
     settings: Training,
     share: float,
@@ -199,26 +214,25 @@ def _tried(
 
     checkpoint = folder.path / f"{name}.unfinished.safetensors"
 
-    def work(progress: Progress) -> dict[str, Any]:
+    def work(progress: Progress) -> Trial:
         began = time.monotonic()
         classifier = architecture.new(data, derive(recipe.seed, "init", "tune"), recipe)
         seed = derive(recipe.seed, "train", "tune")
         try:
             train(classifier, split.train, settings, seed=seed, checkpoint=checkpoint, keep=True, progress=progress)
         except Diverged:
-            measured = dict.fromkeys(("heldout", "test"))
+            heldout = test = None
         else:
-            measured = {"heldout": _accuracy(classifier, split.test), "test": _accuracy(classifier, data.test)}
-        return {**measured, "seconds": round(time.monotonic() - began, 2)}
+            heldout, test = _accuracy(classifier, split.test), _accuracy(classifier, data.test)
+        return {"heldout": heldout, "test": test, "seconds": round(time.monotonic() - began, 2)}
 
-    value = folder.stage(name, at, work)
+    trial = folder.stage(name, at, work, kind=Trial)
     checkpoint.unlink(missing_ok=True)  # not before the stage is on disk
-    where = {"train_set": train_set, "architecture": str(architecture), "epochs": settings.epochs, "lr": settings.lr}
-    return Point(**where, **value)
+    return Point(train_set=train_set, architecture=str(architecture), epochs=settings.epochs, lr=settings.lr, **trial)
 
 
-def _accuracy(classifier: Classifier, images: Images) -> dict[str, Any]:
-    return evaluate(classifier, images)[0].share.model_dump()
+def _accuracy(classifier: Classifier, images: Images) -> Proportion:
+    return evaluate(classifier, images)[0].share
 
 
 WIDTHS = (520, 250)
