@@ -36,10 +36,10 @@ def text(name: str) -> str:
     InputError
         If there is none.
     """
-    return found(name).read_text(encoding="utf-8")
+    return recipe_file(name).read_text(encoding="utf-8")
 
 
-def found(name: str) -> Traversable | Path:
+def recipe_file(name: str) -> Traversable | Path:
     """The file of a recipe: one of ours by name, or a path that ends in `.toml`.
 
     Raises

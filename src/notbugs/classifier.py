@@ -126,7 +126,7 @@ class Classifier(nn.Module):
         networks.check_has_weights(network)
         _check_once(network, mean, std)
         self.network = network
-        self.is_channels_last = False  # `models.layout` changes it, of networks that nobody else holds
+        self.is_channels_last = False  # `models.execution` changes it, of networks that nobody else holds
         self.output = output
         self.outputs_are: OutputsAre = check_choice(  # pyrefly: ignore
             "outputs_are", outputs_are, ("auto", "logits", "probabilities")

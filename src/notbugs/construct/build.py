@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from notbugs.construct.builder import (
     Rows,
     Start,
     Targets,
+    build_labelled,
     choose_starts,
     choose_targets,
     ready_for,
@@ -39,7 +40,7 @@ from notbugs.search import (
 )
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.compatibility import check_fits
-from notbugs.search.objectives import matching, part_of, targeted_ce
+from notbugs.search.objectives import matching, part_of
 from notbugs.shapes import Batch
 from notbugs.threat import L2, Threat, check_radii
 
@@ -83,7 +84,7 @@ def robustify(
         Where the set is written; a killed build goes on there.
     start : {"images", "gaussian", "uniform"}
         What each search starts from: another training image, or noise, which is far from any image and wants more steps
-        (the paper's figure 7 takes ten times as many). See `construct.starts.noise`.
+        (the paper's figure 7 takes ten times as many). See `construct.builder.noise`.
     schedule : Steps, optional
         Of the search; `fast_matching` by default. `PAPER_MATCHING` is the paper's.
     fake_relu : bool or str
@@ -213,20 +214,40 @@ def relabel(
     tensor(True)
     """
     images = data.train
-    check_choice("start", start, STARTS)
-    check_radii([threat], images.shape, band=not isinstance(schedule, FMN))
-    for each in (classifier, *others):
-        check_fits(each, images, len(data.classes))
-    if others and (start != "images" or isinstance(schedule, FMN)):
-        rule = "be left out where starts are noise, which has no label to keep, and of smallest perturbations"
-        raise must("others", rule, f"{len(others)}, from {start}")
+    _check_relabelling(classifier, data, threat, start, schedule, others)
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])
-
+    kept = [ready_for(other, images, folder, stored["batch"])[0] for other in others]
     schedule = schedule or fast_relabelling(threat)
     objective = "smallest perturbation" if isinstance(schedule, FMN) else "targeted cross-entropy"
-    kept = [ready_for(other, images, folder, stored["batch"])[0] for other in others]
+    request = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start, others, stored)
+    columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
+    run = _relabelling(fast, kept, images, threat, schedule)
+    return build_labelled(classifier, data, folder, request, columns, run, progress)
+
+
+def _check_relabelling(
+    classifier: Classifier,
+    data: Data,
+    threat: Threat,
+    start: Start,
+    schedule: Steps | None,
+    others: Sequence[Classifier],
+) -> None:
+    check_choice("start", start, STARTS)
+    check_radii([threat], data.train.shape, band=not isinstance(schedule, FMN))
+    for each in (classifier, *others):
+        check_fits(each, data.train, len(data.classes))
+    if others and (start != "images" or isinstance(schedule, FMN)):
+        rule = "be left out where starts are noise, which has no label to keep, and of smallest perturbations"
+        raise must("others", rule, f"{len(others)}, from {start}")
+
+
+def _relabelling(
+    fast: Classifier, kept: Sequence[Classifier], images: Images, threat: Threat, schedule: Steps
+) -> Callable[[Batch, Rows], Batch]:
+    """The search that moves images to the labels they train with; the answers of the classifiers in `kept` stay."""
 
     def run(begin: Batch, rows: Rows) -> Batch:
         wanted = rows["labels"].to(begin.device)
@@ -237,12 +258,7 @@ def relabel(
             return targeted_pgd_alone(fast, kept, begin, wanted, own, threat, schedule).images
         return targeted_pgd(fast, begin, wanted, threat, schedule).images
 
-    def loss(pixels: Tensor, rows: Rows) -> Tensor:
-        return targeted_ce(classifier)(pixels, rows["labels"].to(pixels.device))[1]
-
-    request = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start, others, stored)
-    columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
-    return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
+    return run
 
 
 def _checked_features(features: Sequence[int], classifier: Classifier, images: Images) -> list[int]:

@@ -16,12 +16,14 @@ from notbugs._version import __version__
 from notbugs.classifier import Classifier
 from notbugs.construct.manifest import Ball, Identity, Kept, Request, Sizes, Storage, read_manifest
 from notbugs.construct.storage import decode, distances, encode, summary
-from notbugs.construct.store import Tell
+from notbugs.construct.store import ConstructedSet, Tell, build
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice
 from notbugs.files import Damaged
 from notbugs.models.execution import FORMS, ready
+from notbugs.progress import Progress
 from notbugs.search import FMN, LBFGS, PGDSteps, Steps
+from notbugs.search.objectives import targeted_ce
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
 from notbugs.threat import Threat
@@ -241,6 +243,23 @@ class Builder:
             images = images.to(self.classifier.device)
             hits = self.classifier(images).argmax(1).cpu() == rows["labels"]
             return {"success": hits, "loss": self.loss(images, rows).cpu()}
+
+
+def build_labelled(
+    classifier: Classifier,
+    data: Data,
+    folder: str | Path,
+    request: Request,
+    columns: Rows,
+    run: Callable[[Batch, Rows], Batch],
+    progress: Progress,
+) -> ConstructedSet:
+    """Build a set whose images are judged by the loss of the labels they train with."""
+
+    def loss(pixels: Tensor, rows: Rows) -> Tensor:
+        return targeted_ce(classifier)(pixels, rows["labels"].to(pixels.device))[1]
+
+    return build(Path(folder), request, Builder(classifier, data.train, request, columns, run, loss), progress)
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

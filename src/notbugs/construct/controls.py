@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,15 +9,14 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.construct.builder import Builder, Rows, fingerprint, identity
+from notbugs.construct.builder import Rows, build_labelled, fingerprint, identity
 from notbugs.construct.manifest import Request, build_id, kind_of
 from notbugs.construct.storage import Dtype, sizes
-from notbugs.construct.store import ConstructedSet, build
+from notbugs.construct.store import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must
 from notbugs.progress import Progress, silent
 from notbugs.search.compatibility import check_fits
-from notbugs.search.objectives import targeted_ce
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels, PerSample
 from notbugs.threat import L2, Norm, Threat, threat
@@ -120,7 +118,7 @@ def control(
         **({"weak": fingerprint(weak)} if kind == "leakage" and weak else {}),
     }
     columns = {"labels": of.images.labels, "start": of.start, "target": of.target}
-    return _build(classifier, data, folder, request, columns, run, progress)
+    return build_labelled(classifier, data, folder, request, columns, run, progress)
 
 
 def mislabel(
@@ -183,7 +181,7 @@ def mislabel(
         **stored,
     }
     columns = {"labels": predicted[start], "start": start, "target": predicted[start]}
-    return _build(classifier, data, folder, request, columns, lambda begin, rows: begin, progress)
+    return build_labelled(classifier, data, folder, request, columns, lambda begin, rows: begin, progress)
 
 
 def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
@@ -248,18 +246,3 @@ def _check_consistent(request: Request, weak: Classifier | None) -> None:
             f"The 'weak' must be given where no image keeps its label, as with targets {request['targets']!r}. "
             "Give a classifier whose training was stopped early."
         )
-
-
-def _build(
-    classifier: Classifier,
-    data: Data,
-    folder: str | Path,
-    request: Request,
-    columns: Rows,
-    run: Callable[[Batch, Rows], Batch],
-    progress: Progress,
-) -> ConstructedSet:
-    def loss(pixels: Tensor, rows: Rows) -> Tensor:
-        return targeted_ce(classifier)(pixels, rows["labels"].to(pixels.device))[1]
-
-    return build(Path(folder), request, Builder(classifier, data.train, request, columns, run, loss), progress)

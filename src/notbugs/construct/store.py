@@ -187,7 +187,7 @@ def build(folder: Path, request: Request, build_shard: Build, progress: Progress
     first = workers.rank() == 0
     _refuse_other_request(folder, request)
     with only_writer(folder) if first else nullcontext():
-        if first and ((begun := _found(folder, request)) is None or begun["request"] != request):
+        if first and ((begun := _begun(folder, request)) is None or begun["request"] != request):
             if begun:
                 LOG.warning(
                     f"{folder} was started with {_said(begun['request'])}, now {_said(request)}: it is built again."
@@ -254,7 +254,7 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     write_json(folder / "manifest.json", {"schema": SCHEMA, **manifest, "seconds": seconds})
 
 
-def _found(folder: Path, wanted: Request) -> Manifest | None:
+def _begun(folder: Path, wanted: Request) -> Manifest | None:
     """The manifest in `folder`; None if there is none, or a damaged one among shards of no other request."""
     try:
         return read_manifest(folder)
@@ -268,7 +268,7 @@ def _found(folder: Path, wanted: Request) -> Manifest | None:
 def _refuse_other_request(folder: Path, wanted: Request) -> None:
     if folder.exists() and not folder.is_dir():
         raise must("folder", "be a folder, or not exist yet", str(folder))
-    manifest = _found(folder, wanted)
+    manifest = _begun(folder, wanted)
     earlier = manifest["request"] if manifest else wanted
     keys = sorted(key for key in earlier | wanted if earlier.get(key) != wanted.get(key))
     if keys == ["versions"] and manifest and manifest["status"] == "building":

@@ -383,18 +383,18 @@ def as_found(data: Found | Data) -> Found:
     return Found(data.name, *rows, data.classes, [], data.test_name, data.variant, data.notes, parts)
 
 
-def through_jpeg(found: Found, how: JPEG) -> Found:
+def through_jpeg(listing: Found, jpeg: JPEG) -> Found:
     """The same images, each compressed as it is read."""
     from PIL import __version__ as version
 
-    test = found.test and _compressed(found.test, how)
-    parts = f"{found.parts} {how}, Pillow {version}"  # where decoded images are found again
-    return replace(found, train=_compressed(found.train, how), test=test, parts=parts)
+    test = listing.test and _compressed(listing.test, jpeg)
+    parts = f"{listing.parts} {jpeg}, Pillow {version}"  # where decoded images are found again
+    return replace(listing, train=_compressed(listing.train, jpeg), test=test, parts=parts)
 
 
-def _compressed(rows: Rows, how: JPEG) -> Rows:
+def _compressed(rows: Rows, jpeg: JPEG) -> Rows:
     def one(image: np.ndarray | Broken) -> np.ndarray | Broken:
-        return compressed(image, how.quality, how.chroma) if isinstance(image, np.ndarray) else image
+        return compressed(image, jpeg.quality, jpeg.chroma) if isinstance(image, np.ndarray) else image
 
     def read(first: int) -> Iterator[Piece]:
         for piece in rows.read(first):

@@ -46,9 +46,9 @@ def image_folder(node: Node, passed: Passed, reading: Reading) -> Found:
     splits = _splits(root, reading, passed)
     if splits is None:
         _refuse_doubt(root, reading)
-        return _found(node, root, None, "heldout", passed, reading)
+        return _folder_listing(node, root, None, "heldout", passed, reading)
     train, test, test_name = splits
-    return _found(node, train, test, test_name, passed, reading)
+    return _folder_listing(node, train, test, test_name, passed, reading)
 
 
 def _splits(root: Node, reading: Reading, passed: Passed) -> tuple[Node, Node | None, str] | None:
@@ -179,7 +179,9 @@ def _through(node: Node, kind: str = "") -> Node:
     return node
 
 
-def _found(named: Node, train: Node, test: Node | None, test_name: str, passed: Passed, reading: Reading) -> Found:
+def _folder_listing(
+    named: Node, train: Node, test: Node | None, test_name: str, passed: Passed, reading: Reading
+) -> Found:
     parts = [_classes(part, reading.groups) for part in ((train, test) if test else (train,))]
     for part in (train, test) if test else (train,):
         for name in part.images:

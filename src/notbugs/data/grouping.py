@@ -18,12 +18,12 @@ Paths = Sequence[PurePath | str | None]
 """Of the images of a split, below the data folder; None for one that has no file."""
 
 
-def grouped_by_name(found: Found, splits: Sequence[Paths], pattern: str) -> Found:
+def grouped_by_name(listing: Found, splits: Sequence[Paths], pattern: str) -> Found:
     """The same images; of one group are those whose paths say the same where the pattern has `{group}`.
 
     Parameters
     ----------
-    found : Found
+    listing : Found
         By a reader.
     splits : sequence of Paths
         Of the training split, and of the test split where there is one.
@@ -36,15 +36,15 @@ def grouped_by_name(found: Found, splits: Sequence[Paths], pattern: str) -> Foun
         If the path of a training image, or of some test images and not of all, is not of this form; if there is but
         one group, or one for each image; or if one is in both splits.
     """
-    names = [_named(paths, pattern, found.name, is_train=not number) for number, paths in enumerate(splits)]
+    names = [_named(paths, pattern, listing.name, is_train=not number) for number, paths in enumerate(splits)]
     count = len(set(names[0] or ()))
-    if not 1 < count < len(found.train):
-        rule = f"put some of the {len(found.train)} training images of {found.name} together, and others apart"
+    if not 1 < count < len(listing.train):
+        rule = f"put some of the {len(listing.train)} training images of {listing.name} together, and others apart"
         raise must("group_pattern", rule, f"{pattern}, with {count} group{'s' if count > 1 else ''}")
-    groups = numbered_groups([None if of is None else np.array(of) for of in names], found.name)
+    groups = numbered_groups([None if of is None else np.array(of) for of in names], listing.name)
     note = f"training images are of {count} groups by their names ({pattern}), which are kept together"
-    test = found.test and replace(found.test, groups=groups[1])
-    return replace(found, train=replace(found.train, groups=groups[0]), test=test, notes=(*found.notes, note))
+    test = listing.test and replace(listing.test, groups=groups[1])
+    return replace(listing, train=replace(listing.train, groups=groups[0]), test=test, notes=(*listing.notes, note))
 
 
 def _named(paths: Paths, pattern: str, where: str, *, is_train: bool) -> list[str] | None:

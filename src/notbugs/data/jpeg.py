@@ -34,12 +34,12 @@ class JPEG(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_a_number(cls, given: object) -> object:
-        if not isinstance(given, dict | JPEG):
+    def _refuse_a_number(cls, values: object) -> object:
+        if not isinstance(values, dict | JPEG):
             raise ValueError(
                 "it has a quality and a chroma: --jpeg.quality 75 --jpeg.chroma 4:2:0, or JPEG(quality=75)"
             )
-        return given
+        return values
 
     def __str__(self) -> str:
         """As titles of data have it."""

@@ -98,11 +98,7 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     groups = numbered_groups([np.array(part.groups) if part.groups else None for part, _ in used], sheets[0].path)
     rows = [_rows(part, labels, group, reading) for (part, labels), group in zip(used, groups, strict=True)]
     files = [file for part, _ in used for file in part.files if file]
-    others = {file for part in parts.values() for file in part.files if file} - set(files)
-    for file in sorted(others):
-        passed.add("images of other splits", str(file.relative_to(node.path)))
-    for file in sorted(set(node.files()) - set(files) - others):
-        passed.add("images that no table lists with a label", str(file.relative_to(node.path)))
+    _pass_over(node, passed, set(files), {file for part in parts.values() for file in part.files if file})
     told = f"labels are from {', '.join(str(sheet.path.relative_to(node.path)) for sheet in sheets[:3])}"
     more = f" and {len(sheets) - 3} more tables" if len(sheets) > 3 else ""
     boxes = [box for part, _ in used for box in part.boxes]
@@ -114,11 +110,19 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     notes = (told + more, *signs, *several, *together, *secret, *columns, *passed.notes())
     test = rows[1] if len(rows) > 1 else None
     name = node.path.resolve().name
-    found = Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
+    listing = Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
     if reading.group_pattern:
         paths = [[file and file.relative_to(node.path) for file in part.files] for part, _ in used]
-        found = grouped_by_name(found, paths, reading.group_pattern)
-    return found
+        listing = grouped_by_name(listing, paths, reading.group_pattern)
+    return listing
+
+
+def _pass_over(node: Node, passed: Passed, files: set[Path], in_tables: set[Path]) -> None:
+    """Note the images that are not used: of other splits, or listed nowhere."""
+    for file in sorted(in_tables - files):
+        passed.add("images of other splits", str(file.relative_to(node.path)))
+    for file in sorted(set(node.files()) - in_tables):
+        passed.add("images that no table lists with a label", str(file.relative_to(node.path)))
 
 
 def _are_signs(sheets: Sequence[Sheet], labels: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.data.rows import Found, Reading, choose, split_of
-from notbugs.data.tables import BATCH, Table, found, hub_features
+from notbugs.data.tables import BATCH, Table, hub_features, listing_of
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError
 
@@ -18,7 +18,7 @@ SHARD = re.compile(r"(-\d+-of-\d+)?(-[0-9a-f]{16})?$|[-_.]?\d+$")
 
 def parquet_file(source: Path, reading: Reading) -> Found:
     """Find images and labels in one parquet file; see `parquet_files` for its columns."""
-    return found(source.stem, _table([source], reading), {}, reading)
+    return listing_of(source.stem, _table([source], reading), {}, reading)
 
 
 def parquet_files(node: Node, passed: Passed, reading: Reading) -> Found:
@@ -59,7 +59,7 @@ def parquet_files(node: Node, passed: Passed, reading: Reading) -> Found:
     tests = {called: _table(splits[name], reading) for called, name in chosen.tests.items()}
     for name in set(splits) - {chosen.train, *chosen.tests.values()}:
         passed.add("parquet files of other splits", str(splits[name][0].relative_to(node.path)))
-    return found(node.path.resolve().name, _table(splits[chosen.train], reading), tests, reading, passed.notes())
+    return listing_of(node.path.resolve().name, _table(splits[chosen.train], reading), tests, reading, passed.notes())
 
 
 def _check_one(root: Path, folders: set[str]) -> None:
@@ -188,7 +188,7 @@ def hub(source: str, reading: Reading) -> Found:
         for split in (chosen.train, *chosen.tests.values())
     }
     tests = {called: tables[split] for called, split in chosen.tests.items()}
-    return found(name, tables[chosen.train], tests, reading)
+    return listing_of(name, tables[chosen.train], tests, reading)
 
 
 def _hub_table(split: Any, where: str, reading: Reading) -> Table:

@@ -81,7 +81,7 @@ def _named(name: str, about: str, read: Read) -> Kind:
     return Kind(name, about, lambda place: place.source == name, read)
 
 
-def _made(make: Callable[[], Data]) -> Read:
+def _reader_of(make: Callable[[], Data]) -> Read:
     def read(place: Place, reading: Reading, progress: Progress) -> Data:
         refused = {
             name: value
@@ -147,9 +147,11 @@ def _arrays(node: Node, passed: Passed, reading: Reading) -> Found:
 
 
 KINDS = (
-    _named("digits", "1,797 handwritten digits of 8x8 pixels, no download", _made(digits)),
-    _named("pneumonia", "2,624 chest x-rays of 28x28 pixels, with or without pneumonia, no download", _made(pneumonia)),
-    _named("planted", "made images whose robust and non-robust features are known", _made(lambda: planted().data)),
+    _named("digits", "1,797 handwritten digits of 8x8 pixels, no download", _reader_of(digits)),
+    _named(
+        "pneumonia", "2,624 chest x-rays of 28x28 pixels, with or without pneumonia, no download", _reader_of(pneumonia)
+    ),
+    _named("planted", "made images whose robust and non-robust features are known", _reader_of(lambda: planted().data)),
     _named("cifar10", "CIFAR-10 from its authors, 170 MB", _cifar),
     _named("cifar100", "CIFAR-100 from its authors, 169 MB", _cifar),
     _named("mnist", "MNIST, 70,000 digits of 28x28 pixels, 12 MB", _digits_of),
@@ -310,8 +312,8 @@ def load(
     listing = kind.read(place, replace(reading, severity=None) if other else reading, progress)
     if other:
         kind, place = other
-        asked = replace(reading, classes=(), splits={}, groups={}, group_pattern=None)
-        listing = tested_on(listing, kind.read(place, asked, progress))
+        of_tests = replace(reading, classes=(), splits={}, groups={}, group_pattern=None)
+        listing = tested_on(listing, kind.read(place, of_tests, progress))
     data = _data(listing, reading, memory, progress)
     for note in data.notes:
         log.info("%s: %s", data.name, note)

@@ -265,11 +265,11 @@ class Table:
         import pyarrow
 
         kind = self.schema.field(self.image).type
-        found: list[str | None] = [None]
+        paths: list[str | None] = [None]
         if pyarrow.types.is_struct(kind) and kind.get_field_index("path") >= 0:
-            found = [path for part in self.parts(self.image, 0) for path in part.field("path").to_pylist()]
-        named = [str(path) for path in found if path]
-        if len(named) < len(found):
+            paths = [path for part in self.parts(self.image, 0) for path in part.field("path").to_pylist()]
+        named = [str(path) for path in paths if path]
+        if len(named) < len(paths):
             rule = "be given with images that have the names of their files, in a field 'path' of theirs"
             raise must("group_pattern", rule, f"{self.where} without", "Give a 'group_column', or leave it out.")
         return named
@@ -291,7 +291,9 @@ class Table:
         return [data for data in encoded(next(self.parts(self.image, 0)).slice(0, 1)) if data]
 
 
-def found(name: str, train: Table, tests: Mapping[str, Table], reading: Reading, notes: tuple[str, ...] = ()) -> Found:
+def listing_of(
+    name: str, train: Table, tests: Mapping[str, Table], reading: Reading, notes: tuple[str, ...] = ()
+) -> Found:
     """The data set of these splits, named CIFAR-10 if that is what it is.
 
     Of `tests`, by what results call them, the first one with labels is measured on.

@@ -41,7 +41,8 @@ from notbugs.measure.likeness import (
 )
 from notbugs.measure.linear_models import LinearModel, refit_head, robust_linear
 from notbugs.measure.masking import Sign, masking_signs
-from notbugs.measure.set_properties import SetCarried, carried, ends, measure_set
+from notbugs.measure.measured_set import measure_set
+from notbugs.measure.set_properties import SetCarried, carried, ends
 from notbugs.measure.spectrum import UsefulnessSummary
 from notbugs.measure.statistics import Difference, Mean, Proportion, Spread, wilson
 from notbugs.measure.transformed import (

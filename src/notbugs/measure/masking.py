@@ -1,7 +1,7 @@
 """Signs of masked gradients: a classifier that a gradient-based attack cannot break, though others could.
 
 The checks of Athalye, Carlini & Wagner (2018, section 3.1) and Carlini et al. (2019), each with its rule and its
-numbers. A sign is a reason to attack otherwise (`search.adaptive`), and no proof; no sign is no proof either.
+numbers. A sign is a reason to attack otherwise (`search.backward`), and no proof; no sign is no proof either.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def read_archive(path: Path, form: str) -> Tensors:
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     try:
-        return _found(_Zip(path, content).root() if form == "zip" else _Sequence(content).root())
+        return _tensors_in(_Zip(path, content).root() if form == "zip" else _Sequence(content).root())
     except Malformed as error:
         raise InputError(f"{path} cannot be read: {in_one_line(error)}. Download or copy it again.") from error
 
@@ -250,7 +250,7 @@ def _as_tensor(part: memoryview) -> Tensor:
     return torch.frombuffer(part, dtype=torch.uint8) if len(part) else torch.empty(0, dtype=torch.uint8)
 
 
-def _found(root: Any) -> Tensors:
+def _tensors_in(root: Any) -> Tensors:
     """The tensors in a value."""
     tensors = Tensors()
     for path, value in _within_reach(root):

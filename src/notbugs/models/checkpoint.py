@@ -157,7 +157,7 @@ def load_classifier(
     outputs : str, Path or sequence, optional
         Which of the network's outputs are the classes: a file with the name of every output, of which those of the
         classes are taken; or the number (from 0) or the name of its output for each class, in order. Where the model
-        says the names of its outputs, they are compared by themselves. See `choosing.choose`.
+        says the names of its outputs, they are compared by themselves. See `models.foreign.choose`.
     device : torch.device, optional
         Where it goes; the CPU if not given.
 
@@ -192,7 +192,7 @@ def load_classifier(
     if is_pretrained(file):
         classifier = load_pretrained(file, shape, classes, mean, std, outputs, names, interpretation)
     elif header is None:
-        blueprint = _given(architecture, shape, classes, options, len(names) if names else None)
+        blueprint = _blueprint(architecture, shape, classes, options, len(names) if names else None)
         chosen = choose(blueprint.classes, names, outputs, str(path))
         classifier = load_foreign(path, blueprint, weights, mean, std, chosen, interpretation)
     else:
@@ -280,7 +280,7 @@ def _check_architecture(path: Path, architecture: str | None, options: dict[str,
                 build(architecture, channels=3, classes=2, size=224, **options)
 
 
-def _given(
+def _blueprint(
     architecture: str | None,
     shape: Sequence[int] | None,
     classes: Sequence[str] | None,

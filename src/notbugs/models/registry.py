@@ -56,7 +56,7 @@ def timm_network(name: str, channels: int, classes: int, size: tuple[int, int], 
     if config.fixed_input_size and size != tuple(config.input_size[1:]):
         options.setdefault("img_size", size)
     options |= {"num_classes": classes, "in_chans": channels}
-    return _made(f"timm:{name}", timm.create_model, name, options, (channels, *size))
+    return _network(f"timm:{name}", timm.create_model, name, options, (channels, *size))
 
 
 def torchvision_network(
@@ -82,7 +82,7 @@ def torchvision_network(
         rule = f"be left out for torchvision:{name}: its weights expect other images than they say"
         raise must("pretrained", rule, pretrained)
     options |= {"num_classes": classes, "weights": None}
-    network = _made(f"torchvision:{name}", models.get_model, name, options, (channels, *size))
+    network = _network(f"torchvision:{name}", models.get_model, name, options, (channels, *size))
     return _pretrained(network, name, models.get_model_weights(name).DEFAULT) if pretrained else network
 
 
@@ -115,7 +115,7 @@ def _pretrained(network: nn.Module, name: str, weights: Any) -> nn.Module:
     return network
 
 
-def _made(title: str, make: Any, name: str, options: dict[str, Any], shape: tuple[int, int, int]) -> nn.Module:
+def _network(title: str, make: Any, name: str, options: dict[str, Any], shape: tuple[int, int, int]) -> nn.Module:
     """The network, once it has taken an image of `shape`: many are made for large ones alone."""
     try:
         network = make(name, **options)

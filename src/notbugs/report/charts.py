@@ -198,9 +198,11 @@ def against_formula(
     at = alt.Chart(alt.Data(values=marks)).encode(x="x:Q", **base)
     layers = [curve, at.mark_rule(strokeWidth=1.2).encode(y="low:Q", y2="high:Q")]
     for is_hollow in (False, True):
-        fill: dict[str, Any] = {"filled": False, "fill": PAGE} if is_hollow else {"filled": True}
+        fill = PAGE if is_hollow else alt.Undefined
         chosen = at.transform_filter(f"datum.hollow === {str(is_hollow).lower()}")
-        layers.append(chosen.mark_point(size=45, opacity=1, **fill).encode(y="y:Q", shape=shapes))
+        layers.append(
+            chosen.mark_point(size=45, opacity=1, filled=not is_hollow, fill=fill).encode(y="y:Q", shape=shapes)
+        )
     named = alt.Chart(alt.Data(values=words)).mark_text(align="left", fontSize=12)
     layers.append(named.encode(x=alt.value(width + 8), y="y:Q", text="name:N", **base))
     return to_svg(alt.layer(*layers).properties(width=width, height=height), text, room=width + 130)

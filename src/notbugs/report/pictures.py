@@ -29,7 +29,7 @@ def read_gallery(path: Path) -> Arrays | None:
     """Read `gallery.safetensors`: a sample of training images and their version in every constructed set.
 
     Returns None where there is no such file. Images have shape (image, channel, height, width) and lie in [0, 1]; row
-    i of every array belongs to the same training image. What else there is, `study.gallery` says; older galleries have
+    i of every array belongs to the same training image. What else there is, `study.examples` says; older galleries have
     less.
 
     Raises

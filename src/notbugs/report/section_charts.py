@@ -140,18 +140,15 @@ def histograms(
     dashes, colours = (alt.Scale(domain=labels, range=[style[at] for style in STYLES]) for at in (0, 1))
     x = alt.X("share:Q", title=None, scale=alt.Scale(domain=[0, 100])).axis(values=[0, 50, 100], grid=False)
     y = alt.Y("count:Q", title=None, scale=alt.Scale(domain=[0, most])).axis(tickCount=3, ticks=False)
-    channels = {
-        "x": x,
-        "y": y,
-        "strokeDash": alt.StrokeDash("images:N", scale=dashes, legend=legend),
-        "color": alt.Color("images:N", scale=colours, legend=legend),
-    }
+    dash = alt.StrokeDash("images:N", scale=dashes, legend=legend)
+    colour = alt.Color("images:N", scale=colours, legend=legend)
     # Not a facet: that draws axes below empty places, too.
-    head: dict[str, Any] = {"fontSize": 12, "fontWeight": "normal", "color": INK, "anchor": "start"}
     drawn = (
-        alt.Chart(alt.Data(values=bins), title=alt.Title(name, **head))
+        alt.Chart(
+            alt.Data(values=bins), title=alt.Title(name, fontSize=12, fontWeight="normal", color=INK, anchor="start")
+        )
         .mark_line(interpolate="step-after", strokeWidth=1.8)
-        .encode(**channels)
+        .encode(x=x, y=y, strokeDash=dash, color=colour)
         .properties(width=width, height=100)
         for name, bins in values.items()
     )

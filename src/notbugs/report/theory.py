@@ -199,10 +199,12 @@ def tables(numbers: Numbers) -> dict[str, Table]:
     }  # fmt: skip
 
 
-def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], **how: Any) -> Table:
+def _table(
+    caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, folded: str = "", words: Sequence[str] = ()
+) -> Table:
     """The first cell of a row is its name."""
     named = [[first if isinstance(first, str) else number(float(first)), *rest] for first, *rest in rows]  # pyrefly: ignore
-    return Table(caption, columns, named, **how)
+    return Table(caption, columns, named, folded=folded, words=words)
 
 
 def _named(row: Numbers, *keys: str) -> list[Cell]:

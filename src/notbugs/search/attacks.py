@@ -182,7 +182,7 @@ def match_features(
         A bound around `start`; free by default, as in the paper.
     fake_relu : bool or str
         Whether gradients pass the last ReLU before the features unchanged, so that units that are off get one, too,
-        as in the authors' library; or the name of the `nn.ReLU` that they pass so. See `search.fake_relu`.
+        as in the authors' library; or the name of the `nn.ReLU` that they pass so. See `search.backward`.
     features : sequence of int, optional
         Numbers of the features that are matched; all of them if not given.
 

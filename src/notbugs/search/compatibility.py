@@ -59,19 +59,7 @@ def check_fits(
             "Data.label(NAME) and Classifier.label(NUMBER), or --label NAME."
         )
     leaf = images.batch(slice(2))[0].to(classifier.device).requires_grad_()
-    try:
-        with torch.enable_grad(), classifier.evaluating():
-            logits = classifier(leaf)
-            if features:
-                classifier.features(leaf.detach())
-    except InputError:
-        raise
-    except Exception as error:  # what a network of any kind may raise
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"The classifier cannot take images of shape {images.shape}: {text.rstrip('.')}. "
-            "Build its network for their channels and size, or give images of another --size, or in 1 or 3 --channels."
-        ) from error
+    logits = _answer(classifier, leaf, features)
     known = classes or images.classes
     needed = known or int(images.labels.max()) + 1
     if logits.shape[1] < needed or (known and logits.shape[1] > needed):
@@ -82,13 +70,35 @@ def check_fits(
         wrong = logits[~logits.isfinite()][0].item()
         remedy = "Its weights may hold NaN: train it again. Or it divides by 0 somewhere, or masks a class."
         raise must("classifier", "give finite logits", wrong, remedy)
+    _check_gradient(logits, leaf)
+    with classifier.evaluating("fp32"):
+        check_own("classifier", "logits", classifier, images.batch(slice(FEW))[0].to(classifier.device), may_be_random)
+
+
+def _answer(classifier: Classifier, leaf: Tensor, features: bool) -> Tensor:
+    """The logits of images, with a graph; the features are computed where they are needed."""
+    try:
+        with torch.enable_grad(), classifier.evaluating():
+            logits = classifier(leaf)
+            if features:
+                classifier.features(leaf.detach())
+    except InputError:
+        raise
+    except Exception as error:  # what a network of any kind may raise
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The classifier cannot take images of shape {tuple(leaf.shape[1:])}: {text.rstrip('.')}. "
+            "Build its network for their channels and size, or give images of another --size, or in 1 or 3 --channels."
+        ) from error
+    return logits
+
+
+def _check_gradient(logits: Tensor, leaf: Tensor) -> None:
     if logits.requires_grad:  # perhaps for the weights alone
         logits.sum().backward(inputs=[leaf])
     if leaf.grad is None:
         remedy = "Take out detach(), no_grad() and numpy."
         raise must("classifier", "be differentiable with respect to images", "logits without a gradient", remedy)
-    with classifier.evaluating("fp32"):
-        check_own("classifier", "logits", classifier, images.batch(slice(FEW))[0].to(classifier.device), may_be_random)
 
 
 @torch.no_grad()

@@ -110,7 +110,7 @@ def search(
     samples = _begin(origin, goals, threat, walker, start)
     for _ in range(steps.steps):
         _step(objective, samples, threat, walker)
-    loss, score = _asked(objective, samples["images"], samples)
+    loss, score = _answer(objective, samples["images"], samples)
     _offer(samples, loss, score)
     images = samples["images"]
     if keep == "best":
@@ -184,7 +184,7 @@ def _advance(objective: Objective, samples: Samples, threat: Threat, walker: Wal
     index = is_last.nonzero().flatten()
     if len(index):  # nobody has looked at the last iterate of these yet
         last = _where(samples, index)
-        _offer(last, *_asked(objective, last["images"], last))
+        _offer(last, *_answer(objective, last["images"], last))
         for name in ("best", "best_loss", "best_score"):
             samples[name][index] = last[name]
     return is_last | (samples["best_score"] < 0)
@@ -222,7 +222,7 @@ def _step(objective: Objective, samples: Samples, threat: Threat, walker: Walker
     """One forward, one backward, one move."""
     with torch.enable_grad():
         leaf = samples["images"].detach().requires_grad_()
-        loss, score = _asked(objective, leaf, samples)
+        loss, score = _answer(objective, leaf, samples)
         if not loss.requires_grad:
             rule, remedy = "return a loss that has a gradient", "Make it of the images, with torch alone."
             raise must("objective", rule, "one that was detached, or made of something else", remedy)
@@ -235,7 +235,7 @@ def _step(objective: Objective, samples: Samples, threat: Threat, walker: Walker
     samples["age"] = samples["age"] + 1
 
 
-def _asked(objective: Objective, images: Batch, samples: Samples) -> tuple[PerSample, PerSample]:
+def _answer(objective: Objective, images: Batch, samples: Samples) -> tuple[PerSample, PerSample]:
     """The objective's loss and score: one number a sample, as anything else would be taken for all of them."""
     answer = objective(images, *_goals(samples))
     rule = f"return (loss, score), both of shape ({len(images)},) for {len(images)} images"

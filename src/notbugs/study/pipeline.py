@@ -20,7 +20,7 @@ from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.formats import between
 from notbugs.measure import Proportion, feature_rank
-from notbugs.measure.set_properties import MeasuredSet, set_measured
+from notbugs.measure.measured_set import MeasuredSet, set_measured
 from notbugs.progress import Progress
 from notbugs.records import to_json, write_model
 from notbugs.search import PGDSteps

@@ -191,7 +191,7 @@ def read_recipe(source: str | Path, overrides: dict[str, Any] | None = None, *, 
             _refuse_code(recipe, overrides or {}, str(source))
             _tell_of_former_names(file, str(source))
         return recipe
-    return _resolve(_read_toml(catalogue.found(str(source))), overrides or {}, f"recipe {source}")
+    return _resolve(_read_toml(catalogue.recipe_file(str(source))), overrides or {}, f"recipe {source}")
 
 
 def _tell_of_former_names(file: Toml, where: str) -> None:

@@ -125,27 +125,13 @@ def train(
     >>> small = data.take(100, 50, seed=0)
     >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
-    plan = settings = settings or Training()  # the guard may double the steps of `settings`
-    if settings.shift >= max(images.shape[1:]):
-        raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
-    if settings.adversary:
-        check_radii([settings.adversary.threat], images.shape)
-    optimizer = torch.optim.SGD(
-        classifier.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov and settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-    )
-    first, best = 0, Best()
-    if checkpoint and checkpoint.exists():
-        try:
-            first, settings, best = _resume(checkpoint, classifier, optimizer, settings)
-        except Damaged as error:
-            LOG.warning(f"{error} The training starts from the beginning.")
+    plan = settings or Training()
+    _check(plan, images)
+    optimizer = _optimizer(classifier, plan)
+    done, settings, best = _resume(checkpoint, classifier, optimizer, plan)  # the guard may have doubled the steps
     numbers, looked_at = held_out(images, plan.adversary, seed, watching.to_stop_by(images, plan))
     batches = -(-len(numbers) // settings.batch)
-    saved, done = time.monotonic(), first
+    saved = time.monotonic()
     resident = images.resident(classifier.device)
     weights = class_weights(resident.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
@@ -172,6 +158,23 @@ def train(
         checkpoint.unlink(missing_ok=True)
     told(_trained(images, numbers, looked_at, plan, settings, done, best))
     return classifier.eval()
+
+
+def _check(settings: Training, images: Images) -> None:
+    if settings.shift >= max(images.shape[1:]):
+        raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
+    if settings.adversary:
+        check_radii([settings.adversary.threat], images.shape)
+
+
+def _optimizer(classifier: Classifier, settings: Training) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        classifier.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov and settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def _trained(
@@ -327,9 +330,20 @@ def _save(
 
 
 def _resume(
-    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
+    checkpoint: Path | None, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
 ) -> tuple[int, Training, Best]:
     """How many epochs are done, the settings for the rest, as the guard may have added steps, and the best epoch."""
+    if checkpoint and checkpoint.exists():
+        try:
+            return _read(checkpoint, classifier, optimizer, settings)
+        except Damaged as error:
+            LOG.warning(f"{error} The training starts from the beginning.")
+    return 0, settings, Best()
+
+
+def _read(
+    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
+) -> tuple[int, Training, Best]:
     tensors = read_tensors(path)
     model, weights = (
         {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
