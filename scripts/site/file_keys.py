@@ -26,97 +26,6 @@ FILES = {
     ),
 }
 
-MEANINGS = {
-    "value": "the estimate",
-    "low": "lower end of its interval",
-    "high": "upper end of its interval",
-    "n": "how many images it is of",
-    "seed": "of all that is random here",
-    "test_set": "the images measured: `test`, or `heldout`, taken out of the training images",
-    "versions": "of notbugs, Python, torch and the other libraries",
-    "device": "that computed",
-    "threads": "of the processor that torch used",
-    "rows": "one for each classifier, set or pair",
-    "classifier": "its name in the study",
-    "train_set": "what it was trained on",
-    "name": "its name",
-    "seconds": "how long it took",
-    "norm": "of the threat",
-    "feature": "its number",
-    "architecture": "its name and options",
-    "parameters": "weights of the network",
-    "robust": "useful, and gamma surely above 0",
-    "nonrobust": "useful, and gamma surely below 0",
-    "rho_low": "lower end of rho's interval",
-    "rho_high": "upper end of rho's interval",
-    "gamma_low": "lower end of gamma's interval",
-    "gamma_high": "upper end of gamma's interval",
-    "clean": "accuracy on the images as they are",
-}
-"""Of keys that mean the same wherever they stand, and whose type does not say it."""
-OF_OBJECTS = {
-    "AgainstExpected.found": "the accuracy that was measured",
-    "Area.value": "area under the ROC curve",
-    "Area.positives": "images of the rarer class",
-    "Area.negatives": "all other images",
-    "Carried.start": "of the class, in the start image",
-    "Carried.built": "of the class, in the constructed image",
-    "Carried.target": "of the class, in images of the new class",
-    "CertifiedFeature.high": "upper end of gamma's interval",
-    "ControlsResult.weak_epochs": "of the weak classifier that says which images are consistent",
-    "CorruptionRow.corruptions": "accuracy under each corruption and severity",
-    "CorruptionRow.filters": "accuracy on filtered images, by cut-off",
-    "Expectations.compared": "every range that the recipe states, with what was found",
-    "GapPart.attack": "of the robust accuracies that are compared; null: clean accuracies",
-    "GeneralizationGapResult.places": "the three kinds of images on which the classifier of D_R is attacked",
-    "GeneralizationGapResult.parts": "what is lost from one kind of images to the next",
-    "GroupCarried.new": "of the new class",
-    "GroupCarried.original": "of the original class",
-    "LeakRow.leak": "what heads on robust features learn from the set",
-    "LeakRow.finding": "whether that is above chance",
-    "Measured.usefulness": "rho and gamma of every feature",
-    "Measured.shares": "how much of each class an image carries",
-    "Measured.leakage": "what robust features alone explain of a relabelled set",
-    "Measured.controls": "control sets beside the sets they are of",
-    "Measured.generalization_gap": "why the classifier of D_R is less robust than its source",
-    "Measured.source_radius": "D_R by sources of growing radius",
-    "Measured.frequencies": "accuracy against the cut-off of filters",
-    "Measured.transfer": "whose adversarial examples fool whom",
-    "Measured.strong_attacks": "stronger attacks, and signs of masked gradients",
-    "Measured.spatial": "accuracy under rotations and shifts",
-    "Measured.corruptions": "accuracy under corruptions and filters",
-    "Measured.priors": "training with human priors",
-    "Row.training": "how it was trained",
-    "Row.accuracy": "share of test images classified correctly, under the row's attack",
-    "Row.seed": "of the study",
-    "Seen.share": "the mean over images",
-    "SetProperties.folder": "inside the study's folder",
-    "SetProperties.kind": "by feature matching, or relabelled",
-    "SetProperties.success_source": "images that the source classifies as their new label",
-    "SharesRow.found": "the shares themselves",
-    "SourceRadiusRow.repeat": "number of the repetition, each with seeds of its own",
-    "SpatialRow.accuracy": "by grid, random transformations and gradient search",
-    "SpectrumRow.best_class": "the class it is shown for",
-    "StrongAttacksResult.paired": "exact tests of each classifier against the standard one",
-    "StudyInfo.name": "of the study",
-    "StudyInfo.seeds": "the seed of the study",
-    "StudyInfo.stages": "every part of the work, with its time",
-    "Stage.name": "as in `stages/`",
-    "TransferResult.learners": "the architectures that were trained on D_det",
-    "TransferResult.matrix": "every source with every classifier",
-    "Driver.top_labels": "their classes",
-    "Driver.top_values": "their values",
-    "Driver.start_label": "its class",
-    "Driver.start_value": "its value",
-    "Driver.far_radius": "of the larger ball in which the feature was raised",
-    "Driver.far_value": "of the start image, after a search in the larger ball",
-    "Group.name": "which features: all, the robustly useful, or the useful non-robust",
-    "Kept.value": "share of the one accuracy that is left in the other",
-    "Verdict.basis": "what the accuracy rests on, in one word",
-    "Verdict.sentences": "the verdict in words",
-}
-"""Of keys of one object, whose type does not say it."""
-
 
 def pages() -> Iterator[tuple[str, str]]:
     """A page for each file."""
@@ -152,8 +61,7 @@ def table(schema: dict[str, Any], title: str = "key", link: Callable[[str], str]
     rows = [f"| {title} | type | what it is |", "|---|---|---|"]
     required = schema.get("required", [])
     for key, value in schema.get("properties", {}).items():
-        known = OF_OBJECTS.get(f"{schema.get('title', '')}.{key}", MEANINGS.get(key, ""))
-        about = " ".join((value.get("description") or known).split()).replace("|", "\\|")
+        about = " ".join(value.get("description", "").split()).replace("|", "\\|")
         optional = "" if key in required or "default" in value else " May be absent."
         if value.get("default") not in (None, [], {}, "") and not isinstance(value.get("default"), dict | list):
             optional = f" Default: `{value['default']}`."

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -35,6 +35,12 @@ class InstrumentSettings(Record):
 class InstrumentResult(Record):
     """A part of what an instrument measured."""
 
+
+InStudy = Annotated[str, Field(description="its name in the study")]
+Seed = Annotated[int, Field(description="of all that is random here")]
+TestSet = Annotated[
+    str, Field(description="the images measured: `test`, or `heldout`, taken out of the training images")
+]
 
 T = TypeVar("T")
 
@@ -92,6 +98,11 @@ class Instrument(ABC, Generic[S, R]):
     former: ClassVar[str] = ""
     Settings: type[S]
     Result: type[R]
+
+    @property
+    def about(self) -> str:
+        """What it measures: the first sentence of its class's own docstring, if it has one."""
+        return (type(self).__doc__ or "").partition(".")[0]
 
     def require(self, settings: S) -> None:
         """Refuse, as a recipe is read, what is not installed.

@@ -52,7 +52,7 @@ class CertifiedFeature(Record):
     rho: float = Field(description="usefulness on the test images: E[y f]")
     gamma: float = Field(description="robust usefulness: rho - eps ||w||_* / standard deviation of w x; signed")
     low: float = Field(description="of gamma, 95 % interval over the test images")
-    high: float
+    high: float = Field(description="upper end of gamma's interval")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

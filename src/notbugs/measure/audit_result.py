@@ -30,9 +30,9 @@ class Kept(Record):
     The interval is that of the accuracy in the numerator: both are measured on the same images.
     """
 
-    value: float
-    low: float
-    high: float
+    value: float = Field(description="share of the one accuracy that is left in the other")
+    low: float = Field(description="lower end of its interval")
+    high: float = Field(description="upper end of its interval")
 
     @classmethod
     def of(cls, part: Proportion, whole: Proportion, guessing: float) -> Kept | None:
@@ -59,11 +59,11 @@ class Verdict(Record):
     claimed only where the whole interval is on that side.
     """
 
-    basis: Basis
+    basis: Basis = Field(description="what the accuracy rests on, in one word")
     robust: Kept | None = Field(description="kept by robustly useful features, of what all features have over guessing")
     nonrobust: Kept | None = Field(description="the same of useful non-robust features")
     held: Kept | None = Field(description="of what the model has over guessing, what the attack leaves")
-    sentences: tuple[str, str, str]
+    sentences: tuple[str, str, str] = Field(description="the verdict in words")
 
 
 class Measured(BaseModel):
@@ -200,7 +200,7 @@ TITLES: dict[GroupName, str] = {
 class Group(Record):
     """A linear head refitted on some features, on training images."""
 
-    name: GroupName
+    name: GroupName = Field(description="which features: all, the robustly useful, or the useful non-robust")
     features: int = Field(description="how many are used")
     strength: float = Field(description="weight of the l2 penalty, on features of unit variance")
     accuracies: list[Accuracy] = Field(description="clean, then under PGD at every radius")

@@ -28,17 +28,17 @@ STEPS = PGDSteps(40)
 class Driver(Record):
     """One feature and what drives it; values are in standard deviations from its mean over training images."""
 
-    feature: int = Field(ge=0)
+    feature: int = Field(ge=0, description="its number")
     top: list[int] = Field(description="test images with the largest values, by number")
-    top_labels: list[int]
-    top_values: list[float]
+    top_labels: list[int] = Field(description="their classes")
+    top_values: list[float] = Field(description="their values")
     start: int = Field(description="the test image whose value is nearest to the mean, by number")
-    start_label: int
-    start_value: float
+    start_label: int = Field(description="its class")
+    start_value: float = Field(description="its value")
     near_radius: float = Field(description="of the threat, pixel units")
     near_value: float = Field(description="of the start image after a search inside this radius to raise the feature")
-    far_radius: float
-    far_value: float
+    far_radius: float = Field(description="of the larger ball in which the feature was raised")
+    far_value: float = Field(description="of the start image, after a search in the larger ball")
 
 
 def raising(classifier: Classifier) -> Objective:

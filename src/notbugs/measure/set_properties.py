@@ -27,10 +27,10 @@ WHERE = ("start", "built", "target")
 class Mean(Record):
     """A mean over images with its 95 % interval."""
 
-    value: float
-    low: float
-    high: float
-    n: int = Field(ge=2)
+    value: float = Field(description="the estimate")
+    low: float = Field(description="lower end of its interval")
+    high: float = Field(description="upper end of its interval")
+    n: int = Field(ge=2, description="how many images it is of")
 
     @classmethod
     def of(cls, values: Tensor) -> Mean:
@@ -43,7 +43,7 @@ class Mean(Record):
 class Seen(Record):
     """The share of a group's features that point to one class, over images of one kind."""
 
-    share: Mean
+    share: Mean = Field(description="the mean over images")
     histogram: list[int] = Field(description=f"images by their share, {BINS} equal bins from 0 to 1")
 
 
@@ -54,9 +54,9 @@ class Carried(Record):
     the first are the floor and the second the ceiling, for the original class the other way round.
     """
 
-    start: Seen
-    built: Seen
-    target: Seen
+    start: Seen = Field(description="of the class, in the start image")
+    built: Seen = Field(description="of the class, in the constructed image")
+    target: Seen = Field(description="of the class, in images of the new class")
     carried: Mean | None = Field(
         description="(built - floor) / (ceiling - floor) of the mean shares: 0 as in images of the other class, 1 as "
         "in untouched images of this one; null where floor and ceiling cannot be told apart"
@@ -73,8 +73,8 @@ class GroupCarried(Record):
 
     features: float = Field(description="how many features of the group point to a class, mean over classes")
     classes: int = Field(description="classes to which at least one feature points")
-    new: Carried
-    original: Carried
+    new: Carried = Field(description="of the new class")
+    original: Carried = Field(description="of the original class")
     new_wins: Proportion = Field(description="built images whose new class has the most evidence of all classes")
     original_wins: Proportion = Field(description="built images whose original class has")
     start_wins: Proportion = Field(description="start images whose own class has: the ceiling of original_wins")

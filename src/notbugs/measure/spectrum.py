@@ -68,24 +68,24 @@ KINDS: tuple[Kind, ...] = ("robust", "undecided", "nonrobust", "useless")
 class KindCounts(Record):
     """How many there are of each kind."""
 
-    robust: int = Field(ge=0)
+    robust: int = Field(ge=0, description="useful, and gamma surely above 0")
     undecided: int = Field(ge=0, description="useful; gamma too near 0 to say")
-    nonrobust: int = Field(ge=0)
+    nonrobust: int = Field(ge=0, description="useful, and gamma surely below 0")
     useless: int = Field(ge=0, description="not shown to be useful")
 
 
 class SpectrumRow(Record):
     """One feature, for its best class: of those for which it is of its kind, the one with the largest |rho|."""
 
-    feature: int = Field(ge=0)
-    best_class: int = Field(ge=0)
+    feature: int = Field(ge=0, description="its number")
+    best_class: int = Field(ge=0, description="the class it is shown for")
     kind: Kind = Field(description="of the feature as a whole")
     rho: float = Field(description="usefulness E[y f], y = 1 for the class and -1 for all others; signed")
-    rho_low: float
-    rho_high: float
+    rho_low: float = Field(description="lower end of rho's interval")
+    rho_high: float = Field(description="upper end of rho's interval")
     gamma: float = Field(description="robust usefulness E[min y f(x + d)], of -f where rho is negative; signed")
-    gamma_low: float
-    gamma_high: float
+    gamma_low: float = Field(description="lower end of gamma's interval")
+    gamma_high: float = Field(description="upper end of gamma's interval")
     flat: float = Field(ge=0, le=1, description="share of searched images at which no search moved the feature")
 
 

@@ -38,11 +38,11 @@ class Area(Record):
     scores, puts the one found within 1.96 of them. It has a width at 0 and 1, too.
     """
 
-    value: float = Field(ge=0, le=1)
-    low: float = Field(ge=0, le=1)
-    high: float = Field(ge=0, le=1)
-    positives: int = Field(ge=1)
-    negatives: int = Field(ge=1)
+    value: float = Field(ge=0, le=1, description="area under the ROC curve")
+    low: float = Field(ge=0, le=1, description="lower end of its interval")
+    high: float = Field(ge=0, le=1, description="upper end of its interval")
+    positives: int = Field(ge=1, description="images of the rarer class")
+    negatives: int = Field(ge=1, description="all other images")
 
     def __str__(self) -> str:
         return f"AUC {quoted(self)}"

@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 class Row(Record):
     """One measured accuracy with its 95 % Wilson interval."""
 
-    train_set: TrainSet
-    training: Literal["standard", "adversarial"]
+    train_set: TrainSet = Field(description="what it was trained on")
+    training: Literal["standard", "adversarial"] = Field(description="how it was trained")
     classifier: str = Field(description="the stage that trained it: standard, independent, robust, D_R, ...")
-    architecture: str
+    architecture: str = Field(description="its name and options")
     test_set: str = Field(description="'test' (untouched) or 'heldout' (taken out of the training images)")
     attack: AttackUsed | None = Field(description="null: clean accuracy")
-    accuracy: float = Field(ge=0, le=1)
-    low: float = Field(ge=0, le=1)
-    high: float = Field(ge=0, le=1)
-    n: int = Field(ge=1)
-    seed: int
+    accuracy: float = Field(ge=0, le=1, description="share of test images classified correctly, under the row's attack")
+    low: float = Field(ge=0, le=1, description="lower end of its interval")
+    high: float = Field(ge=0, le=1, description="upper end of its interval")
+    n: int = Field(ge=1, description="how many images it is of")
+    seed: int = Field(description="of the study")
     broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
     balanced: Proportion | None = Field(
         None,
@@ -72,15 +72,15 @@ class SetProperties(Record):
     "Success" is always the share of images that a classifier gives the label the set trains with.
     """
 
-    name: Constructed
-    folder: str
-    kind: Literal["matched", "relabelled"]
+    name: Constructed = Field(description="its name")
+    folder: str = Field(description="inside the study's folder")
+    kind: Literal["matched", "relabelled"] = Field(description="by feature matching, or relabelled")
     source: str = Field(description="the classifier it was built with: standard or robust")
     targets: Literal["any", "other", "next"] | None = Field(description="null for matched sets")
-    n: int
+    n: int = Field(description="how many images it is of")
     settings: dict[str, Any] = Field(description="threat and schedule of the search, in pixel units")
     kept_label: Proportion = Field(description="images whose label is the label of the image it started from")
-    success_source: Proportion
+    success_source: Proportion = Field(description="images that the source classifies as their new label")
     success_source_changed: Proportion | None = Field(
         description="success_source among images whose label differs from the label of their start"
     )
@@ -127,9 +127,9 @@ class TheoryCheck(Record):
     Radius 0 comes first: images as they are.
     """
 
-    classifier: str
+    classifier: str = Field(description="its name in the study")
     pair: tuple[str, str] = Field(description="names of the two classes")
-    norm: Norm
+    norm: Norm = Field(description="of the threat")
     radii: list[float] = Field(description="of the attack on images, pixel units")
     moved: list[float] = Field(description="how far the search moved the features along the rule, on average")
     predicted: list[float] = Field(description="accuracy that the theory predicts for that distance")
@@ -146,17 +146,17 @@ class TheoryCheck(Record):
 class Stage(Record):
     """One finished stage and how long it took."""
 
-    name: str
-    seconds: float
+    name: str = Field(description="as in `stages/`")
+    seconds: float = Field(description="how long it took")
 
 
 class Continued(Record):
     """With what a study went on, where that is not what it began with."""
 
     at: str = Field(description="ISO 8601, UTC")
-    versions: dict[str, str]
-    device: str
-    threads: int
+    versions: dict[str, str] = Field(description="of notbugs, Python, torch and the other libraries")
+    device: str = Field(description="that computed")
+    threads: int = Field(description="of the processor that torch used")
 
 
 def _with(**kinds: type) -> AfterValidator:
@@ -175,7 +175,7 @@ def _with(**kinds: type) -> AfterValidator:
 class StudyInfo(Record):
     """Where the numbers come from."""
 
-    name: str
+    name: str = Field(description="of the study")
     created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT", description="ISO 8601, UTC")
     recipe: dict[str, Any] = Field(description="as resolved: every setting, defaults included")
     command: str = Field(description="repeats the study")
@@ -187,12 +187,12 @@ class StudyInfo(Record):
     architecture: Annotated[
         dict[str, Any], _with(name=str, parameters=int, features=int, feature_rank=dict, input_dimension=int)
     ] = Field(description="name, parameters, features, feature_rank, input_dimension")
-    seeds: list[int] = Field(min_length=1)
-    versions: dict[str, str]
-    device: str
-    threads: int
+    seeds: list[int] = Field(min_length=1, description="the seed of the study")
+    versions: dict[str, str] = Field(description="of notbugs, Python, torch and the other libraries")
+    device: str = Field(description="that computed")
+    threads: int = Field(description="of the processor that torch used")
     continued: list[Continued] = Field([], description="with other versions, or on another machine, where it was")
-    stages: list[Stage]
+    stages: list[Stage] = Field(description="every part of the work, with its time")
     classifiers: dict[str, str] = Field(description="sha256 of every checkpoint, by name")
     training: dict[str, Trained] = Field(
         {}, description="how it went, by name of the classifier: images held out for the guard, and the best epoch"
@@ -202,13 +202,13 @@ class StudyInfo(Record):
 class AgainstExpected(Record):
     """One accuracy that the recipe expects, and what the run gave."""
 
-    classifier: str
+    classifier: str = Field(description="its name in the study")
     radius: float = Field(description="of the evaluation's attack, pixel units; 0: clean accuracy")
     attack: str = Field("pgd", description="whose number is expected, where the radius is not 0")
     low: float = Field(description="expected, at least")
     high: float = Field(description="expected, at most")
     source: str = Field(description="of the expectation")
-    found: Proportion
+    found: Proportion = Field(description="the accuracy that was measured")
     verdict: Literal["inside", "overlaps", "outside"] = Field(
         description="whether the accuracy lies in the expected range; overlaps: only its 95 % interval reaches into it"
     )
@@ -219,7 +219,7 @@ class Expectations(Record):
 
     time: str = Field(description="how long the recipe says the study takes, and on what")
     departures: list[str] = Field(description="settings that are not the recipe's: then nothing is compared")
-    compared: list[AgainstExpected]
+    compared: list[AgainstExpected] = Field(description="every range that the recipe states, with what was found")
 
 
 class Results(Tabular, WholeFile, Record):

@@ -141,7 +141,7 @@ else:
         "Measured",
         __base__=_Measured,
         __doc__=_Measured.__doc__,
-        **{each.name: (each.Result | None, None) for each in INSTRUMENTS},
+        **{each.name: (each.Result | None, Field(None, description=each.about)) for each in INSTRUMENTS},
     )
 
 

@@ -14,7 +14,7 @@ from notbugs.construct import CONTROLS, ConstructedSet, Control, Start, control,
 from notbugs.content import Cell, Section, Table
 from notbugs.errors import must
 from notbugs.formats import percent, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
@@ -79,10 +79,10 @@ class ControlsResult(InstrumentResult):
 
     chance: float = Field(description="one in the number of classes")
     weak: Proportion | None = Field(description="clean accuracy of the weak classifier; null where none was needed")
-    weak_epochs: int
-    seed: int
-    test_set: str
-    rows: list[ControlRow]
+    weak_epochs: int = Field(description="of the weak classifier that says which images are consistent")
+    seed: Seed
+    test_set: TestSet
+    rows: list[ControlRow] = Field(description="one for each classifier, set or pair")
 
 
 def _needs_weak(settings: ControlsSettings) -> bool:

@@ -13,7 +13,7 @@ from notbugs.content import Cell, Section, Table
 from notbugs.data import CORRUPTIONS, Images
 from notbugs.errors import check_choice
 from notbugs.formats import number
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, InStudy
 from notbugs.measure import (
     CorruptionAccuracy,
     FilterAccuracy,
@@ -49,17 +49,17 @@ class CorruptionsSettings(InstrumentSettings):
 class CorruptionRow(InstrumentResult):
     """One classifier."""
 
-    classifier: str
-    clean: Proportion
-    corruptions: list[CorruptionAccuracy]
-    filters: list[FilterAccuracy]
+    classifier: InStudy
+    clean: Proportion = Field(description="accuracy on the images as they are")
+    corruptions: list[CorruptionAccuracy] = Field(description="accuracy under each corruption and severity")
+    filters: list[FilterAccuracy] = Field(description="accuracy on filtered images, by cut-off")
 
 
 class CorruptionsResult(InstrumentResult):
     """What `results.json` has of this instrument."""
 
     n: int = Field(description="test images, the same for every classifier")
-    rows: list[CorruptionRow]
+    rows: list[CorruptionRow] = Field(description="one for each classifier, set or pair")
 
 
 class Measured(TypedDict):

@@ -13,7 +13,7 @@ from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.formats import number, said
 from notbugs.frequency import SIDES, Side, half_of, high_pass, low_pass
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Proportion, evaluate, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
@@ -56,9 +56,9 @@ class FrequenciesResult(InstrumentResult):
     """Accuracy against cut-off."""
 
     highest: float = Field(description="the highest frequency along the shorter side, cycles per image")
-    seed: int
-    test_set: str
-    rows: list[FrequencyRow]
+    seed: Seed
+    test_set: TestSet
+    rows: list[FrequencyRow] = Field(description="one for each classifier, set or pair")
 
 
 def _cutoffs(runner: Runner) -> list[float]:

@@ -12,7 +12,7 @@ from notbugs.construct import ConstructedSet
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, AttackUsed, Difference, evaluate
 from notbugs.progress import Progress
 from notbugs.seeds import derive
@@ -44,7 +44,7 @@ class GapPlace(InstrumentResult):
 class GapPart(InstrumentResult):
     """What is lost from one place to the next, clean (attack null) or under one attack."""
 
-    attack: AttackUsed | None
+    attack: AttackUsed | None = Field(description="of the robust accuracies that are compared; null: clean accuracies")
     generalisation: Difference = Field(description="accuracy on D_R's training images less that on D_R's test images")
     shift: Difference = Field(description="accuracy on D_R's test images less that on the test images")
 
@@ -52,11 +52,11 @@ class GapPart(InstrumentResult):
 class GeneralizationGapResult(InstrumentResult):
     """The gap of D_R taken apart (the paper, table 8)."""
 
-    places: list[GapPlace]
-    parts: list[GapPart]
+    places: list[GapPlace] = Field(description="the three kinds of images on which the classifier of D_R is attacked")
+    parts: list[GapPart] = Field(description="what is lost from one kind of images to the next")
     source: str = Field(description="the classifier that D_R and D_R's test images were built with")
-    seed: int
-    test_set: str
+    seed: Seed
+    test_set: TestSet
 
 
 def _part(training: Accuracy, new: Accuracy, test: Accuracy) -> GapPart:

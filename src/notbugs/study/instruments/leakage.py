@@ -11,7 +11,7 @@ from pydantic import Field
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, between, percent, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Certificate, Leak, certified_linear, certify, leakage
 from notbugs.measure.features import FeatureSource
 from notbugs.progress import Progress, part
@@ -39,22 +39,22 @@ SETS = ("D", *RELABELLED)
 class LeakRow(InstrumentResult):
     """A linear head on some robust features, trained on one set."""
 
-    train_set: TrainSet
+    train_set: TrainSet = Field(description="what it was trained on")
     features: Kind = Field(
         description="outputs of the certified linear model; penultimate features of the robust classifier"
     )
-    leak: Leak
-    finding: Literal["leakage", "none", "below chance"]
+    leak: Leak = Field(description="what heads on robust features learn from the set")
+    finding: Literal["leakage", "none", "below chance"] = Field(description="whether that is above chance")
 
 
 class LeakageResult(InstrumentResult):
     """Goh's lower bound of robust-feature leakage, and a stronger probe beside it."""
 
-    seed: int
-    test_set: str
+    seed: Seed
+    test_set: TestSet
     trained_eps: float = Field(description="l2 radius at which the linear model was trained, chosen on training images")
     certificate: Certificate = Field(description="of the linear model; the robust classifier's features have none")
-    rows: list[LeakRow]
+    rows: list[LeakRow] = Field(description="one for each classifier, set or pair")
 
 
 def _measured(runner: Runner, progress: Progress) -> LeakageResult:

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from notbugs.construct.exporters import png
 from notbugs.content import Cell, Figure, Section, Table
 from notbugs.formats import percent, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, InStudy, Seed, TestSet
 from notbugs.measure import Accuracy, Proportion, alignment, class_means, evaluate, input_gradients
 from notbugs.measure.set_properties import Mean
 from notbugs.measure.spectrum import KindCounts
@@ -50,7 +50,7 @@ SHOWN = 8
 class PriorsRow(InstrumentResult):
     """One classifier."""
 
-    classifier: str
+    classifier: InStudy
     accuracies: list[Accuracy] = Field(description="on the test images: clean, then robust")
     kinds: KindCounts | None = Field(description="of its features; null for the robust one, which is not sorted")
     taught: Proportion | None = Field(
@@ -63,12 +63,12 @@ class PriorsRow(InstrumentResult):
 class PriorsResult(InstrumentResult):
     """Standard, with priors, and robust."""
 
-    seed: int
-    test_set: str
+    seed: Seed
+    test_set: TestSet
     n: int = Field(description="test images of the gradients")
     images: str = Field(pattern=BASE64, description="the test images of the pictures, side by side: a PNG in base64")
     side: int = Field(description="of one picture, pixels")
-    rows: list[PriorsRow]
+    rows: list[PriorsRow] = Field(description="one for each classifier, set or pair")
 
 
 def _d_nr(runner: Runner) -> Proportion:

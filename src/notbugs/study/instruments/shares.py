@@ -10,7 +10,7 @@ from pydantic import Field
 
 from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import NORMS, ball, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed
 from notbugs.measure import SetCarried, carried, ends
 from notbugs.measure.set_properties import GROUPS, GroupCarried
 from notbugs.progress import Progress
@@ -40,16 +40,16 @@ class SharesRow(InstrumentResult):
     name: str = Field(description="of the set")
     classifier: str = Field(description="whose features look")
     is_source: bool = Field(description="whether the set was built with this classifier: then it was searched to agree")
-    found: SetCarried
+    found: SetCarried = Field(description="the shares themselves")
 
 
 class SharesResult(InstrumentResult):
     """How much of both classes constructed images carry."""
 
-    norm: Norm
+    norm: Norm = Field(description="of the threat")
     eps: float = Field(description="radius at which features were sorted, pixel units")
-    seed: int
-    rows: list[SharesRow]
+    seed: Seed
+    rows: list[SharesRow] = Field(description="one for each classifier, set or pair")
 
 
 SHARES_TEXT = (

@@ -13,7 +13,7 @@ from notbugs.classifier import Classifier
 from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, number, percent
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, evaluate
 from notbugs.progress import Progress
 from notbugs.seeds import derive
@@ -39,7 +39,7 @@ class SourceRadiusRow(InstrumentResult):
     """One source, its D_R, and the classifier trained on that."""
 
     eps: float = Field(ge=0, description="radius of the source's training, pixel units")
-    repeat: int = Field(ge=1)
+    repeat: int = Field(ge=1, description="number of the repetition, each with seeds of its own")
     source: list[Accuracy] = Field(description="of the source on the test images: clean, then robust")
     on_set: list[Accuracy] = Field(description="of the source on the images of its D_R")
     taught: list[Accuracy] = Field(description="of the classifier trained on D_R, on the test images")
@@ -48,9 +48,9 @@ class SourceRadiusRow(InstrumentResult):
 class SourceRadiusResult(InstrumentResult):
     """What is lost from the source to what is trained on its D_R."""
 
-    seed: int
-    test_set: str
-    rows: list[SourceRadiusRow]
+    seed: Seed
+    test_set: TestSet
+    rows: list[SourceRadiusRow] = Field(description="one for each classifier, set or pair")
 
 
 def _training(given: Training, eps: float) -> Training:

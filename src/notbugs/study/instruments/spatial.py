@@ -11,7 +11,7 @@ from pydantic import Field
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import number, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, InStudy
 from notbugs.measure import SpatialAccuracy, spatial_accuracy
 from notbugs.progress import Progress
 from notbugs.study.sets import EVERY, Trained
@@ -48,8 +48,8 @@ TRAINED = "spatial"
 class SpatialRow(InstrumentResult):
     """One classifier."""
 
-    classifier: str
-    accuracy: SpatialAccuracy
+    classifier: InStudy
+    accuracy: SpatialAccuracy = Field(description="by grid, random transformations and gradient search")
 
 
 class SpatialResult(InstrumentResult):
@@ -57,7 +57,7 @@ class SpatialResult(InstrumentResult):
 
     n: int = Field(description="test images, the same for every classifier")
     training: SpatialTraining | None = Field(description="of the classifier `spatial`, standard otherwise; null: none")
-    rows: list[SpatialRow]
+    rows: list[SpatialRow] = Field(description="one for each classifier, set or pair")
 
 
 def _work(runner: Runner, images: Images, name: str, progress: Progress) -> SpatialAccuracy:

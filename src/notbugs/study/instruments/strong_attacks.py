@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball, points, said
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, InStudy, Seed
 from notbugs.measure import (
     Accuracy,
     Agreement,
@@ -72,8 +72,8 @@ REFERENCE = "standard"
 class StrongAttacksRow(InstrumentResult):
     """One classifier under several attacks on the same images."""
 
-    classifier: str
-    clean: Accuracy
+    classifier: InStudy
+    clean: Accuracy = Field(description="accuracy on the images as they are")
     pgd: Accuracy = Field(description="the paper's protocol")
     strong: Accuracy = Field(description="by the attack that counts everywhere in the study")
     autoattack: Accuracy | None = Field(description="null: not asked for")
@@ -85,7 +85,7 @@ class StrongAttacksRow(InstrumentResult):
 class Paired(InstrumentResult):
     """A classifier against the standard one, image by image."""
 
-    classifier: str
+    classifier: InStudy
     clean: PairedTest = Field(description="this classifier's clean accuracy minus the standard one's")
     robust: PairedTest = Field(description="the same of robust accuracy, the worst of all attacks")
 
@@ -93,11 +93,11 @@ class Paired(InstrumentResult):
 class StrongAttacksResult(InstrumentResult):
     """What `results.json` has of this instrument."""
 
-    seed: int
+    seed: Seed
     n: int = Field(description="test images, the same for every attack and classifier")
     masking_n: int = Field(description="of these, those in which signs of masked gradients were looked for")
-    rows: list[StrongAttacksRow]
-    paired: list[Paired]
+    rows: list[StrongAttacksRow] = Field(description="one for each classifier, set or pair")
+    paired: list[Paired] = Field(description="exact tests of each classifier against the standard one")
 
 
 class Attacked(TypedDict):

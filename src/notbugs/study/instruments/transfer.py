@@ -64,9 +64,9 @@ class TransferInstrumentSettings(TransferSettings, InstrumentSettings):
 class Learner(InstrumentResult):
     """One architecture: what it learns from D_det, and what fools it when it learns from D."""
 
-    architecture: str
+    architecture: str = Field(description="its name and options")
     classifier: str = Field(description="the one trained on D, by its name in the matrix")
-    parameters: int
+    parameters: int = Field(description="weights of the network")
     learned: Proportion = Field(description="test accuracy of the one trained on D_det, true labels")
     untargeted: Proportion = Field(description="misclassified by the one trained on D, of the source's examples")
     targeted: Proportion = Field(description="taken for the target by the one trained on D")
@@ -76,10 +76,10 @@ class TransferResult(WholeFile, InstrumentResult):
     """Learning from D_det against transfer, over architectures; and every classifier against every other."""
 
     source: str = Field(description="D_det was built with it, and its adversarial examples are those of `learners`")
-    learners: list[Learner]
+    learners: list[Learner] = Field(description="the architectures that were trained on D_det")
     untargeted: Correlation | None = Field(description="of learned and untargeted; null for fewer than 3 architectures")
     targeted: Correlation | None = Field(description="of learned and targeted")
-    matrix: Transfer
+    matrix: Transfer = Field(description="every source with every classifier")
 
     def lines(self) -> list[str]:
         """For a terminal: the architectures and their correlations; without architectures, the matrix."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, Figure, PrintedFigure, Section, Table
 from notbugs.formats import ball, class_name, number
-from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, TestSet
 from notbugs.measure import (
     AttackUsed,
     FeatureMap,
@@ -107,7 +107,7 @@ class UsefulnessResult(Record):
     """The features of some classifiers, sorted by usefulness and robust usefulness."""
 
     classifiers: dict[str, UsefulnessSummary] = Field(description="by the classifier's name")
-    test_set: str
+    test_set: TestSet
 
 
 def check_features(runner: Runner) -> None:
