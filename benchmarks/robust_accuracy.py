@@ -81,6 +81,8 @@ def beside_autoattack(
     classifier: Classifier, images: Images, norm: Norm, radii: Sequence[float]
 ) -> Iterator[dict[str, Any]]:
     """Each radius alone, of both attacks."""
+    for eps in radii[:1]:  # warm up
+        nb.measure.outcomes(classifier, images.subset(slice(4)), [threat(norm, eps)])
     for eps in radii:
         ball = threat(norm, eps)
         alone, ours = measured(lambda ball=ball: nb.measure.outcomes(classifier, images, [ball]), len(images))
@@ -173,7 +175,7 @@ robust and D_R are those of results/cifar10-small; robust-linf is the same netwo
 step of 10/255. The digits' are those of the recipe, seed 0. *Small* are the stored classifiers of the tests; a softmax
 and a factor change no prediction, so that AutoAttack finds there at most what it finds on the plain network.
 
-The first row of a classifier has the cost of readying it, too. On small networks and few images the fixed cost of a
+On small networks and few images the fixed cost of a
 step counts, and five radii take more steps one after the other than one radius, so that time grows by more than
 gradients.
 """
