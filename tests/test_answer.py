@@ -149,7 +149,7 @@ def test_the_numbers_decide(changes, place, verdict, words):
             "(2.0 to 8.0) beyond its leakage control's 20.0\u00a0% (17.6 to 22.6)",
         ),
         ((0.01, -0.02, 0.04), "open", "cannot be told from its leakage control: 1.0 points (-2.0 to 4.0)"),
-        ((-0.05, -0.08, -0.02), "disagrees", "-5.0 points (-8.0 to -2.0) beyond its leakage control"),
+        ((-0.05, -0.08, -0.02), "disagrees", "5.0 points (2.0 to 8.0) below its leakage control"),
     ],
 )
 def test_a_leakage_control_decides_what_d_rand_says(beyond, verdict, words):

@@ -341,9 +341,12 @@ def _beyond(control: ControlRow) -> str:
     """In points, beside what the control teaches, which has no adversarial feature."""
     difference = control.beyond
     assert difference  # of every control
-    gap = between(difference.low, difference.high)
-    said = f"{percent(difference.value)} points ({gap}) beyond its leakage control's {quoted(control.clean)}"
-    return f"which cannot be told from its leakage control: {said}" if _sign(difference) == "unclear" else said
+    low, value, high = difference.low, difference.value, difference.high
+    if (sign := _sign(difference)) == "lower":
+        low, value, high = -high, -value, -low
+    side = "below" if sign == "lower" else "beyond"
+    said = f"{percent(value)} points ({between(low, high)}) {side} its leakage control's {quoted(control.clean)}"
+    return f"which cannot be told from its leakage control: {said}" if sign == "unclear" else said
 
 
 def _overlap(order: Order) -> str:
