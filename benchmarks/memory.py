@@ -1,4 +1,4 @@
-"""`python -m benchmarks.allocator`: the processor time of PGD with memory that is kept, and with memory handed back.
+"""`python -m benchmarks.memory`: the processor time of PGD with memory that is kept, and with memory handed back.
 
 Both work in processes of their own, in turns, on digits of 32x32 pixels with a ResNet-9; printed are the medians and
 the ratio. The C library must be glibc.
@@ -17,7 +17,7 @@ import sys
 from torch.nn.functional import interpolate
 
 import notbugs as nb
-from notbugs.allocator import keep_freed_memory
+from notbugs.process import keep_freed_memory
 
 BATCH, STEPS = 250, 20
 
@@ -42,7 +42,7 @@ def work() -> dict[str, float]:
 
 def main() -> None:
     """Time both, or, in a process that was started for it, one."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.allocator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--one", choices=["kept", "handed back"], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -56,7 +56,7 @@ def main() -> None:
     seen: dict[str, list[dict[str, float]]] = {"handed back": [], "kept": []}
     for _ in range(options.repeats):
         for which, results in seen.items():
-            command = [sys.executable, "-m", "benchmarks.allocator", "--one", which]
+            command = [sys.executable, "-m", "benchmarks.memory", "--one", which]
             results.append(json.loads(subprocess.run(command, env=bare, capture_output=True, check=True).stdout))
     total = {}
     for which, results in seen.items():
