@@ -21,9 +21,9 @@ STUDY = (
     *("--standard.epochs", "1", "--robust.epochs", "1", "--constructed.epochs", "1", "--robust.adversary.steps", "1"),
     *(
         "--train-images",
-        "40",
+        "24",
         "--test-images",
-        "40",
+        "24",
         "--evaluation.attack.steps",
         "1",
         "--evaluation.attack.queries",

@@ -7,7 +7,9 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from inspect import getdoc
 
+import docstring_parser
 from cyclopts import Group
 from cyclopts.help import HelpEntry, create_parameter_help_panel
 from rich.console import Console
@@ -103,9 +105,15 @@ def print_help(arguments: Sequence[str]) -> None:
 @cache
 def options(command: str) -> list[Option]:
     """Every argument and option of a command, in the order of the help."""
-    collection = app[command].assemble_argument_collection(parse_docstring=True)
+    collection = app[command].assemble_argument_collection(parse_docstring=False)  # of every class: that takes seconds
+    documented = _documented(command)
     entries = create_parameter_help_panel(Group("all"), collection, "plaintext").entries
-    helps = {argument.name: str(argument.parameter.help or "") for argument in collection}
+    helps = {
+        argument.name: str(
+            argument.parameter.help or documented.get(".".join((argument.field_info.name, *argument.keys)), "")
+        )
+        for argument in collection
+    }
     options: dict[str, Option] = {}
     for entry in entries:
         name = entry.positional_label or entry.positive_names[0]
@@ -114,6 +122,12 @@ def options(command: str) -> list[Option]:
         if option.name not in {"options", "arch.options"}:  # --arch.OPTION says it
             options.setdefault(option.name or option.label, option)
     return [*options.values(), *_added(command, options)]
+
+
+def _documented(command: str) -> dict[str, str]:
+    """What the docstring of the command's function says of each parameter."""
+    function = app[command].default_command
+    return {item.arg_name: item.description or "" for item in docstring_parser.parse(getdoc(function) or "").params}
 
 
 def unknown(command: str, word: str) -> InputError:
