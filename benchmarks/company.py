@@ -1,4 +1,4 @@
-"""`python -m benchmarks.company`: training beside another busy process, with threads that sleep and threads that spin.
+"""`python -m benchmarks.company`: training beside another busy process, with threads that soon sleep and that spin.
 
 Each training is a process of its own, in turns, of a ResNet-9 on random images of 32x32 pixels, on all processors but
 as torch chooses; printed are the largest images a second, alone and beside a process that only counts.
@@ -17,10 +17,17 @@ from contextlib import contextmanager
 import torch
 
 import notbugs as nb
-from notbugs.process import WAITING
 
 BATCH = 256
-POLICIES = {"spin": "ACTIVE", "torch's default": "", "sleep": "PASSIVE"}
+WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+"""Variables that say how OpenMP's threads wait: the standard's, GNU's and Intel's."""
+DEFAULT = "torch's default"
+POLICIES: dict[str, dict[str, str]] = {
+    DEFAULT: {},
+    "soon asleep": {"GOMP_SPINCOUNT": "1000"},
+    "asleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+"""The environment of each way to wait."""
 
 
 def work(batches: int) -> float:
@@ -66,12 +73,11 @@ def main() -> None:
         with company(others):
             for _ in range(options.repeats):
                 for name, policy in POLICIES.items():
-                    env = bare | ({"OMP_WAIT_POLICY": policy} if policy else {})
-                    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+                    done = subprocess.run(command, env=bare | policy, capture_output=True, text=True, check=True)
                     best[name] = max(best[name], float(done.stdout))
         ratios = "   ".join(f"{name} {speed:6.0f}" for name, speed in best.items())
-        gain = best["sleep"] / best["torch's default"]
-        print(f"beside {others} busy process(es), images a second: {ratios}   sleep / default {gain:.2f}")
+        gain = best["soon asleep"] / best[DEFAULT]
+        print(f"beside {others} busy process(es), images a second: {ratios}   soon asleep / default {gain:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command's process: freed memory is used again, and threads sleep while they wait."""
+"""The command's process: freed memory is used again, and not asked for anew."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import subprocess
 import sys
 
 import pytest
-
-from notbugs import cli
-from notbugs.process import WAITING, sleep_while_waiting
 
 SCRIPT = """
 import resource, sys
@@ -36,27 +33,3 @@ def test_memory_is_kept_unless_the_environment_says_otherwise():
     assert faults() > 8 * of_one
     assert faults("keep") < 3 * of_one
     assert faults("keep", MALLOC_MMAP_THRESHOLD_="131072") > 8 * of_one
-
-
-@pytest.fixture
-def unset(monkeypatch):
-    for name in WAITING:
-        monkeypatch.setenv(name, "")  # so that it is put back as it was
-        monkeypatch.delenv(name)
-
-
-def test_threads_sleep_unless_the_environment_says_otherwise(unset, monkeypatch):
-    sleep_while_waiting()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
-    sleep_while_waiting()
-    assert "OMP_WAIT_POLICY" not in os.environ
-
-
-def test_a_command_says_so_before_it_imports_torch(unset, monkeypatch):
-    said = []
-    monkeypatch.setattr(cli, "import_module", lambda module: said.append(os.environ.get("OMP_WAIT_POLICY")))
-    monkeypatch.delitem(sys.modules, "notbugs.cli.commands", raising=False)
-    cli.load(["evaluate", "model.safetensors"])
-    assert said == ["PASSIVE"]

@@ -1,4 +1,4 @@
-"""The command's own process: it keeps the memory that it frees, and its threads sleep while they wait.
+"""The command's own process: it keeps the memory that it frees.
 
 A program that imports notbugs owns its process, and decides for itself: it can call `keep_freed_memory`, and be started
 with the variables of the environment that are named here, which are heeded wherever they are set.
@@ -13,8 +13,6 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Names of mallopt(3)'s parameters, as in malloc.h."""
 LARGEST = 2**30
 """Bytes: a larger block is still handed back as soon as it is free."""
-WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
-"""Variables that say how OpenMP's threads wait: the standard's, GNU's and Intel's."""
 
 
 def keep_freed_memory() -> None:
@@ -29,13 +27,3 @@ def keep_freed_memory() -> None:
         return
     mallopt(MMAP_THRESHOLD, LARGEST)
     mallopt(TRIM_THRESHOLD, 2**31 - 1)
-
-
-def sleep_while_waiting() -> None:
-    """Let torch's threads sleep while they wait for each other; to be called before torch is imported.
-
-    By default they spin. Beside another busy process they then take the processor from the very thread that they
-    wait for.
-    """
-    if not WAITING & {*os.environ}:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

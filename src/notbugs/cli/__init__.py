@@ -14,7 +14,7 @@ from cyclopts import App, MissingArgumentError, Parameter, UnknownOptionError, U
 
 from notbugs._version import __version__
 from notbugs.cli.catalogue import COMMANDS
-from notbugs.process import keep_freed_memory, sleep_while_waiting
+from notbugs.process import keep_freed_memory
 
 app = App(
     name="notbugs",
@@ -35,7 +35,6 @@ def load(arguments: list[str]) -> None:
     module = command.path.partition(":")[0] if command else ""
     if not module or module in sys.modules:
         return
-    sleep_while_waiting()  # torch reads it once, as it is imported
     collects = gc.isenabled()
     gc.disable()  # what libraries make as they are imported stays: to search it for garbage takes a tenth of the time
     try:
