@@ -17,7 +17,7 @@ import sys
 from torch.nn.functional import interpolate
 
 import notbugs as nb
-from notbugs.process import keep_freed_memory
+from notbugs.memory import keep_freed_memory
 
 BATCH, STEPS = 250, 20
 

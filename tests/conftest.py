@@ -24,7 +24,7 @@ from torch import nn
 
 from notbugs.classifier import Classifier
 from notbugs.data import Data, Images
-from notbugs.process import keep_freed_memory
+from notbugs.memory import keep_freed_memory
 from notbugs.seeds import generator, seeded
 
 # Deadlines measure the machine, not the code; a fixed seed makes a failure here a failure everywhere.

@@ -19,7 +19,7 @@ ROOMS = [
     *(
         "_start",
         "_version",
-        "process",
+        "memory",
         "lazily",
         "errors",
         "catalogue",

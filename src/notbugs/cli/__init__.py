@@ -14,7 +14,7 @@ from cyclopts import App, MissingArgumentError, Parameter, UnknownOptionError, U
 
 from notbugs._version import __version__
 from notbugs.cli.catalogue import COMMANDS
-from notbugs.process import keep_freed_memory
+from notbugs.memory import keep_freed_memory
 
 app = App(
     name="notbugs",

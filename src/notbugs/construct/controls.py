@@ -43,8 +43,8 @@ def control(
     `leakage`: one fixed synthetic pattern for each class is added to every image, that of the image's label, as long as
     the set's radius is, or, in a set of free radius, as long as the image's own adversarial perturbation; except to
     images that are consistent with their label as they are. The patterns explain all other labels away, so what is
-    learned from images without one is what their own features say. `random`: every image is
-    moved as far as its adversarial one, in a random direction. `labels`: images stay as they are.
+    learned from images without one is what their own features say. `random`: every image is moved as far as its
+    adversarial one, in a random direction. `labels`: images stay as they are.
 
     Parameters
     ----------

@@ -1,7 +1,6 @@
-"""The command's own process: it keeps the memory that it frees.
+"""The memory of the command's own process, which is kept for the next tensor instead of handed back after each.
 
-A program that imports notbugs owns its process, and decides for itself: it can call `keep_freed_memory`, and be started
-with the variables of the environment that are named here, which are heeded wherever they are set.
+A program that imports notbugs owns its process, and decides for itself: it can call `keep_freed_memory`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command's process: freed memory is used again, and not asked for anew."""
+"""Memory that was freed is used again, and not asked for anew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys
-from notbugs.process import keep_freed_memory
+from notbugs.memory import keep_freed_memory
 if sys.argv[1:]:
     keep_freed_memory()
 for _ in range(8):
