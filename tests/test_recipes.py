@@ -149,6 +149,12 @@ def test_without_whitening_a_resnet9_is_what_it_was():
     assert sum(tensor.numel() for tensor in build("resnet9", channels=3, classes=10).parameters()) == 6_573_130
 
 
+def test_a_further_set_is_trained_as_the_one_beside_which_it_stands():
+    recipe = read_recipe("digits", {"trained_on": {"D_det": {"epochs": 3}, "D_det_low": {"epochs": 5}}})
+    epochs = {name: recipe.training(name, "constructed").epochs for name in ("D_det", "D_bugs", "D_det_low", "D_rand")}
+    assert epochs == {"D_det": 3, "D_bugs": 3, "D_det_low": 5, "D_rand": recipe.constructed.epochs}
+
+
 def test_only_a_set_has_its_own_training():
     with pytest.raises(InputError, match="trained_on.*D_rnad"):
         read_recipe("cifar10", {"trained_on": {"D_rnad": SHORT}})

@@ -88,7 +88,9 @@ class Status:
     state : {"running", "stopped", "finished"}
         Whether a process is at work, none is though something is left, or nothing is left.
     seconds : dict of str to float
-        How long each finished stage took, in the order of a study.
+        How long each finished stage took, in the order of a study, with what was spent on it before a run was stopped.
+    speeds : dict of str to float
+        Images a second of stages that go through images: all epochs of a training, a set's, those measured.
     now : UnderWay or None
         The stage under way; None between two of them.
     left : tuple of str
@@ -108,6 +110,7 @@ class Status:
     data: DataInfo
     state: Literal["running", "stopped", "finished"]
     seconds: dict[str, float]
+    speeds: dict[str, float]
     now: UnderWay | None
     left: tuple[str, ...]
     measured: dict[str, list[dict[str, Any]]]
@@ -170,6 +173,11 @@ def _read(folder: Path) -> Status:
         data=info["data"],
         state="running" if is_running else "finished" if is_finished else "stopped",
         seconds={name: stage["seconds"] for name, stage in stages.items()},
+        speeds={
+            name: images / stage["seconds"]
+            for name, stage in stages.items()
+            if (images := stage.get("images")) and stage["seconds"]
+        },
         now=now,
         left=tuple(left),
         measured={name: value_of[f"evaluate-{name}"] for name in PLANS if f"evaluate-{name}" in value_of},
@@ -280,7 +288,12 @@ def status_tables(standing: Status) -> Iterator[Table]:
     """What `status` found, as tables to print: where it stands, how long it took, and the numbers so far."""
     yield _overview(standing)
     if standing.seconds:
-        yield _times(standing)
+        yield _by_work("time", {name: duration(seconds) for name, seconds in standing.seconds.items()})
+    if standing.speeds:
+        yield _by_work(
+            "images/s",
+            {name: f"{speed:,.3g}" if speed < 100 else f"{speed:,.0f}" for name, speed in standing.speeds.items()},
+        )
     if others := _others(standing):
         yield others
     if standing.measured:
@@ -354,15 +367,15 @@ def _title(stage: str) -> str:
     return stage.replace("-", " ", 1)
 
 
-def _times(standing: Status) -> Table:
+def _by_work(head: str, of_stage: Mapping[str, str]) -> Table:
     """A row a classifier and its set, a column a kind of stage."""
-    table = _table("time", *WORKS)
+    table = _table(head, *WORKS)
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for name in PLANS:
-        times = [standing.seconds.get(f"{work}-{name}") for work in WORKS]
-        if any(time is not None for time in times):
-            table.add_row(name, *("" if time is None else duration(time) for time in times))
+        cells = [of_stage.get(f"{work}-{name}", "") for work in WORKS]
+        if any(cells):
+            table.add_row(name, *cells)
     return table
 
 

@@ -208,7 +208,10 @@ class _Study:
             command=self.recipe.command(folder.path / "recipe.toml"),
             architecture=architecture,
             seeds=[self.recipe.seed],
-            stages=[Stage(name=name, seconds=seconds) for name, seconds in folder.done.items()],
+            stages=[
+                Stage(name=name, seconds=done["seconds"], images=done.get("images"))
+                for name, done in folder.done.items()
+            ],
             classifiers=self.runner.hashes,
             training=self.runner.trained,
         )
@@ -284,7 +287,9 @@ class _Study:
             return measured
 
         name, tell = f"measure-{plan.name}", partial(_told, plan.name)
-        measured = self.runner.stage(name, f"measure {plan.name} itself", work, tell, kind=MeasuredSet)
+        measured = self.runner.stage(
+            name, f"measure {plan.name} itself", work, tell, kind=MeasuredSet, images=lambda _: len(built)
+        )
         properties = to_json(measured, MeasuredSet)
         if built.manifest.get("properties") != properties:  # the manifest was lost or damaged since
             built.record(properties)

@@ -48,7 +48,8 @@ class Settings(Source):
     constructed: Training = Field(Training(), description="Of the classifiers on constructed sets.")
     trained_on: dict[str, Training] = Field(
         {},
-        description="Of the classifier on one set, where it is trained otherwise: `[trained_on.D_det]`.",
+        description="Of the classifier on one set, and on further sets compared with it, where they are trained "
+        "otherwise: `[trained_on.D_det]` is of D_bugs as well.",
     )
     matching: Matching = Field(Matching(), description="Feature matching, which makes D_R and D_NR.")
     storage: Storage = Field(Storage(), description="How constructed sets are stored.")
@@ -116,8 +117,9 @@ class Recipe(Settings):
     departures: tuple[Name, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
 
     def training(self, name: str, section: Section) -> Training:
-        """How the classifier `name` is trained: as its set says, or else its section."""
-        return self.trained_on.get(name) or getattr(self, section)
+        """How the classifier `name` is trained: as its set says, that beside which it stands, or its section."""
+        beside = BY_NAME[name].beside if name in BY_NAME else ""
+        return self.trained_on.get(name) or self.trained_on.get(beside) or getattr(self, section)
 
     def code(self) -> dict[str, tuple[str, ...]]:
         """The settings that name code of a user's own, with their values."""

@@ -148,6 +148,16 @@ class Stage(Record):
 
     name: str = Field(description="as in `stages/`")
     seconds: float = Field(description="how long it took")
+    images: int | None = Field(
+        None,
+        description="that it went through: all epochs of a training, a set's, those measured; null where it went "
+        "through none, and in studies of older versions",
+    )
+
+    @property
+    def speed(self) -> float | None:
+        """Images a second; None where that says nothing."""
+        return self.images / self.seconds if self.images and self.seconds else None
 
 
 class Continued(Record):

@@ -43,6 +43,10 @@ class KeptTraining(Record):
         """Older versions left no more than that."""
         return {"sha256": kept} if isinstance(kept, str) else kept
 
+    def images_seen(self) -> int:
+        """In all epochs."""
+        return self.trained.images * self.trained.epochs if self.trained else 0
+
 
 class Runner:
     """A study at work.
@@ -121,7 +125,7 @@ class Runner:
             return [f"{name}:", str(kept.trained)]
 
         title, tell_it = title or f"train {name}", tell if training.patience else None
-        step = Step(f"train-{name}", title, work, tell_it, kind=KeptTraining)
+        step = Step(f"train-{name}", title, work, tell_it, kind=KeptTraining, images=KeptTraining.images_seen)
         self._note_trained(name, self.folder.shared_stage(step))
         if not self.folder.has(name, self.hashes[name]):
             self.folder.forget(step.name, f"{self.folder.classifier_file(name)} is missing or was changed.")
@@ -163,7 +167,15 @@ class Runner:
             ]
 
         kept = outcomes_file(self.folder.path, name)
-        return self.stage(f"evaluate-{name}", f"measure {name}", work, tell, leaves=kept, kind=list[Accuracy])
+        return self.stage(
+            f"evaluate-{name}",
+            f"measure {name}",
+            work,
+            tell,
+            leaves=kept,
+            kind=list[Accuracy],
+            images=lambda accuracies: accuracies[0].share.n,
+        )
 
     def of_each(
         self,
@@ -219,9 +231,13 @@ class Runner:
         path = self.folder.path / "sets" / name
 
         def seconds(progress: Progress) -> float:
-            return work(path, progress).manifest["seconds"]
+            self._sets[name] = work(path, progress)
+            return self._sets[name].manifest["seconds"]
 
-        self.folder.shared_stage(Step(f"build-{name}", f"build {name}", seconds, kind=float))
+        def images(_: float) -> int:
+            return len(self._sets[name])
+
+        self.folder.shared_stage(Step(f"build-{name}", f"build {name}", seconds, kind=float, images=images))
         try:
             self._sets[name] = ConstructedSet(path)
         except InputError:  # a shard was lost or damaged since: only that one is built again
