@@ -25,6 +25,7 @@ TINY = {
     "test_images": 120,
     "architecture": {"width": 4, "features": 6},
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
+    "trained_on": {"D_det": {"epochs": 1}},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
     "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
@@ -47,8 +48,8 @@ def at_work(path: Path) -> Runner:
     """A runner in which the classifiers and sets of a study are there."""
     recipe = study.read_recipe("digits", TINY)
     runner = Runner(recipe, recipe.read(), StudyFolder(path, QUIET, stages=0), torch.device("cpu"))
-    runner.train("standard", runner.data.train, "standard")
-    runner.train("robust", runner.data.train, "robust")
+    runner.train("standard", runner.data.train)
+    runner.train("robust", runner.data.train)
     how = {"schedule": recipe.relabelling.schedule, "threat": recipe.relabelling.threat}
     sets = {
         name: lambda path, progress, targets=targets: relabel(
@@ -114,6 +115,13 @@ def test_rows_are_what_their_sets_and_classifiers_say(runner, measured):
     agreed = float((ConstructedSet(sets / "D_det").images.labels == said).float().mean())
     assert rows["D_det_leakage"].untouched.value == pytest.approx(agreed)
     assert rows["mislabelled"].n == int((said != runner.data.train.labels).sum())
+
+
+def test_what_stands_beside_a_set_is_trained_as_the_set_is(runner, measured):
+    """Else the difference would be that of two ways to train."""
+    epochs = {row.name: (row.of, runner.trained[row.name].epochs) for row in measured.rows}
+    assert {of for of, count in epochs.values() if count == 1} == {"D_det"}
+    assert all(count == (1 if of == "D_det" else 2) for of, count in epochs.values())
 
 
 def test_a_control_says_how_far_beyond_it_its_set_is(measured):

@@ -54,7 +54,7 @@ def at_work(data: Data, path: Path, **changes) -> Runner:
 
 def test_frequencies_say_where_the_signal_is(waves, tmp_path):
     runner = at_work(waves, tmp_path)
-    runner.train("standard", waves.train, "standard")
+    runner.train("standard", waves.train)
     made = frequencies.FrequenciesInstrument()
     made.check(runner)
     found = made.run(runner)

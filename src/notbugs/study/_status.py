@@ -20,20 +20,13 @@ from notbugs.errors import InputError, must, nearest_path
 from notbugs.files import Damaged, check_links, has_writer, read_json
 from notbugs.formats import compact, duration, under_attack
 from notbugs.progress import packed
-from notbugs.study.sets import BY_NAME, EVERY_SET, FURTHER, JUDGE, MOST_OTHERS, ON_ORIGINALS, other_names, stage_names
+from notbugs.study.sets import BY_NAME, EVERY_SET, FURTHER, MOST_OTHERS, SECTIONS, stage_names
 from notbugs.study.written import StageFile, check_recipe, read_info, read_stage, read_under_way
 
 if TYPE_CHECKING:  # a study without instruments is read without torch
     from notbugs.measure import Accuracy
     from notbugs.study.machine import DataInfo, Info
 
-OTHERS = other_names([declared.name for declared in FURTHER], MOST_OTHERS)
-PLANS: dict[str, str] = {
-    **{plan.name: str(plan.section) for plan in (*ON_ORIGINALS, JUDGE)},
-    **dict.fromkeys(BY_NAME, "constructed"),
-    **dict.fromkeys(OTHERS, "standard"),
-}
-"""Sections of the recipe that train the classifiers that a study may have."""
 POSSIBLE = stage_names(True, [declared.name for declared in FURTHER], MOST_OTHERS)
 """Every stage that a study may have but for those of instruments."""
 
@@ -180,7 +173,7 @@ def _read(folder: Path) -> Status:
         },
         now=now,
         left=tuple(left),
-        measured={name: value_of[f"evaluate-{name}"] for name in PLANS if f"evaluate-{name}" in value_of},
+        measured={name: value_of[f"evaluate-{name}"] for name in SECTIONS if f"evaluate-{name}" in value_of},
         sets={plan.name: value_of[f"measure-{plan.name}"] for plan in EVERY_SET if f"measure-{plan.name}" in value_of},
         damaged=tuple(damaged),
         report=report if report.exists() else None,
@@ -254,11 +247,17 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
         if work == "train":
             with safe_open(folder / "classifiers" / f"{name}.unfinished.safetensors", "np") as file:
                 epoch = int(file.get_tensor("epoch"))
-            epochs = recipe[PLANS[name]]["epochs"] if name in PLANS else None
+            epochs = _training(recipe, name)["epochs"] if name in SECTIONS else None
             return f"epoch {epoch} of {epochs}" if epochs else f"epoch {epoch}"
     except (InputError, SafetensorError, OSError):  # nothing yet, or gone since: the stage has just ended
         pass
     return ""
+
+
+def _training(recipe: dict[str, Any], name: str) -> dict[str, Any]:
+    """As `Recipe.training` has it, of plain values."""
+    of_sets, beside = recipe.get("trained_on", {}), BY_NAME[name].beside if name in BY_NAME else ""
+    return of_sets.get(name) or of_sets.get(beside) or recipe[SECTIONS[name]]
 
 
 def _left_instruments(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> list[str]:
@@ -372,7 +371,7 @@ def _by_work(head: str, of_stage: Mapping[str, str]) -> Table:
     table = _table(head, *WORKS)
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    for name in PLANS:
+    for name in SECTIONS:
         cells = [of_stage.get(f"{work}-{name}", "") for work in WORKS]
         if any(cells):
             table.add_row(name, *cells)
@@ -381,7 +380,7 @@ def _by_work(head: str, of_stage: Mapping[str, str]) -> Table:
 
 def _others(standing: Status) -> Table | None:
     """All other stages, those of a kind together; None where there are none."""
-    named = {f"{work}-{name}" for work in WORKS for name in PLANS}
+    named = {f"{work}-{name}" for work in WORKS for name in SECTIONS}
     kinds: dict[str, list[float]] = {}
     for name, seconds in standing.seconds.items():
         if name not in named:

@@ -193,7 +193,7 @@ class _Study:
         for plan, built_with in self.plans():
             built = self.built(plan, built_with)
             sets.append(self.set_measured(plan, built))
-            rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
+            rows += self.measured(ClassifierPlan(plan.name, plan.name), built.images)
         write_gallery(self.runner)
         if self.recipe.sets:
             write_further(self.runner)
@@ -233,8 +233,8 @@ class _Study:
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""
         title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
-        settings = self.recipe.training(plan.name, plan.section)
-        classifier = self.runner.train(plan.name, images, settings=settings, title=title)
+        settings = self.recipe.training(plan.name)
+        classifier = self.runner.train(plan.name, images, title=title)
         return [
             Row(
                 train_set=plan.train_set,
@@ -266,7 +266,7 @@ class _Study:
         if not self.recipe.judge:
             return None, ""
         title = "train a second robust classifier"
-        return self.runner.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
+        return self.runner.train(JUDGE.name, self.data.train, title=title), JUDGE.name
 
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
         judge, judge_name = self.judge(plan)

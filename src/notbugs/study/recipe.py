@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -21,11 +21,10 @@ from notbugs.models.registry import is_own_code
 from notbugs.records import Record
 from notbugs.study.instruments import FORMER, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
-from notbugs.study.sets import BY_NAME, FURTHER, Trained, chosen_sets
+from notbugs.study.sets import BY_NAME, FURTHER, SECTIONS, Trained, chosen_sets
 from notbugs.threat import threat
 from notbugs.training import Training
 
-Section = Literal["standard", "robust", "constructed"]
 """The sections of a recipe that say how a classifier is trained."""
 
 NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge", "sets", "further")
@@ -116,10 +115,17 @@ class Recipe(Settings):
     expected: tuple[Expected, ...] = Field((), description="Ranges of accuracies that the recipe is expected to give.")
     departures: tuple[Name, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
 
-    def training(self, name: str, section: Section) -> Training:
-        """How the classifier `name` is trained: as its set says, that beside which it stands, or its section."""
+    def training(self, name: str) -> Training:
+        """How a classifier of a study is trained: as its set says, or the set that it is compared with, or its section.
+
+        Raises
+        ------
+        InputError
+            If a study has no classifier of this name.
+        """
+        check_choice("classifier", name, tuple(SECTIONS))
         beside = BY_NAME[name].beside if name in BY_NAME else ""
-        return self.trained_on.get(name) or self.trained_on.get(beside) or getattr(self, section)
+        return self.trained_on.get(name) or self.trained_on.get(beside) or getattr(self, SECTIONS[name])
 
     def code(self) -> dict[str, tuple[str, ...]]:
         """The settings that name code of a user's own, with their values."""

@@ -23,7 +23,7 @@ from notbugs.records import Record
 from notbugs.seeds import derive
 from notbugs.study.declaration import Ingredients, SetDeclaration
 from notbugs.study.folder import StudyFolder
-from notbugs.study.recipe import Recipe, Section
+from notbugs.study.recipe import Recipe
 from notbugs.study.results import outcomes_file, write_outcomes
 from notbugs.study.sections import Architecture, Relabelling
 from notbugs.training import Trained, Training, train
@@ -88,18 +88,19 @@ class Runner:
         self,
         name: str,
         images: Images,
-        section: Section = "constructed",
+        like: str = "",
         *,
         architecture: Architecture | None = None,
         settings: Training | None = None,
         title: str | None = None,
     ) -> Classifier:
-        """A classifier trained on `images` as a section of the recipe says; it continues a run that was stopped.
+        """A classifier trained on `images`; it continues a run that was stopped.
 
-        `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
-        batches follow from the study's seed and `name`.
+        It is trained as the recipe says of `like`, the classifier of every study that it is compared with; that is
+        `name` itself if not given. `architecture` and `settings`, where given, take the place of the recipe's. Its
+        initialisation and order of batches follow from the study's seed and `name`.
         """
-        training: Training = settings or getattr(self.recipe, section)
+        training = settings or self.recipe.training(like or name)
         seed = derive(self.seed, "init", name)
         network = architecture or self.recipe.architecture
         classifier = network.new(self.data, seed, self.recipe)

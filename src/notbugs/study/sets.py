@@ -286,19 +286,18 @@ EVERY = ("standard", "independent", "robust", *(declared.name for declared in SE
 
 @dataclass(frozen=True)
 class ClassifierPlan:
-    """One classifier: its name, the set it is trained on, and which section of the recipe trains it."""
+    """One classifier: its name, and the set it is trained on."""
 
     name: str
     train_set: TrainSet
-    section: Literal["standard", "robust", "constructed"]
 
 
 ON_ORIGINALS = (
-    ClassifierPlan("standard", "D", "standard"),
-    ClassifierPlan("independent", "D", "standard"),
-    ClassifierPlan("robust", "D", "robust"),
+    ClassifierPlan("standard", "D"),
+    ClassifierPlan("independent", "D"),
+    ClassifierPlan("robust", "D"),
 )
-JUDGE = ClassifierPlan("judge", "D", "robust")
+JUDGE = ClassifierPlan("judge", "D")
 """A second robust classifier, where the recipe asks for it: it had no hand in D_R."""
 
 
@@ -317,6 +316,17 @@ MOST_OTHERS = 16
 def other_names(sets: Sequence[str], count: int) -> list[str]:
     """The classifiers that these sets keep at their label, of which a recipe asks for `count`."""
     return [f"other-{number + 1}" for number in range(count)] if any(BY_NAME[name].alone for name in sets) else []
+
+
+SECTIONS: dict[str, str] = {
+    "standard": "standard",
+    "independent": "standard",
+    "robust": "robust",
+    JUDGE.name: "robust",
+    **dict.fromkeys(BY_NAME, "constructed"),
+    **dict.fromkeys(other_names([declared.name for declared in FURTHER], MOST_OTHERS), "standard"),
+}
+"""For every classifier that a study may have, the section of the recipe that trains it."""
 
 
 def stage_names(judge: bool, sets: Sequence[str] = (), others: int = 0) -> list[str]:

@@ -162,7 +162,8 @@ def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again
 
 def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: ConstructedSet) -> ControlRow:
     name, request = built.folder.name, built.manifest["request"]
-    classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images)
+    like = of or "D_rand_other"  # of the relabelled sets, the one whose labels are wrong in no order either
+    classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images, like)
     clean, relabelled = _accuracies(runner, name, classifier)
     stored = cast("Storage", built.manifest["storage"])  # of a finished set
     return ControlRow(

@@ -75,7 +75,7 @@ def _d_nr(runner: Runner) -> Proportion:
     """Clean accuracy after training on D_NR built with the classifier that has the priors."""
     source, seed = runner.classifier("priors"), derive(runner.seed, "set", "D_NR")
     built = runner.construct("D_NR_priors", BY_NAME["D_NR"], source=source, seed=seed)
-    runner.train("D_NR_priors", built.images)
+    runner.train("D_NR_priors", built.images, "D_NR")
     return _clean(runner, "D_NR_priors")
 
 

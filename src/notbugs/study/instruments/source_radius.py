@@ -68,7 +68,7 @@ def _one(runner: Runner, eps: float, repeat: int) -> SourceRadiusRow:
     source = runner.train(f"robust_{end}", runner.data.train, "robust", settings=settings, title=title)
     seed = derive(runner.seed, "set", "D_R", repeat)
     built = runner.construct(f"D_R_{end}", BY_NAME["D_R"], source=source, seed=seed)
-    classifier = runner.train(f"D_R_{end}", built.images)
+    classifier = runner.train(f"D_R_{end}", built.images, "D_R")
     some = built.images.sample(runner.recipe.instruments.source_radius.images, runner.seed, "source_radius")
     return SourceRadiusRow(
         eps=eps,

@@ -187,7 +187,7 @@ def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, Construct
 
 
 def _settings(recipe: Recipe, train_set: str, epochs: int, lr: float) -> Training:
-    return recipe.training(train_set, "constructed").model_copy(update={"epochs": epochs, "lr": lr})
+    return recipe.training(train_set).model_copy(update={"epochs": epochs, "lr": lr})
 
 
 class Trial(TypedDict):
