@@ -243,6 +243,15 @@ def of_frequencies(found):
     return [[[four(row["cutoff"]), whole(row["n"]), *shares(row, *names)] for row in found["rows"]]]
 
 
+def of_set_radius(found):
+    names = ("success", "clean", "leakage", "beyond")
+    return [[[four(row["eps"]), str(row["repeat"]), whole(row["n"]), *shares(row, *names)] for row in found["rows"]]]
+
+
+def of_set_size(found):
+    return [[[whole(row["n"]), str(row["epochs"]), *shares(row, "clean")] for row in found["rows"]]]
+
+
 def of_source_radius(found):
     rows = []
     for row in found["rows"]:
@@ -265,7 +274,7 @@ def of_priors(found):
 INSTRUMENTS = {
     "usefulness": of_usefulness, "shares": of_shares, "leakage": of_leakage, "controls": of_controls,
     "generalization_gap": of_generalization_gap, "frequencies": of_frequencies, "source_radius": of_source_radius,
-    "priors": of_priors,
+    "set_radius": of_set_radius, "set_size": of_set_size, "priors": of_priors,
     "transfer": of_transfer, "strong_attacks": of_strong_attacks, "spatial": of_spatial, "corruptions": of_corruptions,
 }  # fmt: skip
 

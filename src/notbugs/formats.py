@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
 from typing import Protocol, runtime_checkable
 
 NORMS = {"l2": "l2", "linf": "l-inf"}
@@ -42,6 +44,24 @@ class Interval(Protocol):
     def high(self) -> float:
         """Its upper end."""
         ...
+
+
+@dataclass(frozen=True)
+class Span:
+    """A mean over seeds, and the least and the greatest of them."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, shares: Sequence[Interval]) -> Span:
+        """Of the accuracies of several seeds."""
+        values = [share.value for share in shares]
+        return cls(mean(values), min(values), max(values))
+
+
+SPAN = "mean, least and greatest over seeds"
 
 
 def under_attack(name: str, norm: str, eps: float) -> str:

@@ -1,0 +1,231 @@
+"""What relabelled sets teach beyond their leakage controls, against the radius of their perturbations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from notbugs.classifier import Classifier
+from notbugs.construct import ConstructedSet, control
+from notbugs.content import Cell, PrintedFigure, Section, Table
+from notbugs.errors import must
+from notbugs.formats import SPAN, Interval, Span, number
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
+from notbugs.measure import Difference, Proportion, evaluate, wilson
+from notbugs.progress import Progress
+from notbugs.seeds import derive
+from notbugs.study.instruments.controls import weak_classifier
+from notbugs.study.sections import Relabelling
+from notbugs.study.sets import BY_NAME
+from notbugs.threat import check_radii, threat
+
+if TYPE_CHECKING:
+    from notbugs.study.runner import Runner
+
+Set = Literal["D_rand", "D_rand_other", "D_det"]
+
+
+class SetRadiusSettings(InstrumentSettings):
+    """Relabelled sets of several radii and their leakage controls. Every one costs two sets and two trainings.
+
+    Which images may leak, a classifier of `instruments.controls.weak_epochs` decides.
+    """
+
+    radii: tuple[float, ...] = Field(
+        (0.25, 0.5, 1.0), min_length=1, description="Radii of the perturbations, pixel units."
+    )
+    sets: tuple[Set, ...] = Field(("D_rand", "D_rand_other", "D_det"), min_length=1, description="Which sets.")
+    repeats: int = Field(3, ge=1, le=20, description="Seeds: a new source, new targets and classifiers for each.")
+
+
+class SetRadiusRow(InstrumentResult):
+    """One set, the classifier trained on it, and that trained on its control."""
+
+    of: Set = Field(description="which set it is, but for its radius")
+    eps: float = Field(ge=0, description="radius of its perturbations, pixel units")
+    repeat: int = Field(ge=1, description="number of the repetition, each with seeds of its own")
+    n: int = Field(ge=1, description="training images")
+    success: Proportion = Field(description="images that the source gives their label")
+    clean: Proportion = Field(description="accuracy on the test images after training on the set")
+    leakage: Proportion = Field(description="the same after training on its leakage control, which has no features")
+    beyond: Difference = Field(description="the first accuracy less the second")
+
+
+class SetRadiusResult(InstrumentResult):
+    """What sets teach beyond their controls."""
+
+    norm: str = Field(description="of the perturbations")
+    seed: Seed
+    test_set: TestSet
+    rows: list[SetRadiusRow] = Field(description="one for each classifier, set or pair")
+
+
+def _relabelling(given: Relabelling, eps: float) -> Relabelling:
+    """The search at another radius; a given step grows with it."""
+    step = None if given.step_size is None or not given.eps else given.step_size * eps / given.eps
+    return given.model_copy(update={"eps": eps, "step_size": step or None})
+
+
+def _source(runner: Runner, repeat: int) -> Classifier:
+    if repeat == 1:
+        return runner.classifier("standard")
+    title = f"train standard classifier {repeat}"
+    return runner.train(f"standard_{repeat}", runner.data.train, "standard", title=title)
+
+
+def _one(runner: Runner, of: Set, eps: float, repeat: int) -> SetRadiusRow:
+    """The study's own set is taken where it is one of these."""
+    recipe, source = runner.recipe, _source(runner, repeat)
+    is_own = repeat == 1 and eps == recipe.relabelling.eps
+    name, again = (of, ()) if is_own else (f"{of}_{eps:g}_{repeat}", (repeat,) if repeat > 1 else ())
+    if is_own:
+        built, classifier = runner.set(of), runner.classifier(of)
+    else:
+        seed = derive(runner.seed, "set", of, *again)
+        search = _relabelling(recipe.relabelling, eps)
+        built = runner.construct(name, BY_NAME[of], source=source, relabelling=search, seed=seed)
+        classifier = runner.train(name, built.images, of)
+    judge = None if BY_NAME[of].keeps_labels else weak_classifier(runner, recipe.instruments.controls.weak_epochs)
+
+    def work(path: Path, progress: Progress) -> ConstructedSet:
+        seed = derive(runner.seed, "control", of, *again)
+        return control(source, runner.data, path, of=built, kind="leakage", weak=judge, seed=seed, progress=progress)
+
+    hidden = runner.build(f"{name}_leakage", work)
+    taught_nothing = runner.train(f"{name}_leakage", hidden.images, of)
+    clean, leakage = _accuracy(runner, name, classifier), _accuracy(runner, f"{name}_leakage", taught_nothing)
+    stored = built.manifest["storage"]
+    assert stored  # of a finished set
+    return SetRadiusRow(
+        of=of,
+        eps=eps,
+        repeat=repeat,
+        n=len(built),
+        success=wilson(round(stored["success_stored"] * len(built)), len(built)),
+        clean=clean,
+        leakage=leakage,
+        beyond=Difference.of(clean, leakage),
+    )
+
+
+def _accuracy(runner: Runner, name: str, classifier: Classifier) -> Proportion:
+    def work(progress: Progress) -> Proportion:
+        return evaluate(classifier, runner.data.test)[0].share
+
+    return runner.stage(f"set_radius-{name}", f"measure {name} once more", work, kind=Proportion)
+
+
+SET_RADIUS_TEXT = (
+    "What a relabelled set teaches is evidence for non-robust features where it is more than what a control without "
+    "any teaches. In the leakage control every image has its label, and in place of its perturbation a synthetic "
+    "pattern as long, unless it agrees with the label as it is. Here are sets and controls of several radii. Every "
+    "repetition has a source, targets and classifiers of its own. Beyond: points between the two accuracies."
+)
+TITLE = "radius of the perturbations"
+
+
+def _lines(result: SetRadiusResult) -> dict[str, list[tuple[float, Interval]]]:
+    """For each set and its control the accuracy against the radius: with its interval, or over seeds."""
+    shares: dict[tuple[str, float], list[Proportion]] = {}
+    for row in result.rows:
+        shares.setdefault((row.of, row.eps), []).append(row.clean)
+        shares.setdefault((f"{row.of}, control", row.eps), []).append(row.leakage)
+    lines: dict[str, list[tuple[float, Interval]]] = {}
+    for (name, eps), some in shares.items():
+        lines.setdefault(name, []).append((eps, Span.of(some) if len(some) > 1 else some[0]))
+    return lines
+
+
+def _spread(result: SetRadiusResult) -> str:
+    return SPAN if any(row.repeat > 1 for row in result.rows) else "with 95\u00a0% intervals over test images"
+
+
+def _reading(result: SetRadiusResult) -> Iterator[str]:
+    """For each set and radius, the points beyond the control, and whether all repetitions agree on the side."""
+    for of, eps in dict.fromkeys((row.of, row.eps) for row in result.rows):
+        beyond = [row.beyond for row in result.rows if (row.of, row.eps) == (of, eps)]
+        if all(one.low > 0 for one in beyond):
+            verdict = "it teaches more than its control"
+        elif all(one.high < 0 for one in beyond):
+            verdict = "it teaches less than its control"
+        else:
+            verdict = "it is not told apart from its control"
+        values = [100 * one.value for one in beyond]
+        times = f" in each of {len(values)} repetitions" if len(values) > 1 and "not" not in verdict else ""
+        spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+        points = str(beyond[0]) if len(values) == 1 else f"{mean(values):.1f}{spread}"
+        yield f"{of} at {result.norm} {number(eps)}: {verdict}{times}, by {points} points."
+
+
+class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
+    """What relabelled sets teach beyond their leakage controls, by radius."""
+
+    name = "set_radius"
+    Settings = SetRadiusSettings
+    Result = SetRadiusResult
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        settings, relabelling = runner.recipe.instruments.set_radius, runner.recipe.relabelling
+        if relabelling.method != "gradient":
+            raise must(
+                "relabelling.method",
+                "be gradient, where instruments.set_radius is on: the smallest perturbation has no radius",
+                relabelling.method,
+            )
+        check_radii([threat(relabelling.norm, eps) for eps in settings.radii], runner.data.train.shape)
+
+    def run(self, runner: Runner) -> SetRadiusResult:
+        """Build, train on and measure every set and its control."""
+        settings = runner.recipe.instruments.set_radius
+        radii, sets = sorted(set(settings.radii)), list(dict.fromkeys(settings.sets))
+        one = partial(_one, runner)
+        rows = [one(of, eps, repeat + 1) for repeat in range(settings.repeats) for eps in radii for of in sets]
+        rows.sort(key=lambda row: (sets.index(row.of), row.eps, row.repeat))
+        norm = runner.recipe.relabelling.norm
+        return SetRadiusResult(norm=norm, seed=runner.seed, test_set=runner.data.test_name, rows=rows)
+
+    def section(self, result: SetRadiusResult, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        from notbugs.report.section_charts import against_figure
+
+        columns = (
+            "set",
+            "radius",
+            "seed",
+            "training images",
+            "source gives the label",
+            "accuracy",
+            "control",
+            "beyond",
+        )
+        cells: list[list[Cell]] = [
+            [row.of, f"{row.eps:g}", str(row.repeat), row.n, row.success, row.clean, row.leakage, str(row.beyond)]
+            for row in result.rows
+        ]
+        caption = f"Accuracy in per cent on the test images, beyond in points; norm {result.norm}, seed {result.seed}"
+        shown = f"Accuracy taught by sets and by their leakage controls: {_spread(result)}."
+        return Section(
+            "set_radius",
+            "What relabelled sets teach beyond their controls, by radius",
+            "Radius of sets",
+            SET_RADIUS_TEXT,
+            list(_reading(result)),
+            [against_figure(shown, _lines(result), TITLE)],
+            [Table(caption, columns, cells)],
+        )
+
+    def figures(self, result: SetRadiusResult, seed: int) -> Iterator[PrintedFigure]:
+        """See `Instrument`."""
+        from notbugs.report.section_charts import against_printed
+
+        caption = (
+            "Accuracy on the test images after training on relabelled sets and on their leakage controls, against the "
+            f"radius of the perturbations: {_spread(result)}; seed {seed}."
+        )
+        yield against_printed("set-radius", caption, _lines(result), TITLE)

@@ -1,0 +1,163 @@
+"""How much a set teaches against the number of its images: noise may need more of them than photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+
+from notbugs.classifier import Classifier
+from notbugs.content import Cell, PrintedFigure, Section, Table
+from notbugs.data import Images
+from notbugs.errors import must
+from notbugs.formats import said
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
+from notbugs.measure import Proportion, evaluate
+from notbugs.progress import Progress
+from notbugs.seeds import generator
+from notbugs.study.sets import SETS, Constructed
+
+if TYPE_CHECKING:
+    from notbugs.study.runner import Runner
+
+
+class SetSizeSettings(InstrumentSettings):
+    """Training on parts of sets. Each part costs a training that is as long as that on the whole set."""
+
+    shares: tuple[float, ...] = Field((0.125, 0.25, 0.5), min_length=1, description="Parts of each set, below 1.")
+    sets: tuple[Constructed, ...] = Field(
+        (), description="Sets of the study; D_rand and those that start from noise if none given."
+    )
+
+
+class SetSizeRow(InstrumentResult):
+    """One training on a part of a set, or on all of it."""
+
+    trained_on: str = Field(description="the set")
+    n: int = Field(ge=1, description="training images: a smaller part is within a larger one")
+    epochs: int = Field(ge=1, description="passes over them, so that all parts are trained for as many steps")
+    clean: Proportion = Field(description="accuracy on the test images")
+
+
+class SetSizeResult(InstrumentResult):
+    """Accuracy against the number of training images."""
+
+    seed: Seed
+    test_set: TestSet
+    rows: list[SetSizeRow] = Field(description="one for each set and number of images")
+
+
+def _sets(runner: Runner) -> list[str]:
+    from_noise = [name for name in ("D_rand_uniform", "D_rand_gaussian") if name in runner.recipe.sets]
+    return list(dict.fromkeys(runner.recipe.instruments.set_size.sets)) or ["D_rand", *from_noise]
+
+
+def _part(runner: Runner, name: str, share: float) -> SetSizeRow:
+    images, training = runner.set(name).images, runner.recipe.training(name)
+    count = max(2, round(share * len(images)))
+    epochs = max(1, round(training.epochs * len(images) / count))
+    order = torch.randperm(len(images), generator=generator(runner.seed, "set size"))
+    called = f"{name}_{count}"
+    classifier = runner.train(
+        called,
+        images.subset(order[:count].sort().values),
+        settings=training.model_copy(update={"epochs": epochs}),
+        title=f"train on {count:,} images of {name}",
+    )
+    return _row(runner, name, called, classifier, images=count, epochs=epochs)
+
+
+def _row(runner: Runner, of: str, name: str, classifier: Classifier, *, images: int, epochs: int) -> SetSizeRow:
+    test: Images = runner.data.test
+
+    def work(progress: Progress) -> Proportion:
+        return evaluate(classifier, test)[0].share
+
+    clean = runner.stage(f"set_size-{name}", f"measure {name} once more", work, kind=Proportion)
+    return SetSizeRow(trained_on=of, n=images, epochs=epochs, clean=clean)
+
+
+SET_SIZE_TEXT = (
+    "Classifiers trained on parts of a set, a smaller part within a larger one, for as many steps as on the whole set: "
+    "what grows with the number of images is learned from more images, and not by longer training. A set that starts "
+    "from noise has no class that could leak, so what exceeds chance there is in the perturbations. One training each."
+)
+TITLE = "training images"
+
+
+def _lines(result: SetSizeResult) -> dict[str, list[tuple[float, Proportion]]]:
+    """For each line of the figure its points."""
+    lines: dict[str, list[tuple[float, Proportion]]] = {}
+    for row in result.rows:
+        lines.setdefault(row.trained_on, []).append((row.n, row.clean))
+    return lines
+
+
+def _reading(result: SetSizeResult) -> Iterator[str]:
+    """For each set what the fewest and the most images teach, and whether intervals tell neighbours apart."""
+    for name, points in _lines(result).items():
+        (fewest, least), (most, all_of_it) = points[0], points[-1]
+        grows = any(more.low > less.high for (_, less), (_, more) in pairwise(points))
+        does = "The accuracy grows with the images" if grows else "Neighbouring numbers are not told apart"
+        yield f"{name}: {said(least)} from {fewest:,.0f} images, {said(all_of_it)} from {most:,.0f}. {does}."
+
+
+class SetSizeInstrument(Instrument[SetSizeSettings, SetSizeResult]):
+    """What a set teaches against the number of its images."""
+
+    name = "set_size"
+    Settings = SetSizeSettings
+    Result = SetSizeResult
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        settings = runner.recipe.instruments.set_size
+        for share in settings.shares:
+            if not 0 < share < 1:
+                rule = "be above 0 and below 1, parts of a set; the whole set is measured anyway"
+                raise must("instruments.set_size.shares", rule, share)
+        own = [*(declared.name for declared in SETS), *runner.recipe.sets]
+        for name in settings.sets:
+            if name not in own:
+                rule = f"name sets that the study builds: {', '.join(own)}"
+                raise must("instruments.set_size.sets", rule, name, f"Give --sets {name}, too.")
+
+    def run(self, runner: Runner) -> SetSizeResult:
+        """Train on parts of every set, and measure what was trained on the whole."""
+        rows = []
+        for name in _sets(runner):
+            rows += [_part(runner, name, share) for share in sorted(set(runner.recipe.instruments.set_size.shares))]
+            whole, epochs = runner.set(name).images, runner.recipe.training(name).epochs
+            rows.append(_row(runner, name, name, runner.classifier(name), images=len(whole), epochs=epochs))
+        return SetSizeResult(seed=runner.seed, test_set=runner.data.test_name, rows=rows)
+
+    def section(self, result: SetSizeResult, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        from notbugs.report.section_charts import against_figure
+
+        columns = ("trained on", "training images", "epochs", "accuracy")
+        cells: list[list[Cell]] = [[row.trained_on, row.n, row.epochs, row.clean] for row in result.rows]
+        caption = f"Accuracy in per cent on the test images; seed {result.seed}"
+        shown = "Accuracy on the test images against the number of training images, with 95\u00a0% intervals."
+        return Section(
+            "set_size",
+            "How much a set teaches, by its size",
+            "Sizes of sets",
+            SET_SIZE_TEXT,
+            list(_reading(result)),
+            [against_figure(shown, _lines(result), TITLE, doubles=True)],
+            [Table(caption, columns, cells)],
+        )
+
+    def figures(self, result: SetSizeResult, seed: int) -> Iterator[PrintedFigure]:
+        """See `Instrument`."""
+        from notbugs.report.section_charts import against_printed
+
+        caption = (
+            "Accuracy on the test images against the number of training images of a set, trained for as many steps; "
+            f"bars are 95\u00a0% intervals; seed {seed}."
+        )
+        yield against_printed("set-size", caption, _lines(result), TITLE, doubles=True)
