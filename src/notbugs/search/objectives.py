@@ -104,19 +104,28 @@ def targeted_ce(classifier: Classifier) -> Objective:
 
 
 def targeted_ce_alone(classifier: Classifier, others: Sequence[Classifier]) -> Objective:
-    """From targets and labels: reach the target on one classifier while the others keep to the label (Nakkiran 2019).
+    """From targets and what others keep: reach the target on one classifier, unnoticed by others (Nakkiran 2019).
 
-    Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of the label: what is
-    left is adversarial for this classifier and, where others are like these, for no other. Features that generalise are
-    shared by classifiers; so it holds none.
+    Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of what each keeps:
+    labels, shape (batch,), or its probabilities before, shape (batch, other, class), less their entropy. What is left
+    is adversarial for this classifier and, where others are like these, for no other.
     """
 
-    def objective(images: Batch, targets: Labels, labels: Labels) -> tuple[PerSample, PerSample]:
-        own = softplus(-log_odds(classifier(images), targets))
-        kept = torch.stack([softplus(-log_odds(other(images), labels)) for other in others]).mean(0)
-        return own + kept, (own + kept).detach()
+    def objective(images: Batch, targets: Labels, kept: Tensor) -> tuple[PerSample, PerSample]:
+        loss = softplus(-log_odds(classifier(images), targets))
+        parts = [
+            softplus(-log_odds(other(images), kept)) if kept.ndim == 1 else _divergence(other(images), kept[:, number])
+            for number, other in enumerate(others)
+        ]
+        loss = loss + torch.stack(parts).mean(0)
+        return loss, loss.detach()
 
     return objective
+
+
+def _divergence(logits: Logits, before: Tensor) -> PerSample:
+    """Of Kullback and Leibler, from the probabilities before to those of the logits; 0 where nothing has changed."""
+    return (torch.xlogy(before, before) - before * logits.log_softmax(1)).sum(1)
 
 
 def matching(classifier: Classifier, features: Callable[[Batch], Features] | None = None) -> Objective:

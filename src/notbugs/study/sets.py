@@ -96,7 +96,7 @@ FURTHER = (
         command="bugs",
         source="standard",
         targets="next",
-        alone=True,
+        alone="label",
         says="pushed to the next class on the source alone, while other classifiers keep its label",
         beside="D_det",
         claim="As D_det, but fooling the source alone: if what fools one classifier and no other is a bug, it teaches "
@@ -113,7 +113,7 @@ FURTHER = (
         command="bugs-other",
         source="standard",
         targets="other",
-        alone=True,
+        alone="label",
         says="pushed to a class drawn from the others on the source alone, while other classifiers keep its label",
         beside="D_rand_other",
         claim="As D_rand_other, but fooling the source alone: nothing taught is an accuracy at chance or below.",
@@ -121,6 +121,24 @@ FURTHER = (
         colour="#a63d57",
         dark="#ef8fa4",
         mark="square",
+    ),
+    SetDeclaration(
+        name="D_bugs_held",
+        subscript="bugs",
+        qualifier="held",
+        command="bugs-held",
+        source="standard",
+        targets="other",
+        alone="outputs",
+        says="pushed to a class drawn from the others on the source alone, while other classifiers keep all their "
+        "outputs",
+        beside="D_rand_other",
+        claim="As D_bugs_other, but other classifiers keep every output and not the label alone: what it teaches, they "
+        "do not show.",
+        origin="ours, after Nakkiran, 2019",
+        colour="#7f4f8f",
+        dark="#c792d8",
+        mark="triangle-up",
     ),
     SetDeclaration(
         name="D_rand_uniform",
