@@ -16,7 +16,7 @@ from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, must, renamed
 from notbugs.instrument import Step
-from notbugs.measure import Accuracy, outcomes
+from notbugs.measure import Accuracy, Proportion, evaluate, outcomes
 from notbugs.measure.accuracy import with_areas
 from notbugs.progress import Progress
 from notbugs.records import Record
@@ -177,6 +177,14 @@ class Runner:
             kind=list[Accuracy],
             images=lambda accuracies: accuracies[0].share.n,
         )
+
+    def clean(self, name: str, instrument: str) -> Proportion:
+        """Accuracy of a classifier of this study on the test images as they are, in a stage of an instrument."""
+
+        def work(progress: Progress) -> Proportion:
+            return evaluate(self.classifier(name), self.data.test)[0].share
+
+        return self.stage(f"{instrument}-{name}", f"measure {name} once more", work, kind=Proportion)
 
     def of_each(
         self,

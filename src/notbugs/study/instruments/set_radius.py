@@ -16,7 +16,7 @@ from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.errors import must
 from notbugs.formats import SPAN, Interval, Span, number
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Difference, Proportion, evaluate, wilson
+from notbugs.measure import Difference, Proportion, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.instruments.controls import weak_classifier
@@ -84,12 +84,12 @@ def _one(runner: Runner, of: Set, eps: float, repeat: int) -> SetRadiusRow:
     is_own = repeat == 1 and eps == recipe.relabelling.eps
     name, again = (of, ()) if is_own else (f"{of}_{eps:g}_{repeat}", (repeat,) if repeat > 1 else ())
     if is_own:
-        built, classifier = runner.set(of), runner.classifier(of)
+        built = runner.set(of)
     else:
         seed = derive(runner.seed, "set", of, *again)
         search = _relabelling(recipe.relabelling, eps)
         built = runner.construct(name, BY_NAME[of], source=source, relabelling=search, seed=seed)
-        classifier = runner.train(name, built.images, of)
+        runner.train(name, built.images, of)
     judge = None if BY_NAME[of].keeps_labels else weak_classifier(runner, recipe.instruments.controls.weak_epochs)
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
@@ -97,8 +97,8 @@ def _one(runner: Runner, of: Set, eps: float, repeat: int) -> SetRadiusRow:
         return control(source, runner.data, path, of=built, kind="leakage", weak=judge, seed=seed, progress=progress)
 
     hidden = runner.build(f"{name}_leakage", work)
-    taught_nothing = runner.train(f"{name}_leakage", hidden.images, of)
-    clean, leakage = _accuracy(runner, name, classifier), _accuracy(runner, f"{name}_leakage", taught_nothing)
+    runner.train(f"{name}_leakage", hidden.images, of)
+    clean, leakage = (runner.clean(one, "set_radius") for one in (name, f"{name}_leakage"))
     stored = built.manifest["storage"]
     assert stored  # of a finished set
     return SetRadiusRow(
@@ -111,13 +111,6 @@ def _one(runner: Runner, of: Set, eps: float, repeat: int) -> SetRadiusRow:
         leakage=leakage,
         beyond=Difference.of(clean, leakage),
     )
-
-
-def _accuracy(runner: Runner, name: str, classifier: Classifier) -> Proportion:
-    def work(progress: Progress) -> Proportion:
-        return evaluate(classifier, runner.data.test)[0].share
-
-    return runner.stage(f"set_radius-{name}", f"measure {name} once more", work, kind=Proportion)
 
 
 SET_RADIUS_TEXT = (

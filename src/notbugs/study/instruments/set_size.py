@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import Field
 
-from notbugs.classifier import Classifier
 from notbugs.content import Cell, PrintedFigure, Section, Table
-from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.formats import said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Proportion, evaluate
-from notbugs.progress import Progress
+from notbugs.measure import Proportion
 from notbugs.seeds import generator
 from notbugs.study.sets import SETS, Constructed
 
@@ -61,23 +58,18 @@ def _part(runner: Runner, name: str, share: float) -> SetSizeRow:
     epochs = max(1, round(training.epochs * len(images) / count))
     order = torch.randperm(len(images), generator=generator(runner.seed, "set size"))
     called = f"{name}_{count}"
-    classifier = runner.train(
+    runner.train(
         called,
         images.subset(order[:count].sort().values),
         settings=training.model_copy(update={"epochs": epochs}),
         title=f"train on {count:,} images of {name}",
     )
-    return _row(runner, name, called, classifier, images=count, epochs=epochs)
+    return SetSizeRow(trained_on=name, n=count, epochs=epochs, clean=runner.clean(called, "set_size"))
 
 
-def _row(runner: Runner, of: str, name: str, classifier: Classifier, *, images: int, epochs: int) -> SetSizeRow:
-    test: Images = runner.data.test
-
-    def work(progress: Progress) -> Proportion:
-        return evaluate(classifier, test)[0].share
-
-    clean = runner.stage(f"set_size-{name}", f"measure {name} once more", work, kind=Proportion)
-    return SetSizeRow(trained_on=of, n=images, epochs=epochs, clean=clean)
+def _whole(runner: Runner, name: str) -> SetSizeRow:
+    images, training = runner.set(name).images, runner.recipe.training(name)
+    return SetSizeRow(trained_on=name, n=len(images), epochs=training.epochs, clean=runner.clean(name, "set_size"))
 
 
 SET_SIZE_TEXT = (
@@ -130,8 +122,7 @@ class SetSizeInstrument(Instrument[SetSizeSettings, SetSizeResult]):
         rows = []
         for name in _sets(runner):
             rows += [_part(runner, name, share) for share in sorted(set(runner.recipe.instruments.set_size.shares))]
-            whole, epochs = runner.set(name).images, runner.recipe.training(name).epochs
-            rows.append(_row(runner, name, name, runner.classifier(name), images=len(whole), epochs=epochs))
+            rows.append(_whole(runner, name))
         return SetSizeResult(seed=runner.seed, test_set=runner.data.test_name, rows=rows)
 
     def section(self, result: SetSizeResult, classes: Sequence[str]) -> Section:
