@@ -139,6 +139,12 @@ def test_measured_properties_of_a_relabelled_set(built, small):
     assert found["success_8bit"]["value"] == pytest.approx(rounded.double().mean().item())
     assert found["success_independent"]["value"] == pytest.approx(other.double().mean().item())
     assert found["success_augmented"] == found["success_source"]  # no augmentation
+    for name, classifier in (("rises_source", small), ("rises_independent", independent)):
+        with torch.no_grad():
+            rises = (classifier(pixels) - classifier(data.train.pixels)).argmax(1) == labels
+        assert found[name]["value"] == pytest.approx(rises[~kept].double().mean().item())
+        assert found[name]["n"] == int((~kept).sum())
+    assert found["rises_source"]["value"] > 0.5
     assert found["success_source_changed"]["n"] == int((~kept).sum())
     assert found["kept_label"]["value"] == pytest.approx(kept.double().mean().item())
     delta = pixels - data.train.pixels

@@ -125,10 +125,11 @@ def sets(made):
     """A list of numbers for every measure that some set has."""
     shown = [
         "kept_label",
-        *(f"success_{of}" for of in ("source", "source_changed", "independent", "8bit", "augmented")),
+        *(f"success_{of}" for of in ("source", "source_changed", "independent")),
+        *("rises_source", "rises_independent", "success_8bit", "success_augmented"),
     ]
     rows = [[whole(one["n"]) for one in made]]
-    rows += [[part for one in made if one[name] for part in of_share(one[name])] for name in shown]
+    rows += [[part for one in made if one.get(name) for part in of_share(one[name])] for name in shown]
     spreads = ("l2", "linf", "matching_loss", "distance_to_target")
     rows += [[part for one in made for part in of_spread(one[name])] for name in spreads]
     alike, sizes = ([one.get(name) for one in made if one.get(name)] for name in ("resemblance", "perturbation"))

@@ -193,8 +193,8 @@ def relabel(
         Classifiers that are to keep to the label of the start while the source is moved to the target (Nakkiran 2019):
         what then moves it is a bug of this one, no feature that classifiers share. Images must be the starts.
     hold : {"label", "outputs"}
-        What `others` are held at: the label of the start, as Nakkiran has it, or all their probabilities there. With
-        more than two classes, what is shared may move those of third classes though the label stays.
+        What `others` are held at: the label of the start, as Nakkiran has it, or all their outputs there. With more
+        than two classes, what is shared may move those of third classes though the label stays.
     dtype : {"float32", "float16", "uint8"}
         What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
     batch : int, optional

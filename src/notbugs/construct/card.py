@@ -195,7 +195,7 @@ def _what(request: Request) -> str:
         return CONTROLS[request["objective"]]
     if kind == "matched":
         return MATCHED.format(moved_from) + (PART if "features" in request else "")
-    kept = "their probabilities at the start" if "hold" in request else "the label of the start"
+    kept = "their outputs at the start" if "hold" in request else "the label of the start"
     return RELABELLED.format(pushed) + (ALONE.format(kept) if "others" in request else "")
 
 

@@ -126,9 +126,7 @@ class Request(_Strict):
         Annotated[list[str], Field(description="fingerprints of the classifiers that keep their answer")]
     ]
     hold: NotRequired[
-        Annotated[
-            Literal["outputs"], Field(description="that those are held at all their probabilities; else at the label")
-        ]
+        Annotated[Literal["outputs"], Field(description="that those are held at all their outputs; else at the label")]
     ]
     features: NotRequired[Annotated[list[int], Field(description="numbers of the features that were matched")]]
     images: NotRequired[

@@ -55,6 +55,17 @@ _MEASURES: list[tuple[str, str, Callable[[SetProperties], Value]]] = [
         lambda s: s.success_independent,
     ),
     (
+        "Its label rises most: source",
+        "Images whose label is, of all outputs of the source, the one that rises most from their start to them, of at "
+        "most 2,000 whose start has another label. Chance is one in the number of classes.",
+        lambda s: s.rises_source,
+    ),
+    (
+        "Its label rises most: independent",
+        "The same on the independent classifier: what the two share, even where its answer stays.",
+        lambda s: s.rises_independent,
+    ),
+    (
         "Success after 8 bits",
         "On the source, after rounding to the 256 levels of an image file.",
         lambda s: s.success_8bit,

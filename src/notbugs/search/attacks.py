@@ -149,9 +149,9 @@ def targeted_pgd_alone(
     """Targeted projected gradient descent that no other classifier is to notice (Nakkiran 2019).
 
     Parameters as in `targeted_pgd`, with the `others` that are to keep to `labels`, shape (batch,); or, where `hold` is
-    "outputs", all their probabilities, which what is shared with the source may move though the label stays. `score` is
-    the cross-entropy of the target on `classifier` and the mean over `others` of that of the label, or of the
-    divergence from their probabilities at the start.
+    "outputs", all their outputs, which what is shared with the source may move though the label stays. `score` is the
+    cross-entropy of the target on `classifier`, and the mean over `others` of that of the label, or of how far their
+    log-probabilities are from those at the start (mean square over classes).
 
     Examples
     --------
@@ -167,7 +167,7 @@ def targeted_pgd_alone(
         kept = labels
         if check_choice("hold", hold, HOLDS) == "outputs":
             with torch.no_grad():
-                kept = torch.stack([other(images).softmax(1) for other in others], 1)
+                kept = torch.stack([other(images).log_softmax(1) for other in others], 1)
         return search(targeted_ce_alone(classifier, others), images, (targets, kept), threat, schedule)
 
 

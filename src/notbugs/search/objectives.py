@@ -107,14 +107,15 @@ def targeted_ce_alone(classifier: Classifier, others: Sequence[Classifier]) -> O
     """From targets and what others keep: reach the target on one classifier, unnoticed by others (Nakkiran 2019).
 
     Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of what each keeps:
-    labels, shape (batch,), or its probabilities before, shape (batch, other, class), less their entropy. What is left
-    is adversarial for this classifier and, where others are like these, for no other.
+    labels, shape (batch,), in cross-entropy; or its log-probabilities before, shape (batch, other, class), in mean
+    square: a divergence of probabilities would let those near 0 move. What is left is adversarial for this classifier
+    and, where others are like these, for no other.
     """
 
     def objective(images: Batch, targets: Labels, kept: Tensor) -> tuple[PerSample, PerSample]:
         loss = softplus(-log_odds(classifier(images), targets))
         parts = [
-            softplus(-log_odds(other(images), kept)) if kept.ndim == 1 else _divergence(other(images), kept[:, number])
+            softplus(-log_odds(other(images), kept)) if kept.ndim == 1 else _moved(other(images), kept[:, number])
             for number, other in enumerate(others)
         ]
         loss = loss + torch.stack(parts).mean(0)
@@ -123,9 +124,10 @@ def targeted_ce_alone(classifier: Classifier, others: Sequence[Classifier]) -> O
     return objective
 
 
-def _divergence(logits: Logits, before: Tensor) -> PerSample:
-    """Of Kullback and Leibler, from the probabilities before to those of the logits; 0 where nothing has changed."""
-    return (torch.xlogy(before, before) - before * logits.log_softmax(1)).sum(1)
+def _moved(logits: Logits, before: Tensor) -> PerSample:
+    """How far the logits, but for what all of them share, are from those before, in mean square over the classes."""
+    change = logits - before
+    return (change - change.mean(1, keepdim=True)).square().mean(1)
 
 
 def matching(classifier: Classifier, features: Callable[[Batch], Features] | None = None) -> Objective:

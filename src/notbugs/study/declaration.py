@@ -73,7 +73,7 @@ class SetDeclaration:
         Whether a perturbation is the smallest that reaches the class, of any length, whatever the recipe's method and
         radius.
     alone : {"label", "outputs"}, optional
-        What the search keeps other classifiers at: the label of the start (Nakkiran 2019), or all their probabilities.
+        What the search keeps other classifiers at: the label of the start (Nakkiran 2019), or all their outputs.
     band : {"low", "high"}, optional
         The frequencies that perturbations are confined to.
     half : {"robust", "nonrobust"}, optional
