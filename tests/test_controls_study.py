@@ -10,12 +10,14 @@ import torch
 from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet, relabel, robustify, verify
+from notbugs.errors import InputError
 from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, generalization_gap
 from notbugs.study.instruments.controls import controls_section
 from notbugs.study.instruments.generalization_gap import generalization_gap_section
 from notbugs.study.runner import Runner
+from notbugs.training import Training
 
 pytestmark = pytest.mark.whole
 
@@ -122,6 +124,23 @@ def test_what_stands_beside_a_set_is_trained_as_the_set_is(runner, measured):
     epochs = {row.name: (row.of, runner.trained[row.name].epochs) for row in measured.rows}
     assert {of for of, count in epochs.values() if count == 1} == {"D_det"}
     assert all(count == (1 if of == "D_det" else 2) for of, count in epochs.values())
+
+
+def test_a_classifier_that_was_trained_otherwise_is_trained_again(tmp_path):
+    """A study of an older version may have it."""
+    recipe = study.read_recipe("digits", TINY)
+    data = recipe.read()
+
+    def trained(epochs: int) -> Runner:
+        runner = Runner(recipe, data, StudyFolder(tmp_path, QUIET, stages=0), torch.device("cpu"))
+        runner.train("D_det_leakage", data.train, "D_det", settings=Training(epochs=epochs, batch=100))
+        return runner
+
+    first, same, other = trained(1), trained(1), trained(2)
+    assert first.hashes == same.hashes != other.hashes
+    assert other.trained["D_det_leakage"].epochs == 2
+    with pytest.raises(InputError, match="'like' must be one of .*Did you mean 'D_det'"):
+        first.train("x", data.train, "D_dett")
 
 
 def test_a_control_says_how_far_beyond_it_its_set_is(measured):

@@ -110,8 +110,9 @@ def test_more_images_of_noise_teach_more(waves, tmp_path):
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
     with pytest.raises(InputError, match="shares' must be above 0 and below 1"):
         made.check(at_work(waves, tmp_path, instruments={"set_size": {"shares": [1.0]}}))
-    with pytest.raises(InputError, match="D_bugs.*Give --sets D_bugs, too"):
-        made.check(at_work(waves, tmp_path, instruments={"set_size": {"sets": ["D_bugs"]}}))
+    stopping = {"constructed": {"epochs": 4, "batch": 50, "lr": 0.1, "patience": 1}}
+    with pytest.raises(InputError, match="shares' must leave at least 10 images.*has 8"):
+        made.check(at_work(waves, tmp_path, **stopping))
 
 
 def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(waves, tmp_path):
@@ -138,13 +139,16 @@ def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(wa
     assert of["D_rand_other"]["threat"] == of["D_rand_other_1_2"]["threat"]
     section = made.section(found, waves.classes)
     assert len(section.reading) == 2
-    assert section.reading[1].startswith("D_rand_other at l2 1: it ")
+    assert section.reading[1].startswith("D_rand_other at l2 1 ")
+    assert ", over seeds" in section.reading[1]
     assert "D_rand_other, control at 0.05" in section.figures[0].drawings[0]
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
     assert set_radius._relabelling(runner.recipe.relabelling.model_copy(update={"step_size": 0.5}), 2.0).step_size == 1
-    smallest = {"relabelling": TINY["relabelling"] | {"method": "minimum-norm"}}
-    with pytest.raises(InputError, match=r"relabelling.method.*has no radius"):
-        made.check(at_work(waves, tmp_path, **smallest))
+    free = set_radius._relabelling(runner.recipe.relabelling.model_copy(update={"method": "minimum-norm"}), 2.0)
+    assert (free.method, free.eps) == ("gradient", 2.0)
+    assert set_radius._radii(at_work(waves, tmp_path, instruments={"set_radius": {}})) == [0.5, 1.0, 2.0]
+    with pytest.raises(InputError, match="radii.*greater than 0"):
+        at_work(waves, tmp_path, instruments={"set_radius": {"radii": [0.0]}})
 
 
 def test_what_d_r_loses_is_measured_for_every_radius_and_seed(waves, tmp_path):

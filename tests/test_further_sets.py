@@ -91,6 +91,8 @@ def test_bugs_that_move_third_classes_teach_and_those_that_hold_every_output_do_
     assert "hold" not in nb.ConstructedSet(tmp_path / "label").manifest["request"]
     with pytest.raises(InputError, match="'hold' must be one of"):
         nb.relabel(source, made.data, tmp_path / "x", hold="outptus", **how)
+    with pytest.raises(InputError, match="'others' must be one classifier at least"):
+        nb.relabel(source, made.data, tmp_path / "x", hold="outputs", **how | {"others": ()})
 
 
 def agreed(classifier: Classifier, built: nb.ConstructedSet, labels: torch.Tensor) -> float:

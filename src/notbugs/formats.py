@@ -94,6 +94,11 @@ def compact(share: Interval, gap: str = " ") -> str:
     return f"{percent(share.value)}{gap}{percent(share.low)}-{percent(share.high)}"
 
 
+def speed(images: float) -> str:
+    """Of images a second: 3,072, and 0.52 where they are few."""
+    return f"{images:.3g}" if images < 100 else f"{images:,.0f}"
+
+
 def points(value: float, low: float, high: float) -> str:
     """A difference of shares in percentage points, with its interval: `63.6 (57.5 to 68.8)`."""
     return f"{percent(value)} ({between(low, high)})"

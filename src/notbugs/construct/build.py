@@ -38,7 +38,7 @@ from notbugs.search import (
     targeted_pgd,
     targeted_pgd_alone,
 )
-from notbugs.search.attacks import HOLDS, Hold
+from notbugs.search.attacks import Hold, check_hold
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import matching, part_of
@@ -220,7 +220,8 @@ def relabel(
     """
     images = data.train
     _check_relabelling(classifier, data, threat, start, schedule, others)
-    check_choice("hold", hold, HOLDS)
+    if others or hold != "label":
+        check_hold(hold, others)
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])

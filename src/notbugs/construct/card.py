@@ -267,7 +267,7 @@ def _measured(manifest: Manifest, lost: Span | None) -> str:
     }
     if lost is not None:
         rows["l2 error of the pictures here"] = span(lost)
-    for name in ("success_independent", "success_8bit", "success_augmented", "kept_label"):
+    for name in ("success_independent", "rises_independent", "success_8bit", "success_augmented", "kept_label"):
         if share := properties.get(name):
             rows[name.replace("_", " ")] = f"{share['value']:.4g} [{share['low']:.4g}, {share['high']:.4g}]"
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

@@ -47,7 +47,7 @@ class Description(TypedDict):
     of: str | None
     weak: str | None
     others: list[str] | None
-    hold: str
+    hold: str | None
     features: list[int] | None
     source: str
     precision: str
@@ -117,7 +117,7 @@ def describe(folder: str | Path, *, check: bool = True) -> Description:
         "of": request.get("of"),
         "weak": request.get("weak"),
         "others": request.get("others"),
-        "hold": request.get("hold", "label"),
+        "hold": request.get("hold", "label") if "others" in request else None,
         "features": request.get("features"),
         "source": request["source"],
         "precision": request["precision"],

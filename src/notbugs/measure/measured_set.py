@@ -155,7 +155,8 @@ def _rises(
     images, labels = built.images.batch(index)
     start = starts_of(built.manifest["request"], originals)(built.start[index])
     before, after = (torch.cat(list(logits(classifier, Images(some, labels), ROWS))) for some in (start, images))
-    return Proportion.of((after - before).argmax(1) == labels)
+    rise = after - before
+    return Proportion.of((rise.argmax(1) == labels) & (rise != 0).any(1))  # of an image that did not move, none rises
 
 
 def _compared(

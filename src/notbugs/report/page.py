@@ -80,7 +80,7 @@ def _tables(results: Results) -> list[tuple[str, Mapping[str, object]]]:
 
 
 def _took(stage: Stage) -> str:
-    return formats.duration(stage.seconds) + (f", {stage.speed:,.0f} images/s" if stage.speed else "")
+    return formats.duration(stage.seconds) + (f", {formats.speed(stage.speed)} images/s" if stage.speed else "")
 
 
 def page(folder: Path) -> str:

@@ -135,6 +135,19 @@ Hold = Literal["label", "outputs"]
 HOLDS: tuple[Hold, ...] = ("label", "outputs")
 
 
+def check_hold(hold: Hold, others: Sequence[Classifier]) -> None:
+    """Refuse to hold what does not exist.
+
+    Raises
+    ------
+    InputError
+        If there are no `others`, or `hold` is neither of both.
+    """
+    check_choice("hold", hold, HOLDS)
+    if not others:
+        raise must("others", "be one classifier at least, whose label or outputs are held", "none")
+
+
 def targeted_pgd_alone(
     classifier: Classifier,
     others: Sequence[Classifier],
@@ -151,7 +164,12 @@ def targeted_pgd_alone(
     Parameters as in `targeted_pgd`, with the `others` that are to keep to `labels`, shape (batch,); or, where `hold` is
     "outputs", all their outputs, which what is shared with the source may move though the label stays. `score` is the
     cross-entropy of the target on `classifier`, and the mean over `others` of that of the label, or of how far their
-    log-probabilities are from those at the start (mean square over classes).
+    logits, less what all classes share, are from those at the start (mean square over classes).
+
+    Raises
+    ------
+    InputError
+        If there are no `others`, or `hold` is neither.
 
     Examples
     --------
@@ -161,13 +179,14 @@ def targeted_pgd_alone(
     >>> found.images.shape
     torch.Size([20, 1, 8, 8])
     """
+    check_hold(hold, others)
     with ExitStack() as held:
         for each in (classifier, *others):
             held.enter_context(each.evaluating())
         kept = labels
-        if check_choice("hold", hold, HOLDS) == "outputs":
+        if hold == "outputs":
             with torch.no_grad():
-                kept = torch.stack([other(images).log_softmax(1) for other in others], 1)
+                kept = torch.stack([other(images) for other in others], 1)
         return search(targeted_ce_alone(classifier, others), images, (targets, kept), threat, schedule)
 
 

@@ -107,7 +107,7 @@ def targeted_ce_alone(classifier: Classifier, others: Sequence[Classifier]) -> O
     """From targets and what others keep: reach the target on one classifier, unnoticed by others (Nakkiran 2019).
 
     Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of what each keeps:
-    labels, shape (batch,), in cross-entropy; or its log-probabilities before, shape (batch, other, class), in mean
+    labels, in cross-entropy; or its logits before, shape (batch, other, class), less what all classes share, in mean
     square: a divergence of probabilities would let those near 0 move. What is left is adversarial for this classifier
     and, where others are like these, for no other.
     """
@@ -115,7 +115,7 @@ def targeted_ce_alone(classifier: Classifier, others: Sequence[Classifier]) -> O
     def objective(images: Batch, targets: Labels, kept: Tensor) -> tuple[PerSample, PerSample]:
         loss = softplus(-log_odds(classifier(images), targets))
         parts = [
-            softplus(-log_odds(other(images), kept)) if kept.ndim == 1 else _moved(other(images), kept[:, number])
+            softplus(-log_odds(other(images), kept)) if kept.ndim < 3 else _moved(other(images), kept[:, number])
             for number, other in enumerate(others)
         ]
         loss = loss + torch.stack(parts).mean(0)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from notbugs.construct.description import describe
 from notbugs.errors import InputError, must, nearest_path
 from notbugs.files import Damaged, check_links, has_writer, read_json
-from notbugs.formats import compact, duration, under_attack
+from notbugs.formats import compact, duration, speed, under_attack
 from notbugs.progress import packed
 from notbugs.study.sets import BY_NAME, EVERY_SET, FURTHER, MOST_OTHERS, SECTIONS, stage_names
 from notbugs.study.written import StageFile, check_recipe, read_info, read_stage, read_under_way
@@ -83,7 +83,8 @@ class Status:
     seconds : dict of str to float
         How long each finished stage took, in the order of a study, with what was spent on it before a run was stopped.
     speeds : dict of str to float
-        Images a second of stages that go through images: all epochs of a training, a set's, those measured.
+        Images a second of stages that go through images: all epochs of a training, a set's, those measured. What a
+        stopped process did and lost takes time and counts no images.
     now : UnderWay or None
         The stage under way; None between two of them.
     left : tuple of str
@@ -288,11 +289,9 @@ def status_tables(standing: Status) -> Iterator[Table]:
     yield _overview(standing)
     if standing.seconds:
         yield _by_work("time", {name: duration(seconds) for name, seconds in standing.seconds.items()})
-    if standing.speeds:
-        yield _by_work(
-            "images/s",
-            {name: f"{speed:,.3g}" if speed < 100 else f"{speed:,.0f}" for name, speed in standing.speeds.items()},
-        )
+    speeds = _by_work("images/s", {name: speed(images) for name, images in standing.speeds.items()})
+    if speeds.row_count:
+        yield speeds
     if others := _others(standing):
         yield others
     if standing.measured:

@@ -277,7 +277,7 @@ class _Study:
                 self.data.train,
                 self.runner.classifier(plan.source),
                 self.runner.classifier("independent"),
-                self.recipe.constructed.augmentation,
+                self.recipe.training(plan.name).augmentation,
                 judge=judge,
                 judge_name=judge_name,
                 seed=self.recipe.seed,

@@ -25,8 +25,6 @@ from notbugs.study.sets import BY_NAME, FURTHER, SECTIONS, Trained, chosen_sets
 from notbugs.threat import threat
 from notbugs.training import Training
 
-"""The sections of a recipe that say how a classifier is trained."""
-
 NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge", "sets", "further")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
@@ -118,14 +116,11 @@ class Recipe(Settings):
     def training(self, name: str) -> Training:
         """How a classifier of a study is trained: as its set says, or the set that it is compared with, or its section.
 
-        Raises
-        ------
-        InputError
-            If a study has no classifier of this name.
+        A classifier that no study has, as an instrument's own, is trained as `[constructed]` says.
         """
-        check_choice("classifier", name, tuple(SECTIONS))
         beside = BY_NAME[name].beside if name in BY_NAME else ""
-        return self.trained_on.get(name) or self.trained_on.get(beside) or getattr(self, SECTIONS[name])
+        section = getattr(self, SECTIONS.get(name, "constructed"))
+        return self.trained_on.get(name) or self.trained_on.get(beside) or section
 
     def code(self) -> dict[str, tuple[str, ...]]:
         """The settings that name code of a user's own, with their values."""

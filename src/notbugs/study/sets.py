@@ -332,7 +332,7 @@ MOST_OTHERS = 16
 
 
 def other_names(sets: Sequence[str], count: int) -> list[str]:
-    """The classifiers that these sets keep at their label, of which a recipe asks for `count`."""
+    """The classifiers that these sets keep at their label or outputs, of which a recipe asks for `count`."""
     return [f"other-{number + 1}" for number in range(count)] if any(BY_NAME[name].alone for name in sets) else []
 
 

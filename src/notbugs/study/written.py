@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -80,7 +81,11 @@ def spent_on(stage: str, folder: Path) -> float:
     noted = read_under_way(folder)
     if noted is None or noted["name"] != stage:
         return 0.0
-    return noted.get("spent", 0.0) + max(0.0, noted["at"] - noted.get("began", noted["at"]))
+    times = [noted.get("spent", 0.0), noted["at"], noted.get("began", noted["at"])]
+    if not all(isinstance(time, int | float) and math.isfinite(time) and time >= 0 for time in times):
+        return 0.0
+    before, at, began = times
+    return before + max(0.0, at - began)
 
 
 def read_stage(file: Path) -> StageFile:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, control
 from notbugs.content import Cell, PrintedFigure, Section, Table
-from notbugs.errors import must
-from notbugs.formats import SPAN, Interval, Span, number
+from notbugs.formats import SPAN, Interval, Span, number, points
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Difference, Proportion, wilson
 from notbugs.progress import Progress
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from notbugs.study.runner import Runner
 
 Set = Literal["D_rand", "D_rand_other", "D_det"]
+DEFAULT = 0.5
+"""The paper's radius, where the recipe's is 0."""
 
 
 class SetRadiusSettings(InstrumentSettings):
@@ -36,11 +36,13 @@ class SetRadiusSettings(InstrumentSettings):
     Which images may leak, a classifier of `instruments.controls.weak_epochs` decides.
     """
 
-    radii: tuple[float, ...] = Field(
-        (0.25, 0.5, 1.0), min_length=1, description="Radii of the perturbations, pixel units."
+    radii: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        (), description="Radii of the perturbations, pixel units; half, once and twice the recipe's if none given."
     )
     sets: tuple[Set, ...] = Field(("D_rand", "D_rand_other", "D_det"), min_length=1, description="Which sets.")
-    repeats: int = Field(3, ge=1, le=20, description="Seeds: a new source, new targets and classifiers for each.")
+    repeats: int = Field(
+        1, ge=1, le=20, description="Times, with other seeds: a new source, new targets and classifiers for each."
+    )
 
 
 class SetRadiusRow(InstrumentResult):
@@ -65,8 +67,15 @@ class SetRadiusResult(InstrumentResult):
     rows: list[SetRadiusRow] = Field(description="one for each classifier, set or pair")
 
 
+def _radii(runner: Runner) -> list[float]:
+    eps = runner.recipe.relabelling.eps or DEFAULT
+    return sorted(set(runner.recipe.instruments.set_radius.radii or (eps / 2, eps, 2 * eps)))
+
+
 def _relabelling(given: Relabelling, eps: float) -> Relabelling:
-    """The search at another radius; a given step grows with it."""
+    """The search at another radius; a given step grows with it. What looks for the smallest change has no radius."""
+    if given.method != "gradient":
+        return Relabelling(norm=given.norm, eps=eps, steps=given.steps)
     step = None if given.step_size is None or not given.eps else given.step_size * eps / given.eps
     return given.model_copy(update={"eps": eps, "step_size": step or None})
 
@@ -78,19 +87,18 @@ def _source(runner: Runner, repeat: int) -> Classifier:
     return runner.train(f"standard_{repeat}", runner.data.train, "standard", title=title)
 
 
-def _one(runner: Runner, of: Set, eps: float, repeat: int) -> SetRadiusRow:
+def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: int, eps: float, of: Set) -> SetRadiusRow:
     """The study's own set is taken where it is one of these."""
-    recipe, source = runner.recipe, _source(runner, repeat)
-    is_own = repeat == 1 and eps == recipe.relabelling.eps
+    search = _relabelling(runner.recipe.relabelling, eps)
+    is_own = repeat == 1 and search == runner.recipe.relabelling
     name, again = (of, ()) if is_own else (f"{of}_{eps:g}_{repeat}", (repeat,) if repeat > 1 else ())
     if is_own:
         built = runner.set(of)
     else:
         seed = derive(runner.seed, "set", of, *again)
-        search = _relabelling(recipe.relabelling, eps)
         built = runner.construct(name, BY_NAME[of], source=source, relabelling=search, seed=seed)
         runner.train(name, built.images, of)
-    judge = None if BY_NAME[of].keeps_labels else weak_classifier(runner, recipe.instruments.controls.weak_epochs)
+    judge = None if BY_NAME[of].keeps_labels else weak
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         seed = derive(runner.seed, "control", of, *again)
@@ -117,7 +125,7 @@ SET_RADIUS_TEXT = (
     "What a relabelled set teaches is evidence for non-robust features where it is more than what a control without "
     "any teaches. In the leakage control every image has its label, and in place of its perturbation a synthetic "
     "pattern as long, unless it agrees with the label as it is. Here are sets and controls of several radii. Every "
-    "repetition has a source, targets and classifiers of its own. Beyond: points between the two accuracies."
+    "repetition has a source, targets and trainings of its own. Beyond: points between the two accuracies."
 )
 TITLE = "radius of the perturbations"
 
@@ -139,20 +147,19 @@ def _spread(result: SetRadiusResult) -> str:
 
 
 def _reading(result: SetRadiusResult) -> Iterator[str]:
-    """For each set and radius, the points beyond the control, and whether all repetitions agree on the side."""
+    """For each set and radius, the points beyond the control, where all repetitions agree on the side."""
     for of, eps in dict.fromkeys((row.of, row.eps) for row in result.rows):
         beyond = [row.beyond for row in result.rows if (row.of, row.eps) == (of, eps)]
-        if all(one.low > 0 for one in beyond):
-            verdict = "it teaches more than its control"
-        elif all(one.high < 0 for one in beyond):
-            verdict = "it teaches less than its control"
+        more, less = all(one.low > 0 for one in beyond), all(one.high < 0 for one in beyond)
+        sign = -1 if less else 1
+        values = [sign * one.value for one in beyond]
+        ends = sorted((sign * beyond[0].low, sign * beyond[0].high)) if len(beyond) == 1 else (min(values), max(values))
+        amount = f"{points(mean(values), *ends)} points{', over seeds,' if len(beyond) > 1 else ''}"
+        at = f"{of} at {result.norm} {number(eps)}"
+        if more or less:
+            yield f"{at} teaches {amount} {'more' if more else 'less'} than its control."
         else:
-            verdict = "it is not told apart from its control"
-        values = [100 * one.value for one in beyond]
-        times = f" in each of {len(values)} repetitions" if len(values) > 1 and "not" not in verdict else ""
-        spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-        points = str(beyond[0]) if len(values) == 1 else f"{mean(values):.1f}{spread}"
-        yield f"{of} at {result.norm} {number(eps)}: {verdict}{times}, by {points} points."
+            yield f"{at} is not told apart from its control: a difference of {amount.rstrip(',')}."
 
 
 class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
@@ -164,21 +171,18 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
 
     def check(self, runner: Runner) -> None:
         """See `Instrument`."""
-        settings, relabelling = runner.recipe.instruments.set_radius, runner.recipe.relabelling
-        if relabelling.method != "gradient":
-            raise must(
-                "relabelling.method",
-                "be gradient, where instruments.set_radius is on: the smallest perturbation has no radius",
-                relabelling.method,
-            )
-        check_radii([threat(relabelling.norm, eps) for eps in settings.radii], runner.data.train.shape)
+        norm = runner.recipe.relabelling.norm
+        check_radii([threat(norm, eps) for eps in _radii(runner)], runner.data.train.shape)
 
     def run(self, runner: Runner) -> SetRadiusResult:
         """Build, train on and measure every set and its control."""
-        settings = runner.recipe.instruments.set_radius
-        radii, sets = sorted(set(settings.radii)), list(dict.fromkeys(settings.sets))
-        one = partial(_one, runner)
-        rows = [one(of, eps, repeat + 1) for repeat in range(settings.repeats) for eps in radii for of in sets]
+        settings, rows = runner.recipe.instruments.set_radius, []
+        sets: list[Set] = list(dict.fromkeys(settings.sets))
+        is_needed = not all(BY_NAME[of].keeps_labels for of in sets)
+        weak = weak_classifier(runner, runner.recipe.instruments.controls.weak_epochs) if is_needed else None
+        for repeat in range(1, settings.repeats + 1):
+            source = _source(runner, repeat)
+            rows += [_one(runner, source, weak, repeat, eps, of) for eps in _radii(runner) for of in sets]
         rows.sort(key=lambda row: (sets.index(row.of), row.eps, row.repeat))
         norm = runner.recipe.relabelling.norm
         return SetRadiusResult(norm=norm, seed=runner.seed, test_set=runner.data.test_name, rows=rows)

@@ -15,14 +15,18 @@ from notbugs.formats import said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Proportion
 from notbugs.seeds import generator
-from notbugs.study.sets import SETS, Constructed
+from notbugs.study.sets import Constructed
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
 
 
+FEWEST = 10
+"""Images, of which training that stops early can hold some out."""
+
+
 class SetSizeSettings(InstrumentSettings):
-    """Training on parts of sets. Each part costs a training that is as long as that on the whole set."""
+    """Training on parts of sets. Each part costs a training that goes through as many images as that on the whole."""
 
     shares: tuple[float, ...] = Field((0.125, 0.25, 0.5), min_length=1, description="Parts of each set, below 1.")
     sets: tuple[Constructed, ...] = Field(
@@ -35,7 +39,7 @@ class SetSizeRow(InstrumentResult):
 
     trained_on: str = Field(description="the set")
     n: int = Field(ge=1, description="training images: a smaller part is within a larger one")
-    epochs: int = Field(ge=1, description="passes over them, so that all parts are trained for as many steps")
+    epochs: int = Field(ge=1, description="passes over them: a smaller part is gone through more often")
     clean: Proportion = Field(description="accuracy on the test images")
 
 
@@ -52,9 +56,13 @@ def _sets(runner: Runner) -> list[str]:
     return list(dict.fromkeys(runner.recipe.instruments.set_size.sets)) or ["D_rand", *from_noise]
 
 
-def _part(runner: Runner, name: str, share: float) -> SetSizeRow:
+def _counts(runner: Runner, images: int) -> list[int]:
+    """How many images the parts have; batch norm wants two."""
+    return sorted({max(2, round(share * images)) for share in runner.recipe.instruments.set_size.shares})
+
+
+def _part(runner: Runner, name: str, count: int) -> SetSizeRow:
     images, training = runner.set(name).images, runner.recipe.training(name)
-    count = max(2, round(share * len(images)))
     epochs = max(1, round(training.epochs * len(images) / count))
     order = torch.randperm(len(images), generator=generator(runner.seed, "set size"))
     called = f"{name}_{count}"
@@ -64,18 +72,20 @@ def _part(runner: Runner, name: str, share: float) -> SetSizeRow:
         settings=training.model_copy(update={"epochs": epochs}),
         title=f"train on {count:,} images of {name}",
     )
-    return SetSizeRow(trained_on=name, n=count, epochs=epochs, clean=runner.clean(called, "set_size"))
+    return _row(runner, name, called, count)
 
 
-def _whole(runner: Runner, name: str) -> SetSizeRow:
-    images, training = runner.set(name).images, runner.recipe.training(name)
-    return SetSizeRow(trained_on=name, n=len(images), epochs=training.epochs, clean=runner.clean(name, "set_size"))
+def _row(runner: Runner, of: str, name: str, count: int) -> SetSizeRow:
+    trained = runner.trained.get(name)  # missing in studies of older versions
+    epochs = trained.epochs if trained else runner.recipe.training(of).epochs
+    return SetSizeRow(trained_on=of, n=count, epochs=epochs, clean=runner.clean(name, "set_size"))
 
 
 SET_SIZE_TEXT = (
-    "Classifiers trained on parts of a set, a smaller part within a larger one, for as many steps as on the whole set: "
-    "what grows with the number of images is learned from more images, and not by longer training. A set that starts "
-    "from noise has no class that could leak, so what exceeds chance there is in the perturbations. One training each."
+    "Classifiers trained on parts of a set, a smaller part within a larger one. A smaller part is gone through more "
+    "often, so that all see as many images: what grows with the number of images is not due to longer training. A set "
+    "that starts from noise has no class that could leak, so what exceeds chance is in the perturbations. One training "
+    "each."
 )
 TITLE = "training images"
 
@@ -111,18 +121,18 @@ class SetSizeInstrument(Instrument[SetSizeSettings, SetSizeResult]):
             if not 0 < share < 1:
                 rule = "be above 0 and below 1, parts of a set; the whole set is measured anyway"
                 raise must("instruments.set_size.shares", rule, share)
-        own = [*(declared.name for declared in SETS), *runner.recipe.sets]
-        for name in settings.sets:
-            if name not in own:
-                rule = f"name sets that the study builds: {', '.join(own)}"
-                raise must("instruments.set_size.sets", rule, name, f"Give --sets {name}, too.")
+        fewest = _counts(runner, len(runner.data.train))[0]
+        if fewest < FEWEST and any(runner.recipe.training(name).patience for name in _sets(runner)):
+            rule = f"leave at least {FEWEST} images, where training stops early and holds some of them out"
+            raise must("instruments.set_size.shares", rule, min(settings.shares), f"The smallest part has {fewest}.")
 
     def run(self, runner: Runner) -> SetSizeResult:
         """Train on parts of every set, and measure what was trained on the whole."""
         rows = []
         for name in _sets(runner):
-            rows += [_part(runner, name, share) for share in sorted(set(runner.recipe.instruments.set_size.shares))]
-            rows.append(_whole(runner, name))
+            whole = len(runner.set(name))
+            rows += [_part(runner, name, count) for count in _counts(runner, whole) if count < whole]
+            rows.append(_row(runner, name, name, whole))
         return SetSizeResult(seed=runner.seed, test_set=runner.data.test_name, rows=rows)
 
     def section(self, result: SetSizeResult, classes: Sequence[str]) -> Section:
@@ -148,7 +158,7 @@ class SetSizeInstrument(Instrument[SetSizeSettings, SetSizeResult]):
         from notbugs.report.section_charts import against_printed
 
         caption = (
-            "Accuracy on the test images against the number of training images of a set, trained for as many steps; "
+            "Accuracy on the test images against the number of training images of a set, as many seen in all; "
             f"bars are 95\u00a0% intervals; seed {seed}."
         )
         yield against_printed("set-size", caption, _lines(result), TITLE, doubles=True)
