@@ -121,6 +121,8 @@ def properties(name: TrainSet, **changes: Any) -> SetProperties:
         "success_source": proportion(0.985, n),
         "success_source_changed": proportion(0.983, n - 146) if name != "D_R" else None,
         "success_independent": proportion(0.97 if name == "D_R" else 0.71, n),
+        "rises_source": proportion(0.991, min(n, 2000)),
+        "rises_independent": proportion(0.87, min(n, 2000)),
         "success_8bit": proportion(0.984, n),
         "success_augmented": proportion(0.89, n),
         "l2": spread(2.7 if matched else 1.31),

@@ -10,12 +10,14 @@ import torch
 from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet, relabel, robustify, verify
+from notbugs.errors import InputError
 from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, generalization_gap
 from notbugs.study.instruments.controls import controls_section
 from notbugs.study.instruments.generalization_gap import generalization_gap_section
 from notbugs.study.runner import Runner
+from notbugs.training import Training
 
 pytestmark = pytest.mark.whole
 
@@ -25,6 +27,7 @@ TINY = {
     "test_images": 120,
     "architecture": {"width": 4, "features": 6},
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
+    "trained_on": {"D_det": {"epochs": 1}},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
     "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
@@ -47,8 +50,8 @@ def at_work(path: Path) -> Runner:
     """A runner in which the classifiers and sets of a study are there."""
     recipe = study.read_recipe("digits", TINY)
     runner = Runner(recipe, recipe.read(), StudyFolder(path, QUIET, stages=0), torch.device("cpu"))
-    runner.train("standard", runner.data.train, "standard")
-    runner.train("robust", runner.data.train, "robust")
+    runner.train("standard", runner.data.train)
+    runner.train("robust", runner.data.train)
     how = {"schedule": recipe.relabelling.schedule, "threat": recipe.relabelling.threat}
     sets = {
         name: lambda path, progress, targets=targets: relabel(
@@ -114,6 +117,30 @@ def test_rows_are_what_their_sets_and_classifiers_say(runner, measured):
     agreed = float((ConstructedSet(sets / "D_det").images.labels == said).float().mean())
     assert rows["D_det_leakage"].untouched.value == pytest.approx(agreed)
     assert rows["mislabelled"].n == int((said != runner.data.train.labels).sum())
+
+
+def test_what_stands_beside_a_set_is_trained_as_the_set_is(runner, measured):
+    """Else the difference would be that of two ways to train."""
+    epochs = {row.name: (row.of, runner.trained[row.name].epochs) for row in measured.rows}
+    assert {of for of, count in epochs.values() if count == 1} == {"D_det"}
+    assert all(count == (1 if of == "D_det" else 2) for of, count in epochs.values())
+
+
+def test_a_classifier_that_was_trained_otherwise_is_trained_again(tmp_path):
+    """A study of an older version may have it."""
+    recipe = study.read_recipe("digits", TINY)
+    data = recipe.read()
+
+    def trained(epochs: int) -> Runner:
+        runner = Runner(recipe, data, StudyFolder(tmp_path, QUIET, stages=0), torch.device("cpu"))
+        runner.train("D_det_leakage", data.train, "D_det", settings=Training(epochs=epochs, batch=100))
+        return runner
+
+    first, same, other = trained(1), trained(1), trained(2)
+    assert first.hashes == same.hashes != other.hashes
+    assert other.trained["D_det_leakage"].epochs == 2
+    with pytest.raises(InputError, match="'like' must be one of .*Did you mean 'D_det'"):
+        first.train("x", data.train, "D_dett")
 
 
 def test_a_control_says_how_far_beyond_it_its_set_is(measured):

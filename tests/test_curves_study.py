@@ -1,20 +1,21 @@
-"""The instruments `frequencies` and `source_radius`, at toy size, where it is known what must be learned."""
+"""Instruments that draw curves: frequencies, size of a set, radius of a source; it is known what must be learned."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from notbugs import study
+from notbugs import relabel, study
 from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
-from notbugs.measure import evaluate
-from notbugs.seeds import generator
+from notbugs.measure import Difference, evaluate
+from notbugs.seeds import derive, generator
 from notbugs.study.folder import StudyFolder
-from notbugs.study.instruments import frequencies, source_radius
+from notbugs.study.instruments import frequencies, set_radius, set_size, source_radius
 from notbugs.study.runner import Runner
 
 pytestmark = pytest.mark.whole
@@ -28,6 +29,8 @@ TINY = {
     "evaluation": {"attack": {"name": "pgd", "steps": 2}, "pgd": {"steps": 2}, "radii": [0.1]},
     "instruments": {
         "frequencies": {"cutoffs": [3.0], "sets": ["D_rand"]},
+        "set_radius": {"radii": [1.0, 0.05], "sets": ["D_rand_other"], "repeats": 2},
+        "set_size": {"shares": [0.5, 0.02]},
         "source_radius": {"radii": [0.2, 0.1], "repeats": 2, "images": 50},
     },
 }
@@ -54,7 +57,7 @@ def at_work(data: Data, path: Path, **changes) -> Runner:
 
 def test_frequencies_say_where_the_signal_is(waves, tmp_path):
     runner = at_work(waves, tmp_path)
-    runner.train("standard", waves.train, "standard")
+    runner.train("standard", waves.train)
     made = frequencies.FrequenciesInstrument()
     made.check(runner)
     found = made.run(runner)
@@ -83,6 +86,69 @@ def test_frequencies_say_where_the_signal_is(waves, tmp_path):
     torch.testing.assert_close(sum(parts), images + images.mean((2, 3), keepdim=True), atol=0.02, rtol=0)
     with pytest.raises(InputError, match=r"cutoffs' must be above 0 and at most 4"):
         made.check(at_work(waves, tmp_path, instruments={"frequencies": {"cutoffs": [5.0]}}))
+
+
+def test_more_images_of_noise_teach_more(waves, tmp_path):
+    """The source knows the wave, so noise pushed to a class shows it; eight images show more noise than wave."""
+    runner = at_work(waves, tmp_path, sets=["D_rand_gaussian"])
+    made = set_size.SetSizeInstrument()
+    made.check(runner)
+    source = runner.train("standard", waves.train)
+    for name, start in (("D_rand", "images"), ("D_rand_gaussian", "gaussian")):
+        how = {"threat": runner.recipe.relabelling.threat, "schedule": runner.recipe.relabelling.schedule}
+        work = partial(relabel, source, waves, start=start, **how)
+        runner.train(name, runner.build(name, lambda path, progress, work=work: work(path, progress=progress)).images)
+    found = made.run(runner)
+    rows = {(row.trained_on, row.n): row for row in found.rows}
+    assert [(row.n, row.epochs) for row in found.rows if row.trained_on == "D_rand"] == [(8, 200), (200, 8), (400, 4)]
+    assert set(rows) == {(name, n) for name in ("D_rand", "D_rand_gaussian") for n in (8, 200, 400)}
+    assert rows["D_rand_gaussian", 400].clean == evaluate(runner.classifier("D_rand_gaussian"), waves.test)[0].share
+    assert rows["D_rand_gaussian", 400].clean.low > max(0.6, rows["D_rand_gaussian", 8].clean.high)
+    section = made.section(found, waves.classes)
+    assert "from 8 images" in section.reading[1]
+    assert "The accuracy grows" in section.reading[1]
+    assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
+    with pytest.raises(InputError, match="shares' must be above 0 and below 1"):
+        made.check(at_work(waves, tmp_path, instruments={"set_size": {"shares": [1.0]}}))
+    stopping = {"constructed": {"epochs": 4, "batch": 50, "lr": 0.1, "patience": 1}}
+    with pytest.raises(InputError, match="shares' must leave at least 10 images.*has 8"):
+        made.check(at_work(waves, tmp_path, **stopping))
+
+
+def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(waves, tmp_path):
+    """A wave of 1.6 (l2) tells the classes apart: a perturbation of 1.0 holds much of it, one of 0.05 nothing."""
+    runner = at_work(waves, tmp_path)
+    made = set_radius.SetRadiusInstrument()
+    made.check(runner)
+    source = runner.train("standard", waves.train)
+    how = {"threat": runner.recipe.relabelling.threat, "schedule": runner.recipe.relabelling.schedule}
+    seed = derive(runner.seed, "set", "D_rand_other")
+    built = runner.build(
+        "D_rand_other", lambda path, progress: relabel(source, waves, path, targets="other", seed=seed, **how)
+    )
+    runner.train("D_rand_other", built.images)
+    found = made.run(runner)
+    assert [(row.eps, row.repeat) for row in found.rows] == [(0.05, 1), (0.05, 2), (1.0, 1), (1.0, 2)]
+    own, again = found.rows[2:]
+    assert own.clean == evaluate(runner.classifier("D_rand_other"), waves.test)[0].share
+    assert own.leakage == evaluate(runner.classifier("D_rand_other_leakage"), waves.test)[0].share
+    assert all(row.beyond == Difference.of(row.clean, row.leakage) for row in found.rows)
+    assert all(row.success.low > found.rows[0].success.high for row in (own, again))
+    of = {name: runner.set(name).manifest["request"] for name in ("D_rand_other", "D_rand_other_1_2")}
+    assert of["D_rand_other"]["source"] != of["D_rand_other_1_2"]["source"]
+    assert of["D_rand_other"]["threat"] == of["D_rand_other_1_2"]["threat"]
+    section = made.section(found, waves.classes)
+    assert len(section.reading) == 2
+    assert section.reading[1].startswith("D_rand_other at l2 1 ")
+    assert ", over seeds" in section.reading[1]
+    assert "D_rand_other, control at 0.05" in section.figures[0].drawings[0]
+    assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
+    assert set_radius._relabelling(runner.recipe.relabelling.model_copy(update={"step_size": 0.5}), 2.0).step_size == 1
+    free = set_radius._relabelling(runner.recipe.relabelling.model_copy(update={"method": "minimum-norm"}), 2.0)
+    assert (free.method, free.eps) == ("gradient", 2.0)
+    assert set_radius._radii(at_work(waves, tmp_path, instruments={"set_radius": {}})) == [0.5, 1.0, 2.0]
+    with pytest.raises(InputError, match="radii.*greater than 0"):
+        at_work(waves, tmp_path, instruments={"set_radius": {"radii": [0.0]}})
 
 
 def test_what_d_r_loses_is_measured_for_every_radius_and_seed(waves, tmp_path):

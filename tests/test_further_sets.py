@@ -73,6 +73,28 @@ def test_bugs_of_one_classifier_teach_nothing_and_what_classifiers_share_teaches
     assert len(bugs.manifest["request"]["others"]) == 1
 
 
+def test_bugs_that_move_third_classes_teach_and_those_that_hold_every_output_do_not(tmp_path):
+    """Nakkiran's search keeps the label of the others; what they share with the source may still move other classes."""
+    made = nb.planted(classes=6, train=1200, test=600, robust_strength=0)
+    shared = made.templates[[kind == "nonrobust" for kind in made.kinds]]
+    source, others = reading(torch.cat([shared, private_patterns(made, 6)]), 6), [reading(shared, 6)]
+    how: dict[str, Any] = {"targets": "other", "threat": L2(1.0), "schedule": PGDSteps(60), "others": others}
+    accuracy = {}
+    for hold in ("label", "outputs"):
+        built = nb.relabel(source, made.data, tmp_path / hold, hold=hold, **how)
+        assert agreed(source, built, built.images.labels) > 0.9
+        assert agreed(others[0], built, made.data.train.labels) > 0.9
+        accuracy[hold] = taught(built.images, made.data.test)
+    assert accuracy["outputs"] < 1 / 6 < accuracy["label"] - 0.05  # chance, were labels not always wrong
+    assert nb.verify(tmp_path / "outputs", data=made.data, source=source) == []
+    assert nb.ConstructedSet(tmp_path / "outputs").manifest["request"]["hold"] == "outputs"
+    assert "hold" not in nb.ConstructedSet(tmp_path / "label").manifest["request"]
+    with pytest.raises(InputError, match="'hold' must be one of"):
+        nb.relabel(source, made.data, tmp_path / "x", hold="outptus", **how)
+    with pytest.raises(InputError, match="'others' must be one classifier at least"):
+        nb.relabel(source, made.data, tmp_path / "x", hold="outputs", **how | {"others": ()})
+
+
 def agreed(classifier: Classifier, built: nb.ConstructedSet, labels: torch.Tensor) -> float:
     """The share of a set's images to which a classifier gives these labels."""
     with torch.no_grad():

@@ -123,6 +123,14 @@ def built(tmp_path, small):
     return data, rand, robustify(small, data, tmp_path / "matched", schedule=quick)
 
 
+def test_of_an_image_that_did_not_move_no_output_rises(tmp_path, small):
+    images = Images(random_images(40, (2, 6, 6)), torch.arange(40) % 4)
+    data = Data("r", images, images, tuple("abcd"))
+    still = relabel(small, data, tmp_path / "still", targets="other", threat=L2(0.0), schedule=PGDSteps(1))
+    found = measure_set(still, images, small, small, Augmentation())
+    assert (found["rises_source"]["value"], found["rises_source"]["n"]) == (0, 40)
+
+
 def test_measured_properties_of_a_relabelled_set(built, small):
     data, rand, _ = built
     with seeded(9):
@@ -139,6 +147,12 @@ def test_measured_properties_of_a_relabelled_set(built, small):
     assert found["success_8bit"]["value"] == pytest.approx(rounded.double().mean().item())
     assert found["success_independent"]["value"] == pytest.approx(other.double().mean().item())
     assert found["success_augmented"] == found["success_source"]  # no augmentation
+    for name, classifier in (("rises_source", small), ("rises_independent", independent)):
+        with torch.no_grad():
+            rises = (classifier(pixels) - classifier(data.train.pixels)).argmax(1) == labels
+        assert found[name]["value"] == pytest.approx(rises[~kept].double().mean().item())
+        assert found[name]["n"] == int((~kept).sum())
+    assert found["rises_source"]["value"] > 0.5
     assert found["success_source_changed"]["n"] == int((~kept).sum())
     assert found["kept_label"]["value"] == pytest.approx(kept.double().mean().item())
     delta = pixels - data.train.pixels

@@ -42,7 +42,7 @@ from tests import fakes
 toy = BY_NAME["D_toy"]
 asked = {"trained_on": {"D_toy": {"epochs": 3}}, "instruments": {"controls": {"leakage": ["D_toy"]}}}
 recipe = read_recipe("digits", asked)
-assert recipe.training("D_toy", "constructed").epochs == 3
+assert recipe.training("D_toy").epochs == 3
 assert isinstance(toy.relabelling(recipe.relabelling).schedule, FMN)
 assert {"build-D_toy", "measure-D_toy", "train-D_toy", "evaluate-D_toy"} <= set(stage_names(judge=False))
 assert '"D_toy"' in str(json_schema()).replace("'", '"')
@@ -98,7 +98,7 @@ from notbugs.report.page import render
 from notbugs.report.tables import tables
 
 out = Path(sys.argv[1])
-once = {name: {"epochs": 1} for name in ("standard", "robust", "constructed")}
+once = {name: {"epochs": 1} for name in ("standard", "robust")}
 asked = {
     "train_images": 40, "test_images": 20, "architecture": {"width": 2, "features": 4}, **once,
     "matching": {"steps": 1}, "relabelling": {"steps": 1},

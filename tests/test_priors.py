@@ -128,8 +128,8 @@ def test_the_instrument_in_a_study_at_toy_size(tmp_path: Path):
     }  # fmt: skip
     recipe = study.read_recipe("digits", asked)
     runner = Runner(recipe, recipe.read(), StudyFolder(tmp_path, TerminalConsole(quiet=True), 0), torch.device("cpu"))
-    for name, section in (("standard", "standard"), ("robust", "robust"), ("D_NR", "constructed")):
-        runner.train(name, runner.data.train, section)
+    for name in ("standard", "robust", "D_NR"):
+        runner.train(name, runner.data.train)
     made = priors.PriorsInstrument()
     made.check(runner)
     found = made.run(runner)

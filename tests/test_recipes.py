@@ -83,10 +83,10 @@ def test_a_study_keeps_to_the_form_it_began_in(tmp_path):
 def test_the_paper_s_recipe_has_the_paper_s_settings():
     recipe = read_recipe("cifar10-paper", {"device": "cuda"})
     assert recipe.architecture.name == "resnet50"
-    assert recipe.training("D_rand", "constructed").lr == 0.01
-    assert recipe.training("D_R", "constructed").lr == recipe.training("D_det", "constructed").lr == 0.1
-    assert recipe.training("D_R", "constructed").flip
-    assert not recipe.training("D_det", "constructed").flip
+    assert recipe.training("D_rand").lr == 0.01
+    assert recipe.training("D_R").lr == recipe.training("D_det").lr == 0.1
+    assert recipe.training("D_R").flip
+    assert not recipe.training("D_det").flip
     assert recipe.matching.schedule((3, 32, 32)).steps == 1000
     schedule = recipe.robust.adversary.schedule
     assert (schedule.steps, schedule.step_size) == (7, 0.1)
@@ -147,6 +147,12 @@ def test_without_whitening_a_resnet9_is_what_it_was():
     names = build("resnet9", channels=3, classes=10, width=2).state_dict()
     assert not any("whiten" in name for name in names)
     assert sum(tensor.numel() for tensor in build("resnet9", channels=3, classes=10).parameters()) == 6_573_130
+
+
+def test_a_further_set_is_trained_as_the_one_beside_which_it_stands():
+    recipe = read_recipe("digits", {"trained_on": {"D_det": {"epochs": 3}, "D_det_low": {"epochs": 5}}})
+    epochs = {name: recipe.training(name).epochs for name in ("D_det", "D_bugs", "D_det_low", "D_rand")}
+    assert epochs == {"D_det": 3, "D_bugs": 3, "D_det_low": 5, "D_rand": recipe.constructed.epochs}
 
 
 def test_only_a_set_has_its_own_training():

@@ -97,7 +97,7 @@ def test_a_stage_finished_under_a_former_name_is_not_done_again(tmp_path):
     folder = StudyFolder(tmp_path, TerminalConsole(quiet=True), stages=0)
     write_json(tmp_path / "stages" / "trust-robust.json", {"name": "trust-robust", "seconds": 1.5, "value": [1]})
     assert folder.stage("strong_attacks-robust", "attack robust", lambda _: [2]) == [1]
-    assert folder.done == {"strong_attacks-robust": 1.5}
+    assert folder.done["strong_attacks-robust"]["seconds"] == 1.5
     (tmp_path / "stages" / "trust-robust.json").write_text("{}")
     assert folder.stage("strong_attacks-robust", "attack robust", lambda _: [2]) == [2]
     assert json.loads((tmp_path / "stages" / "strong_attacks-robust.json").read_text())["value"] == [2]

@@ -125,10 +125,11 @@ def sets(made):
     """A list of numbers for every measure that some set has."""
     shown = [
         "kept_label",
-        *(f"success_{of}" for of in ("source", "source_changed", "independent", "8bit", "augmented")),
+        *(f"success_{of}" for of in ("source", "source_changed", "independent")),
+        *("rises_source", "rises_independent", "success_8bit", "success_augmented"),
     ]
     rows = [[whole(one["n"]) for one in made]]
-    rows += [[part for one in made if one[name] for part in of_share(one[name])] for name in shown]
+    rows += [[part for one in made if one.get(name) for part in of_share(one[name])] for name in shown]
     spreads = ("l2", "linf", "matching_loss", "distance_to_target")
     rows += [[part for one in made for part in of_spread(one[name])] for name in spreads]
     alike, sizes = ([one.get(name) for one in made if one.get(name)] for name in ("resemblance", "perturbation"))
@@ -243,6 +244,15 @@ def of_frequencies(found):
     return [[[four(row["cutoff"]), whole(row["n"]), *shares(row, *names)] for row in found["rows"]]]
 
 
+def of_set_radius(found):
+    names = ("success", "clean", "leakage", "beyond")
+    return [[[four(row["eps"]), str(row["repeat"]), whole(row["n"]), *shares(row, *names)] for row in found["rows"]]]
+
+
+def of_set_size(found):
+    return [[[whole(row["n"]), str(row["epochs"]), *shares(row, "clean")] for row in found["rows"]]]
+
+
 def of_source_radius(found):
     rows = []
     for row in found["rows"]:
@@ -265,7 +275,7 @@ def of_priors(found):
 INSTRUMENTS = {
     "usefulness": of_usefulness, "shares": of_shares, "leakage": of_leakage, "controls": of_controls,
     "generalization_gap": of_generalization_gap, "frequencies": of_frequencies, "source_radius": of_source_radius,
-    "priors": of_priors,
+    "set_radius": of_set_radius, "set_size": of_set_size, "priors": of_priors,
     "transfer": of_transfer, "strong_attacks": of_strong_attacks, "spatial": of_spatial, "corruptions": of_corruptions,
 }  # fmt: skip
 

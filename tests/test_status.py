@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,7 +80,42 @@ def test_a_finished_study(finished, capsys, monkeypatch):
     assert "digits: finished" in text
     assert f"notbugs report {finished}" in " ".join(text.split())
     assert "34 of 34 stages" in text
+    assert re.search(r"images/s +build +measure +train +evaluate", text)
     assert f"{100 * rows['robust', 0.25, 'strong']:.1f} " in text
+
+
+def test_images_a_second_count_every_epoch_and_every_image_once_a_measurement(finished):
+    results, found = study.read_results(finished / "results.json"), study.status(finished)
+    images = {stage.name: stage.images for stage in results.study.stages}
+    trained = results.study.training["D_R"]
+    assert images["train-D_R"] == trained.epochs * trained.images > 0
+    assert images["build-D_R"] == images["measure-D_R"] == trained.images
+    assert images["evaluate-D_R"] == results.rows[0].n
+    assert images["theory"] is None
+    assert found.speeds["train-D_R"] == images["train-D_R"] / found.seconds["train-D_R"]
+    assert set(found.speeds) == {name for name, count in images.items() if count}
+
+
+def test_seconds_of_a_stage_count_what_stopped_processes_spent_on_it(tmp_path):
+    folder = StudyFolder(tmp_path, TerminalConsole(quiet=True), stages=0)
+
+    def stop(progress):
+        progress(1, 2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folder.stage("x", "x", stop)
+    noted = read_json(tmp_path / UNDER_WAY)
+    write_json(tmp_path / UNDER_WAY, noted | {"at": noted["began"] + 40.0})
+    with pytest.raises(KeyboardInterrupt):
+        folder.stage("x", "x", stop)
+    assert read_json(tmp_path / UNDER_WAY)["spent"] == 40.0
+    folder.stage("x", "x", lambda _: 1, images=lambda value: 100 * value)
+    assert 40.0 <= folder.done["x"]["seconds"] < 60.0
+    assert folder.done["x"]["images"] == 100
+    folder.stage("y", "y", lambda _: 1)
+    assert folder.done["y"]["seconds"] < 20.0
+    assert "images" not in folder.done["y"]
 
 
 @pytest.mark.parametrize("text", ["{}", '{"name": "x", "seconds": "long", "value": 3}', "[1]", ""])

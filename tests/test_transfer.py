@@ -375,8 +375,8 @@ def test_a_study_measures_it_once_and_keeps_it(tmp_path, monkeypatch):
     data = recipe.read()
     folder = StudyFolder(tmp_path, QUIET, stages=0)
     runner = Runner(recipe, data, folder, torch.device("cpu"))
-    for name, section in (("standard", "standard"), ("independent", "standard"), ("robust", "robust")):
-        runner.train(name, data.train, section)
+    for name in ("standard", "independent", "robust"):
+        runner.train(name, data.train)
     source = runner.classifier("standard")
     built = runner.build("D_det", lambda path, progress: nb.relabel(source, data, path, targets="next"))
     runner.train("D_det", built.images)

@@ -410,8 +410,8 @@ def runner(tmp_path) -> Runner:
     runner = Runner(
         recipe, recipe.read(), StudyFolder(tmp_path, TerminalConsole(quiet=True), stages=0), torch.device("cpu")
     )
-    runner.train("standard", runner.data.train, "standard")
-    runner.train("robust", runner.data.train, "robust")
+    runner.train("standard", runner.data.train)
+    runner.train("robust", runner.data.train)
     return runner
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
 from typing import Protocol, runtime_checkable
 
 NORMS = {"l2": "l2", "linf": "l-inf"}
@@ -44,6 +46,24 @@ class Interval(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Span:
+    """A mean over seeds, and the least and the greatest of them."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, shares: Sequence[Interval]) -> Span:
+        """Of the accuracies of several seeds."""
+        values = [share.value for share in shares]
+        return cls(mean(values), min(values), max(values))
+
+
+SPAN = "mean, least and greatest over seeds"
+
+
 def under_attack(name: str, norm: str, eps: float) -> str:
     """What was done to images: `l2 0.5` by the strong attack, or `l2 0.5, pgd`."""
     return f"{norm} {eps:g}{'' if name == STRONG else f', {name}'}"
@@ -72,6 +92,11 @@ def said(share: Interval) -> str:
 def compact(share: Interval, gap: str = " ") -> str:
     """The same for the narrow columns of a terminal: `90.0 86.5-92.7`, which breaks at `gap` and nowhere else."""
     return f"{percent(share.value)}{gap}{percent(share.low)}-{percent(share.high)}"
+
+
+def speed(images: float) -> str:
+    """Of images a second: 3,072, and 0.52 where they are few."""
+    return f"{images:.3g}" if images < 100 else f"{images:,.0f}"
 
 
 def points(value: float, low: float, high: float) -> str:

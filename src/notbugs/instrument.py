@@ -60,6 +60,9 @@ class Step(Generic[T]):
     kind : type, optional
         Of the value: a model, a `TypedDict`, or lists, tuples and dicts of them. The stage's file is written from it,
         and what is read there is checked against it. Without one, the value is plain JSON.
+    images : callable, optional
+        From the value to the number of images that the work went through: all epochs of a training, a set's, those
+        measured. `status` tells images a second from it.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Step(Generic[T]):
     tell: Callable[[T], Sequence[str]] | None = None
     leaves: Path | None = None
     kind: type[T] | None = None
+    images: Callable[[T], int] | None = None
 
 
 S = TypeVar("S", bound=InstrumentSettings)

@@ -38,6 +38,7 @@ from notbugs.search import (
     targeted_pgd,
     targeted_pgd_alone,
 )
+from notbugs.search.attacks import Hold, check_hold
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import matching, part_of
@@ -156,6 +157,7 @@ def relabel(
     start: Start = "images",
     schedule: Steps | None = None,
     others: Sequence[Classifier] = (),
+    hold: Hold = "label",
     dtype: Dtype = "float32",
     batch: int | None = None,
     seed: int = 0,
@@ -190,6 +192,9 @@ def relabel(
     others : sequence of Classifier
         Classifiers that are to keep to the label of the start while the source is moved to the target (Nakkiran 2019):
         what then moves it is a bug of this one, no feature that classifiers share. Images must be the starts.
+    hold : {"label", "outputs"}
+        What `others` are held at: the label of the start, as Nakkiran has it, or all their outputs there. With more
+        than two classes, what is shared may move those of third classes though the label stays.
     dtype : {"float32", "float16", "uint8"}
         What images are stored in; `uint8` rounds. The manifest's `storage` says what it cost.
     batch : int, optional
@@ -215,6 +220,8 @@ def relabel(
     """
     images = data.train
     _check_relabelling(classifier, data, threat, start, schedule, others)
+    if others or hold != "label":
+        check_hold(hold, others)
     labels = choose_targets(images.labels, len(data.classes), targets, seed)
     stored = sizes(images.shape, dtype, batch)
     fast, form = ready_for(classifier, images, folder, stored["batch"])
@@ -222,8 +229,10 @@ def relabel(
     schedule = schedule or fast_relabelling(threat)
     objective = "smallest perturbation" if isinstance(schedule, FMN) else "targeted cross-entropy"
     request = request_of(classifier, form, data, objective, threat, schedule, seed, targets, start, others, stored)
+    if others and hold != "label":
+        request["hold"] = hold
     columns = {"labels": labels, "start": torch.arange(len(images)), "target": labels.clone()}
-    run = _relabelling(fast, kept, images, threat, schedule)
+    run = _relabelling(fast, kept, hold, images, threat, schedule)
     return build_labelled(classifier, data, folder, request, columns, run, progress)
 
 
@@ -245,17 +254,17 @@ def _check_relabelling(
 
 
 def _relabelling(
-    fast: Classifier, kept: Sequence[Classifier], images: Images, threat: Threat, schedule: Steps
+    fast: Classifier, others: Sequence[Classifier], hold: Hold, images: Images, threat: Threat, schedule: Steps
 ) -> Callable[[Batch, Rows], Batch]:
-    """The search that moves images to the labels they train with; the answers of the classifiers in `kept` stay."""
+    """The search that moves images to the labels they train with; what `others` are held at stays."""
 
     def run(begin: Batch, rows: Rows) -> Batch:
         wanted = rows["labels"].to(begin.device)
         if isinstance(schedule, FMN):
             return minimum_norm(fast, begin, wanted, threat.norm, schedule, targeted=True, eps=threat.eps).images
-        if kept:
+        if others:
             own = images.labels[rows["start"]].to(begin.device)
-            return targeted_pgd_alone(fast, kept, begin, wanted, own, threat, schedule).images
+            return targeted_pgd_alone(fast, others, begin, wanted, own, threat, schedule, hold=hold).images
         return targeted_pgd(fast, begin, wanted, threat, schedule).images
 
     return run

@@ -104,7 +104,7 @@ RELABELLED = (
     "3.2). Most labels are not those of the images they started from: that is the point."
 )
 PART = " Only some of the features were matched: the manifest has their numbers."
-ALONE = " The search kept other classifiers at the label of the start (Nakkiran, 2019)."
+ALONE = " The search kept other classifiers at {} (Nakkiran, 2019)."
 CONTROLS = {
     "leakage control": (
         "A control of a relabelled set: its labels on the training images. A fixed synthetic pattern of the label was "
@@ -195,7 +195,8 @@ def _what(request: Request) -> str:
         return CONTROLS[request["objective"]]
     if kind == "matched":
         return MATCHED.format(moved_from) + (PART if "features" in request else "")
-    return RELABELLED.format(pushed) + (ALONE if "others" in request else "")
+    kept = "their outputs at the start" if "hold" in request else "the label of the start"
+    return RELABELLED.format(pushed) + (ALONE.format(kept) if "others" in request else "")
 
 
 def licence_line(license: str | None) -> str:
@@ -266,7 +267,7 @@ def _measured(manifest: Manifest, lost: Span | None) -> str:
     }
     if lost is not None:
         rows["l2 error of the pictures here"] = span(lost)
-    for name in ("success_independent", "success_8bit", "success_augmented", "kept_label"):
+    for name in ("success_independent", "rises_independent", "success_8bit", "success_augmented", "kept_label"):
         if share := properties.get(name):
             rows[name.replace("_", " ")] = f"{share['value']:.4g} [{share['low']:.4g}, {share['high']:.4g}]"
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

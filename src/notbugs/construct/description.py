@@ -47,6 +47,7 @@ class Description(TypedDict):
     of: str | None
     weak: str | None
     others: list[str] | None
+    hold: str | None
     features: list[int] | None
     source: str
     precision: str
@@ -116,6 +117,7 @@ def describe(folder: str | Path, *, check: bool = True) -> Description:
         "of": request.get("of"),
         "weak": request.get("weak"),
         "others": request.get("others"),
+        "hold": request.get("hold", "label") if "others" in request else None,
         "features": request.get("features"),
         "source": request["source"],
         "precision": request["precision"],
@@ -176,7 +178,7 @@ def _lines(values: Description) -> dict[str, str]:
         "start": values["start"] if values["start"] == "images" else f"{values['start']} noise",
         "schedule": ", ".join(f"{name} {value}" for name, value in values["schedule"].items()),
         **({"fake ReLU": _relu(values["fake_relu"])} if values["fake_relu"] else {}),
-        **({"others kept": str(len(values["others"]))} if values["others"] else {}),
+        **({"others kept": f"{len(values['others'])}, at their {values['hold']}"} if values["others"] else {}),
         **({"matched": f"{len(values['features'])} of the features"} if values["features"] else {}),
         **({"control of": f"build {values['of']}"} if values["of"] else {}),
         **({"consistent for": values["weak"][:12]} if values["weak"] else {}),

@@ -125,6 +125,9 @@ class Request(_Strict):
     others: NotRequired[
         Annotated[list[str], Field(description="fingerprints of the classifiers that keep their answer")]
     ]
+    hold: NotRequired[
+        Annotated[Literal["outputs"], Field(description="that those are held at all their outputs; else at the label")]
+    ]
     features: NotRequired[Annotated[list[int], Field(description="numbers of the features that were matched")]]
     images: NotRequired[
         Annotated[Count, Field(description="of the set, where it has not one for every training image")]

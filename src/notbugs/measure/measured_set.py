@@ -14,7 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, starts_of
 from notbugs.data import Augmentation, Images, round_to_8_bits
 from notbugs.frequency import Band
-from notbugs.measure.accuracy import predictions
+from notbugs.measure.accuracy import logits, predictions
 from notbugs.measure.likeness import SMALLEST, PerturbationSize, Resemblance, nearest_of_class, resemblance
 from notbugs.measure.statistics import Proportion, Spread
 from notbugs.progress import Progress, silent
@@ -22,7 +22,7 @@ from notbugs.records import to_json
 from notbugs.seeds import generator
 from notbugs.threat import l2_norm
 
-CHUNK = 2000
+CHUNK, ROWS = 2000, 500
 FEWEST, MOST, PRODUCTS = 100, 1000, 10**12
 """Images that are compared with their targets: as many as cost so many products of pixel values, between these two."""
 
@@ -37,6 +37,8 @@ class MeasuredSet(TypedDict):
     success_augmented: Proportion
     kept_label: Proportion
     success_source_changed: Proportion | None
+    rises_source: NotRequired[Proportion | None]  # studies of older versions have neither
+    rises_independent: NotRequired[Proportion | None]
     l2: Spread
     linf: Spread
     distance_to_target: Spread | None
@@ -130,6 +132,8 @@ def set_measured(
     measured["kept_label"] = Proportion.of(kept)
     changed = hits["success_source"][~kept]
     measured["success_source_changed"] = Proportion.of(changed) if len(changed) else None
+    for name, classifier in (("rises_source", source), ("rises_independent", independent)):
+        measured[name] = _rises(built, originals, classifier, (~kept).nonzero().flatten(), seed)
     measured |= {name: Spread.of(distance) for name, distance in _distances(built, originals).items()}
     if "band" in built.manifest["request"]["threat"]:
         measured["outside_band"] = Spread.of(_outside_band(built, originals))
@@ -139,6 +143,20 @@ def set_measured(
     measured["resemblance"], measured["perturbation"] = _compared(built, originals, kept, judge, judge_name, seed)
     progress(len(changes) + 2, len(changes) + 2)
     return cast("MeasuredSet", measured)
+
+
+def _rises(
+    built: ConstructedSet, originals: Images, classifier: Classifier, index: Tensor, seed: int
+) -> Proportion | None:
+    """Of some of these images, those whose label is the logit that rises most from their start to them."""
+    if not len(index):
+        return None
+    index = index[torch.randperm(len(index), generator=generator(seed, "rises"))[:CHUNK]].sort().values
+    images, labels = built.images.batch(index)
+    start = starts_of(built.manifest["request"], originals)(built.start[index])
+    before, after = (torch.cat(list(logits(classifier, Images(some, labels), ROWS))) for some in (start, images))
+    rise = after - before
+    return Proportion.of((rise.argmax(1) == labels) & (rise != 0).any(1))  # of an image that did not move, none rises
 
 
 def _compared(

@@ -55,6 +55,17 @@ _MEASURES: list[tuple[str, str, Callable[[SetProperties], Value]]] = [
         lambda s: s.success_independent,
     ),
     (
+        "Its label rises most: source",
+        "Images whose label is, of all outputs of the source, the one that rises most from their start to them, of at "
+        "most 2,000 whose start has another label. Chance is one in the number of classes.",
+        lambda s: s.rises_source,
+    ),
+    (
+        "Its label rises most: independent",
+        "The same on the independent classifier: what the two share, even where its answer stays.",
+        lambda s: s.rises_independent,
+    ),
+    (
         "Success after 8 bits",
         "On the source, after rounding to the 256 levels of an image file.",
         lambda s: s.success_8bit,
@@ -243,13 +254,15 @@ def further(accuracies: StudyAccuracies, properties: Sequence[SetProperties]) ->
         member, one, other = accuracies.get(declared.name), known.get(declared.name), accuracies.get(declared.beside)
         if member and member.clean and one:
             reference = [declared.beside, _share(other.clean) if other else None]
-            rows.append([declared.name, member.clean.share, *reference, one.success_source, one.success_independent])
+            shared = (one.success_source, one.success_independent, one.rises_independent)
+            rows.append([declared.name, member.clean.share, *reference, *shared])
             says[declared.name] = f"{declared.says[0].upper()}{declared.says[1:]}. {declared.claim} {declared.origin}."
     caption = (
         "In per cent, with 95\u00a0% intervals: clean accuracy of the classifier trained on a set, and of that trained "
-        "on the set beside it; images that get their label from the source, and from a classifier that no search saw"
+        "on the set beside it; images that get their label from the source, and from a classifier that no search saw; "
+        "images whose label is the output of that classifier that rises most"
     )
-    columns = ("training set", "accuracy", "beside it", "accuracy there", "source", "independent")
+    columns = ("training set", "accuracy", "beside it", "accuracy there", "source", "independent", "rises most")
     return Table(caption, columns, rows, words=("beside it",), says=says, kind="measures") if rows else None
 
 

@@ -20,7 +20,7 @@ from notbugs.report.shell import environment, text_of
 from notbugs.report.tables import instrument_sections
 from notbugs.report.wording import class_names
 from notbugs.study.recipe import flat
-from notbugs.study.results import Results, read_results
+from notbugs.study.results import Results, Stage, read_results
 
 BIBTEX = f"""\
 @software{{notbugs,
@@ -74,9 +74,13 @@ def _tables(results: Results) -> list[tuple[str, Mapping[str, object]]]:
         ("Machine and time", machine),
         ("Versions", dict(study.versions)),
         *((f"Continued {more.at} with", flat(more.model_dump(exclude={"at"}))) for more in study.continued),
-        ("Stages", {stage.name: formats.duration(stage.seconds) for stage in study.stages}),
+        ("Stages", {stage.name: _took(stage) for stage in study.stages}),
         ("Checkpoints (SHA-256)", dict(study.classifiers)),
     ]
+
+
+def _took(stage: Stage) -> str:
+    return formats.duration(stage.seconds) + (f", {formats.speed(stage.speed)} images/s" if stage.speed else "")
 
 
 def page(folder: Path) -> str:

@@ -325,11 +325,12 @@ def against(
     *,
     width: float = 300,
     height: int = 260,
+    doubles: bool = False,
     look: Look = "page",
 ) -> Markup:
     """Lines of accuracy against a setting, each of (its value, a proportion), with intervals.
 
-    `title` is what the setting is.
+    `title` is what the setting is. Where it `doubles` from point to point, the scale is logarithmic.
     """
     rows: list[_Rate] = [
         {"series": name, "x": x, "value": 100 * share.value, "low": 100 * share.low, "high": 100 * share.high}
@@ -339,8 +340,13 @@ def against(
     names, at = list(lines), sorted({x for points in lines.values() for x, _ in points})
     styles = [RATE_STYLES[number % len(RATE_STYLES)] for number, _ in enumerate(names)]
     room = 0.06 * (at[-1] - at[0] or 1)
-    scale = alt.Scale(domain=[at[0] - room, at[-1] + room], nice=False, zero=False)
-    x = alt.X("x:Q", title=title, scale=scale).axis(values=at, labelExpr="toString(datum.value)", grid=False)
+    scale = (
+        alt.Scale(type="log", domain=[at[0] / 1.15, at[-1] * 1.15], nice=False)
+        if doubles
+        else alt.Scale(domain=[at[0] - room, at[-1] + room], nice=False, zero=False)
+    )
+    said = "format(datum.value, ',')" if doubles else "toString(datum.value)"
+    x = alt.X("x:Q", title=title, scale=scale).axis(values=at, labelExpr=said, grid=False)
     key = legend(0, symbolOpacity=1)
     colour = alt.Color("series:N", scale=alt.Scale(domain=names, range=[style[1] for style in styles]), legend=key)
     shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=[style[2] for style in styles]), legend=key)
@@ -353,16 +359,23 @@ def against(
     return to_svg(chart, f"Lines of accuracy in per cent against {title}. {spoken}.", room=width + 60, look=look)
 
 
-def against_figure(caption: str, lines: Mapping[str, Sequence[tuple[float, Interval]]], title: str) -> Figure:
+def against_figure(
+    caption: str, lines: Mapping[str, Sequence[tuple[float, Interval]]], title: str, *, doubles: bool = False
+) -> Figure:
     """`against` on a page: wide, and for a small screen."""
-    return Figure(caption, [against(lines, title, width=width) for width in (560, 240)])
+    return Figure(caption, [against(lines, title, width=width, doubles=doubles) for width in (560, 240)])
 
 
 def against_printed(
-    name: str, caption: str, lines: Mapping[str, Sequence[tuple[float, Interval]]], title: str
+    name: str,
+    caption: str,
+    lines: Mapping[str, Sequence[tuple[float, Interval]]],
+    title: str,
+    *,
+    doubles: bool = False,
 ) -> PrintedFigure:
     """`against` for a paper."""
-    return PrintedFigure(name, caption, partial(against, lines, title, look="print"))
+    return PrintedFigure(name, caption, partial(against, lines, title, doubles=doubles, look="print"))
 
 
 def against_rate(tuned: Tuned, name: str, *, width: int, height: int = 260) -> Markup:

@@ -191,8 +191,8 @@ def _letters(cell: Cell) -> int:
 
 PIXELS = "pixel units, pixels in [0, 1]"
 SHARES = (
-    "kept_label", "success_source", "success_source_changed", "success_independent", "success_8bit",
-    "success_augmented",
+    "kept_label", "success_source", "success_source_changed", "success_independent", "rises_source",
+    "rises_independent", "success_8bit", "success_augmented",
 )  # fmt: skip
 SPREADS = ("l2", "linf", "matching_loss", "distance_to_target")
 

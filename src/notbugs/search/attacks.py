@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data.appearance import Appearance
-from notbugs.errors import must
+from notbugs.errors import check_choice, must
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.loop import Found, Objective, search
 from notbugs.search.objectives import away_from, log_odds, matching, part_of, smallest, targeted_ce, targeted_ce_alone
@@ -130,6 +131,23 @@ def targeted_pgd(
         return search(targeted_ce(classifier), images, (targets,), threat, schedule, start=start)
 
 
+Hold = Literal["label", "outputs"]
+HOLDS: tuple[Hold, ...] = ("label", "outputs")
+
+
+def check_hold(hold: Hold, others: Sequence[Classifier]) -> None:
+    """Refuse to hold what does not exist.
+
+    Raises
+    ------
+    InputError
+        If there are no `others`, or `hold` is neither of both.
+    """
+    check_choice("hold", hold, HOLDS)
+    if not others:
+        raise must("others", "be one classifier at least, whose label or outputs are held", "none")
+
+
 def targeted_pgd_alone(
     classifier: Classifier,
     others: Sequence[Classifier],
@@ -138,11 +156,20 @@ def targeted_pgd_alone(
     labels: Labels,
     threat: Threat,
     schedule: Steps = PGDSteps(100),  # noqa: B008  frozen
+    *,
+    hold: Hold = "label",
 ) -> Found:
     """Targeted projected gradient descent that no other classifier is to notice (Nakkiran 2019).
 
-    Parameters as in `targeted_pgd`, with the `others` that are to keep to `labels`, shape (batch,). `score` is the
-    cross-entropy of the target on `classifier` and the mean of that of the label on `others`.
+    Parameters as in `targeted_pgd`, with the `others` that are to keep to `labels`, shape (batch,); or, where `hold` is
+    "outputs", all their outputs, which what is shared with the source may move though the label stays. `score` is the
+    cross-entropy of the target on `classifier`, and the mean over `others` of that of the label, or of how far their
+    logits, less what all classes share, are from those at the start (mean square over classes).
+
+    Raises
+    ------
+    InputError
+        If there are no `others`, or `hold` is neither.
 
     Examples
     --------
@@ -152,10 +179,15 @@ def targeted_pgd_alone(
     >>> found.images.shape
     torch.Size([20, 1, 8, 8])
     """
+    check_hold(hold, others)
     with ExitStack() as held:
         for each in (classifier, *others):
             held.enter_context(each.evaluating())
-        return search(targeted_ce_alone(classifier, others), images, (targets, labels), threat, schedule)
+        kept = labels
+        if hold == "outputs":
+            with torch.no_grad():
+                kept = torch.stack([other(images) for other in others], 1)
+        return search(targeted_ce_alone(classifier, others), images, (targets, kept), threat, schedule)
 
 
 def match_features(

@@ -104,19 +104,30 @@ def targeted_ce(classifier: Classifier) -> Objective:
 
 
 def targeted_ce_alone(classifier: Classifier, others: Sequence[Classifier]) -> Objective:
-    """From targets and labels: reach the target on one classifier while the others keep to the label (Nakkiran 2019).
+    """From targets and what others keep: reach the target on one classifier, unnoticed by others (Nakkiran 2019).
 
-    Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of the label: what is
-    left is adversarial for this classifier and, where others are like these, for no other. Features that generalise are
-    shared by classifiers; so it holds none.
+    Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of what each keeps:
+    labels, in cross-entropy; or its logits before, shape (batch, other, class), less what all classes share, in mean
+    square: a divergence of probabilities would let those near 0 move. What is left is adversarial for this classifier
+    and, where others are like these, for no other.
     """
 
-    def objective(images: Batch, targets: Labels, labels: Labels) -> tuple[PerSample, PerSample]:
-        own = softplus(-log_odds(classifier(images), targets))
-        kept = torch.stack([softplus(-log_odds(other(images), labels)) for other in others]).mean(0)
-        return own + kept, (own + kept).detach()
+    def objective(images: Batch, targets: Labels, kept: Tensor) -> tuple[PerSample, PerSample]:
+        loss = softplus(-log_odds(classifier(images), targets))
+        parts = [
+            softplus(-log_odds(other(images), kept)) if kept.ndim < 3 else _moved(other(images), kept[:, number])
+            for number, other in enumerate(others)
+        ]
+        loss = loss + torch.stack(parts).mean(0)
+        return loss, loss.detach()
 
     return objective
+
+
+def _moved(logits: Logits, before: Tensor) -> PerSample:
+    """How far the logits, but for what all of them share, are from those before, in mean square over the classes."""
+    change = logits - before
+    return (change - change.mean(1, keepdim=True)).square().mean(1)
 
 
 def matching(classifier: Classifier, features: Callable[[Batch], Features] | None = None) -> Objective:

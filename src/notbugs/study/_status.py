@@ -18,22 +18,15 @@ from safetensors import SafetensorError, safe_open
 from notbugs.construct.description import describe
 from notbugs.errors import InputError, must, nearest_path
 from notbugs.files import Damaged, check_links, has_writer, read_json
-from notbugs.formats import compact, duration, under_attack
+from notbugs.formats import compact, duration, speed, under_attack
 from notbugs.progress import packed
-from notbugs.study.sets import BY_NAME, EVERY_SET, FURTHER, JUDGE, MOST_OTHERS, ON_ORIGINALS, other_names, stage_names
+from notbugs.study.sets import BY_NAME, EVERY_SET, FURTHER, MOST_OTHERS, SECTIONS, stage_names
 from notbugs.study.written import StageFile, check_recipe, read_info, read_stage, read_under_way
 
 if TYPE_CHECKING:  # a study without instruments is read without torch
     from notbugs.measure import Accuracy
     from notbugs.study.machine import DataInfo, Info
 
-OTHERS = other_names([declared.name for declared in FURTHER], MOST_OTHERS)
-PLANS: dict[str, str] = {
-    **{plan.name: str(plan.section) for plan in (*ON_ORIGINALS, JUDGE)},
-    **dict.fromkeys(BY_NAME, "constructed"),
-    **dict.fromkeys(OTHERS, "standard"),
-}
-"""Sections of the recipe that train the classifiers that a study may have."""
 POSSIBLE = stage_names(True, [declared.name for declared in FURTHER], MOST_OTHERS)
 """Every stage that a study may have but for those of instruments."""
 
@@ -88,7 +81,10 @@ class Status:
     state : {"running", "stopped", "finished"}
         Whether a process is at work, none is though something is left, or nothing is left.
     seconds : dict of str to float
-        How long each finished stage took, in the order of a study.
+        How long each finished stage took, in the order of a study, with what was spent on it before a run was stopped.
+    speeds : dict of str to float
+        Images a second of stages that go through images: all epochs of a training, a set's, those measured. What a
+        stopped process did and lost takes time and counts no images.
     now : UnderWay or None
         The stage under way; None between two of them.
     left : tuple of str
@@ -108,6 +104,7 @@ class Status:
     data: DataInfo
     state: Literal["running", "stopped", "finished"]
     seconds: dict[str, float]
+    speeds: dict[str, float]
     now: UnderWay | None
     left: tuple[str, ...]
     measured: dict[str, list[dict[str, Any]]]
@@ -170,9 +167,14 @@ def _read(folder: Path) -> Status:
         data=info["data"],
         state="running" if is_running else "finished" if is_finished else "stopped",
         seconds={name: stage["seconds"] for name, stage in stages.items()},
+        speeds={
+            name: images / stage["seconds"]
+            for name, stage in stages.items()
+            if (images := stage.get("images")) and stage["seconds"]
+        },
         now=now,
         left=tuple(left),
-        measured={name: value_of[f"evaluate-{name}"] for name in PLANS if f"evaluate-{name}" in value_of},
+        measured={name: value_of[f"evaluate-{name}"] for name in SECTIONS if f"evaluate-{name}" in value_of},
         sets={plan.name: value_of[f"measure-{plan.name}"] for plan in EVERY_SET if f"measure-{plan.name}" in value_of},
         damaged=tuple(damaged),
         report=report if report.exists() else None,
@@ -246,11 +248,17 @@ def _kept(folder: Path, recipe: dict[str, Any], stage: str) -> str:
         if work == "train":
             with safe_open(folder / "classifiers" / f"{name}.unfinished.safetensors", "np") as file:
                 epoch = int(file.get_tensor("epoch"))
-            epochs = recipe[PLANS[name]]["epochs"] if name in PLANS else None
+            epochs = _training(recipe, name)["epochs"] if name in SECTIONS else None
             return f"epoch {epoch} of {epochs}" if epochs else f"epoch {epoch}"
     except (InputError, SafetensorError, OSError):  # nothing yet, or gone since: the stage has just ended
         pass
     return ""
+
+
+def _training(recipe: dict[str, Any], name: str) -> dict[str, Any]:
+    """As `Recipe.training` has it, of plain values."""
+    of_sets, beside = recipe.get("trained_on", {}), BY_NAME[name].beside if name in BY_NAME else ""
+    return of_sets.get(name) or of_sets.get(beside) or recipe[SECTIONS[name]]
 
 
 def _left_instruments(folder: Path, recipe: dict[str, Any], stages: Collection[str]) -> list[str]:
@@ -280,7 +288,10 @@ def status_tables(standing: Status) -> Iterator[Table]:
     """What `status` found, as tables to print: where it stands, how long it took, and the numbers so far."""
     yield _overview(standing)
     if standing.seconds:
-        yield _times(standing)
+        yield _by_work("time", {name: duration(seconds) for name, seconds in standing.seconds.items()})
+    speeds = _by_work("images/s", {name: speed(images) for name, images in standing.speeds.items()})
+    if speeds.row_count:
+        yield speeds
     if others := _others(standing):
         yield others
     if standing.measured:
@@ -354,21 +365,21 @@ def _title(stage: str) -> str:
     return stage.replace("-", " ", 1)
 
 
-def _times(standing: Status) -> Table:
+def _by_work(head: str, of_stage: Mapping[str, str]) -> Table:
     """A row a classifier and its set, a column a kind of stage."""
-    table = _table("time", *WORKS)
+    table = _table(head, *WORKS)
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    for name in PLANS:
-        times = [standing.seconds.get(f"{work}-{name}") for work in WORKS]
-        if any(time is not None for time in times):
-            table.add_row(name, *("" if time is None else duration(time) for time in times))
+    for name in SECTIONS:
+        cells = [of_stage.get(f"{work}-{name}", "") for work in WORKS]
+        if any(cells):
+            table.add_row(name, *cells)
     return table
 
 
 def _others(standing: Status) -> Table | None:
     """All other stages, those of a kind together; None where there are none."""
-    named = {f"{work}-{name}" for work in WORKS for name in PLANS}
+    named = {f"{work}-{name}" for work in WORKS for name in SECTIONS}
     kinds: dict[str, list[float]] = {}
     for name, seconds in standing.seconds.items():
         if name not in named:

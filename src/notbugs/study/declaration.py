@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the names of sets need no torch
     from notbugs.data import Data
     from notbugs.frequency import Side
     from notbugs.progress import Progress
+    from notbugs.search.attacks import Hold
     from notbugs.study.sections import Matching, Relabelling
     from notbugs.threat import Threat
 
@@ -71,8 +72,8 @@ class SetDeclaration:
     smallest : bool
         Whether a perturbation is the smallest that reaches the class, of any length, whatever the recipe's method and
         radius.
-    alone : bool
-        Whether the search keeps other classifiers at the label of the start (Nakkiran 2019).
+    alone : {"label", "outputs"}, optional
+        What the search keeps other classifiers at: the label of the start (Nakkiran 2019), or all their outputs.
     band : {"low", "high"}, optional
         The frequencies that perturbations are confined to.
     half : {"robust", "nonrobust"}, optional
@@ -94,7 +95,7 @@ class SetDeclaration:
     qualifier: str = ""
     start: Start = "images"
     smallest: bool = False
-    alone: bool = False
+    alone: Hold | None = None
     band: Side | None = None
     half: Half | None = None
     beside: str = ""
@@ -153,7 +154,7 @@ class SetDeclaration:
         start : {"images", "gaussian", "uniform"}, optional
             What searches start from, in place of the set's own.
         others : sequence of Classifier
-            Those that a search `alone` keeps at the label of the start.
+            Those that a search `alone` keeps at their label or outputs.
         features : sequence of int, optional
             Numbers of those that a set of a `half` matches.
         cutoff : float, optional
@@ -190,12 +191,13 @@ class SetDeclaration:
             start=start or self.start,
             schedule=settings.schedule,
             others=others if self.alone else (),
+            hold=self.alone or "label",
             **storing,
         )
 
     def _check_given(self, **given: bool) -> None:
         """Refuse what the set has no use for, and what it cannot be built without."""
-        uses = {"others": self.alone, "features": self.half is not None, "cutoff": self.band is not None}
+        uses = {"others": self.alone is not None, "features": self.half is not None, "cutoff": self.band is not None}
         for name, is_given in given.items():
             if is_given and not uses[name]:
                 raise must(name, f"be left out for {self.name}, which has no use for it", "some")

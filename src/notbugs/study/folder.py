@@ -38,10 +38,12 @@ from notbugs.study.sections import READING, Source
 from notbugs.study.written import (
     UNDER_WAY,
     Claim,
+    StageFile,
     UnderWayFile,
     machine_of,
     read_own_recipe,
     read_stage,
+    spent_on,
     write_info,
     write_recipe,
 )
@@ -88,7 +90,7 @@ class StudyFolder:
         self.console = console
         self.count = stages
         self.number = 0
-        self.done: dict[str, float] = {}
+        self.done: dict[str, StageFile] = {}
         self.info = cast("Info", {})  # until it is claimed
         self.now: Machine | None = None
 
@@ -123,12 +125,14 @@ class StudyFolder:
         leaves: Path | None = None,
         *,
         kind: type[T] | None = None,
+        images: Callable[[T], int] | None = None,
     ) -> T:
         """The value of a stage: from disk if it is finished, else from `work`, told, and kept on disk.
 
-        Of several workers the first does it. `kind` is the type of the value, as `Step` has it.
+        Of several workers the first does it. `kind` is the type of the value, and `images` tells how many it went
+        through, as `Step` has it.
         """
-        return self.stages([Step(name, title, work, tell, leaves, kind)])[0]
+        return self.stages([Step(name, title, work, tell, leaves, kind, images)])[0]
 
     def stages(self, steps: Sequence[Step[T]]) -> list[T]:
         """The values of stages that do not need each other; several workers do different ones at a time."""
@@ -167,8 +171,8 @@ class StudyFolder:
             return False
         return True
 
-    def _read(self, step: Step[T]) -> tuple[T, float]:
-        """The value that a finished stage left, and how many seconds it took.
+    def _read(self, step: Step[T]) -> tuple[T, StageFile]:
+        """The value that a finished stage left, and its file.
 
         Raises
         ------
@@ -181,7 +185,7 @@ class StudyFolder:
             value = stage["value"] if step.kind is None else from_json(stage["value"], step.kind)
         except ValidationError as error:
             raise Damaged(f"{file} is not what this stage leaves ({in_one_line(error)}).") from None
-        return value, stage["seconds"]
+        return value, stage
 
     def _note_machine(self) -> None:
         """Say, and write down once, where work goes on with other versions or another machine than it began with."""
@@ -204,14 +208,16 @@ class StudyFolder:
             write_info(self.path, self.info)
 
     def _do(self, step: Step[T], place: int, *, writes: bool) -> None:
-        began, number = time.monotonic(), self.number + 1 + place
+        number, before = self.number + 1 + place, spent_on(step.name, self.path)
+        began = time.monotonic()
         title = f"{number:2}/{self.count} {step.title}" if number <= self.count else step.title
-        with self.console.stage(title) as progress, self._noted(step.name, progress) as noted:
+        with self.console.stage(title) as progress, self._noted(step.name, progress, before) as noted:
             value = step.work(noted)
         if writes:
-            seconds = round(time.monotonic() - began, 2)
+            seconds = round(before + time.monotonic() - began, 2)
             plain = value if step.kind is None else to_json(value, step.kind)
-            write_json(self._file(step.name), {"name": step.name, "seconds": seconds, "value": plain})
+            images = {"images": step.images(value)} if step.images else {}
+            write_json(self._file(step.name), {"name": step.name, "seconds": seconds, **images, "value": plain})
         if step.tell:
             self.console.say(*step.tell(value))
 
@@ -234,25 +240,22 @@ class StudyFolder:
         return file if file.exists() else next((other for other in before if other.exists()), file)
 
     @contextmanager
-    def _noted(self, name: str, progress: Progress) -> Iterator[Progress]:
+    def _noted(self, name: str, progress: Progress, spent: float) -> Iterator[Progress]:
         """`progress`, which also writes down how far the stage is, for `status`; a killed stage leaves that behind."""
         if workers.rank() > 0:
             yield silent
             return
         path, pace = self.path / UNDER_WAY, Pace()
         began, written = time.time(), time.monotonic()
-        last = ""
-        write_json(path, UnderWayFile(name=name, began=began, done=0, total=0, left=None, note=last, at=began))
+        now = UnderWayFile(name=name, began=began, done=0, total=0, left=None, note="", at=began, spent=spent)
+        write_json(path, now)
 
         def noted(done: int, total: int, note: str = "") -> None:
-            nonlocal written, last
+            nonlocal written
             progress(done, total, note)
-            left, last = pace.left(done, total), note or last
+            now.update(done=done, total=total, left=pace.left(done, total), note=note or now["note"], at=time.time())
             if time.monotonic() - written > NOTE_SECONDS:
-                at = time.time()
-                write_json(
-                    path, UnderWayFile(name=name, began=began, done=done, total=total, left=left, note=last, at=at)
-                )
+                write_json(path, now)
                 written = time.monotonic()
 
         yield noted

@@ -193,7 +193,7 @@ class _Study:
         for plan, built_with in self.plans():
             built = self.built(plan, built_with)
             sets.append(self.set_measured(plan, built))
-            rows += self.measured(ClassifierPlan(plan.name, plan.name, "constructed"), built.images)
+            rows += self.measured(ClassifierPlan(plan.name, plan.name), built.images)
         write_gallery(self.runner)
         if self.recipe.sets:
             write_further(self.runner)
@@ -208,7 +208,10 @@ class _Study:
             command=self.recipe.command(folder.path / "recipe.toml"),
             architecture=architecture,
             seeds=[self.recipe.seed],
-            stages=[Stage(name=name, seconds=seconds) for name, seconds in folder.done.items()],
+            stages=[
+                Stage(name=name, seconds=done["seconds"], images=done.get("images"))
+                for name, done in folder.done.items()
+            ],
             classifiers=self.runner.hashes,
             training=self.runner.trained,
         )
@@ -230,8 +233,8 @@ class _Study:
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""
         title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
-        settings = self.recipe.training(plan.name, plan.section)
-        classifier = self.runner.train(plan.name, images, settings=settings, title=title)
+        settings = self.recipe.training(plan.name)
+        classifier = self.runner.train(plan.name, images, title=title)
         return [
             Row(
                 train_set=plan.train_set,
@@ -263,7 +266,7 @@ class _Study:
         if not self.recipe.judge:
             return None, ""
         title = "train a second robust classifier"
-        return self.runner.train(JUDGE.name, self.data.train, JUDGE.section, title=title), JUDGE.name
+        return self.runner.train(JUDGE.name, self.data.train, title=title), JUDGE.name
 
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
         judge, judge_name = self.judge(plan)
@@ -274,7 +277,7 @@ class _Study:
                 self.data.train,
                 self.runner.classifier(plan.source),
                 self.runner.classifier("independent"),
-                self.recipe.constructed.augmentation,
+                self.recipe.training(plan.name).augmentation,
                 judge=judge,
                 judge_name=judge_name,
                 seed=self.recipe.seed,
@@ -284,7 +287,9 @@ class _Study:
             return measured
 
         name, tell = f"measure-{plan.name}", partial(_told, plan.name)
-        measured = self.runner.stage(name, f"measure {plan.name} itself", work, tell, kind=MeasuredSet)
+        measured = self.runner.stage(
+            name, f"measure {plan.name} itself", work, tell, kind=MeasuredSet, images=lambda _: len(built)
+        )
         properties = to_json(measured, MeasuredSet)
         if built.manifest.get("properties") != properties:  # the manifest was lost or damaged since
             built.record(properties)

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -21,12 +21,9 @@ from notbugs.models.registry import is_own_code
 from notbugs.records import Record
 from notbugs.study.instruments import FORMER, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
-from notbugs.study.sets import BY_NAME, FURTHER, Trained, chosen_sets
+from notbugs.study.sets import BY_NAME, FURTHER, SECTIONS, Trained, chosen_sets
 from notbugs.threat import threat
 from notbugs.training import Training
-
-Section = Literal["standard", "robust", "constructed"]
-"""The sections of a recipe that say how a classifier is trained."""
 
 NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge", "sets", "further")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
@@ -48,7 +45,8 @@ class Settings(Source):
     constructed: Training = Field(Training(), description="Of the classifiers on constructed sets.")
     trained_on: dict[str, Training] = Field(
         {},
-        description="Of the classifier on one set, where it is trained otherwise: `[trained_on.D_det]`.",
+        description="Of the classifier on one set, and on further sets compared with it, where they are trained "
+        "otherwise: `[trained_on.D_det]` is of D_bugs as well.",
     )
     matching: Matching = Field(Matching(), description="Feature matching, which makes D_R and D_NR.")
     storage: Storage = Field(Storage(), description="How constructed sets are stored.")
@@ -115,9 +113,14 @@ class Recipe(Settings):
     expected: tuple[Expected, ...] = Field((), description="Ranges of accuracies that the recipe is expected to give.")
     departures: tuple[Name, ...] = Field((), description="Settings that were changed, so that nothing is expected.")
 
-    def training(self, name: str, section: Section) -> Training:
-        """How the classifier `name` is trained: as its set says, or else its section."""
-        return self.trained_on.get(name) or getattr(self, section)
+    def training(self, name: str) -> Training:
+        """How a classifier of a study is trained: as its set says, or the set that it is compared with, or its section.
+
+        A classifier that no study has, as an instrument's own, is trained as `[constructed]` says.
+        """
+        beside = BY_NAME[name].beside if name in BY_NAME else ""
+        section = getattr(self, SECTIONS.get(name, "constructed"))
+        return self.trained_on.get(name) or self.trained_on.get(beside) or section
 
     def code(self) -> dict[str, tuple[str, ...]]:
         """The settings that name code of a user's own, with their values."""

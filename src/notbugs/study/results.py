@@ -86,6 +86,14 @@ class SetProperties(Record):
     )
     success_independent: Proportion = Field(description="on an independently trained standard classifier")
     success_8bit: Proportion = Field(description="on the source, after rounding to 8 bits")
+    rises_source: Proportion | None = Field(
+        None,
+        description="images, of at most 2,000 whose start has another label, whose label is the output of the source "
+        "that rises most from their start to them; null in studies of older versions",
+    )
+    rises_independent: Proportion | None = Field(
+        None, description="the same on a standard classifier that was trained independently"
+    )
     success_augmented: Proportion = Field(description="on the source, under the training augmentation")
     l2: Spread = Field(description="l2 distance to the start image")
     linf: Spread = Field(description="largest pixel change")
@@ -148,6 +156,16 @@ class Stage(Record):
 
     name: str = Field(description="as in `stages/`")
     seconds: float = Field(description="how long it took")
+    images: int | None = Field(
+        None,
+        description="that it went through: all epochs of a training, a set's, those measured; null where it went "
+        "through none, and in studies of older versions",
+    )
+
+    @property
+    def speed(self) -> float | None:
+        """Images a second; None where that says nothing."""
+        return self.images / self.seconds if self.images and self.seconds else None
 
 
 class Continued(Record):

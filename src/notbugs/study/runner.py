@@ -14,18 +14,19 @@ from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
-from notbugs.errors import InputError, must, renamed
+from notbugs.errors import InputError, check_choice, must, renamed
 from notbugs.instrument import Step
-from notbugs.measure import Accuracy, outcomes
+from notbugs.measure import Accuracy, Proportion, evaluate, outcomes
 from notbugs.measure.accuracy import with_areas
 from notbugs.progress import Progress
 from notbugs.records import Record
 from notbugs.seeds import derive
 from notbugs.study.declaration import Ingredients, SetDeclaration
 from notbugs.study.folder import StudyFolder
-from notbugs.study.recipe import Recipe, Section
+from notbugs.study.recipe import Recipe
 from notbugs.study.results import outcomes_file, write_outcomes
 from notbugs.study.sections import Architecture, Relabelling
+from notbugs.study.sets import SECTIONS
 from notbugs.training import Trained, Training, train
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class KeptTraining(Record):
     """What a stage leaves of training."""
 
     sha256: str = Field(description="of the classifier's file")
+    settings: Training | None = Field(None, description="how it was trained; null in studies of older versions")
     trained: Trained | None = Field(None, description="how it went; null in studies of older versions")
 
     @model_validator(mode="before")
@@ -42,6 +44,10 @@ class KeptTraining(Record):
     def _take_a_hash_alone(cls, kept: object) -> object:
         """Older versions left no more than that."""
         return {"sha256": kept} if isinstance(kept, str) else kept
+
+    def images_seen(self) -> int:
+        """In all epochs."""
+        return self.trained.images * self.trained.epochs if self.trained else 0
 
 
 class Runner:
@@ -84,18 +90,27 @@ class Runner:
         self,
         name: str,
         images: Images,
-        section: Section = "constructed",
+        like: str = "",
         *,
         architecture: Architecture | None = None,
         settings: Training | None = None,
         title: str | None = None,
     ) -> Classifier:
-        """A classifier trained on `images` as a section of the recipe says; it continues a run that was stopped.
+        """A classifier trained on `images`; it continues a run that was stopped.
 
+        It is trained as the recipe says of `like`, the classifier of a study that it is compared with (or its section
+        of the recipe); of `name` itself if not given; as `[constructed]` says if that is no classifier of a study.
         `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
         batches follow from the study's seed and `name`.
+
+        Raises
+        ------
+        InputError
+            If there is no classifier `like`.
         """
-        training: Training = settings or getattr(self.recipe, section)
+        if like:
+            check_choice("like", like, (*SECTIONS, "constructed"))
+        training = settings or self.recipe.training(like or name)
         seed = derive(self.seed, "init", name)
         network = architecture or self.recipe.architecture
         classifier = network.new(self.data, seed, self.recipe)
@@ -115,26 +130,27 @@ class Runner:
                 progress=progress,
             )
             digest = self.folder.save(name, classifier, network.blueprint(self.data))
-            return KeptTraining(sha256=digest, trained=told[0])
+            return KeptTraining(sha256=digest, settings=training, trained=told[0])
 
         def tell(kept: KeptTraining) -> list[str]:
             return [f"{name}:", str(kept.trained)]
 
         title, tell_it = title or f"train {name}", tell if training.patience else None
-        step = Step(f"train-{name}", title, work, tell_it, kind=KeptTraining)
-        self._note_trained(name, self.folder.shared_stage(step))
-        if not self.folder.has(name, self.hashes[name]):
-            self.folder.forget(step.name, f"{self.folder.classifier_file(name)} is missing or was changed.")
-            self._note_trained(name, self.folder.shared_stage(step))
+        step = Step(f"train-{name}", title, work, tell_it, kind=KeptTraining, images=KeptTraining.images_seen)
+        kept = self.folder.shared_stage(step)
+        is_as_asked = kept.settings in (None, training)
+        if not is_as_asked or not self.folder.has(name, kept.sha256):
+            file = self.folder.classifier_file(name)
+            why = "is missing or was changed" if is_as_asked else "was trained with other settings"
+            self.folder.forget(step.name, f"{file} {why}.")
+            kept = self.folder.shared_stage(step)
+        self.hashes[name] = kept.sha256
+        if kept.trained:
+            self.trained[name] = kept.trained
         if workers.rank() == 0:
             checkpoint.unlink(missing_ok=True)  # not before the stage is on disk: a kill between them would lose it all
         self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
         return self._classifiers[name]
-
-    def _note_trained(self, name: str, kept: KeptTraining) -> None:
-        self.hashes[name] = kept.sha256
-        if kept.trained:
-            self.trained[name] = kept.trained
 
     def evaluate(self, name: str, classifier: Classifier) -> list[Accuracy]:
         """Clean and robust accuracy on the test images, as the recipe says; what became of each image is kept."""
@@ -163,7 +179,24 @@ class Runner:
             ]
 
         kept = outcomes_file(self.folder.path, name)
-        return self.stage(f"evaluate-{name}", f"measure {name}", work, tell, leaves=kept, kind=list[Accuracy])
+        return self.stage(
+            f"evaluate-{name}",
+            f"measure {name}",
+            work,
+            tell,
+            leaves=kept,
+            kind=list[Accuracy],
+            images=lambda accuracies: accuracies[0].share.n,
+        )
+
+    def clean(self, name: str, instrument: str) -> Proportion:
+        """Accuracy of a classifier of this study on the test images as they are, in a stage of an instrument."""
+
+        def work(progress: Progress) -> Proportion:
+            return evaluate(self.classifier(name), self.data.test)[0].share
+
+        title = f"measure {name} once more" if name in SECTIONS else f"measure {name}"
+        return self.stage(f"{instrument}-{name}", title, work, kind=Proportion, images=lambda share: share.n)
 
     def of_each(
         self,
@@ -219,9 +252,13 @@ class Runner:
         path = self.folder.path / "sets" / name
 
         def seconds(progress: Progress) -> float:
-            return work(path, progress).manifest["seconds"]
+            self._sets[name] = work(path, progress)
+            return self._sets[name].manifest["seconds"]
 
-        self.folder.shared_stage(Step(f"build-{name}", f"build {name}", seconds, kind=float))
+        def images(_: float) -> int:
+            return len(self._sets[name])
+
+        self.folder.shared_stage(Step(f"build-{name}", f"build {name}", seconds, kind=float, images=images))
         try:
             self._sets[name] = ConstructedSet(path)
         except InputError:  # a shard was lost or damaged since: only that one is built again

@@ -345,7 +345,8 @@ class Further(Record):
         4,
         ge=1,
         le=MOST_OTHERS,
-        description="Standard classifiers that the search of D_bugs keeps at the right label; each is trained.",
+        description="Standard classifiers that the searches of D_bugs, D_bugs_other and D_bugs_held keep as they are; "
+        "each is trained.",
     )
     cutoff: float | None = Field(
         None,

@@ -96,7 +96,7 @@ FURTHER = (
         command="bugs",
         source="standard",
         targets="next",
-        alone=True,
+        alone="label",
         says="pushed to the next class on the source alone, while other classifiers keep its label",
         beside="D_det",
         claim="As D_det, but fooling the source alone: if what fools one classifier and no other is a bug, it teaches "
@@ -113,7 +113,7 @@ FURTHER = (
         command="bugs-other",
         source="standard",
         targets="other",
-        alone=True,
+        alone="label",
         says="pushed to a class drawn from the others on the source alone, while other classifiers keep its label",
         beside="D_rand_other",
         claim="As D_rand_other, but fooling the source alone: nothing taught is an accuracy at chance or below.",
@@ -121,6 +121,24 @@ FURTHER = (
         colour="#a63d57",
         dark="#ef8fa4",
         mark="square",
+    ),
+    SetDeclaration(
+        name="D_bugs_held",
+        subscript="bugs",
+        qualifier="held",
+        command="bugs-held",
+        source="standard",
+        targets="other",
+        alone="outputs",
+        says="pushed to a class drawn from the others on the source alone, while other classifiers keep all their "
+        "outputs",
+        beside="D_rand_other",
+        claim="As D_bugs_other, but other classifiers keep every output and not the label alone: what it teaches, they "
+        "do not show.",
+        origin="ours, after Nakkiran, 2019",
+        colour="#7f4f8f",
+        dark="#c792d8",
+        mark="triangle-up",
     ),
     SetDeclaration(
         name="D_rand_uniform",
@@ -286,19 +304,18 @@ EVERY = ("standard", "independent", "robust", *(declared.name for declared in SE
 
 @dataclass(frozen=True)
 class ClassifierPlan:
-    """One classifier: its name, the set it is trained on, and which section of the recipe trains it."""
+    """One classifier: its name, and the set it is trained on."""
 
     name: str
     train_set: TrainSet
-    section: Literal["standard", "robust", "constructed"]
 
 
 ON_ORIGINALS = (
-    ClassifierPlan("standard", "D", "standard"),
-    ClassifierPlan("independent", "D", "standard"),
-    ClassifierPlan("robust", "D", "robust"),
+    ClassifierPlan("standard", "D"),
+    ClassifierPlan("independent", "D"),
+    ClassifierPlan("robust", "D"),
 )
-JUDGE = ClassifierPlan("judge", "D", "robust")
+JUDGE = ClassifierPlan("judge", "D")
 """A second robust classifier, where the recipe asks for it: it had no hand in D_R."""
 
 
@@ -315,8 +332,19 @@ MOST_OTHERS = 16
 
 
 def other_names(sets: Sequence[str], count: int) -> list[str]:
-    """The classifiers that these sets keep at their label, of which a recipe asks for `count`."""
+    """The classifiers that these sets keep at their label or outputs, of which a recipe asks for `count`."""
     return [f"other-{number + 1}" for number in range(count)] if any(BY_NAME[name].alone for name in sets) else []
+
+
+SECTIONS: dict[str, str] = {
+    "standard": "standard",
+    "independent": "standard",
+    "robust": "robust",
+    JUDGE.name: "robust",
+    **dict.fromkeys(BY_NAME, "constructed"),
+    **dict.fromkeys(other_names([declared.name for declared in FURTHER], MOST_OTHERS), "standard"),
+}
+"""For every classifier that a study may have, the section of the recipe that trains it."""
 
 
 def stage_names(judge: bool, sets: Sequence[str] = (), others: int = 0) -> list[str]:

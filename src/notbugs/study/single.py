@@ -87,7 +87,9 @@ class BuildJob(Source, Model, Storage):
     start: Start = Field("images", description="What searches start from: images, or gaussian or uniform noise.")
     of: Path | None = Field(None, description="The relabelled set that a control is of.")
     weak: Path | None = Field(None, description="A weak classifier: what it predicts is consistent, in leakage.")
-    others: tuple[Path, ...] = Field((), description="Classifiers that keep their label, for bugs and bugs-other.")
+    others: tuple[Path, ...] = Field(
+        (), description="Classifiers that keep their label or outputs, for bugs, bugs-other and bugs-held."
+    )
     features: tuple[int, ...] | None = Field(
         None, description="Numbers of those matched, for half-robust and the like."
     )

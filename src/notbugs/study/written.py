@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, cast
 
 import tomli_w
 
@@ -40,10 +41,15 @@ LOST = "Put back a copy that is whole, or run the study in another folder with -
 
 
 class StageFile(TypedDict):
-    """What a finished stage leaves: `value` is the JSON value of its work."""
+    """What a finished stage leaves: `value` is the JSON value of its work.
+
+    `seconds` are those of every process that worked on it. `images` is missing where a stage goes through none, and in
+    studies of older versions.
+    """
 
     name: str
     seconds: float
+    images: NotRequired[int]
     value: Any
 
 
@@ -57,6 +63,8 @@ class UnderWayFile(TypedDict):
     left: float | None
     note: str
     at: float
+    spent: NotRequired[float]
+    """Seconds of processes before, which were stopped."""
 
 
 def read_under_way(folder: Path) -> UnderWayFile | None:
@@ -68,6 +76,18 @@ def read_under_way(folder: Path) -> UnderWayFile | None:
     return None if NOTED - noted.keys() else cast("UnderWayFile", noted)
 
 
+def spent_on(stage: str, folder: Path) -> float:
+    """Seconds that processes spent on a stage before they were stopped, as far as they noted it."""
+    noted = read_under_way(folder)
+    if noted is None or noted["name"] != stage:
+        return 0.0
+    times = [noted.get("spent", 0.0), noted["at"], noted.get("began", noted["at"])]
+    if not all(isinstance(time, int | float) and math.isfinite(time) and time >= 0 for time in times):
+        return 0.0
+    before, at, began = times
+    return before + max(0.0, at - began)
+
+
 def read_stage(file: Path) -> StageFile:
     """Name, seconds and value of a finished stage.
 
@@ -77,12 +97,14 @@ def read_stage(file: Path) -> StageFile:
         If the file was changed since, or is none of a stage.
     """
     stage = read_json(file)
-    seconds = stage.get("seconds")
+    seconds, images = stage.get("seconds"), stage.get("images", 0)
     if (
-        stage.keys() != {"name", "seconds", "value"}
+        stage.keys() - {"images"} != {"name", "seconds", "value"}
         or stage["name"] != file.stem
         or not isinstance(seconds, int | float)
         or seconds < 0
+        or not isinstance(images, int)
+        or images < 0
     ):
         raise Damaged(f"{file} is damaged: it is not what a stage leaves.")
     return cast("StageFile", stage)

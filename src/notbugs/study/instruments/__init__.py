@@ -17,6 +17,8 @@ from notbugs.study.instruments.frequencies import FrequenciesInstrument
 from notbugs.study.instruments.generalization_gap import GeneralizationGapInstrument
 from notbugs.study.instruments.leakage import LeakageInstrument
 from notbugs.study.instruments.priors import PriorsInstrument
+from notbugs.study.instruments.set_radius import SetRadiusInstrument
+from notbugs.study.instruments.set_size import SetSizeInstrument
 from notbugs.study.instruments.shares import SharesInstrument
 from notbugs.study.instruments.source_radius import SourceRadiusInstrument
 from notbugs.study.instruments.spatial import SpatialInstrument
@@ -55,9 +57,11 @@ _OURS: tuple[Instrument[Any, Any], ...] = (
     SharesInstrument(),
     LeakageInstrument(),
     ControlsInstrument(),
+    SetRadiusInstrument(),
     GeneralizationGapInstrument(),
     SourceRadiusInstrument(),
     FrequenciesInstrument(),
+    SetSizeInstrument(),
     PriorsInstrument(),
     TransferInstrument(),
     StrongAttacksInstrument(),

@@ -89,9 +89,9 @@ def _needs_weak(settings: ControlsSettings) -> bool:
     return settings.mislabelled or not all(BY_NAME[name].keeps_labels for name in settings.leakage)
 
 
-def _weak(runner: Runner, settings: ControlsSettings) -> Classifier:
+def weak_classifier(runner: Runner, epochs: int) -> Classifier:
     """One whose training ended early; its learning rate rises and falls in that time."""
-    training = runner.recipe.standard.model_copy(update={"epochs": settings.weak_epochs})
+    training = runner.recipe.standard.model_copy(update={"epochs": epochs})
     return runner.train("weak", runner.data.train, "standard", settings=training)
 
 
@@ -162,7 +162,8 @@ def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again
 
 def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: ConstructedSet) -> ControlRow:
     name, request = built.folder.name, built.manifest["request"]
-    classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images)
+    like = of or "D_rand_other"  # of the relabelled sets, the one whose labels are wrong in no order either
+    classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images, like)
     clean, relabelled = _accuracies(runner, name, classifier)
     stored = cast("Storage", built.manifest["storage"])  # of a finished set
     return ControlRow(
@@ -292,7 +293,7 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     def run(self, runner: Runner) -> ControlsResult:
         """Build, train on and measure what the recipe asks for, each set beside its own."""
         settings = runner.recipe.instruments.controls
-        weak = _weak(runner, settings) if _needs_weak(settings) else None
+        weak = weak_classifier(runner, settings.weak_epochs) if _needs_weak(settings) else None
         rows = [row for name in BY_NAME for row in _beside(runner, settings, name, weak)]
         if weak and settings.mislabelled and _errors(runner, weak) > 1:  # batch norm wants two
             rows.append(_row(runner, None, "mislabelled", "weak", _mislabelled(runner, weak)))

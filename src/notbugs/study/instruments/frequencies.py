@@ -91,12 +91,8 @@ def _of_images(runner: Runner, side: Side, cutoff: float) -> FrequencyRow:
 def _of_set(runner: Runner, of: Literal["D_rand", "D_det"], side: Side, cutoff: float) -> FrequencyRow:
     name = f"{of}_{side}_{cutoff:g}"
     built = runner.construct(name, BY_NAME[f"{of}_{side}"], cutoff=cutoff, seed=derive(runner.seed, "set", of))
-    classifier = runner.train(name, built.images)
-
-    def work(progress: Progress) -> Proportion:
-        return evaluate(classifier, runner.data.test)[0].share
-
-    clean = runner.stage(f"frequencies-{name}", f"measure {name}", work, kind=Proportion)
+    runner.train(name, built.images, of)
+    clean = runner.clean(name, "frequencies")
     stored = built.manifest["storage"]
     assert stored  # of a finished set
     success = wilson(round(stored["success_stored"] * len(built)), len(built))

@@ -75,15 +75,8 @@ def _d_nr(runner: Runner) -> Proportion:
     """Clean accuracy after training on D_NR built with the classifier that has the priors."""
     source, seed = runner.classifier("priors"), derive(runner.seed, "set", "D_NR")
     built = runner.construct("D_NR_priors", BY_NAME["D_NR"], source=source, seed=seed)
-    runner.train("D_NR_priors", built.images)
-    return _clean(runner, "D_NR_priors")
-
-
-def _clean(runner: Runner, name: str) -> Proportion:
-    def work(progress: Progress) -> Proportion:
-        return evaluate(runner.classifier(name), runner.data.test)[0].share
-
-    return runner.stage(f"priors-{name}", f"measure {name} once more", work, kind=Proportion)
+    runner.train("D_NR_priors", built.images, "D_NR")
+    return runner.clean("D_NR_priors", "priors")
 
 
 def _accuracies(runner: Runner, name: str) -> list[Accuracy]:
@@ -206,7 +199,7 @@ class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
         changed = {"spatial": settings.spatial, "appearance": settings.appearance}
         training = runner.recipe.standard.model_copy(update=changed)
         runner.train("priors", runner.data.train, "standard", settings=training, title="train with human priors")
-        taught = {"standard": _clean(runner, "D_NR"), "priors": _d_nr(runner)}
+        taught = {"standard": runner.clean("D_NR", "priors"), "priors": _d_nr(runner)}
         rows = []
         for name in ("standard", "priors", "robust"):
             gradients = _gradients(runner, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from pydantic import Field
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.data import Images
-from notbugs.formats import ball, number, percent
+from notbugs.formats import SPAN, Span, ball, number, percent
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, evaluate
 from notbugs.progress import Progress
@@ -68,7 +67,7 @@ def _one(runner: Runner, eps: float, repeat: int) -> SourceRadiusRow:
     source = runner.train(f"robust_{end}", runner.data.train, "robust", settings=settings, title=title)
     seed = derive(runner.seed, "set", "D_R", repeat)
     built = runner.construct(f"D_R_{end}", BY_NAME["D_R"], source=source, seed=seed)
-    classifier = runner.train(f"D_R_{end}", built.images)
+    classifier = runner.train(f"D_R_{end}", built.images, "D_R")
     some = built.images.sample(runner.recipe.instruments.source_radius.images, runner.seed, "source_radius")
     return SourceRadiusRow(
         eps=eps,
@@ -98,21 +97,6 @@ SOURCE_RADIUS_TEXT = (
 )
 
 
-@dataclass(frozen=True)
-class Span:
-    """A mean over seeds, and the least and the greatest of them."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, accuracies: Sequence[Accuracy]) -> Span:
-        """Of the accuracies of several seeds."""
-        shares = [one.share.value for one in accuracies]
-        return cls(mean(shares), min(shares), max(shares))
-
-
 def _by_radius(result: SourceRadiusResult) -> dict[float, list[SourceRadiusRow]]:
     rows: dict[float, list[SourceRadiusRow]] = {}
     for row in result.rows:
@@ -127,12 +111,11 @@ def _lines(result: SourceRadiusResult) -> Mapping[str, list[tuple[float, Span]]]
         for place, one in enumerate(rows[0].source):
             if one.attack:
                 at = ball(one.attack.norm, one.attack.eps)
-                lines.setdefault(f"source, {at}", []).append((eps, Span.of([row.source[place] for row in rows])))
-                lines.setdefault(f"D_R, {at}", []).append((eps, Span.of([row.taught[place] for row in rows])))
+                lines.setdefault(f"source, {at}", []).append((eps, Span.of([row.source[place].share for row in rows])))
+                lines.setdefault(f"D_R, {at}", []).append((eps, Span.of([row.taught[place].share for row in rows])))
     return lines
 
 
-SPAN = "mean, least and greatest over seeds"
 TITLE = "radius of the source's training"
 
 

@@ -120,7 +120,9 @@ def trained_pairs(runner: Runner, relabelled: Images) -> list[Pair]:
         on_d = runner.train(
             f"{name}-D", runner.data.train, "standard", architecture=architecture, title=f"train {text} on D"
         )
-        on_ddet = runner.train(f"{name}-D_det", relabelled, architecture=architecture, title=f"train {text} on D_det")
+        on_ddet = runner.train(
+            f"{name}-D_det", relabelled, "D_det", architecture=architecture, title=f"train {text} on D_det"
+        )
         pairs.append(Pair(text, text, on_d, on_ddet))
     return pairs
 

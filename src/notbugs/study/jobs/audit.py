@@ -123,7 +123,7 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
             command=command(model, job),
             settings=job.model_dump(mode="json"),
             test_set=data.test_name,
-            seconds=folder.done,
+            seconds={name: done["seconds"] for name, done in folder.done.items()},
             audit=measured,
         )
         write_model(out / "audit.json", written)

@@ -145,7 +145,7 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
         itertools.product(
             dict.fromkeys(job.sets),
             architectures or [recipe.architecture],
-            job.epochs or (recipe.constructed.epochs,),
+            job.epochs or (None,),
             sorted(set(job.learning_rates)),
         )
     )
@@ -186,8 +186,9 @@ def _read_study(folder: Path, job: TuneJob) -> tuple[Recipe, dict[str, Construct
     return recipe, {name: ConstructedSet(folder / "sets" / name) for name in job.sets}
 
 
-def _settings(recipe: Recipe, train_set: str, epochs: int, lr: float) -> Training:
-    return recipe.training(train_set, "constructed").model_copy(update={"epochs": epochs, "lr": lr})
+def _settings(recipe: Recipe, train_set: str, epochs: int | None, lr: float) -> Training:
+    training = recipe.training(train_set)
+    return training.model_copy(update={"epochs": epochs or training.epochs, "lr": lr})
 
 
 class Trial(TypedDict):

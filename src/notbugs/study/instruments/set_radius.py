@@ -1,0 +1,228 @@
+"""What relabelled sets teach beyond their leakage controls, against the radius of their perturbations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from notbugs.classifier import Classifier
+from notbugs.construct import ConstructedSet, control
+from notbugs.content import Cell, PrintedFigure, Section, Table
+from notbugs.formats import SPAN, Interval, Span, number, points
+from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
+from notbugs.measure import Difference, Proportion, wilson
+from notbugs.progress import Progress
+from notbugs.seeds import derive
+from notbugs.study.instruments.controls import weak_classifier
+from notbugs.study.sections import Relabelling
+from notbugs.study.sets import BY_NAME
+from notbugs.threat import check_radii, threat
+
+if TYPE_CHECKING:
+    from notbugs.study.runner import Runner
+
+Set = Literal["D_rand", "D_rand_other", "D_det"]
+DEFAULT = 0.5
+"""The paper's radius, where the recipe's is 0."""
+
+
+class SetRadiusSettings(InstrumentSettings):
+    """Relabelled sets of several radii and their leakage controls. Every one costs two sets and two trainings.
+
+    Which images may leak, a classifier of `instruments.controls.weak_epochs` decides.
+    """
+
+    radii: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        (), description="Radii of the perturbations, pixel units; half, once and twice the recipe's if none given."
+    )
+    sets: tuple[Set, ...] = Field(("D_rand", "D_rand_other", "D_det"), min_length=1, description="Which sets.")
+    repeats: int = Field(
+        1, ge=1, le=20, description="Times, with other seeds: a new source, new targets and classifiers for each."
+    )
+
+
+class SetRadiusRow(InstrumentResult):
+    """One set, the classifier trained on it, and that trained on its control."""
+
+    of: Set = Field(description="which set it is, but for its radius")
+    eps: float = Field(ge=0, description="radius of its perturbations, pixel units")
+    repeat: int = Field(ge=1, description="number of the repetition, each with seeds of its own")
+    n: int = Field(ge=1, description="training images")
+    success: Proportion = Field(description="images that the source gives their label")
+    clean: Proportion = Field(description="accuracy on the test images after training on the set")
+    leakage: Proportion = Field(description="the same after training on its leakage control, which has no features")
+    beyond: Difference = Field(description="the first accuracy less the second")
+
+
+class SetRadiusResult(InstrumentResult):
+    """What sets teach beyond their controls."""
+
+    norm: str = Field(description="of the perturbations")
+    seed: Seed
+    test_set: TestSet
+    rows: list[SetRadiusRow] = Field(description="one for each classifier, set or pair")
+
+
+def _radii(runner: Runner) -> list[float]:
+    eps = runner.recipe.relabelling.eps or DEFAULT
+    return sorted(set(runner.recipe.instruments.set_radius.radii or (eps / 2, eps, 2 * eps)))
+
+
+def _relabelling(given: Relabelling, eps: float) -> Relabelling:
+    """The search at another radius; a given step grows with it. What looks for the smallest change has no radius."""
+    if given.method != "gradient":
+        return Relabelling(norm=given.norm, eps=eps, steps=given.steps)
+    step = None if given.step_size is None or not given.eps else given.step_size * eps / given.eps
+    return given.model_copy(update={"eps": eps, "step_size": step or None})
+
+
+def _source(runner: Runner, repeat: int) -> Classifier:
+    if repeat == 1:
+        return runner.classifier("standard")
+    title = f"train standard classifier {repeat}"
+    return runner.train(f"standard_{repeat}", runner.data.train, "standard", title=title)
+
+
+def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: int, eps: float, of: Set) -> SetRadiusRow:
+    """The study's own set is taken where it is one of these."""
+    search = _relabelling(runner.recipe.relabelling, eps)
+    is_own = repeat == 1 and search == runner.recipe.relabelling
+    name, again = (of, ()) if is_own else (f"{of}_{eps:g}_{repeat}", (repeat,) if repeat > 1 else ())
+    if is_own:
+        built = runner.set(of)
+    else:
+        seed = derive(runner.seed, "set", of, *again)
+        built = runner.construct(name, BY_NAME[of], source=source, relabelling=search, seed=seed)
+        runner.train(name, built.images, of)
+    judge = None if BY_NAME[of].keeps_labels else weak
+
+    def work(path: Path, progress: Progress) -> ConstructedSet:
+        seed = derive(runner.seed, "control", of, *again)
+        return control(source, runner.data, path, of=built, kind="leakage", weak=judge, seed=seed, progress=progress)
+
+    hidden = runner.build(f"{name}_leakage", work)
+    runner.train(f"{name}_leakage", hidden.images, of)
+    clean, leakage = (runner.clean(one, "set_radius") for one in (name, f"{name}_leakage"))
+    stored = built.manifest["storage"]
+    assert stored  # of a finished set
+    return SetRadiusRow(
+        of=of,
+        eps=eps,
+        repeat=repeat,
+        n=len(built),
+        success=wilson(round(stored["success_stored"] * len(built)), len(built)),
+        clean=clean,
+        leakage=leakage,
+        beyond=Difference.of(clean, leakage),
+    )
+
+
+SET_RADIUS_TEXT = (
+    "What a relabelled set teaches is evidence for non-robust features where it is more than what a control without "
+    "any teaches. In the leakage control every image has its label, and in place of its perturbation a synthetic "
+    "pattern as long, unless it agrees with the label as it is. Here are sets and controls of several radii. Every "
+    "repetition has a source, targets and trainings of its own. Beyond: points between the two accuracies."
+)
+TITLE = "radius of the perturbations"
+
+
+def _lines(result: SetRadiusResult) -> dict[str, list[tuple[float, Interval]]]:
+    """For each set and its control the accuracy against the radius: with its interval, or over seeds."""
+    shares: dict[tuple[str, float], list[Proportion]] = {}
+    for row in result.rows:
+        shares.setdefault((row.of, row.eps), []).append(row.clean)
+        shares.setdefault((f"{row.of}, control", row.eps), []).append(row.leakage)
+    lines: dict[str, list[tuple[float, Interval]]] = {}
+    for (name, eps), some in shares.items():
+        lines.setdefault(name, []).append((eps, Span.of(some) if len(some) > 1 else some[0]))
+    return lines
+
+
+def _spread(result: SetRadiusResult) -> str:
+    return SPAN if any(row.repeat > 1 for row in result.rows) else "with 95\u00a0% intervals over test images"
+
+
+def _reading(result: SetRadiusResult) -> Iterator[str]:
+    """For each set and radius, the points beyond the control, where all repetitions agree on the side."""
+    for of, eps in dict.fromkeys((row.of, row.eps) for row in result.rows):
+        beyond = [row.beyond for row in result.rows if (row.of, row.eps) == (of, eps)]
+        more, less = all(one.low > 0 for one in beyond), all(one.high < 0 for one in beyond)
+        sign = -1 if less else 1
+        values = [sign * one.value for one in beyond]
+        ends = sorted((sign * beyond[0].low, sign * beyond[0].high)) if len(beyond) == 1 else (min(values), max(values))
+        amount = f"{points(mean(values), *ends)} points{', over seeds,' if len(beyond) > 1 else ''}"
+        at = f"{of} at {result.norm} {number(eps)}"
+        if more or less:
+            yield f"{at} teaches {amount} {'more' if more else 'less'} than its control."
+        else:
+            yield f"{at} is not told apart from its control: a difference of {amount.rstrip(',')}."
+
+
+class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
+    """What relabelled sets teach beyond their leakage controls, by radius."""
+
+    name = "set_radius"
+    Settings = SetRadiusSettings
+    Result = SetRadiusResult
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        norm = runner.recipe.relabelling.norm
+        check_radii([threat(norm, eps) for eps in _radii(runner)], runner.data.train.shape)
+
+    def run(self, runner: Runner) -> SetRadiusResult:
+        """Build, train on and measure every set and its control."""
+        settings, rows = runner.recipe.instruments.set_radius, []
+        sets: list[Set] = list(dict.fromkeys(settings.sets))
+        is_needed = not all(BY_NAME[of].keeps_labels for of in sets)
+        weak = weak_classifier(runner, runner.recipe.instruments.controls.weak_epochs) if is_needed else None
+        for repeat in range(1, settings.repeats + 1):
+            source = _source(runner, repeat)
+            rows += [_one(runner, source, weak, repeat, eps, of) for eps in _radii(runner) for of in sets]
+        rows.sort(key=lambda row: (sets.index(row.of), row.eps, row.repeat))
+        norm = runner.recipe.relabelling.norm
+        return SetRadiusResult(norm=norm, seed=runner.seed, test_set=runner.data.test_name, rows=rows)
+
+    def section(self, result: SetRadiusResult, classes: Sequence[str]) -> Section:
+        """See `Instrument`."""
+        from notbugs.report.section_charts import against_figure
+
+        columns = (
+            "set",
+            "radius",
+            "seed",
+            "training images",
+            "source gives the label",
+            "accuracy",
+            "control",
+            "beyond",
+        )
+        cells: list[list[Cell]] = [
+            [row.of, f"{row.eps:g}", str(row.repeat), row.n, row.success, row.clean, row.leakage, str(row.beyond)]
+            for row in result.rows
+        ]
+        caption = f"Accuracy in per cent on the test images, beyond in points; norm {result.norm}, seed {result.seed}"
+        shown = f"Accuracy taught by sets and by their leakage controls: {_spread(result)}."
+        return Section(
+            "set_radius",
+            "What relabelled sets teach beyond their controls, by radius",
+            "Radius of sets",
+            SET_RADIUS_TEXT,
+            list(_reading(result)),
+            [against_figure(shown, _lines(result), TITLE)],
+            [Table(caption, columns, cells)],
+        )
+
+    def figures(self, result: SetRadiusResult, seed: int) -> Iterator[PrintedFigure]:
+        """See `Instrument`."""
+        from notbugs.report.section_charts import against_printed
+
+        caption = (
+            "Accuracy on the test images after training on relabelled sets and on their leakage controls, against the "
+            f"radius of the perturbations: {_spread(result)}; seed {seed}."
+        )
+        yield against_printed("set-radius", caption, _lines(result), TITLE)
