@@ -73,12 +73,12 @@ def costs(recipe: Recipe, size: Size, weights: float = 25.6e6) -> list[Cost]:
     measuring = size.test * (1 + len(recipe.evaluation.radii) * attack)
     image = 3 * size.pixels**2 * DTYPES[recipe.storage.dtype]
     for plan in ON_ORIGINALS:
-        add(f"train {plan.name}", size.train * _training(recipe, plan.section), 4 * weights)
+        add(f"train {plan.name}", size.train * _training(recipe, plan.name), 4 * weights)
         add(f"measure {plan.name}", measuring)
     for plan in SETS:
         steps = recipe.matching.steps if plan.targets is None else plan.relabelling(recipe.relabelling).steps
         add(f"build {plan.name}", size.train * (1 + GRADIENT * steps), size.train * image)
-        add(f"train on {plan.name}", size.train * _training(recipe, "constructed"), 4 * weights)
+        add(f"train on {plan.name}", size.train * _training(recipe, plan.name), 4 * weights)
         add(f"measure {plan.name}", measuring)
     whole = (sum(getattr(cost, name) for cost in found) for name in ("passes", "hours", "bytes"))
     return [*found, Cost("the whole study", *whole)]
@@ -91,8 +91,8 @@ def table(found: list[Cost]) -> str:
     return "\n".join(lines)
 
 
-def _training(recipe: Recipe, section: str) -> float:
-    settings = getattr(recipe, section)
+def _training(recipe: Recipe, classifier: str) -> float:
+    settings = recipe.training(classifier)
     inner = GRADIENT * settings.adversary.steps if settings.adversary else 0
     return settings.epochs * (STEP + inner)
 
