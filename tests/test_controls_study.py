@@ -11,7 +11,7 @@ from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet, relabel, robustify, verify
 from notbugs.errors import InputError
-from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
+from notbugs.measure import Difference, evaluate, predictions, relabelled_accuracy, wilson
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, generalization_gap
 from notbugs.study.instruments.controls import controls_section
@@ -136,7 +136,13 @@ def test_a_classifier_that_was_trained_otherwise_is_trained_again(tmp_path):
         runner.train("D_det_leakage", data.train, "D_det", settings=Training(epochs=epochs, batch=100))
         return runner
 
-    first, same, other = trained(1), trained(1), trained(2)
+    first = trained(1)
+    share = first.clean("D_det_leakage", "controls")
+    same = trained(1)
+    assert same.clean("D_det_leakage", "controls") == share
+    other = trained(2)
+    assert not (tmp_path / "stages" / "controls-D_det_leakage.json").exists()  # it measured the first
+    assert other.clean("D_det_leakage", "controls") == evaluate(other.classifier("D_det_leakage"), data.test)[0].share
     assert first.hashes == same.hashes != other.hashes
     assert other.trained["D_det_leakage"].epochs == 2
     with pytest.raises(InputError, match="'like' must be one of .*Did you mean 'D_det'"):

@@ -293,12 +293,18 @@ class StudyFolder:
         path = self.classifier_file(name)
         return path.is_file() and sha256(path) == expected
 
-    def forget(self, stage: str, why: str) -> None:
-        """Let a stage be done again, and say why."""
+    def measured(self, name: str) -> list[str]:
+        """The finished stages that measured a classifier: `evaluate-NAME` and those of instruments."""
+        stages = (file.stem for file in (self.path / "stages").glob(f"*-{name}.json"))
+        return sorted(stage for stage in stages if not stage.startswith(("train-", "build-", "measure-")))
+
+    def forget(self, stage: str, why: str, *others: str) -> None:
+        """Let a stage be done again, and say why; and `others`, whose values follow from it."""
         self.console.say(f"{why} It is done again.")
         with workers.apart():
             if workers.rank() == 0:
-                self._file(stage).unlink(missing_ok=True)
+                for name in (stage, *others):
+                    self._file(name).unlink(missing_ok=True)
         self.number -= 1
 
 
