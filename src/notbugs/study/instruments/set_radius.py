@@ -18,7 +18,7 @@ from notbugs.measure import Difference, Proportion, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.instruments.controls import weak_classifier
-from notbugs.study.sections import Relabelling
+from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import check_radii, threat
 
@@ -76,8 +76,7 @@ def _relabelling(given: Relabelling, eps: float) -> Relabelling:
     """The search at another radius; a given step grows with it. What looks for the smallest change has no radius."""
     if given.method != "gradient":
         return Relabelling(norm=given.norm, eps=eps, steps=given.steps)
-    step = None if given.step_size is None or not given.eps else given.step_size * eps / given.eps
-    return given.model_copy(update={"eps": eps, "step_size": step or None})
+    return given.model_copy(update={"eps": eps, "step_size": step_at(given.step_size, given.eps, eps)})
 
 
 def _source(runner: Runner, repeat: int) -> Classifier:
