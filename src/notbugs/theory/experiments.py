@@ -257,9 +257,15 @@ def _train(
     """Covariances from eight runs of adversarial training, its first step as large as the largest radius allows."""
     largest = max(radius) if isinstance(radius, Sequence) else radius
     first = 0.1 if largest == 0 else min(0.1, pair.eigenvalues[0].sqrt().item() / largest)
-    steps = round(30 / first)
     trained = adversarial_training(
-        pair, radius, adversary=adversary, steps=steps, batch=256, first_step=first, repeats=8, generator=generator
+        pair,
+        radius,
+        adversary=adversary,
+        steps=round(30 / first),
+        batch=1024 if adversary == "map" else 256,
+        first_step=first,
+        repeats=8,
+        generator=generator,
     )
     return trained.covariances
 
