@@ -149,6 +149,26 @@ def test_a_classifier_that_was_trained_otherwise_is_trained_again(tmp_path):
         first.train("x", data.train, "D_dett")
 
 
+def test_a_kill_amid_forgetting_leaves_the_reason_for_it(tmp_path, monkeypatch):
+    """The classifier's own stage goes last: else what measured it would be kept for good."""
+    folder, gone = StudyFolder(tmp_path, QUIET, stages=0), []
+    monkeypatch.setattr(Path, "unlink", lambda path, **_: gone.append(path.stem))
+    folder.forget("train-weak", "It was trained otherwise.", "controls-weak", "evaluate-weak")
+    assert gone == ["controls-weak", "evaluate-weak", "train-weak"]
+
+
+def test_a_weak_classifier_of_more_epochs_is_another_one(tmp_path):
+    """As are the controls that it judged: another instrument may have begun with the first."""
+    names = {}
+    for epochs in (1, 3):
+        recipe = study.read_recipe("digits", TINY | {"instruments": {"controls": {"weak_epochs": epochs}}})
+        runner = Runner(recipe, recipe.read(), StudyFolder(tmp_path, QUIET, stages=0), torch.device("cpu"))
+        shown = [controls.control_name(runner, name, "leakage") for name in ("D_det", "D_rand")]
+        names[epochs] = [controls.weak_name(epochs), *shown]
+    assert names[1] == ["weak", "D_det_leakage", "D_rand_leakage"]
+    assert names[3] == ["weak_3", "D_det_leakage_weak_3", "D_rand_leakage"]  # D_rand's needs no judge
+
+
 def test_a_control_says_how_far_beyond_it_its_set_is(measured):
     rows = {row.name: row for row in measured.rows}
     assert rows["D_rand_leakage"].beyond == Difference.of(rows["D_rand"].clean, rows["D_rand_leakage"].clean)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from notbugs import study
 from notbugs.console import TerminalConsole
@@ -15,6 +16,7 @@ from notbugs.seeds import derive
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments.matching import MatchingInstrument
 from notbugs.study.runner import Runner
+from notbugs.study.sections import Matching
 from notbugs.study.sets import BY_NAME
 
 TINY = {
@@ -51,13 +53,21 @@ def test_the_papers_thousand_steps_match_better_than_two(tmp_path):
     assert rows["itself"].loss.mean == pytest.approx(float(own.loss.mean()))
     requests = {way: runner.set(f"D_R_{way}").manifest["request"] for way in ("paper", "fake_relu")}
     assert requests["fake_relu"] == own.manifest["request"] | {"fake_relu": True}
-    assert requests["paper"]["schedule"]["steps"] == 1000
+    assert requests["paper"]["schedule"]["steps"] == rows["paper"].steps == 1000
+    assert {way: row.fake_relu for way, row in rows.items()} == {"itself": False, "paper": False, "fake_relu": True}
     again = evaluate(runner.classifier("D_R_paper"), runner.data.test)[0].share
     assert rows["paper"].accuracies[0].share == again
     assert [one.attack and one.attack.eps for one in rows["paper"].accuracies] == [None, 0.1, 0.3]
     section = made.section(found, runner.data.classes)
-    assert "by the paper's 1000 steps of 0.1: median loss" in section.reading[0]
+    assert "D_R, 1,000 gradient steps, true gradient of the last ReLU: median loss" in section.reading[0]
     assert [len(table.rows) for table in section.tables] == [3, 3]
+    assert not any("robust features" in name for name in section.tables[0].columns)  # there is no judge of D_R
+
+
+def test_every_way_begins_with_the_weights_of_the_set_itself(tmp_path):
+    runner = at_work(tmp_path)
+    alike = runner.train("copy", runner.set("D_R").images, "D_R", drawn_as="D_R").state_dict()
+    assert all(torch.equal(tensor, alike[name]) for name, tensor in runner.classifier("D_R").state_dict().items())
 
 
 def test_a_part_of_the_images_is_the_same_in_every_way(tmp_path):
@@ -71,15 +81,39 @@ def test_a_part_of_the_images_is_the_same_in_every_way(tmp_path):
     assert torch.equal(one.start, other.start)
     assert torch.equal(one.target, other.target)
     assert torch.equal(one.images.labels, other.images.labels)
+    assert any("robust features" in name for name in made.section(found, runner.data.classes).tables[0].columns)
 
 
-def test_what_the_recipe_has_already_is_no_other_way(tmp_path):
-    runner = at_work(tmp_path)
-    runner.recipe = runner.recipe.model_copy(
-        update={"matching": runner.recipe.matching.model_copy(update={"fake_relu": True})}
-    )
-    with pytest.raises(InputError, match="ways' must be without fake_relu where"):
-        MatchingInstrument().check(runner)
-    runner = at_work(tmp_path / "few", images=2)
-    with pytest.raises(InputError, match="class"):
-        MatchingInstrument().check(runner)
+def checked(path: Path, changes: dict, **settings) -> None:
+    recipe = study.read_recipe("digits", TINY | {"instruments": {"matching": settings}} | changes)
+    folder = StudyFolder(path, TerminalConsole(quiet=True), 0)
+    MatchingInstrument().check(Runner(recipe, recipe.read(), folder, torch.device("cpu")))
+
+
+def test_what_cannot_be_done_is_refused_before_any_work(tmp_path):
+    paper = {"matching": {"method": "gradient", "steps": 1000, "step_size": 0.1}}
+    with pytest.raises(InputError, match="ways' must be other than what"):
+        checked(tmp_path, paper, ways=["paper"])
+    checked(tmp_path, {"matching": {"fake_relu": True}})  # the other way is then the true gradient
+    with pytest.raises(InputError, match="images' must leave an image of every class"):
+        checked(tmp_path, {}, images=2)
+    stops = {"constructed": {"epochs": 2, "batch": 20, "lr": 0.1, "patience": 1}, "data": "pneumonia", "pair": [0, 1]}
+    with pytest.raises(InputError, match="images' must be at least 10"):
+        checked(tmp_path, stops, images=8)
+    smooth = {"architecture": {"name": "tests.test_matching_study:smooth"}}
+    with pytest.raises(InputError, match="needs a ReLU before the features.*Ask for other ways"):
+        checked(tmp_path, smooth)
+    checked(tmp_path, smooth, ways=["paper"])
+
+
+def smooth(**_: object) -> nn.Module:
+    """A network without a ReLU."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 10))
+
+
+def test_with_the_fake_gradient_the_other_way_is_the_true_one(tmp_path):
+    runner = at_work(tmp_path, sets=["D_NR"])
+    runner.recipe = runner.recipe.model_copy(update={"matching": Matching(steps=2, fake_relu=True)})
+    rows = MatchingInstrument().run(runner).rows
+    assert [(row.way, row.fake_relu) for row in rows] == [("itself", True), ("fake_relu", False)]
+    assert "fake_relu" not in runner.set("D_NR_fake_relu").manifest["request"]

@@ -294,16 +294,17 @@ class StudyFolder:
         return path.is_file() and sha256(path) == expected
 
     def measured(self, name: str) -> list[str]:
-        """The finished stages that measured a classifier: `evaluate-NAME` and those of instruments."""
+        """The finished stages that measured this classifier alone: `evaluate-NAME`, and an instrument's `...-NAME`."""
         stages = (file.stem for file in (self.path / "stages").glob(f"*-{name}.json"))
         return sorted(stage for stage in stages if not stage.startswith(("train-", "build-", "measure-")))
 
     def forget(self, stage: str, why: str, *others: str) -> None:
         """Let a stage be done again, and say why; and `others`, whose values follow from it."""
         self.console.say(f"{why} It is done again.")
+        workers.barrier()  # all have read it
         with workers.apart():
             if workers.rank() == 0:
-                for name in (stage, *others):
+                for name in (*others, stage):  # last, so that a kill in between leaves the reason to come here again
                     self._file(name).unlink(missing_ok=True)
         self.number -= 1
 

@@ -95,6 +95,7 @@ class Runner:
         *,
         architecture: Architecture | None = None,
         settings: Training | None = None,
+        drawn_as: str = "",
         title: str | None = None,
     ) -> Classifier:
         """A classifier trained on `images`; it continues a run that was stopped.
@@ -102,7 +103,7 @@ class Runner:
         It is trained as the recipe says of `like`, the classifier of a study that it is compared with (or its section
         of the recipe); of `name` itself if not given; as `[constructed]` says if that is no classifier of a study.
         `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
-        batches follow from the study's seed and `name`.
+        batches follow from the study's seed and `name`, or, to compare two sets alike in both, from `drawn_as`.
 
         Raises
         ------
@@ -112,7 +113,7 @@ class Runner:
         if like:
             check_choice("like", like, (*SECTIONS, "constructed"))
         training = settings or self.recipe.training(like or name)
-        seed = derive(self.seed, "init", name)
+        seed = derive(self.seed, "init", drawn_as or name)
         network = architecture or self.recipe.architecture
         classifier = network.new(self.data, seed, self.recipe)
 
@@ -124,7 +125,7 @@ class Runner:
                 classifier,
                 images,
                 training,
-                seed=derive(self.seed, "train", name),
+                seed=derive(self.seed, "train", drawn_as or name),
                 checkpoint=checkpoint,
                 keep=True,
                 told=told.append,
@@ -143,8 +144,7 @@ class Runner:
         if not is_as_asked or not self.folder.has(name, kept.sha256):
             file = self.folder.classifier_file(name)
             why = "is missing or was changed" if is_as_asked else "was trained with other settings"
-            of_it = [] if is_as_asked else self.folder.measured(name)  # the same training has the same bits
-            self.folder.forget(step.name, f"{file} {why}.", *of_it)
+            self.folder.forget(step.name, f"{file} {why}.", *self.folder.measured(name))
             kept = self.folder.shared_stage(step)
         self.hashes[name] = kept.sha256
         if kept.trained:

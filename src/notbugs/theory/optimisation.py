@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from notbugs.errors import InputError, check_choice, check_count, check_number
+from notbugs.errors import InputError, check_choice, check_count, check_number, must
 from notbugs.theory.gaussians import RobustGaussians, TwoGaussians, maximum_likelihood
 from notbugs.theory.linear import ArrayLike, as_rows, as_signs
 
@@ -74,14 +74,14 @@ def worst_perturbation(
     missing = (length[..., None] ** 2 - (delta**2).sum(-1)).clamp(min=0).sqrt()
     first = torch.where(eta > 0, delta[..., 0], delta[..., 0] + missing)
     delta = torch.cat([first[..., None], delta[..., 1:]], dim=-1)
-    delta = delta * (length[..., None, None] / delta.norm(dim=-1, keepdim=True)) * (given > 0)[..., None, None]
+    delta = delta * (length[..., None, None] / delta.norm(dim=-1, keepdim=True)) * (given != 0)[..., None, None]
     return delta @ basis.mT
 
 
 def _lengths(radius: float | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """Radii as a tensor, and the same with 1 for every 0, at which nothing can be solved."""
     given = torch.as_tensor(radius, dtype=like.dtype)
-    return given, torch.where(given > 0, given, 1.0)
+    return given, torch.where(given != 0, given, 1.0)
 
 
 def secular_shift(
@@ -245,8 +245,8 @@ def adversarial_training(
     Parameters
     ----------
     radius : float or sequence of float
-        l2 radius, at least 0; several are trained for at once, in little more time than one, each with samples of its
-        own.
+        l2 radius, at least 0; several are trained for at once, which is faster than one after the other, each with
+        samples of its own.
     adversary : {"sample", "map"}
         "sample" bounds each perturbation by the radius, as the paper's problem does; "map" applies the one
         best linear map whose mean squared perturbation is radius^2, as its relaxation does.
@@ -261,11 +261,13 @@ def adversarial_training(
     """
     several = isinstance(radius, Sequence)
     given = [check_number("radius", one) for one in (radius if isinstance(radius, Sequence) else [radius])]
-    radii = torch.tensor(given, dtype=torch.float64)[:, None].expand(-1, repeats)
+    if not given:
+        raise must("radius", "be a number, or hold at least one", radius)
     check_choice("adversary", adversary, ("sample", "map"))
     check_count("repeats", repeats), check_count("batch", batch), check_count("steps", steps, low=2)
     if check_number("first_step", first_step, open_low=True) > 1:
         raise InputError(f"The 'first_step' must be at most 1. Got {first_step!r} instead.")
+    radii = torch.tensor(given, dtype=torch.float64)[:, None].expand(-1, repeats)
     mean = pair.mean.repeat(len(given), repeats, 1)
     covariance = pair.covariance.repeat(len(given), repeats, 1, 1)
     mean_sum, covariance_sum = torch.zeros_like(mean), torch.zeros_like(covariance)
@@ -306,4 +308,4 @@ def _best_map(
     lengths = (basis.mT @ moment @ basis).diagonal(dim1=-2, dim2=-1).sqrt()
     eta = secular_shift(lengths, variances, length)
     gains = variances[..., :1] / (variances * eta[..., None] + variances - variances[..., :1])
-    return (basis * (gains * (given > 0)[..., None])[..., None, :]) @ basis.mT
+    return (basis * (gains * (given != 0)[..., None])[..., None, :]) @ basis.mT

@@ -17,7 +17,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Difference, Proportion, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import weak_classifier
+from notbugs.study.instruments.controls import control_name, weak_classifier
 from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import check_radii, threat
@@ -103,9 +103,9 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         seed = derive(runner.seed, "control", of, *again)
         return control(source, runner.data, path, of=built, kind="leakage", weak=judge, seed=seed, progress=progress)
 
-    hidden = runner.build(f"{name}_leakage", work)
-    runner.train(f"{name}_leakage", hidden.images, of)
-    clean, leakage = (runner.clean(one, "set_radius") for one in (name, f"{name}_leakage"))
+    hidden = control_name(runner, name, "leakage", of)
+    runner.train(hidden, runner.build(hidden, work).images, of)
+    clean, leakage = (runner.clean(one, "set_radius") for one in (name, hidden))
     stored = built.manifest["storage"]
     assert stored  # of a finished set
     return SetRadiusRow(
