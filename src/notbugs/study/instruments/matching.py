@@ -134,8 +134,9 @@ MATCHING_TEXT = (
     "same order of batches. The inversions of the paper's authors let gradients pass the last ReLU unchanged, so that "
     "features that are 0 get one, too; the paper's search on CIFAR-10 takes 1000 steps of l2 length 0.1. Loss: the "
     "distance of the features from the target's, over the norm of the target's. Nearer to the target than to the "
-    "start: of at most 1,000 images whose start has another class, in three measures; the features are those of a robust "
-    "classifier that had no hand in the set, where the study has one. One training each: that two trainings differ is not in the "
+    "start: of at most 1,000 images whose start has another class, in three measures; the features are those of a "
+    "robust classifier that had no hand in the set, where the study has one. One training each: that two trainings "
+    "differ is not in the "
     "intervals."
 )
 NEARER = {
