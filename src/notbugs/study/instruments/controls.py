@@ -286,6 +286,7 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     """Relabelled sets beside their controls."""
 
     name = "controls"
+    grows = (*CONTROLS, *AGAIN)
     Settings = ControlsSettings
     Result = ControlsResult
 

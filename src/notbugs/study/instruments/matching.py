@@ -204,6 +204,7 @@ class MatchingInstrument(Instrument[MatchingSettings, MatchingResult]):
     """D_R and D_NR, matched in other ways."""
 
     name = "matching"
+    grows = ("ways", "sets")
     Settings = MatchingSettings
     Result = MatchingResult
 

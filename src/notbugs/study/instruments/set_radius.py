@@ -165,6 +165,7 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
     """What relabelled sets teach beyond their leakage controls, by radius."""
 
     name = "set_radius"
+    grows = ("sets",)
     Settings = SetRadiusSettings
     Result = SetRadiusResult
 

@@ -174,6 +174,7 @@ class SourceRadiusInstrument(Instrument[SourceRadiusSettings, SourceRadiusResult
     """What D_R loses, against the radius of its source."""
 
     name = "source_radius"
+    grows = ("radii",)
     Settings = SourceRadiusSettings
     Result = SourceRadiusResult
 
