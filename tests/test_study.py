@@ -246,7 +246,7 @@ def test_a_changed_recipe_is_refused_with_the_difference(finished):
 
 def test_lists_of_an_instrument_may_grow_and_nothing_else_of_it_may_change(tmp_path):
     def asked(**controls) -> study.Recipe:
-        return tiny(instruments={"controls": {"leakage": ["D_rand"], "random": [], **controls}})
+        return tiny(instruments={"controls": {"on": True, "leakage": ["D_rand"], "random": [], **controls}})
 
     def refuse(wanted: study.Recipe) -> None:
         _refuse_other_recipe(tmp_path, asked(), wanted)
