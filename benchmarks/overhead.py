@@ -140,7 +140,7 @@ def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
     parser.add_argument("--width", type=int, default=16, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=5000, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--size", type=int, default=32, help="pixels of a side; default: %(default)s")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--json", type=Path, help=f"as {LEFT.relative_to(LEFT.parents[2])}")
