@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks import robust_accuracy
+from benchmarks import overhead, robust_accuracy
 from benchmarks.search.table import Row, markdown, number
 from notbugs.files import write_text
 
@@ -87,6 +87,7 @@ def page(results: list[dict[str, Any]]) -> str:
         parts += scaling(result) if "sweeps" in result else []
     robust = [row for file in sorted(ROBUST.glob("*.json")) for row in json.loads(file.read_text(encoding="utf-8"))]
     parts += robust_accuracy.section(robust) if robust else []
+    parts += overhead.section(json.loads(overhead.LEFT.read_text(encoding="utf-8"))) if overhead.LEFT.exists() else []
     return "\n".join(parts)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import notbugs as nb
-from benchmarks import jpeg, nets, page, scaling
+from benchmarks import jpeg, nets, overhead, page, scaling
 from benchmarks.search import cases, measuring, quality
 from benchmarks.search.__main__ import main
 from benchmarks.search.counting import PassCounter
@@ -241,3 +241,20 @@ def test_jpeg_compares_studies(tmp_path, capsys):
         jpeg.main([lossy, other])
     with pytest.raises(InputError, match="Two of the studies have the same images and the same seed"):
         jpeg.main([lossy, lossy])
+
+
+def test_overhead_is_the_ratio_of_medians_and_the_page_has_it(monkeypatch, tmp_path):
+    ticks = iter([0, 9, 0, 3, 10, 12, 0, 5, 10, 12, 0, 4, 10, 14])  # the first pair is not counted
+    monkeypatch.setattr(overhead.time, "perf_counter", lambda: next(ticks))
+    row = overhead.measured(lambda: None, lambda: None, images=60, repeats=3)
+    assert row["seconds"] == {"notbugs": [3, 5, 4], "bare": [2, 2, 4]}
+    assert (row["notbugs"], row["bare"], row["ratio"]) == (15, 30, 2)
+    monkeypatch.undo()
+    left, few = tmp_path / "overhead.json", ["--width", "2", "--images", "20", "--size", "8", "--repeats", "1"]
+    monkeypatch.setattr("sys.argv", ["overhead", *few, "--json", str(left)])
+    overhead.main()
+    monkeypatch.setattr(overhead, "LEFT", left)
+    text = page.page([])
+    rows = json.loads(left.read_text())["rows"]
+    assert [row["steps"] for row in rows] == [1, 1, 10, 30]
+    assert all(f"| {row['what']} | {row['notbugs']:,.0f} |" in text for row in rows)

@@ -11,7 +11,7 @@ from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet, relabel, robustify, verify
 from notbugs.errors import InputError
-from notbugs.measure import Difference, predictions, relabelled_accuracy, wilson
+from notbugs.measure import Difference, evaluate, predictions, relabelled_accuracy, wilson
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, generalization_gap
 from notbugs.study.instruments.controls import controls_section
@@ -136,11 +136,37 @@ def test_a_classifier_that_was_trained_otherwise_is_trained_again(tmp_path):
         runner.train("D_det_leakage", data.train, "D_det", settings=Training(epochs=epochs, batch=100))
         return runner
 
-    first, same, other = trained(1), trained(1), trained(2)
+    first = trained(1)
+    share = first.clean("D_det_leakage", "controls")
+    same = trained(1)
+    assert same.clean("D_det_leakage", "controls") == share
+    other = trained(2)
+    assert not (tmp_path / "stages" / "controls-D_det_leakage.json").exists()  # it measured the first
+    assert other.clean("D_det_leakage", "controls") == evaluate(other.classifier("D_det_leakage"), data.test)[0].share
     assert first.hashes == same.hashes != other.hashes
     assert other.trained["D_det_leakage"].epochs == 2
     with pytest.raises(InputError, match="'like' must be one of .*Did you mean 'D_det'"):
         first.train("x", data.train, "D_dett")
+
+
+def test_a_kill_amid_forgetting_leaves_the_reason_for_it(tmp_path, monkeypatch):
+    """The classifier's own stage goes last: else what measured it would be kept for good."""
+    folder, gone = StudyFolder(tmp_path, QUIET, stages=0), []
+    monkeypatch.setattr(Path, "unlink", lambda path, **_: gone.append(path.stem))
+    folder.forget("train-weak", "It was trained otherwise.", "controls-weak", "evaluate-weak")
+    assert gone == ["controls-weak", "evaluate-weak", "train-weak"]
+
+
+def test_a_weak_classifier_of_more_epochs_is_another_one(tmp_path):
+    """As are the controls that it judged: another instrument may have begun with the first."""
+    names = {}
+    for epochs in (1, 3):
+        recipe = study.read_recipe("digits", TINY | {"instruments": {"controls": {"weak_epochs": epochs}}})
+        runner = Runner(recipe, recipe.read(), StudyFolder(tmp_path, QUIET, stages=0), torch.device("cpu"))
+        shown = [controls.control_name(runner, name, "leakage") for name in ("D_det", "D_rand")]
+        names[epochs] = [controls.weak_name(epochs), *shown]
+    assert names[1] == ["weak", "D_det_leakage", "D_rand_leakage"]
+    assert names[3] == ["weak_3", "D_det_leakage_weak_3", "D_rand_leakage"]  # D_rand's needs no judge
 
 
 def test_a_control_says_how_far_beyond_it_its_set_is(measured):

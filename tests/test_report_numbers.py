@@ -263,6 +263,17 @@ def of_source_radius(found):
     return [rows]
 
 
+def of_matching(found):
+    sets, taught = [], []
+    for row in found["rows"]:
+        likes = {one["by"]: one for one in row["resemblance"]["measures"]} if row["resemblance"] else {}
+        nearer = [likes[by]["nearer_target"] for by in ("pixels", "ssim", "robust features") if by in likes]
+        spreads = [part for name in ("loss", "l2") for part in of_spread(row[name])]
+        sets.append([whole(row["n"]), *spreads, *(part for one in nearer for part in of_share(one))])
+        taught.append([part for one in row["accuracies"] for part in of_share(one["share"])])
+    return [sets, taught]
+
+
 def of_priors(found):
     rows = []
     for row in found["rows"]:
@@ -275,7 +286,7 @@ def of_priors(found):
 INSTRUMENTS = {
     "usefulness": of_usefulness, "shares": of_shares, "leakage": of_leakage, "controls": of_controls,
     "generalization_gap": of_generalization_gap, "frequencies": of_frequencies, "source_radius": of_source_radius,
-    "set_radius": of_set_radius, "set_size": of_set_size, "priors": of_priors,
+    "set_radius": of_set_radius, "set_size": of_set_size, "matching": of_matching, "priors": of_priors,
     "transfer": of_transfer, "strong_attacks": of_strong_attacks, "spatial": of_spatial, "corruptions": of_corruptions,
 }  # fmt: skip
 

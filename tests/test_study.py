@@ -27,7 +27,9 @@ from notbugs.report import write_report
 from notbugs.report.pictures import read_gallery
 from notbugs.search import FMN, fast_relabelling, frames
 from notbugs.study import Results, examples, machine, pipeline, runner
+from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.sections import Relabelling
+from notbugs.study.written import _refuse_other_recipe
 from notbugs.threat import L2
 
 pytestmark = pytest.mark.whole
@@ -182,11 +184,10 @@ def no_work(monkeypatch):
     def fail(*_, **__):
         pytest.fail("work was done again")
 
-    for name in ("set_measured", "feature_rank"):
-        monkeypatch.setattr(pipeline, name, fail)
+    monkeypatch.setattr(pipeline, "feature_rank", fail)
     for name in ("robustify", "relabel"):
         monkeypatch.setattr(construct, name, fail)
-    for name in ("train", "outcomes"):
+    for name in ("train", "outcomes", "set_measured"):
         monkeypatch.setattr(runner, name, fail)
 
 
@@ -241,6 +242,27 @@ def test_a_layer_that_is_not_there_is_refused_before_any_work(tmp_path):
 def test_a_changed_recipe_is_refused_with_the_difference(finished):
     with pytest.raises(InputError, match=r"(?s)other settings.*-steps = 5.*\+steps = 6"):
         study.run(tiny(matching={"steps": 6}), finished, QUIET)
+
+
+def test_lists_of_an_instrument_may_grow_and_nothing_else_of_it_may_change(tmp_path):
+    def asked(**controls) -> study.Recipe:
+        return tiny(instruments={"controls": {"on": True, "leakage": ["D_rand"], "random": [], **controls}})
+
+    def refuse(wanted: study.Recipe) -> None:
+        _refuse_other_recipe(tmp_path, asked(), wanted)
+
+    refuse(asked())
+    refuse(asked(leakage=["D_rand", "D_det"], random=["D_rand"]))
+    for other, said in (
+        ({"leakage": ["D_det"]}, "D_det"),
+        ({"leakage": []}, "D_rand"),
+        ({"weak_epochs": 2}, "weak_epochs = 2"),
+        ({"mislabelled": False}, "mislabelled = false"),
+    ):
+        with pytest.raises(InputError, match=f"(?s)other settings.*{said}"):
+            refuse(asked(**other))
+    for each in INSTRUMENTS:
+        assert all(isinstance(getattr(each.Settings(), name), tuple) for name in each.grows)
 
 
 FURTHER = ("D_bugs", "D_rand_uniform", "D_det_low", "D_half_R")

@@ -165,6 +165,34 @@ def test_exact_adversary_beats_random_ones_and_satisfies_its_conditions(seed, di
     assert (lam >= torch.linalg.eigvalsh(precision)[-1] * (1 - 1e-9)).all()
 
 
+def test_every_covariance_may_have_a_radius_of_its_own():
+    generator, radii = seeded(5), torch.tensor([0.0, 0.3, 2.0], dtype=torch.float64)
+    factor = torch.randn(3, 4, 4, dtype=torch.float64, generator=generator)
+    covariances = factor @ factor.mT + 0.1 * torch.eye(4, dtype=torch.float64)
+    residuals = torch.randn(3, 6, 4, dtype=torch.float64, generator=generator)
+    together = worst_perturbation(residuals, covariances, radii)
+    for place, radius in enumerate(radii.tolist()):
+        alone = worst_perturbation(residuals[place], covariances[place], radius)
+        torch.testing.assert_close(together[place], alone, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("adversary", ["map", "sample"])
+def test_several_radii_are_trained_for_at_once(adversary):
+    pair = TwoGaussians([1.0, 1.0, 1.0], torch.tensor([0.25, 1.0, 4.0], dtype=torch.float64).diag())
+    how = {"adversary": adversary, "steps": 300, "repeats": 8, "first_step": 0.1}
+    together = adversarial_training(pair, [0.0, 0.5, 2.0], generator=seeded(2), **how)
+    assert together.covariances.shape == (3, 8, 3, 3)
+    assert together.means.shape == (3, 8, 3)
+    torch.testing.assert_close(together.covariances[0].mean(0), pair.covariance, rtol=0.03, atol=0.05)
+    for place, radius in enumerate([0.5, 2.0], 1):
+        alone = adversarial_training(pair, radius, generator=seeded(3), **how)
+        learned = [one.mean(0).diagonal() for one in (together.covariances[place], alone.covariances)]
+        torch.testing.assert_close(*learned, rtol=0.03, atol=0)
+        if adversary == "map":
+            closed = pair.robust_mle(radius).covariance.diagonal()
+            torch.testing.assert_close(learned[0], closed, rtol=0.02, atol=0)
+
+
 @pytest.mark.parametrize("top", [0.0, 1e-300, 1e-20, 1e-12, 1e-6])
 def test_hard_case(top):
     """Almost nothing along the least-variance axis: what length is missing must go there."""

@@ -92,6 +92,8 @@ class Instrument(ABC, Generic[S, R]):
     former : str
         A name that it had before, which recipes, flags, results and finished stages may still have; empty if it had
         none.
+    grows : tuple of str
+        Settings that are lists of which a finished study may be given more: every entry has stages of its own.
     Settings : type
         What a recipe may ask of it.
     Result : type
@@ -100,6 +102,7 @@ class Instrument(ABC, Generic[S, R]):
 
     name: ClassVar[str]
     former: ClassVar[str] = ""
+    grows: ClassVar[tuple[str, ...]] = ()
     Settings: type[S]
     Result: type[R]
 

@@ -132,7 +132,7 @@ def robustify(
         target = target.to(begin.device)
         return match_features(fast, begin, target, schedule, fake_relu=fake_relu, features=chosen).images
 
-    def loss(pixels: Tensor, rows: Rows) -> Tensor:
+    def loss(pixels: Tensor, _: Tensor, rows: Rows) -> Tensor:
         target, _ = images.batch(rows["target"])
         g = classifier.features if chosen is None else part_of(classifier.features, chosen)
         return matching(classifier, g)(pixels, g(target.to(pixels.device)))[1]

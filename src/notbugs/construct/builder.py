@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier
@@ -23,7 +24,7 @@ from notbugs.files import Damaged
 from notbugs.models.execution import FORMS, ready
 from notbugs.progress import Progress
 from notbugs.search import FMN, LBFGS, PGDSteps, Steps
-from notbugs.search.objectives import targeted_ce
+from notbugs.search.objectives import log_odds
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
 from notbugs.threat import Threat
@@ -204,7 +205,8 @@ def identity(data: Data) -> Identity:
 class Builder:
     """Builds a range of images in batches: search, store, and judge what was stored against what was found.
 
-    `run` returns the images of some rows, given the images that they start from.
+    `run` returns the images of some rows, given the images that they start from; `loss` judges images of some rows,
+    given their logits, too.
     """
 
     classifier: Classifier
@@ -212,7 +214,7 @@ class Builder:
     request: Request
     columns: Rows
     run: Callable[[Batch, Rows], Batch]
-    loss: Callable[[Tensor, Rows], Tensor]
+    loss: Callable[[Tensor, Tensor, Rows], Tensor]
 
     def __call__(self, first: int, last: int, tell: Tell) -> tuple[Rows, Storage]:
         """The columns of images `first` up to `last`, and the summary of what storing did."""
@@ -241,8 +243,9 @@ class Builder:
         """Whether the source gives images their labels, and their loss, in fp32."""
         with torch.no_grad(), self.classifier.evaluating("fp32"):
             images = images.to(self.classifier.device)
-            hits = self.classifier(images).argmax(1).cpu() == rows["labels"]
-            return {"success": hits, "loss": self.loss(images, rows).cpu()}
+            logits = self.classifier(images)
+            hits = logits.argmax(1).cpu() == rows["labels"]
+            return {"success": hits, "loss": self.loss(images, logits, rows).cpu()}
 
 
 def build_labelled(
@@ -256,8 +259,8 @@ def build_labelled(
 ) -> ConstructedSet:
     """Build a set whose images are judged by the loss of the labels they train with."""
 
-    def loss(pixels: Tensor, rows: Rows) -> Tensor:
-        return targeted_ce(classifier)(pixels, rows["labels"].to(pixels.device))[1]
+    def loss(_: Tensor, logits: Tensor, rows: Rows) -> Tensor:
+        return softplus(-log_odds(logits, rows["labels"].to(logits.device)))
 
     return build(Path(folder), request, Builder(classifier, data.train, request, columns, run, loss), progress)
 

@@ -293,12 +293,19 @@ class StudyFolder:
         path = self.classifier_file(name)
         return path.is_file() and sha256(path) == expected
 
-    def forget(self, stage: str, why: str) -> None:
-        """Let a stage be done again, and say why."""
+    def measured(self, name: str) -> list[str]:
+        """The finished stages that measured this classifier alone: `evaluate-NAME`, and an instrument's `...-NAME`."""
+        stages = (file.stem for file in (self.path / "stages").glob(f"*-{name}.json"))
+        return sorted(stage for stage in stages if not stage.startswith(("train-", "build-", "measure-")))
+
+    def forget(self, stage: str, why: str, *others: str) -> None:
+        """Let a stage be done again, and say why; and `others`, whose values follow from it."""
         self.console.say(f"{why} It is done again.")
+        workers.barrier()  # all have read it
         with workers.apart():
             if workers.rank() == 0:
-                self._file(stage).unlink(missing_ok=True)
+                for name in (*others, stage):  # last, so that a kill in between leaves the reason to come here again
+                    self._file(name).unlink(missing_ok=True)
         self.number -= 1
 
 

@@ -6,23 +6,20 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from notbugs import workers
-from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.formats import between
 from notbugs.measure import Proportion, feature_rank
-from notbugs.measure.measured_set import MeasuredSet, set_measured
 from notbugs.progress import Progress
-from notbugs.records import to_json, write_model
+from notbugs.records import write_model
 from notbugs.search import PGDSteps
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
@@ -45,7 +42,7 @@ from notbugs.study.results import (
     TheoryCheck,
 )
 from notbugs.study.runner import Runner
-from notbugs.study.sets import BY_NAME, JUDGE, ON_ORIGINALS, SETS, ClassifierPlan, stage_names
+from notbugs.study.sets import BY_NAME, ON_ORIGINALS, SETS, ClassifierPlan, stage_names
 from notbugs.study.written import StudyClaim
 from notbugs.theory import vulnerability
 from notbugs.threat import check_radii
@@ -259,40 +256,8 @@ class _Study:
         seed = derive(self.recipe.seed, "set", plan.name)
         return self.runner.construct(plan.name, plan, seed=seed, **built_with)
 
-    def judge(self, plan: SetDeclaration) -> tuple[Classifier | None, str]:
-        """A robust classifier that had no hand in the set, if there is one, and its name."""
-        if plan.source != "robust":
-            return self.runner.classifier("robust"), "robust"
-        if not self.recipe.judge:
-            return None, ""
-        title = "train a second robust classifier"
-        return self.runner.train(JUDGE.name, self.data.train, title=title), JUDGE.name
-
     def set_measured(self, plan: SetDeclaration, built: ConstructedSet) -> SetProperties:
-        judge, judge_name = self.judge(plan)
-
-        def work(progress: Progress) -> MeasuredSet:
-            measured = set_measured(
-                built,
-                self.data.train,
-                self.runner.classifier(plan.source),
-                self.runner.classifier("independent"),
-                self.recipe.training(plan.name).augmentation,
-                judge=judge,
-                judge_name=judge_name,
-                seed=self.recipe.seed,
-                progress=progress,
-            )
-            built.record(to_json(measured, MeasuredSet))
-            return measured
-
-        name, tell = f"measure-{plan.name}", partial(_told, plan.name)
-        measured = self.runner.stage(
-            name, f"measure {plan.name} itself", work, tell, kind=MeasuredSet, images=lambda _: len(built)
-        )
-        properties = to_json(measured, MeasuredSet)
-        if built.manifest.get("properties") != properties:  # the manifest was lost or damaged since
-            built.record(properties)
+        measured = self.runner.measure(plan.name, plan, built)
         request = built.manifest["request"]
         return SetProperties(
             name=plan.name,
@@ -363,18 +328,6 @@ class _Study:
             return checks
 
         return self.runner.stage("theory", "compare theory with attack", work, kind=list[TheoryCheck])
-
-
-def _told(name: str, measured: MeasuredSet) -> list[str]:
-    """Of a set's measured properties, what a console says."""
-    source, loss = measured["success_source"], measured["matching_loss"]
-    return [
-        f"{name}, {source.n} images:",
-        f"success {source}",
-        f"on an independent classifier {measured['success_independent']}",
-        f"l2 {measured['l2'].median:.3g} and l-inf {measured['linf'].median:.2g} from the start (medians)",
-        *([f"matching loss {loss.median:.2g}"] if loss else []),
-    ]
 
 
 def _check_data(recipe: Recipe, data: Data) -> None:

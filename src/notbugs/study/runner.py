@@ -18,15 +18,16 @@ from notbugs.errors import InputError, check_choice, must, renamed
 from notbugs.instrument import Step
 from notbugs.measure import Accuracy, Proportion, evaluate, outcomes
 from notbugs.measure.accuracy import with_areas
+from notbugs.measure.measured_set import MeasuredSet, set_measured
 from notbugs.progress import Progress
-from notbugs.records import Record
+from notbugs.records import Record, to_json
 from notbugs.seeds import derive
 from notbugs.study.declaration import Ingredients, SetDeclaration
 from notbugs.study.folder import StudyFolder
 from notbugs.study.recipe import Recipe
 from notbugs.study.results import outcomes_file, write_outcomes
-from notbugs.study.sections import Architecture, Relabelling
-from notbugs.study.sets import SECTIONS
+from notbugs.study.sections import Architecture, Matching, Relabelling
+from notbugs.study.sets import JUDGE, SECTIONS
 from notbugs.training import Trained, Training, train
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ class Runner:
         *,
         architecture: Architecture | None = None,
         settings: Training | None = None,
+        drawn_as: str = "",
         title: str | None = None,
     ) -> Classifier:
         """A classifier trained on `images`; it continues a run that was stopped.
@@ -101,7 +103,7 @@ class Runner:
         It is trained as the recipe says of `like`, the classifier of a study that it is compared with (or its section
         of the recipe); of `name` itself if not given; as `[constructed]` says if that is no classifier of a study.
         `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
-        batches follow from the study's seed and `name`.
+        batches follow from the study's seed and `name`, or, to compare two sets alike in both, from `drawn_as`.
 
         Raises
         ------
@@ -111,7 +113,7 @@ class Runner:
         if like:
             check_choice("like", like, (*SECTIONS, "constructed"))
         training = settings or self.recipe.training(like or name)
-        seed = derive(self.seed, "init", name)
+        seed = derive(self.seed, "init", drawn_as or name)
         network = architecture or self.recipe.architecture
         classifier = network.new(self.data, seed, self.recipe)
 
@@ -123,7 +125,7 @@ class Runner:
                 classifier,
                 images,
                 training,
-                seed=derive(self.seed, "train", name),
+                seed=derive(self.seed, "train", drawn_as or name),
                 checkpoint=checkpoint,
                 keep=True,
                 told=told.append,
@@ -142,7 +144,7 @@ class Runner:
         if not is_as_asked or not self.folder.has(name, kept.sha256):
             file = self.folder.classifier_file(name)
             why = "is missing or was changed" if is_as_asked else "was trained with other settings"
-            self.folder.forget(step.name, f"{file} {why}.")
+            self.folder.forget(step.name, f"{file} {why}.", *self.folder.measured(name))
             kept = self.folder.shared_stage(step)
         self.hashes[name] = kept.sha256
         if kept.trained:
@@ -222,13 +224,14 @@ class Runner:
         seed: int,
         source: Classifier | None = None,
         data: Data | None = None,
+        matching: Matching | None = None,
         relabelling: Relabelling | None = None,
         **ingredients: Unpack[Ingredients],
     ) -> ConstructedSet:
         """The set `declared`, built as the recipe says in `sets/NAME`.
 
-        `source`, `data` and `relabelling`, where given, take the place of the study's; `ingredients` are what the set
-        is built with beside its source, as `SetDeclaration.build` takes them.
+        `source`, `data`, `matching` and `relabelling`, where given, take the place of the study's; `ingredients` are
+        what the set is built with beside its source, as `SetDeclaration.build` takes them.
         """
 
         def work(path: Path, progress: Progress) -> ConstructedSet:
@@ -236,7 +239,7 @@ class Runner:
                 source or self.classifier(declared.source),
                 data or self.data,
                 path,
-                matching=self.recipe.matching,
+                matching=matching or self.recipe.matching,
                 relabelling=relabelling or self.recipe.relabelling,
                 dtype=self.recipe.storage.dtype,
                 batch=self.recipe.storage.batch,
@@ -266,6 +269,61 @@ class Runner:
                 seconds(progress)
             self._sets[name] = ConstructedSet(path)
         return self._sets[name]
+
+    def judge(self, source: str) -> tuple[Classifier | None, str]:
+        """A robust classifier that had no hand in a set by `source`, if there is one, and its name."""
+        if source != "robust":
+            return self.classifier("robust"), "robust"
+        if not self.recipe.judge:
+            return None, ""
+        return self.train(JUDGE.name, self.data.train, title="train a second robust classifier"), JUDGE.name
+
+    def measure(
+        self, name: str, declared: SetDeclaration, built: ConstructedSet, originals: Images | None = None
+    ) -> MeasuredSet:
+        """The properties of the set `declared` that was built as `name` from `originals`, the study's if not given."""
+        judge, judge_name = self.judge(declared.source)
+
+        def work(progress: Progress) -> MeasuredSet:
+            measured = set_measured(
+                built,
+                originals or self.data.train,
+                self.classifier(declared.source),
+                self.classifier("independent"),
+                self.recipe.training(declared.name).augmentation,
+                judge=judge,
+                judge_name=judge_name,
+                seed=self.seed,
+                progress=progress,
+            )
+            built.record(to_json(measured, MeasuredSet))
+            return measured
+
+        step = Step(
+            f"measure-{name}",
+            f"measure {name} itself",
+            work,
+            partial(_told, name),
+            kind=MeasuredSet,
+            images=lambda _: len(built),
+        )
+        measured = self.stages([step])[0]
+        properties = to_json(measured, MeasuredSet)
+        if built.manifest.get("properties") != properties:  # the manifest was lost or damaged since
+            built.record(properties)
+        return measured
+
+
+def _told(name: str, measured: MeasuredSet) -> list[str]:
+    """Of a set's measured properties, what a console says."""
+    source, loss = measured["success_source"], measured["matching_loss"]
+    return [
+        f"{name}, {source.n} images:",
+        f"success {source}",
+        f"on an independent classifier {measured['success_independent']}",
+        f"l2 {measured['l2'].median:.3g} and l-inf {measured['linf'].median:.2g} from the start (medians)",
+        *([f"matching loss {loss.median:.2g}"] if loss else []),
+    ]
 
 
 if not TYPE_CHECKING:

@@ -271,6 +271,11 @@ class Storage(Record):
     batch: int | None = Field(None, ge=1, description="Images searched at once; 250 if not given, fewer of large ones.")
 
 
+def step_at(step: float | None, eps: float, new: float) -> float | None:
+    """A step given for a ball of radius `eps`, for one of radius `new`: it grows with it. None if none was given."""
+    return step * new / eps or None if step and eps else None
+
+
 class Matching(Record):
     """The search of feature matching, for D_R and D_NR. The paper's: gradient, 1000 steps of 0.1."""
 

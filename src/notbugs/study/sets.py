@@ -135,7 +135,7 @@ FURTHER = (
         beside="D_rand_other",
         claim="As D_bugs_other, but other classifiers keep every output and not the label alone: what it teaches, they "
         "do not show.",
-        origin="ours, after Nakkiran, 2019",
+        origin="Ours, after Nakkiran, 2019",
         colour="#7f4f8f",
         dark="#c792d8",
         mark="triangle-up",

@@ -363,11 +363,15 @@ def _created() -> dict[str, str]:
 
 
 def _refuse_other_recipe(path: Path, begun: Recipe, wanted: Recipe) -> None:
-    """No setting may change but these: an instrument that was off is on, and there are more of the further sets."""
-    names = set(type(begun.instruments).model_fields)
-    free = {name for name in names if name == "all" or not begun.instruments.wanted(name)}
-    instruments = begun.instruments.model_copy(update={name: getattr(wanted.instruments, name) for name in free})
-    there = begun.model_copy(update={"instruments": instruments})
+    """No setting may change but these: an instrument that was off is on; its lists, and further sets, are longer."""
+    from notbugs.study.instruments import INSTRUMENTS  # whoever has a recipe has them, and torch, already
+
+    update: dict[str, object] = {"all": wanted.instruments.all}
+    for each in INSTRUMENTS:
+        old, new = (getattr(recipe.instruments, each.name) for recipe in (begun, wanted))
+        longer = {name: getattr(new, name) for name in each.grows if set(getattr(old, name)) <= set(getattr(new, name))}
+        update[each.name] = old.model_copy(update=longer) if begun.instruments.wanted(each.name) else new
+    there = begun.model_copy(update={"instruments": begun.instruments.model_copy(update=update)})
     if set(begun.sets) <= set(wanted.sets):
         there = there.model_copy(update={"sets": wanted.sets})
     if not begun.sets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any, get_args
@@ -134,11 +135,12 @@ def theorem2(generator: torch.Generator) -> Numbers:
     curves = [
         {"eigenvalue": s, "x": radii.tolist(), "y": robust[:, i].tolist()} for i, s in enumerate(variances.tolist())
     ]
-    points = []
-    for radius in (0.1, 0.5, 1.0, 2.0, 5.0):
+    points, trained_at = [], (0.1, 0.5, 1.0, 2.0, 5.0)
+    by_adversary = {adversary: _train(pair, trained_at, adversary, generator) for adversary in get_args(Adversary)}
+    for place, radius in enumerate(trained_at):
         formula = pair.robust_mle(radius).covariance.diagonal()
-        for adversary in get_args(Adversary):
-            learned = _train(pair, radius, adversary, generator).diagonal(dim1=-2, dim2=-1)
+        for adversary, covariances in by_adversary.items():
+            learned = covariances[place].diagonal(dim1=-2, dim2=-1)
             for i, eigenvalue in enumerate(variances.tolist()):
                 check = _check(formula[i].item(), average(learned[:, i]))
                 points.append({"radius": radius, "adversary": adversary, "eigenvalue": eigenvalue, **check})
@@ -175,8 +177,9 @@ def theorem3(generator: torch.Generator) -> Numbers:
         pair = TwoGaussians([1.0, 0.0], [[math.sqrt(kappa), 0.0], [0.0, 1 / math.sqrt(kappa)]])
         worst = [worst_cosine(pair.robust_mle(radius).condition) for radius in radii]
         curves.append({"condition": kappa, "x": radii, "y": worst})
-        for radius in (0.0, 0.5, 1.0, 2.0, 3.5):
-            measured = average(cosines(means, _train(pair, radius, "map", generator)).amin(-1))
+        trained_at = (0.0, 0.5, 1.0, 2.0, 3.5)
+        for radius, covariances in zip(trained_at, _train(pair, trained_at, "map", generator), strict=True):
+            measured = average(cosines(means, covariances).amin(-1))
             formula = worst_cosine(pair.robust_mle(radius).condition)
             points.append({"condition": kappa, "radius": radius, **_check(formula, measured)})
     return {"means_searched": len(means), "curves": curves, "points": points}
@@ -248,9 +251,12 @@ def _split(condition: float, trace: float) -> Tensor:
     return torch.tensor([condition, 1.0], dtype=torch.float64) * trace / (condition + 1)
 
 
-def _train(pair: TwoGaussians, radius: float, adversary: Adversary, generator: torch.Generator) -> Tensor:
-    """Covariances from eight runs of adversarial training, its first step as large as the radius allows."""
-    first = 0.1 if radius == 0 else min(0.1, pair.eigenvalues[0].sqrt().item() / radius)
+def _train(
+    pair: TwoGaussians, radius: float | Sequence[float], adversary: Adversary, generator: torch.Generator
+) -> Tensor:
+    """Covariances from eight runs of adversarial training, its first step as large as the largest radius allows."""
+    largest = max(radius) if isinstance(radius, Sequence) else radius
+    first = 0.1 if largest == 0 else min(0.1, pair.eigenvalues[0].sqrt().item() / largest)
     trained = adversarial_training(
         pair,
         radius,

@@ -15,6 +15,7 @@ minimises the paper's robust loss, with one trust-region adversary a sample, by 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from notbugs.errors import InputError, check_choice, check_count, check_number
+from notbugs.errors import InputError, check_choice, check_count, check_number, must
 from notbugs.theory.gaussians import RobustGaussians, TwoGaussians, maximum_likelihood
 from notbugs.theory.linear import ArrayLike, as_rows, as_signs
 
@@ -34,7 +35,7 @@ _MAX_STEPS = 100
 
 
 def worst_perturbation(
-    residuals: Float[Tensor, "*batch n dim"], covariance: Float[Tensor, "*batch dim dim"], radius: float
+    residuals: Float[Tensor, "*batch n dim"], covariance: Float[Tensor, "*batch dim dim"], radius: float | Tensor
 ) -> Float[Tensor, "*batch n dim"]:
     """The perturbation in the l2 ball that most raises a Gaussian's negative log-likelihood, for each sample.
 
@@ -47,8 +48,8 @@ def worst_perturbation(
         v = x - mean, one row a sample.
     covariance : Tensor, shape (*batch, dim, dim)
         The Gaussian's covariance, symmetric and positive definite.
-    radius : float
-        l2 radius, in units of the inputs, at least 0.
+    radius : float or Tensor, shape (*batch)
+        l2 radius, in units of the inputs, at least 0; one for all, or for each covariance.
 
     Returns
     -------
@@ -62,22 +63,29 @@ def worst_perturbation(
     >>> [round(length, 6) for length in moved.norm(dim=1).tolist()]
     [0.5, 0.5, 0.5]
     """
-    variances, basis = torch.linalg.eigh(covariance)
-    if radius == 0:
+    given, length = _lengths(radius, residuals)
+    if not given.any():
         return torch.zeros_like(residuals)
+    variances, basis = torch.linalg.eigh(covariance)
     coordinates = residuals @ basis
-    eta = secular_shift(coordinates, variances[..., None, :], radius)
+    eta = secular_shift(coordinates, variances[..., None, :], length[..., None])
     precision, gap = _relative(variances[..., None, :])
     delta = _quotient(precision * coordinates, eta[..., None] + gap)
-    missing = (radius**2 - (delta**2).sum(-1)).clamp(min=0).sqrt()
+    missing = (length[..., None] ** 2 - (delta**2).sum(-1)).clamp(min=0).sqrt()
     first = torch.where(eta > 0, delta[..., 0], delta[..., 0] + missing)
     delta = torch.cat([first[..., None], delta[..., 1:]], dim=-1)
-    delta = delta * (radius / delta.norm(dim=-1, keepdim=True))
+    delta = delta * (length[..., None, None] / delta.norm(dim=-1, keepdim=True)) * (given != 0)[..., None, None]
     return delta @ basis.mT
 
 
+def _lengths(radius: float | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Radii as a tensor, and the same with 1 for every 0, at which nothing can be solved."""
+    given = torch.as_tensor(radius, dtype=like.dtype)
+    return given, torch.where(given != 0, given, 1.0)
+
+
 def secular_shift(
-    coordinates: Float[Tensor, "*batch dim"], variances: Float[Tensor, "*#batch dim"], radius: float
+    coordinates: Float[Tensor, "*batch dim"], variances: Float[Tensor, "*#batch dim"], radius: Float[Tensor, "*#batch"]
 ) -> Float[Tensor, "*batch"]:
     """The multiplier's distance above its pole, eta = lambda s_min - 1, at which ||delta|| is `radius`.
 
@@ -89,16 +97,17 @@ def secular_shift(
     gaps = gap.expand(pull.shape)
     # Coordinates first, and in NumPy: many operations on small arrays, which cost torch two or three times as much.
     columns = [np.ascontiguousarray(part.reshape(-1, part.shape[-1]).T.numpy()) for part in (pull, gaps)]
-    return torch.from_numpy(_solved(columns[0], columns[1], radius)).view(pull.shape[:-1])
+    lengths = radius.expand(pull.shape[:-1]).reshape(-1).numpy()
+    return torch.from_numpy(_solved(columns[0], columns[1], lengths)).view(pull.shape[:-1])
 
 
-def _solved(pull: np.ndarray, gap: np.ndarray, radius: float) -> np.ndarray:
+def _solved(pull: np.ndarray, gap: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """The shift of every column, by Newton's method on those that are not there yet."""
     with np.errstate(over="ignore", invalid="ignore"):  # near the pole: an infinite slope, and a step of 0
         return _climbed(pull, gap, radius)
 
 
-def _climbed(pull: np.ndarray, gap: np.ndarray, radius: float) -> np.ndarray:
+def _climbed(pull: np.ndarray, gap: np.ndarray, radius: np.ndarray) -> np.ndarray:
     eta = (np.abs(pull) / radius - gap).max(0).clip(min=0)
     left, now = np.arange(len(eta)), eta.copy()
     for _ in range(_MAX_STEPS):
@@ -114,7 +123,8 @@ def _climbed(pull: np.ndarray, gap: np.ndarray, radius: float) -> np.ndarray:
         if not going.any():
             break
         if going.sum() < 0.5 * len(going):
-            left, now, pull, gap = left[going], now[going], pull[:, going], gap[:, going]
+            left, now, radius = left[going], now[going], radius[going]
+            pull, gap = pull[:, going], gap[:, going]
     return eta
 
 
@@ -202,7 +212,7 @@ def minimise_exact(inputs: ArrayLike, labels: ArrayLike, radius: float, steps: i
 
 @dataclass(frozen=True)
 class Trained:
-    """What repeated adversarial training learned: one mean and one covariance for each repeat.
+    """What repeated adversarial training learned: one mean and one covariance for each repeat, of each radius given.
 
     Examples
     --------
@@ -210,13 +220,13 @@ class Trained:
     >>> trained = nb.theory.adversarial_training(pair, 0.5, steps=5, generator=torch.Generator().manual_seed(0))
     """
 
-    means: Float[Tensor, "repeats dim"]
-    covariances: Float[Tensor, "repeats dim dim"]
+    means: Float[Tensor, "*radii repeats dim"]
+    covariances: Float[Tensor, "*radii repeats dim dim"]
 
 
 def adversarial_training(
     pair: TwoGaussians,
-    radius: float,
+    radius: float | Sequence[float],
     *,
     adversary: Adversary = "sample",
     steps: int = 1000,
@@ -234,6 +244,9 @@ def adversarial_training(
 
     Parameters
     ----------
+    radius : float or sequence of float
+        l2 radius, at least 0; several are trained for at once, which is faster than one after the other, each with
+        samples of its own.
     adversary : {"sample", "map"}
         "sample" bounds each perturbation by the radius, as the paper's problem does; "map" applies the one
         best linear map whose mean squared perturbation is radius^2, as its relaxation does.
@@ -246,23 +259,28 @@ def adversarial_training(
     >>> pair = nb.theory.TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
     >>> trained = nb.theory.adversarial_training(pair, 0.5, steps=5, generator=torch.Generator().manual_seed(0))
     """
-    radius = check_number("radius", radius)
+    several = isinstance(radius, Sequence)
+    given = [check_number("radius", one) for one in (radius if isinstance(radius, Sequence) else [radius])]
+    if not given:
+        raise must("radius", "be a number, or hold at least one", radius)
     check_choice("adversary", adversary, ("sample", "map"))
     check_count("repeats", repeats), check_count("batch", batch), check_count("steps", steps, low=2)
     if check_number("first_step", first_step, open_low=True) > 1:
         raise InputError(f"The 'first_step' must be at most 1. Got {first_step!r} instead.")
-    mean = pair.mean.repeat(repeats, 1)
-    covariance = pair.covariance.repeat(repeats, 1, 1)
+    radii = torch.tensor(given, dtype=torch.float64)[:, None].expand(-1, repeats)
+    mean = pair.mean.repeat(len(given), repeats, 1)
+    covariance = pair.covariance.repeat(len(given), repeats, 1, 1)
     mean_sum, covariance_sum = torch.zeros_like(mean), torch.zeros_like(covariance)
     for step in range(steps):
         size = first_step / math.sqrt(1 + 10 * step / steps)
-        noise = torch.randn(repeats, batch, pair.dim, dtype=torch.float64, generator=generator)
+        # In fp32, which is five times as fast: what is rounded off is far below the noise of sampling.
+        noise = torch.randn(len(given), repeats, batch, pair.dim, generator=generator).double()
         folded = pair.mean + (noise * pair.eigenvalues.sqrt()) @ pair.eigenvectors.mT
-        residuals = folded - mean[:, None]
+        residuals = folded - mean[..., None, :]
         if adversary == "sample":
-            residuals = residuals + worst_perturbation(residuals, covariance, radius)
+            residuals = residuals + worst_perturbation(residuals, covariance, radii)
         else:
-            residuals = residuals + residuals @ _best_map(pair, mean, covariance, radius)
+            residuals = residuals + residuals @ _best_map(pair, mean, covariance, radii)
         drift = residuals.mean(-2)
         second = residuals.mT @ residuals / batch
         covariance = (1 - size) * covariance + size * second - size**2 * drift[..., :, None] * drift[..., None, :]
@@ -270,22 +288,24 @@ def adversarial_training(
         if step >= steps // 2:
             mean_sum, covariance_sum = mean_sum + mean, covariance_sum + covariance
     kept = steps - steps // 2
-    return Trained(mean_sum / kept, covariance_sum / kept)
+    means, covariances = mean_sum / kept, covariance_sum / kept
+    return Trained(means, covariances) if several else Trained(means[0], covariances[0])
 
 
 def _best_map(
     pair: TwoGaussians,
-    mean: Float[Tensor, "repeats dim"],
-    covariance: Float[Tensor, "repeats dim dim"],
-    radius: float,
-) -> Float[Tensor, "repeats dim dim"]:
+    mean: Float[Tensor, "*batch dim"],
+    covariance: Float[Tensor, "*batch dim dim"],
+    radius: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch dim dim"]:
     """M = (lambda S - I)^-1 of Lemma 2 at the current parameters, its budget met in the population."""
-    if radius == 0:
+    given, length = _lengths(radius, mean)
+    if not given.any():
         return torch.zeros_like(covariance)
     variances, basis = torch.linalg.eigh(covariance)
     offset = pair.mean - mean
     moment = pair.covariance + offset[..., :, None] * offset[..., None, :]
     lengths = (basis.mT @ moment @ basis).diagonal(dim1=-2, dim2=-1).sqrt()
-    eta = secular_shift(lengths, variances, radius)
+    eta = secular_shift(lengths, variances, length)
     gains = variances[..., :1] / (variances * eta[..., None] + variances - variances[..., :1])
-    return (basis * gains[..., None, :]) @ basis.mT
+    return (basis * (gains * (given != 0)[..., None])[..., None, :]) @ basis.mT

@@ -16,6 +16,7 @@ from notbugs.study.instruments.corruptions import CorruptionsInstrument
 from notbugs.study.instruments.frequencies import FrequenciesInstrument
 from notbugs.study.instruments.generalization_gap import GeneralizationGapInstrument
 from notbugs.study.instruments.leakage import LeakageInstrument
+from notbugs.study.instruments.matching import MatchingInstrument
 from notbugs.study.instruments.priors import PriorsInstrument
 from notbugs.study.instruments.set_radius import SetRadiusInstrument
 from notbugs.study.instruments.set_size import SetSizeInstrument
@@ -60,6 +61,7 @@ _OURS: tuple[Instrument[Any, Any], ...] = (
     SetRadiusInstrument(),
     GeneralizationGapInstrument(),
     SourceRadiusInstrument(),
+    MatchingInstrument(),
     FrequenciesInstrument(),
     SetSizeInstrument(),
     PriorsInstrument(),

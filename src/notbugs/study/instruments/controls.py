@@ -92,7 +92,19 @@ def _needs_weak(settings: ControlsSettings) -> bool:
 def weak_classifier(runner: Runner, epochs: int) -> Classifier:
     """One whose training ended early; its learning rate rises and falls in that time."""
     training = runner.recipe.standard.model_copy(update={"epochs": epochs})
-    return runner.train("weak", runner.data.train, "standard", settings=training)
+    return runner.train(weak_name(epochs), runner.data.train, "standard", settings=training)
+
+
+def weak_name(epochs: int) -> str:
+    """Of that classifier: another number of epochs, which another instrument may have begun with, is another one."""
+    return "weak" if epochs == 1 else f"weak_{epochs}"
+
+
+def control_name(runner: Runner, name: str, kind: Control, of: str = "") -> str:
+    """Of the control of a set, which the weak classifier may have a part in; `of` is which set, if `name` is not."""
+    epochs = runner.recipe.instruments.controls.weak_epochs
+    is_judged = kind == "leakage" and not BY_NAME[of or name].keeps_labels and epochs != 1
+    return f"{name}_{kind}_{weak_name(epochs)}" if is_judged else f"{name}_{kind}"
 
 
 def _errors(runner: Runner, weak: Classifier) -> int:
@@ -140,7 +152,7 @@ def _control(runner: Runner, name: str, kind: Control, weak: Classifier | None) 
         seed = derive(runner.seed, "control", name)
         return control(source, runner.data, path, of=of, kind=kind, weak=judge, seed=seed, progress=progress)
 
-    return runner.build(f"{name}_{kind}", work)
+    return runner.build(control_name(runner, name, kind), work)
 
 
 def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
@@ -274,6 +286,7 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     """Relabelled sets beside their controls."""
 
     name = "controls"
+    grows = (*CONTROLS, *AGAIN)
     Settings = ControlsSettings
     Result = ControlsResult
 
@@ -296,10 +309,10 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
         weak = weak_classifier(runner, settings.weak_epochs) if _needs_weak(settings) else None
         rows = [row for name in BY_NAME for row in _beside(runner, settings, name, weak)]
         if weak and settings.mislabelled and _errors(runner, weak) > 1:  # batch norm wants two
-            rows.append(_row(runner, None, "mislabelled", "weak", _mislabelled(runner, weak)))
+            rows.append(_row(runner, None, "mislabelled", weak_name(settings.weak_epochs), _mislabelled(runner, weak)))
         return ControlsResult(
             chance=1 / len(runner.data.classes),
-            weak=_accuracies(runner, "weak", weak)[0] if weak else None,
+            weak=_accuracies(runner, weak_name(settings.weak_epochs), weak)[0] if weak else None,
             weak_epochs=settings.weak_epochs,
             seed=runner.seed,
             test_set=runner.data.test_name,

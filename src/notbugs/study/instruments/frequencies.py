@@ -167,6 +167,7 @@ class FrequenciesInstrument(Instrument[FrequenciesSettings, FrequenciesResult]):
     """What is learned from low and from high frequencies."""
 
     name = "frequencies"
+    grows = ("sets",)
     Settings = FrequenciesSettings
     Result = FrequenciesResult
 

@@ -17,8 +17,8 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Difference, Proportion, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import weak_classifier
-from notbugs.study.sections import Relabelling
+from notbugs.study.instruments.controls import control_name, weak_classifier
+from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import check_radii, threat
 
@@ -76,8 +76,7 @@ def _relabelling(given: Relabelling, eps: float) -> Relabelling:
     """The search at another radius; a given step grows with it. What looks for the smallest change has no radius."""
     if given.method != "gradient":
         return Relabelling(norm=given.norm, eps=eps, steps=given.steps)
-    step = None if given.step_size is None or not given.eps else given.step_size * eps / given.eps
-    return given.model_copy(update={"eps": eps, "step_size": step or None})
+    return given.model_copy(update={"eps": eps, "step_size": step_at(given.step_size, given.eps, eps)})
 
 
 def _source(runner: Runner, repeat: int) -> Classifier:
@@ -104,9 +103,9 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         seed = derive(runner.seed, "control", of, *again)
         return control(source, runner.data, path, of=built, kind="leakage", weak=judge, seed=seed, progress=progress)
 
-    hidden = runner.build(f"{name}_leakage", work)
-    runner.train(f"{name}_leakage", hidden.images, of)
-    clean, leakage = (runner.clean(one, "set_radius") for one in (name, f"{name}_leakage"))
+    hidden = control_name(runner, name, "leakage", of)
+    runner.train(hidden, runner.build(hidden, work).images, of)
+    clean, leakage = (runner.clean(one, "set_radius") for one in (name, hidden))
     stored = built.manifest["storage"]
     assert stored  # of a finished set
     return SetRadiusRow(
@@ -166,6 +165,7 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
     """What relabelled sets teach beyond their leakage controls, by radius."""
 
     name = "set_radius"
+    grows = ("sets",)
     Settings = SetRadiusSettings
     Result = SetRadiusResult
 

@@ -16,6 +16,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Accuracy, evaluate
 from notbugs.progress import Progress
 from notbugs.seeds import derive
+from notbugs.study.sections import step_at
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import check_radii
 from notbugs.training import Training
@@ -56,8 +57,7 @@ def _training(given: Training, eps: float) -> Training:
     """Robust training at another radius; a given step grows with it."""
     adversary = given.adversary
     assert adversary  # every recipe's robust training has one
-    step = None if adversary.step_size is None or not adversary.eps else adversary.step_size * eps / adversary.eps
-    changed = adversary.model_copy(update={"eps": eps, "step_size": step or None})
+    changed = adversary.model_copy(update={"eps": eps, "step_size": step_at(adversary.step_size, adversary.eps, eps)})
     return given.model_copy(update={"adversary": changed})
 
 
@@ -174,6 +174,7 @@ class SourceRadiusInstrument(Instrument[SourceRadiusSettings, SourceRadiusResult
     """What D_R loses, against the radius of its source."""
 
     name = "source_radius"
+    grows = ("radii",)
     Settings = SourceRadiusSettings
     Result = SourceRadiusResult
 
