@@ -11,12 +11,13 @@ from pydantic import Field
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Data
 from notbugs.errors import InputError, must
-from notbugs.formats import ball, number, said
+from notbugs.formats import number, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, Difference, Proportion, Resemblance, Spread
 from notbugs.measure.likeness import By
 from notbugs.search.backward import fake_relu_features
 from notbugs.seeds import derive
+from notbugs.study.instruments.set_size import FEWEST
 from notbugs.study.sections import Matching
 from notbugs.study.sets import BY_NAME
 
@@ -27,8 +28,6 @@ Way = Literal["fake_relu", "paper"]
 Variant = Literal["itself", "fake_relu", "paper"]
 Set = Literal["D_R", "D_NR"]
 PAPER = Matching(method="gradient", steps=1000, step_size=0.1)
-FEWEST = 10
-"""Images, of which training that stops early can hold some out."""
 
 
 class MatchingSettings(InstrumentSettings):
@@ -136,8 +135,7 @@ MATCHING_TEXT = (
     "distance of the features from the target's, over the norm of the target's. Nearer to the target than to the "
     "start: of at most 1,000 images whose start has another class, in three measures; the features are those of a "
     "robust classifier that had no hand in the set, where the study has one. One training each: that two trainings "
-    "differ is not in the "
-    "intervals."
+    "differ is not in the intervals."
 )
 NEARER = {
     "pixels": "nearer to the target by pixels",
@@ -157,17 +155,13 @@ def _nearer(row: MatchingRow, by: By) -> Proportion | None:
     return found.nearer_target if found else None
 
 
-def _under(one: Accuracy) -> str:
-    return ball(one.attack.norm, one.attack.eps) if one.attack else "clean"
-
-
 def _section(result: MatchingResult) -> Section:
     shown = [by for by in get_args(By) if any(_nearer(row, by) for row in result.rows)]
     sets: list[list[Cell]] = [
         [_called(row), row.n, row.loss, row.l2, *(_nearer(row, by) for by in shown)] for row in result.rows
     ]
     taught: list[list[Cell]] = [[_called(row), *(one.share for one in row.accuracies)] for row in result.rows]
-    attacks = [_under(one) for one in result.rows[0].accuracies]
+    attacks = [one.under for one in result.rows[0].accuracies]
     return Section(
         name="matching",
         title="Features matched in other ways",
@@ -191,9 +185,9 @@ def _reading(result: MatchingResult) -> Iterator[str]:
         for one, before in zip(row.accuracies, own.accuracies, strict=True):
             difference = Difference.of(one.share, before.share)
             if difference.low <= 0 <= difference.high:
-                same.append(_under(one))
+                same.append(one.under)
             else:
-                told.append(f"{said(one.share)} in place of {said(before.share)} ({_under(one)})")
+                told.append(f"{said(one.share)} in place of {said(before.share)} ({one.under})")
         loss = f"median loss {number(row.loss.median)} in place of {number(own.loss.median)}"
         teaches = f"Accuracy after training on it: {'; '.join(told)}." if told else ""
         alike = f"Not told apart: {', '.join(same)}." if same else ""
