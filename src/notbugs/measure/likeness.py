@@ -324,6 +324,7 @@ def _seen(judge: Classifier, images: Batch) -> tuple[Features, Tensor]:
     with judge.evaluating("fp32"):
         for part in images.split(BATCH):
             batch = part.to(judge.device)
-            features.append(judge.features(batch).cpu())
-            says.append(judge(batch).argmax(1).cpu())
+            seen, logits = judge.features_and_logits(batch)
+            features.append(seen.cpu())
+            says.append(logits.argmax(1).cpu())
     return torch.cat(features), torch.cat(says)
