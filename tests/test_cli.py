@@ -49,6 +49,7 @@ def flags(values: dict, prefix: str = "--") -> list[str]:
         (["run", "digits", "--train-images", "5"], "Every class must have a training image"),
         (["rum", "digits"], "rum"),
         (["report", "nowhere"], "nowhere"),
+        (["run", "digits", "--instruments.matching.ways", "fake-relu"], "instead. Did you mean 'fake_relu'?\n"),
         (["run", "digits", "--pair", "3", "3"], "'pair' must name two different classes between 0 and 9"),
         (["theory", "--seed", "-1"], "'seed' must be a whole number at or above 0"),
         (["theory", "--out", __file__], "must be a folder"),
