@@ -214,6 +214,17 @@ def test_training_on_a_set(built, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("clean: ")
 
 
+def test_an_accuracy_at_guessing_is_doubted_but_not_of_what_a_set_teaches(built, tmp_path, capsys, caplog):
+    untaught = ["--lr", "1e-9", "--quiet", *DATA, *NETWORK, "--epochs", "1"]
+    assert main(["train", "--out", str(tmp_path / "a.safetensors"), *untaught]) == 0
+    assert "is not above that of naming" in caplog.text
+    caplog.clear()
+    assert main(["train", "--on", str(built), "--out", str(tmp_path / "b.safetensors"), *untaught]) == 0
+    taught = capsys.readouterr().out.splitlines()[-1]
+    assert float(taught.split()[1].removesuffix("%")) < 17  # the share of the most frequent class
+    assert caplog.text == ""
+
+
 @pytest.mark.slow  # tests/test_store_kills.py has two builders in the fast part
 def test_two_workers_build_the_same_bits(built, model, tmp_path):
     out = tmp_path / "together"
@@ -247,6 +258,17 @@ def test_most_commands_are_for_one_process(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["evaluate", "standard.safetensors"]) == 2
     assert "is for one process" in capsys.readouterr().err
+
+
+def test_a_set_or_a_study_given_as_data_says_what_to_do(built, capsys, tmp_path):
+    assert main(["train", "--data", str(built), "--out", str(tmp_path / "x.safetensors")]) == 2
+    error = capsys.readouterr().err
+    assert f"The 'data' cannot be {str(built)!r}: it is a constructed set." in error
+    assert f"--on {built}" in error
+    assert f"notbugs export {built} --to parquet" in error
+    (tmp_path / "study.json").write_text("{}")
+    assert main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "x.safetensors")]) == 2
+    assert "it is the folder of a study. Give the data that it was made with." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

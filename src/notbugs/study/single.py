@@ -34,7 +34,6 @@ from notbugs.measure import (
     Outcome,
     SpatialAccuracy,
     autoattack,
-    evaluate,
     outcomes,
     spatial_accuracy,
 )
@@ -167,7 +166,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
             _train_into(out, classifier, images, job, digest, data, console)
         if data.test.has_several:
             return list(evaluate_several(classifier, data.test, data.classes))
-        return [*evaluate(classifier, data.test)]
+        measured = outcomes(classifier, data.test, doubted=on is None)  # of a set, an accuracy at guessing is a result
+        return list(with_areas([outcome.accuracy for outcome in measured], classifier, data.test))
 
 
 def _train_into(
