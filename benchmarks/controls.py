@@ -87,19 +87,22 @@ def draw(rows: Sequence[dict[str, Any]], norm: str, picture: Path) -> None:
         | {end: 100 * row["beyond"][end] for end in ("value", "low", "high")}
         for row in rows
     ]
-    base = alt.Chart(alt.Data(values=points), width=190, height=190).encode(
+    networks = sorted({row["network"] for row in rows}, key=_in_order)
+    base = alt.Chart().encode(
         x=alt.X("eps:Q", title=f"{norm} radius, pixel units")
         .scale(zero=True)
-        .axis(values=sorted({row["eps"] for row in rows}), grid=False),
-        color=alt.Color("network:N", title="network").scale(range=["#0072b2", "#d55e00", "#009e73"]),
+        .axis(values=sorted({row["eps"] for row in rows}), format=".2~f", grid=False),
+        color=alt.Color("network:N", title="network", sort=networks).scale(range=["#0072b2", "#d55e00", "#009e73"]),
         strokeDash=alt.StrokeDash("network:N", legend=None),
     )
     bars = base.mark_rule().encode(y="low:Q", y2="high:Q", strokeDash=alt.value([1, 0]))
     line = base.mark_line(point=True).encode(y=alt.Y("value:Q", title="points beyond the control"))
     none = alt.Chart().mark_rule(color="#888888").encode(y=alt.datum(0))
     sets = list(dict.fromkeys(row["of"] for row in rows))
-    chart = alt.layer(none, bars, line, data=alt.Data(values=points)).facet(
-        facet=alt.Facet("of:N", sort=sets, title=None), columns=3
+    chart = (
+        alt.layer(none, bars, line, data=alt.Data(values=points))
+        .properties(width=190, height=190)
+        .facet(facet=alt.Facet("of:N", sort=sets, title=None), columns=3)
     )
     picture.parent.mkdir(parents=True, exist_ok=True)
     chart.configure(background="#ffffff", font="sans-serif").save(picture)
