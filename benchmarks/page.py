@@ -237,7 +237,7 @@ def scaling(result: dict[str, Any]) -> Iterator[str]:
     if result["quick"]:
         yield "**A trial: it shows that everything runs, and not how fast.**\n"
     if result["picture"]:
-        yield f"![Milliseconds an image and gradient against each of them]({result['picture']})\n"
+        yield f"![Milliseconds an image and gradient against each of them](../images/{result['picture']})\n"
     for swept, rows in groupby(result["sweeps"], key=lambda row: row["sweep"]):
         yield sweep_table(swept, list(rows))
 

@@ -209,7 +209,7 @@ def test_scaling_runs_and_draws(tmp_path):
     assert len(result["sweeps"]) == 16
     assert all(row["seconds"] > 0 for row in result["sweeps"])
     assert "images in a batch" in picture.read_text()
-    assert "scaling.svg" in page.page([result])
+    assert "](../images/scaling.svg)" in page.page([result])
 
 
 def through_jpeg(folder: Path, quality: int | None, seed: int, accuracy: float, **changes: object) -> str:
