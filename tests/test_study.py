@@ -265,6 +265,23 @@ def test_lists_of_an_instrument_may_grow_and_nothing_else_of_it_may_change(tmp_p
         assert all(isinstance(getattr(each.Settings(), name), tuple) for name in each.grows)
 
 
+def test_settings_that_another_instrument_worked_with_may_not_change_behind_it(tmp_path):
+    def asked(**instruments) -> study.Recipe:
+        return tiny(instruments=instruments)
+
+    on = {"on": True}
+    _refuse_other_recipe(tmp_path, asked(), asked(usefulness={"eps": 3.0, **on}))
+    _refuse_other_recipe(tmp_path, asked(shares=on), asked(shares=on, usefulness=on))
+    for begun in ({"shares": on}, {"priors": on}):
+        with pytest.raises(InputError, match=r"(?s)other settings.*eps = 3\.0"):
+            _refuse_other_recipe(tmp_path, asked(**begun), asked(**begun, usefulness={"eps": 3.0, **on}))
+    with pytest.raises(InputError, match=r"(?s)other settings.*eps = 3\.0"):
+        half = {"sets": ["D_half_R"]}
+        _refuse_other_recipe(tmp_path, tiny(**half), tiny(**half, instruments={"usefulness": {"eps": 3.0, **on}}))
+    with pytest.raises(InputError, match=r"(?s)other settings.*all = true"):  # then others could change unseen
+        _refuse_other_recipe(tmp_path, asked(all=True), asked())
+
+
 FURTHER = ("D_bugs", "D_rand_uniform", "D_det_low", "D_half_R")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from notbugs.formats import NORMS, between, percent
+from notbugs.formats import NORMS, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
 from notbugs.report.accuracies import Member, StudyAccuracies, quoted
@@ -361,23 +361,17 @@ def _beside_control(ours: Row, control: ControlRow, chance: float) -> Verdict:
 
 
 def _sign(difference: Difference | None) -> Order:
-    if difference is None:
-        return "unclear"
-    if difference.low > 0:
-        return "higher"
-    return "lower" if difference.high < 0 else "unclear"
+    orders: dict[str, Order] = {"more": "higher", "less": "lower"}
+    return orders.get(difference.side, "unclear") if difference else "unclear"
 
 
 def _beyond(control: ControlRow) -> str:
     """In points, beside what the control teaches, which has no adversarial feature."""
     difference = control.beyond
     assert difference  # of every control
-    low, value, high = difference.low, difference.value, difference.high
-    if (sign := _sign(difference)) == "lower":
-        low, value, high = -high, -value, -low
-    side = "below" if sign == "lower" else "beyond"
-    said = f"{percent(value)} points ({between(low, high)}) {side} its leakage control's {quoted(control.clean)}"
-    return f"which cannot be told from its leakage control: {said}" if sign == "unclear" else said
+    side = "below" if difference.side == "less" else "beyond"
+    said = f"{difference.size.replace(' (', ' points (')} {side} its leakage control's {quoted(control.clean)}"
+    return f"which cannot be told from its leakage control: {said}" if difference.side == "unclear" else said
 
 
 def _overlap(order: Order) -> str:

@@ -265,21 +265,20 @@ def _reading(rows: list[ControlRow]) -> Iterator[str]:
         if row.variant == "leakage" and row.beyond:
             yield _against_leakage(row, row.beyond)
         if row.variant == "robust_source":
-            less = Difference.of(itself[row.of].clean, row.clean)
-            is_less = "less than" if less.low > 0 else "no less than"
+            side = Difference.of(row.clean, itself[row.of].clean).side
+            than = f"{side} than" if side != "unclear" else "what cannot be told from what it teaches"
             yield (
-                f"Built by the robust source, {row.of} teaches {is_less} when built by the standard one: "
+                f"Built by the robust source, {row.of} teaches {than} when built by the standard one: "
                 f"{said(row.clean)} against {said(itself[row.of].clean)}."
             )
 
 
 def _against_leakage(row: ControlRow, beyond: Difference) -> str:
-    if beyond.low > 0:
+    if beyond.side == "more":
         return f"{row.of} teaches more than its leakage control, by {beyond} points."
-    return (
-        f"{row.of} teaches no more than its leakage control, in which there is no adversarial feature: a difference of "
-        f"{beyond} points. Its accuracy alone is no evidence for non-robust features."
-    )
+    control = "its leakage control, in which there is no adversarial feature"
+    said = f"teaches less than {control}, by" if beyond.side == "less" else f"cannot be told from {control}:"
+    return f"{row.of} {said} {beyond.size} points. Its accuracy alone is no evidence for non-robust features."
 
 
 class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):

@@ -118,10 +118,15 @@ def generalization_gap_section(measured: GeneralizationGapResult) -> Section:
 
 
 def _lost(part: GapPart) -> str:
-    return (
-        f"At {_attack(part.attack)}, {part.generalisation} points are lost on new images of D_R's kind, and "
-        f"{part.shift} more on test images as they are."
-    )
+    first = f"{_change(part.generalisation)} from D_R's training images to new ones of its kind"
+    return f"At {_attack(part.attack)}, {first}, and {_change(part.shift)} from these to test images as they are."
+
+
+def _change(lost: Difference) -> str:
+    """What is lost, if anything."""
+    if lost.side == "unclear":
+        return f"no difference is told apart ({lost} points)"
+    return f"{lost.size} points are {'lost' if lost.side == 'more' else 'gained'}"
 
 
 def _attack(attack: AttackUsed | None) -> str:
