@@ -282,6 +282,23 @@ def test_settings_that_another_instrument_worked_with_may_not_change_behind_it(t
         _refuse_other_recipe(tmp_path, asked(all=True), asked())
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "rule"),
+    [
+        ("generalization_gap", {"radii": [40.0]}, "'eps' must be at most 8 in l2"),
+        ("generalization_gap", {"radii": [-1.0]}, "generalization_gap.radii.0' is wrong"),
+        ("usefulness", {"eps": 40.0}, "'eps' must be at most 8 in l2"),
+        ("transfer", {"eps": 40.0}, "'eps' must be at most 8 in l2"),
+        ("strong_attacks", {"radius": 40.0, "autoattack": False}, "'eps' must be at most 8 in l2"),
+        ("controls", {"linf": ["D_rand"], "linf_eps": 8.0}, "'eps' must be at most 1 in linf"),
+    ],
+)
+def test_what_an_instrument_cannot_do_is_refused_before_any_work(name, settings, rule, tmp_path):
+    with pytest.raises(InputError, match=rule):
+        study.run(tiny(instruments={name: {"on": True, **settings}}), tmp_path / "study", QUIET)
+    assert not (tmp_path / "study").exists()
+
+
 FURTHER = ("D_bugs", "D_rand_uniform", "D_det_low", "D_half_R")
 
 

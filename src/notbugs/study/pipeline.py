@@ -137,7 +137,8 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
     """
     check_writable(out)
     device = find_device(recipe.device)
-    recipe.architecture.check()
+    for network in (recipe.architecture, *recipe.architecture_on.values()):
+        network.check()
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = data or read_data(recipe, console)
@@ -145,7 +146,8 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
     stages = stage_names(recipe.judge, recipe.sets, recipe.further.others)
     folder = StudyFolder(out, console, stages=len(stages))
     runner = Runner(recipe, data, folder, device)
-    recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
+    for network in (recipe.architecture, *recipe.architecture_on.values()):
+        network.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
     instruments.check(runner)
     with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))) as info:
         results = _Study(runner).run(info)
@@ -230,14 +232,14 @@ class _Study:
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""
         title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
-        settings = self.recipe.training(plan.name)
+        settings, network = self.recipe.training(plan.name), self.recipe.network(plan.name)
         classifier = self.runner.train(plan.name, images, title=title)
         return [
             Row(
                 train_set=plan.train_set,
                 training=settings.name,
                 classifier=plan.name,
-                architecture=self.recipe.architecture.name,
+                architecture=network.name if network == self.recipe.architecture else str(network),
                 test_set=self.data.test_name,
                 attack=accuracy.attack,
                 broken=accuracy.broken,

@@ -100,8 +100,9 @@ class Runner:
     ) -> Classifier:
         """A classifier trained on `images`; it continues a run that was stopped.
 
-        It is trained as the recipe says of `like`, the classifier of a study that it is compared with (or its section
-        of the recipe); of `name` itself if not given; as `[constructed]` says if that is no classifier of a study.
+        It has the network and the training that the recipe says of `like`, the classifier of a study that it is
+        compared with (or its section of the recipe); of `name` itself if not given; the study's architecture and
+        `[constructed]` if that is no classifier of a study.
         `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
         batches follow from the study's seed and `name`, or, to compare two sets alike in both, from `drawn_as`.
 
@@ -114,7 +115,7 @@ class Runner:
             check_choice("like", like, (*SECTIONS, "constructed"))
         training = settings or self.recipe.training(like or name)
         seed = derive(self.seed, "init", drawn_as or name)
-        network = architecture or self.recipe.architecture
+        network = architecture or self.recipe.network(like or name)
         classifier = network.new(self.data, seed, self.recipe)
 
         checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"

@@ -19,7 +19,7 @@ from notbugs.measure import Difference, Proportion, evaluate, predictions, relab
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.sets import BY_NAME, Constructed, Relabelled
-from notbugs.threat import Norm
+from notbugs.threat import Linf, Norm, check_radii
 
 if TYPE_CHECKING:
     from notbugs.construct.manifest import Storage
@@ -292,6 +292,8 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     def check(self, runner: Runner) -> None:
         """See `Instrument`."""
         settings = runner.recipe.instruments.controls
+        if settings.linf:
+            check_radii([Linf(settings.linf_eps)], runner.data.train.shape)
         for variant in (*CONTROLS, *AGAIN):
             for name in getattr(settings, variant):
                 declared = BY_NAME[name]

@@ -27,7 +27,7 @@ from notbugs.measure import (
 from notbugs.measure.spectrum import SpectrumRow
 from notbugs.progress import Progress
 from notbugs.records import Record
-from notbugs.threat import Norm, Threat, threat
+from notbugs.threat import Norm, Threat, check_radii, threat
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
@@ -111,13 +111,14 @@ class UsefulnessResult(Record):
 
 
 def check_features(runner: Runner) -> None:
-    """Refuse a layer that the recipe's architecture does not have, before anything is trained.
+    """Refuse a layer that the recipe's architecture does not have, and a radius of any image, before any training.
 
     Raises
     ------
     InputError
-        If there is no such layer, or its output is not a tensor.
+        If there is no such layer, its output is not a tensor, or the radius reaches from black to white.
     """
+    check_radii([_threat(runner)], runner.data.train.shape)
     images, _ = runner.data.train.batch(torch.arange(1))
     untrained = runner.recipe.architecture.new(runner.data, 0, runner.recipe).eval()
     with torch.no_grad():
