@@ -41,7 +41,7 @@ ENDINGS: dict[Verdict, str] = {
 MORE: dict[Order, str] = {
     "higher": "is more robust than",
     "lower": "is less robust than",
-    "unclear": "is not told apart in robustness from",
+    "unclear": "is as robust, as far as intervals can tell, as",
 }
 
 
