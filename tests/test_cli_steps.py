@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,16 @@ def test_training_on_a_set(built, tmp_path, capsys):
     out = tmp_path / "on.safetensors"
     assert main(["train", "--on", str(built), "--out", str(out), "--quiet", *DATA, *NETWORK, *SHORT]) == 0
     assert capsys.readouterr().out.startswith("clean: ")
+
+
+def test_another_set_in_the_same_folder_is_another_training(model, tmp_path, capsys):
+    out, folder = tmp_path / "on.safetensors", tmp_path / "set"
+    for kind in ("rand", "det"):
+        shutil.rmtree(folder, ignore_errors=True)
+        assert main(["build", kind, str(model), "--out", str(folder), "--quiet", *DATA, *QUICK]) == 0
+        done = main(["train", "--on", str(folder), "--out", str(out), *DATA, *NETWORK, "--epochs", "1"])
+        assert done == (0 if kind == "rand" else 2)
+    assert "'out' must not be there yet" in capsys.readouterr().err
 
 
 def test_an_accuracy_at_guessing_is_doubted_but_not_of_what_a_set_teaches(built, tmp_path, capsys, caplog):

@@ -51,7 +51,7 @@ class Settings(Source):
     trained_on: dict[str, Training] = Field(
         {},
         description="Of the classifier on one set, and on further sets compared with it, where they are trained "
-        "otherwise: `[trained_on.D_det]` is of D_bugs as well.",
+        "otherwise: `[trained_on.D_det]` is of D_bugs as well. What it does not set is not that of [constructed].",
     )
     matching: Matching = Field(Matching(), description="Feature matching, which makes D_R and D_NR.")
     storage: Storage = Field(Storage(), description="How constructed sets are stored.")
@@ -76,6 +76,8 @@ class Settings(Source):
     def _check_sets(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         for name, settings in given.items():
             check_choice(str(info.field_name), name, tuple(BY_NAME))
+            if isinstance(settings, Architecture) and "name" not in settings.model_fields_set:
+                raise must(f"{info.field_name}.{name}", "have a name: it is a whole architecture", str(settings))
             if isinstance(settings, Architecture) and is_own_code(settings.name):
                 raise must(str(info.field_name), "name architectures that notbugs knows", settings.name)
         return given
@@ -348,11 +350,11 @@ def _check_sets_of_instruments(recipe: Recipe, where: str) -> None:
 
 
 def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, with dotted names."""
+    """Nested settings as one level, with dotted names; a table that is empty is none."""
     level: dict[str, object] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             level |= flat(value, f"{name}.")
         else:
             level[name] = value

@@ -24,6 +24,7 @@ from notbugs.construct import (
     mislabel,
     verify,
 )
+from notbugs.construct.manifest import build_id
 from notbugs.construct.verification import check_folder
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
@@ -154,7 +155,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     else:
         check_fits(classifier, images, len(data.classes))
     # Other settings, another checkpoint: what is not finished is never taken up with other settings.
-    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint).encode()).hexdigest()[:16]
+    held = build_id(on.manifest["request"]) if on else ""  # what a set holds, not only where it is
+    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint + held).encode()).hexdigest()[:16]
     with only_maker(out) if workers.rank() == 0 else nullcontext():
         if os.path.lexists(out) and (not out.exists() or job_of(out) != digest):
             raise must("out", "not be there yet", str(out), "Name another, or delete it.")

@@ -292,8 +292,6 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     def check(self, runner: Runner) -> None:
         """See `Instrument`."""
         settings = runner.recipe.instruments.controls
-        if settings.linf:
-            check_radii([Linf(settings.linf_eps)], runner.data.train.shape)
         for variant in (*CONTROLS, *AGAIN):
             for name in getattr(settings, variant):
                 declared = BY_NAME[name]
@@ -303,6 +301,8 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
                 if variant in AGAIN and declared.claim:
                     rule = "name sets of every study, which alone are built again"
                     raise must(f"instruments.controls.{variant}", rule, name)
+        if settings.linf:
+            check_radii([Linf(settings.linf_eps)], runner.data.train.shape)
 
     def run(self, runner: Runner) -> ControlsResult:
         """Build, train on and measure what the recipe asks for, each set beside its own."""

@@ -69,6 +69,7 @@ def _part(runner: Runner, name: str, count: int) -> SetSizeRow:
     runner.train(
         called,
         images.subset(order[:count].sort().values),
+        name,
         settings=training.model_copy(update={"epochs": epochs}),
         title=f"train on {count:,} images of {name}",
     )

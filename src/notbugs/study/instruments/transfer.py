@@ -359,6 +359,7 @@ class TransferInstrument(Instrument[TransferInstrumentSettings, TransferResult])
     def check(self, runner: Runner) -> None:
         """See `Instrument`."""
         check_radii([_ball(runner)], runner.data.train.shape)
+        architectures(runner)
 
     def run(self, runner: Runner) -> TransferResult:
         """The study's own architecture and those that the recipe names; its classifiers in the matrix.

@@ -118,7 +118,7 @@ def check_features(runner: Runner) -> None:
     InputError
         If there is no such layer, its output is not a tensor, or the radius reaches from black to white.
     """
-    check_radii([_threat(runner)], runner.data.train.shape)
+    check_radii([searched_ball(runner)], runner.data.train.shape)
     images, _ = runner.data.train.batch(torch.arange(1))
     untrained = runner.recipe.architecture.new(runner.data, 0, runner.recipe).eval()
     with torch.no_grad():
@@ -127,7 +127,7 @@ def check_features(runner: Runner) -> None:
 
 def sorted_features(runner: Runner, name: str) -> Usefulness:
     """The usefulness of one classifier's features: measured once, for every instrument that asks."""
-    settings, threat = runner.recipe.instruments.usefulness, _threat(runner)
+    settings, threat = runner.recipe.instruments.usefulness, searched_ball(runner)
 
     def work(progress: Progress) -> KeptUsefulness:
         measured = usefulness(
@@ -158,7 +158,7 @@ def _features(classifier: Classifier, which: str) -> FeatureMap:
     return by_name[which](classifier) if which in by_name else layer(classifier, which)
 
 
-def _threat(runner: Runner) -> Threat:
+def searched_ball(runner: Runner) -> Threat:
     """The ball that the recipe asks for, or around the middle of its evaluation."""
     evaluation, settings = runner.recipe.evaluation, runner.recipe.instruments.usefulness
     eps = settings.eps
