@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from notbugs import workers
 from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet
+from notbugs.construct import ConstructedSet, fingerprint
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must, renamed
 from notbugs.instrument import Step
@@ -233,11 +233,17 @@ class Runner:
 
         `source`, `data`, `matching` and `relabelling`, where given, take the place of the study's; `ingredients` are
         what the set is built with beside its source, as `SetDeclaration.build` takes them.
+
+        Raises
+        ------
+        InputError
+            If it is there already, by a source that the study has no more.
         """
+        with_whom = source or self.classifier(declared.source)
 
         def work(path: Path, progress: Progress) -> ConstructedSet:
             return declared.build(
-                source or self.classifier(declared.source),
+                with_whom,
                 data or self.data,
                 path,
                 matching=matching or self.recipe.matching,
@@ -249,7 +255,14 @@ class Runner:
                 **ingredients,
             )
 
-        return self.build(name, work)
+        built = self.build(name, work)
+        if built.manifest["request"]["source"] != fingerprint(with_whom):
+            raise InputError(
+                f"{built.folder} was built with another classifier than {self.folder.path / 'classifiers'} has now: "
+                "a file was lost, and training it again gave other weights, as another machine or version may. Restore "
+                "the file from a copy, or run the study in a new folder, with --out."
+            )
+        return built
 
     def build(self, name: str, work: Callable[[Path, Progress], ConstructedSet]) -> ConstructedSet:
         """The set that `work` builds in the folder it is given; a damaged shard is built again."""
