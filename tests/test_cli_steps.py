@@ -225,6 +225,22 @@ def test_another_set_in_the_same_folder_is_another_training(model, tmp_path, cap
     assert "'out' must not be there yet" in capsys.readouterr().err
 
 
+def test_an_occupied_folder_is_refused_and_left_as_it_was(model, built, tmp_path, capsys):
+    (tmp_path / "cats").mkdir()
+    (tmp_path / ".hidden").write_text("")
+    for command in (
+        ["build", "det", str(model), *DATA, *QUICK],
+        ["run", "digits", *DATA],
+        ["audit", str(model), *DATA],
+    ):
+        assert main([*command, "--out", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert "The 'out' must be a new or an empty folder, or one in which this was begun." in error
+        assert f"{tmp_path} holds 'cats'" in error
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left <= {"cats", ".hidden", ".lock"}
+
+
 def test_an_accuracy_at_guessing_is_doubted_but_not_of_what_a_set_teaches(built, tmp_path, capsys, caplog):
     untaught = ["--lr", "1e-9", "--quiet", *DATA, *NETWORK, "--epochs", "1"]
     assert main(["train", "--out", str(tmp_path / "a.safetensors"), *untaught]) == 0

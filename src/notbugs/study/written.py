@@ -19,6 +19,7 @@ from notbugs.files import (
     LOG,
     Damaged,
     check_regular,
+    check_unused,
     digest,
     read_json,
     warn_unchecked,
@@ -301,6 +302,8 @@ class StudyClaim:
                 f"{folder} holds {', '.join(taken)} of no study that is here, which would be overwritten. "
                 "Name another folder with --out."
             )
+        else:
+            check_unused(folder, ("theory.*",))  # which `notbugs theory` may have written there
         try:
             there = read_info(folder)["data"]
         except FileNotFoundError:
@@ -331,6 +334,7 @@ class JobClaim:
         """See `Claim`."""
         file = folder / "request.json"
         if not file.exists() and not copy_of(file).exists():
+            check_unused(folder)
             write_json(file, {"wanted": self.wanted, "about": self.about | _created()})
             make_copy(file)
             return
