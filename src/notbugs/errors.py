@@ -73,8 +73,8 @@ def described(error: ValidationError) -> str:
         got = "" if " Got " in why else f" Got {_short(item['input'])} instead."  # an error of ours says it already
         if item["type"].endswith("_parsing") and "," in str(item["input"]):
             got += " Write numbers with a point, and several with spaces between them: 0.49 0.48."
-        choices = re.findall(r"'([^']*)'", why) if item["type"] == "literal_error" else []
-        near = get_close_matches(str(item["input"]), choices, n=1)
+        given = item["input"] if item["type"] == "literal_error" else None
+        near = get_close_matches(given, re.findall(r"'([^']*)'", why), n=1) if isinstance(given, str) else []
         clauses.append(f"The '{name}' is wrong: {why}.{got}{f' Did you mean {near[0]!r}?' if near else ''}")
     return " ".join(clauses)
 

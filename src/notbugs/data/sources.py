@@ -397,9 +397,8 @@ def _trouble(place: Place) -> str:
     ours = _written_by_us(path)
     if ours == "a constructed set" and next(path.glob("shard-*.safetensors"), None):
         return (
-            f"The 'data' cannot be {source!r}: it is a constructed set. To train on it, run notbugs train with "
-            f"--on {source} and the --data that it was made of. To read it as data, run notbugs export {source} "
-            "--to parquet, and give what that writes."
+            f"The 'data' cannot be {source!r}: it is a constructed set. `notbugs train` takes one as its 'on', beside "
+            "the 'data' that it was made of; `notbugs export` writes one as parquet, which is data."
         )
     if ours and ours != "a constructed set":
         return f"The 'data' cannot be {source!r}: it is the folder of {ours}. Give the data that it was made with."

@@ -64,6 +64,11 @@ def doubts(logits: Logits, labels: Labels) -> Iterator[str]:
             f"on half of the images and holds on the other: output {told}. Are the classes numbered as they were when "
             "the classifier was trained?"
         )
+    if classes == 1 and logits.shape[1] > 1:
+        yield (
+            f"All {len(labels)} images are of one class, number {int(labels[0])}: their accuracy says nothing of the "
+            "others. Measure on images of every class."
+        )
     if right.value <= guessing and classes > 1:
         extra = f" It has {logits.shape[1]} outputs." if logits.shape[1] != len(counts) else ""
         yield (

@@ -46,6 +46,7 @@ from notbugs.models.checkpoint import job_of
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.study.folder import Console, of_study, read_data
+from notbugs.study.repeated import check_one_label
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.study.sets import EVERY_SET
 from notbugs.training import Trained, Training, train
@@ -146,6 +147,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     job.architecture.check()
     on = ConstructedSet(job.on) if job.on else None
     data = read_data(job, console)
+    if not data.train.has_several:
+        check_one_label(data)
     images = on.images if on else data.train
     if images.shape != data.train.shape:
         raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
