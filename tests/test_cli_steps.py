@@ -215,6 +215,11 @@ def test_training_on_a_set(built, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("clean: ")
 
 
+def test_a_threat_may_come_before_the_model(model, capsys):
+    assert main(["evaluate", "--threat", "l2:0.1", str(model), "--quiet", *DATA, "--attack", "pgd"]) == 0
+    assert "l2 0.1, pgd:" in capsys.readouterr().out
+
+
 def test_another_set_in_the_same_folder_is_another_training(model, tmp_path, capsys):
     out, folder = tmp_path / "on.safetensors", tmp_path / "set"
     for kind in ("rand", "det"):
