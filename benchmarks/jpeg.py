@@ -7,21 +7,17 @@ one seed or several. No model is run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import notbugs as nb
-from notbugs.errors import InputError
+from benchmarks.alike import check_alike, check_different
 from notbugs.files import write_json
 from notbugs.measure import Proportion
 from notbugs.study import Results, read_results
-from notbugs.study.recipe import flat
 
 LOSSLESS = "none"
 CLASSIFIERS = ("standard", "robust", "D_rand", "D_rand_other", "D_det", "D_NR", "D_R")
-FREE = ("jpeg", "seed", "name", "data", "device", "precision")
-"""Settings in which the studies may differ."""
 
 
 def measured(results: Results) -> list[dict[str, Any]]:
@@ -48,33 +44,6 @@ def measured(results: Results) -> list[dict[str, Any]]:
 
 def _share(share: Proportion) -> dict[str, Any]:
     return {"value": share.value, "low": share.low, "high": share.high, "n": share.n}
-
-
-def check_alike(studies: Sequence[Results]) -> None:
-    """Refuse studies that differ in more than how their images were compressed, and their seed.
-
-    Raises
-    ------
-    InputError
-        With the first setting that differs.
-    """
-    free = tuple(f"{name}." for name in FREE)
-    first, *_ = settings = [_fixed(study, free) for study in studies]
-    for study, mine in zip(studies, settings, strict=True):
-        for key in sorted(mine.keys() | first.keys()):
-            if mine.get(key) != first.get(key):
-                raise InputError(
-                    f"The studies must differ in 'jpeg' and 'seed' alone; {key!r} is {first.get(key)!r} in the first, "
-                    f"and {mine.get(key)!r} in another, of {study.study.created}. Leave one out."
-                )
-    images = [(study.study.data["fingerprint"], study.study.recipe["seed"]) for study in studies]
-    if len(set(images)) < len(images):
-        raise InputError("Two of the studies have the same images and the same seed. Leave one out.")
-
-
-def _fixed(study: Results, free: tuple[str, ...]) -> dict[str, Any]:
-    settings = {name: value for name, value in flat(study.study.recipe).items() if not f"{name}.".startswith(free)}
-    return settings | {"the data's name": study.study.data["name"]}
 
 
 def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -155,7 +124,8 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--picture", type=Path, help="draw them here, .svg or .png (pip install 'notbugs[report]')")
     options = parser.parse_args(given)
     studies = [read_results(folder) for folder in options.studies]
-    check_alike(studies)
+    check_alike(studies, ("jpeg",))
+    check_different(studies, "images", lambda study: study.study.data["fingerprint"])
     single = [row for study in studies for row in measured(study)]
     rows = over_seeds(single)
     print(table(rows))

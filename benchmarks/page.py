@@ -19,7 +19,8 @@ ROBUST = Path(__file__).parents[1] / "results" / "robust-accuracy"
 INTRODUCTION = """# Performance
 
 What a search over inputs costs, ours beside five libraries and a transcription of a sixth. This page is written by
-`python -m benchmarks.page` from the files that `python -m benchmarks.search` and `python -m benchmarks.scaling` leave.
+`python -m benchmarks.page` from the files that `python -m benchmarks.search`, `scaling`, `overhead` and
+`robust_accuracy` leave.
 
 To run it again:
 
@@ -27,6 +28,7 @@ To run it again:
 python -m benchmarks.peers
 python -m benchmarks.search --data FOLDER --json results/search/all.json
 python -m benchmarks.scaling --json results/search/scaling.json --picture docs/images/scaling.svg
+python -m benchmarks.overhead --json results/search/overhead.json
 python -m benchmarks.page results/search/all.json results/search/scaling.json
 ```
 
@@ -237,7 +239,7 @@ def scaling(result: dict[str, Any]) -> Iterator[str]:
     if result["quick"]:
         yield "**A trial: it shows that everything runs, and not how fast.**\n"
     if result["picture"]:
-        yield f"![Milliseconds an image and gradient against each of them]({result['picture']})\n"
+        yield f"![Milliseconds an image and gradient against each of them](../images/{result['picture']})\n"
     for swept, rows in groupby(result["sweeps"], key=lambda row: row["sweep"]):
         yield sweep_table(swept, list(rows))
 

@@ -97,7 +97,7 @@ def trained(made: nb.data.Planted, adversary: nb.Adversary | None) -> nb.Classif
 def test_a_robust_classifier_keeps_more_on_its_robust_features(made):
     found, fast = {}, nb.search.Attack(steps=10, targeted=0, queries=0)
     for name, adversary in (("standard", None), ("robust", nb.Adversary(eps=EPS, guard=False))):
-        found[name] = audit(trained(made, adversary), made.data.take(1000, 300, 0), nb.L2(EPS), images=10, attack=fast)
+        found[name] = audit(trained(made, adversary), made.data.take(1000, 300, 0), nb.L2(EPS), images=20, attack=fast)
     standard, robust = (found[name].group("robust") for name in ("standard", "robust"))
     assert robust.features > standard.features
     assert robust.accuracies[0].share.low > standard.accuracies[0].share.high

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import notbugs as nb
-from benchmarks import jpeg, nets, overhead, page, scaling
+from benchmarks import controls, jpeg, nets, overhead, page, scaling
 from benchmarks.search import cases, measuring, quality
 from benchmarks.search.__main__ import main
 from benchmarks.search.counting import PassCounter
@@ -20,10 +20,13 @@ from benchmarks.search.libraries import notbugs as ours
 from benchmarks.search.loops import Normalised, Setting
 from benchmarks.search.tasks import TASKS, Task, quick
 from notbugs.errors import InputError
+from notbugs.measure import Difference
 from notbugs.search import search
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
 from notbugs.study import Results
+from notbugs.study.instruments.set_radius import SetRadiusResult, SetRadiusRow
+from notbugs.study.results import Measured
 from notbugs.threat import L2
 from tests import fakes
 
@@ -206,7 +209,7 @@ def test_scaling_runs_and_draws(tmp_path):
     assert len(result["sweeps"]) == 16
     assert all(row["seconds"] > 0 for row in result["sweeps"])
     assert "images in a batch" in picture.read_text()
-    assert "scaling.svg" in page.page([result])
+    assert "](../images/scaling.svg)" in page.page([result])
 
 
 def through_jpeg(folder: Path, quality: int | None, seed: int, accuracy: float, **changes: object) -> str:
@@ -241,6 +244,47 @@ def test_jpeg_compares_studies(tmp_path, capsys):
         jpeg.main([lossy, other])
     with pytest.raises(InputError, match="Two of the studies have the same images and the same seed"):
         jpeg.main([lossy, lossy])
+
+
+def beyond_controls(folder: Path, width: int, beyond: list[float], **changes: object) -> str:
+    """A study made by hand, whose D_rand teaches so much more than its control, once for each repetition."""
+    made = fakes.results()
+    settings = made.study.recipe | {"architecture": {"name": "cnn", "width": width}} | changes
+    clean, control = fakes.proportion(0.5, 400), [fakes.proportion(0.5 - more, 400) for more in beyond]
+    rows = [
+        SetRadiusRow(of="D_rand", eps=0.5, repeat=repeat, n=100, success=clean, clean=clean, leakage=one,
+                     beyond=Difference.of(clean, one))
+        for repeat, one in enumerate(control, 1)
+    ]  # fmt: skip
+    measured = Measured(set_radius=SetRadiusResult(norm="l2", seed=0, test_set="test", rows=rows) if rows else None)
+    results = Results(
+        study=made.study.model_copy(update={"recipe": settings}), rows=made.rows, sets=[], instruments=measured
+    )
+    folder.mkdir()
+    (folder / "results.json").write_text(results.model_dump_json(by_alias=True), encoding="utf-8")
+    return str(folder)
+
+
+def test_controls_compares_networks(tmp_path, capsys):
+    found, picture = tmp_path / "controls.json", tmp_path / "controls.svg"
+    narrow, wide = beyond_controls(tmp_path / "8", 8, [0.1, 0.2]), beyond_controls(tmp_path / "16", 16, [-0.05])
+    controls.main([narrow, wide, "--json", str(found), "--picture", str(picture)])
+    mean, single = nb.measure.over_seeds([0.1, 0.2]), Difference.of(*map(fakes.proportion, (0.5, 0.55), (400, 400)))
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| D_rand | cnn of width 8 | 0.5 | 2 | 50.0 (50.0 to 50.0) | 35.0 (0.0 to 98.5) | 15.0 "
+        f"({100 * mean.low:.1f} to {100 * mean.high:.1f}) |",
+        f"| D_rand | cnn of width 16 | 0.5 | 1 | 50.0 (45.1 to 54.9) | 55.0 (50.1 to 59.8) | -5.0 "
+        f"({100 * single.low:.1f} to {100 * single.high:.1f}) |",
+    ]
+    assert [row["beyond"]["value"] for row in json.loads(found.read_text())["rows"]] == pytest.approx([0.15, -0.05])
+    assert "points beyond the control" in picture.read_text()
+    other = beyond_controls(tmp_path / "other", 32, [0.1], pair=[0, 2])
+    with pytest.raises(InputError, match=r"differ in 'architecture', 'instruments' and 'seed' alone; 'pair' is \[0, 1"):
+        controls.main([narrow, other])
+    with pytest.raises(InputError, match="Two of the studies have the same network and the same seed"):
+        controls.main([narrow, narrow])
+    with pytest.raises(InputError, match="Run it again with --instruments.set-radius.on"):
+        controls.main([beyond_controls(tmp_path / "none", 8, [])])
 
 
 def test_overhead_is_the_ratio_of_medians_and_the_page_has_it(monkeypatch, tmp_path):

@@ -28,6 +28,17 @@ def flat(features: int = 7, classes: int = 4) -> nn.Sequential:
         return nn.Sequential(nn.Flatten(), nn.Linear(72, features), nn.ReLU(), nn.Linear(features, classes))
 
 
+class OnlyOne(nn.Module):
+    """Of two linear layers, `auxiliary` is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.auxiliary = nn.Linear(72, 4), nn.Linear(4, 4)
+
+    def forward(self, images):
+        return self.fc(images.flatten(1))
+
+
 class TwoHeads(nn.Module):
     """The auxiliary head is registered last; `answer` makes what is returned of logits, auxiliary and features."""
 
@@ -87,6 +98,29 @@ def test_features_take_one_pass_from_the_first_call_on(small):
         small.features(random_images(2))
         assert len(passes) == count
         assert small.network[1].num_batches_tracked == count
+
+
+def test_features_and_logits_of_one_pass_are_those_of_two(small):
+    small.eval()
+    images, passes = random_images(3), []
+    small.network.register_forward_pre_hook(lambda *_: passes.append(1))
+    wanted = small.features(images), small(images)
+    passes.clear()
+    assert all(map(torch.equal, small.features_and_logits(images), wanted))
+    assert passes == [1]
+
+
+def test_features_and_logits_of_a_head_that_does_not_give_the_logits(small):
+    class Other(Classifier):  # its own linear layer on the features, as a refitted head's
+        def forward(self, images):
+            return self.features(images)[:, :3] * 2
+
+    for classifier in (Other(flat()), Other(flat(), head="3")):
+        features, logits = classifier.features_and_logits(random_images(2))
+        assert torch.equal(features, Classifier(flat()).features(random_images(2)))
+        assert torch.equal(logits, features[:, :3] * 2)
+    with pytest.raises(InputError, match="never called its layer 'auxiliary'"):
+        Classifier(OnlyOne(), head="auxiliary").features_and_logits(random_images(2))
 
 
 def test_the_head_can_be_named():
@@ -287,6 +321,7 @@ def test_wrapped_networks(wrap, head):
     images, plain = random_images(3), Classifier(flat())
     classifier = Classifier(wrap(flat()), head=head)
     assert classifier.head_name == "3"
+    assert torch.equal(classifier.features_and_logits(images)[0], plain.features(images))
     assert torch.equal(classifier(images), plain(images))
     for _ in range(2):
         assert torch.equal(classifier.features(images), plain.features(images))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,48 @@ def test_training_on_a_set(built, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("clean: ")
 
 
+def test_a_threat_may_come_before_the_model(model, capsys):
+    assert main(["evaluate", "--threat", "l2:0.1", str(model), "--quiet", *DATA, "--attack", "pgd"]) == 0
+    assert "l2 0.1, pgd:" in capsys.readouterr().out
+
+
+def test_another_set_in_the_same_folder_is_another_training(model, tmp_path, capsys):
+    out, folder = tmp_path / "on.safetensors", tmp_path / "set"
+    for kind in ("rand", "det"):
+        shutil.rmtree(folder, ignore_errors=True)
+        assert main(["build", kind, str(model), "--out", str(folder), "--quiet", *DATA, *QUICK]) == 0
+        done = main(["train", "--on", str(folder), "--out", str(out), *DATA, *NETWORK, "--epochs", "1"])
+        assert done == (0 if kind == "rand" else 2)
+    assert "'out' must not be there yet" in capsys.readouterr().err
+
+
+def test_an_occupied_folder_is_refused_and_left_as_it_was(model, built, tmp_path, capsys):
+    (tmp_path / "cats").mkdir()
+    (tmp_path / ".hidden").write_text("")
+    for command in (
+        ["build", "det", str(model), *DATA, *QUICK],
+        ["run", "digits", *DATA],
+        ["audit", str(model), *DATA],
+    ):
+        assert main([*command, "--out", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert "The 'out' must be a new or an empty folder, or one in which this was begun." in error
+        assert f"{tmp_path} holds 'cats'" in error
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left <= {"cats", ".hidden", ".lock"}
+
+
+def test_an_accuracy_at_guessing_is_doubted_but_not_of_what_a_set_teaches(built, tmp_path, capsys, caplog):
+    untaught = ["--lr", "1e-9", "--quiet", *DATA, *NETWORK, "--epochs", "1"]
+    assert main(["train", "--out", str(tmp_path / "a.safetensors"), *untaught]) == 0
+    assert "is not above that of naming" in caplog.text
+    caplog.clear()
+    assert main(["train", "--on", str(built), "--out", str(tmp_path / "b.safetensors"), *untaught]) == 0
+    taught = capsys.readouterr().out.splitlines()[-1]
+    assert float(taught.split()[1].removesuffix("%")) < 17  # the share of the most frequent class
+    assert caplog.text == ""
+
+
 @pytest.mark.slow  # tests/test_store_kills.py has two builders in the fast part
 def test_two_workers_build_the_same_bits(built, model, tmp_path):
     out = tmp_path / "together"
@@ -247,6 +290,17 @@ def test_most_commands_are_for_one_process(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["evaluate", "standard.safetensors"]) == 2
     assert "is for one process" in capsys.readouterr().err
+
+
+def test_a_set_or_a_study_given_as_data_says_what_to_do(built, capsys, tmp_path):
+    assert main(["train", "--data", str(built), "--out", str(tmp_path / "x.safetensors")]) == 2
+    error = capsys.readouterr().err
+    assert f"The 'data' cannot be {str(built)!r}: it is a constructed set." in error
+    assert "`notbugs train` takes one as its 'on'" in error
+    assert "`notbugs export` writes one as parquet" in error
+    (tmp_path / "study.json").write_text("{}")
+    assert main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "x.safetensors")]) == 2
+    assert "it is the folder of a study. Give the data that it was made with." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,26 @@ def test_an_untouched_control_is_untouched_in_its_type(tmp_path):
     assert verify(tmp_path / "control", data=data, source=source) == []
 
 
+def test_rounding_of_a_control_comes_on_top_of_its_sets(tmp_path):
+    data, source = colours(), coloured()
+    of = nb.relabel(source, data, tmp_path / "of", threat=nb.Linf(0.1), dtype="uint8")
+    for kind in ("random", "labels"):
+        nb.control(source, data, tmp_path / kind, of=of, kind=kind)
+        assert verify(tmp_path / kind, data=data, source=source) == []
+
+
+def test_a_random_control_has_the_frequencies_of_its_set_and_no_control_claims_them(tmp_path):
+    data, source, band = colours(), coloured(), nb.data.Band("low", 2)
+    of = nb.relabel(source, data, tmp_path / "of", threat=nb.L2(0.2, band=band), schedule=QUICK)
+    outside = {}
+    for kind in ("random", "leakage"):
+        built = nb.control(source, data, tmp_path / kind, of=of, kind=kind)
+        assert "band" not in built.manifest["request"]["threat"]
+        assert verify(tmp_path / kind, data=data, source=source) == []
+        outside[kind] = float(band.outside(built.images.pixels[:] - data.train.pixels).mean())
+    assert outside["random"] < 0.75 * outside["leakage"]  # many pixels of these images can move inwards alone
+
+
 def test_noise_depends_on_its_number_and_the_seed():
     some = noise("gaussian", torch.tensor([4, 9]), (3, 32, 32), 1)
     assert torch.equal(some[1:], noise("gaussian", torch.tensor([9]), (3, 32, 32), 1))

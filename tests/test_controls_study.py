@@ -28,6 +28,7 @@ TINY = {
     "architecture": {"width": 4, "features": 6},
     **{name: {"epochs": 2} for name in ("standard", "robust", "constructed")},
     "trained_on": {"D_det": {"epochs": 1}},
+    "architecture_on": {"D_det": {"name": "cnn", "width": 4, "features": 7}},
     "matching": {"steps": 5},
     "relabelling": {"steps": 5},
     "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
@@ -74,6 +75,13 @@ def runner(tmp_path_factory) -> Runner:
 @pytest.fixture(scope="module")
 def measured(runner) -> controls.ControlsResult:
     return controls.ControlsInstrument().run(runner)
+
+
+def test_a_set_and_its_controls_are_learned_by_the_network_that_the_recipe_says(runner, measured):
+    networks = {row.name: runner.classifier(row.name).head.in_features for row in measured.rows}
+    assert set(networks) >= {"D_det", "D_det_leakage", "D_det_robust_source", "D_rand", "D_rand_leakage"}
+    assert all(features == (7 if name.startswith("D_det") else 6) for name, features in networks.items())
+    assert runner.classifier("standard").head.in_features == 6
 
 
 def test_every_set_that_was_asked_for_stands_beside_its_own(measured):

@@ -226,3 +226,15 @@ def test_a_folder_of_npz_files_is_not_empty(tmp_path):
     npz(tmp_path, images=IMAGES, labels=LABELS)
     with pytest.raises(InputError, match=r"holds .*set\.npz. Give one of them"):
         load(tmp_path)
+
+
+def test_dark_floats_are_told_what_their_white_is(tmp_path):
+    """What is k of 255 is 257 k of 65535, so floats look like 16-bit images; white at 65535 would make them black."""
+    images = np.random.default_rng(0).integers(0, 52, (40, 8, 8), dtype=np.uint8) / np.float32(255)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "dark.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    with pytest.raises(InputError, match=r"--white-level 1 if they are floating point in \[0, 1\] and so dark"):
+        load(tmp_path / "dark.npz")
+    with pytest.raises(InputError, match="less than one grey level of 255. Give the value that white has in the file"):
+        load(tmp_path / "dark.npz", white_level=65535)
+    assert float(load(tmp_path / "dark.npz", white_level=1).train.batch(slice(None))[0].max()) == pytest.approx(0.2)

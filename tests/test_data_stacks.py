@@ -42,6 +42,21 @@ def test_npy_pairs_by_their_names(tmp_path):
     assert (data.train.labels.tolist(), data.test_name) == (LABELS.tolist(), "test")
 
 
+@pytest.mark.parametrize(("images", "labels"), [("img_data", "img_labels"), ("x_images", "x_labels")])
+def test_what_a_name_says_last_is_what_is_in_it(tmp_path, images, labels):
+    np.save(tmp_path / f"{images}.npy", IMAGES)
+    np.save(tmp_path / f"{labels}.npy", LABELS)
+    data = load(tmp_path / f"{images}.npy")
+    assert len(data.train) + len(data.test) == len(IMAGES)
+
+
+def test_classes_have_names_that_differ_and_are_not_empty(tmp_path):
+    for names in (["cat", "cat", "owl"], ["cat", " ", "owl"]):
+        np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, classes=np.array(names))
+        with pytest.raises(InputError, match="'classes' must be names that differ and are not empty"):
+            load(tmp_path / "set.npz")
+
+
 def test_cifar101_and_cifar10c_are_test_images_of_another_set(tmp_path):
     np.savez(tmp_path / "ten.npz", images=IMAGES, labels=LABELS, classes=np.array(["cat", "dog", "owl"]))
     np.save(tmp_path / "cifar10.1_v6_data.npy", TEST)

@@ -155,6 +155,17 @@ def test_a_further_set_is_trained_as_the_one_beside_which_it_stands():
     assert epochs == {"D_det": 3, "D_bugs": 3, "D_det_low": 5, "D_rand": recipe.constructed.epochs}
 
 
-def test_only_a_set_has_its_own_training():
+def test_only_a_set_has_its_own_training_and_network():
     with pytest.raises(InputError, match="trained_on.*D_rnad"):
         read_recipe("cifar10", {"trained_on": {"D_rnad": SHORT}})
+    with pytest.raises(InputError, match="architecture_on.*D_rnad"):
+        read_recipe("cifar10", {"architecture_on": {"D_rnad": {"name": "cnn"}}})
+    with pytest.raises(
+        InputError, match="'architecture_on' must name architectures that notbugs knows. Got 'mine:net'"
+    ):
+        read_recipe("cifar10", {"architecture_on": {"D_det": {"name": "mine:net"}}})
+
+
+def test_a_further_set_has_the_network_of_the_one_beside_which_it_stands():
+    recipe = read_recipe("digits", {"architecture_on": {"D_det": {"name": "cnn", "width": 4}}})
+    assert [recipe.network(name).width for name in ("standard", "D_rand", "D_det", "D_bugs")] == [32, 32, 4, 4]

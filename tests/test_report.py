@@ -108,6 +108,35 @@ def test_robust_features(on_d, on_d_r, verdict, words):
     assert not claim.more
 
 
+@pytest.mark.parametrize(
+    ("clean", "verdict", "words"),
+    [(0.5, "agrees", ""), (0.1, "open", "cannot be told from chance"), (0.02, "open", "below chance")],
+)
+def test_robustness_of_a_classifier_that_knows_nothing_says_nothing(clean, verdict, words):
+    rows = [row("D", 0.02, eps=0.25, n=1000), row("D_R", 0.1, eps=0.25, n=1000), row("D_R", clean, n=1000)]
+    claim = claims(rows)["Robust features"]
+    assert claim.verdict == verdict
+    assert words in claim.short
+    assert words in claim.text
+
+
+def test_naming_the_largest_of_unequal_classes_is_no_knowledge():
+    constant, knowing = fakes.proportion(0.5, 1000), fakes.proportion(0.7, 1000)
+    for balanced, verdict in ((constant, "open"), (knowing, "agrees")):
+        found = claims(
+            [row(name, 0.73, n=1000, balanced=balanced) for name in ("D_NR", "D_det", "D_rand_other")], classes=2
+        )
+        for about in ("Non-robust features", "Relabelled images"):
+            assert found[about].verdict == verdict
+            assert f", balanced {100 * balanced.value:.1f}" in found[about].short
+    assert (
+        "none of which can be told from chance (50"
+        in claims([row(name, 0.73, n=1000, balanced=constant) for name in ("D_det", "D_rand_other")], classes=2)[
+            "Relabelled images"
+        ].short
+    )
+
+
 def test_another_radius_that_changes_the_answer_is_named():
     rows = [row("D", share, eps=eps, n=1000) for eps, share in ((0.25, 0.95), (0.5, 0.6), (1, 0.0))]
     rows += [row("D_R", share, eps=eps, n=1000) for eps, share in ((0.25, 0.9), (0.5, 0.5), (1, 0.04))]

@@ -115,6 +115,14 @@ def test_a_perturbation_is_measured_against_what_separates_the_classes():
     assert PerturbationSize.of(start, images, torch.full((3,), 0.39)).is_large
 
 
+def test_a_start_that_is_there_with_both_labels_has_no_way_to_go():
+    start, images = torch.zeros(2, 1, 8, 8), torch.full((2, 1, 8, 8), 0.25)
+    size = PerturbationSize.of(start, images, torch.tensor([0.0, 8.0]))
+    assert (size.n, size.to_nearest.max) == (1, pytest.approx(0.25))
+    with pytest.raises(InputError, match="'distance' must be above 0 for an image at least. Got '2 of 0'"):
+        PerturbationSize.of(start, images, torch.zeros(2))
+
+
 @pytest.mark.parametrize(("share", "verdict"), [(0.1, "start"), (0.5, "unclear"), (0.9, "target")])
 def test_images_between_two_are_like_the_nearer(share, verdict):
     """Judged by a network whose features are the pixels: all three measures have known answers."""

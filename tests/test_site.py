@@ -24,7 +24,7 @@ def site(tmp_path_factory) -> Path:
     """Built as the README says, without executing the tutorials, which have a test of their own."""
     folder = tmp_path_factory.mktemp("site")
     finished = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "-d", folder],
+        [sys.executable, "-m", "mkdocs", "build", "-d", folder],  # quiet, it would be silent on what is wrong
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -67,6 +67,8 @@ def test_nothing_is_fetched_and_every_link_leads_somewhere(site):
     assert len(found) > 50
     for path, page in found.items():
         assert not [url for url in page.loads if re.match(r"https?:|//", url)], path
+        here = [url.partition("?")[0] for url in page.loads if not url.startswith("data:") and path.name != "404.html"]
+        assert not [url for url in here if not (path.parent / url).exists()], path
         for link in page.links:
             target, _, anchor = link.partition("#")
             if re.match(r"[a-z]+:", link) or path.name == "404.html":

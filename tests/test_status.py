@@ -21,7 +21,9 @@ from notbugs.console import TerminalConsole, show
 from notbugs.errors import InputError
 from notbugs.files import read_json, write_json
 from notbugs.measure import Proportion, wilson
+from notbugs.study._status import _go_on
 from notbugs.study.folder import UNDER_WAY, StudyFolder, write_recipe
+from notbugs.study.recipe import read_recipe
 from notbugs.study.sets import stage_names
 from tests.test_study import KILLABLE, QUIET, tiny
 
@@ -177,6 +179,14 @@ def test_a_running_study_and_the_same_when_it_was_killed(tmp_path, capsys, monke
     assert "killed at train robust" in text
     assert f"notbugs run '{folder}/recipe.toml' --out '{folder}'" in text
     assert "4 of 34 stages" in text
+
+
+def test_the_command_that_goes_on_names_code_of_ones_own(tmp_path):
+    """A file alone never runs it."""
+    for own, flags in (("mine:net", " --arch mine:net"), ("timm:resnet10t", ""), ("cnn", "")):
+        recipe = read_recipe("digits", {"architecture": {"name": own}})
+        (tmp_path / "recipe.toml").write_text(recipe.toml())
+        assert _go_on(tmp_path) == f"notbugs run {tmp_path}/recipe.toml{flags} --out {tmp_path}"
 
 
 def test_what_a_killed_run_keeps(finished, tmp_path):

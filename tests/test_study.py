@@ -265,6 +265,60 @@ def test_lists_of_an_instrument_may_grow_and_nothing_else_of_it_may_change(tmp_p
         assert all(isinstance(getattr(each.Settings(), name), tuple) for name in each.grows)
 
 
+def test_settings_that_another_instrument_worked_with_may_not_change_behind_it(tmp_path):
+    def asked(**instruments) -> study.Recipe:
+        return tiny(instruments=instruments)
+
+    on = {"on": True}
+    _refuse_other_recipe(tmp_path, asked(), asked(usefulness={"eps": 3.0, **on}))
+    _refuse_other_recipe(tmp_path, asked(shares=on), asked(shares=on, usefulness=on))
+    for begun in ({"shares": on}, {"priors": on}):
+        with pytest.raises(InputError, match=r"(?s)other settings.*eps = 3\.0"):
+            _refuse_other_recipe(tmp_path, asked(**begun), asked(**begun, usefulness={"eps": 3.0, **on}))
+    with pytest.raises(InputError, match=r"(?s)other settings.*eps = 3\.0"):
+        half = {"sets": ["D_half_R"]}
+        _refuse_other_recipe(tmp_path, tiny(**half), tiny(**half, instruments={"usefulness": {"eps": 3.0, **on}}))
+    with pytest.raises(InputError, match=r"(?s)other settings.*all = true"):  # then others could change unseen
+        _refuse_other_recipe(tmp_path, asked(all=True), asked())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "rule"),
+    [
+        ("generalization_gap", {"radii": [40.0]}, "'eps' must be at most 8 in l2"),
+        ("generalization_gap", {"radii": [-1.0]}, "generalization_gap.radii.0' is wrong"),
+        ("usefulness", {"eps": 40.0}, "'eps' must be at most 8 in l2"),
+        ("transfer", {"eps": 40.0}, "'eps' must be at most 8 in l2"),
+        ("strong_attacks", {"radius": 40.0, "autoattack": False}, "'eps' must be at most 8 in l2"),
+        ("controls", {"linf": ["D_rand"], "linf_eps": 8.0}, "'eps' must be at most 1 in linf"),
+        ("transfer", {"architectures": ["torchvision:nothing"]}, "torchvision"),
+    ],
+)
+def test_what_an_instrument_cannot_do_is_refused_before_any_work(name, settings, rule, tmp_path):
+    with pytest.raises(InputError, match=rule):
+        study.run(tiny(instruments={name: {"on": True, **settings}}), tmp_path / "study", QUIET)
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"constructed": {"shift": 100}}, "'shift' must be below the 8 pixels"),
+        ({"trained_on": {"D_det": {"shift": 100}}}, "'shift' must be below the 8 pixels"),
+        ({"constructed": {"adversary": {"eps": 1000.0}}}, "'eps' must be at most 8 in l2"),
+        ({"sets": ["D_bugs"], "relabelling": {"method": "minimum-norm"}}, "'sets' must name no set that holds other"),
+        ({"sets": ["D_rand_high"], "further": {"cutoff": 100.0}}, "'cutoff' must be below 5.657 cycles"),
+        ({"matching": {"fake_relu": "nothing"}}, "'fake_relu' must name a module"),
+        ({"evaluation": {"attack": {"step_size": 0.0}}}, "step_size' is wrong: Input should be greater than 0"),
+        ({"architecture_on": {"D_det": {"width": 8}}}, "'architecture_on.D_det' must have a name"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_before_any_work(changes, rule, tmp_path):
+    with pytest.raises(InputError, match=rule):
+        study.run(tiny(**changes), tmp_path / "study", QUIET)
+    assert not (tmp_path / "study").exists()
+
+
 FURTHER = ("D_bugs", "D_rand_uniform", "D_det_low", "D_half_R")
 
 

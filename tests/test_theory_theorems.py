@@ -134,3 +134,15 @@ def test_cosine_gradient_is_level_at_the_worst_mean():
     assert slope.norm() < 1e-9
     means = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda m: cosines(m, pair.covariance), (means,))
+
+
+def test_the_slope_of_deviations_has_its_limit_at_small_radii():
+    pair = TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    limit = theorem2_slope(pair, 0.0)
+    for radius in (1e-20, 1e-16, 1e-12, 1e-8):
+        torch.testing.assert_close(theorem2_slope(pair, radius), limit, rtol=1e-6, atol=0)
+
+
+def test_bounds_of_another_problem_than_the_relaxed_one_are_none():
+    pair = TwoGaussians([1.0, 0.5], [[1.0, 0.0], [0.0, 0.5]])
+    assert all(map(math.isnan, pair.robust_mle(0.5, "linf").bounds))

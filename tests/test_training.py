@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import shutil
 
 import pytest
@@ -16,6 +17,7 @@ from notbugs.search import PGDSteps, pgd
 from notbugs.seeds import generator, seeded
 from notbugs.training import Adversary, Training, learning_rate, new_classifier, train, watching
 from notbugs.training import loop as training_loop
+from notbugs.training.together import pieces
 from tests.conftest import bars
 
 SHORT = Training(epochs=3, batch=16, lr=0.05, shift=1)
@@ -38,6 +40,19 @@ def test_training_learns_and_repeats_to_the_bit(bars_data, adversary):
     assert not same(one, train(fresh(bars_data), bars_data.train, settings, seed=1))
     assert evaluate(one, bars_data.test)[0].share.value > 0.95
     assert not one.training
+
+
+def test_what_has_no_momentum_is_kept_and_goes_on(bars_data, tmp_path, monkeypatch):
+    """SGD keeps no velocity without momentum, nor of a parameter that is frozen or never used."""
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+    file, still = tmp_path / "checkpoint.safetensors", SHORT.model_copy(update={"momentum": 0.0})
+    partly = fresh(bars_data)
+    next(partly.parameters()).requires_grad_(False)
+    for classifier, settings in ((fresh(bars_data), still), (partly, SHORT)):
+        whole = train(copy.deepcopy(classifier), bars_data.train, settings)
+        train(classifier, bars_data.train, settings, checkpoint=file, keep=True)
+        assert same(whole, train(fresh(bars_data, seed=9), bars_data.train, settings, checkpoint=file))
+        file.unlink(missing_ok=True)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(bars_data, tmp_path, monkeypatch):
@@ -318,7 +333,9 @@ def test_early_stopping_keeps_the_epoch_that_withstands_the_strong_attack_best(m
     kept = train(digits_classifier(), images, STOPPING, told=told.append)
     numbers = [number for number, _ in said]
     best = max(range(len(numbers)), key=lambda epoch: (numbers[epoch], epoch))
-    assert len(numbers) == min(5, best + 1 + 2), "two epochs without a better one end it"
+    gains = [number > max(numbers[:epoch], default=-1) or not number for epoch, number in enumerate(numbers)]
+    gained = max(epoch for epoch, is_gain in enumerate(gains) if is_gain)
+    assert len(numbers) == min(5, gained + 1 + 2), "two epochs without a better one end it"
     assert all(torch.equal(said[best][1][name], tensor) for name, tensor in kept.state_dict().items())
     held = told[0].held_out
     assert told[0].images + held == len(images)
@@ -326,6 +343,21 @@ def test_early_stopping_keeps_the_epoch_that_withstands_the_strong_attack_best(m
     assert (told[0].epochs, told[0].best_epoch, told[0].right) == (len(numbers), best + 1, numbers[best])
     again = evaluate(kept, seen[0], [WEAK.threat])[1].share
     assert (round(again.value * again.n), again.n) == (numbers[best], told[0].judged)
+
+
+def test_a_plateau_ends_early_stopping_and_the_last_of_equals_is_kept(bars_data, monkeypatch):
+    numbers, told = iter((3, 9, 9, 9, 9, 9)), []
+    monkeypatch.setattr(watching, "right", lambda *rest: next(numbers))
+    settings = SHORT.model_copy(update={"epochs": 6, "patience": 2})
+    train(fresh(bars_data), bars_data.train, settings, told=told.append)
+    assert (told[0].epochs, told[0].best_epoch) == (4, 4)
+
+
+def test_a_single_image_is_no_piece_of_a_batch():
+    index = torch.arange(5)
+    assert [len(index[piece]) for piece in pieces(index, 2)] == [2, 3]
+    assert [len(index[piece]) for piece in pieces(index, 1)] == [1] * 5
+    assert [len(index[piece]) for piece in pieces(torch.arange(3), 2)] == [3]
 
 
 def test_early_stopping_survives_an_interruption(bars_data, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,7 +26,8 @@ from notbugs.search.objectives import targeted_ce, targeted_ce_alone
 from notbugs.seeds import generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import Measured
-from notbugs.study.instruments.transfer import TransferInstrument, TransferResult, TransferSettings
+from notbugs.study.instruments.transfer import TransferInstrument, TransferResult, TransferSettings, _ball
+from notbugs.study.recipe import read_recipe
 from notbugs.study.runner import Runner
 from notbugs.study.sections import Architecture
 from notbugs.threat import L2, Linf, Threat
@@ -268,6 +270,16 @@ def test_the_numbers_of_a_figure_keep_off_its_marks():
             others = [(x * across, y * up) for x, y in marks] + places[:at]
             assert min(math.dist(place, other) for other in others) > 8
             assert min(place) > 0
+
+
+def test_the_radius_of_another_norm_is_not_the_relabellings():
+    def ball(**settings) -> Threat:
+        recipe = read_recipe("digits", {"instruments": {"transfer": settings}})
+        return _ball(SimpleNamespace(recipe=recipe))  # pyrefly: ignore
+
+    assert ball() == L2(1.5)
+    assert ball(norm="linf") == Linf(8 / 255)
+    assert ball(norm="linf", eps=0.1) == Linf(0.1)
 
 
 def test_architectures_are_written_as_a_name_and_options():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from notbugs import L2, Classifier, Data, Images, InputError, audit
-from notbugs.measure import Proportion, refit_head
+from notbugs.measure import Proportion, evaluate, refit_head
 from notbugs.measure.accuracy import doubts
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.report.accuracies import study_accuracies
@@ -183,3 +183,10 @@ def test_doubts_where_a_class_is_rare():
     swapped, _ = said(1 - labels)
     assert swapped.startswith("The balanced clean accuracy is 0.0%")
     assert said(torch.ones_like(labels))[0].startswith("The balanced clean accuracy, 50.0%")
+
+
+def test_a_classifier_of_more_classes_than_the_images_show_has_no_area(linear):
+    images = Images(torch.rand(20, 1, 3, 3), torch.tensor([1] * 3 + [0] * 17))
+    found = evaluate(linear, images, radii=[0.1], attack="pgd", steps=1)
+    assert [one.area for one in found] == [None, None]
+    assert all(one.balanced for one in found)

@@ -81,6 +81,7 @@ def test_the_search_finds_the_exact_value_of_linear_features(threat):
     exact = nb.usefulness(nb.measure.linear_features(weight), images, images, threat)
     found = nb.usefulness(lambda moved: moved.flatten(1) @ weight.flatten(1).T, images, images, threat)
     assert found.attack is not None
+    assert found.attack.decay == "linear"  # as `fast_relabelling` has it
     torch.testing.assert_close(found.rho, exact.rho, rtol=0, atol=1e-5)
     torch.testing.assert_close(found.gamma, exact.gamma, rtol=0, atol=1e-4)
     torch.testing.assert_close(found.gamma_low, exact.gamma_low, rtol=0, atol=1e-4)

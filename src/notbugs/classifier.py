@@ -191,6 +191,23 @@ class Classifier(nn.Module):
         inputs = self._found_on_the_way(head, images) if self.head_is_certain else self._found_in_a_whole_pass(images)
         return networks.as_features(inputs, str(self.head_name), len(images)).to(images.dtype)
 
+    def features_and_logits(self, images: Batch) -> tuple[Features, Logits]:
+        """What `features` and a call give, from one pass through the network where it can be watched.
+
+        Raises
+        ------
+        InputError
+            As `features`.
+        """
+        if not self.head_is_certain or self._plain is not self.network:
+            return self.features(images), self(images)
+        name = str(self.head_name)
+        with networks.recorded_calls({name: self.head}) as calls:
+            logits = self(images)
+        if name not in calls:  # the logits of a subclass need not come from the head
+            return self.features(images), logits
+        return networks.as_features(calls[name][0], name, len(images)).to(images.dtype), logits
+
     def train(self, mode: bool = True) -> Classifier:
         """Training mode, or evaluation mode; a program of `torch.export` has one alone, and keeps it."""
         self.training = mode

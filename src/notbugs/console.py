@@ -46,7 +46,7 @@ class TerminalConsole:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.rich = RichConsole(stderr=True, highlight=False, quiet=quiet)
+        self.rich = RichConsole(stderr=True, highlight=False, emoji=False, quiet=quiet)
         self.is_live = self.rich.is_terminal and not self.rich.is_dumb_terminal
         log = logging.getLogger("notbugs")
         log.handlers[:] = [_Said(self)]  # of the console that was made last

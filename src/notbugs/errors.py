@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,10 @@ def must(name: str, rule: str, got: Any, remedy: str = "") -> InputError:
 def described(error: ValidationError) -> str:
     """Pydantic's findings, one clause for each of the first: the name, the rule, the value got."""
     clauses = []
-    for item in error.errors(include_url=False)[:CLAUSES]:
+    found = error.errors(include_url=False)
+    # That a list is too short, once what is wrong in it is left out, is no finding of its own.
+    inner = [item for item in found if not any(_is_inside(other["loc"], item["loc"]) for other in found)]
+    for item in inner[:CLAUSES]:
         if not item["loc"]:  # a rule between settings, which names them itself
             clauses.append(f"The settings are wrong: {item['msg'].removeprefix('Value error, ')}.")
             continue
@@ -69,8 +73,14 @@ def described(error: ValidationError) -> str:
         got = "" if " Got " in why else f" Got {_short(item['input'])} instead."  # an error of ours says it already
         if item["type"].endswith("_parsing") and "," in str(item["input"]):
             got += " Write numbers with a point, and several with spaces between them: 0.49 0.48."
-        clauses.append(f"The '{name}' is wrong: {why}.{got}")
+        given = item["input"] if item["type"] == "literal_error" else None
+        near = get_close_matches(given, re.findall(r"'([^']*)'", why), n=1) if isinstance(given, str) else []
+        clauses.append(f"The '{name}' is wrong: {why}.{got}{f' Did you mean {near[0]!r}?' if near else ''}")
     return " ".join(clauses)
+
+
+def _is_inside(place: Sequence[object], outer: Sequence[object]) -> bool:
+    return len(place) > len(outer) and tuple(place[: len(outer)]) == tuple(outer)
 
 
 def in_one_line(error: BaseException) -> str:

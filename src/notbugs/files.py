@@ -11,8 +11,9 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -323,6 +324,27 @@ def check_writable(path: Path, name: str = "out") -> None:
         raise InputError(
             f"The '{name}' must be writable. {above} is not ({error.strerror}): name another with --{name}."
         ) from None
+
+
+def check_unused(folder: Path, own: Sequence[str] = (), name: str = "out") -> None:
+    """Refuse a folder that holds what a person or another command has put there, beside names that fit `own`.
+
+    Hidden files do not count.
+
+    Raises
+    ------
+    InputError
+        With what it holds.
+    """
+    if not folder.is_dir():
+        return
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    if others := [each for each in names if not any(fnmatch(each, pattern) for pattern in own)]:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise InputError(
+            f"The '{name}' must be a new or an empty folder, or one in which this was begun. {folder} holds "
+            f"{others[0]!r}{more}. Name another with --{name}."
+        )
 
 
 def sha256(path: Path) -> str:

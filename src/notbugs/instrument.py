@@ -94,6 +94,8 @@ class Instrument(ABC, Generic[S, R]):
         none.
     grows : tuple of str
         Settings that are lists of which a finished study may be given more: every entry has stages of its own.
+    uses : tuple of str
+        Other instruments whose settings it works with, whether they are on or not: they may not change behind it.
     Settings : type
         What a recipe may ask of it.
     Result : type
@@ -103,6 +105,7 @@ class Instrument(ABC, Generic[S, R]):
     name: ClassVar[str]
     former: ClassVar[str] = ""
     grows: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
     Settings: type[S]
     Result: type[R]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
 from notbugs.errors import InputError, check_choice, check_count, check_number, must
-from notbugs.frequency import Band
+from notbugs.frequency import Band, cycles
 from notbugs.shapes import Batch, PerSample
 
 Norm = Literal["l2", "linf"]
@@ -214,7 +214,8 @@ def check_radii(threats: Iterable[Threat], shape: Sequence[int], *, band: bool =
     Raises
     ------
     InputError
-        If a radius is larger than the way from black to white, or a threat has a band where it may not.
+        If a radius is larger than the way from black to white, a threat has a band where it may not, or one that no
+        image reaches.
     """
     for ball in threats:
         if ball.band and not band:
@@ -222,6 +223,12 @@ def check_radii(threats: Iterable[Threat], shape: Sequence[int], *, band: bool =
                 f"The 'threat' must have no band here. Got {ball!r} instead. A set can be built with one, and a search "
                 "be made: `relabel`, `pgd`, `targeted_pgd`."
             )
+        if (
+            ball.band
+            and ball.band.side == "high"
+            and ball.band.cutoff >= (top := float(cycles(shape[1], shape[2]).max()))
+        ):
+            raise must("cutoff", f"be below {top:.4g} cycles per image, the highest of these images", ball.band.cutoff)
         if (whole := ball.whole(shape)) < ball.eps < math.inf:
             rule = f"be at most {whole:.4g} in {ball.norm}, the way from black to white: pixels are in [0, 1]"
             raise must(

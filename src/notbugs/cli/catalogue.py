@@ -111,7 +111,10 @@ COMMANDS: dict[str, Command] = {
         "Judge a classifier: how much of its accuracy rests on features whose sign flips under attack.",
         (
             ("notbugs audit runs/digits:standard", "a classifier of a study, on the study's data"),
-            ("notbugs audit theirs.pth --arch resnet18 --data FOLDER --threat l2:0.5", "any weights, any images"),
+            (
+                "notbugs audit theirs.pth --arch resnet18 --mean 0.5 --std 0.25 --data FOLDER --threat l2:0.5",
+                "any weights, any images",
+            ),
         ),
         (*WEIGHTS, "threat"),
     ),
@@ -121,7 +124,10 @@ COMMANDS: dict[str, Command] = {
         "Measure the clean and robust accuracy of a classifier, with 95 % intervals.",
         (
             ("notbugs evaluate runs/digits:robust --threat l2:0.25 l2:0.5", "a classifier of a study, two radii"),
-            ("notbugs evaluate theirs.pth --arch resnet18 --data FOLDER --threat linf:0.0314", "any weights"),
+            (
+                "notbugs evaluate theirs.pth --arch resnet18 --mean 0.5 --std 0.25 --data FOLDER --threat linf:0.0314",
+                "any weights",
+            ),
         ),
         (*WEIGHTS, "threat", "attack", "autoattack", "test-images"),
     ),
@@ -151,7 +157,10 @@ COMMANDS: dict[str, Command] = {
         "Build a constructed set from any data and any classifier.",
         (
             ("notbugs build robust runs/digits:robust --out D_R", "D_R from a study's robust classifier"),
-            ("notbugs build det theirs.pth --arch resnet18 --data FOLDER --threat l2:0.5 --out D_det", "D_det"),
+            (
+                "notbugs build det theirs.pth --arch resnet18 --mean 0.5 --std 0.25 --data FOLDER --out D_det",
+                "D_det",
+            ),
         ),
         (*WEIGHTS, "threat", "of", "weak", "dtype"),
     ),

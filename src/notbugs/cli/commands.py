@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from notbugs import construct, study, workers
 from notbugs.catalogue import study_of
@@ -36,7 +36,18 @@ from notbugs.study import (
     VerifyJob,
 )
 
+
+def _whole(kind: type, tokens: Sequence[Token]) -> int:
+    """A whole number as it was written: 2.5 would else become 2."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"give a whole number, not {text!r}") from None
+
+
 Flat = Parameter(name="*")
+Whole = Annotated[int, Parameter(converter=_whole)]
 NO_SETTINGS = Settings()
 TRAIN, BUILD, EVALUATE, VERIFY = TrainJob(), BuildJob(), EvaluateJob(), VerifyJob()
 AUDIT, TRANSFER, TUNE = AuditJob(), TransferJob(), TuneJob()
@@ -47,7 +58,7 @@ def run(
     /,
     *,
     out: Path | None = None,
-    seeds: int = 1,
+    seeds: Whole = 1,
     page: bool = True,
     quiet: bool = False,
     settings: Annotated[Settings, Parameter(name="*", show_default=False)] = NO_SETTINGS,
@@ -339,7 +350,7 @@ def export(
     tell(written)
 
 
-def theory(*, out: Path = Path("runs/theory"), seed: int = 0) -> None:
+def theory(*, out: Path = Path("runs/theory"), seed: Whole = 0) -> None:
     """Check the paper's three theorems on two Gaussians, and write a page with sliders.
 
     The last line printed is the path of the page; `theory.json` beside it has every number.

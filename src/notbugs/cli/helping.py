@@ -54,7 +54,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r"standard\b", "Training of the standard classifiers"),
     (r"robust\b", "Training of the robust classifier"),
     (r"constructed\b", "Training on constructed sets"),
-    (r"(trained-on|epochs|microbatch|lr|warmup|drops|momentum|nesterov|weight-decay|shift|flip|jitter|degrees|balanced"
+    (r"(trained-on|architecture-on|epochs|microbatch|lr|warmup|drops|momentum|nesterov|weight-decay|shift|flip|jitter|degrees|balanced"
      r"|adversary|appearance)\b", "Training"),
     (r"(matching|relabelling|start|of|weak|storage|sets|further|others|features|cutoff)\b", "Construction"),
     (r"instruments\b", "Instruments"),
@@ -117,7 +117,8 @@ def options(command: str) -> list[Option]:
     options: dict[str, Option] = {}
     for entry in entries:
         name = entry.positional_label or entry.positive_names[0]
-        about = helps.get(name.replace("trained-on.{NAME}", "standard"), "")  # the same settings, for one set
+        same = name.replace("trained-on.{NAME}", "standard").replace("architecture-on.{NAME}", "architecture")
+        about = helps.get(same, "")  # of settings for one set
         option = _option(entry, about, {*COMMANDS[command].basic, *ALWAYS})
         if option.name not in {"options", "arch.options"}:  # --arch.OPTION says it
             options.setdefault(option.name or option.label, option)

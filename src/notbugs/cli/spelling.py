@@ -103,7 +103,7 @@ def _threat(command: str, values: list[str]) -> list[str]:
     radii = [match[2] for match in matches if match]
     section = BALLS.get(command)
     if section is None:
-        return ["--norm", *norms, "--radii", *radii, *rest]
+        return [*rest, "--norm", *norms, "--radii", *radii]  # what takes several would take the rest as well
     return [f"--{section}.norm", *norms, f"--{section}.eps", *radii, *rest]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.construct.builder import (
@@ -41,8 +40,8 @@ from notbugs.search import (
 from notbugs.search.attacks import Hold, check_hold
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.compatibility import check_fits
-from notbugs.search.objectives import matching, part_of
-from notbugs.shapes import Batch
+from notbugs.search.objectives import mismatch
+from notbugs.shapes import Batch, Logits, PerSample
 from notbugs.threat import L2, Threat, check_radii
 
 PAPER_RELABELLING = PGDSteps(steps=100, step_size=0.1)
@@ -132,10 +131,12 @@ def robustify(
         target = target.to(begin.device)
         return match_features(fast, begin, target, schedule, fake_relu=fake_relu, features=chosen).images
 
-    def loss(pixels: Tensor, _: Tensor, rows: Rows) -> Tensor:
+    def losses(pixels: Batch, rows: Rows) -> tuple[Logits, PerSample]:
         target, _ = images.batch(rows["target"])
-        g = classifier.features if chosen is None else part_of(classifier.features, chosen)
-        return matching(classifier, g)(pixels, g(target.to(pixels.device)))[1]
+        found, logits = classifier.features_and_logits(pixels)
+        wanted = classifier.features(target.to(pixels.device))
+        matched = slice(None) if chosen is None else torch.tensor(chosen, device=pixels.device)
+        return logits, mismatch(found[:, matched], wanted[:, matched])
 
     free = L2(math.inf)
     request = request_of(classifier, form, data, "feature matching", free, schedule, seed, None, start, (), stored)
@@ -144,7 +145,7 @@ def robustify(
     if fake_relu:
         request["fake_relu"] = fake_relu
     columns = {"labels": images.labels, "start": starts, "target": targets}
-    return build(Path(folder), request, Builder(classifier, images, request, columns, run, loss), progress)
+    return build(Path(folder), request, Builder(classifier, images, request, columns, run, losses), progress)
 
 
 def relabel(

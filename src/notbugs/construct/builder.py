@@ -26,7 +26,7 @@ from notbugs.progress import Progress
 from notbugs.search import FMN, LBFGS, PGDSteps, Steps
 from notbugs.search.objectives import log_odds
 from notbugs.seeds import generator
-from notbugs.shapes import Batch, Labels
+from notbugs.shapes import Batch, Labels, Logits, PerSample
 from notbugs.threat import Threat
 
 Targets = Literal["any", "other", "next"]
@@ -205,8 +205,8 @@ def identity(data: Data) -> Identity:
 class Builder:
     """Builds a range of images in batches: search, store, and judge what was stored against what was found.
 
-    `run` returns the images of some rows, given the images that they start from; `loss` judges images of some rows,
-    given their logits, too.
+    `run` returns the images of some rows, given the images that they start from; `losses` the source's logits of images
+    of some rows, and their loss.
     """
 
     classifier: Classifier
@@ -214,7 +214,7 @@ class Builder:
     request: Request
     columns: Rows
     run: Callable[[Batch, Rows], Batch]
-    loss: Callable[[Tensor, Tensor, Rows], Tensor]
+    losses: Callable[[Batch, Rows], tuple[Logits, PerSample]]
 
     def __call__(self, first: int, last: int, tell: Tell) -> tuple[Rows, Storage]:
         """The columns of images `first` up to `last`, and the summary of what storing did."""
@@ -242,10 +242,8 @@ class Builder:
     def judge(self, images: Tensor, rows: Rows) -> Rows:
         """Whether the source gives images their labels, and their loss, in fp32."""
         with torch.no_grad(), self.classifier.evaluating("fp32"):
-            images = images.to(self.classifier.device)
-            logits = self.classifier(images)
-            hits = logits.argmax(1).cpu() == rows["labels"]
-            return {"success": hits, "loss": self.loss(images, logits, rows).cpu()}
+            logits, loss = self.losses(images.to(self.classifier.device), rows)
+            return {"success": logits.argmax(1).cpu() == rows["labels"], "loss": loss.cpu()}
 
 
 def build_labelled(
@@ -259,10 +257,11 @@ def build_labelled(
 ) -> ConstructedSet:
     """Build a set whose images are judged by the loss of the labels they train with."""
 
-    def loss(_: Tensor, logits: Tensor, rows: Rows) -> Tensor:
-        return softplus(-log_odds(logits, rows["labels"].to(logits.device)))
+    def losses(images: Batch, rows: Rows) -> tuple[Logits, PerSample]:
+        logits = classifier(images)
+        return logits, softplus(-log_odds(logits, rows["labels"].to(logits.device)))
 
-    return build(Path(folder), request, Builder(classifier, data.train, request, columns, run, loss), progress)
+    return build(Path(folder), request, Builder(classifier, data.train, request, columns, run, losses), progress)
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

@@ -15,6 +15,7 @@ from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must
+from notbugs.frequency import Band
 from notbugs.progress import Progress, silent
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
@@ -89,6 +90,7 @@ def control(
     norm, reach = plan["threat"]["norm"], plan["threat"]["eps"]
     is_free = reach is None
     ball = threat(norm, 1.0 if is_free else reach)
+    band = Band(**plan["threat"]["band"]) if "band" in plan["threat"] else None
 
     def lengths(begin: Batch, rows: Rows) -> PerSample:
         """How far the set moved each image."""
@@ -102,14 +104,15 @@ def control(
                 pattern = pattern * lengths(begin, rows)[:, None, None, None]
             return torch.where(is_consistent[:, None, None, None], begin, (begin + pattern).clamp(0, 1))
         if kind == "random":
-            return _moved_at_random(begin, rows["start"], lengths(begin, rows), norm, seed)
+            return _moved_at_random(begin, rows["start"], lengths(begin, rows), norm, seed, band)
         return begin
 
     added = patterns(data, ball, seed).to(classifier.device) if kind == "leakage" else torch.empty(0)
     request: Request = {
         **plan,
         "objective": f"{kind} control",
-        "threat": plan["threat"] if kind != "labels" else {"norm": norm, "eps": 0.0},
+        # Without a band: patterns have frequencies of their own, and turning inwards adds some to directions.
+        "threat": {"norm": norm, "eps": reach if kind != "labels" else 0.0},
         "schedule": NO_SEARCH,
         "seed": seed,
         "precision": "fp32",
@@ -205,10 +208,16 @@ def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
     return whole * (ball.eps / ball.size(whole))[:, None, None, None]
 
 
-def _moved_at_random(images: Batch, numbers: Tensor, size: PerSample, norm: Norm, seed: int) -> Batch:
-    """Every image moved by `size` in a random direction; what would leave [0, 1] points inwards, to keep the length."""
+def _moved_at_random(
+    images: Batch, numbers: Tensor, size: PerSample, norm: Norm, seed: int, band: Band | None
+) -> Batch:
+    """Every image moved by `size` in a random direction; what would leave [0, 1] points inwards, to keep the length.
+
+    The direction has the frequencies of the set's band, before that.
+    """
     draws = (generator(seed, "random control", number) for number in numbers.tolist())
     drawn = torch.stack([torch.randn(images.shape[1:], generator=draw) for draw in draws]).to(images)
+    drawn = band(drawn) if band else drawn
     direction = drawn.sign() if norm == "linf" else L2(1.0).step(drawn)
     move = direction * size[:, None, None, None]
     is_outside = (images + move < 0) | (images + move > 1)

@@ -42,7 +42,7 @@ from notbugs.construct.manifest import (
 from notbugs.construct.storage import read_columns, write_shard
 from notbugs.data import Images, Mapped
 from notbugs.errors import InputError, must, nearest_path
-from notbugs.files import LOG, Damaged, only_writer, write_json
+from notbugs.files import LOG, Damaged, check_unused, only_writer, write_json
 from notbugs.progress import Progress, silent
 
 Tell = Callable[[int, str], None]
@@ -185,6 +185,8 @@ def build(folder: Path, request: Request, build_shard: Build, progress: Progress
     """
     request = json.loads(json.dumps(request))  # as it will be read back
     first = workers.rank() == 0
+    if not (folder / "manifest.json").exists():
+        check_unused(folder, ("manifest.json*", "shard-*"))
     _refuse_other_request(folder, request)
     with only_writer(folder) if first else nullcontext():
         if first and ((begun := _begun(folder, request)) is None or begun["request"] != request):

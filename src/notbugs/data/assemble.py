@@ -129,6 +129,8 @@ def _factors(count: int) -> np.ndarray:
 DECODER = 3  # part of the cache's key: another number when the same files decode to other pixels
 SHARD_BYTES = 2**24
 SHARDS = 256  # each keeps a file open
+DARKEST = 1 / 255
+"""Of white: images that are darker everywhere were divided by another white than theirs."""
 DIM = 0.25
 """If no pixel is brighter, white is another value than the one divided by."""
 
@@ -235,6 +237,12 @@ def _check_white(brightest: Mapping[str, Mapping[str, float]], name: str, readin
                 bits = "" if len(kinds) == 1 else "8-bit " if kind == "uint8" else "16-bit "
                 what = f"{bits}{'training' if split == 'train' else 'test'} images of {name}"
                 _check_brightness(value, what, 255 if kind == "uint8" else 65535)
+    elif 0 < max(most.values(), default=1.0) < DARKEST:
+        raise InputError(
+            f"With white at {reading.white_level:g} the brightest pixel of all images of {name} is "
+            f"{max(most.values()):.3g} of white, less than one grey level of 255. Give the value that white has in the "
+            "file: 1 of floating point, 255 or 65535 of whole numbers."
+        )
     elif len(most) == 2 and max(most.values()) > 0 and min(most.values()) <= DIM * max(most.values()):
         dark, bright = sorted(most, key=most.__getitem__)
         raise InputError(
@@ -250,15 +258,16 @@ def _check_brightness(brightest: float, what: str, scale: int) -> None:
         return
     value = brightest * scale
     whole = abs(value - round(value)) < 0.01 and round(value) > 0
-    if whole:
-        level = likely_white(round(value))
-        seen, remedy = f"{round(value)} of {scale}", f"--white-level {level} if {level} is white"
-    else:
-        seen, remedy, scale = f"{brightest:.3g} of 1", "--white-level with the value of white", 1
+    seen = f"{round(value)} of {scale}" if whole else f"{brightest:.3g} of 1"
+    level = likely_white(round(value)) if whole else None
+    remedies = [f"--white-level {level} if {level} is white"] if level not in (None, scale) else []
+    remedies += [] if whole else ["--white-level with the value of white"]
+    remedies.append(f"--white-level {scale if whole else 1} if the images are so dark")
+    if whole and scale != 255:  # 8-bit values over 255 are whole numbers of 65535, too
+        remedies.append("--white-level 1 if they are floating point in [0, 1] and so dark")
     raise InputError(
-        f"The brightest pixel of all {what} is {seen}: white is likely another value, and "
-        "every radius "
-        f"would be wrong. Give {remedy}, or --white-level {scale} if the images are so dark (white_level=... in load)."
+        f"The brightest pixel of all {what} is {seen}: white is likely another value, and every radius would be wrong. "
+        f"Give {', or '.join(remedies)} (white_level=... in load)."
     )
 
 

@@ -360,7 +360,7 @@ def _kind(place: Place) -> tuple[Kind, Place]:
     if place.source.startswith(BUILT_IN) and name in built_in:
         return built_in[name], Place(name)
     if name in built_in:
-        if place.path.exists() and not _is_written_by_us(place.path):
+        if place.path.exists() and not _written_by_us(place.path):
             raise InputError(
                 f"{name!r} is a built-in data set, and there is a file or folder of this name here. Give "
                 f"./{name} to read "
@@ -373,9 +373,13 @@ def _kind(place: Place) -> tuple[Kind, Place]:
     raise InputError(f"{_trouble(place)} Data can be given as {', '.join(kind.form for kind in KINDS)}.")
 
 
-def _is_written_by_us(path: Path) -> bool:
-    """Whether a folder holds a study, several, or a constructed set: `--out digits` makes no data of that name."""
-    return any(next(path.glob(name), None) for name in ("study.json", "*/study.json", "manifest.json"))
+OURS = {"study.json": "a study", "*/study.json": "studies", "manifest.json": "a constructed set"}
+"""What a folder that notbugs wrote holds, by what is found in it."""
+
+
+def _written_by_us(path: Path) -> str | None:
+    """What a folder holds that notbugs wrote there, if it did: `--out digits` makes no data of that name."""
+    return next((what for name, what in OURS.items() if next(path.glob(name), None)), None)
 
 
 def _built_in() -> dict[str, Kind]:
@@ -390,6 +394,14 @@ def _trouble(place: Place) -> str:
     source, path = place.source, place.path
     if not source.strip():
         return "The 'data' must be named. Give it with --data."
+    ours = _written_by_us(path)
+    if ours == "a constructed set" and next(path.glob("shard-*.safetensors"), None):
+        return (
+            f"The 'data' cannot be {source!r}: it is a constructed set. `notbugs train` takes one as its 'on', beside "
+            "the 'data' that it was made of; `notbugs export` writes one as parquet, which is data."
+        )
+    if ours and ours != "a constructed set":
+        return f"The 'data' cannot be {source!r}: it is the folder of {ours}. Give the data that it was made with."
     if place.walked:
         passed = "; ".join(place.walked[1].notes())
         seen = f" ({passed})" if passed else ""

@@ -164,13 +164,17 @@ def _plain(file: Path) -> str:
 
 
 def _role(file: Path) -> str:
-    match = ROLE.search(_plain(file).replace("_", "-"))
-    return "" if not match else "x" if match[1] else "y"
+    """What a name says last of what is in it: `x_labels` are labels."""
+    found = list(ROLE.finditer(_plain(file).replace("_", "-")))
+    return "" if not found else "x" if found[-1][1] else "y"
 
 
 def _labels_of(file: Path, labels: Sequence[Path]) -> Path | None:
     def rest(path: Path) -> str:
-        return re.sub(r"\W+", "", ROLE.sub("", _plain(path).replace("_", "-")))
+        name = _plain(path).replace("_", "-")
+        for role in list(ROLE.finditer(name))[-1:]:
+            name = name[: role.start()] + name[role.end() :]
+        return re.sub(r"\W+", "", name)
 
     same = [other for other in labels if rest(other) == rest(file)]
     if len(same) > 1:

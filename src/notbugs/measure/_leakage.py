@@ -318,7 +318,7 @@ def containment(
 
     Parameters
     ----------
-    source, found
+    source, measured
         As in `ensemble`.
     robust, contaminant : int
         Numbers of the two features.

@@ -90,7 +90,7 @@ class Transfer(Tabular, Record):
     attack: TransferAttack = Field(description="that made the examples")
     pairs: tuple[Transferred, ...] = Field(description="every source with every classifier")
     robust: dict[str, Accuracy] = Field(
-        {}, description="of each source itself, by the strong attack on what the examples for transfer leave"
+        {}, description="of each source itself, by an attack on what the examples for transfer leave"
     )
 
     @property

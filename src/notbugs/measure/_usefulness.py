@@ -281,11 +281,18 @@ def usefulness(
         low, high = _reached(source, standard, test.subset(index), values[index], threat, plan, batch, progress)
         length = plan.first_length(threat)
         attack = AttackUsed(
-            name="pgd", norm=threat.norm, eps=threat.eps, steps=plan.steps, step_size=length, restarts=1
+            name="pgd",
+            norm=threat.norm,
+            eps=threat.eps,
+            steps=plan.steps,
+            step_size=length,
+            decay=plan.decay,
+            restarts=1,
         )
     signs = 2 * (test.labels if test.has_several else one_hot(test.labels, count)).double() - 1
     estimates = pairs(values, low, high, signs, index, len(train))
-    z = NormalDist().inv_cdf(1 - 0.025 / max(1, int(standard.varies.sum()) * count))
+    intervals = 2 * max(1, int(standard.varies.sum()) * count)  # of rho and of gamma, for every pair
+    z = NormalDist().inv_cdf(1 - 0.025 / intervals)
     flat = (high - low <= FLAT).double().mean(0)
     return Usefulness(
         **estimates.intervals(),

@@ -64,6 +64,11 @@ def doubts(logits: Logits, labels: Labels) -> Iterator[str]:
             f"on half of the images and holds on the other: output {told}. Are the classes numbered as they were when "
             "the classifier was trained?"
         )
+    if classes == 1 and logits.shape[1] > 1:
+        yield (
+            f"All {len(labels)} images are of one class, number {int(labels[0])}: their accuracy says nothing of the "
+            "others. Measure on images of every class."
+        )
     if right.value <= guessing and classes > 1:
         extra = f" It has {logits.shape[1]} outputs." if logits.shape[1] != len(counts) else ""
         yield (
@@ -369,11 +374,18 @@ def _balls(threats: Sequence[Threat], norm: Norm, radii: Sequence[float]) -> lis
     return sorted(balls, key=lambda ball: ball.eps)
 
 
+@torch.no_grad()
+def _has_two_classes(classifier: Classifier, images: Images) -> bool:
+    """Not those of a classifier of more classes, of which images show two."""
+    with classifier.evaluating():
+        return classifier(images.batch(slice(1))[0].to(classifier.device)).shape[1] == 2
+
+
 def with_areas(
     accuracies: Sequence[Accuracy], classifier: Classifier, images: Images, *, batch: int = 250
 ) -> list[Accuracy]:
     """The same accuracies, with areas under ROC beside them where one of two classes is rare."""
-    if not is_rare(images.labels):
+    if not (is_rare(images.labels) and _has_two_classes(classifier, images)):
         return list(accuracies)
     balls = sorted({item.attack.threat for item in accuracies if item.attack}, key=lambda ball: ball.eps)
     clean, *attacked = areas(classifier, images, balls, batch=batch)

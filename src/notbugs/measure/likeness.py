@@ -192,8 +192,20 @@ class PerturbationSize(Record):
 
     @classmethod
     def of(cls, start: Batch, images: Batch, distance: PerSample) -> PerturbationSize:
-        """Measured on images, given their starts and how far from these the nearest image of the new class is."""
-        share = l2_norm(images - start) / distance
+        """Measured on images, given their starts and how far from these the nearest image of the new class is.
+
+        Where it is the start itself, with two labels, no way is to be gone: such images are left out.
+
+        Raises
+        ------
+        InputError
+            If all of them are.
+        """
+        apart = distance > 0
+        if not bool(apart.any()):
+            raise must("distance", "be above 0 for an image at least", f"{len(distance)} of 0")
+        start, images = start[apart], images[apart]
+        share = l2_norm(images - start) / distance[apart]
         return cls(
             n=len(images),
             to_nearest=Spread.of(share),
@@ -324,6 +336,7 @@ def _seen(judge: Classifier, images: Batch) -> tuple[Features, Tensor]:
     with judge.evaluating("fp32"):
         for part in images.split(BATCH):
             batch = part.to(judge.device)
-            features.append(judge.features(batch).cpu())
-            says.append(judge(batch).argmax(1).cpu())
+            seen, logits = judge.features_and_logits(batch)
+            features.append(seen.cpu())
+            says.append(logits.argmax(1).cpu())
     return torch.cat(features), torch.cat(says)

@@ -178,7 +178,7 @@ def _compared(
         if not bool(distance.isfinite().all()):
             return None, None  # a class without training images: nothing was to be found there
         target, kind = originals.batch(nearest)[0], "nearest image of the new class"
-        sizes = PerturbationSize.of(start, images, distance)
+        sizes = PerturbationSize.of(start, images, distance) if bool((distance > 0).any()) else None
     classes = None if "start" in built.manifest["request"] else (originals.labels[built.start[index]], labels)
     alike = resemblance(
         images, start, target, kind=kind, classes=classes, judge=judge, judge_name=judge_name, seed=seed

@@ -112,7 +112,7 @@ class UsefulnessSummary(Record):
     seed: int = Field(description="of the draw of the searched images")
     of_features: KindCounts = Field(description="features by kind")
     of_pairs: KindCounts = Field(description="pairs of feature and class")
-    spectrum: list[SpectrumRow] = Field(description="of the features, the most useful first")
+    spectrum: list[SpectrumRow] = Field(description="of the features, in their order")
 
 
 def counts(kinds: Tensor) -> KindCounts:

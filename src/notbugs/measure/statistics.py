@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import scipy
@@ -59,6 +60,18 @@ class Difference(Record):
     def __str__(self) -> str:
         """In percentage points: `63.6 (57.5 to 68.8)`."""
         return points(self.value, self.low, self.high)
+
+    @property
+    def side(self) -> Literal["more", "less", "unclear"]:
+        """Whether the first is more or less than the second: unclear where the interval contains 0."""
+        return "more" if self.low > 0 else "less" if self.high < 0 else "unclear"
+
+    @property
+    def size(self) -> str:
+        """How far apart the two are, in percentage points, without a sign where the side is clear."""
+        if self.side == "less":
+            return points(-self.value, -self.high, -self.low)
+        return str(self)
 
     @classmethod
     def of(cls, first: Proportion, second: Proportion) -> Difference:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from notbugs.formats import NORMS, between, percent
+from notbugs.formats import NORMS, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
 from notbugs.report.accuracies import Member, StudyAccuracies, quoted
@@ -41,7 +41,7 @@ ENDINGS: dict[Verdict, str] = {
 MORE: dict[Order, str] = {
     "higher": "is more robust than",
     "lower": "is less robust than",
-    "unclear": "is not told apart in robustness from",
+    "unclear": "is as robust, as far as intervals can tell, as",
 }
 
 
@@ -92,6 +92,17 @@ def against(chance: float, measured: Row | Proportion) -> Order:
     return "lower" if measured.high < chance else "unclear"
 
 
+def told(row: Row) -> str:
+    """A clean accuracy, and the balanced one where classes are so unequal that it is what chance is held against."""
+    return f"{quoted(row)}, balanced {quoted(row.balanced)}" if row.balanced else quoted(row)
+
+
+def beyond_chance(chance: float, row: Row) -> Order:
+    """Whether a classifier knows more than `chance`, one in the number of classes: of unequal classes by balanced
+    accuracy, since naming the largest one is no knowledge."""
+    return against(chance, row.balanced or row)
+
+
 def claims(accuracies: StudyAccuracies, results: Results, classes: int) -> list[Claim]:
     """The paper's claims, in its order; none where the run measured nothing that the first three speak of.
 
@@ -108,7 +119,7 @@ def claims(accuracies: StudyAccuracies, results: Results, classes: int) -> list[
     """
     chance = 1 / classes
     measured = (
-        (robust_features(accuracies), "Robust features", "standard training on D_R and on D under one attack"),
+        (robust_features(accuracies, chance), "Robust features", "standard training on D_R and on D under one attack"),
         (non_robust_features(accuracies, chance), "Non-robust features", "standard training on D_NR"),
         (relabelled_images(accuracies, results, chance), "Relabelled images", "training on relabelled images"),
     )
@@ -123,8 +134,11 @@ def claims(accuracies: StudyAccuracies, results: Results, classes: int) -> list[
     return [*three, looks] if looks.verdict == "agrees" else [looks, *three]
 
 
-def robust_features(accuracies: StudyAccuracies) -> Claim | None:
-    """Whether standard training is more robust on D_R than on D."""
+def robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | None:
+    """Whether standard training is more robust on D_R than on D, and learns anything there.
+
+    A classifier that names one class for every image is robust, too.
+    """
     ours, base = accuracies.get("D_R"), accuracies.get("D")
     pairs = paired(accuracies, ours, base)
     if not ours or not pairs:
@@ -135,13 +149,22 @@ def robust_features(accuracies: StudyAccuracies) -> Claim | None:
         f"At {where}, standard training on D_R reaches a robust accuracy of {quoted(a)}, and standard training on D "
         f"{quoted(b)}: {_difference('D_R', order)}."
     )
-    if ours.clean:
-        text += f" The clean accuracy of D_R is {quoted(ours.clean)}."
+    short = (
+        f"Standard training on D_R {MORE[order]} on D: at {where} its robust accuracy is {quoted(a)}, against "
+        f"{quoted(b)}{_overlap(order)}"
+    )
+    verdict = judge([order], wanted="higher")
+    if ours.clean and (level := beyond_chance(chance, ours.clean)) == "higher":
+        text += f" The clean accuracy of D_R is {told(ours.clean)}."
+    elif ours.clean:
+        known = f"{told(ours.clean)}, {beside_chance(level, chance)}"
+        short += f"; but its clean accuracy is {known}"
+        text += f" The clean accuracy of D_R is {known}: that a classifier is robust which knows nothing says nothing."
+        verdict = worst([verdict, "open"])
     return Claim(
         "Robust features",
-        f"Standard training on D_R {MORE[order]} on D: at {where} its robust accuracy is {quoted(a)}, against "
-        f"{quoted(b)}{_overlap(order)}, which",
-        judge([order], wanted="higher"),
+        f"{short}, which",
+        verdict,
         text,
         _elsewhere(accuracies, pairs, "D_R", "D"),
     )
@@ -152,11 +175,11 @@ def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | N
     ours, other = accuracies.get("D_NR"), accuracies.get("D_R")
     if not ours or not ours.clean:
         return None
-    order = against(chance, ours.clean)
+    order = beyond_chance(chance, ours.clean)
     verdicts = [judge([order], wanted="higher")]
     level = beside_chance(order, chance)
-    short = f"Standard training on D_NR alone gives a clean accuracy of {quoted(ours.clean)}, {level}"
-    text = f"Standard training on D_NR gives a clean accuracy of {quoted(ours.clean)}, {level}"
+    short = f"Standard training on D_NR alone gives a clean accuracy of {told(ours.clean)}, {level}"
+    text = f"Standard training on D_NR gives a clean accuracy of {told(ours.clean)}, {level}"
     pairs = paired(accuracies, ours, other)
     if pairs:
         radius, (a, b) = next(iter(pairs.items()))
@@ -186,20 +209,28 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
         if properties.name in clean and properties.perturbation
     }
     controls = {name: row for name, row in _controls(results.instruments).items() if name in clean and row.beyond}
-    orders = {name: against(chance, row) for name, row in clean.items()}
+    orders = {name: beyond_chance(chance, row) for name, row in clean.items()}
     strict = {name: order for name, order in orders.items() if not BY_NAME[name].keeps_labels}
-    verdicts = [judge([order], wanted="higher") for order in strict.values()]
+    verdicts = [judge([orders[name]], wanted="higher") for name in {**strict, **controls}]
     verdicts += [_beside_control(clean[name], row, chance) for name, row in controls.items()]
     levels = {name: beside_chance(order, chance) for name, order in orders.items()}
-    beside = levels | {name: _beyond(row) for name, row in controls.items()}
+    beside = dict(levels)
+    for name, row in controls.items():
+        beside[name] = _beyond(row) if orders[name] == "higher" else f"{levels[name]}, and {_beyond(row)}"
     is_alike = len(clean) > 1 and len(set(beside.values())) == 1
-    told = "; ".join(
-        f"{quoted(row)} after training on {name}{'' if is_alike else f', {beside[name]}'}"
-        for name, row in clean.items()
-    )
-    short = f"{told}{f'; each {beside[next(iter(clean))]}' if is_alike else ''}"
+    parts = [
+        f"{told(row)} after training on {name}{'' if is_alike else f', {beside[name]}'}" for name, row in clean.items()
+    ]
+    if is_alike:
+        same = beside[next(iter(clean))]
+        parts.append(
+            f"none of which {same.removeprefix('which ')}".replace("cannot", "can")
+            if same.startswith("which ")
+            else f"each {same}"
+        )
+    short = "; ".join(parts)
     also = {name: f", and {_beyond(row)}" for name, row in controls.items()}
-    parts = [f"{name} {quoted(row)}, {levels[name]}{also.get(name, '')}" for name, row in clean.items()]
+    full = [f"{name} {told(row)}, {levels[name]}{also.get(name, '')}" for name, row in clean.items()]
     notes = [
         _kept_note(name, results.sets, chance) for name in clean if BY_NAME[name].keeps_labels and name not in controls
     ]
@@ -213,7 +244,7 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
         "Relabelled images",
         f"The clean accuracy is {short}; this",
         _as_small(worst(verdicts) if verdicts else "open", sizes),
-        f"Clean accuracy after training on relabelled images: {'; '.join(parts)}.",
+        f"Clean accuracy after training on relabelled images: {'; '.join(full)}.",
         " ".join(notes),
     )
 
@@ -330,23 +361,17 @@ def _beside_control(ours: Row, control: ControlRow, chance: float) -> Verdict:
 
 
 def _sign(difference: Difference | None) -> Order:
-    if difference is None:
-        return "unclear"
-    if difference.low > 0:
-        return "higher"
-    return "lower" if difference.high < 0 else "unclear"
+    orders: dict[str, Order] = {"more": "higher", "less": "lower"}
+    return orders.get(difference.side, "unclear") if difference else "unclear"
 
 
 def _beyond(control: ControlRow) -> str:
     """In points, beside what the control teaches, which has no adversarial feature."""
     difference = control.beyond
     assert difference  # of every control
-    low, value, high = difference.low, difference.value, difference.high
-    if (sign := _sign(difference)) == "lower":
-        low, value, high = -high, -value, -low
-    side = "below" if sign == "lower" else "beyond"
-    said = f"{percent(value)} points ({between(low, high)}) {side} its leakage control's {quoted(control.clean)}"
-    return f"which cannot be told from its leakage control: {said}" if sign == "unclear" else said
+    side = "below" if difference.side == "less" else "beyond"
+    said = f"{difference.size.replace(' (', ' points (')} {side} its leakage control's {quoted(control.clean)}"
+    return f"which cannot be told from its leakage control: {said}" if difference.side == "unclear" else said
 
 
 def _overlap(order: Order) -> str:

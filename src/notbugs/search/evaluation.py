@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import Tensor
 
 from notbugs.classifier import Classifier, Precision
@@ -59,6 +59,13 @@ class Attack(AttackSettings):
     >>> nb.search.Attack(name='pgd', steps=20).steps
     20
     """
+
+    @field_validator("step_size")
+    @classmethod
+    def _moves(cls, value: float | None) -> float | None:
+        if value == 0:  # what was used may have been 0, where the radius was
+            raise ValueError("Input should be greater than 0")
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -138,11 +138,15 @@ def matching(classifier: Classifier, features: Callable[[Batch], Features] | Non
     g = features or classifier.features
 
     def objective(images: Batch, target: Features) -> tuple[PerSample, PerSample]:
-        scale = target.norm(dim=1).clamp_min(torch.finfo(target.dtype).tiny)
-        loss = l2_norm(g(images) - target) / scale
+        loss = mismatch(g(images), target)
         return loss, loss.detach()
 
     return objective
+
+
+def mismatch(features: Features, target: Features) -> PerSample:
+    """||features - target|| / ||target|| of every sample."""
+    return l2_norm(features - target) / target.norm(dim=1).clamp_min(torch.finfo(target.dtype).tiny)
 
 
 def part_of(features: Callable[[Batch], Features], chosen: Sequence[int]) -> Callable[[Batch], Features]:

@@ -258,8 +258,12 @@ class _AlongLBFGS:
 
     def begin(self, images: Batch) -> Samples:
         count, size, pairs = len(images), images[0].numel(), self.memory
-        single = dict.fromkeys(("base", "base_gradient", "tried", "tried_gradient"), images.new_zeros(count, size))
-        return single | {
+        empty = images.new_zeros(count, size)
+        return {
+            "base": empty,
+            "tried": empty,
+            "tried_gradient": empty,
+            "vectors": images.new_zeros(count, 3, size),  # the newest move, its change, and the gradient at the base
             "base_loss": images.new_full((count,), math.inf),
             "trust": images.new_full((count,), self.reach),
             "pairs": images.new_zeros(count, 2 * pairs, size),  # moves, then what each changed in the gradient
@@ -270,12 +274,12 @@ class _AlongLBFGS:
 
     def move(self, samples: Samples, loss: PerSample, gradient: Batch) -> Batch:
         here, slope = samples["images"].flatten(1), gradient.flatten(1) * loss[:, None]
-        is_first = samples["age"][:, None] == 0
-        move = torch.where(is_first, 0, here - samples["tried"])
-        change = torch.where(is_first, 0, slope - samples["tried_gradient"])
+        newest, change, _ = samples["vectors"].unbind(1)
+        torch.sub(here, samples["tried"], out=newest)
+        torch.sub(slope, samples["tried_gradient"], out=change)
         samples["tried"], samples["tried_gradient"] = here, slope
         self._judge(samples, here, slope, loss)
-        along = self._remember(samples, move, change)
+        along = self._remember(samples)
         direction = self._direction(samples, along)
         length = direction.norm(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
         way = direction * (samples["trust"] / length).clamp_max(1.0)[:, None]
@@ -288,28 +292,30 @@ class _AlongLBFGS:
         trust = torch.where(better, wider, samples["trust"] / 2)
         samples["trust"] = torch.where(samples["age"] == 0, samples["trust"], trust)
         samples["base_loss"] = torch.where(better, loss, samples["base_loss"])
-        for name, values in (("base", here), ("base_gradient", slope)):
-            samples[name] = torch.where(better[:, None], values, samples[name])
+        samples["base"] = torch.where(better[:, None], here, samples["base"])
+        base_gradient = samples["vectors"][:, 2]
+        torch.where(better[:, None], slope, base_gradient, out=base_gradient)
 
-    def _remember(self, samples: Samples, move: Tensor, change: Tensor) -> Tensor:
-        """Put a pair in the place of the oldest; the products of the gradient at the base with all of them."""
-        row, place = torch.arange(len(move), device=move.device), samples["age"] % self.memory
+    def _remember(self, samples: Samples) -> Tensor:
+        """Put the newest pair in the place of the oldest; the products of the gradient at the base with all of them."""
+        vectors = samples["vectors"]
+        row, place = torch.arange(len(vectors), device=vectors.device), samples["age"] % self.memory
         pairs, products, squares = (samples[name] for name in ("pairs", "moves_changes", "changes_changes"))
+        move, change, _ = vectors.unbind(1)
         pairs[row, place], pairs[row, self.memory + place] = move, change
         # The only pass over all pairs, this way round because it is several times faster than its transpose.
-        vectors = torch.stack([move, change, samples["base_gradient"]], 1)
         dots = torch.bmm(vectors, pairs.mT)
         products[row, place] = dots[:, 0, self.memory :]
         products[row, :, place] = dots[:, 1, : self.memory]
         squares[row, place] = squares[row, :, place] = dots[:, 1, self.memory :]
-        # Only what has positive curvature keeps the approximation positive definite.
+        # Only what has positive curvature keeps the approximation positive definite; the first step ends no move.
         curved = products[row, place, place] > 1e-8 * move.norm(dim=1) * change.norm(dim=1)
-        samples["is_pair"][row, place] = curved.to(move)
+        samples["is_pair"][row, place] = (curved & (samples["age"] > 0)).to(move)
         return dots[:, 2]
 
     def _direction(self, samples: Samples, along: Tensor) -> Tensor:
         """The inverse Hessian's approximation times the gradient at the base (Byrd et al., equation 3.1)."""
-        slope, is_pair = samples["base_gradient"], samples["is_pair"]
+        slope, is_pair = samples["vectors"][:, 2], samples["is_pair"]
         # From the oldest pair to the newest, which is the one just written.
         order = (samples["age"][:, None] + 1 + torch.arange(self.memory, device=slope.device)) % self.memory
         both = is_pair[:, :, None] * is_pair[:, None, :]
@@ -331,7 +337,8 @@ class _AlongLBFGS:
     def _scale(self, samples: Samples, product: PerSample, square: PerSample) -> PerSample:
         """Of the gradient: from the newest pair; without one, half the step to where a linear loss would be 0."""
         tiny = torch.finfo(product.dtype).tiny
-        newton = samples["base_loss"].square() / samples["base_gradient"].square().sum(1).clamp_min(tiny) / 2
+        slope = samples["vectors"][:, 2]
+        newton = samples["base_loss"].square() / slope.square().sum(1).clamp_min(tiny) / 2
         return torch.where(product > 0, product / square.clamp_min(tiny), newton)
 
 

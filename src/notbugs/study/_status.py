@@ -339,7 +339,20 @@ def _overview(standing: Status) -> Table:
 
 
 def _go_on(folder: Path) -> str:
-    return shlex.join(["notbugs", "run", str(folder / "recipe.toml"), "--out", str(folder)])
+    """The command, with the code of a user's own in it, which a file alone never runs."""
+    recipe = check_recipe(folder)
+    transferred = recipe.get("instruments", {}).get("transfer", {}).get("architectures", [])
+    named = {"--arch": [recipe["architecture"]["name"]], "--instruments.transfer.architectures": transferred}
+    code = [word for flag, names in named.items() if any(map(_is_own_code, names)) for word in (flag, *names)]
+    return shlex.join(["notbugs", "run", str(folder / "recipe.toml"), *code, "--out", str(folder)])
+
+
+def _is_own_code(architecture: str) -> bool:
+    if ":" not in architecture:  # most often, and then torch is not loaded
+        return False
+    from notbugs.models.registry import is_own_code
+
+    return is_own_code(architecture)
 
 
 def _more(standing: Status, base: list[str]) -> str:

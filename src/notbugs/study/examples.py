@@ -131,7 +131,8 @@ def _images(runner: Runner, plan: SetDeclaration, index: Tensor) -> Tensors:
 
 def _sizes(runner: Runner, images: Tensor, labels: Tensor, start: Tensor, start_labels: Tensor | None) -> Tensor:
     distance, _ = nearest_of_class(start, labels, runner.data.train)
-    size = torch.stack([l2_norm(images - start) / distance, noticed(start, images)], 1)
+    share = torch.where(distance > 0, l2_norm(images - start) / distance, math.nan)  # 0: one image with two labels
+    size = torch.stack([share, noticed(start, images)], 1)
     return size if start_labels is None else size.masked_fill((labels == start_labels)[:, None], math.nan)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from notbugs.measure import usefulness
 from notbugs.progress import Progress
 from notbugs.study.declaration import Half, Ingredients
+from notbugs.study.instruments.usefulness import searched_ball
 from notbugs.study.runner import Runner
 from notbugs.study.sets import BY_NAME, other_names
-from notbugs.threat import threat
 
 SORTED_ON = 1000
 """Training images, at most, on which features are sorted; a search goes from half of them."""
@@ -42,8 +42,7 @@ def halves(runner: Runner) -> dict[Half, list[int]]:
     features and one of many differ in more than robustness.
     """
     recipe, train = runner.recipe, runner.data.train
-    settings, evaluation = recipe.instruments.usefulness, recipe.evaluation
-    ball = threat(evaluation.norm, settings.eps or sorted(evaluation.radii)[len(evaluation.radii) // 2])
+    settings, ball = recipe.instruments.usefulness, searched_ball(runner)
 
     def work(progress: Progress) -> dict[Half, list[int]]:
         seen = train.sample(SORTED_ON, runner.seed, "halves")

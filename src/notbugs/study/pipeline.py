@@ -21,6 +21,8 @@ from notbugs.measure import Proportion, feature_rank
 from notbugs.progress import Progress
 from notbugs.records import write_model
 from notbugs.search import PGDSteps
+from notbugs.search.backward import fake_relu_features
+from notbugs.search.compatibility import check_fits
 from notbugs.seeds import derive, generator
 from notbugs.study import instruments
 from notbugs.study.declaration import Ingredients, SetDeclaration
@@ -42,10 +44,11 @@ from notbugs.study.results import (
     TheoryCheck,
 )
 from notbugs.study.runner import Runner
-from notbugs.study.sets import BY_NAME, ON_ORIGINALS, SETS, ClassifierPlan, stage_names
+from notbugs.study.sets import BY_NAME, ON_ORIGINALS, SECTIONS, SETS, ClassifierPlan, stage_names
 from notbugs.study.written import StudyClaim
 from notbugs.theory import vulnerability
 from notbugs.threat import check_radii
+from notbugs.training.loop import check_training
 
 
 def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectations | None:
@@ -66,8 +69,9 @@ def against_expected(recipe: Recipe, data: str, rows: Sequence[Row]) -> Expectat
     by_kind = {_kind(row): row for row in rows}
     compared = []
     for item in () if departures else recipe.expected:
-        name = item.attack if item.radius else ""
-        compared.append(_against(item, by_kind[item.classifier, name, item.radius]))
+        kind = item.classifier, item.attack if item.radius else "", item.radius
+        if kind in by_kind:  # a study may have been asked for fewer sets
+            compared.append(_against(item, by_kind[kind]))
     return Expectations(time=recipe.expected_time, departures=departures, compared=compared)
 
 
@@ -137,7 +141,8 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
     """
     check_writable(out)
     device = find_device(recipe.device)
-    recipe.architecture.check()
+    for network in (recipe.architecture, *recipe.architecture_on.values()):
+        network.check()
     if recipe.scaled_down:
         console.say("There is no accelerator here, so the study is the recipe's small form: recipe.toml has it.")
     data = data or read_data(recipe, console)
@@ -145,7 +150,11 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
     stages = stage_names(recipe.judge, recipe.sets, recipe.further.others)
     folder = StudyFolder(out, console, stages=len(stages))
     runner = Runner(recipe, data, folder, device)
-    recipe.architecture.new(data, recipe.seed, recipe)  # one that cannot be made leaves no folder
+    for network in (recipe.architecture, *recipe.architecture_on.values()):  # one that cannot be made leaves no folder
+        made = network.new(data, recipe.seed, recipe)
+        check_fits(made, data.train, len(data.classes), features=network is recipe.architecture)
+        if recipe.matching.fake_relu and network is recipe.architecture:
+            fake_relu_features(made.eval(), data.train.batch(slice(1))[0].to(device), recipe.matching.fake_relu)
     instruments.check(runner)
     with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))) as info:
         results = _Study(runner).run(info)
@@ -230,14 +239,14 @@ class _Study:
     def measured(self, plan: ClassifierPlan, images: Images) -> list[Row]:
         """Train a classifier and measure it."""
         title = f"train {plan.name} classifier" if plan.train_set == "D" else f"train on {plan.train_set}"
-        settings = self.recipe.training(plan.name)
+        settings, network = self.recipe.training(plan.name), self.recipe.network(plan.name)
         classifier = self.runner.train(plan.name, images, title=title)
         return [
             Row(
                 train_set=plan.train_set,
                 training=settings.name,
                 classifier=plan.name,
-                architecture=self.recipe.architecture.name,
+                architecture=str(network) if self.recipe.architecture_on else network.name,
                 test_set=self.data.test_name,
                 attack=accuracy.attack,
                 broken=accuracy.broken,
@@ -331,10 +340,18 @@ class _Study:
 
 
 def _check_data(recipe: Recipe, data: Data) -> None:
+    """Refuse what a later stage would refuse, before hours of work."""
     check_one_label(data)
-    trainings = (recipe.standard, recipe.robust)
-    adversaries = [training.adversary.threat for training in trainings if training.adversary]
-    check_radii([*recipe.evaluation.threats, *adversaries, recipe.relabelling.threat], data.train.shape)
+    for name in (*SECTIONS, *recipe.trained_on):
+        check_training(recipe.training(name), data.train)
+    check_radii([*recipe.evaluation.threats, recipe.relabelling.threat], data.train.shape)
+    for declared in map(BY_NAME.__getitem__, recipe.sets):
+        if declared.alone and recipe.relabelling.method == "minimum-norm":
+            rule = "name no set that holds other classifiers, where [relabelling] looks for smallest perturbations"
+            raise must("sets", rule, declared.name)
+        if declared.band:
+            ball = declared.threat(recipe.relabelling, data.train.shape, recipe.further.cutoff)
+            check_radii([ball], data.train.shape, band=True)
     if len(set(recipe.pair)) < 2 or not all(0 <= label < len(data.classes) for label in recipe.pair):
         raise must("pair", f"name two different classes between 0 and {len(data.classes) - 1}", recipe.pair)
     tested = data.test.labels.unique().tolist()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tomli_w
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from notbugs import catalogue
 from notbugs.classifier import default_device
@@ -39,14 +39,19 @@ class Settings(Source):
     """
 
     name: str = Field("study", max_length=100, pattern=r"^[\w.-]+$", description="Name of the study.")
-    architecture: Architecture = Field(Architecture(), description="Of every classifier of the study.")
+    architecture: Architecture = Field(Architecture(), description="Of every classifier that has no other.")
+    architecture_on: dict[str, Architecture] = Field(
+        {},
+        description="Of the classifier on one set, on its controls, and on further sets compared with it, where it is "
+        "another one: `[architecture_on.D_det]`.",
+    )
     standard: Training = Field(Training(), description="Of the standard and the independent classifier.")
     robust: Training = Field(Training(), description="Of the robust classifier.")
     constructed: Training = Field(Training(), description="Of the classifiers on constructed sets.")
     trained_on: dict[str, Training] = Field(
         {},
         description="Of the classifier on one set, and on further sets compared with it, where they are trained "
-        "otherwise: `[trained_on.D_det]` is of D_bugs as well.",
+        "otherwise: `[trained_on.D_det]` is of D_bugs as well. What it does not set is not that of [constructed].",
     )
     matching: Matching = Field(Matching(), description="Feature matching, which makes D_R and D_NR.")
     storage: Storage = Field(Storage(), description="How constructed sets are stored.")
@@ -66,10 +71,16 @@ class Settings(Source):
     )
     pair: tuple[int, int] = Field((0, 1), description="Two classes to whose features the theory is fitted.")
 
-    @field_validator("trained_on")
+    @field_validator("trained_on", "architecture_on")
     @classmethod
-    def _check_sets(cls, given: dict[str, Training]) -> dict[str, Training]:
-        return {check_choice("trained_on", name, tuple(BY_NAME)): settings for name, settings in given.items()}
+    def _check_sets(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        for name, settings in given.items():
+            check_choice(str(info.field_name), name, tuple(BY_NAME))
+            if isinstance(settings, Architecture) and "name" not in settings.model_fields_set:
+                raise must(f"{info.field_name}.{name}", "have a name: it is a whole architecture", str(settings))
+            if isinstance(settings, Architecture) and is_own_code(settings.name):
+                raise must(str(info.field_name), "name architectures that notbugs knows", settings.name)
+        return given
 
     @field_validator("sets")
     @classmethod
@@ -121,6 +132,11 @@ class Recipe(Settings):
         beside = BY_NAME[name].beside if name in BY_NAME else ""
         section = getattr(self, SECTIONS.get(name, "constructed"))
         return self.trained_on.get(name) or self.trained_on.get(beside) or section
+
+    def network(self, name: str) -> Architecture:
+        """The architecture of a classifier of a study: of its set, or of the set that it is compared with."""
+        beside = BY_NAME[name].beside if name in BY_NAME else ""
+        return self.architecture_on.get(name) or self.architecture_on.get(beside) or self.architecture
 
     def code(self) -> dict[str, tuple[str, ...]]:
         """The settings that name code of a user's own, with their values."""
@@ -334,11 +350,11 @@ def _check_sets_of_instruments(recipe: Recipe, where: str) -> None:
 
 
 def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, with dotted names."""
+    """Nested settings as one level, with dotted names; a table that is empty is none."""
     level: dict[str, object] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             level |= flat(value, f"{name}.")
         else:
             level[name] = value

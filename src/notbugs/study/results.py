@@ -36,7 +36,7 @@ class Row(Record):
     train_set: TrainSet = Field(description="what it was trained on")
     training: Literal["standard", "adversarial"] = Field(description="how it was trained")
     classifier: str = Field(description="the stage that trained it: standard, independent, robust, D_R, ...")
-    architecture: str = Field(description="its name and options")
+    architecture: str = Field(description="its name, and its options where classifiers of the study have several")
     test_set: str = Field(description="'test' (untouched) or 'heldout' (taken out of the training images)")
     attack: AttackUsed | None = Field(description="null: clean accuracy")
     accuracy: float = Field(ge=0, le=1, description="share of test images classified correctly, under the row's attack")

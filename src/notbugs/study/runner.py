@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from notbugs import workers
 from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet
+from notbugs.construct import ConstructedSet, fingerprint
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must, renamed
 from notbugs.instrument import Step
@@ -100,8 +100,9 @@ class Runner:
     ) -> Classifier:
         """A classifier trained on `images`; it continues a run that was stopped.
 
-        It is trained as the recipe says of `like`, the classifier of a study that it is compared with (or its section
-        of the recipe); of `name` itself if not given; as `[constructed]` says if that is no classifier of a study.
+        It has the network and the training that the recipe says of `like`, the classifier of a study that it is
+        compared with (or its section of the recipe); of `name` itself if not given; the study's architecture and
+        `[constructed]` if that is no classifier of a study.
         `architecture` and `settings`, where given, take the place of the recipe's. Its initialisation and order of
         batches follow from the study's seed and `name`, or, to compare two sets alike in both, from `drawn_as`.
 
@@ -114,7 +115,7 @@ class Runner:
             check_choice("like", like, (*SECTIONS, "constructed"))
         training = settings or self.recipe.training(like or name)
         seed = derive(self.seed, "init", drawn_as or name)
-        network = architecture or self.recipe.architecture
+        network = architecture or self.recipe.network(like or name)
         classifier = network.new(self.data, seed, self.recipe)
 
         checkpoint = self.folder.path / "classifiers" / f"{name}.unfinished.safetensors"
@@ -232,11 +233,17 @@ class Runner:
 
         `source`, `data`, `matching` and `relabelling`, where given, take the place of the study's; `ingredients` are
         what the set is built with beside its source, as `SetDeclaration.build` takes them.
+
+        Raises
+        ------
+        InputError
+            If it is there already, by a source that the study has no more.
         """
+        with_whom = source or self.classifier(declared.source)
 
         def work(path: Path, progress: Progress) -> ConstructedSet:
             return declared.build(
-                source or self.classifier(declared.source),
+                with_whom,
                 data or self.data,
                 path,
                 matching=matching or self.recipe.matching,
@@ -248,7 +255,14 @@ class Runner:
                 **ingredients,
             )
 
-        return self.build(name, work)
+        built = self.build(name, work)
+        if built.manifest["request"]["source"] != fingerprint(with_whom):
+            raise InputError(
+                f"{built.folder} was built with another classifier than {self.folder.path / 'classifiers'} has now: "
+                "a file was lost, and training it again gave other weights, as another machine or version may. Restore "
+                "the file from a copy, or run the study in a new folder, with --out."
+            )
+        return built
 
     def build(self, name: str, work: Callable[[Path, Progress], ConstructedSet]) -> ConstructedSet:
         """The set that `work` builds in the folder it is given; a damaged shard is built again."""

@@ -24,6 +24,7 @@ from notbugs.construct import (
     mislabel,
     verify,
 )
+from notbugs.construct.manifest import build_id
 from notbugs.construct.verification import check_folder
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
@@ -34,7 +35,6 @@ from notbugs.measure import (
     Outcome,
     SpatialAccuracy,
     autoattack,
-    evaluate,
     outcomes,
     spatial_accuracy,
 )
@@ -46,6 +46,7 @@ from notbugs.models.checkpoint import job_of
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.study.folder import Console, of_study, read_data
+from notbugs.study.repeated import check_one_label
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
 from notbugs.study.sets import EVERY_SET
 from notbugs.training import Trained, Training, train
@@ -146,6 +147,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     job.architecture.check()
     on = ConstructedSet(job.on) if job.on else None
     data = read_data(job, console)
+    if not data.train.has_several:
+        check_one_label(data)
     images = on.images if on else data.train
     if images.shape != data.train.shape:
         raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
@@ -155,7 +158,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     else:
         check_fits(classifier, images, len(data.classes))
     # Other settings, another checkpoint: what is not finished is never taken up with other settings.
-    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint).encode()).hexdigest()[:16]
+    held = build_id(on.manifest["request"]) if on else ""  # what a set holds, not only where it is
+    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint + held).encode()).hexdigest()[:16]
     with only_maker(out) if workers.rank() == 0 else nullcontext():
         if os.path.lexists(out) and (not out.exists() or job_of(out) != digest):
             raise must("out", "not be there yet", str(out), "Name another, or delete it.")
@@ -167,7 +171,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
             _train_into(out, classifier, images, job, digest, data, console)
         if data.test.has_several:
             return list(evaluate_several(classifier, data.test, data.classes))
-        return [*evaluate(classifier, data.test)]
+        measured = outcomes(classifier, data.test, doubted=on is None)  # of a set, an accuracy at guessing is a result
+        return list(with_areas([outcome.accuracy for outcome in measured], classifier, data.test))
 
 
 def _train_into(

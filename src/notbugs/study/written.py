@@ -19,6 +19,7 @@ from notbugs.files import (
     LOG,
     Damaged,
     check_regular,
+    check_unused,
     digest,
     read_json,
     warn_unchecked,
@@ -301,6 +302,8 @@ class StudyClaim:
                 f"{folder} holds {', '.join(taken)} of no study that is here, which would be overwritten. "
                 "Name another folder with --out."
             )
+        else:
+            check_unused(folder, ("theory.*",))  # which `notbugs theory` may have written there
         try:
             there = read_info(folder)["data"]
         except FileNotFoundError:
@@ -331,6 +334,7 @@ class JobClaim:
         """See `Claim`."""
         file = folder / "request.json"
         if not file.exists() and not copy_of(file).exists():
+            check_unused(folder)
             write_json(file, {"wanted": self.wanted, "about": self.about | _created()})
             make_copy(file)
             return
@@ -363,14 +367,26 @@ def _created() -> dict[str, str]:
 
 
 def _refuse_other_recipe(path: Path, begun: Recipe, wanted: Recipe) -> None:
-    """No setting may change but these: an instrument that was off is on; its lists, and further sets, are longer."""
-    from notbugs.study.instruments import INSTRUMENTS  # whoever has a recipe has them, and torch, already
+    """No setting may change but these: an instrument that was off is on; its lists, and further sets, are longer.
 
-    update: dict[str, object] = {"all": wanted.instruments.all}
+    The settings of an instrument that is off are its own business, unless another one has worked with them.
+    """
+    from notbugs.study.instruments import INSTRUMENTS  # whoever has a recipe has them, and torch, already
+    from notbugs.study.sets import BY_NAME
+
+    used = {name for each in INSTRUMENTS if begun.instruments.wanted(each.name) for name in each.uses}
+    if any(BY_NAME[name].half for name in begun.sets):
+        used.add("usefulness")
+    update: dict[str, object] = {"all": begun.instruments.all or wanted.instruments.all}
     for each in INSTRUMENTS:
         old, new = (getattr(recipe.instruments, each.name) for recipe in (begun, wanted))
         longer = {name: getattr(new, name) for name in each.grows if set(getattr(old, name)) <= set(getattr(new, name))}
-        update[each.name] = old.model_copy(update=longer) if begun.instruments.wanted(each.name) else new
+        if begun.instruments.wanted(each.name):
+            update[each.name] = old.model_copy(update=longer)
+        elif each.name in used:
+            update[each.name] = old.model_copy(update={"on": new.on})
+        else:
+            update[each.name] = new
     there = begun.model_copy(update={"instruments": begun.instruments.model_copy(update=update)})
     if set(begun.sets) <= set(wanted.sets):
         there = there.model_copy(update={"sets": wanted.sets})

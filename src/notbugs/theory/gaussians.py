@@ -358,7 +358,9 @@ class RobustGaussians(TwoGaussians):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The paper's explicit lower and upper bound on the multiplier; both infinite at radius 0."""
+        """The paper's explicit lower and upper bound on the multiplier; both infinite at radius 0, nan without one."""
+        if math.isnan(self.multiplier):  # of another problem than the relaxed one
+            return math.nan, math.nan
         lower, upper = multiplier_bounds(self.standard.eigenvalues, torch.tensor(self.radius, dtype=torch.float64))
         return lower.item(), upper.item()
 

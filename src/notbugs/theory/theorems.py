@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.errors import InputError, check_count, check_number, must
-from notbugs.theory.gaussians import TwoGaussians, relaxed_eigenvalues, relaxed_multiplier
+from notbugs.theory.gaussians import TwoGaussians, added_deviation, relaxed_eigenvalues, relaxed_multiplier
 from notbugs.theory.linear import ArrayLike, Estimate, LinearClassifier, Norm, as_eigenvalues, average
 
 
@@ -108,7 +108,8 @@ def theorem2_slope(pair: TwoGaussians, radius: float) -> Float[Tensor, " dim"]:
     deviation = pair.eigenvalues.sqrt()
     if check_number("radius", radius) == 0:
         return (1 / deviation) / (1 / deviation).norm()
-    added = pair.robust_mle(radius).eigenvalues.sqrt() - deviation
+    multiplier = relaxed_multiplier(pair.eigenvalues, pair.eigenvalues.new_tensor(radius))
+    added = added_deviation(pair.eigenvalues, multiplier)  # a difference of roots would lose it at small radii
     rate = 1 / (2 * added + deviation)
     return rate * radius / (added * rate).sum()
 

@@ -126,7 +126,7 @@ def train(
     >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
     plan = settings or Training()
-    _check(plan, images)
+    check_training(plan, images)
     optimizer = _optimizer(classifier, plan)
     done, settings, best = _resume(checkpoint, classifier, optimizer, plan)  # the guard may have doubled the steps
     numbers, looked_at = held_out(images, plan.adversary, seed, watching.to_stop_by(images, plan))
@@ -160,7 +160,14 @@ def train(
     return classifier.eval()
 
 
-def _check(settings: Training, images: Images) -> None:
+def check_training(settings: Training, images: Images) -> None:
+    """Refuse settings that do not fit the size of the images.
+
+    Raises
+    ------
+    InputError
+        If images would be shifted out of sight, or the adversary's ball holds every image.
+    """
     if settings.shift >= max(images.shape[1:]):
         raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
     if settings.adversary:
@@ -321,11 +328,13 @@ def _save(
     path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, settings: Training, best: Best
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in classifier.state_dict().items()}
-    for name, parameter in classifier.named_parameters():
-        tensors[f"velocity.{name}"] = optimizer.state[parameter]["momentum_buffer"]
+    for name, parameter in classifier.named_parameters():  # none without momentum, or of what no gradient reaches
+        if (velocity := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            tensors[f"velocity.{name}"] = velocity
     steps = settings.adversary.steps if settings.adversary else 0
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     numbers = {"epoch": epoch, "steps": steps, "best epoch": best.epoch, "best right": best.right}
+    numbers["gained"] = best.gained
     write_tensors(path, tensors | {name: torch.tensor(number) for name, number in numbers.items()})
 
 
@@ -352,9 +361,12 @@ def _read(
     try:
         classifier.load_state_dict(model)
         for name, parameter in classifier.named_parameters():
-            optimizer.state[parameter]["momentum_buffer"] = tensors[f"velocity.{name}"].to(parameter)
+            if (velocity := tensors.get(f"velocity.{name}")) is not None:
+                optimizer.state[parameter]["momentum_buffer"] = velocity.to(parameter)
         epoch, steps = int(tensors["epoch"]), int(tensors["steps"])
-        best = Best(int(tensors["best epoch"]), int(tensors["best right"]), weights) if settings.patience else Best()
+        at, right = int(tensors["best epoch"]), int(tensors["best right"])
+        gained = int(tensors.get("gained", at))  # checkpoints of older versions have none
+        best = Best(at, right, weights, gained) if settings.patience else Best()
     except (RuntimeError, KeyError) as error:
         raise InputError(f"The checkpoint {path} belongs to another classifier. Delete it to start again.") from error
     if (adversary := settings.adversary) and steps != adversary.steps:

@@ -45,9 +45,14 @@ def part(index: Tensor) -> slice:
 
 
 def pieces(index: Tensor, size: int | None) -> list[slice]:
-    """This worker's places of a batch in pieces of at most `size`; every worker has as many pieces."""
+    """This worker's places of a batch in pieces of at most `size`; every worker has as many pieces.
+
+    One more where a piece would else be a single image, of which batch norm may have no statistics.
+    """
     mine, longest = part(index), -(-len(index) // workers.count())
     number = -(-longest // (size or longest))
+    if size and size > 1:
+        number = max(1, min(number, longest // 2))
     cuts = [mine.start + piece * (mine.stop - mine.start) // number for piece in range(number + 1)]
     return [slice(*ends) for ends in pairwise(cuts)]
 

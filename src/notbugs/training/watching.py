@@ -140,21 +140,26 @@ class Best:
         How many held-out images were right after it.
     weights : dict of str to Tensor
         The classifier's state after it.
+    gained : int
+        The last epoch that was better than all before it, and not only as good; or that left none right.
     """
 
     epoch: int = 0
     right: int = -1
     weights: dict[str, Tensor] = field(default_factory=dict)
+    gained: int = 0
 
     def offer(self, epoch: int, right: int, classifier: Classifier) -> None:
         """Take this epoch if none before was better: of equally good ones the last, as the learning rate falls."""
+        if right > self.right or right == 0:  # while none is right, training has not begun to tell
+            self.gained = epoch
         if right >= self.right:
             weights = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
             self.epoch, self.right, self.weights = epoch, right, weights
 
     def is_over(self, done: int, patience: int) -> bool:
         """Whether so many epochs have brought nothing better."""
-        return patience > 0 and done - self.epoch >= patience
+        return patience > 0 and done - self.gained >= patience
 
 
 def to_stop_by(images: Images, settings: Training) -> int:

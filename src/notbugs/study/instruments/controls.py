@@ -19,7 +19,7 @@ from notbugs.measure import Difference, Proportion, evaluate, predictions, relab
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.sets import BY_NAME, Constructed, Relabelled
-from notbugs.threat import Norm
+from notbugs.threat import Linf, Norm, check_radii
 
 if TYPE_CHECKING:
     from notbugs.construct.manifest import Storage
@@ -265,21 +265,20 @@ def _reading(rows: list[ControlRow]) -> Iterator[str]:
         if row.variant == "leakage" and row.beyond:
             yield _against_leakage(row, row.beyond)
         if row.variant == "robust_source":
-            less = Difference.of(itself[row.of].clean, row.clean)
-            is_less = "less than" if less.low > 0 else "no less than"
+            side = Difference.of(row.clean, itself[row.of].clean).side
+            than = f"{side} than" if side != "unclear" else "what cannot be told from what it teaches"
             yield (
-                f"Built by the robust source, {row.of} teaches {is_less} when built by the standard one: "
+                f"Built by the robust source, {row.of} teaches {than} when built by the standard one: "
                 f"{said(row.clean)} against {said(itself[row.of].clean)}."
             )
 
 
 def _against_leakage(row: ControlRow, beyond: Difference) -> str:
-    if beyond.low > 0:
+    if beyond.side == "more":
         return f"{row.of} teaches more than its leakage control, by {beyond} points."
-    return (
-        f"{row.of} teaches no more than its leakage control, in which there is no adversarial feature: a difference of "
-        f"{beyond} points. Its accuracy alone is no evidence for non-robust features."
-    )
+    control = "its leakage control, in which there is no adversarial feature"
+    said = f"teaches less than {control}, by" if beyond.side == "less" else f"cannot be told from {control}:"
+    return f"{row.of} {said} {beyond.size} points. Its accuracy alone is no evidence for non-robust features."
 
 
 class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
@@ -302,6 +301,8 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
                 if variant in AGAIN and declared.claim:
                     rule = "name sets of every study, which alone are built again"
                     raise must(f"instruments.controls.{variant}", rule, name)
+        if settings.linf:
+            check_radii([Linf(settings.linf_eps)], runner.data.train.shape)
 
     def run(self, runner: Runner) -> ControlsResult:
         """Build, train on and measure what the recipe asks for, each set beside its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from notbugs.measure import Accuracy, AttackUsed, Difference, evaluate
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.sets import BY_NAME
+from notbugs.threat import check_radii, threat
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
@@ -26,7 +27,9 @@ class GeneralizationGapSettings(InstrumentSettings):
     """How much of what a D_R classifier lacks in robustness it lacks on D_R itself, and how much beyond."""
 
     images: int = Field(1000, ge=1, description="Images of each of the three kinds; fewer where there are fewer.")
-    radii: tuple[float, ...] = Field((0.25,), min_length=1, description="Radii, pixel units; the paper's is 0.25.")
+    radii: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
+        (0.25,), min_length=1, description="Radii, pixel units; the paper's is 0.25."
+    )
 
 
 Where = Literal["D_R training", "D_R test", "test"]
@@ -118,10 +121,15 @@ def generalization_gap_section(measured: GeneralizationGapResult) -> Section:
 
 
 def _lost(part: GapPart) -> str:
-    return (
-        f"At {_attack(part.attack)}, {part.generalisation} points are lost on new images of D_R's kind, and "
-        f"{part.shift} more on test images as they are."
-    )
+    first = f"{_change(part.generalisation)} from D_R's training images to new ones of its kind"
+    return f"At {_attack(part.attack)}, {first}, and {_change(part.shift)} from these to test images as they are."
+
+
+def _change(lost: Difference) -> str:
+    """What is lost, if anything."""
+    if lost.side == "unclear":
+        return f"no difference is told apart ({lost} points)"
+    return f"{lost.size} points are {'lost' if lost.side == 'more' else 'gained'}"
 
 
 def _attack(attack: AttackUsed | None) -> str:
@@ -134,6 +142,11 @@ class GeneralizationGapInstrument(Instrument[GeneralizationGapSettings, Generali
     name, former = "generalization_gap", "gap"
     Settings = GeneralizationGapSettings
     Result = GeneralizationGapResult
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        norm, radii = runner.recipe.evaluation.norm, runner.recipe.instruments.generalization_gap.radii
+        check_radii([threat(norm, eps) for eps in radii], runner.data.train.shape)
 
     def run(self, runner: Runner) -> GeneralizationGapResult:
         """Measure the classifier of D_R on D_R's training images, D_R's test images and the test images."""

@@ -186,6 +186,7 @@ class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
     """What training with human priors changes."""
 
     name = "priors"
+    uses = ("usefulness",)
     Settings = PriorsSettings
     Result = PriorsResult
 

@@ -69,6 +69,7 @@ def _part(runner: Runner, name: str, count: int) -> SetSizeRow:
     runner.train(
         called,
         images.subset(order[:count].sort().values),
+        name,
         settings=training.model_copy(update={"epochs": epochs}),
         title=f"train on {count:,} images of {name}",
     )
@@ -99,11 +100,17 @@ def _lines(result: SetSizeResult) -> dict[str, list[tuple[float, Proportion]]]:
 
 
 def _reading(result: SetSizeResult) -> Iterator[str]:
-    """For each set what the fewest and the most images teach, and whether intervals tell neighbours apart."""
+    """For each set what the fewest and the most images teach, and which neighbours their intervals tell apart."""
     for name, points in _lines(result).items():
         (fewest, least), (most, all_of_it) = points[0], points[-1]
         grows = any(more.low > less.high for (_, less), (_, more) in pairwise(points))
-        does = "The accuracy grows with the images" if grows else "Neighbouring numbers are not told apart"
+        falls = any(more.high < less.low for (_, less), (_, more) in pairwise(points))
+        does = {
+            (True, False): "The accuracy grows with the images",
+            (False, True): "The accuracy falls as the images become more",
+            (True, True): "The accuracy grows and falls with the images",
+            (False, False): "Neighbouring numbers are not told apart",
+        }[grows, falls]
         yield f"{name}: {said(least)} from {fewest:,.0f} images, {said(all_of_it)} from {most:,.0f}. {does}."
 
 

@@ -174,6 +174,7 @@ class SharesInstrument(Instrument[SharesSettings, SharesResult]):
     """How much of each class a constructed image carries."""
 
     name = "shares"
+    uses = ("usefulness",)
     Settings = SharesSettings
     Result = SharesResult
 

@@ -124,15 +124,7 @@ def _section(result: SourceRadiusResult) -> Section:
 
     columns = ("radius", "seed", "attack", "source", "source on its D_R", "trained on D_R", "lost")
     rows: list[list[Cell]] = [
-        [
-            f"{row.eps:g}",
-            str(row.repeat),
-            _attack(source),
-            source.share,
-            on_set.share,
-            taught.share,
-            _lost(source, taught),
-        ]
+        [f"{row.eps:g}", str(row.repeat), source.under, source.share, on_set.share, taught.share, _lost(source, taught)]
         for row in result.rows
         for source, on_set, taught in zip(row.source, row.on_set, row.taught, strict=True)
     ]
@@ -151,10 +143,6 @@ def _section(result: SourceRadiusResult) -> Section:
     )
 
 
-def _attack(one: Accuracy) -> str:
-    return ball(one.attack.norm, one.attack.eps) if one.attack else "clean"
-
-
 def _lost(source: Accuracy, taught: Accuracy) -> str:
     return f"{100 * (source.share.value - taught.share.value):.1f}"
 
@@ -166,7 +154,7 @@ def _reading(result: SourceRadiusResult) -> Iterator[str]:
         for place, one in enumerate(rows[0].source):
             lost = [row.source[place].share.value - row.taught[place].share.value for row in rows]
             spread = f" ({percent(min(lost))} to {percent(max(lost))} over {len(lost)} seeds)" if len(lost) > 1 else ""
-            parts.append(f"{percent(mean(lost))} points{spread} {'at ' if one.attack else ''}{_attack(one)}")
+            parts.append(f"{percent(mean(lost))} points{spread} {'at ' if one.attack else ''}{one.under}")
         yield f"From a source of radius {number(eps)} to what is trained on its D_R, lost are {'; '.join(parts)}."
 
 

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
+from notbugs.errors import must
 from notbugs.formats import ball, points, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, InStudy, Seed
 from notbugs.measure import (
@@ -30,7 +31,7 @@ from notbugs.measure._autoattack import AttackName, possible, require_autoattack
 from notbugs.progress import Progress, part
 from notbugs.seeds import derive
 from notbugs.study.sets import EVERY, Trained
-from notbugs.threat import Threat, threat
+from notbugs.threat import Threat, check_radii, threat
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
@@ -245,6 +246,15 @@ class StrongAttacksInstrument(Instrument[StrongAttacksSettings, StrongAttacksRes
         """See `Instrument`."""
         if settings.autoattack:
             require_autoattack()
+
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        settings, ball = runner.recipe.instruments.strong_attacks, _ball(runner)
+        check_radii([ball], runner.data.train.shape)
+        count, shape = len(runner.data.classes), runner.data.test.shape
+        if settings.autoattack and not possible(settings.attacks, count, ball.norm, shape):
+            rule = f"have one that {count} classes and these images allow, as apgd-ce"
+            raise must("instruments.strong_attacks.attacks", rule, ", ".join(settings.attacks))
 
     def run(self, runner: Runner) -> StrongAttacksResult:
         """Every classifier asked for, one stage each; then tests of each against the standard one."""

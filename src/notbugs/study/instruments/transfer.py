@@ -24,8 +24,9 @@ from notbugs.progress import Progress, Stage
 from notbugs.records import Record, WholeFile
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
+from notbugs.study.instruments.usefulness import DEFAULT_EPS
 from notbugs.study.sections import Architecture
-from notbugs.threat import Norm, threat
+from notbugs.threat import Norm, Threat, check_radii, threat
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
@@ -41,7 +42,10 @@ class TransferSettings(Record):
     images: int = Field(1000, ge=1, description="Test images to attack, drawn at random.")
     norm: Norm | None = Field(None, description="Of the attack; that of the relabelling if not given.")
     eps: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="Radius, pixel units; that of the relabelling if not given."
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Radius, pixel units; by default the relabelling's, or in another norm 0.5 (l2), 8/255 (linf).",
     )
     steps: int = Field(20, ge=1, description="Gradients of an example for transfer, each to the end of them.")
     attack: Attack = Field(Attack(), description="Whose robust accuracy of each classifier stands beside.")
@@ -168,9 +172,17 @@ def measured(
     )
 
 
-def _matrix(runner: Runner, classifiers: Mapping[str, Classifier], stage: Stage) -> Transfer:
+def _ball(runner: Runner) -> Threat:
+    """That of the recipe; else that of the relabelling, whose radius says nothing of another norm."""
     settings, built = runner.recipe.instruments.transfer, runner.recipe.relabelling
-    ball = threat(settings.norm or built.norm, built.eps if settings.eps is None else settings.eps)
+    norm = settings.norm or built.norm
+    if settings.eps is not None:
+        return threat(norm, settings.eps)
+    return threat(norm, built.eps if norm == built.norm else DEFAULT_EPS[norm])
+
+
+def _matrix(runner: Runner, classifiers: Mapping[str, Classifier], stage: Stage) -> Transfer:
+    settings, ball = runner.recipe.instruments.transfer, _ball(runner)
     images = runner.data.test.sample(settings.images, runner.seed, "attacked for transfer")
     rows = []
     for source in classifiers:
@@ -267,7 +279,7 @@ def transfer_section(result: TransferResult) -> Section:
         text=f"Adversarial examples of one classifier, shown to the others: PGD with {attack.steps} steps, "
         f"{NORMS[attack.norm]} radius {attack.eps:g}, {images} test images; the targeted attack moves to "
         f"{TARGETS[attack.targets]}. These examples go on to the end of their steps, as such transfer best. How robust "
-        f"a classifier is itself, they do not say: that is the last row of the first matrix, by the strong attack. "
+        f"a classifier is itself, they do not say: that is the last row of the first matrix, by {_attack(result)}. "
         f"{_experiment(result) if figures else ''}",
         figures=figures,
         tables=[
@@ -275,6 +287,12 @@ def transfer_section(result: TransferResult) -> Section:
             *(_matrix_table(result, kind) for kind in FIGURES),
         ],
     )
+
+
+def _attack(result: TransferResult) -> str:
+    """By which the sources' robust accuracy was measured."""
+    names = {one.attack.name for one in result.matrix.robust.values() if one.attack}
+    return "the strong attack" if names <= {"strong"} else " and ".join(sorted(names))
 
 
 def _experiment(result: TransferResult) -> str:
@@ -308,7 +326,7 @@ def _matrix_table(result: TransferResult, kind: Kind) -> Table:
     rows.append(["no attack", *plain])
     if kind == "untargeted" and matrix.robust:
         own = [matrix.robust.get(name) for name in matrix.classifiers]
-        rows.append(["the strong attack on it", *(_complement(result.share) if result else None for result in own)])
+        rows.append([f"{_attack(result)} on it", *(_complement(result.share) if result else None for result in own)])
     return Table(caption, ["source", *matrix.classifiers], rows)
 
 
@@ -338,15 +356,24 @@ class TransferInstrument(Instrument[TransferInstrumentSettings, TransferResult])
     Settings = TransferInstrumentSettings
     Result = TransferResult
 
+    def check(self, runner: Runner) -> None:
+        """See `Instrument`."""
+        check_radii([_ball(runner)], runner.data.train.shape)
+        architectures(runner)
+
     def run(self, runner: Runner) -> TransferResult:
         """The study's own architecture and those that the recipe names; its classifiers in the matrix.
 
         The point of the study's own architecture is its independent classifier: the source fools itself without
         transfer.
         """
-        own = str(runner.recipe.architecture)
-        pairs = [Pair(own, "independent", runner.classifier("independent"), runner.classifier("D_det"))]
-        pairs += trained_pairs(runner, runner.set("D_det").images)
+        own, relabelled = runner.recipe.architecture, runner.set("D_det").images
+        on_ddet = runner.classifier("D_det")
+        if runner.recipe.network("D_det") != own:  # the study's own is not that of its D_det classifier
+            title = f"train {own} on D_det"
+            on_ddet = runner.train(f"{file_name(str(own))}-D_det", relabelled, "D_det", architecture=own, title=title)
+        pairs = [Pair(str(own), "independent", runner.classifier("independent"), on_ddet)]
+        pairs += trained_pairs(runner, relabelled)
         others = {name: runner.classifier(name) for name in ("standard", "robust")}
         return measured(runner, "standard", pairs, others, runner.stage)
 

@@ -27,7 +27,7 @@ from notbugs.measure import (
 from notbugs.measure.spectrum import SpectrumRow
 from notbugs.progress import Progress
 from notbugs.records import Record
-from notbugs.threat import Norm, Threat, threat
+from notbugs.threat import Norm, Threat, check_radii, threat
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
@@ -111,13 +111,14 @@ class UsefulnessResult(Record):
 
 
 def check_features(runner: Runner) -> None:
-    """Refuse a layer that the recipe's architecture does not have, before anything is trained.
+    """Refuse a layer that the recipe's architecture does not have, and a radius of any image, before any training.
 
     Raises
     ------
     InputError
-        If there is no such layer, or its output is not a tensor.
+        If there is no such layer, its output is not a tensor, or the radius reaches from black to white.
     """
+    check_radii([searched_ball(runner)], runner.data.train.shape)
     images, _ = runner.data.train.batch(torch.arange(1))
     untrained = runner.recipe.architecture.new(runner.data, 0, runner.recipe).eval()
     with torch.no_grad():
@@ -126,7 +127,7 @@ def check_features(runner: Runner) -> None:
 
 def sorted_features(runner: Runner, name: str) -> Usefulness:
     """The usefulness of one classifier's features: measured once, for every instrument that asks."""
-    settings, threat = runner.recipe.instruments.usefulness, _threat(runner)
+    settings, threat = runner.recipe.instruments.usefulness, searched_ball(runner)
 
     def work(progress: Progress) -> KeptUsefulness:
         measured = usefulness(
@@ -157,7 +158,7 @@ def _features(classifier: Classifier, which: str) -> FeatureMap:
     return by_name[which](classifier) if which in by_name else layer(classifier, which)
 
 
-def _threat(runner: Runner) -> Threat:
+def searched_ball(runner: Runner) -> Threat:
     """The ball that the recipe asks for, or around the middle of its evaluation."""
     evaluation, settings = runner.recipe.evaluation, runner.recipe.instruments.usefulness
     eps = settings.eps

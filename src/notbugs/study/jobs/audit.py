@@ -179,7 +179,9 @@ def command(model: Path, job: AuditJob) -> str:
 
 
 def _option(name: str, value: object) -> Iterator[str]:
-    if isinstance(value, dict):
+    if isinstance(value, bool):
+        yield name if value else name.replace("--", "--no-", 1)
+    elif isinstance(value, dict):
         for key, own in value.items():
             yield from (f"{name}.{key}", str(own))
     else:

@@ -228,7 +228,7 @@ class _Study:
     def is_repeat_of(self) -> str:
         """Equal for studies that differ in their seed alone."""
         study = self.results.study
-        recipe = {name: value for name, value in study.recipe.items() if name != "seed"}
+        recipe = {name: value for name, value in flat(study.recipe).items() if name != "seed"}
         data = dict(study.data)
         if _drawn(study.recipe):
             data.pop("fingerprint", None)

@@ -141,15 +141,14 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
     architectures = [Architecture.parse(text).check() for text in job.architectures]
     recipe, sets = _read_study(study, job)
     data = read_data(recipe, console)
-    trials = list(
-        itertools.product(
-            dict.fromkeys(job.sets),
-            architectures or [recipe.architecture],
-            job.epochs or (None,),
-            sorted(set(job.learning_rates)),
+    trials = [
+        (name, *trial)
+        for name in dict.fromkeys(job.sets)
+        for trial in itertools.product(
+            architectures or [recipe.network(name)], job.epochs or (None,), sorted(set(job.learning_rates))
         )
-    )
-    for _, architecture, *_ in trials[: len(trials) // len(sets)]:
+    ]
+    for architecture in {str(architecture): architecture for _, architecture, *_ in trials}.values():
         check_fits(architecture.new(data, recipe.seed, recipe), data.train, len(data.classes))
     folder = StudyFolder(out, console, stages=len(trials))
     with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, find_device(recipe.device)))):
