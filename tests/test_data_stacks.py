@@ -50,11 +50,10 @@ def test_what_a_name_says_last_is_what_is_in_it(tmp_path, images, labels):
     assert len(data.train) + len(data.test) == len(IMAGES)
 
 
-def test_classes_have_names_that_differ_and_are_not_empty(tmp_path):
-    for names in (["cat", "cat", "owl"], ["cat", " ", "owl"]):
-        np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, classes=np.array(names))
-        with pytest.raises(InputError, match="'classes' must be names that differ and are not empty"):
-            load(tmp_path / "set.npz")
+def test_classes_have_names_that_differ(tmp_path):
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, classes=np.array(["cat", "cat", "owl"]))
+    with pytest.raises(InputError, match="'classes' must be names that differ. Got 'cat twice'"):
+        load(tmp_path / "set.npz")
 
 
 def test_cifar101_and_cifar10c_are_test_images_of_another_set(tmp_path):

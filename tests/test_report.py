@@ -394,5 +394,5 @@ def test_words():
     assert [duration(s) for s in (0.42, 12.3, 185, 3725)] == ["0.4 s", "12 s", "3 min 5 s", "1 h 2 min"]
     assert [number(n) for n in (1437, 0.123456, 2.0)] == ["1,437", "0.1235", "2"]
     assert class_names(2) == ["0", "1"]
-    assert flat({"a": {"b": {"c": 1}}, "d": {}}) == {"a.b.c": 1, "d": {}}
+    assert flat({"a": {"b": {"c": 1}}, "d": {}}) == {"a.b.c": 1}
     assert [shown(v) for v in (None, True, 1e-4, [1, 2.5])] == ["none", "yes", "0.0001", "1, 2.5"]

@@ -298,11 +298,8 @@ class Data:
             raise must("data", "have at least two classes", self.classes)
         if self.train.shape != self.test.shape:
             raise must("test images", f"have the training images' shape {self.train.shape}", self.test.shape, ALIKE)
-        unnamed = [name for name in self.classes if not name.strip()]
-        twice = [name for name, count in Counter(self.classes).items() if count > 1]
-        if unnamed or twice:
-            rule = "be names that differ and are not empty"
-            raise must("classes", rule, (unnamed + twice)[0], "Name all of them with classes=...")
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise must("classes", "be names that differ", f"{twice[0]} twice", "Name all of them with classes=...")
         if self.train.has_several or self.test.has_several:
             for images in (self.train, self.test):
                 if images.labels.shape[1:] != (len(self.classes),):
