@@ -124,6 +124,21 @@ def test_errors_of_libraries_do_not_come_through(monkeypatch, capsys, work, stat
     assert len(text) < 2100
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "digits"], "to continue"),
+        (["evaluate", "m", "--data", "digits"], "Nothing was kept: the same command begins again."),
+        (["evaluate", "m", "--keep", "folder"], "to continue"),
+        (["theory"], "Nothing was kept"),
+        ([], "to continue"),
+    ],
+)
+def test_what_is_said_of_an_interruption_is_true_of_the_command(monkeypatch, words, said):
+    monkeypatch.setattr(sys, "argv", ["notbugs", *words])
+    assert said in notbugs._start.stopped(signal.SIGINT)
+
+
 @pytest.mark.parametrize("option", ["v", "d"])
 @pytest.mark.parametrize("command", [["run", "digits"], ["report", "x"], ["figures", "x"], ["tune", "x"]])
 def test_a_limit_of_memory_that_drawing_cannot_bear_is_said_before_work(monkeypatch, capsys, option, command):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TRACEBACK = "With NOTBUGS_TRACEBACK=1 in the environment the command shows where."
 GO_ON = "Give the same command again to continue."
+ANEW = "Nothing was kept: the same command begins again."
+KEEPS_NOTHING = ("evaluate", "theory", "verify")
+"""Commands that keep nothing of what they have done; `evaluate --keep FOLDER` does."""
 LEAST_MEMORY = {"v": (resource.RLIMIT_AS, 1200 * 2**20), "d": (resource.RLIMIT_DATA, 800 * 2**20)}
 """Bytes, by the option of `ulimit`: with less, torch and the libraries beside it abort the process, or try for ever."""
 
@@ -31,7 +34,9 @@ class Stopped(KeyboardInterrupt):
 def stopped(number: int) -> str:
     """What is said of a signal."""
     why = "Interrupted" if number == signal.SIGINT else f"Stopped by {signal.Signals(number).name}"
-    return f"{why}. {GO_ON}"
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    is_lost = command in KEEPS_NOTHING and not any(word.startswith("--keep") for word in sys.argv)
+    return f"{why}. {ANEW if is_lost else GO_ON}"
 
 
 def is_command() -> bool:
