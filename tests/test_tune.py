@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from notbugs import construct, study
+from notbugs import construct, files, study
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole
 from notbugs.errors import InputError
@@ -146,3 +146,12 @@ def test_errors_come_before_any_work(folder, tmp_path):
     with pytest.raises(InputError, match="cnn width=8 stride=2"):
         study.tune(folder, TuneJob(sets=("D_det",), architectures=("cnn wide",)), QUIET)
     assert main(["tune", str(folder), "--learning-rates", "0"]) == 2
+
+
+def test_a_study_that_may_not_be_written_is_to_be_copied(folder, monkeypatch, capsys):
+    def refuse(*rest, **named):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    assert main(["tune", str(folder), *QUICK]) == 2
+    assert "is not (Permission denied): copy the study to where you may write." in capsys.readouterr().err

@@ -298,32 +298,33 @@ def _tensor_digest(header: dict[str, Any], file: IO[bytes]) -> str:
     return hasher.hexdigest()
 
 
-def check_writable(path: Path, name: str = "out") -> None:
+def check_writable(path: Path, name: str = "out", remedy: str = "") -> None:
     """Refuse an output folder that cannot be made or written, before any work.
+
+    The `remedy` is to name another folder with the option `name`, where there is one.
 
     Raises
     ------
     InputError
         If `path` or what is above it is no folder, leads nowhere, has too long a name, or is not writable.
     """
+    remedy = remedy or f"name another with --{name}"
     if "\0" in str(path):
         raise must(name, "be a path without NUL", str(path))
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts) or len(os.fsencode(path)) > LONGEST_PATH:
         rule = f"be a path of at most {LONGEST_PATH} bytes, with at most {LONGEST_NAME} in a name"
-        raise must(name, rule, str(path), f"Name another with --{name}.")
+        raise must(name, rule, str(path), f"{remedy[0].upper()}{remedy[1:]}.")
     above = path
     while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
         what = "a link that leads nowhere" if above.is_symlink() and not above.exists() else "a file"
-        raise InputError(f"The '{name}' must be a folder. {above} is {what}: name another with --{name}.")
+        raise InputError(f"The '{name}' must be a folder. {above} is {what}: {remedy}.")
     try:
         with tempfile.TemporaryFile(dir=above):  # os.access would promise root too much
             pass
     except OSError as error:
-        raise InputError(
-            f"The '{name}' must be writable. {above} is not ({error.strerror}): name another with --{name}."
-        ) from None
+        raise InputError(f"The '{name}' must be writable. {above} is not ({error.strerror}): {remedy}.") from None
 
 
 def check_unused(folder: Path, own: Sequence[str] = (), name: str = "out") -> None:

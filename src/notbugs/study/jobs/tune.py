@@ -137,7 +137,7 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
         Before any work: if the folder holds no such study, or an architecture does not fit the images.
     """
     out = study / "tune"
-    check_writable(out)
+    check_writable(out, "study", "copy the study to where you may write")
     architectures = [Architecture.parse(text).check() for text in job.architectures]
     recipe, sets = _read_study(study, job)
     data = read_data(recipe, console)
