@@ -12,11 +12,12 @@ from notbugs import relabel, study
 from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
-from notbugs.measure import Difference, evaluate
+from notbugs.measure import Difference, evaluate, wilson
 from notbugs.seeds import derive, generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import frequencies, set_radius, set_size, source_radius
 from notbugs.study.runner import Runner
+from notbugs.study.sets import BY_NAME
 
 pytestmark = pytest.mark.whole
 
@@ -88,9 +89,23 @@ def test_frequencies_say_where_the_signal_is(waves, tmp_path):
         made.check(at_work(waves, tmp_path, instruments={"frequencies": {"cutoffs": [5.0]}}))
 
 
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [((30, 70), "grows with"), ((70, 40), "falls as"), ((30, 70, 20), "grows and falls"), ((50, 51), "not told apart")],
+)
+def test_what_is_said_of_sizes_is_what_intervals_tell(shares, words):
+    rows = [
+        set_size.SetSizeRow(trained_on="D", n=100 * place, epochs=1, clean=wilson(10 * share, 1000))
+        for place, share in enumerate(shares, 1)
+    ]
+    (reading,) = set_size._reading(set_size.SetSizeResult(seed=0, test_set="test", rows=rows))
+    assert words in reading
+
+
 def test_more_images_of_noise_teach_more(waves, tmp_path):
     """The source knows the wave, so noise pushed to a class shows it; eight images show more noise than wave."""
-    runner = at_work(waves, tmp_path, sets=["D_rand_gaussian"])
+    other = {"D_rand": {"name": "cnn", "width": 4, "features": 7}}
+    runner = at_work(waves, tmp_path, sets=["D_rand_gaussian"], architecture_on=other)
     made = set_size.SetSizeInstrument()
     made.check(runner)
     source = runner.train("standard", waves.train)
@@ -104,6 +119,12 @@ def test_more_images_of_noise_teach_more(waves, tmp_path):
     assert set(rows) == {(name, n) for name in ("D_rand", "D_rand_gaussian") for n in (8, 200, 400)}
     assert rows["D_rand_gaussian", 400].clean == evaluate(runner.classifier("D_rand_gaussian"), waves.test)[0].share
     assert rows["D_rand_gaussian", 400].clean.low > max(0.6, rows["D_rand_gaussian", 8].clean.high)
+    for name in rows:  # a part has the network of the whole
+        part, whole = "_".join(map(str, name)) if name[1] < 400 else name[0], name[0]
+        assert runner.classifier(part).head.in_features == runner.classifier(whole).head.in_features
+    assert runner.classifier("D_rand_8").head.in_features == 7
+    with pytest.raises(InputError, match="was built with another classifier than .* has now"):
+        runner.construct("D_rand", BY_NAME["D_rand"], seed=0, source=runner.train("other", waves.train))
     section = made.section(found, waves.classes)
     assert "from 8 images" in section.reading[1]
     assert "The accuracy grows" in section.reading[1]

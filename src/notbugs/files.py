@@ -327,7 +327,7 @@ def check_writable(path: Path, name: str = "out", remedy: str = "") -> None:
         raise InputError(f"The '{name}' must be writable. {above} is not ({error.strerror}): {remedy}.") from None
 
 
-def check_unused(folder: Path, own: Sequence[str] = (), name: str = "out") -> None:
+def check_unused(folder: Path, own: Sequence[str] = ()) -> None:
     """Refuse a folder that holds what a person or another command has put there, beside names that fit `own`.
 
     Hidden files do not count.
@@ -343,8 +343,8 @@ def check_unused(folder: Path, own: Sequence[str] = (), name: str = "out") -> No
     if others := [each for each in names if not any(fnmatch(each, pattern) for pattern in own)]:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise InputError(
-            f"The '{name}' must be a new or an empty folder, or one in which this was begun. {folder} holds "
-            f"{others[0]!r}{more}. Name another with --{name}."
+            f"The 'out' must be a new or an empty folder, or one in which this was begun. {folder} holds "
+            f"{others[0]!r}{more}. Name another with --out."
         )
 
 
