@@ -1,8 +1,10 @@
-"""Finished studies that may be compared: alike in all settings but those that are asked about."""
+"""Finished studies that may be compared: alike in all settings but those that are asked about; how they are named."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from notbugs.errors import InputError
@@ -47,3 +49,17 @@ def check_different(studies: Sequence[Results], what: str, of: Callable[[Results
     """
     if len({(of(study), study.study.recipe["seed"]) for study in studies}) < len(studies):
         raise InputError(f"Two of the studies have the same {what} and the same seed. Leave one out.")
+
+
+def options(name: str, about: str | None, given: Sequence[str] | None) -> argparse.Namespace:
+    """What `python -m benchmarks.NAME` is told: `studies`, `json` and `picture`."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
+    parser.add_argument("studies", nargs="+", type=Path, help="folders of finished studies, each seed its own")
+    parser.add_argument("--json", type=Path, help="write all numbers here")
+    parser.add_argument("--picture", type=Path, help="draw them here, .svg or .png (pip install 'notbugs[report]')")
+    return parser.parse_args(given)
+
+
+def cell(share: Mapping[str, float]) -> str:
+    """A share and its interval, in per cent."""
+    return f"{100 * share['value']:.1f} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"

@@ -6,13 +6,12 @@ instruments ask. No model is run.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import notbugs as nb
-from benchmarks.alike import check_alike, check_different
+from benchmarks.alike import cell, check_alike, check_different, options
 from notbugs.errors import InputError
 from notbugs.files import write_json
 from notbugs.study import Results, read_results
@@ -69,13 +68,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: a line for each network, set and radius."""
     lines = ["| set | network | radius | seeds | the set | its control | beyond |", "|---|---|---|---|---|---|---|"]
     for row in rows:
-        shares = " | ".join(_cell(row[name]) for name in ("clean", "leakage", "beyond"))
+        shares = " | ".join(cell(row[name]) for name in ("clean", "leakage", "beyond"))
         lines.append(f"| {row['of']} | {row['network']} | {row['eps']:g} | {row['seeds']} | {shares} |")
     return "\n".join(lines)
-
-
-def _cell(share: dict[str, float]) -> str:
-    return f"{100 * share['value']:.1f} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
 
 
 def draw(rows: Sequence[dict[str, Any]], norm: str, picture: Path) -> None:
@@ -110,18 +105,14 @@ def draw(rows: Sequence[dict[str, Any]], norm: str, picture: Path) -> None:
 
 def main(given: list[str] | None = None) -> None:
     """Read, compare, write, draw."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.controls", description=__doc__)
-    parser.add_argument("studies", nargs="+", type=Path, help="folders of finished studies")
-    parser.add_argument("--json", type=Path, help="write all numbers here")
-    parser.add_argument("--picture", type=Path, help="draw them here, .svg or .png (pip install 'notbugs[report]')")
-    options = parser.parse_args(given)
-    studies = [read_results(folder) for folder in options.studies]
+    told = options("controls", __doc__, given)
+    studies = [read_results(folder) for folder in told.studies]
     check_alike(studies, ASKED)
     check_different(studies, "network", network_of)
     single = [row for study in studies for row in measured(study)]
     rows = over_seeds(single)
     print(table(rows))
-    if options.json:
+    if told.json:
         about = [
             {
                 "recipe": one.recipe,
@@ -131,9 +122,9 @@ def main(given: list[str] | None = None) -> None:
             }
             for one in (study.study for study in studies)
         ]
-        write_json(options.json, {"studies": about, "of_each_seed": single, "rows": rows})
-    if options.picture:
-        draw(rows, single[0]["norm"], options.picture)
+        write_json(told.json, {"studies": about, "of_each_seed": single, "rows": rows})
+    if told.picture:
+        draw(rows, single[0]["norm"], told.picture)
 
 
 if __name__ == "__main__":

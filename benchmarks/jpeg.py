@@ -6,12 +6,11 @@ one seed or several. No model is run.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import notbugs as nb
-from benchmarks.alike import check_alike, check_different
+from benchmarks.alike import cell, check_alike, check_different, options
 from notbugs.files import write_json
 from notbugs.measure import Proportion
 from notbugs.study import Results, read_results
@@ -72,12 +71,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for of, under in dict.fromkeys((row["of"], row["under"]) for row in rows):
         found = [cells.get((of, under, *kind)) for kind in kinds]
-        lines.append(f"| {of}, {under} | " + " | ".join(_cell(row) if row else "" for row in found) + " |")
+        lines.append(f"| {of}, {under} | " + " | ".join(cell(row) if row else "" for row in found) + " |")
     return "\n".join(lines)
-
-
-def _cell(row: dict[str, Any]) -> str:
-    return f"{100 * row['value']:.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
 
 
 def _order(kind: tuple[str, str]) -> tuple[int, str]:
@@ -118,26 +113,22 @@ def draw(rows: list[dict[str, Any]], picture: Path) -> None:
 
 def main(given: list[str] | None = None) -> None:
     """Read, compare, write, draw."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.jpeg", description=__doc__)
-    parser.add_argument("studies", nargs="+", type=Path, help="folders of finished studies, each seed its own")
-    parser.add_argument("--json", type=Path, help="write all numbers here")
-    parser.add_argument("--picture", type=Path, help="draw them here, .svg or .png (pip install 'notbugs[report]')")
-    options = parser.parse_args(given)
-    studies = [read_results(folder) for folder in options.studies]
+    told = options("jpeg", __doc__, given)
+    studies = [read_results(folder) for folder in told.studies]
     check_alike(studies, ("jpeg",))
     check_different(studies, "images", lambda study: study.study.data["fingerprint"])
     single = [row for study in studies for row in measured(study)]
     rows = over_seeds(single)
     print(table(rows))
-    if options.json:
+    if told.json:
         first = studies[0].study
         about = {"recipe": first.recipe, "data": first.data["name"], "versions": first.versions}
         images = {
             f"{one.data['variant']}, seed {one.seeds[0]}": one.data["fingerprint"] for one in (s.study for s in studies)
         }
-        write_json(options.json, about | {"fingerprints": images, "of_each_seed": single, "rows": rows})
-    if options.picture:
-        draw(rows, options.picture)
+        write_json(told.json, about | {"fingerprints": images, "of_each_seed": single, "rows": rows})
+    if told.picture:
+        draw(rows, told.picture)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,12 @@ def test_an_expectation_is_of_its_classifier_at_its_radius():
     ]
 
 
+def test_a_set_that_the_study_does_not_have_is_passed_over():
+    row = fakes.row("D_det", 0.65, n=100)
+    there, absent = (Expected(classifier=name, **RANGES) for name in ("D_det", "D_bugs"))
+    assert [item.classifier for item in against_expected(recipe(there, absent), "digits", [row]).compared] == ["D_det"]
+
+
 def test_what_is_outside_is_said_with_its_source():
     lines = [*expected_lines(found(fakes.row("D_det", 0.9), expected=Expected(classifier="D_det", **RANGES)))]
     assert "0 are inside" in lines[0]
