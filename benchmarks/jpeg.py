@@ -115,7 +115,7 @@ def main(given: list[str] | None = None) -> None:
     """Read, compare, write, draw."""
     told = options("jpeg", __doc__, given)
     studies = [read_results(folder) for folder in told.studies]
-    check_alike(studies, ("jpeg",))
+    check_alike(studies, ("jpeg", "instruments", "judge"))  # what is measured besides changes no accuracy
     check_different(studies, "images", lambda study: study.study.data["fingerprint"])
     single = [row for study in studies for row in measured(study)]
     rows = over_seeds(single)

@@ -238,10 +238,11 @@ def test_jpeg_compares_studies(tmp_path, capsys):
     assert [row["value"] for row in rows if row["of"] == "D_rand"] == [pytest.approx(0.983, abs=1e-3)] * 2
     assert "JPEG quality" in picture.read_text()
     other = through_jpeg(tmp_path / "other", 50, 0, 0.7, pair=[0, 2])
-    with pytest.raises(
-        InputError, match=r"differ in 'jpeg' and 'seed' alone; 'pair' is \[0, 1\] in the first, and \[0, 2"
-    ):
+    alone = "differ in 'jpeg', 'instruments', 'judge' and 'seed' alone"
+    with pytest.raises(InputError, match=rf"{alone}; 'pair' is \[0, 1\] in the first, and \[0, 2"):
         jpeg.main([lossy, other])
+    more = through_jpeg(tmp_path / "more", 50, 0, 0.7, judge=True, instruments={"controls": {"on": True}})
+    jpeg.main([lossy, more])  # measuring more changes no accuracy
     with pytest.raises(InputError, match="Two of the studies have the same images and the same seed"):
         jpeg.main([lossy, lossy])
 
