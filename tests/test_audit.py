@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -290,6 +291,36 @@ def test_audit_json_says_where_it_comes_from(model, folder):
     )
     assert found["command"] == command(model, asked)
     assert "--fit-images 400" in found["command"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"jpeg": {}},
+        {"jpeg": {"chroma": "4:4:4"}, "classes": ("a cat", "dog's"), "skip_broken": True},
+        {"label_column": ("one", "two"), "uncertain": 0, "splits": {"train": "a b"}, "groups": {"pet": "cat, dog"}},
+        {
+            "architecture": "resnet9",
+            "options": {"width": 4, "whiten": True},
+            "mean": (0.5,),
+            "std": (0.2,),
+            "compile": True,
+        },
+        {"threat": "linf:0.03", "attack": {"name": "pgd", "steps": 7}, "seed": 3, "heldout": 0.1, "size": 32},
+    ],
+)
+def test_the_command_repeats_the_same_audit(settings, monkeypatch):
+    given = AuditJob.model_validate({"data": "planted"} | settings)
+    asked = []
+
+    def take(model, job, out, console):
+        asked.append((str(model), str(out), job))
+        return iter(())
+
+    monkeypatch.setattr("notbugs.study.audit_labels", take)
+    monkeypatch.setattr("notbugs.cli.commands.write_audit_page", lambda folder: folder)
+    assert main(shlex.split(command(Path("a model.pt"), given))[1:]) == 0
+    assert asked == [("a model.pt", "NEW_FOLDER", given)]
 
 
 def killed_after(console, stages):

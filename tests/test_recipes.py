@@ -16,6 +16,7 @@ from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.seeds import generator
 from notbugs.study import read_recipe, run
+from notbugs.study.sections import Architecture
 from notbugs.training import Training, new_classifier, train
 
 pytestmark = pytest.mark.whole
@@ -141,6 +142,17 @@ def test_a_whitened_resnet9_is_fitted_to_its_data_and_not_trained():
     images = made.batch(slice(4))[0]
     torch.testing.assert_close(fast(images), classifier.eval()(images), rtol=1e-3, atol=1e-4)
     assert classifier(made.batch(slice(4))[0]).shape == (4, 2)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("True", True), ("false", False)])
+def test_a_flag_of_an_architecture_is_what_it_says(text, value):
+    assert Architecture.parse(f"resnet9 whiten={text}").options == {"whiten": value}
+
+
+@pytest.mark.parametrize("given", ["no", "off", 0, 2.5, None])
+def test_a_flag_that_is_none_is_refused(given):
+    with pytest.raises(InputError, match="'whiten' must be true or false. Got"):
+        build("resnet9", channels=3, classes=2, width=2, whiten=given)
 
 
 def test_without_whitening_a_resnet9_is_what_it_was():

@@ -409,6 +409,25 @@ def test_a_study_measures_it_once_and_keeps_it(tmp_path, monkeypatch):
         assert drawn.count('aria-label="Scatter of') == 1
 
 
+def test_the_studys_own_architecture_is_trained_on_d_det_where_that_of_its_classifier_is_another(tmp_path):
+    other = {"D_det": {"name": "cnn", "width": 2, "features": 4}}
+    recipe = tiny(architecture_on=other, instruments={"transfer": {"on": True, "architectures": [], "images": 10}})
+    data = recipe.read()
+    runner = Runner(recipe, data, StudyFolder(tmp_path, QUIET, stages=0), torch.device("cpu"))
+    for name in ("standard", "independent", "robust"):
+        runner.train(name, data.train)
+    source = runner.classifier("standard")
+    built = runner.build("D_det", lambda path, progress: nb.relabel(source, data, path, targets="next"))
+    runner.train("D_det", built.images)
+    (own,) = TransferInstrument().run(runner).learners
+    assert own.architecture == "cnn width=4 features=6"
+    (trained,) = tmp_path.glob("classifiers/cnn-*-D_det.safetensors")
+    theirs = nb.load_classifier(trained)
+    assert theirs.features(data.test.batch(slice(1))[0]).shape == (1, 6)
+    assert own.learned == nb.evaluate(theirs, data.test)[0].share
+    assert own.learned != nb.evaluate(runner.classifier("D_det"), data.test)[0].share
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,14 @@ def test_a_learning_rate_that_diverges_is_a_point_without_accuracies(folder):
     assert (at.heldout, at.test) == (None, None)
     assert not list((folder / "tune").glob("*.unfinished*"))
     assert json.loads((folder / "tune" / "tune.json").read_text())["points"][0]["heldout"] is None
+
+
+def test_the_network_is_that_of_the_set_unless_one_is_asked_for(folder, tmp_path):
+    shutil.copytree(folder / "sets", tmp_path / "sets")
+    other = {"D_det": {"name": "cnn", "width": 2, "features": 4}}
+    (tmp_path / "recipe.toml").write_text(tiny(architecture_on=other).toml())
+    job = TuneJob(sets=("D_det",), epochs=(1,), learning_rates=(0.1,))
+    assert [at.architecture for at in study.tune(tmp_path, job, QUIET).points] == ["cnn width=2 features=4"]
 
 
 def test_errors_come_before_any_work(folder, tmp_path):

@@ -127,6 +127,13 @@ def check_count(name: str, value: object, *, low: int = 1, high: int = 2**63 - 1
     return value
 
 
+def check_flag(name: str, value: object) -> bool:
+    """Return `value` if it is True or False, else raise `InputError`: any text, `no` too, would count as True."""
+    if not isinstance(value, bool):
+        raise must(name, "be true or false", value)
+    return value
+
+
 def most_of(variable: str, otherwise: int) -> int:
     """The limit that a variable of the environment sets, or the one of notbugs."""
     text = os.environ.get(variable, str(otherwise))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from notbugs.errors import check_count, must
+from notbugs.errors import check_count, check_flag, must
 from notbugs.models.layers import (
     Dense,
     PreActivation,
@@ -139,7 +139,7 @@ def resnet9(channels: int, classes: int, *, size: Size = 32, width: int = 64, wh
     a, b, c, d = (check_count("width", width) * 2**stage for stage in range(4))
     halved = strides(size, 3)
     first, second, third = (halving(nn.MaxPool2d, stride) for stride in halved.stages)
-    kind = WhitenedConv2d if whiten else nn.Conv2d
+    kind = WhitenedConv2d if check_flag("whiten", whiten) else nn.Conv2d
     convolved = kind(channels, a, 3, halved.stem, padding=1, bias=False)
     return initialised(
         named(

@@ -34,6 +34,10 @@ OWN = TAKEN | {"architecture", "data", "device", "precision", "seed", "shape", "
 """What no option may be called: flags, and what a network is told anyway."""
 
 
+PYTHONS = {"True": "true", "False": "false"}
+"""How Python writes what others write as `true` and `false`."""
+
+
 def _as_values(given: object) -> object:
     """Options from a command line, which are all text: `4`, `0.5`, `true` and `false` become what they say."""
     if isinstance(given, dict):
@@ -43,7 +47,7 @@ def _as_values(given: object) -> object:
 
 def _as_value(text: object) -> object:
     try:
-        return json.loads(text) if isinstance(text, str) else text
+        return json.loads(PYTHONS.get(text, text)) if isinstance(text, str) else text
     except (ValueError, RecursionError):
         return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,8 @@ def command(model: Path, job: AuditJob) -> str:
     """The command that repeats the audit of `model` into a new folder."""
     words = ["notbugs", "audit", str(model)]
     settings = {"data": job.data, "threat": job.threat} | job.model_dump(mode="json", exclude_defaults=True)
+    if job.jpeg:  # by default there is none, so the defaults of one are to be said
+        settings["jpeg"] = job.jpeg.model_dump(mode="json")
     for name, value in settings.items():
         words += _option(f"--{ARCHITECTURE.get(name, name).replace('_', '-')}", value)
     return shlex.join([*words, "--out", "NEW_FOLDER"])
@@ -183,7 +186,7 @@ def _option(name: str, value: object) -> Iterator[str]:
         yield name if value else name.replace("--", "--no-", 1)
     elif isinstance(value, dict):
         for key, own in value.items():
-            yield from (f"{name}.{key}", str(own))
+            yield from (f"{name}.{key}", own if isinstance(own, str) else json.dumps(own))
     else:
         yield name
         yield from map(str, value) if isinstance(value, list) else (str(value),)
