@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from notbugs import L2, Classifier, Data, Images, InputError, audit
-from notbugs.measure import Proportion, evaluate, refit_head
+from notbugs.measure import Proportion, evaluate, refit_head, wilson
 from notbugs.measure.accuracy import doubts
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.report.accuracies import study_accuracies
@@ -18,6 +18,29 @@ from notbugs.report.core_tables import unbalanced_section
 from notbugs.seeds import generator
 from tests import fakes
 from tests.fakes import row
+
+
+def test_balanced_accuracy_of_one_class_alone_and_of_equal_ones_is_wilsons():
+    """Of equal shares in equal classes, each interval is half as long as alone (but for rounding), and so is the mean's."""
+    hits = torch.tensor([True, False, False, True, False, False, False, False, True, True])
+    assert balanced(hits, torch.zeros(10, dtype=torch.int64)) == Proportion.of(hits)
+    four = balanced(hits.repeat(4), torch.arange(4).repeat_interleave(10))
+    alone = wilson(4, 10, level=2 * NormalDist().cdf(1.959964 / 2) - 1)
+    assert (four.value, four.n) == (0.4, 40)
+    assert (four.low, four.high) == (pytest.approx(alone.low, abs=1e-5), pytest.approx(alone.high, abs=1e-5))
+    same = balanced(torch.tensor([True] * 8), torch.arange(2).repeat_interleave(4))  # nothing is known of how they vary
+    assert (same.value, same.high) == (1, 1)
+    assert same.low == pytest.approx(wilson(8, 8).low, abs=1e-3)
+
+
+@pytest.mark.parametrize("right", [1 / 40, 0.95])
+def test_a_balanced_accuracy_near_either_end_is_covered_from_both_sides(right):
+    """Many small classes: an interval on one side of its value alone would call a guesser better than chance."""
+    sizes = torch.tensor([10, 20, 40, 160]).repeat(5)
+    labels, draw = torch.arange(20).repeat_interleave(sizes), generator(0, "coverage", right)
+    found = [balanced(torch.rand(len(labels), generator=draw) < right, labels) for _ in range(200)]
+    assert sum(one.low > right for one in found) / 200 < 0.05  # 2.5 % are meant
+    assert sum(one.high < right for one in found) / 200 < 0.05
 
 
 def test_areas_of_a_few_scores():
@@ -69,11 +92,12 @@ def test_balanced_accuracy():
     assert is_unbalanced(labels)
     assert is_rare(labels)
     assert not is_unbalanced(torch.tensor([0, 0, 1, 1]))
-    sizes = torch.tensor([25, 5, 20, 20])  # none has half; one has five times another's, which has five
+    assert not is_uneven(torch.arange(4).repeat_interleave(torch.tensor([24, 1, 20, 20])))  # 1 counts as 5
+    assert is_uneven(torch.arange(4).repeat_interleave(torch.tensor([25, 1, 20, 20])))
+    sizes = torch.tensor([25, 5, 20, 20])  # none has half; one has five times another's
     assert is_uneven(labels)
     assert is_uneven(torch.arange(4).repeat_interleave(sizes))
     assert not is_uneven(torch.arange(4).repeat_interleave(sizes - torch.tensor([1, 0, 0, 0])))
-    assert not is_uneven(torch.arange(4).repeat_interleave(sizes - torch.tensor([0, 1, 0, 0])))
     assert not is_rare(torch.tensor([0, 0, 1, 1]))
     assert not is_rare(torch.tensor([0, 1, 2]))
 

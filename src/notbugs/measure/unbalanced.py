@@ -14,7 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, check_count
 from notbugs.formats import quoted
-from notbugs.measure.statistics import Z95, Proportion
+from notbugs.measure.statistics import Z95, Proportion, wilson
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
@@ -26,7 +26,8 @@ from notbugs.threat import Threat
 HALF = 0.5
 """Share of the largest class above which balanced accuracy stands beside accuracy, and decides a verdict."""
 UNEVEN, FEWEST = 5, 5
-"""It stands beside, too, where the largest class has so many times the images of the smallest, which has so many."""
+"""It stands beside, too, where the largest class has so many times the images of the smallest, counted as so many where
+it has fewer: by chance alone it may have one."""
 RARE = 0.2
 """Share of the smaller of two classes below which the area under ROC stands beside both."""
 
@@ -94,10 +95,10 @@ def is_unbalanced(labels: Tensor) -> bool:
 
 
 def is_uneven(labels: Tensor) -> bool:
-    """Whether the largest class has over half of the images, or five times those of the smallest, which has five."""
+    """Whether the largest class has over half of the images, or five times those of the smallest, or of five."""
     counts = torch.bincount(labels)
     smallest = int(counts[counts > 0].min())
-    return is_unbalanced(labels) or (smallest >= FEWEST and int(counts.max()) >= UNEVEN * smallest)
+    return is_unbalanced(labels) or int(counts.max()) >= UNEVEN * max(smallest, FEWEST)
 
 
 def is_rare(labels: Tensor) -> bool:
@@ -117,14 +118,21 @@ def balanced(hits: Tensor, labels: Tensor) -> Proportion:
     Returns
     -------
     Proportion
-        With the 95 % interval of a mean of independent proportions made from each one's Wilson interval (Zou & Donner
-        2008, the method of variance estimates recovery). `n` counts all images.
+        With the stratified Wilson interval of 95 % (Yan & Su 2010): its ends are the means of those that the classes
+        have at a lower level, by which errors of classes make up for each other. `n` counts all images.
     """
-    shares = [Proportion.of(hits[labels == label]) for label in labels.unique().tolist()]
-    value = sum(share.value for share in shares) / len(shares)
-    below = math.hypot(*(share.value - share.low for share in shares)) / len(shares)
-    above = math.hypot(*(share.high - share.value for share in shares)) / len(shares)
-    return Proportion(value=value, low=max(0.0, value - below), high=min(1.0, value + above), n=len(hits))
+    found = [hits[labels == label] for label in labels.unique().tolist()]
+    shares = [Proportion.of(one) for one in found]
+    variances = [share.value * (1 - share.value) / share.n for share in shares]
+    if not any(variances):  # all are right in some classes and none in the others: as if the same were known of each
+        variances = [1 / share.n for share in shares]
+    z = Z95 * math.hypot(*map(math.sqrt, variances)) / sum(map(math.sqrt, variances))
+    ends = [wilson(int(one.sum()), len(one), level=math.erf(z / math.sqrt(2))) for one in found]
+    value, low, high = (
+        math.fsum(getattr(share, part) for share in of) / len(of)
+        for part, of in (("value", shares), ("low", ends), ("high", ends))
+    )
+    return Proportion(value=value, low=min(low, value), high=max(high, value), n=len(hits))
 
 
 def areas(

@@ -101,13 +101,17 @@ def write_further(runner: Runner) -> None:
 
 
 def choose(data: Data, seed: int) -> Tensor:
-    """Indices of training images, in random order of classes, a second round only after the first is full."""
+    """Indices of training images: one of each class, and a second only after that.
+
+    In the order of classes if they are few; else in random order, or those that a page has room for are the first.
+    """
     labels = data.train.labels
     count = max(FEWEST, min(MOST, VALUES // math.prod(data.train.shape)))
     order = torch.randperm(len(labels), generator=generator(seed, "gallery"))
     rank = torch.stack([(labels[order[:place]] == labels[order[place]]).sum() for place in range(min(len(order), 400))])
     by_class = labels[order[: len(rank)]]
-    first = sorted(range(len(rank)), key=lambda place: (int(rank[place]), int(by_class[place])))
+    is_in_order = len(labels.unique()) <= FEWEST
+    first = sorted(range(len(rank)), key=lambda place: (int(rank[place]), int(by_class[place]) if is_in_order else 0))
     return order[first[:count]]
 
 
