@@ -40,6 +40,19 @@ def controlled(value, low, high, of="D_rand", control=0.2):
     return Measured(controls=made)
 
 
+def test_of_unequal_classes_the_balanced_accuracy_of_a_control_is_held_against_chance():
+    """One that names the largest class everywhere teaches nothing, however often it is right."""
+    measured = controlled(0.2, 0.1, 0.3, of="D_det", control=0.25)
+    (control,) = measured.controls.rows
+    ours = row("D_det", 0.4, n=1000).model_copy(update={"balanced": fakes.proportion(0.3, 1000)})
+    for balanced, verdict in ((fakes.proportion(0.1, 1000), "agrees"), (fakes.proportion(0.25, 1000), "partly")):
+        rows = [control.model_copy(update={"balanced": balanced})]
+        controls = Measured(controls=measured.controls.model_copy(update={"rows": rows}))
+        results = Results(study=fakes.study(), rows=[*run()[:-1], ours], sets=[], instruments=controls)
+        found = next(c for c in claims(study_accuracies(results), results, 10) if "D_det" in c.short)
+        assert found.verdict == verdict
+
+
 def test_three_sentences_that_agree_each_with_its_numbers():
     found = sentences(run())
     assert [sentence.verdict for sentence in found] == ["agrees"] * 3

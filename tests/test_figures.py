@@ -229,7 +229,7 @@ def test_a_long_name_of_a_class_is_cut():
     found = next(
         f for f in figures(fakes.results().model_copy(update={"study": study}), fakes.gallery()) if f.name == "images"
     )
-    assert "a class wit\u2026<" in str(fitted(found, "full"))
+    assert "a clas\u2026 name<" in str(fitted(found, "full"))
 
 
 # Tables

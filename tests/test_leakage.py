@@ -226,6 +226,19 @@ def test_a_set_with_weak_patterns_alone_leaks_nothing(world):
     assert weak.accuracy.value > 0.99
 
 
+def test_of_classes_of_unequal_size_the_balanced_accuracy_is_held_against_chance(world):
+    """A head that learned nothing names all classes, and is right less often than one that names the largest alone."""
+    labels, classes = world.data.test.labels, len(world.data.classes)
+    share = torch.where(labels == 0, 1.0, 0.15)
+    index = (torch.rand(len(labels), generator=generator(0, "unequal")) < share).nonzero()[:, 0]
+    images, kept = world.data.test.batch(index)
+    unequal, source = Images(images, kept), templates(world, "robust")
+    found = leakage(source, swapped(world, "robust", uniform(world)), unequal, classes=classes)
+    assert (found.score, found.chance, found.finding) == ("balanced accuracy", 1 / classes, "leakage")
+    assert found.shuffled[0] < 1 / classes < found.shuffled[1] < float((kept == 0).double().mean())
+    assert leakage(source, world.data.train, world.data.test, classes=classes).score == "accuracy"
+
+
 def test_a_set_of_wrong_labels_alone_is_below_chance(world):
     found = leakage(templates(world, "robust"), swapped(world, "nonrobust", other(world)), world.data.test, classes=4)
     assert found.finding == "below chance"

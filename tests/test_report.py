@@ -215,6 +215,12 @@ def test_cautions():
     for words in ("only 360 test images", "cannot be shown to be more robust", "nearly reproduces", "43.0", "8-bit"):
         assert words in text
     large = study([row("D", 0.9, n=10_000)], [fakes.properties("D_R")])
+    other = row("D_det", 0.9, n=10_000).model_copy(update={"classifier": "D_det", "architecture": "cnn width=8"})
+    (networks,) = cautions(two := study([*large.rows, other], []), study_accuracies(two))
+    assert "trained on D_det have another network than those trained on D (cnn width=8; cnn)" in networks
+    recipe = large.study.recipe | {"group_pattern": "{group}_*"}
+    grouped = large.model_copy(update={"study": large.study.model_copy(update={"recipe": recipe})})
+    assert "intervals are too narrow" in " ".join(cautions(grouped, study_accuracies(grouped)))
     assert cautions(large, study_accuracies(large)) == []
 
 

@@ -21,7 +21,7 @@ from tests.fakes import row
 
 
 def test_balanced_accuracy_of_one_class_alone_and_of_equal_ones_is_wilsons():
-    """Of equal shares in equal classes, each interval is half as long as alone (but for rounding), and so is the mean's."""
+    """Of the same share in four equal classes, the mean is known twice as well as each."""
     hits = torch.tensor([True, False, False, True, False, False, False, False, True, True])
     assert balanced(hits, torch.zeros(10, dtype=torch.int64)) == Proportion.of(hits)
     four = balanced(hits.repeat(4), torch.arange(4).repeat_interleave(10))

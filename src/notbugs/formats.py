@@ -26,6 +26,14 @@ def one_line(text: str) -> str:
     return harmless(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def shortened(name: str, longest: int) -> str:
+    """`name` in at most so many characters: cut in the middle, as names of classes may differ only at their ends."""
+    if len(name) <= longest:
+        return name
+    end = max(longest - 1, 0) // 2
+    return f"{name[: max(longest - 1, 0) - end]}…{name[len(name) - end :]}"
+
+
 @runtime_checkable
 class Interval(Protocol):
     """A value with its 95 % interval."""

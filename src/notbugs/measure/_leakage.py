@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from notbugs.data import Images
 from notbugs.errors import InputError, check_count, check_number, must
 from notbugs.measure._usefulness import Usefulness, usefulness
+from notbugs.measure.accuracy import Score
 from notbugs.measure.features import (
     FeatureMap,
     FeatureSource,
@@ -25,6 +27,7 @@ from notbugs.measure.features import (
 from notbugs.measure.linear_models import LinearModel, fit_linear, robust_linear, whitened
 from notbugs.measure.spectrum import KINDS
 from notbugs.measure.statistics import Proportion
+from notbugs.measure.unbalanced import balanced, is_uneven
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
 from notbugs.seeds import generator
@@ -88,9 +91,14 @@ class Leak(Record):
     True
     """
 
+    score: Score = Field(
+        "accuracy",
+        description="what accuracy, chance and shuffled are: balanced where classes of the test images differ much in "
+        "size, as a head that learned nothing names all of them",
+    )
     accuracy: Proportion = Field(description="on the test images")
     fitted: Proportion = Field(description="share of the set's own images that it gives the label they train with")
-    chance: float = Field(description="accuracy of the best constant answer on the test images")
+    chance: float = Field(description="of the best constant answer on the test images")
     shuffled: tuple[float, float] = Field(
         description=f"lowest and highest accuracy of {SHUFFLES} heads trained on the set with its labels shuffled"
     )
@@ -235,17 +243,21 @@ def leakage(
     fitted, held = feature_values(source, images), feature_values(source, test)
     count = fitted.shape[1]
     fitted, held = whitened(fitted, held)
+    is_even = not is_uneven(test.labels)
+    score = Proportion.of if is_even else partial(balanced, labels=test.labels.cpu())
     shuffled = []
     for number in range(SHUFFLES):
         order = torch.randperm(len(images), generator=generator(seed, "shuffled labels", number))
         is_right, _ = _hits(fitted, images.labels[order], held, test.labels, classes)
-        shuffled.append(float(is_right.double().mean()))
+        shuffled.append(score(is_right.cpu()).value)
         progress(number + 1, SHUFFLES)
     is_right, is_fitted = _hits(fitted, images.labels, held, test.labels, classes)
+    counts = test.labels.bincount()
     return Leak(
-        accuracy=Proportion.of(is_right),
+        score="accuracy" if is_even else "balanced accuracy",
+        accuracy=score(is_right.cpu()),
         fitted=Proportion.of(is_fitted),
-        chance=float(test.labels.bincount().max()) / len(test),
+        chance=float(counts.max()) / len(test) if is_even else 1 / int((counts > 0).sum()),
         shuffled=(min(shuffled), max(shuffled)),
         images=len(images),
         features=count,

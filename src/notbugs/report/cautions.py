@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from notbugs.formats import NORMS, percent
 from notbugs.report.accuracies import StudyAccuracies, quoted
 from notbugs.report.claims import compare
-from notbugs.study.results import Results, SetProperties
+from notbugs.study.results import Results, Row, SetProperties
 
 FEW_IMAGES = 1000
 LOW_SUCCESS = 0.9
@@ -14,7 +16,14 @@ NEAR_TARGET = 0.3
 
 def cautions(results: Results, accuracies: StudyAccuracies) -> list[str]:
     """One sentence for everything in the results that limits what they show."""
-    notes = [*_of_measurement(accuracies, bool(results.study.recipe.get("scaled_down"))), *_of_classifiers(accuracies)]
+    recipe = results.study.recipe
+    notes = [*_of_measurement(accuracies, bool(recipe.get("scaled_down"))), *_of_networks(results.rows)]
+    if recipe.get("group_pattern") or recipe.get("group_column"):
+        notes.append(
+            "Images of one group are much alike, and intervals take test images as independent: where these have groups, "
+            "too, intervals are too narrow."
+        )
+    notes += _of_classifiers(accuracies)
     for properties in results.sets:
         notes += _of_set(properties)
     return notes
@@ -39,6 +48,19 @@ def _of_measurement(accuracies: StudyAccuracies, scaled_down: bool) -> list[str]
             "wide, and small differences cannot be seen."
         )
     return notes
+
+
+def _of_networks(rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence for each network other than the standard classifier's."""
+    networks = {row.classifier: row.architecture for row in rows}
+    own = networks.get("standard")
+    for other in dict.fromkeys(networks.values()):
+        if own and other != own:
+            trained = ", ".join(name for name, network in networks.items() if network == other)
+            yield (
+                f"Classifiers trained on {trained} have another network than those trained on D ({other}; {own}): the "
+                "network has a part in what they learn, and in how robust they are."
+            )
 
 
 def _of_classifiers(accuracies: StudyAccuracies) -> list[str]:

@@ -356,7 +356,9 @@ def _controls(measured: Measured) -> dict[str, ControlRow]:
 
 def _beside_control(ours: Row, control: ControlRow, chance: float) -> Verdict:
     verdict = judge([_sign(control.beyond)], wanted="higher")
-    is_explained = control.clean.value - chance > (ours.accuracy - chance) / 2
+    both = (control.balanced, ours.balanced) if control.balanced and ours.balanced else (control.clean, ours.share)
+    taught, in_all = (share.value - chance for share in both)
+    is_explained = taught > in_all / 2
     return "partly" if verdict == "agrees" and is_explained else verdict
 
 

@@ -14,7 +14,7 @@ from typing import Any, NotRequired, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from notbugs.formats import ball
+from notbugs.formats import ball, shortened
 from notbugs.report.accuracies import Member, StudyAccuracies
 from notbugs.report.pictures import SAYS, SIDE, Arrays, magnified, png, sheet
 from notbugs.study.results import Row
@@ -245,7 +245,9 @@ def idea(arrays: Arrays, accuracies: StudyAccuracies, classes: Sequence[str]) ->
     features, relabelled = _features(arrays, accuracies, classes), _relabelled(arrays, accuracies, classes)
     if not (features or relabelled):
         return None
-    return Idea(features, relabelled, 1 / len(classes) if classes else None, arrays["D"].shape[3] <= 64)
+    is_uneven = relabelled and relabelled.clean.balanced  # accuracies are drawn, and chance is of balanced ones
+    chance = 1 / len(classes) if classes and not is_uneven else None
+    return Idea(features, relabelled, chance, arrays["D"].shape[3] <= 64)
 
 
 def _features(arrays: Arrays, accuracies: StudyAccuracies, classes: Sequence[str]) -> Features | None:
@@ -303,4 +305,4 @@ def _success(arrays: Arrays, name: str) -> np.ndarray:
 
 def _short(classes: Sequence[str], number: int) -> str:
     name = classes[number] if 0 <= number < len(classes) else str(number)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return shortened(name, LONGEST)

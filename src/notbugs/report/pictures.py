@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from notbugs.errors import InputError, in_one_line
 from notbugs.files import check_tensors, warn_unchecked
+from notbugs.formats import shortened
 from notbugs.report import wording
 from notbugs.report.charts import INK, MUTED, SERIF
 from notbugs.study.sets import EVERY_SET, MATCHED
@@ -243,5 +244,4 @@ def _heading(name: str) -> str:
 
 def _cut(label: str, side: float) -> str:
     """As much of a class's name as fits below its picture."""
-    room = int(side / (11 * LETTERS))
-    return label if len(label) <= room else f"{label[: room - 1]}\u2026"
+    return shortened(label, int(side / (11 * LETTERS)))

@@ -69,6 +69,9 @@ class ControlRow(InstrumentResult):
     untouched: Proportion = Field(description="training images that are exactly as they were")
     clean: Proportion = Field(description="accuracy on the test images")
     relabelled: Proportion = Field(description="accuracy on the test images with label + 1, modulo the classes")
+    balanced: Proportion | None = Field(
+        None, description="balanced accuracy on the test images; null where classes differ little in size"
+    )
     beyond: Difference | None = Field(
         description="clean accuracy of the set itself less that of this control; null for what is no control"
     )
@@ -176,7 +179,7 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
     name, request = built.folder.name, built.manifest["request"]
     like = of or "D_rand_other"  # of the relabelled sets, the one whose labels are wrong in no order either
     classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images, like)
-    clean, relabelled = _accuracies(runner, name, classifier)
+    clean, relabelled, *balanced = _accuracies(runner, name, classifier)
     stored = cast("Storage", built.manifest["storage"])  # of a finished set
     return ControlRow(
         of=of,
@@ -191,19 +194,23 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
         untouched=_untouched(runner, built),
         clean=clean,
         relabelled=relabelled,
+        balanced=balanced[0] if balanced else None,
         beyond=None,
     )
 
 
-def _accuracies(runner: Runner, name: str, classifier: Classifier) -> tuple[Proportion, Proportion]:
-    """On the test images, and on the test images with the next label."""
+Measured = tuple[Proportion, Proportion] | tuple[Proportion, Proportion, Proportion]
+"""Accuracy on the test images, and on those with the next label; where classes differ in size, the balanced one."""
 
-    def work(progress: Progress) -> tuple[Proportion, Proportion]:
+
+def _accuracies(runner: Runner, name: str, classifier: Classifier) -> Measured:
+    def work(progress: Progress) -> Measured:
         test = runner.data.test
-        return evaluate(classifier, test)[0].share, relabelled_accuracy(classifier, test, len(runner.data.classes))
+        clean, relabelled = evaluate(classifier, test)[0], relabelled_accuracy(classifier, test, len(runner.data.classes))
+        return (clean.share, relabelled, clean.balanced) if clean.balanced else (clean.share, relabelled)
 
     title = f"measure {name} and its labels"
-    return runner.stage(f"controls-{name}", title, work, kind=tuple[Proportion, Proportion])
+    return runner.stage(f"controls-{name}", title, work, kind=Measured)
 
 
 def _untouched(runner: Runner, built: ConstructedSet) -> Proportion:
@@ -238,11 +245,18 @@ CONTROLS_TEXT = (
 
 def controls_section(measured: ControlsResult) -> Section:
     """The table of all sets and controls, and what follows for each set."""
+    is_uneven = any(row.balanced for row in measured.rows)
     caption = (
-        f"Chance is {percent(measured.chance)} %. Beyond: accuracy of the set less that of its control, in points."
+        f"Chance is {percent(measured.chance)} %{', of balanced accuracy' if is_uneven else ''}. Beyond: accuracy of the "
+        "set less that of its control, in points."
     )
-    columns = ("trained on", "training images", "unmoved", "source gives the label", "accuracy", "next label", "beyond")
-    table = Table(caption, columns, [_cells(row) for row in measured.rows])
+    if measured.weak:
+        epochs = "epoch" if measured.weak_epochs == 1 else "epochs"
+        caption += f" The weak classifier ({measured.weak_epochs} {epochs}) is right on {said(measured.weak)}."
+    columns = ["trained on", "training images", "unmoved", "source gives the label", "accuracy", "next label", "beyond"]
+    if is_uneven:
+        columns.insert(5, "balanced accuracy")
+    table = Table(caption, columns, [_cells(row, is_uneven) for row in measured.rows])
     return Section(
         name="controls",
         title="Relabelled sets beside their controls",
@@ -253,9 +267,10 @@ def controls_section(measured: ControlsResult) -> Section:
     )
 
 
-def _cells(row: ControlRow) -> list[Cell]:
+def _cells(row: ControlRow, is_uneven: bool) -> list[Cell]:
     name, beyond = VARIANTS[row.variant].format(of=row.of), str(row.beyond) if row.beyond else None
-    return [name, row.n, row.untouched, row.success, row.clean, row.relabelled, beyond]
+    balanced = [row.balanced] if is_uneven else []
+    return [name, row.n, row.untouched, row.success, row.clean, *balanced, row.relabelled, beyond]
 
 
 def _reading(rows: list[ControlRow]) -> Iterator[str]:

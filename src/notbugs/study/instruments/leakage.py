@@ -107,12 +107,13 @@ def leakage_section(result: LeakageResult) -> Section:
     )
     if "holds" not in (held.gamma_at_least_0, held.keeps_predictions):
         certificate += " So they are not shown to be robust by either, and what they know of a set bounds nothing."
-    columns = ("trained on", "features", "accuracy", "chance", "shuffled labels", "fits its set", "leakage")
+    score = next((row.leak.score for row in result.rows), "accuracy")
+    columns = ("trained on", "features", score, "chance", "shuffled labels", "fits its set", "leakage")
     rows = [
         [row.train_set, row.features, *_leak(row.leak, "reference" if row.train_set == "D" else row.finding)]
         for row in result.rows
     ]
-    caption = f"Linear heads on robust features, test accuracy in per cent; seed {result.seed}"
+    caption = f"Linear heads on robust features, {score} on the test images in per cent; seed {result.seed}"
     return Section(
         "leakage",
         "Robust-feature leakage",

@@ -96,9 +96,14 @@ def _lines(row: SharesRow) -> Iterator[list[Cell]]:
             yield [row.name, seen_by, f"{label}: none", None, None, None, None]
         else:
             yield [
-                row.name, seen_by, f"{label}, {group.features:.3g} a class", group.new.carried,
+                row.name, seen_by, _seen(label, group), group.new.carried,
                 group.original.carried, group.new_wins, group.original_wins,
             ]  # fmt: skip
+
+
+def _seen(label: str, group: GroupCarried) -> str:
+    """Which features: only images whose two classes both have some are looked at."""
+    return f"{label}, {group.features:.3g} a class; {group.classes} classes, {group.new_wins.n} images"
 
 
 def _figures(result: SharesResult) -> Iterator[Figure]:
