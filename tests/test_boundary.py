@@ -60,7 +60,7 @@ LONG, DEEP = "a" * 300, "/".join("b" * 2500)
         ),
         ("train --quiet --out m.safetensors --arch.classes 3", "'classes' is no option"),
         ("train --quiet --out m.safetensors --device hpu", "'device' must be one that torch has here"),
-        ("evaluate m.safetensors --quiet --keep pipe", "'keep' must be a folder. pipe is a file"),
+        ("evaluate m.safetensors --quiet --autoattack --keep pipe", "'keep' must be a folder. pipe is a file"),
         ("export / --to npz --quiet", "There is no finished constructed set in /"),
         ("theory --out pipe", "'out' must be a folder"),
         ("run deep.toml", "deep.toml cannot be read: it is nested too deep"),

@@ -26,7 +26,11 @@ ROOT = Path(__file__).parent.parent
 DATA = ("--data", "digits", "--train-images", "300", "--test-images", "100", "--precision", "fp32")
 NETWORK = ("--arch", "cnn", "--arch.width", "8", "--arch.features", "16")
 SHORT = ("--epochs", "4", "--batch", "32")
-QUICK = ("--relabelling.steps", "5", "--matching.steps", "5", "--batch", "50")
+
+
+def quick(kind: str) -> tuple[str, ...]:
+    """A short search of this kind of set."""
+    return (f"--{'matching' if kind in ('robust', 'nonrobust') else 'relabelling'}.steps", "5", "--batch", "50")
 
 
 def alone(*arguments: str | Path) -> list[str]:
@@ -56,7 +60,7 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def built(model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sets") / "D_rand"
-    assert main(["build", "rand", str(model), "--out", str(folder), "--quiet", *DATA, *QUICK]) == 0
+    assert main(["build", "rand", str(model), "--out", str(folder), "--quiet", *DATA, *quick("rand")]) == 0
     return folder
 
 
@@ -108,7 +112,9 @@ def test_evaluate_with_autoattack(model, tmp_path, capsys):
 @pytest.mark.parametrize("kind", ["robust", "nonrobust", "rand", "rand-other", "det"])
 def test_every_kind_is_built(kind, model, tmp_path, capsys):
     out = tmp_path / kind
-    assert main(["build", kind, str(model), "--out", str(out), "--quiet", "--dtype", "float16", *DATA, *QUICK]) == 0
+    assert (
+        main(["build", kind, str(model), "--out", str(out), "--quiet", "--dtype", "float16", *DATA, *quick(kind)]) == 0
+    )
     assert capsys.readouterr().out == f"{out}\n"
     made = nb.ConstructedSet(out)
     assert len(made) == 300
@@ -132,14 +138,20 @@ def test_every_control_is_built(kind, model, built, tmp_path, capsys):
 
 def test_a_weak_classifier_and_noise(model, tmp_path, capsys):
     det, leakage, noise = tmp_path / "D_det", tmp_path / "leakage", tmp_path / "noise"
-    assert main(["build", "det", str(model), "--out", str(det), "--quiet", *DATA, *QUICK]) == 0
+    assert main(["build", "det", str(model), "--out", str(det), "--quiet", *DATA, *quick("det")]) == 0
     job = ["build", "leakage", str(model), "--out", str(leakage), "--quiet", "--of", str(det), *DATA]
     assert main(job) == 2
     assert "The 'weak' must be given" in capsys.readouterr().err
     assert main([*job, "--weak", str(model)]) == 0
-    assert main(["build", "rand", str(model), "--out", str(noise), "--quiet", "--start", "uniform", *DATA, *QUICK]) == 0
+    assert (
+        main(["build", "rand", str(model), "--out", str(noise), "--quiet", "--start", "uniform", *DATA, *quick("rand")])
+        == 0
+    )
     assert nb.ConstructedSet(noise).manifest["request"]["start"] == "uniform"
-    assert main(["build", "rand", str(model), "--out", str(noise), "--quiet", "--of", str(det), *DATA, *QUICK]) == 2
+    assert (
+        main(["build", "rand", str(model), "--out", str(noise), "--quiet", "--of", str(det), *DATA, *quick("rand")])
+        == 2
+    )
     assert "The 'of' must be given for leakage, random, labels" in capsys.readouterr().err
 
 
@@ -149,7 +161,7 @@ def test_verify_names_what_is_wrong_and_build_mends_it(built, model, capsys):
     shard.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     assert main(["verify", str(built), "--quiet"]) == 1
     assert "shard-00000.safetensors" in capsys.readouterr().out
-    assert main(["build", "rand", str(model), "--out", str(built), "--quiet", *DATA, *QUICK]) == 0
+    assert main(["build", "rand", str(model), "--out", str(built), "--quiet", *DATA, *quick("rand")]) == 0
     assert shard.read_bytes() == before
 
 
@@ -224,7 +236,7 @@ def test_another_set_in_the_same_folder_is_another_training(model, tmp_path, cap
     out, folder = tmp_path / "on.safetensors", tmp_path / "set"
     for kind in ("rand", "det"):
         shutil.rmtree(folder, ignore_errors=True)
-        assert main(["build", kind, str(model), "--out", str(folder), "--quiet", *DATA, *QUICK]) == 0
+        assert main(["build", kind, str(model), "--out", str(folder), "--quiet", *DATA, *quick(kind)]) == 0
         done = main(["train", "--on", str(folder), "--out", str(out), *DATA, *NETWORK, "--epochs", "1"])
         assert done == (0 if kind == "rand" else 2)
     assert "'out' must not be there yet" in capsys.readouterr().err
@@ -234,7 +246,7 @@ def test_an_occupied_folder_is_refused_and_left_as_it_was(model, built, tmp_path
     (tmp_path / "cats").mkdir()
     (tmp_path / ".hidden").write_text("")
     for command in (
-        ["build", "det", str(model), *DATA, *QUICK],
+        ["build", "det", str(model), *DATA, *quick("det")],
         ["run", "digits", *DATA],
         ["audit", str(model), *DATA],
     ):
@@ -260,7 +272,7 @@ def test_an_accuracy_at_guessing_is_doubted_but_not_of_what_a_set_teaches(built,
 @pytest.mark.slow  # tests/test_store_kills.py has two builders in the fast part
 def test_two_workers_build_the_same_bits(built, model, tmp_path):
     out = tmp_path / "together"
-    done = finished(together("build", "rand", model, "--out", out, "--quiet", *DATA, *QUICK))
+    done = finished(together("build", "rand", model, "--out", out, "--quiet", *DATA, *quick("rand")))
     assert done.stdout == f"{out}\n"
     for file in sorted(built.glob("*.safetensors")):
         assert file.read_bytes() == (out / file.name).read_bytes()

@@ -274,7 +274,7 @@ def test_the_numbers_of_a_figure_keep_off_its_marks():
 
 def test_the_radius_of_another_norm_is_not_the_relabellings():
     def ball(**settings) -> Threat:
-        recipe = read_recipe("digits", {"instruments": {"transfer": settings}})
+        recipe = read_recipe("digits", {"instruments": {"transfer": {"on": True} | settings}})
         return _ball(SimpleNamespace(recipe=recipe))  # pyrefly: ignore
 
     assert ball() == L2(1.5)

@@ -63,6 +63,9 @@ def _options(arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
 def _renamed(command: str, option: str, values: list[str]) -> list[str]:
     name = option.removeprefix("--")
     head, dot, tail = name.partition(".")
+    if option and not values and (head == "arch" or (name == "threat" and command in {*BALLS, "evaluate", "audit"})):
+        example = {"arch": "resnet18", "threat": "l2:0.5"}.get(name, "true")
+        raise must(name, "have a value", "none", f"Give one, as --{name} {example}.")
     _warn_of_old(command, name)
     if head == "instruments" and _old(command, name):
         return [f"--{_old(command, name)}", *values]
@@ -76,7 +79,7 @@ def _renamed(command: str, option: str, values: list[str]) -> list[str]:
         values = [_as_number(value) for value in values]
     if name == "threat" and values and command in {*BALLS, "evaluate"}:
         return _threat(command, values)
-    if head == "attack" and command in {"run", "evaluate", "audit"}:
+    if head == "attack" and command in {"run", "evaluate", "audit", "transfer"}:
         return [f"--{SECTIONED.get(command, '')}attack.{tail if dot else 'name'}", *values]
     return [*([option] if option else []), *values]
 

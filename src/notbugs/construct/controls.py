@@ -81,6 +81,8 @@ def control(
     >>> random = nb.control(classifier, small, 'random', of=of, kind='random')
     """
     check_choice("kind", kind, CONTROLS)
+    if weak is not None and kind != "leakage":
+        raise must("weak", f"be left out for {kind}, which has no use for it", "one", "It is of kind 'leakage'.")
     plan = of.manifest["request"]
     _check(classifier, data, plan)
     check_fits(classifier, data.train, len(data.classes))

@@ -54,7 +54,7 @@ def image_folder(node: Node, passed: Passed, reading: Reading) -> Found:
 def _splits(root: Node, reading: Reading, passed: Passed) -> tuple[Node, Node | None, str] | None:
     """The folders of the training and the test split, and the latter's name; None where the folders are classes."""
     folders = root.with_images()
-    if reading.names and set(folders) <= set(reading.names.places):
+    if reading.names and not reading.splits and set(folders) <= set(reading.names.places):
         return None
     named = {name: split for name in folders if (split := split_of(name))}
     outer = [name for name in folders if name in named and not folders[name].images]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from notbugs.data.classes import match_classes
-from notbugs.errors import InputError, check_choice, in_one_line, must
+from notbugs.errors import InputError, check_choice, check_count, in_one_line, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
 
@@ -240,7 +240,15 @@ class Images:
         return images
 
     def sample(self, count: int | None, seed: int, purpose: str) -> Images:
-        """`count` images at random, in their order; all of them if there are no more or `count` is None."""
+        """`count` images at random, in their order; all of them if there are no more or `count` is None.
+
+        Raises
+        ------
+        InputError
+            If `count` is no whole number at or above 1.
+        """
+        if count is not None:
+            check_count("count", count)
         if count is None or count >= len(self):
             return self
         return self.subset(torch.randperm(len(self), generator=generator(seed, purpose))[:count].sort().values)
@@ -376,7 +384,16 @@ class Data:
         return mean.tolist(), variance.clamp_min(1e-6).sqrt().tolist()
 
     def take(self, train: int | None, test: int | None, seed: int) -> Data:
-        """A random subset of both splits."""
+        """A random subset of both splits.
+
+        Raises
+        ------
+        InputError
+            If a number of images is no whole number at or above 1.
+        """
+        for name, count in (("train", train), ("test", test)):
+            if count is not None:
+                check_count(name, count)
         return replace(
             self,
             train=self.train.sample(train, seed, "train subset"),

@@ -15,7 +15,7 @@ from notbugs.data.classes import coded
 from notbugs.data.decode import Box, Decoder, decode_all
 from notbugs.data.grouping import grouped_by_name, numbered_groups
 from notbugs.data.published import GTSRB_CLASSES
-from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
+from notbugs.data.rows import ALL, Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
 from notbugs.data.sheets import (
     GAPS,
     GROUPS,
@@ -34,7 +34,6 @@ from notbugs.errors import InputError, check_choice, must
 CORNERS = ("roix1", "roiy1", "roix2", "roiy2")
 LOOKED_AT = 100
 SHOWN = 8
-ALL = "all images"
 NONE = "No Finding"
 """What ChestX-ray14 has in place of labels where an image has none."""
 
@@ -74,7 +73,7 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
         _refuse_unlisted(node, reading)
         return None
     parts, names, are_several = _parts(node, sheets, reading, passed)
-    chosen = choose(parts, reading.splits, node.path) if set(parts) != {ALL} else None
+    chosen = choose(parts, reading.splits, node.path) if set(parts) != {ALL} or reading.splits else None
     train = parts[chosen.train] if chosen else parts[ALL]
     tests = {called: parts[name] for called, name in chosen.tests.items()} if chosen else {}
     what = f"labels in {sheets[0].path}"

@@ -27,6 +27,8 @@ Groups = Mapping[str, str]
 """New classes by name: class folders and ranges of them, as `n02123045..n02124075, lion`."""
 PART = "{group}"
 """In a pattern of paths: what names the group."""
+ALL = "all images"
+"""What the one split is called where there are none."""
 MOST_SIDE = 4096
 """Pixels that images are resized to at most, unless NOTBUGS_MOST_SIDE in the environment says otherwise."""
 
@@ -168,6 +170,8 @@ def choose(names: Iterable[str], wanted: Mapping[str, str], where: object) -> Ch
         If a name that was asked for is not there, none is of the training split, or two are of one split.
     """
     names = list(names)
+    if wanted and names == [ALL]:
+        raise must("splits", f"be left out: {where} has no splits", dict(wanted))
     for kind, name in wanted.items():
         if kind not in ("train", "test"):
             raise must("splits", "name 'train' or 'test'", kind, "As --splits.train NAME --splits.test NAME.")

@@ -305,7 +305,7 @@ def load(
     )  # fmt: skip
     place = Place(str(source), follow_links)
     kind, place = _kind(place)
-    if groups and not kind.form.startswith("FOLDER "):
+    if groups and kind.form not in ("FOLDER of images", "FOLDER with a table"):
         raise must("groups", "be given with a folder of images", str(source))
     other = None if test_data is None else _kind(Place(str(test_data), follow_links))
     _check_options(reading, [kind, other[0]] if other else [kind])

@@ -16,11 +16,10 @@ import numpy as np
 from notbugs.data.classes import coded
 from notbugs.data.decode import fit_all, planes, to_front
 from notbugs.data.npz import FAULTS, header
-from notbugs.data.rows import Found, Reading, Rows, choose, labelled, list_files, pieces, split_of
+from notbugs.data.rows import ALL, Found, Reading, Rows, choose, labelled, list_files, pieces, split_of
 from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, in_one_line, must
 
-ALL = "all images"
 ROLE = re.compile(r"(?<![a-z])(?:(x|data|images?|imgs?)|(y|labels?|targets?))(?![a-z])")
 IDX = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 DENSEST = 1100
@@ -66,7 +65,7 @@ def stacked(
     notes: tuple[str, ...] = (),
 ) -> Found:
     """The data set of these splits by name; `ALL` alone where there are none."""
-    chosen = None if set(stacks) == {ALL} else choose(stacks, reading.splits, where)
+    chosen = choose(stacks, reading.splits, where) if set(stacks) != {ALL} or reading.splits else None
     train = stacks[chosen.train if chosen else ALL]
     tests = {called: stacks[split] for called, split in chosen.tests.items()} if chosen else {}
     test_name, secret = labelled({called: stack.labels for called, stack in tests.items()})
@@ -278,6 +277,8 @@ def svhn_splits(
     name: str, files: Mapping[str, Path], where: Path, reading: Reading, notes: tuple[str, ...] = ()
 ) -> Found:
     """The data set in these files; where labels are 1 to 10, 10 is the digit 0, as SVHN has it."""
+    if reading.severity is not None:
+        raise must("severity", "be given with npy files", reading.severity, "Leave it out.")
     stacks = {split: _matlab(file) for split, file in files.items()}
     names = None
     if not reading.label_offset and all(

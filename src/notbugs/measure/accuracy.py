@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import scipy
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
-from notbugs.errors import must
+from notbugs.errors import check_choice, must
 from notbugs.formats import under_attack
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
@@ -255,7 +255,7 @@ def evaluate(
     images: Images,
     threats: Sequence[Threat] = (),
     *,
-    norm: Norm = "l2",
+    norm: Norm | None = None,
     radii: Sequence[float] = (),
     attack: str | Attack = STRONG,
     others: Sequence[Classifier] = (),
@@ -318,7 +318,7 @@ def outcomes(
     images: Images,
     threats: Sequence[Threat] = (),
     *,
-    norm: Norm = "l2",
+    norm: Norm | None = None,
     radii: Sequence[float] = (),
     attack: str | Attack = STRONG,
     beside: str | Attack | None = None,
@@ -366,9 +366,15 @@ def outcomes(
     return [Outcome(None, run.correct, labels=images.labels), *attacked]
 
 
-def _balls(threats: Sequence[Threat], norm: Norm, radii: Sequence[float]) -> list[Threat]:
+def _balls(threats: Sequence[Threat], norm: Norm | None, radii: Sequence[float]) -> list[Threat]:
     """All of them, in rising order, each once."""
-    balls = {*threats, *(threat(norm, eps) for eps in radii)}
+    if norm is not None:
+        check_choice("norm", norm, get_args(Norm))
+        if not radii:
+            raise must(
+                "norm", "be given with radii, which it is of", norm, "Threats have their own norm: leave it out."
+            )
+    balls = {*threats, *(threat(norm or "l2", eps) for eps in radii)}
     if len({ball.norm for ball in balls}) > 1:
         raise must("threats", "have one norm", sorted({ball.norm for ball in balls}), "Measure each norm on its own.")
     return sorted(balls, key=lambda ball: ball.eps)

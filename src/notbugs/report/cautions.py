@@ -20,8 +20,8 @@ def cautions(results: Results, accuracies: StudyAccuracies) -> list[str]:
     notes = [*_of_measurement(accuracies, bool(recipe.get("scaled_down"))), *_of_networks(results.rows)]
     if recipe.get("group_pattern") or recipe.get("group_column"):
         notes.append(
-            "Images of one group are much alike, and intervals take test images as independent: where these have groups, "
-            "too, intervals are too narrow."
+            "Images of one group are much alike, and intervals take test images as independent: where these have "
+            "groups, too, intervals are too narrow."
         )
     notes += _of_classifiers(accuracies)
     for properties in results.sets:

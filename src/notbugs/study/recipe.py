@@ -19,7 +19,7 @@ from notbugs.errors import InputError, check_choice, described, in_one_line, mus
 from notbugs.files import LOG, check_regular
 from notbugs.models.registry import is_own_code
 from notbugs.records import Record
-from notbugs.study.instruments import FORMER, Instruments, renamed
+from notbugs.study.instruments import FORMER, INSTRUMENTS, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
 from notbugs.study.sets import BY_NAME, FURTHER, SECTIONS, Trained, chosen_sets
 from notbugs.threat import threat
@@ -278,7 +278,11 @@ def _resolve(file: Toml, overrides: Toml, where: str) -> Recipe:
         raise must(f"{where}: small", "be a table of settings, [small]", small)
     small = _under_names_of_today(small, where)
     here = _merge(full, small | {"scaled_down": True}) if small and _without_accelerator(full | overrides) else full
+    if "scaled_down" in overrides:
+        rule, remedy = "be left out: it follows from the device", "Give --device cpu for a recipe's small form."
+        raise must(f"{where}: scaled_down", rule, overrides["scaled_down"], remedy)
     resolved = _validate(_merge(_without_options(here, overrides), overrides), where)
+    _check_effect(resolved, overrides, where)
     if not resolved.expected:
         return resolved
     stated = _validate(full, where)
@@ -334,6 +338,29 @@ def _validate(settings: Toml, where: str) -> Recipe:
     if not recipe.robust.adversary:
         raise InputError(f"{where}: The 'robust' training must have an adversary. Set robust.adversary.eps.")
     return recipe
+
+
+def _check_effect(recipe: Recipe, overrides: Toml, where: str) -> None:
+    """Refuse settings of instruments that the study does not have: a file may hold some for another day, a command not.
+
+    Settings of sets that it does not have yet must stand from its beginning, where they are to be added later.
+    """
+    asked = overrides.get("instruments")
+    for name, given in asked.items() if isinstance(asked, dict) else ():
+        if name == "all" or not isinstance(given, dict):
+            continue
+        if recipe.instruments.all and given.get("on") is False:
+            remedy = "Leave out instruments.all, and name those that the study is to have."
+            raise must(f"{where}: instruments.{name}.on", "not be false where the study has all of them", False, remedy)
+        used_by = {name, *(each.name for each in INSTRUMENTS if name in each.uses)}
+        used_by |= {"halves"} if name == "usefulness" and any(BY_NAME[one].half for one in recipe.sets) else set()
+        if "halves" in used_by or any(recipe.instruments.wanted(one) for one in used_by):
+            continue
+        for setting, value in flat(given).items():
+            if setting != "on":
+                flag = f"--instruments.{name.replace('_', '-')}.on"
+                rule = "be given for an instrument that the study has"
+                raise must(f"{where}: instruments.{name}.{setting}", rule, value, f"Add {flag}, or leave it out.")
 
 
 def _check_sets_of_instruments(recipe: Recipe, where: str) -> None:

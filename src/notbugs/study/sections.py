@@ -138,6 +138,11 @@ class Source(Record):
     @model_validator(mode="after")
     def _check_sizes(self) -> Source:
         """No number may be so large that work with it would never end, or that a computer cannot hold it."""
+        if self.heldout and (self.test_data is not None or "test" in self.splits):
+            raise ValueError(
+                "heldout measures on training images, in place of test images: leave out test_data and splits.test, or "
+                "leave out heldout"
+            )
         for name, value in numbers(self.model_dump()):
             if abs(value) > (LARGEST_SEED if name == "seed" else LARGEST):
                 raise ValueError(f"{name} must be at most {LARGEST:,} (a seed {LARGEST_SEED:,})")
@@ -333,6 +338,12 @@ class Relabelling(Record):
     momentum: float = Field(0.0, ge=0, lt=1, description="Heavy-ball momentum, of the gradient method.")
     decay: Decay = Field("linear", description="How the step falls to 0, of the gradient method.")
 
+    @model_validator(mode="after")
+    def _check_method(self) -> Relabelling:
+        if self.method == "minimum-norm" and (self.momentum or self.decay != "linear"):
+            raise ValueError("momentum and decay are of the method 'gradient'; give it, or momentum 0 and decay linear")
+        return self
+
     @property
     def schedule(self) -> Steps:
         """As the search takes it."""
@@ -401,6 +412,8 @@ class StudyEvaluation(Evaluation):
         """Older recipes said at this place how PGD goes, which stands beside now."""
         if not isinstance(given, dict) or not {"steps", "decay", "restarts"} & given.keys():
             return given
+        if "pgd" in given:
+            raise ValueError("steps, decay and restarts are those of evaluation.pgd: give them there alone")
         pgd = {name: given[name] for name in ("steps", "decay", "restarts") if name in given}
         rest = {name: value for name, value in given.items() if name not in pgd}
         return {"pgd": {"decay": "linear"} | pgd} | rest
@@ -409,3 +422,12 @@ class StudyEvaluation(Evaluation):
     @classmethod
     def _name(cls, given: object) -> object:
         return {"name": PGD.name} | given if isinstance(given, dict) else given
+
+    @field_validator("pgd")
+    @classmethod
+    def _check_name(cls, given: Attack) -> Attack:
+        if given.name != PGD.name:
+            raise ValueError(
+                f"the attack beside must be {PGD.name}, the paper's; evaluation.attack is the one that counts"
+            )
+        return given

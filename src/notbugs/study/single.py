@@ -45,6 +45,7 @@ from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import job_of
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
+from notbugs.study.declaration import SMALLEST_STEPS
 from notbugs.study.folder import Console, of_study, read_data
 from notbugs.study.repeated import check_one_label
 from notbugs.study.sections import Architecture, Evaluation, Matching, Model, Relabelling, Source, Storage, Turning
@@ -224,6 +225,7 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
     if (job.of is not None) != (kind in CONTROLS):
         rule = f"be given for {', '.join(CONTROLS)}, and for nothing else"
         raise must("of", rule, f"{kind} with {job.of}", "Name the folder of a relabelled set with --of.")
+    _check_used(kind, job)
     check_writable(out)
     job, model = of_study(job, model), model_file(model)
     others_files = [model_file(file) for file in job.others]
@@ -255,6 +257,44 @@ def build_one(kind: Kind, model: Path, job: BuildJob, out: Path, console: Consol
         )
 
 
+SPECIAL = ("matching", "relabelling", "start", "weak", "others", "features", "cutoff", "dtype", "batch")
+"""Settings of a build that some kinds have no use for."""
+FLAGS = {"matching": "every --matching option", "relabelling": "--threat and every --relabelling option"}
+
+
+def _check_used(kind: Kind, job: BuildJob) -> None:
+    """Refuse what was given though this kind has no use for it: it would do nothing."""
+    declared = COMMANDS.get(kind)
+    if declared is None:
+        used = {"leakage": {"weak"}, "mislabelled": {"dtype", "batch"}}.get(kind, set())
+    else:
+        used = {"dtype", "batch", "others", "features", "cutoff"}  # of three, the set itself says what it takes
+        used |= {"matching" if declared.targets is None else "relabelling"}
+        used |= {"start"} if declared.start == "images" else set()
+    for name in SPECIAL:
+        if name in job.model_fields_set and name not in used:
+            got = job.model_dump(mode="json", exclude_unset=True)[name]
+            raise must(
+                name,
+                f"be left out for {kind}, which has no use for it",
+                got,
+                f"Leave out {FLAGS.get(name, f'--{name}')}.",
+            )
+    if declared and declared.smallest and job.relabelling.method != "minimum-norm":
+        given = job.relabelling.model_fields_set - {"method", "norm"}
+        if given - {"steps"}:
+            name = min(given - {"steps"})
+            raise must(
+                f"relabelling.{name}",
+                f"be left out for {kind}, whose perturbations are the smallest and free",
+                getattr(job.relabelling, name),
+                "Give --relabelling.norm for the norm, in place of --threat." if name == "eps" else "Leave it out.",
+            )
+        if "steps" in given and job.relabelling.steps < SMALLEST_STEPS:
+            rule = f"be at least {SMALLEST_STEPS} for {kind}"
+            raise must("relabelling.steps", rule, job.relabelling.steps)
+
+
 def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
     """Clean and robust accuracy of the classifier in `model` on the test images.
 
@@ -267,6 +307,9 @@ def evaluate_one(model: Path, job: EvaluateJob, console: Console) -> list[Line]:
     InputError
         Before any work: if the data or the model break a rule, one label must be chosen, or AutoAttack is missing.
     """
+    for name in ("keep", "autoattack_images"):
+        if getattr(job, name) is not None and not job.autoattack:
+            raise must(name, "be given with AutoAttack alone", getattr(job, name), "Add --autoattack, or leave it out.")
     if job.keep:
         check_writable(job.keep, "keep")
     if job.autoattack:
@@ -319,6 +362,12 @@ def _agreement(
 
 def verify_one(folder: Path, job: VerifyJob, console: Console) -> list[Finding]:
     """What is wrong with a constructed set; see `construct.verify`."""
+    alone = () if job.model else tuple(Model.model_fields)
+    alone += () if job.model or job.data else tuple(Source.model_fields)
+    for name in (name for name in alone if name in job.model_fields_set and name not in {"data", "model"}):
+        needed = "--model" if name in Model.model_fields else "--data"
+        rule = f"be given with the {needed.removeprefix('--')} that it is of"
+        raise must(name, rule, getattr(job, name), f"Add {needed}, or leave it out.")
     job = of_study(job, job.model)
     if job.model and job.data is None:
         raise must("data", "be given with a model", None)

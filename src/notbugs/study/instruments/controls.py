@@ -206,7 +206,10 @@ Measured = tuple[Proportion, Proportion] | tuple[Proportion, Proportion, Proport
 def _accuracies(runner: Runner, name: str, classifier: Classifier) -> Measured:
     def work(progress: Progress) -> Measured:
         test = runner.data.test
-        clean, relabelled = evaluate(classifier, test)[0], relabelled_accuracy(classifier, test, len(runner.data.classes))
+        clean, relabelled = (
+            evaluate(classifier, test)[0],
+            relabelled_accuracy(classifier, test, len(runner.data.classes)),
+        )
         return (clean.share, relabelled, clean.balanced) if clean.balanced else (clean.share, relabelled)
 
     title = f"measure {name} and its labels"
@@ -247,8 +250,8 @@ def controls_section(measured: ControlsResult) -> Section:
     """The table of all sets and controls, and what follows for each set."""
     is_uneven = any(row.balanced for row in measured.rows)
     caption = (
-        f"Chance is {percent(measured.chance)} %{', of balanced accuracy' if is_uneven else ''}. Beyond: accuracy of the "
-        "set less that of its control, in points."
+        f"Chance is {percent(measured.chance)} %{', of balanced accuracy' if is_uneven else ''}. Beyond: accuracy of "
+        "the set less that of its control, in points."
     )
     if measured.weak:
         epochs = "epoch" if measured.weak_epochs == 1 else "epochs"

@@ -166,6 +166,7 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
 
     name = "set_radius"
     grows = ("sets",)
+    uses = ("controls",)
     Settings = SetRadiusSettings
     Result = SetRadiusResult
 

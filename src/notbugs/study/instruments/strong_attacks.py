@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.files import LOG
 from notbugs.formats import ball, points, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, InStudy, Seed
 from notbugs.measure import (
@@ -64,6 +65,14 @@ class StrongAttacksSettings(InstrumentSettings):
     def _leave_old_names(cls, given: object) -> object:
         """Older recipes said here how a stronger PGD goes; the evaluation's attack is that now."""
         old = ("restarts", "targeted")
+        for name in old:
+            if isinstance(given, dict) and name in given:
+                LOG.warning(
+                    "instruments.strong_attacks.%s has no effect any more: evaluation.attack.%s is of the attack that "
+                    "counts, for all that is measured.",
+                    name,
+                    name,
+                )
         return {name: value for name, value in given.items() if name not in old} if isinstance(given, dict) else given
 
 
