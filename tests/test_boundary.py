@@ -268,3 +268,11 @@ def test_a_value_that_holds_itself_twice_is_told_at_once():
     twice: list[object] = []
     twice += [twice, twice]
     assert "nested too deep to show" in str(must("value", "be flat", twice))
+
+
+def test_on_windows_it_says_what_to_do():
+    code = "import sys; sys.platform = 'win32'; import notbugs"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ImportError: notbugs needs Unix's file locks")
+    assert "WSL" in done.stderr

@@ -5,9 +5,13 @@ a signal ends in Python's own words.
 """
 
 import os
-import resource
 import signal
 import sys
+
+if sys.platform == "win32":
+    raise ImportError("notbugs needs Unix's file locks and limits, which Windows lacks: install and run it in WSL.")
+
+import resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

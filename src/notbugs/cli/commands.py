@@ -196,7 +196,7 @@ def build(
 def evaluate(model: Path, /, *, quiet: bool = False, job: Annotated[EvaluateJob, Flat] = EVALUATE) -> None:
     """Measure the clean and robust accuracy of a classifier, with 95 % intervals.
 
-    With --autoattack, AutoAttack's beside PGD's, the worst of both, and a mark where they differ by more than a point.
+    With --autoattack, AutoAttack's beside it, the worst of both, and a mark where they differ by more than a point.
     With --spatial.degrees or --spatial.pixels, also under the worst rotation and shift of a grid and two searches.
 
     Parameters

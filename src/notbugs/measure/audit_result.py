@@ -203,7 +203,7 @@ class Group(Record):
     name: GroupName = Field(description="which features: all, the robustly useful, or the useful non-robust")
     features: int = Field(description="how many are used")
     strength: float = Field(description="weight of the l2 penalty, on features of unit variance")
-    accuracies: list[Accuracy] = Field(description="clean, then under PGD at every radius")
+    accuracies: list[Accuracy] = Field(description="clean, then under the attack at every radius")
 
 
 class Sizes(Record):
@@ -232,7 +232,7 @@ class Audit(Tabular, Record):
         "accuracy", description="what the verdict is of: balanced where a class has over half of the measured images"
     )
     guessing: float = Field(description="its value for naming one class everywhere, the most frequent one")
-    model: list[Accuracy] = Field(description="of the model as it is: clean, then under PGD at every radius")
+    model: list[Accuracy] = Field(description="of the model as it is: clean, then under the attack at every radius")
     groups: list[Group] = Field(
         description="accuracy with some of the features alone: useful, robustly useful and others"
     )
