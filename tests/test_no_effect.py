@@ -14,6 +14,7 @@ from notbugs.errors import InputError
 from notbugs.models import Blueprint, save_classifier
 from notbugs.study import EvaluateJob, read_recipe
 from notbugs.study.sections import Relabelling, Source, StudyEvaluation
+from notbugs.training import AppearanceTraining, Training
 
 pytestmark = pytest.mark.whole
 
@@ -99,6 +100,8 @@ def test_settings_that_another_instrument_or_set_works_with_have_an_effect():
     [
         (lambda: Relabelling(method="minimum-norm", momentum=0.9), "momentum and decay are of the method 'gradient'"),
         (lambda: Relabelling(method="minimum-norm", decay="cosine"), "momentum and decay are of the method 'gradient'"),
+        (lambda: Training(drops=(0.5,), warmup=0.3), "leave it out where there are drops"),
+        (lambda: AppearanceTraining(steps=3, tries=9), "leave out one of the two"),
         (lambda: Source(heldout=0.2, test_data="digits"), "leave out heldout"),
         (lambda: Source(heldout=0.2, splits={"test": "b"}), "leave out heldout"),
         (lambda: StudyEvaluation(pgd={"name": "strong"}), "the attack beside must be pgd"),
@@ -114,6 +117,7 @@ def test_settings_do_not_cancel_each_other(make, words):
     ("command", "words"),
     [
         ("evaluate MODEL --keep kept", "'keep' must be given with AutoAttack alone"),
+        ("train --data digits --threat l2:0.5 --compile --epochs 1 --out made", "Leave out --compile"),
         ("evaluate MODEL --autoattack-images 3", "Add --autoattack"),
         ("verify SET --mean 0.5", "Add --model"),
         ("verify SET --size 3", "Add --data"),

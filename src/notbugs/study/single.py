@@ -142,6 +142,9 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
         Before any work: if `out` is there already, of another job, or cannot be written, another process is training
         it, or the data or the network break a rule.
     """
+    if job.compile and job.adversary:
+        rule, remedy = "be left out of adversarial training, which is never compiled", "Leave out --compile."
+        raise must("compile", rule, True, remedy)
     if out.suffix != ".safetensors":
         raise must("out", "end in .safetensors", str(out))
     check_writable(out.with_suffix(""))

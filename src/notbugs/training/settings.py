@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from notbugs.classifier import Classifier, Precision, default_device
@@ -100,6 +100,12 @@ class AppearanceTraining(BaseModel):
         0, ge=0, description="Gradient steps in place of them, from one random change; JPEG has no gradient."
     )
 
+    @model_validator(mode="after")
+    def _check_search(self) -> AppearanceTraining:
+        if self.steps and self.tries != AppearanceTraining.model_fields["tries"].default:
+            raise ValueError("tries are of random changes, which steps take the place of: leave out one of the two")
+        return self
+
     @property
     def ranges(self) -> Appearance:
         """The changes."""
@@ -159,6 +165,12 @@ class Training(BaseModel):
     appearance: AppearanceTraining | None = Field(
         None, description="Trains with changes of brightness, contrast, hue, blur and JPEG where present."
     )
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Training:
+        if self.drops and self.warmup != Training.model_fields["warmup"].default:
+            raise ValueError("warmup is of a learning rate that rises and falls: leave it out where there are drops")
+        return self
 
     @property
     def augmentation(self) -> Augmentation:
