@@ -146,14 +146,20 @@ def test_the_attack_of_transfer_is_named_as_everywhere(model, tmp_path):
     [
         (lambda c, data: nb.evaluate(c, data.test, norm="l7", radii=(0.5,)), "'norm' must be one of l2, linf"),
         (lambda c, data: nb.evaluate(c, data.test, [nb.L2(0.5)], norm="linf"), "'norm' must be given with radii"),
+        (lambda c, data: nb.evaluate(c, data.test, seed=1.5), "'seed' must be a whole number at or above 0"),
+        (lambda c, data: nb.new_classifier(data, seed=-1), "'seed' must be a whole number at or above 0"),
+        (lambda c, data: nb.relabel(c, data, "made", targets="next", seed=True), "'seed' must be a whole number"),
+        (lambda c, data: nb.robustify(c, data, "made", seed="a"), "'seed' must be a whole number"),
         (lambda c, data: data.take(-5, None, 0), "'train' must be a whole number at or above 1"),
         (lambda c, data: data.take(None, 2.5, 0), "'test' must be a whole number"),
         (lambda c, data: data.train.sample(True, 0, "a"), "'count' must be a whole number"),
     ],
 )
-def test_python_takes_no_more_than_the_command(call, words, model):
+def test_python_takes_no_more_than_the_command(call, words, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=words):
         call(nb.load_classifier(model), nb.load("digits").take(40, 20, 0))
+    assert not Path("made").exists()
 
 
 def test_data_have_a_use_for_what_is_said_of_them(tmp_path):

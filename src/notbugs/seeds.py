@@ -8,9 +8,18 @@ from contextlib import contextmanager
 
 import torch
 
+from notbugs.errors import check_count
+
 
 def derive(seed: int, *purpose: str | float) -> int:
-    """A 63-bit seed for one purpose: equal arguments give equal seeds, different ones unrelated seeds."""
+    """A 63-bit seed for one purpose: equal arguments give equal seeds, different ones unrelated seeds.
+
+    Raises
+    ------
+    InputError
+        If `seed` is no whole number at or above 0.
+    """
+    check_count("seed", seed, low=0)
     text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

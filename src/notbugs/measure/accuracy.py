@@ -14,7 +14,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
-from notbugs.errors import check_choice, must
+from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import under_attack
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
@@ -341,6 +341,7 @@ def outcomes(
     >>> attacked.survived.shape
     torch.Size([20])
     """
+    check_count("seed", seed, low=0)
     counted, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
     check_radii(balls, images.shape)
     for one in (classifier, *others):
