@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -211,7 +212,29 @@ def test_completion(shell, capsys):
     script = printed(capsys, "completion", shell)
     assert "notbugs" in script
     assert "evaluate" in script
-    assert not re.search(r"--architecture\b(?![s-])", script)
+    dashes = "-l " if shell == "fish" else "--"
+    old = "options|radii|arch.options|architecture|architecture.name|scaled-down"
+    assert not re.search(rf"(?<![.\w]){dashes}({old})(?![\w.-])", script)
+    for word in ("threat", "arch", "device", "no-page", "relabelling.steps"):
+        assert re.search(rf"{dashes}{word}(?![\w.-])", script)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["ev"], {"evaluate"}),
+        (["evaluate", "m", "--thr"], {"--threat"}),
+        (["evaluate", "m", "--rad"], set()),
+        (["build", "det", "m", "--matching.method", ""], {"quasi-newton", "gradient"}),
+        (["run", "--no-p"], {"--no-page"}),
+        (["figures", "--"], {"--out"}),
+    ],
+)
+def test_bash_completes(words, completed, capsys):
+    script = printed(capsys, "completion", "bash")
+    line = f"COMP_WORDS=(notbugs {shlex.join(words)}); COMP_CWORD={len(words)}; _notbugs; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", f"{script}\n{line}"], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == completed
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["recipes"], []])

@@ -19,7 +19,7 @@ from rich.text import Text
 from notbugs._version import __version__
 from notbugs.cli import app
 from notbugs.cli.catalogue import ALWAYS, COMMANDS, FIRST
-from notbugs.cli.spelling import shown
+from notbugs.cli.spelling import replaced, shown
 from notbugs.console import PipedConsole
 from notbugs.errors import InputError
 
@@ -40,10 +40,12 @@ USUAL = {
     "test-images": ("n-examples", "limit", "samples"),
 }
 """Options, and what others call them."""
+HIDDEN = ("options", "arch.options", "scaled-down")
+"""Options that none gives: --arch.OPTION says the first two, and the last follows from the device."""
 
 GROUPS: tuple[tuple[str, str], ...] = (
     (r"(out|quiet|page|name|keep|dtype|to|license)$", OUTPUT),
-    (r"(seeds?|device|precision|compile|batch|judge|pair|scaled-down)$", "Running"),
+    (r"(seeds?|device|precision|compile|batch|judge|pair)$", "Running"),
     (
         r"(data|test-data|classes|groups|size|channels|splits|label|severity|heldout|skip-broken|follow-links|white-level"
         r"|jpeg|.*-column|group-pattern|label-offset|train-images|test-images|on)\b",
@@ -80,6 +82,8 @@ class Option:
     group: str
     basic: bool
     required: bool = False
+    choices: tuple[str, ...] = ()
+    negative: tuple[str, ...] = ()
 
 
 def wanted(arguments: Sequence[str]) -> bool:
@@ -120,7 +124,7 @@ def options(command: str) -> list[Option]:
         same = name.replace("trained-on.{NAME}", "standard").replace("architecture-on.{NAME}", "architecture")
         about = helps.get(same, "")  # of settings for one set
         option = _option(entry, about, {*COMMANDS[command].basic, *ALWAYS})
-        if option.name not in {"options", "arch.options"}:  # --arch.OPTION says it
+        if option.name not in HIDDEN and not replaced(command, option.name):
             options.setdefault(option.name or option.label, option)
     return [*options.values(), *_added(command, options)]
 
@@ -174,7 +178,10 @@ def _option(entry: HelpEntry, about: str, basic: set[str]) -> Option:
     long = shown(entry.positive_names[0])
     name = long.removeprefix("--")
     group = next((title for pattern, title in GROUPS if re.match(pattern, name)), MAIN)
-    return Option(name, f"{long} {entry.metavar or ''}".strip(), about, group, name in basic or required, required)
+    label = f"{long} {entry.metavar or ''}".strip()
+    choices = tuple(map(str, entry.choices or ()))
+    negative = tuple(map(shown, entry.negative_names)) if str(entry.default) == "True" else ()
+    return Option(name, label, about, group, name in basic or required, required, choices, negative)
 
 
 def _added(command: str, names: Container[str]) -> Iterator[Option]:

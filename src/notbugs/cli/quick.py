@@ -72,7 +72,6 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     shell
         Which shell.
     """
-    from notbugs.cli import app
-    from notbugs.cli.spelling import shown
+    from notbugs.cli.completion import script
 
-    print(shown(app.generate_completion(shell=shell)))
+    print(script(shell), end="")

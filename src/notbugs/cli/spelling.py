@@ -67,8 +67,8 @@ def _renamed(command: str, option: str, values: list[str]) -> list[str]:
         example = {"arch": "resnet18", "threat": "l2:0.5"}.get(name, "true")
         raise must(name, "have a value", "none", f"Give one, as --{name} {example}.")
     _warn_of_old(command, name)
-    if head == "instruments" and _old(command, name):
-        return [f"--{_old(command, name)}", *values]
+    if head == "instruments" and replaced(command, name):
+        return [f"--{replaced(command, name)}", *values]
     if name == "arch" and values:
         return [f"--architecture{'.name' if command in SECTIONED else ''}", *values]
     if head == "arch" and tail:
@@ -110,8 +110,8 @@ def _threat(command: str, values: list[str]) -> list[str]:
     return [f"--{section}.norm", *norms, f"--{section}.eps", *radii, *rest]
 
 
-def _old(command: str, name: str) -> str | None:
-    """The name that takes the place of an old one."""
+def replaced(command: str, name: str) -> str | None:
+    """The name that takes the place of an old one; None where this is none."""
     if name.startswith("instruments."):
         return _instrument(name)
     if command not in SECTIONED:
@@ -136,7 +136,7 @@ def _instrument(name: str) -> str | None:
 
 
 def _warn_of_old(command: str, name: str) -> None:
-    new = _old(command, name)
+    new = replaced(command, name)
     if new:
         print(f"notbugs: --{name} is now --{new}; the old one will be removed in version 1.0.", file=sys.stderr)
 
@@ -149,4 +149,4 @@ def shown(text: str) -> str:
     return re.sub(r"--evaluation\.attack\.", "--attack.", text)
 
 
-__all__ = ["InputError", "canonical", "shown"]
+__all__ = ["InputError", "canonical", "replaced", "shown"]
