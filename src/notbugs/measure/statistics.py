@@ -153,8 +153,8 @@ class Spread(Record):
         )
 
 
-def wilson(hits: int, n: int, *, level: float = 0.95) -> Proportion:
-    """`hits` of `n` with the Wilson score interval (Wilson 1927, equation 3), of 95 % or another `level`.
+def wilson(hits: int, n: int) -> Proportion:
+    """`hits` of `n` with the 95 % Wilson score interval (Wilson 1927, equation 3).
 
     Raises
     ------
@@ -168,5 +168,5 @@ def wilson(hits: int, n: int, *, level: float = 0.95) -> Proportion:
     """
     if n < 1 or not 0 <= hits <= n:
         raise InputError(f"The 'hits' must be between 0 and 'n', and 'n' at least 1. Got {hits} of {n} instead.")
-    ends = scipy.stats.binomtest(hits, n).proportion_ci(level, "wilson")
+    ends = scipy.stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
     return Proportion(value=hits / n, low=float(ends.low), high=float(ends.high), n=n)

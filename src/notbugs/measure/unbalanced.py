@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import scipy
 import torch
@@ -14,7 +15,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, check_count
 from notbugs.formats import quoted
-from notbugs.measure.statistics import Z95, Proportion, wilson
+from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
@@ -119,20 +120,29 @@ def balanced(hits: Tensor, labels: Tensor) -> Proportion:
     -------
     Proportion
         With the stratified Wilson interval of 95 % (Yan & Su 2010): its ends are the means of those that the classes
-        have at a lower level, by which errors of classes make up for each other. `n` counts all images.
+        have at a lower level, as errors of classes make up for each other. `n` counts all images.
     """
-    found = [hits[labels == label] for label in labels.unique().tolist()]
-    shares = [Proportion.of(one) for one in found]
-    variances = [share.value * (1 - share.value) / share.n for share in shares]
-    if not any(variances):  # all are right in some classes and none in the others: as if the same were known of each
-        variances = [1 / share.n for share in shares]
-    z = Z95 * math.hypot(*map(math.sqrt, variances)) / sum(map(math.sqrt, variances))
-    ends = [wilson(int(one.sum()), len(one), level=math.erf(z / math.sqrt(2))) for one in found]
-    value, low, high = (
-        math.fsum(getattr(share, part) for share in of) / len(of)
-        for part, of in (("value", shares), ("low", ends), ("high", ends))
-    )
-    return Proportion(value=value, low=min(low, value), high=max(high, value), n=len(hits))
+    found = [hits[labels == label].double() for label in labels.unique().tolist()]
+    shares, counts = torch.stack([one.mean() for one in found]), torch.tensor([float(len(one)) for one in found])
+    value, low, high = float(shares.mean()), _end_of_mean(shares, counts, -1), _end_of_mean(shares, counts, 1)
+    return Proportion(value=value, low=max(0.0, min(low, value)), high=min(1.0, max(high, value)), n=len(hits))
+
+
+def _end_of_mean(shares: Tensor, counts: Tensor, side: Literal[-1, 1]) -> float:
+    """One end of the interval of a mean over classes, from the share of hits in each and its number of images.
+
+    The variances, which say at which level the classes' own intervals end, are those at that end. Where the observed
+    shares are, as Yan and Su take them, they are 0 for every class of which all images are right, or none.
+    """
+    deviations, ends = counts.rsqrt().double(), shares
+    for _ in range(8):
+        if not deviations.any():
+            break
+        z = Z95 * deviations.norm() / deviations.sum()
+        width = (z**2 * shares * (1 - shares) / counts + (z**2 / (2 * counts)) ** 2).sqrt()
+        ends = ((shares + z**2 / (2 * counts) + side * width) / (1 + z**2 / counts)).clamp(0, 1)  # Wilson's
+        deviations = (ends * (1 - ends) / counts).sqrt()
+    return float(ends.mean())
 
 
 def areas(
