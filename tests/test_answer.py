@@ -8,7 +8,9 @@ import pytest
 
 from notbugs.measure import Difference
 from notbugs.report.accuracies import study_accuracies
+from notbugs.report.cautions import cautions
 from notbugs.report.claims import ENDINGS, claims
+from notbugs.report.learned import unlearned
 from notbugs.report.page import render
 from notbugs.study.instruments.controls import ControlRow, ControlsResult
 from notbugs.study.results import Measured, Results
@@ -38,6 +40,28 @@ def controlled(value, low, high, of="D_rand", control=0.2):
     )  # fmt: skip
     made = ControlsResult(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=[beside])
     return Measured(controls=made)
+
+
+def test_a_set_that_its_classifier_did_not_learn_has_no_part_in_the_verdict():
+    sets = [fakes.properties(name, success_source=fakes.proportion(0.8, 1000)) for name in ("D_rand", "D_det")]
+    low, high = fakes.proportion(0.3, 1000), fakes.proportion(0.7, 1000)
+    fits = {"D_rand": high, "D_det": low, "D_rand_leakage": high, "standard": low}
+
+    def judged(fits, rows, **measured):
+        info = fakes.study().model_copy(update={"fits": fits})
+        results = Results(study=info, rows=rows, sets=sets, **measured)
+        return claims(study_accuracies(results), results, 10)[2], results
+
+    assert judged({}, run(det=0.1))[0].verdict == "open"
+    assert judged({}, run(det=0.05))[0].verdict == "disagrees"
+    claim, results = judged(fits, run(det=0.05))
+    assert claim.verdict == "open"
+    assert "D_det, which its classifier did not learn (it gives 30.0" in claim.short
+    assert set(unlearned(results)) == {"D_det"}
+    assert "trained on D_det gives 30.0" in " ".join(cautions(results, study_accuracies(results)))
+    beside = controlled(0.2, 0.1, 0.3)
+    assert judged(fits, run(det=0.05), instruments=beside)[0].verdict == "agrees"
+    assert judged(fits | {"D_rand_leakage": low}, run(det=0.05), instruments=beside)[0].verdict == "open"
 
 
 def test_of_unequal_classes_the_balanced_accuracy_of_a_control_is_held_against_chance():

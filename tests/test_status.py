@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import notbugs as nb
 from notbugs import files, study
 from notbugs.__main__ import main
 from notbugs.console import TerminalConsole, show
@@ -91,6 +92,10 @@ def test_images_a_second_count_every_epoch_and_every_image_once_a_measurement(fi
     images = {stage.name: stage.images for stage in results.study.stages}
     trained = results.study.training["D_R"]
     assert images["train-D_R"] == trained.epochs * trained.images > 0
+    fits, built = results.study.fits, nb.ConstructedSet(finished / "sets" / "D_R").images
+    assert fits.keys() == results.study.classifiers.keys()
+    classifier = nb.load_classifier(finished / "classifiers" / "D_R.safetensors")
+    assert fits["D_R"] == nb.evaluate(classifier, built)[0].share
     assert images["build-D_R"] == images["measure-D_R"] == trained.images
     assert images["evaluate-D_R"] == results.rows[0].n
     assert images["theory"] is None

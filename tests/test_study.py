@@ -213,6 +213,7 @@ def test_what_an_older_version_left_of_stages_is_read(finished, tmp_path, no_wor
     assert after.rows == before.rows
     assert after.study.classifiers == before.study.classifiers
     assert set(before.study.training) - set(after.study.training) == {"standard"}
+    assert set(before.study.fits) - set(after.study.fits) == {"standard"}
     assert after.sets[0] == before.sets[0].model_copy(update={"resemblance": None})
     assert after.sets[1:] == before.sets[1:]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from notbugs.formats import NORMS, percent
 from notbugs.report.accuracies import StudyAccuracies, quoted
 from notbugs.report.claims import compare
+from notbugs.report.learned import unlearned
 from notbugs.study.results import Results, Row, SetProperties
 
 FEW_IMAGES = 1000
@@ -24,6 +25,12 @@ def cautions(results: Results, accuracies: StudyAccuracies) -> list[str]:
             "groups, too, intervals are too narrow."
         )
     notes += _of_classifiers(accuracies)
+    for name, share in unlearned(results).items():
+        notes.append(
+            f"The classifier trained on {name} gives {quoted(share)} of its images their label: it did not learn this "
+            "set, so its accuracy says nothing of what the set holds. Train it longer, or otherwise, "
+            "with [trained_on] and [architecture_on]."
+        )
     for properties in results.sets:
         notes += _of_set(properties)
     return notes

@@ -15,6 +15,7 @@ from notbugs.formats import NORMS, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
 from notbugs.report.accuracies import Member, StudyAccuracies, quoted
+from notbugs.report.learned import unlearned
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
 from notbugs.study.sets import BY_NAME, RELABELLED
@@ -198,7 +199,8 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     """Whether images labelled with the class they were pushed to teach more than chance, and than their controls.
 
     A set in which some labels are right says something only beside its leakage control. The verdict is `partly` where a
-    control reaches more than half of what its set teaches above chance.
+    control reaches more than half of what its set teaches above chance. A set that its classifier did not learn has no
+    part in it.
     """
     clean = {name: member.clean for name in RELABELLED if (member := accuracies.get(name)) and member.clean}
     if not clean:
@@ -208,16 +210,26 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
         for properties in results.sets
         if properties.name in clean and properties.perturbation
     }
-    controls = {name: row for name, row in _controls(results.instruments).items() if name in clean and row.beyond}
+    left = unlearned(results)
+    controls = {
+        name: row
+        for name, row in _controls(results.instruments).items()
+        if name in clean and row.beyond and not left.keys() & {name, row.name}
+    }
     orders = {name: beyond_chance(chance, row) for name, row in clean.items()}
-    strict = {name: order for name, order in orders.items() if not BY_NAME[name].keeps_labels}
+    strict = {name: order for name, order in orders.items() if not BY_NAME[name].keeps_labels and name not in left}
     verdicts = [judge([orders[name]], wanted="higher") for name in {**strict, **controls}]
     verdicts += [_beside_control(clean[name], row, chance) for name, row in controls.items()]
     levels = {name: beside_chance(order, chance) for name, order in orders.items()}
+    levels |= {
+        name: f"which its classifier did not learn (it gives {quoted(left[name])} of its images their label)"
+        for name in clean
+        if name in left
+    }
     beside = dict(levels)
     for name, row in controls.items():
         beside[name] = _beyond(row) if orders[name] == "higher" else f"{levels[name]}, and {_beyond(row)}"
-    is_alike = len(clean) > 1 and len(set(beside.values())) == 1
+    is_alike = len(clean) > 1 and not left and len(set(beside.values())) == 1
     parts = [
         f"{told(row)} after training on {name}{'' if is_alike else f', {beside[name]}'}" for name, row in clean.items()
     ]

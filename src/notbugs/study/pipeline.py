@@ -220,6 +220,7 @@ class _Study:
             ],
             classifiers=self.runner.hashes,
             training=self.runner.trained,
+            fits=self.runner.fits,
         )
         return Results(
             study=study,

@@ -215,6 +215,10 @@ class StudyInfo(Record):
     training: dict[str, Trained] = Field(
         {}, description="how it went, by name of the classifier: images held out for the guard, and the best epoch"
     )
+    fits: dict[str, Proportion] = Field(
+        {},
+        description="by name: of at most 2,000 of its training images, those that a classifier gives their label",
+    )
 
 
 class AgainstExpected(Record):

@@ -16,7 +16,7 @@ from notbugs.construct import ConstructedSet, fingerprint
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must, renamed
 from notbugs.instrument import Step
-from notbugs.measure import Accuracy, Proportion, evaluate, outcomes
+from notbugs.measure import Accuracy, Proportion, evaluate, outcomes, predictions
 from notbugs.measure.accuracy import with_areas
 from notbugs.measure.measured_set import MeasuredSet, set_measured
 from notbugs.progress import Progress
@@ -39,6 +39,7 @@ class KeptTraining(Record):
     sha256: str = Field(description="of the classifier's file")
     settings: Training | None = Field(None, description="how it was trained; null in studies of older versions")
     trained: Trained | None = Field(None, description="how it went; null in studies of older versions")
+    fits: Proportion | None = Field(None, description="of its training images, those that it gives their label")
 
     @model_validator(mode="before")
     @classmethod
@@ -49,6 +50,18 @@ class KeptTraining(Record):
     def images_seen(self) -> int:
         """In all epochs."""
         return self.trained.images * self.trained.epochs if self.trained else 0
+
+
+FITTED = 2000
+"""Training images, at most, on which a classifier is looked at when it is trained."""
+
+
+def _fits(classifier: Classifier, images: Images, seed: int) -> Proportion | None:
+    """The share of the images, as they are, that the classifier trained on them gives their label."""
+    if images.has_several:
+        return None
+    some = images.sample(FITTED, seed, "fits")
+    return Proportion.of(predictions(classifier, some) == some.labels)
 
 
 class Runner:
@@ -72,6 +85,7 @@ class Runner:
         self.stage, self.stages = folder.stage, folder.stages  # where an instrument keeps what it measures
         self.hashes: dict[str, str] = {}
         self.trained: dict[str, Trained] = {}
+        self.fits: dict[str, Proportion] = {}
         self._classifiers: dict[str, Classifier] = {}
         self._sets: dict[str, ConstructedSet] = {}
 
@@ -133,7 +147,8 @@ class Runner:
                 progress=progress,
             )
             digest = self.folder.save(name, classifier, network.blueprint(self.data))
-            return KeptTraining(sha256=digest, settings=training, trained=told[0])
+            fits = _fits(classifier, images, self.seed)
+            return KeptTraining(sha256=digest, settings=training, trained=told[0], fits=fits)
 
         def tell(kept: KeptTraining) -> list[str]:
             return [f"{name}:", str(kept.trained)]
@@ -150,6 +165,8 @@ class Runner:
         self.hashes[name] = kept.sha256
         if kept.trained:
             self.trained[name] = kept.trained
+        if kept.fits:
+            self.fits[name] = kept.fits
         if workers.rank() == 0:
             checkpoint.unlink(missing_ok=True)  # not before the stage is on disk: a kill between them would lose it all
         self._classifiers[name] = self.folder.load(name, classifier, self.hashes[name])
