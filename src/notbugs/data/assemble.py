@@ -122,6 +122,37 @@ def contradictions(train: Images, hashes: np.ndarray) -> tuple[str, ...]:
     return (f"contradictions: {len(places)} training images are there more than once, with different labels",)
 
 
+PADDED, FRAME, LOOKED_AT = 0.1, 2, 1000
+"""Share of padded images from which a note tells of them; rows or columns that make a frame; images looked at."""
+
+
+def padding(train: Images) -> tuple[str, ...]:
+    """A note on images that were set into a frame of one colour, and not resized; nothing if few were.
+
+    A frame lies on one side: two rows or columns of one colour at the end, and none at the beginning. Images with the
+    same margin all around, as digits on black, have none.
+    """
+    if min(train.shape[1:]) <= 2 * FRAME:
+        return ()
+    images, _ = train.sample(LOOKED_AT, 0, "padding").batch(slice(None))
+    sides = [(images, images.flip(2)), (images.transpose(2, 3), images.transpose(2, 3).flip(2))]
+    one_sided = [_is_plain(last) & ~_is_plain(first) for first, last in sides]
+    one_sided += [_is_plain(first) & ~_is_plain(last) for first, last in sides]
+    share = float(torch.stack(one_sided).any(0).double().mean())
+    if share < PADDED:
+        return ()
+    return (
+        f"padding: about {100 * share:.0f} % of the training images end on one side in rows or columns of one colour, "
+        "as if they had been set into a frame and not resized: classifiers see the frame, too",
+    )
+
+
+def _is_plain(images: Tensor) -> Tensor:
+    """Of each image, whether its first rows are of one colour."""
+    rows = images[:, :, :FRAME].flatten(2)
+    return (rows == rows[:, :, :1]).flatten(1).all(1)
+
+
 def _factors(count: int) -> np.ndarray:
     return np.random.default_rng(20240607).integers(0, 2**64, count, np.uint64) | np.uint64(1)
 
@@ -213,7 +244,7 @@ def _assembled(listing: Found, form: Form, reading: Reading, memory: int, progre
     left_out = tuple(f"{one.name} {one.why}" for one in broken)
     skipped = (f"left out: images that cannot be read ({len(broken)}, as {left_out[0]})",) if broken else ()
     _refuse_alpha(data.train, listing.name)
-    notes = (*listing.notes, *skipped, *contradictions(data.train, hashes["train"]))
+    notes = (*listing.notes, *skipped, *contradictions(data.train, hashes["train"]), *padding(data.train))
     notes += duplicates(data.train, data.test, hashes["train"], hashes["test"])
     return replace(data, notes=notes, left_out=left_out)
 
