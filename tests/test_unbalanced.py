@@ -216,3 +216,13 @@ def test_a_classifier_of_more_classes_than_the_images_show_has_no_area(linear):
     found = evaluate(linear, images, radii=[0.1], attack="pgd", steps=1)
     assert [one.area for one in found] == [None, None]
     assert all(one.balanced for one in found)
+
+
+def test_a_clean_accuracy_at_guessing_is_doubted_unless_it_is_a_result(caplog):
+    images = Images(torch.rand(60, 1, 8, 8), torch.arange(60) % 3)
+    always = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    nn.init.zeros_(always[1].weight)
+    for doubted in (True, False):
+        caplog.clear()
+        assert evaluate(Classifier(always), images, doubted=doubted)[0].share.value == pytest.approx(1 / 3)
+        assert bool(caplog.messages) == doubted

@@ -259,6 +259,7 @@ def evaluate(
     radii: Sequence[float] = (),
     attack: str | Attack = STRONG,
     others: Sequence[Classifier] = (),
+    doubted: bool = True,
     seed: int = 0,
     batch: int = 250,
     progress: Progress = silent,
@@ -287,6 +288,9 @@ def evaluate(
         `search.ATTACKS`; or `Attack(name="strong", steps=100)`, with settings.
     others : sequence of Classifier
         Independent ones for the same classes: where gradients look masked, their adversarial examples are tried, too.
+    doubted : bool
+        Whether a clean accuracy at guessing is warned of, with its likely causes: of a classifier that was trained on
+        a set to see what it learns, it is a result.
     seed : int
         Of everything random in the attack.
     batch : int
@@ -307,8 +311,8 @@ def evaluate(
     ['clean', 'l2 0.25, pgd', 'l2 0.5, pgd']
     """
     measured = outcomes(
-        classifier, images, threats, norm=norm, radii=radii, attack=attack, others=others, seed=seed, batch=batch,
-        progress=progress, **settings,
+        classifier, images, threats, norm=norm, radii=radii, attack=attack, others=others, doubted=doubted,
+        seed=seed, batch=batch, progress=progress, **settings,
     )  # fmt: skip
     return Accuracies(with_areas([outcome.accuracy for outcome in measured], classifier, images, batch=batch))
 
@@ -332,8 +336,7 @@ def outcomes(
     """What became of every image: as `evaluate`, image by image, for tests of two classifiers on the same images.
 
     Where there is an attack `beside`, it goes first, and its own outcomes come last in the list. What it breaks counts
-    for `attack`, too, which goes on with the other images: so its number is never the lower one. Where a classifier was
-    trained by the same study, a clean accuracy at guessing is a result, and not `doubted`.
+    for `attack`, too, which goes on with the other images: so its number is never the lower one.
 
     Examples
     --------

@@ -213,7 +213,7 @@ class Runner:
         """Accuracy of a classifier of this study on the test images as they are, in a stage of an instrument."""
 
         def work(progress: Progress) -> Proportion:
-            return evaluate(self.classifier(name), self.data.test)[0].share
+            return evaluate(self.classifier(name), self.data.test, doubted=False)[0].share
 
         title = f"measure {name} once more" if name in SECTIONS else f"measure {name}"
         return self.stage(f"{instrument}-{name}", title, work, kind=Proportion, images=lambda share: share.n)

@@ -207,7 +207,7 @@ def _accuracies(runner: Runner, name: str, classifier: Classifier) -> Measured:
     def work(progress: Progress) -> Measured:
         test = runner.data.test
         clean, relabelled = (
-            evaluate(classifier, test)[0],
+            evaluate(classifier, test, doubted=False)[0],
             relabelled_accuracy(classifier, test, len(runner.data.classes)),
         )
         return (clean.share, relabelled, clean.balanced) if clean.balanced else (clean.share, relabelled)

@@ -80,7 +80,9 @@ def _of_images(runner: Runner, side: Side, cutoff: float) -> FrequencyRow:
     classifier = runner.train(name, filtered(train, side, cutoff), "standard", title=f"train on {name}")
 
     def work(progress: Progress) -> tuple[Proportion, Proportion]:
-        return evaluate(classifier, test)[0].share, evaluate(classifier, filtered(test, side, cutoff))[0].share
+        seen = (test, filtered(test, side, cutoff))
+        whole, part = (evaluate(classifier, images, doubted=False)[0].share for images in seen)
+        return whole, part
 
     clean, alike = runner.stage(f"frequencies-{name}", f"measure {name}", work, kind=tuple[Proportion, Proportion])
     return FrequencyRow(

@@ -87,6 +87,7 @@ def _accuracies(runner: Runner, where: Where, images: Images) -> list[Accuracy]:
             norm=settings.norm,
             radii=runner.recipe.instruments.generalization_gap.radii,
             attack=settings.attack,
+            doubted=False,
             seed=runner.seed,
             progress=progress,
         )

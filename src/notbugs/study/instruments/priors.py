@@ -88,6 +88,7 @@ def _accuracies(runner: Runner, name: str) -> list[Accuracy]:
             runner.data.test,
             settings.threats,
             attack=settings.attack,
+            doubted=False,
             seed=runner.seed,
             progress=progress,
         )

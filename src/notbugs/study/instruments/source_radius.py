@@ -83,7 +83,13 @@ def _accuracies(runner: Runner, name: str, classifier: Classifier, images: Image
 
     def work(progress: Progress) -> list[Accuracy]:
         return evaluate(
-            classifier, images, settings.threats, attack=settings.attack, seed=runner.seed, progress=progress
+            classifier,
+            images,
+            settings.threats,
+            attack=settings.attack,
+            doubted=False,
+            seed=runner.seed,
+            progress=progress,
         )
 
     return runner.stage(f"source_radius-{name}", f"measure {name}", work, kind=list[Accuracy])
