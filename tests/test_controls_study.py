@@ -34,6 +34,7 @@ TINY = {
     "evaluation": {"attack": {"steps": 1, "queries": 0}, "pgd": {"steps": 3}, "radii": [0.5, 0.25]},
     "instruments": {
         "controls": {
+            "on": True,
             "leakage": ["D_rand", "D_det"],
             "random": ["D_rand"],
             "labels": ["D_det"],
@@ -41,7 +42,7 @@ TINY = {
             "noise": ["D_R", "D_rand"],
             "linf": ["D_rand"],
         },
-        "generalization_gap": {"images": 100, "radii": [0.25, 0.5]},
+        "generalization_gap": {"on": True, "images": 100, "radii": [0.25, 0.5]},
     },
 }
 TARGETS = {"D_rand": "any", "D_rand_other": "other", "D_det": "next"}
@@ -169,7 +170,7 @@ def test_a_weak_classifier_of_more_epochs_is_another_one(tmp_path):
     """As are the controls that it judged: another instrument may have begun with the first."""
     names = {}
     for epochs in (1, 3):
-        recipe = study.read_recipe("digits", TINY | {"instruments": {"controls": {"weak_epochs": epochs}}})
+        recipe = study.read_recipe("digits", TINY | {"instruments": {"controls": {"on": True, "weak_epochs": epochs}}})
         runner = Runner(recipe, recipe.read(), StudyFolder(tmp_path, QUIET, stages=0), torch.device("cpu"))
         shown = [controls.control_name(runner, name, "leakage") for name in ("D_det", "D_rand")]
         names[epochs] = [controls.weak_name(epochs), *shown]

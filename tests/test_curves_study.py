@@ -29,10 +29,10 @@ TINY = {
     "relabelling": {"steps": 5, "eps": 1.0},
     "evaluation": {"attack": {"name": "pgd", "steps": 2}, "pgd": {"steps": 2}, "radii": [0.1]},
     "instruments": {
-        "frequencies": {"cutoffs": [3.0], "sets": ["D_rand"]},
-        "set_radius": {"radii": [1.0, 0.05], "sets": ["D_rand_other"], "repeats": 2},
-        "set_size": {"shares": [0.5, 0.02]},
-        "source_radius": {"radii": [0.2, 0.1], "repeats": 2, "images": 50},
+        "frequencies": {"on": True, "cutoffs": [3.0], "sets": ["D_rand"]},
+        "set_radius": {"on": True, "radii": [1.0, 0.05], "sets": ["D_rand_other"], "repeats": 2},
+        "set_size": {"on": True, "shares": [0.5, 0.02]},
+        "source_radius": {"on": True, "radii": [0.2, 0.1], "repeats": 2, "images": 50},
     },
 }
 
@@ -86,7 +86,7 @@ def test_frequencies_say_where_the_signal_is(waves, tmp_path):
     ]
     torch.testing.assert_close(sum(parts), images + images.mean((2, 3), keepdim=True), atol=0.02, rtol=0)
     with pytest.raises(InputError, match=r"cutoffs' must be above 0 and at most 4"):
-        made.check(at_work(waves, tmp_path, instruments={"frequencies": {"cutoffs": [5.0]}}))
+        made.check(at_work(waves, tmp_path, instruments={"frequencies": {"on": True, "cutoffs": [5.0]}}))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_more_images_of_noise_teach_more(waves, tmp_path):
     assert "The accuracy grows" in section.reading[1]
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
     with pytest.raises(InputError, match="shares' must be above 0 and below 1"):
-        made.check(at_work(waves, tmp_path, instruments={"set_size": {"shares": [1.0]}}))
+        made.check(at_work(waves, tmp_path, instruments={"set_size": {"on": True, "shares": [1.0]}}))
     stopping = {"constructed": {"epochs": 4, "batch": 50, "lr": 0.1, "patience": 1}}
     with pytest.raises(InputError, match="shares' must leave at least 10 images.*has 8"):
         made.check(at_work(waves, tmp_path, **stopping))
@@ -169,7 +169,7 @@ def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(wa
     assert (free.method, free.eps) == ("gradient", 2.0)
     assert set_radius._radii(at_work(waves, tmp_path, instruments={"set_radius": {}})) == [0.5, 1.0, 2.0]
     with pytest.raises(InputError, match="radii.*greater than 0"):
-        at_work(waves, tmp_path, instruments={"set_radius": {"radii": [0.0]}})
+        at_work(waves, tmp_path, instruments={"set_radius": {"on": True, "radii": [0.0]}})
 
 
 def test_what_d_r_loses_is_measured_for_every_radius_and_seed(waves, tmp_path):
@@ -198,4 +198,4 @@ def test_what_d_r_loses_is_measured_for_every_radius_and_seed(waves, tmp_path):
     assert grown
     assert (grown.eps, grown.step_size, grown.steps) == (0.4, pytest.approx(0.2), 1)
     with pytest.raises(InputError, match="'eps' must be at most 8"):
-        made.check(at_work(waves, tmp_path, instruments={"source_radius": {"radii": [128.0]}}))
+        made.check(at_work(waves, tmp_path, instruments={"source_radius": {"on": True, "radii": [128.0]}}))

@@ -32,7 +32,7 @@ TINY = {
 
 def at_work(path: Path, **settings) -> Runner:
     """A study of which the sources are trained, and D_R and D_NR built and trained on."""
-    recipe = study.read_recipe("digits", TINY | {"instruments": {"matching": settings}})
+    recipe = study.read_recipe("digits", TINY | {"instruments": {"matching": {"on": True} | settings}})
     runner = Runner(recipe, recipe.read(), StudyFolder(path, TerminalConsole(quiet=True), 0), torch.device("cpu"))
     for name in ("standard", "independent", "robust"):
         runner.train(name, runner.data.train)
@@ -85,7 +85,7 @@ def test_a_part_of_the_images_is_the_same_in_every_way(tmp_path):
 
 
 def checked(path: Path, changes: dict, **settings) -> None:
-    recipe = study.read_recipe("digits", TINY | {"instruments": {"matching": settings}} | changes)
+    recipe = study.read_recipe("digits", TINY | {"instruments": {"matching": {"on": True} | settings}} | changes)
     folder = StudyFolder(path, TerminalConsole(quiet=True), 0)
     MatchingInstrument().check(Runner(recipe, recipe.read(), folder, torch.device("cpu")))
 

@@ -40,7 +40,7 @@ from notbugs.study.sets import BY_NAME
 from tests import fakes
 
 toy = BY_NAME["D_toy"]
-asked = {"trained_on": {"D_toy": {"epochs": 3}}, "instruments": {"controls": {"leakage": ["D_toy"]}}}
+asked = {"trained_on": {"D_toy": {"epochs": 3}}, "instruments": {"controls": {"on": True, "leakage": ["D_toy"]}}}
 recipe = read_recipe("digits", asked)
 assert recipe.training("D_toy").epochs == 3
 assert isinstance(toy.relabelling(recipe.relabelling).schedule, FMN)

@@ -124,7 +124,10 @@ def test_the_instrument_in_a_study_at_toy_size(tmp_path: Path):
         "train_images": 120, "test_images": 40, "architecture": {"width": 4, "features": 6}, **once,
         "matching": {"steps": 2},
         "evaluation": {"attack": {"name": "pgd", "steps": 1}, "pgd": {"steps": 1}, "radii": [0.5]},
-        "instruments": {"usefulness": {"steps": 1, "images": 20}, "priors": {"images": 20, "appearance": {"tries": 1}}},
+        "instruments": {
+            "usefulness": {"steps": 1, "images": 20},
+            "priors": {"on": True, "images": 20, "appearance": {"tries": 1}},
+        },
     }  # fmt: skip
     recipe = study.read_recipe("digits", asked)
     runner = Runner(recipe, recipe.read(), StudyFolder(tmp_path, TerminalConsole(quiet=True), 0), torch.device("cpu"))

@@ -163,7 +163,8 @@ def _carried(group):
     if group is None:
         return []
     seen = [part for side in ("new", "original") for part in shares(group[side], "carried")]
-    return [f"{group['features']:.3g}", *seen, *shares(group, "new_wins", "original_wins")]
+    about = (f"{group['features']:.3g}", str(group["classes"]), str(group["new_wins"]["n"]))
+    return [*about, *seen, *shares(group, "new_wins", "original_wins")]
 
 
 def of_leakage(found):

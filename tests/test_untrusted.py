@@ -33,7 +33,7 @@ def recipe(where: str, code: str) -> str:
 
 
 def transfer(*architectures: str) -> dict[str, object]:
-    return {"instruments": {"transfer": {"architectures": list(architectures)}}}
+    return {"instruments": {"transfer": {"on": True, "architectures": list(architectures)}}}
 
 
 FLAGS = {"architecture.name": "arch", LISTS: LISTS}

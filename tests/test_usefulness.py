@@ -404,7 +404,7 @@ def test_wrong_layers_and_components_are_refused(unchecked, small):
 @pytest.fixture
 def runner(tmp_path) -> Runner:
     sections = {name: {"epochs": 1} for name in ("standard", "robust", "constructed")}
-    asked = {"usefulness": {"images": 6, "steps": 2}}
+    asked = {"usefulness": {"on": True, "images": 6, "steps": 2}}
     architecture = {"width": 4, "features": 6}
     settings = {"train_images": 200, "test_images": 60, "architecture": architecture, "instruments": asked, **sections}
     recipe = read_recipe("digits", settings | {"evaluation": {"radii": [1.0, 0.25, 0.5]}})
