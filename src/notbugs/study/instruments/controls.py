@@ -149,7 +149,8 @@ def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classif
 
 def _control(runner: Runner, name: str, kind: Control, weak: Classifier | None) -> ConstructedSet:
     of, source = runner.set(name), runner.classifier(BY_NAME[name].source)
-    judge = None if BY_NAME[name].keeps_labels else weak  # there, images with their own label are consistent
+    is_judged = kind == "leakage" and not BY_NAME[name].keeps_labels  # else images with their own label are consistent
+    judge = weak if is_judged else None
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         seed = derive(runner.seed, "control", name)
