@@ -47,10 +47,10 @@ def test_a_set_that_its_classifier_did_not_learn_has_no_part_in_the_verdict():
     low, high = fakes.proportion(0.3, 1000), fakes.proportion(0.7, 1000)
     fits = {"D_rand": high, "D_det": low, "D_rand_leakage": high, "standard": low}
 
-    def judged(fits, rows, **measured):
+    def judged(fits, rows, *, which=2, **measured):
         info = fakes.study().model_copy(update={"fits": fits})
         results = Results(study=info, rows=rows, sets=sets, **measured)
-        return claims(study_accuracies(results), results, 10)[2], results
+        return claims(study_accuracies(results), results, 10)[which], results
 
     assert judged({}, run(det=0.1))[0].verdict == "open"
     assert judged({}, run(det=0.05))[0].verdict == "disagrees"
@@ -59,6 +59,9 @@ def test_a_set_that_its_classifier_did_not_learn_has_no_part_in_the_verdict():
     assert "D_det, which its classifier did not learn (it gives 30.0" in claim.short
     assert set(unlearned(results)) == {"D_det"}
     assert "trained on D_det gives 30.0" in " ".join(cautions(results, study_accuracies(results)))
+    sets.append(fakes.properties("D_NR", success_source=fakes.proportion(0.9, 1000)))
+    judgements = [judged({"D_NR": one}, run(), which=1)[0].verdict for one in (high, low)]
+    assert judgements == ["agrees", "open"]
     beside = controlled(0.2, 0.1, 0.3)
     assert judged(fits, run(det=0.05), instruments=beside)[0].verdict == "agrees"
     assert judged(fits | {"D_rand_leakage": low}, run(det=0.05), instruments=beside)[0].verdict == "open"

@@ -203,14 +203,14 @@ def test_images_in_a_frame_are_told_of(tmp_path):
     """Two thirds of them were set into the corner of a black square in place of being resized."""
     draw = np.random.default_rng(0)
     for number in range(30):
-        image = draw.integers(1, 256, (12, 12, 3), dtype=np.uint8)
+        image = draw.integers(1, 256, (20, 20, 3), dtype=np.uint8)
         if number % 3:
-            image[:, 8:] = 0
+            image[:, 12:] = 0
         (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
         Image.fromarray(image).save(tmp_path / "ab"[number % 2] / f"{number:02}.png")
     (note,) = load(str(tmp_path)).notes
     assert re.match(r"padding: about (5|6|7)\d % of the training images end on one side in rows or columns", note)
-    margin = np.zeros((20, 12, 12, 3), np.uint8)
+    margin = np.zeros((20, 20, 20, 3), np.uint8)
     margin[:, 4:8, 4:8] = draw.integers(1, 256, (20, 4, 4, 3))  # the same all around
     np.savez(tmp_path / "margin.npz", train_images=margin, train_labels=np.arange(20) % 2)
     assert not load(str(tmp_path / "margin.npz")).notes

@@ -73,7 +73,7 @@ RECIPES = {
     "scaled_down": ({"scaled_down": True}, "it follows from the device. Got True instead. Give --device cpu"),
     "instrument": ({"instruments": {"leakage": {"eps": 0.5}}}, "that the study has.* Add --instruments.leakage.on"),
     "hyphen": ({"instruments": {"set_radius": {"repeats": 2}}}, "Add --instruments.set-radius.on"),
-    "off": ({"instruments": {"all": True, "transfer": {"on": False}}}, "Leave out instruments.all"),
+    "off": ({"instruments": {"all": True, "transfer": {"on": False}}}, "Give --no-instruments.all"),
 }
 
 
@@ -102,8 +102,11 @@ def test_settings_that_another_instrument_or_set_works_with_have_an_effect():
         (lambda: Relabelling(method="minimum-norm", decay="cosine"), "momentum and decay are of the method 'gradient'"),
         (lambda: Training(drops=(0.5,), warmup=0.3), "leave it out where there are drops"),
         (lambda: AppearanceTraining(steps=3, tries=9), "leave out one of the two"),
-        (lambda: Source(heldout=0.2, test_data="digits"), "leave out heldout"),
-        (lambda: Source(heldout=0.2, splits={"test": "b"}), "leave out heldout"),
+        (
+            lambda: Source(heldout=0.2, test_data="digits").read(),
+            "'heldout' must be left out where test images are named",
+        ),
+        (lambda: Source(heldout=0.2, splits={"test": "b"}).read(), "leave out test_data and splits.test"),
         (lambda: StudyEvaluation(pgd={"name": "strong"}), "the attack beside must be pgd"),
         (lambda: StudyEvaluation.model_validate({"steps": 50, "pgd": {"restarts": 3}}), "give them there alone"),
     ],
@@ -123,8 +126,9 @@ def test_settings_do_not_cancel_each_other(make, words):
         ("verify SET --size 3", "Add --data"),
         (
             "train --arch resnet9 --arch.whiten --epochs 1",
-            "'arch.whiten' must have a value. Got 'none' instead. Give one",
+            "'arch.whiten' must have a value. Give one, as --arch.whiten true",
         ),
+        ("train --arch resnet9 --arch.width", "as --arch.width 32"),
         ("evaluate MODEL --arch", "as --arch resnet18"),
         ("train --threat --epochs 1", "as --threat l2:0.5"),
     ],
@@ -160,6 +164,13 @@ def test_python_takes_no_more_than_the_command(call, words, model, tmp_path, mon
     with pytest.raises(InputError, match=words):
         call(nb.load_classifier(model), nb.load("digits").take(40, 20, 0))
     assert not Path("made").exists()
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(model):
+    data, classifier = nb.load("digits"), nb.load_classifier(model)
+    assert len(data.take(np.int64(40), np.int32(20), np.int64(0)).test) == 20
+    few = data.take(40, 20, 0)
+    assert nb.evaluate(classifier, few.test, seed=np.int64(1)) == nb.evaluate(classifier, few.test, seed=1)
 
 
 def test_data_have_a_use_for_what_is_said_of_them(tmp_path):

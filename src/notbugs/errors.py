@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import re
 import sys
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from pydantic import ValidationError
 
@@ -120,11 +121,12 @@ def check_number(
 
 def check_count(name: str, value: object, *, low: int = 1, high: int = 2**63 - 1) -> int:
     """Return `value` if it is a whole number from `low` to `high`, else raise `InputError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    is_whole = isinstance(value, SupportsIndex) and not isinstance(value, bool)  # NumPy's whole numbers, too
+    if not is_whole or (number := operator.index(value)) < low:
         raise must(name, f"be a whole number at or above {low}", value)
-    if value > high:
+    if number > high:
         raise must(name, f"be at most {high:,}", value)
-    return value
+    return number
 
 
 def check_flag(name: str, value: object) -> bool:

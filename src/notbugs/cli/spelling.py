@@ -64,8 +64,8 @@ def _renamed(command: str, option: str, values: list[str]) -> list[str]:
     name = option.removeprefix("--")
     head, dot, tail = name.partition(".")
     if option and not values and (head == "arch" or (name == "threat" and command in {*BALLS, "evaluate", "audit"})):
-        example = {"arch": "resnet18", "threat": "l2:0.5"}.get(name, "true")
-        raise must(name, "have a value", "none", f"Give one, as --{name} {example}.")
+        example = {"arch": "resnet18", "threat": "l2:0.5"}.get(name, "32" if tail in KNOWN else "true")
+        raise InputError(f"The '{name}' must have a value. Give one, as --{name} {example}.")
     _warn_of_old(command, name)
     if head == "instruments" and replaced(command, name):
         return [f"--{replaced(command, name)}", *values]

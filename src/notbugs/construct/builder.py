@@ -170,7 +170,7 @@ def request_of(
         **({"start": start} if start != "images" else {}),
         "threat": ball_of(threat),
         "schedule": {"kind": STORED_KINDS.get(kind, kind.__name__), **asdict(schedule)},  # pyrefly: ignore
-        "seed": seed,
+        "seed": int(seed),  # NumPy's whole numbers are none of JSON
         "source": fingerprint(classifier),
         "precision": form,
         **identity(data),

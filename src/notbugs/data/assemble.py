@@ -122,35 +122,40 @@ def contradictions(train: Images, hashes: np.ndarray) -> tuple[str, ...]:
     return (f"contradictions: {len(places)} training images are there more than once, with different labels",)
 
 
-PADDED, FRAME, LOOKED_AT = 0.1, 2, 1000
-"""Share of padded images from which a note tells of them; rows or columns that make a frame; images looked at."""
+PADDED, LOOKED_AT, AT_ONCE = 0.1, 1000, 10
+"""Share of padded images from which a note tells of them; images that are looked at, and so many at a time."""
+SMALLEST, FRAME = 20, 0.1
+"""Of images with fewer pixels a side nothing is said; of others, the share of the side that a frame has at least."""
 
 
 def padding(train: Images) -> tuple[str, ...]:
     """A note on images that were set into a frame of one colour, and not resized; nothing if few were.
 
-    A frame lies on one side: two rows or columns of one colour at the end, and none at the beginning. Images with the
-    same margin all around, as digits on black, have none.
+    A frame is on one side, and not on the other: images with the same margin all around have none.
     """
-    if min(train.shape[1:]) <= 2 * FRAME:
+    if min(train.shape[1:]) < SMALLEST:
         return ()
-    images, _ = train.sample(LOOKED_AT, 0, "padding").batch(slice(None))
-    sides = [(images, images.flip(2)), (images.transpose(2, 3), images.transpose(2, 3).flip(2))]
-    one_sided = [_is_plain(last) & ~_is_plain(first) for first, last in sides]
-    one_sided += [_is_plain(first) & ~_is_plain(last) for first, last in sides]
-    share = float(torch.stack(one_sided).any(0).double().mean())
-    if share < PADDED:
+    seen, ends = train.sample(LOOKED_AT, 0, "padding"), []
+    for part in torch.arange(len(seen)).split(AT_ONCE):
+        images, _ = seen.batch(part)
+        for upright in (images, images.transpose(2, 3)):
+            depth = max(1, int(FRAME * upright.shape[2]))
+            first, last = _is_plain(upright[:, :, :depth]), _is_plain(upright[:, :, -depth:])
+            ends += [first & ~last, last & ~first]
+    sides = [torch.cat(ends[side::4]) for side in range(4)]
+    if max(float(side.double().mean()) for side in sides) < PADDED:
         return ()
+    share = float(torch.stack(sides).any(0).double().mean())
     return (
         f"padding: about {100 * share:.0f} % of the training images end on one side in rows or columns of one colour, "
         "as if they had been set into a frame and not resized: classifiers see the frame, too",
     )
 
 
-def _is_plain(images: Tensor) -> Tensor:
-    """Of each image, whether its first rows are of one colour."""
-    rows = images[:, :, :FRAME].flatten(2)
-    return (rows == rows[:, :, :1]).flatten(1).all(1)
+def _is_plain(strips: Tensor) -> Tensor:
+    """Of each strip, shape (n, channel, height, width), whether it is of one colour."""
+    pixels = strips.flatten(2)
+    return (pixels == pixels[:, :, :1]).flatten(1).all(1)
 
 
 def _factors(count: int) -> np.ndarray:

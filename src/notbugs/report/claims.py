@@ -7,8 +7,8 @@ once, here; the answer at the top of the page and the finding below it are two t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from notbugs.formats import NORMS, percent
@@ -118,10 +118,18 @@ def claims(accuracies: StudyAccuracies, results: Results, classes: int) -> list[
     classes : int
         At least 1.
     """
-    chance = 1 / classes
+    chance, left = 1 / classes, unlearned(results).keys()
     measured = (
-        (robust_features(accuracies, chance), "Robust features", "standard training on D_R and on D under one attack"),
-        (non_robust_features(accuracies, chance), "Non-robust features", "standard training on D_NR"),
+        (
+            _open_if(left & {"D_R"}, robust_features(accuracies, chance)),
+            "Robust features",
+            "standard training on D_R and on D under one attack",
+        ),
+        (
+            _open_if(left & {"D_R", "D_NR"}, non_robust_features(accuracies, chance)),
+            "Non-robust features",
+            "standard training on D_NR",
+        ),
         (relabelled_images(accuracies, results, chance), "Relabelled images", "training on relabelled images"),
     )
     if not any(claim for claim, _, _ in measured):
@@ -133,6 +141,11 @@ def claims(accuracies: StudyAccuracies, results: Results, classes: int) -> list[
     if looks is None:
         return three
     return [*three, looks] if looks.verdict == "agrees" else [looks, *three]
+
+
+def _open_if(unlearned: Set[str], claim: Claim | None) -> Claim | None:
+    """A set that its classifier did not learn decides nothing; a caution says which."""
+    return replace(claim, verdict=worst([claim.verdict, "open"])) if claim and unlearned else claim
 
 
 def robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | None:

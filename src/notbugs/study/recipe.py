@@ -142,8 +142,9 @@ class Recipe(Settings):
         """The settings that name code of a user's own, with their values."""
         architectures = {
             "architecture.name": (self.architecture.name,),
-            "instruments.transfer.architectures": self.instruments.transfer.architectures,
         }
+        if self.instruments.wanted("transfer"):  # else none of them is made
+            architectures["instruments.transfer.architectures"] = self.instruments.transfer.architectures
         return {setting: names for setting, names in architectures.items() if any(map(is_own_code, names))}
 
     def command(self, file: Path) -> str:
@@ -350,7 +351,7 @@ def _check_effect(recipe: Recipe, overrides: Toml, where: str) -> None:
         if name == "all" or not isinstance(given, dict):
             continue
         if recipe.instruments.all and given.get("on") is False:
-            remedy = "Leave out instruments.all, and name those that the study is to have."
+            remedy = "Give --no-instruments.all, and name those that the study is to have."
             raise must(f"{where}: instruments.{name}.on", "not be false where the study has all of them", False, remedy)
         used_by = {name, *(each.name for each in INSTRUMENTS if name in each.uses)}
         used_by |= {"halves"} if name == "usefulness" and any(BY_NAME[one].half for one in recipe.sets) else set()

@@ -138,11 +138,6 @@ class Source(Record):
     @model_validator(mode="after")
     def _check_sizes(self) -> Source:
         """No number may be so large that work with it would never end, or that a computer cannot hold it."""
-        if self.heldout and (self.test_data is not None or "test" in self.splits):
-            raise ValueError(
-                "heldout measures on training images, in place of test images: leave out test_data and splits.test, or "
-                "leave out heldout"
-            )
         for name, value in numbers(self.model_dump()):
             if abs(value) > (LARGEST_SEED if name == "seed" else LARGEST):
                 raise ValueError(f"{name} must be at most {LARGEST:,} (a seed {LARGEST_SEED:,})")
@@ -150,6 +145,9 @@ class Source(Record):
 
     def read(self, progress: Progress = silent) -> Data:
         """The images."""
+        if self.heldout and (self.test_data is not None or "test" in self.splits):
+            rule = "be left out where test images are named: it measures on training images in their place"
+            raise must("heldout", rule, self.heldout, "Give 0, or leave out test_data and splits.test.")
         reading = {name: getattr(self, name) for name in READING}
         data = data_room.load(self.data, **reading, progress=progress)
         if self.heldout:

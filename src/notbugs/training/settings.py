@@ -103,7 +103,9 @@ class AppearanceTraining(BaseModel):
     @model_validator(mode="after")
     def _check_search(self) -> AppearanceTraining:
         if self.steps and self.tries != AppearanceTraining.model_fields["tries"].default:
-            raise ValueError("tries are of random changes, which steps take the place of: leave out one of the two")
+            raise ValueError(
+                "tries are of random changes, which steps take the place of: leave out one of the two, or give 4 tries"
+            )
         return self
 
     @property
@@ -169,7 +171,9 @@ class Training(BaseModel):
     @model_validator(mode="after")
     def _check_schedule(self) -> Training:
         if self.drops and self.warmup != Training.model_fields["warmup"].default:
-            raise ValueError("warmup is of a learning rate that rises and falls: leave it out where there are drops")
+            raise ValueError(
+                "warmup is of a learning rate that rises and falls: leave it out where there are drops, or give 0.2"
+            )
         return self
 
     @property
