@@ -12,7 +12,8 @@ from notbugs.report.cautions import cautions
 from notbugs.report.claims import ENDINGS, claims
 from notbugs.report.learned import unlearned
 from notbugs.report.page import render
-from notbugs.study.instruments.controls import ControlRow, ControlsResult
+from notbugs.study.instruments.controls import ControlRow, ControlsResult, controls_section
+from notbugs.study.instruments.set_radius import SetRadiusInstrument, SetRadiusResult, SetRadiusRow
 from notbugs.study.results import Measured, Results
 from tests import fakes
 from tests.fakes import row
@@ -65,6 +66,25 @@ def test_a_set_that_its_classifier_did_not_learn_has_no_part_in_the_verdict():
     beside = controlled(0.2, 0.1, 0.3)
     assert judged(fits, run(det=0.05), instruments=beside)[0].verdict == "agrees"
     assert judged(fits | {"D_rand_leakage": low}, run(det=0.05), instruments=beside)[0].verdict == "open"
+
+
+def test_a_section_compares_no_set_that_was_not_learned():
+    some, low = fakes.proportion(0.8, 1000), fakes.proportion(0.1, 1000)
+    (control,) = controlled(0.2, 0.1, 0.3).controls.rows
+    itself = control.model_copy(update={"variant": "itself", "name": "D_rand", "beyond": None, "success": some})
+    for ours, theirs, words in (
+        (some, some, "teaches more than"),
+        (low, some, "not learned"),
+        (some, low, "not learned"),
+    ):
+        rows = [itself.model_copy(update={"fits": ours}), control.model_copy(update={"fits": theirs})]
+        made = ControlsResult(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=rows)
+        assert words in controls_section(made).reading[0]
+    difference = Difference.of(low, some)
+    row = SetRadiusRow(of="D_rand", eps=0.5, repeat=1, n=9, success=some, clean=low, leakage=some, beyond=difference)
+    for fits, words in ((None, "less than its control"), (some, "less than its control"), (low, "was not learned")):
+        of_radius = SetRadiusResult(norm="l2", seed=0, test_set="test", rows=[row.model_copy(update={"fits": fits})])
+        assert words in SetRadiusInstrument().section(of_radius, ()).reading[0]
 
 
 def test_of_unequal_classes_the_balanced_accuracy_of_a_control_is_held_against_chance():

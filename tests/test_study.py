@@ -29,7 +29,7 @@ from notbugs.search import FMN, fast_relabelling, frames
 from notbugs.study import Results, examples, machine, pipeline, runner
 from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.sections import Relabelling
-from notbugs.study.written import _refuse_other_recipe
+from notbugs.study.written import _refuse_other_recipe, read_info, write_info
 from notbugs.threat import L2
 
 pytestmark = pytest.mark.whole
@@ -350,6 +350,17 @@ def test_sets_are_added_to_a_finished_study_without_its_work_done_again(finished
     for other, said in ((first, "D_bugs"), ({**more, "further": {"others": 2}}, "others = 2"), ({}, "sets")):
         with pytest.raises(InputError, match=f"(?s)other settings.*{said}"):
             study.run(tiny(**other), folder, QUIET)
+
+
+def test_a_study_goes_on_where_a_later_version_notes_more_of_its_data(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "study")
+    info = read_info(folder)
+    write_info(folder, info | {"data": info["data"] | {"notes": ["what an older version said"]}})
+    study.run(tiny(), folder, QUIET)
+    assert read_info(folder)["data"] == info["data"]
+    write_info(folder, info | {"data": info["data"] | {"fingerprint": "0" * 64}})
+    with pytest.raises(InputError, match="holds a study of other data: fingerprint 000000000000 there"):
+        study.run(tiny(), folder, QUIET)
 
 
 def test_held_out_images_replace_the_test_images(tmp_path):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from notbugs.measure import Proportion
+from notbugs.study.learned import is_unlearned
 from notbugs.study.results import Results
-
-LEARNED = 0.5
-"""A classifier that gives fewer of its images their label, in shares of those that the source does, has not learned."""
 
 
 def unlearned(results: Results) -> dict[str, Proportion]:
@@ -24,5 +22,5 @@ def unlearned(results: Results) -> dict[str, Proportion]:
     return {
         name: share
         for name, share in results.study.fits.items()
-        if name in reached and share.high < LEARNED * reached[name]
+        if name in reached and is_unlearned(share, reached[name])
     }

@@ -305,16 +305,19 @@ class StudyClaim:
         else:
             check_unused(folder, ("theory.*",))  # which `notbugs theory` may have written there
         try:
-            there = read_info(folder)["data"]
+            there: Mapping[str, Any] = read_info(folder)["data"]
         except FileNotFoundError:
             write_recipe(folder, self.recipe)
             write_info(folder, cast("Info", self.info | _created()))
             return
-        if there != self.info["data"]:
+        now: Mapping[str, Any] = self.info["data"]
+        if any(there[name] != now[name] for name in DATA):
             raise InputError(
                 f"{folder} holds a study of other data: fingerprint {there['fingerprint'][:12]} there, "
-                f"{self.info['data']['fingerprint'][:12]} now. Name another folder with --out."
+                f"{now['fingerprint'][:12]} now. Name another folder with --out."
             )
+        if there != now:  # of the same data a later notbugs may note more
+            write_info(folder, cast("Info", read_info(folder) | {"data": now}))
 
     def read(self, folder: Path) -> Info:
         """See `Claim`."""

@@ -18,6 +18,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
+from notbugs.study.learned import is_unlearned
 from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Linf, Norm, check_radii
 
@@ -71,6 +72,9 @@ class ControlRow(InstrumentResult):
     relabelled: Proportion = Field(description="accuracy on the test images with label + 1, modulo the classes")
     balanced: Proportion | None = Field(
         None, description="balanced accuracy on the test images; null where classes differ little in size"
+    )
+    fits: Proportion | None = Field(
+        None, description="of at most 2,000 images of it, those that its classifier gives their label"
     )
     beyond: Difference | None = Field(
         description="clean accuracy of the set itself less that of this control; null for what is no control"
@@ -196,6 +200,7 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
         clean=clean,
         relabelled=relabelled,
         balanced=balanced[0] if balanced else None,
+        fits=runner.fits.get(name),
         beyond=None,
     )
 
@@ -281,8 +286,12 @@ def _reading(rows: list[ControlRow]) -> Iterator[str]:
     """A sentence for each leakage control, and for each set built again by the robust source."""
     itself = {row.of: row for row in rows if row.variant == "itself"}
     for row in rows:
+        ours = itself.get(row.of)
         if row.variant == "leakage" and row.beyond:
-            yield _against_leakage(row, row.beyond)
+            if is_unlearned(row.fits) or (ours and is_unlearned(ours.fits, ours.success.value)):
+                yield f"{row.of} is not compared with its leakage control: one of the two was not learned."
+            else:
+                yield _against_leakage(row, row.beyond)
         if row.variant == "robust_source":
             side = Difference.of(row.clean, itself[row.of].clean).side
             than = f"{side} than" if side != "unclear" else "what cannot be told from what it teaches"

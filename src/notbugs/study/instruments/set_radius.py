@@ -12,12 +12,13 @@ from pydantic import Field
 from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, control
 from notbugs.content import Cell, PrintedFigure, Section, Table
-from notbugs.formats import SPAN, Interval, Span, number, points
+from notbugs.formats import SPAN, Interval, Span, number, points, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Difference, Proportion, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.instruments.controls import control_name, weak_classifier
+from notbugs.study.learned import is_unlearned
 from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import check_radii, threat
@@ -56,6 +57,9 @@ class SetRadiusRow(InstrumentResult):
     clean: Proportion = Field(description="accuracy on the test images after training on the set")
     leakage: Proportion = Field(description="the same after training on its leakage control, which has no features")
     beyond: Difference = Field(description="the first accuracy less the second")
+    fits: Proportion | None = Field(
+        None, description="of at most 2,000 images of the set, those that its classifier gives their label"
+    )
 
 
 class SetRadiusResult(InstrumentResult):
@@ -117,6 +121,7 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         clean=clean,
         leakage=leakage,
         beyond=Difference.of(clean, leakage),
+        fits=runner.fits.get(name),
     )
 
 
@@ -148,7 +153,15 @@ def _spread(result: SetRadiusResult) -> str:
 def _reading(result: SetRadiusResult) -> Iterator[str]:
     """For each set and radius, the points beyond the control, where all repetitions agree on the side."""
     for of, eps in dict.fromkeys((row.of, row.eps) for row in result.rows):
-        beyond = [row.beyond for row in result.rows if (row.of, row.eps) == (of, eps)]
+        rows = [row for row in result.rows if (row.of, row.eps) == (of, eps)]
+        left = [row.fits for row in rows if row.fits and is_unlearned(row.fits, row.success.value)]
+        if left:
+            yield (
+                f"{of} at {result.norm} {number(eps)} was not learned by a classifier trained on it, which gives "
+                f"{said(left[0])} of its images their label: its accuracy says nothing of the set."
+            )
+            continue
+        beyond = [row.beyond for row in rows]
         more, less = all(one.low > 0 for one in beyond), all(one.high < 0 for one in beyond)
         sign = -1 if less else 1
         values = [sign * one.value for one in beyond]
