@@ -222,8 +222,8 @@ def test_the_page_says_what_follows_from_the_numbers(measured, runner):
         (-0.1, "no evidence"),
     ):
         beyond = Difference(value=0.2, low=low, high=0.3)
-        leakage = rows["D_rand_leakage"].model_copy(update={"beyond": beyond})
-        changed = measured.model_copy(update={"rows": [rows["D_rand"], leakage]})
+        leakage = rows["D_rand_leakage"].model_copy(update={"beyond": beyond, "fits": None})
+        changed = measured.model_copy(update={"rows": [rows["D_rand"].model_copy(update={"fits": None}), leakage]})
         (sentence,) = controls_section(changed).reading
         assert said in sentence
     assert sum("robust source" in sentence for sentence in section.reading) == 1

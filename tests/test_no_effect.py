@@ -73,7 +73,7 @@ RECIPES = {
     "scaled_down": ({"scaled_down": True}, "it follows from the device. Got True instead. Give --device cpu"),
     "instrument": ({"instruments": {"leakage": {"eps": 0.5}}}, "that the study has.* Add --instruments.leakage.on"),
     "hyphen": ({"instruments": {"set_radius": {"repeats": 2}}}, "Add --instruments.set-radius.on"),
-    "off": ({"instruments": {"all": True, "transfer": {"on": False}}}, "Give --no-instruments.all"),
+    "off": ({"instruments": {"all": True, "transfer": {"on": False}}}, "Give --instruments.no-all"),
 }
 
 

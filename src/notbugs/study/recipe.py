@@ -351,7 +351,7 @@ def _check_effect(recipe: Recipe, overrides: Toml, where: str) -> None:
         if name == "all" or not isinstance(given, dict):
             continue
         if recipe.instruments.all and given.get("on") is False:
-            remedy = "Give --no-instruments.all, and name those that the study is to have."
+            remedy = "Give --instruments.no-all, and name those that the study is to have."
             raise must(f"{where}: instruments.{name}.on", "not be false where the study has all of them", False, remedy)
         used_by = {name, *(each.name for each in INSTRUMENTS if name in each.uses)}
         used_by |= {"halves"} if name == "usefulness" and any(BY_NAME[one].half for one in recipe.sets) else set()
