@@ -10,10 +10,10 @@ from notbugs.measure import Difference
 from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import ENDINGS, claims
-from notbugs.report.learned import unlearned
 from notbugs.report.page import render
 from notbugs.study.instruments.controls import ControlRow, ControlsResult, controls_section
 from notbugs.study.instruments.set_radius import SetRadiusInstrument, SetRadiusResult, SetRadiusRow
+from notbugs.study.learned import unlearned
 from notbugs.study.results import Measured, Results
 from tests import fakes
 from tests.fakes import row

@@ -19,7 +19,6 @@ ORDER = [
     *("charts", "shell"),  # what everything is drawn and set in
     *("pictures", "section_charts"),  # images; what sections draw
     "accuracies",  # from results: the classifiers
-    "learned",  # which of them learned their sets
     *("claims", "cautions"),  # what follows from them
     *("gallery", "core_tables", "tables"),  # what a page is made of
     *("compare_findings", "compare", "audit", "theory"),  # the pages of jobs

@@ -281,7 +281,7 @@ def evaluate(
     threats : sequence of Threat
         Threat models of one norm, as `[L2(0.25), L2(0.5)]`.
     norm, radii : str, sequence of float
-        The same in other words: pixel units.
+        The same in other words: pixel units; l2 if no norm is given.
     attack : str or Attack
         "strong", the default, whose number is as low as AutoAttack's
         (docs/explanation/robust-accuracy.md); "pgd", the paper's protocol; any of

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from notbugs.formats import NORMS, percent
 from notbugs.report.accuracies import StudyAccuracies, quoted
 from notbugs.report.claims import compare
-from notbugs.report.learned import unlearned
+from notbugs.study.learned import unlearned
 from notbugs.study.results import Results, Row, SetProperties
 
 FEW_IMAGES = 1000

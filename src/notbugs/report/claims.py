@@ -15,8 +15,8 @@ from notbugs.formats import NORMS, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
 from notbugs.report.accuracies import Member, StudyAccuracies, quoted
-from notbugs.report.learned import unlearned
 from notbugs.study.instruments.controls import ControlRow
+from notbugs.study.learned import unlearned
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
 from notbugs.study.sets import BY_NAME, RELABELLED
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from notbugs.measure import Proportion
+
+if TYPE_CHECKING:  # instruments, of which results are made, ask this module
+    from notbugs.study.results import Results
 
 LEARNED = 0.5
 """Of its images whose label can be learned, the share that a classifier must give their label to have learned them."""
@@ -14,3 +19,22 @@ def is_unlearned(fits: Proportion | None, reached: float = 1.0) -> bool:
     `reached` is the share whose label can be seen: a search does not reach the label of every image.
     """
     return fits is not None and fits.high < LEARNED * reached
+
+
+def unlearned(results: Results) -> dict[str, Proportion]:
+    """By the name of the classifier, the share of its own training images that it gives their label, where it is low.
+
+    A search does not reach the label of every image, and what the source does not see others need not see: so less than
+    half of the images that it does see is low. Empty for studies of versions that did not measure it.
+    """
+    reached = {properties.name: properties.success_source.value for properties in results.sets}
+    for control in results.instruments.controls.rows if results.instruments.controls else ():
+        if control.variant in ("leakage", "mislabelled"):  # patterns, or mistakes, that are there for all to see
+            reached[control.name] = 1.0
+        elif control.variant not in ("itself", "random", "labels"):  # in the last two there is nothing to learn
+            reached[control.name] = control.success.value
+    return {
+        name: share
+        for name, share in results.study.fits.items()
+        if name in reached and is_unlearned(share, reached[name])
+    }

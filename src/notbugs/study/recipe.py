@@ -353,9 +353,9 @@ def _check_effect(recipe: Recipe, overrides: Toml, where: str) -> None:
         if recipe.instruments.all and given.get("on") is False:
             remedy = "Give --instruments.no-all, and name those that the study is to have."
             raise must(f"{where}: instruments.{name}.on", "not be false where the study has all of them", False, remedy)
-        used_by = {name, *(each.name for each in INSTRUMENTS if name in each.uses)}
-        used_by |= {"halves"} if name == "usefulness" and any(BY_NAME[one].half for one in recipe.sets) else set()
-        if "halves" in used_by or any(recipe.instruments.wanted(one) for one in used_by):
+        used_by = (name, *(each.name for each in INSTRUMENTS if name in each.uses))
+        is_for_halves = name == "usefulness" and any(BY_NAME[one].half for one in recipe.sets)
+        if is_for_halves or any(map(recipe.instruments.wanted, used_by)):
             continue
         for setting, value in flat(given).items():
             if setting != "on":
