@@ -218,6 +218,8 @@ def test_a_classifier_of_other_classes_is_refused(made, linear):
 def test_a_threat_that_cannot_be_read(text):
     with pytest.raises(InputError, match=r"The 'threat' must be a norm, l2 or linf, a colon, and a radius above 0"):
         read_threat(text)
+    with pytest.raises(ValueError, match="a norm, l2 or linf, a colon"):
+        nb.study.AuditJob(threat=text)
 
 
 def test_threats():

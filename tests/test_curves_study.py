@@ -132,7 +132,7 @@ def test_more_images_of_noise_teach_more(waves, tmp_path):
     with pytest.raises(InputError, match="shares' must be above 0 and below 1"):
         made.check(at_work(waves, tmp_path, instruments={"set_size": {"on": True, "shares": [1.0]}}))
     stopping = {"constructed": {"epochs": 4, "batch": 50, "lr": 0.1, "patience": 1}}
-    with pytest.raises(InputError, match="shares' must leave at least 10 images.*has 8"):
+    with pytest.raises(InputError, match="'patience' must be 0 with fewer than 10 training images, and there are 8"):
         made.check(at_work(waves, tmp_path, **stopping))
 
 

@@ -90,6 +90,21 @@ def test_what_is_unsure_is_asked_about(chexpert):
         load(chexpert, uncertain=2)
     with pytest.raises(InputError, match="'blank' must be given with a table"):
         load("digits", blank=0)
+    with pytest.raises(InputError, match="'uncertain' must be given with labels of 0 and 1, and column 'Sex'"):
+        load(chexpert, label_column="Sex", uncertain=0)
+
+
+def test_one_column_of_a_parquet_file_is_decided_like_one_of_a_table(tmp_path):
+    images = [{"bytes": encoded(image)} for image in noise(12, 4, 5)[:6]]
+    unsure = pa.table({"image": images, "edema": [1, 0, -1, None, 1, 0], "sex": ["m", "f"] * 3})
+    pq.write_table(unsure, tmp_path / "some.parquet")
+    for uncertain, total in ((0, 2), (1, 3)):
+        data = load(tmp_path / "some.parquet", label_column="edema", uncertain=uncertain, blank=0)
+        assert int(data.train.labels.sum() + data.test.labels.sum()) == total
+    with pytest.raises(InputError, match="an empty cell for 1 labels"):
+        load(tmp_path / "some.parquet", label_column="edema", uncertain=0)
+    with pytest.raises(InputError, match="'blank' must be given with labels of 0 and 1, and column 'sex'"):
+        load(tmp_path / "some.parquet", label_column="sex", blank=0)
 
 
 def test_a_study_from_the_command_line(chexpert, tmp_path, capsys):

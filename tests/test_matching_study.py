@@ -98,7 +98,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(tmp_path):
     with pytest.raises(InputError, match="images' must leave an image of every class"):
         checked(tmp_path, {}, images=2)
     stops = {"constructed": {"epochs": 2, "batch": 20, "lr": 0.1, "patience": 1}, "data": "pneumonia", "pair": [0, 1]}
-    with pytest.raises(InputError, match="images' must be at least 10"):
+    with pytest.raises(InputError, match="'patience' must be 0 with fewer than 10 training images"):
         checked(tmp_path, stops, images=8)
     smooth = {"architecture": {"name": "tests.test_matching_study:smooth"}}
     with pytest.raises(InputError, match="needs a ReLU before the features.*Ask for other ways"):

@@ -89,6 +89,9 @@ def test_settings_that_another_instrument_or_set_works_with_have_an_effect():
     assert read_recipe("digits", {"instruments": radii}).instruments.controls.weak_epochs == 2
     halves = {"sets": ("D_half_R",), "instruments": {"usefulness": {"steps": 3}}}
     assert read_recipe("digits", halves).instruments.usefulness.steps == 3
+    unused = {"sets": ("D_half_R",), "instruments": {"usefulness": {"features": "logits"}}}
+    with pytest.raises(InputError, match="instruments.usefulness.features"):
+        read_recipe("digits", unused)
     off = {"instruments": {"controls": {"on": False, "weak_epochs": 2}}}
     with pytest.raises(InputError, match=re.escape("--instruments.controls.on")):
         read_recipe("digits", off)
@@ -180,4 +183,7 @@ def test_data_have_a_use_for_what_is_said_of_them(tmp_path):
         nb.load(str(tmp_path), splits={"train": "a", "test": "b"})
     with pytest.raises(InputError, match="'groups' must be given with a folder of images"):
         nb.load(str(tmp_path), groups={"x": "0", "y": "1"})
+    for name in ("cifar10", "pathmnist", "digits"):
+        with pytest.raises(InputError, match="'white_level' must be given with files whose units can differ"):
+            nb.load(name, white_level=255)
     assert EvaluateJob(data=str(tmp_path)).read().classes == ("0", "1")

@@ -317,6 +317,13 @@ def test_every_seed_of_a_run_is_told_of(finished, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("digits: stopped") == 2
     assert study.studies_in(finished) == [finished]
+    for seed in (2, 10):  # of several labels and seeds, each label has a study
+        labels = tmp_path / "both" / f"seed-{seed}"
+        labels.mkdir(parents=True)
+        (tmp_path / f"seed-{seed}").rename(labels / "label-one")
+    assert study.studies_in(tmp_path / "both") == [tmp_path / f"both/seed-{seed}/label-one" for seed in (2, 10)]
+    assert main(["status", str(tmp_path / "both")]) == 0
+    assert capsys.readouterr().out.count("digits: stopped") == 2
 
 
 @pytest.mark.parametrize("what", ["nowhere", "empty", "file"])

@@ -448,6 +448,21 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--eps", "1", "--relabelling.eps", "9"], "'eps' must be at most 8 in l2"),
+        (["--eps", "9"], "'eps' must be at most 8 in l2"),
+        (["--constructed.patience", "2", "--train-images", "40"], "patience"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_before_any_training(options, rule, models, tmp_path, capsys):
+    given = ["--architectures", "cnn width=2 features=4", "--out", str(tmp_path / "out"), *DATA, *options]
+    assert main(["transfer", str(models[0]), *given]) == 2
+    assert re.search(rule, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_guide_runs(capsys):
     """docs/how-to/transfer.md as it stands, from the top; and what it says of the paper's points."""
     text = (Path(__file__).parents[1] / "docs" / "how-to" / "transfer.md").read_text(encoding="utf-8")

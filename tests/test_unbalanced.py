@@ -100,6 +100,10 @@ def test_balanced_accuracy():
     assert is_uneven(labels)
     assert is_uneven(torch.arange(4).repeat_interleave(sizes))
     assert not is_uneven(torch.arange(4).repeat_interleave(sizes - torch.tensor([1, 0, 0, 0])))
+    thirds = torch.tensor([45, 35, 20])  # naming the first is right on 45 %, not on a third
+    assert is_uneven(torch.arange(3).repeat_interleave(10 * thirds))
+    assert not is_uneven(torch.arange(3).repeat_interleave(thirds))  # so few may be so by chance
+    assert not is_uneven(torch.randint(200, (4000,), generator=generator(0, "labels")))
     assert not is_rare(torch.tensor([0, 0, 1, 1]))
     assert not is_rare(torch.tensor([0, 1, 2]))
 

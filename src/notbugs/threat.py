@@ -26,6 +26,8 @@ from notbugs.frequency import Band, cycles
 from notbugs.shapes import Batch, PerSample
 
 Norm = Literal["l2", "linf"]
+DEFAULT_EPS: dict[Norm, float] = {"l2": 0.5, "linf": 8 / 255}
+"""Radii of studies that name none, pixel units: the paper's, and the usual one of the other norm."""
 
 
 ROUNDS = 3

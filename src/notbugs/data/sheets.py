@@ -211,7 +211,7 @@ def labels_of(sheet: Sheet, image: str, reading: Reading) -> Labels | None:
     if len(wanted) < 2:
         name = sheet.column(wanted[0] if wanted else None, LABELS, "label_column")
         if name is not None or wanted:
-            return None if name is None else Labels((name,), _decided(sheet, name, reading))
+            return None if name is None else Labels((name,), decided(sheet.path, name, sheet.columns[name], reading))
         names = [one for one in sheet.columns if one != image and _is_flags(sheet, one)]
         if len(names) < 2 or not len(sheet):
             return None
@@ -234,13 +234,23 @@ def labels_of(sheet: Sheet, image: str, reading: Reading) -> Labels | None:
     return Labels(wanted, bits=bits(sheet.path, {name: sheet.columns[name] for name in wanted}, reading))
 
 
-def _decided(sheet: Sheet, name: str, reading: Reading) -> list[str]:
-    """The texts of one column of labels; where it is one of 0 and 1, what is unsure in it as it was decided."""
-    texts = sheet.columns[name]
+def decided(where: object, name: str, texts: Sequence[str], reading: Reading) -> Sequence[str]:
+    """The texts of one column of labels; where it is one of 0 and 1, what is unsure in it as it was decided.
+
+    Raises
+    ------
+    InputError
+        If somebody said what an unsure label counts as, and the column holds more than 0, 1 and unsure ones.
+    """
     values = {FLAGS.get(text.lower(), text) for text in texts}
-    is_asked = reading.uncertain is not None or reading.blank is not None
-    if values <= {0, 1, "uncertain", "blank"} and (is_asked or {0, 1, "uncertain"} <= values):
-        return [str(value) for value in bits(sheet.path, {name: texts}, reading)[:, 0].tolist()]
+    said = {"uncertain": reading.uncertain, "blank": reading.blank}
+    asked = [option for option, value in said.items() if value is not None]
+    is_binary = values <= {0, 1, "uncertain", "blank"}
+    if asked and not is_binary:
+        rule = f"be given with labels of 0 and 1, and column {name!r} of {where} has others"
+        raise must(asked[0], rule, said[asked[0]], "Leave it out, or name another --label-column.")
+    if is_binary and (asked or {0, 1, "uncertain"} <= values):
+        return [str(value) for value in bits(where, {name: texts}, reading)[:, 0].tolist()]
     return texts
 
 

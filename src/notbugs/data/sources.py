@@ -347,6 +347,10 @@ def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
             "group_pattern" if reading.group_pattern else "",
         ),
         "folders, tables or sets of the Hub": (("folder", "table", "hub:"), "splits" if reading.splits else ""),
+        "files whose units can differ, not with published ones": (
+            ("folder", "file", "table", "hub:"),
+            "white_level" if reading.white_level is not None else "",
+        ),
     }
     for takers, (parts, option) in words.items():
         if option and not any(part in form.lower() for part in parts for form in forms):

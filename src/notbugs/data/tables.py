@@ -16,7 +16,7 @@ from notbugs.data.decode import Box, Decoder, decode_all, fit_all, planes
 from notbugs.data.grouping import grouped_by_name, numbered_groups
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files, split_of
-from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits
+from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits, decided
 from notbugs.errors import InputError, must
 
 IMAGES = ("img", "image", "images")
@@ -214,6 +214,9 @@ class Table:
             columns = {name: self._values(name) for name in self.reading.label_columns}
             texts = {name: [_text(one) for one in values] for name, values in columns.items()}
             return bits(self.where, texts, self.reading)
+        if self.reading.uncertain is not None or self.reading.blank is not None:
+            texts = [_text(one) for one in self._values(self.label)]
+            return np.array(decided(self.where, self.label, texts, self.reading), np.int64)
         if _is_list(self.schema.field(self.label).type):
             return self._listed(where)
         parts = [labels(part, where) for part in self.parts(self.label, 0)]

@@ -15,7 +15,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, check_count
 from notbugs.formats import quoted
-from notbugs.measure.statistics import Z95, Proportion
+from notbugs.measure.statistics import Z95, Proportion, wilson
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
@@ -29,6 +29,8 @@ HALF = 0.5
 UNEVEN, FEWEST = 5, 5
 """It stands beside, too, where the largest class has so many times the images of the smallest, counted as so many where
 it has fewer: by chance alone it may have one."""
+EVEN = 1.2
+"""Or where naming the largest class is right clearly more than so many times as often as one in the number of classes."""
 RARE = 0.2
 """Share of the smaller of two classes below which the area under ROC stands beside both."""
 
@@ -96,10 +98,18 @@ def is_unbalanced(labels: Tensor) -> bool:
 
 
 def is_uneven(labels: Tensor) -> bool:
-    """Whether the largest class has over half of the images, or five times those of the smallest, or of five."""
+    """Whether accuracy cannot be held against one in the number of classes: the largest class is too large for that.
+
+    It has over half of the images, or five times those of the smallest, or of five; or the interval of its share lies
+    above 1.2 times an even one.
+    """
     counts = torch.bincount(labels)
-    smallest = int(counts[counts > 0].min())
-    return is_unbalanced(labels) or int(counts.max()) >= UNEVEN * max(smallest, FEWEST)
+    counts = counts[counts > 0]
+    smallest, largest = int(counts.min()), int(counts.max())
+    if is_unbalanced(labels) or largest >= UNEVEN * max(smallest, FEWEST):
+        return True
+    # The largest of many small classes is so by chance.
+    return largest >= UNEVEN * FEWEST and wilson(largest, len(labels)).low > EVEN / len(counts)
 
 
 def is_rare(labels: Tensor) -> bool:

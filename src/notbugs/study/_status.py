@@ -121,12 +121,14 @@ class Status:
 
 
 def studies_in(folder: str | Path) -> list[Path]:
-    """The folder of a study; of a run with several seeds, those of its studies."""
+    """The folder of a study; of a run with several seeds, or of several labels, those of its studies."""
     folder = Path(folder)
-    seeds = [file.parent for file in folder.glob("seed-*/recipe.toml")]
-    if not seeds or (folder / "recipe.toml").exists():
+    if (folder / "recipe.toml").exists():
         return [folder]
-    return sorted(seeds, key=lambda one: (len(one.name), one.name))
+    parts = [*folder.glob("seed-*/"), *folder.glob("label-*/")]
+    parts.sort(key=lambda one: (len(one.name), one.name))
+    found = [study for part in parts for study in studies_in(part) if (study / "recipe.toml").exists()]
+    return found or [folder]
 
 
 def status(folder: str | Path) -> Status:

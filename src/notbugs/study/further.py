@@ -8,6 +8,7 @@ from notbugs.study.declaration import Half, Ingredients
 from notbugs.study.instruments.usefulness import searched_ball
 from notbugs.study.runner import Runner
 from notbugs.study.sets import BY_NAME, other_names
+from notbugs.threat import check_radii
 
 SORTED_ON = 1000
 """Training images, at most, on which features are sorted; a search goes from half of them."""
@@ -32,6 +33,18 @@ def ingredients(runner: Runner) -> dict[str, Ingredients]:
         if plan.band:
             built_with[plan.name]["cutoff"] = recipe.further.cutoff
     return built_with
+
+
+def check_halves(runner: Runner) -> None:
+    """Refuse a radius that features cannot be sorted with, before any training.
+
+    Raises
+    ------
+    InputError
+        If a set of one half of the features is asked for, and the radius reaches from black to white.
+    """
+    if any(BY_NAME[name].half for name in runner.recipe.sets):
+        check_radii([searched_ball(runner)], runner.data.train.shape)
 
 
 def halves(runner: Runner) -> dict[Half, list[int]]:

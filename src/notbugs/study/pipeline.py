@@ -28,7 +28,7 @@ from notbugs.study import instruments
 from notbugs.study.declaration import Ingredients, SetDeclaration
 from notbugs.study.examples import write_further, write_gallery
 from notbugs.study.folder import Console, StudyFolder, read_data
-from notbugs.study.further import ingredients
+from notbugs.study.further import check_halves, ingredients
 from notbugs.study.machine import Info, find_device, surroundings
 from notbugs.study.recipe import Expected, Recipe
 from notbugs.study.repeated import check_one_label, for_labels
@@ -156,6 +156,7 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
         if recipe.matching.fake_relu and network is recipe.architecture:
             fake_relu_features(made.eval(), data.train.batch(slice(1))[0].to(device), recipe.matching.fake_relu)
     instruments.check(runner)
+    check_halves(runner)
     with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))) as info:
         results = _Study(runner).run(info)
         if workers.rank() == 0:

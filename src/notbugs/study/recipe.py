@@ -21,7 +21,7 @@ from notbugs.models.registry import is_own_code
 from notbugs.records import Record
 from notbugs.study.instruments import FORMER, INSTRUMENTS, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
-from notbugs.study.sets import BY_NAME, FURTHER, SECTIONS, Trained, chosen_sets
+from notbugs.study.sets import BY_NAME, FOR_HALVES, FURTHER, SECTIONS, Trained, chosen_sets
 from notbugs.threat import threat
 from notbugs.training import Training
 
@@ -354,11 +354,11 @@ def _check_effect(recipe: Recipe, overrides: Toml, where: str) -> None:
             remedy = "Give --instruments.no-all, and name those that the study is to have."
             raise must(f"{where}: instruments.{name}.on", "not be false where the study has all of them", False, remedy)
         used_by = (name, *(each.name for each in INSTRUMENTS if name in each.uses))
-        is_for_halves = name == "usefulness" and any(BY_NAME[one].half for one in recipe.sets)
-        if is_for_halves or any(map(recipe.instruments.wanted, used_by)):
+        if any(map(recipe.instruments.wanted, used_by)):
             continue
+        of_halves = name == "usefulness" and any(BY_NAME[one].half for one in recipe.sets)
         for setting, value in flat(given).items():
-            if setting != "on":
+            if setting != "on" and not (of_halves and setting in FOR_HALVES):
                 flag = f"--instruments.{name.replace('_', '-')}.on"
                 rule = "be given for an instrument that the study has"
                 raise must(f"{where}: instruments.{name}.{setting}", rule, value, f"Add {flag}, or leave it out.")

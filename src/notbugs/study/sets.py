@@ -336,6 +336,8 @@ def other_names(sets: Sequence[str], count: int) -> list[str]:
     return [f"other-{number + 1}" for number in range(count)] if any(BY_NAME[name].alone for name in sets) else []
 
 
+FOR_HALVES = ("eps", "norm", "steps", "images", "min_rho")
+"""Settings of the instrument `usefulness` by which the features of the halves are sorted, whether or not it is on."""
 SECTIONS: dict[str, str] = {
     "standard": "standard",
     "independent": "standard",

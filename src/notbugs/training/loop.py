@@ -160,14 +160,16 @@ def train(
     return classifier.eval()
 
 
-def check_training(settings: Training, images: Images) -> None:
-    """Refuse settings that do not fit the size of the images.
+def check_training(settings: Training, images: Images, count: int | None = None) -> None:
+    """Refuse settings that do not fit the size of the images, or their number; `count`, if only so many are taken.
 
     Raises
     ------
     InputError
-        If images would be shifted out of sight, or the adversary's ball holds every image.
+        If images would be shifted out of sight, the adversary's ball holds every image, or there are too few for early
+        stopping.
     """
+    watching.check_patience(settings, len(images) if count is None else count)
     if settings.shift >= max(images.shape[1:]):
         raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
     if settings.adversary:

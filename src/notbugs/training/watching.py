@@ -170,6 +170,7 @@ def to_stop_by(images: Images, settings: Training) -> int:
     InputError
         If there are too few images.
     """
+    check_patience(settings, len(images))
     if not settings.patience:
         return 0
     steps, cost = 1, 1
@@ -178,10 +179,20 @@ def to_stop_by(images: Images, settings: Training) -> int:
         labels = images.labels.shape[1] if images.has_several else 1
         classes = 2 if images.has_several else int(images.labels.max()) + 1
         cost = labels * most_gradients(STRONG, classes)
-    count = min(MOST_JUDGED, max(FEWEST_JUDGED, int(BUDGET * len(images) * steps / cost)), int(JUDGED * len(images)))
-    if not count:
-        raise must("patience", f"be 0 with fewer than {round(1 / JUDGED)} training images", settings.patience)
-    return count
+    return min(MOST_JUDGED, max(FEWEST_JUDGED, int(BUDGET * len(images) * steps / cost)), int(JUDGED * len(images)))
+
+
+def check_patience(settings: Training, count: int) -> None:
+    """Refuse early stopping where so many training images leave none to hold out.
+
+    Raises
+    ------
+    InputError
+        If they are too few.
+    """
+    if settings.patience and not int(JUDGED * count):
+        rule = f"be 0 with fewer than {round(1 / JUDGED)} training images, and there are {count}"
+        raise must("patience", rule, settings.patience)
 
 
 def right(classifier: Classifier, images: Images, adversary: Adversary | None, seed: int) -> int:

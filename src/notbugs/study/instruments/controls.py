@@ -92,8 +92,13 @@ class ControlsResult(InstrumentResult):
     rows: list[ControlRow] = Field(description="one for each classifier, set or pair")
 
 
+def is_judged(name: str, kind: Control = "leakage") -> bool:
+    """Whether a weak classifier says which images are consistent; else those are that have their own label."""
+    return kind == "leakage" and not BY_NAME[name].keeps_labels
+
+
 def _needs_weak(settings: ControlsSettings) -> bool:
-    return settings.mislabelled or not all(BY_NAME[name].keeps_labels for name in settings.leakage)
+    return settings.mislabelled or any(map(is_judged, settings.leakage))
 
 
 def weak_classifier(runner: Runner, epochs: int) -> Classifier:
@@ -110,8 +115,8 @@ def weak_name(epochs: int) -> str:
 def control_name(runner: Runner, name: str, kind: Control, of: str = "") -> str:
     """Of the control of a set, which the weak classifier may have a part in; `of` is which set, if `name` is not."""
     epochs = runner.recipe.instruments.controls.weak_epochs
-    is_judged = kind == "leakage" and not BY_NAME[of or name].keeps_labels and epochs != 1
-    return f"{name}_{kind}_{weak_name(epochs)}" if is_judged else f"{name}_{kind}"
+    judged = epochs != 1 and is_judged(of or name, kind)
+    return f"{name}_{kind}_{weak_name(epochs)}" if judged else f"{name}_{kind}"
 
 
 def _errors(runner: Runner, weak: Classifier) -> int:
@@ -153,8 +158,7 @@ def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classif
 
 def _control(runner: Runner, name: str, kind: Control, weak: Classifier | None) -> ConstructedSet:
     of, source = runner.set(name), runner.classifier(BY_NAME[name].source)
-    is_judged = kind == "leakage" and not BY_NAME[name].keeps_labels  # else images with their own label are consistent
-    judge = weak if is_judged else None
+    judge = weak if is_judged(name, kind) else None
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         seed = derive(runner.seed, "control", name)

@@ -18,6 +18,7 @@ from notbugs.measure import Proportion, evaluate, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.sets import BY_NAME
+from notbugs.training.loop import check_training
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
@@ -180,6 +181,9 @@ class FrequenciesInstrument(Instrument[FrequenciesSettings, FrequenciesResult]):
             if not 0 < cutoff <= highest:
                 rule = f"be above 0 and at most {highest:g}, the highest frequency along an axis"
                 raise must("instruments.frequencies.cutoffs", rule, cutoff)
+        settings, train = runner.recipe.instruments.frequencies, runner.data.train
+        if settings.filtered:
+            check_training(runner.recipe.standard, train, min(settings.images, len(train)))
 
     def run(self, runner: Runner) -> FrequenciesResult:
         """Filter, build and train, at every cut-off."""

@@ -17,9 +17,9 @@ from notbugs.measure import Accuracy, Difference, Proportion, Resemblance, Sprea
 from notbugs.measure.likeness import By
 from notbugs.search.backward import fake_relu_features
 from notbugs.seeds import derive
-from notbugs.study.instruments.set_size import FEWEST
 from notbugs.study.sections import Matching
 from notbugs.study.sets import BY_NAME
+from notbugs.training.loop import check_training
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
@@ -88,9 +88,8 @@ def _check_part(runner: Runner) -> None:
         part = None
     if part is None or len(part.labels.unique()) < len(train.labels.unique()):
         raise must("instruments.matching.images", "leave an image of every class", images, "Take more.")
-    if len(part) < FEWEST and any(recipe.training(of).patience for of in recipe.instruments.matching.sets):
-        rule = f"be at least {FEWEST}, where training stops early and holds some of them out"
-        raise must("instruments.matching.images", rule, images)
+    for of in recipe.instruments.matching.sets:
+        check_training(recipe.training(of), part)
 
 
 def _matching(given: Matching, way: Variant) -> Matching:

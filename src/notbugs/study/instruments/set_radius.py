@@ -17,18 +17,16 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Difference, Proportion, wilson
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import control_name, weak_classifier
+from notbugs.study.instruments.controls import control_name, is_judged, weak_classifier
 from notbugs.study.learned import is_unlearned
 from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
-from notbugs.threat import check_radii, threat
+from notbugs.threat import DEFAULT_EPS, check_radii, threat
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
 
 Set = Literal["D_rand", "D_rand_other", "D_det"]
-DEFAULT = 0.5
-"""The paper's radius, where the recipe's is 0."""
 
 
 class SetRadiusSettings(InstrumentSettings):
@@ -72,7 +70,8 @@ class SetRadiusResult(InstrumentResult):
 
 
 def _radii(runner: Runner) -> list[float]:
-    eps = runner.recipe.relabelling.eps or DEFAULT
+    given = runner.recipe.relabelling
+    eps = given.eps or DEFAULT_EPS[given.norm]
     return sorted(set(runner.recipe.instruments.set_radius.radii or (eps / 2, eps, 2 * eps)))
 
 
@@ -101,7 +100,7 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         seed = derive(runner.seed, "set", of, *again)
         built = runner.construct(name, BY_NAME[of], source=source, relabelling=search, seed=seed)
         runner.train(name, built.images, of)
-    judge = None if BY_NAME[of].keeps_labels else weak
+    judge = weak if is_judged(of) else None
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         seed = derive(runner.seed, "control", of, *again)
@@ -192,8 +191,8 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
         """Build, train on and measure every set and its control."""
         settings, rows = runner.recipe.instruments.set_radius, []
         sets: list[Set] = list(dict.fromkeys(settings.sets))
-        is_needed = not all(BY_NAME[of].keeps_labels for of in sets)
-        weak = weak_classifier(runner, runner.recipe.instruments.controls.weak_epochs) if is_needed else None
+        epochs = runner.recipe.instruments.controls.weak_epochs
+        weak = weak_classifier(runner, epochs) if any(map(is_judged, sets)) else None
         for repeat in range(1, settings.repeats + 1):
             source = _source(runner, repeat)
             rows += [_one(runner, source, weak, repeat, eps, of) for eps in _radii(runner) for of in sets]

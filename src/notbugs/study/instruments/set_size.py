@@ -16,13 +16,10 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Proportion
 from notbugs.seeds import generator
 from notbugs.study.sets import Constructed
+from notbugs.training.loop import check_training
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
-
-
-FEWEST = 10
-"""Images, of which training that stops early can hold some out."""
 
 
 class SetSizeSettings(InstrumentSettings):
@@ -123,15 +120,13 @@ class SetSizeInstrument(Instrument[SetSizeSettings, SetSizeResult]):
 
     def check(self, runner: Runner) -> None:
         """See `Instrument`."""
-        settings = runner.recipe.instruments.set_size
+        settings, train = runner.recipe.instruments.set_size, runner.data.train
         for share in settings.shares:
             if not 0 < share < 1:
                 rule = "be above 0 and below 1, parts of a set; the whole set is measured anyway"
                 raise must("instruments.set_size.shares", rule, share)
-        fewest = _counts(runner, len(runner.data.train))[0]
-        if fewest < FEWEST and any(runner.recipe.training(name).patience for name in _sets(runner)):
-            rule = f"leave at least {FEWEST} images, where training stops early and holds some of them out"
-            raise must("instruments.set_size.shares", rule, min(settings.shares), f"The smallest part has {fewest}.")
+        for name in _sets(runner):
+            check_training(runner.recipe.training(name), train, min(_counts(runner, len(train))))
 
     def run(self, runner: Runner) -> SetSizeResult:
         """Train on parts of every set, and measure what was trained on the whole."""

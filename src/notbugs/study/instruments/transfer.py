@@ -24,9 +24,8 @@ from notbugs.progress import Progress, Stage
 from notbugs.records import Record, WholeFile
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
-from notbugs.study.instruments.usefulness import DEFAULT_EPS
 from notbugs.study.sections import Architecture
-from notbugs.threat import Norm, Threat, check_radii, threat
+from notbugs.threat import DEFAULT_EPS, Norm, Threat, check_radii, threat
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner

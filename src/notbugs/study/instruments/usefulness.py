@@ -27,7 +27,7 @@ from notbugs.measure import (
 from notbugs.measure.spectrum import SpectrumRow
 from notbugs.progress import Progress
 from notbugs.records import Record
-from notbugs.threat import Norm, Threat, check_radii, threat
+from notbugs.threat import DEFAULT_EPS, Norm, Threat, check_radii, threat
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
@@ -51,9 +51,6 @@ class UsefulnessSettings(InstrumentSettings):
     steps: int = Field(5, ge=1, description="Gradients of each search.")
     images: int = Field(60, ge=2, description="Test images searched, twice a feature; rho takes all test images.")
     min_rho: float = Field(0.0, ge=0, lt=1, description="How useful a useful feature is at least.")
-
-
-DEFAULT_EPS = {"l2": 0.5, "linf": 8 / 255}
 
 
 class KeptUsefulness(InstrumentResult):

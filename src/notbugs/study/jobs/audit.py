@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from rich.table import Table
 
 from notbugs.catalogue import model_file
@@ -48,6 +48,12 @@ class AuditJob(Source, Model):
     measured: int = Field(1000, ge=2, description="Test images that measure accuracies; as many others sort features.")
     fit_images: int = Field(20_000, ge=2, description="Training images at most, for the refitted heads.")
     attack: Attack = Field(Attack(), description="Whose robust accuracy counts.")
+
+    @field_validator("threat")
+    @classmethod
+    def _is_threat(cls, text: str) -> str:
+        read_threat(text)
+        return text
 
 
 class AuditFile(WholeFile):

@@ -20,6 +20,7 @@ from notbugs.study.folder import Console, StudyFolder, of_study, read_data
 from notbugs.study.instruments import Instruments
 from notbugs.study.instruments.transfer import (
     Pair,
+    TransferInstrument,
     TransferResult,
     TransferSettings,
     architectures,
@@ -33,7 +34,9 @@ from notbugs.study.runner import Runner
 from notbugs.study.sections import Model, Relabelling, Source
 from notbugs.study.sets import BY_NAME
 from notbugs.study.written import StudyClaim
+from notbugs.threat import check_radii
 from notbugs.training import Adversary, Training
+from notbugs.training.loop import check_training
 
 T = TypeVar("T")
 
@@ -97,8 +100,9 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
         check_fits(classifier, data.train, len(data.classes))
     device = find_device(recipe.device)
     folder = StudyFolder(out, console, stages=0)
+    runner = Runner(recipe, data, folder, device)
+    _check(runner)
     with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))):
-        runner = Runner(recipe, data, folder, device)
         pairs = _pairs(runner, classifiers[source.stem])
         result = measured(runner, source.stem, pairs, classifiers, _again(console))
         write_model(out / "transfer.json", result)
@@ -112,6 +116,15 @@ def _by_name(files: Sequence[Path], taken: Sequence[str]) -> dict[str, Path]:
         rule = "have different names, none that of an architecture"
         raise must("models", rule, [str(file) for file in files], "Rename one: the table shows them by name.")
     return named
+
+
+def _check(runner: Runner) -> None:
+    """Refuse what a later stage would refuse, before any training."""
+    TransferInstrument().check(runner)
+    if architectures(runner):
+        for settings in (runner.recipe.standard, runner.recipe.constructed):
+            check_training(settings, runner.data.train)
+        check_radii([runner.recipe.relabelling.threat], runner.data.train.shape)
 
 
 def _pairs(runner: Runner, source: Classifier) -> list[Pair]:
