@@ -30,7 +30,7 @@ UNEVEN, FEWEST = 5, 5
 """It stands beside, too, where the largest class has so many times the images of the smallest, counted as so many where
 it has fewer: by chance alone it may have one."""
 EVEN = 1.2
-"""Or where naming the largest class is right clearly more than so many times as often as one in the number of classes."""
+"""Or where the share of the largest class is clearly more than so many times an even one."""
 RARE = 0.2
 """Share of the smaller of two classes below which the area under ROC stands beside both."""
 

@@ -142,9 +142,9 @@ def _nearer(properties: SetProperties, by: By) -> Proportion | None:
 
 TEXT = (
     "The largest class has over half of the test images, at least five times as many as the smallest, or clearly more "
-    "than 1.2 times an even share. Accuracy says most about large classes then, and naming the largest everywhere may be worth much. Here every class counts the "
-    "same: balanced accuracy is the mean over classes of the share that is right, and naming one class everywhere is "
-    "worth one over their number. "
+    "than 1.2 times an even share. Accuracy says most about large classes then, and naming the largest everywhere may "
+    "be worth much. Here every class counts the same: balanced accuracy is the mean over classes of the share that is "
+    "right, and naming one class everywhere is worth one over their number. "
 )
 AREA = (
     "One of the two classes has less than a fifth of the images. The area under the ROC curve asks for no threshold: "
