@@ -155,8 +155,8 @@ class Accuracy(Record):
     broken: dict[str, int] = Field({}, description="images, by the part of the attack that broke them first, in order")
     balanced: Proportion | None = Field(
         None,
-        description="balanced accuracy, where a class has over half of the images, five times another's, or clearly over "
-        "1.2 times an even share",
+        description="balanced accuracy, where a class has over half of the images, five times another's, or clearly "
+        "over 1.2 times an even share",
     )
     area: Area | None = Field(None, description="under ROC, where one of two classes has under a fifth of the images")
 
