@@ -166,13 +166,11 @@ def test_a_kill_amid_forgetting_leaves_the_reason_for_it(tmp_path, monkeypatch):
     assert gone == ["controls-weak", "evaluate-weak", "train-weak"]
 
 
-def test_a_weak_classifier_of_more_epochs_is_another_one(tmp_path):
+def test_a_weak_classifier_of_more_epochs_is_another_one():
     """As are the controls that it judged: another instrument may have begun with the first."""
     names = {}
     for epochs in (1, 3):
-        recipe = study.read_recipe("digits", TINY | {"instruments": {"controls": {"on": True, "weak_epochs": epochs}}})
-        runner = Runner(recipe, recipe.read(), StudyFolder(tmp_path, QUIET, stages=0), torch.device("cpu"))
-        shown = [controls.control_name(runner, name, "leakage") for name in ("D_det", "D_rand")]
+        shown = [controls.control_name(name, "leakage", name, epochs) for name in ("D_det", "D_rand")]
         names[epochs] = [controls.weak_name(epochs), *shown]
     assert names[1] == ["weak", "D_det_leakage", "D_rand_leakage"]
     assert names[3] == ["weak_3", "D_det_leakage_weak_3", "D_rand_leakage"]  # D_rand's needs no judge

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from notbugs.measure import Proportion
+from notbugs.construct import ConstructedSet
+from notbugs.measure import Proportion, wilson
 
 if TYPE_CHECKING:  # instruments, of which results are made, ask this module
     from notbugs.study.results import Results
 
 LEARNED = 0.5
 """Of its images whose label can be learned, the share that a classifier must give their label to have learned them."""
+
+
+def success_of(built: ConstructedSet) -> Proportion:
+    """The share of its images, as stored, that its source gives their label."""
+    stored = built.manifest["storage"]
+    assert stored  # of a finished set
+    return wilson(round(stored["success_stored"] * len(built)), len(built))
 
 
 def is_unlearned(fits: Proportion | None, reached: float = 1.0) -> bool:

@@ -28,6 +28,7 @@ from notbugs.study.recipe import Recipe
 from notbugs.study.results import outcomes_file, write_outcomes
 from notbugs.study.sections import Architecture, Matching, Relabelling
 from notbugs.study.sets import JUDGE, SECTIONS
+from notbugs.threat import Threat
 from notbugs.training import Trained, Training, train
 
 T = TypeVar("T")
@@ -208,6 +209,28 @@ class Runner:
             kind=list[Accuracy],
             images=lambda accuracies: accuracies[0].share.n,
         )
+
+    def accuracies(
+        self, stage: str, title: str, classifier: Classifier, images: Images, threats: Sequence[Threat] | None = None
+    ) -> list[Accuracy]:
+        """Clean accuracy, then that under the recipe's attack, in a stage of an instrument.
+
+        At the recipe's radii, if no `threats` are given.
+        """
+        settings = self.recipe.evaluation
+
+        def work(progress: Progress) -> list[Accuracy]:
+            return evaluate(
+                classifier,
+                images,
+                settings.threats if threats is None else threats,
+                attack=settings.attack,
+                doubted=False,
+                seed=self.seed,
+                progress=progress,
+            )
+
+        return self.stage(stage, title, work, kind=list[Accuracy])
 
     def clean(self, name: str, instrument: str) -> Proportion:
         """Accuracy of a classifier of this study on the test images as they are, in a stage of an instrument."""

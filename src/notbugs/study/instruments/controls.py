@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -15,15 +15,14 @@ from notbugs.content import Cell, Section, Table
 from notbugs.errors import must
 from notbugs.formats import percent, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy, wilson
+from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.learned import is_unlearned
+from notbugs.study.learned import is_unlearned, success_of
 from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Linf, Norm, check_radii
 
 if TYPE_CHECKING:
-    from notbugs.construct.manifest import Storage
     from notbugs.study.runner import Runner
 
 
@@ -112,13 +111,6 @@ def weak_name(epochs: int) -> str:
     return "weak" if epochs == 1 else f"weak_{epochs}"
 
 
-def control_name(runner: Runner, name: str, kind: Control, of: str = "") -> str:
-    """Of the control of a set, which the weak classifier may have a part in; `of` is which set, if `name` is not."""
-    epochs = runner.recipe.instruments.controls.weak_epochs
-    judged = epochs != 1 and is_judged(of or name, kind)
-    return f"{name}_{kind}_{weak_name(epochs)}" if judged else f"{name}_{kind}"
-
-
 def _errors(runner: Runner, weak: Classifier) -> int:
     """How many training images it gets wrong."""
     images = runner.data.train
@@ -148,7 +140,7 @@ def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classif
     itself = _row(runner, name, "itself", own, runner.set(name))
     rows = [itself]
     for kind in controls:
-        row = _row(runner, name, kind, own, _control(runner, name, kind, weak))
+        row = _row(runner, name, kind, own, built_control(runner, name, kind, weak))
         rows.append(row.model_copy(update={"beyond": Difference.of(itself.clean, row.clean)}))
     for variant in again:
         source = "robust" if variant == "robust_source" else own
@@ -156,15 +148,35 @@ def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classif
     return rows
 
 
-def _control(runner: Runner, name: str, kind: Control, weak: Classifier | None) -> ConstructedSet:
-    of, source = runner.set(name), runner.classifier(BY_NAME[name].source)
-    judge = weak if is_judged(name, kind) else None
+def built_control(
+    runner: Runner,
+    name: str,
+    kind: Control,
+    weak: Classifier | None,
+    *,
+    of: str = "",
+    source: Classifier | None = None,
+    again: tuple[int, ...] = (),
+) -> ConstructedSet:
+    """The control of a set in the folder: of the study's own, or of one like its set `of`, by another `source`.
+
+    `again` is the number of a repetition, which has seeds of its own.
+    """
+    of = of or name
+    source = source or runner.classifier(BY_NAME[of].source)
+    judge, epochs = weak if is_judged(of, kind) else None, runner.recipe.instruments.controls.weak_epochs
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
-        seed = derive(runner.seed, "control", name)
-        return control(source, runner.data, path, of=of, kind=kind, weak=judge, seed=seed, progress=progress)
+        seed, built = derive(runner.seed, "control", of, *again), runner.set(name)
+        return control(source, runner.data, path, of=built, kind=kind, weak=judge, seed=seed, progress=progress)
 
-    return runner.build(control_name(runner, name, kind), work)
+    return runner.build(control_name(name, kind, of, epochs), work)
+
+
+def control_name(name: str, kind: Control, of: str, weak_epochs: int) -> str:
+    """With that of the weak classifier that has a part in it, unless it is the usual one."""
+    judged = is_judged(of, kind) and weak_epochs != 1
+    return f"{name}_{kind}_{weak_name(weak_epochs)}" if judged else f"{name}_{kind}"
 
 
 def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
@@ -189,7 +201,6 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
     like = of or "D_rand_other"  # of the relabelled sets, the one whose labels are wrong in no order either
     classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images, like)
     clean, relabelled, *balanced = _accuracies(runner, name, classifier)
-    stored = cast("Storage", built.manifest["storage"])  # of a finished set
     return ControlRow(
         of=of,
         variant=variant,
@@ -199,7 +210,7 @@ def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: C
         norm=request["threat"]["norm"],
         eps=request["threat"]["eps"],
         n=len(built),
-        success=wilson(round(stored["success_stored"] * len(built)), len(built)),
+        success=success_of(built),
         untouched=_untouched(runner, built),
         clean=clean,
         relabelled=relabelled,

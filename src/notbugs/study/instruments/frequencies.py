@@ -14,9 +14,10 @@ from notbugs.errors import must
 from notbugs.formats import number, said
 from notbugs.frequency import SIDES, Side, half_of, high_pass, low_pass
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Proportion, evaluate, wilson
+from notbugs.measure import Proportion, evaluate
 from notbugs.progress import Progress
 from notbugs.seeds import derive
+from notbugs.study.learned import success_of
 from notbugs.study.sets import BY_NAME
 from notbugs.training.loop import check_training
 
@@ -95,12 +96,14 @@ def _of_set(runner: Runner, of: Literal["D_rand", "D_det"], side: Side, cutoff: 
     name = f"{of}_{side}_{cutoff:g}"
     built = runner.construct(name, BY_NAME[f"{of}_{side}"], cutoff=cutoff, seed=derive(runner.seed, "set", of))
     runner.train(name, built.images, of)
-    clean = runner.clean(name, "frequencies")
-    stored = built.manifest["storage"]
-    assert stored  # of a finished set
-    success = wilson(round(stored["success_stored"] * len(built)), len(built))
     return FrequencyRow(
-        trained_on=of, side=side, cutoff=cutoff, n=len(built), success=success, clean=clean, filtered=None
+        trained_on=of,
+        side=side,
+        cutoff=cutoff,
+        n=len(built),
+        success=success_of(built),
+        clean=runner.clean(name, "frequencies"),
+        filtered=None,
     )
 
 

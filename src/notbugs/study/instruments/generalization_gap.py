@@ -13,8 +13,7 @@ from notbugs.content import Cell, Section, Table
 from notbugs.data import Images
 from notbugs.formats import ball
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Accuracy, AttackUsed, Difference, evaluate
-from notbugs.progress import Progress
+from notbugs.measure import Accuracy, AttackUsed, Difference
 from notbugs.seeds import derive
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import check_radii, threat
@@ -78,22 +77,9 @@ def _transformed(runner: Runner, test: Images) -> ConstructedSet:
 
 
 def _accuracies(runner: Runner, where: Where, images: Images) -> list[Accuracy]:
-    settings = runner.recipe.evaluation
-
-    def work(progress: Progress) -> list[Accuracy]:
-        return evaluate(
-            runner.classifier("D_R"),
-            images,
-            norm=settings.norm,
-            radii=runner.recipe.instruments.generalization_gap.radii,
-            attack=settings.attack,
-            doubted=False,
-            seed=runner.seed,
-            progress=progress,
-        )
-
-    name = f"generalization_gap-{where.replace(' ', '-')}"
-    return runner.stage(name, f"measure D_R on {where} images", work, kind=list[Accuracy])
+    norm, radii = runner.recipe.evaluation.norm, runner.recipe.instruments.generalization_gap.radii
+    name, title = f"generalization_gap-{where.replace(' ', '-')}", f"measure D_R on {where} images"
+    return runner.accuracies(name, title, runner.classifier("D_R"), images, [threat(norm, eps) for eps in radii])
 
 
 GAP_TEXT = (

@@ -17,7 +17,7 @@ from notbugs.construct.exporters import png
 from notbugs.content import Cell, Figure, Section, Table
 from notbugs.formats import percent, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, InStudy, Seed, TestSet
-from notbugs.measure import Accuracy, Proportion, alignment, class_means, evaluate, input_gradients
+from notbugs.measure import Accuracy, Proportion, alignment, class_means, input_gradients
 from notbugs.measure.set_properties import Mean
 from notbugs.measure.spectrum import KindCounts
 from notbugs.progress import Progress
@@ -77,23 +77,6 @@ def _d_nr(runner: Runner) -> Proportion:
     built = runner.construct("D_NR_priors", BY_NAME["D_NR"], source=source, seed=seed)
     runner.train("D_NR_priors", built.images, "D_NR")
     return runner.clean("D_NR_priors", "priors")
-
-
-def _accuracies(runner: Runner, name: str) -> list[Accuracy]:
-    settings = runner.recipe.evaluation
-
-    def work(progress: Progress) -> list[Accuracy]:
-        return evaluate(
-            runner.classifier(name),
-            runner.data.test,
-            settings.threats,
-            attack=settings.attack,
-            doubted=False,
-            seed=runner.seed,
-            progress=progress,
-        )
-
-    return runner.stage(f"priors-accuracy-{name}", f"measure {name}, for priors", work, kind=list[Accuracy])
 
 
 class Gradients(TypedDict):
@@ -206,7 +189,9 @@ class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
         for name in ("standard", "priors", "robust"):
             gradients = _gradients(runner, name)
             kinds = sorted_features(runner, name).summary().of_features if name in taught else None
-            accuracies = _accuracies(runner, name)
+            accuracies = runner.accuracies(
+                f"priors-accuracy-{name}", f"measure {name}, for priors", runner.classifier(name), runner.data.test
+            )
             row = PriorsRow(classifier=name, accuracies=accuracies, kinds=kinds, taught=taught.get(name), **gradients)
             rows.append(row)
         test = runner.data.test.sample(settings.images, runner.seed, "priors")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from notbugs.classifier import Classifier
-from notbugs.construct import ConstructedSet, control
 from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.formats import SPAN, Interval, Span, number, points, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Difference, Proportion, wilson
-from notbugs.progress import Progress
+from notbugs.measure import Difference, Proportion
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import control_name, is_judged, weak_classifier
-from notbugs.study.learned import is_unlearned
+from notbugs.study.instruments.controls import built_control, is_judged, weak_classifier
+from notbugs.study.learned import is_unlearned, success_of
 from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import DEFAULT_EPS, check_radii, threat
@@ -100,23 +97,15 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         seed = derive(runner.seed, "set", of, *again)
         built = runner.construct(name, BY_NAME[of], source=source, relabelling=search, seed=seed)
         runner.train(name, built.images, of)
-    judge = weak if is_judged(of) else None
-
-    def work(path: Path, progress: Progress) -> ConstructedSet:
-        seed = derive(runner.seed, "control", of, *again)
-        return control(source, runner.data, path, of=built, kind="leakage", weak=judge, seed=seed, progress=progress)
-
-    hidden = control_name(runner, name, "leakage", of)
-    runner.train(hidden, runner.build(hidden, work).images, of)
-    clean, leakage = (runner.clean(one, "set_radius") for one in (name, hidden))
-    stored = built.manifest["storage"]
-    assert stored  # of a finished set
+    hidden = built_control(runner, name, "leakage", weak, of=of, source=source, again=again)
+    runner.train(hidden.folder.name, hidden.images, of)
+    clean, leakage = (runner.clean(one.folder.name, "set_radius") for one in (built, hidden))
     return SetRadiusRow(
         of=of,
         eps=eps,
         repeat=repeat,
         n=len(built),
-        success=wilson(round(stored["success_stored"] * len(built)), len(built)),
+        success=success_of(built),
         clean=clean,
         leakage=leakage,
         beyond=Difference.of(clean, leakage),

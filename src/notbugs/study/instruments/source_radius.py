@@ -13,8 +13,7 @@ from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.data import Images
 from notbugs.formats import SPAN, Span, ball, number, percent
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Accuracy, evaluate
-from notbugs.progress import Progress
+from notbugs.measure import Accuracy
 from notbugs.seeds import derive
 from notbugs.study.sections import step_at
 from notbugs.study.sets import BY_NAME
@@ -69,30 +68,17 @@ def _one(runner: Runner, eps: float, repeat: int) -> SourceRadiusRow:
     built = runner.construct(f"D_R_{end}", BY_NAME["D_R"], source=source, seed=seed)
     classifier = runner.train(f"D_R_{end}", built.images, "D_R")
     some = built.images.sample(runner.recipe.instruments.source_radius.images, runner.seed, "source_radius")
+
+    def measured(name: str, classifier: Classifier, images: Images) -> list[Accuracy]:
+        return runner.accuracies(f"source_radius-{name}", f"measure {name}", classifier, images)
+
     return SourceRadiusRow(
         eps=eps,
         repeat=repeat,
-        source=_accuracies(runner, f"source-{end}", source, runner.data.test),
-        on_set=_accuracies(runner, f"set-{end}", source, some),
-        taught=_accuracies(runner, f"taught-{end}", classifier, runner.data.test),
+        source=measured(f"source-{end}", source, runner.data.test),
+        on_set=measured(f"set-{end}", source, some),
+        taught=measured(f"taught-{end}", classifier, runner.data.test),
     )
-
-
-def _accuracies(runner: Runner, name: str, classifier: Classifier, images: Images) -> list[Accuracy]:
-    settings = runner.recipe.evaluation
-
-    def work(progress: Progress) -> list[Accuracy]:
-        return evaluate(
-            classifier,
-            images,
-            settings.threats,
-            attack=settings.attack,
-            doubted=False,
-            seed=runner.seed,
-            progress=progress,
-        )
-
-    return runner.stage(f"source_radius-{name}", f"measure {name}", work, kind=list[Accuracy])
 
 
 SOURCE_RADIUS_TEXT = (
