@@ -176,7 +176,7 @@ def coded(
         What an error calls the labels.
     offset : int
         The number of the first class.
-    given : ClassList, optional
+    listed : ClassList, optional
         The order asked for.
 
     Raises

@@ -230,7 +230,7 @@ def decode(encoded: Encoded, name: str, decoder: Decoder = PLAIN, box: Box | Non
         A file, or what is in it: JPEG, PNG, BMP, GIF, TIFF, WebP or PPM.
     name : str
         What an error calls it.
-    how : Decoder
+    decoder : Decoder
         Size, and the value of white.
     box : tuple of int, optional
         The part of it to use; all by default.

@@ -159,7 +159,7 @@ def choose(names: Iterable[str], wanted: Mapping[str, str], where: object) -> Ch
     ----------
     names : iterable of str
         Of folders, of files without their numbers, or of values.
-    asked : mapping of str to str
+    wanted : mapping of str to str
         `train` and `test` to names, where they were given; the rule above decides on what was not.
     where : object
         What an error calls the place.

@@ -1,4 +1,4 @@
-"""An attack on many images, batch by batch, in a file from which it goes on after a kill.
+"""AutoAttack on many images, batch by batch, in a file from which it goes on after a kill.
 
 The library attacks; whether an image is broken is judged here.
 """

@@ -1,4 +1,4 @@
-"""The least and the greatest value that a feature takes in a ball around an image.
+"""Usefulness and robust usefulness of features: correlation with the label, as it is and at its worst in a ball.
 
 Features are standardised on training images; the labels of class c are y = +1 for its images and -1 for all others.
 For one feature f and one image, every class needs only the least and the greatest f in the ball: two searches.

@@ -22,7 +22,7 @@ from notbugs.training.loop import class_weights
 ITERATIONS = 200
 """Of LBFGS, at most."""
 CONSTANT = 1e-6
-"""Share of the largest variance below which that of another direction is rounding."""
+"""What is below this share of the largest variance, or of a mean, is rounding."""
 
 START = 1e-3
 """Share of the means of the classes at which a fit starts: at 0 the loss against an adversary has a kink."""
@@ -189,8 +189,6 @@ STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Weights of the l2 penalty that are tried, strong to weak, on features of unit variance."""
 HELD_OUT = 0.2
 """Share of the training images on which the strength is chosen."""
-"""Share of its mean below which a feature's standard deviation is rounding."""
-"""Of LBFGS, at most, for each strength."""
 
 
 class Refitted(Classifier):

@@ -1,7 +1,7 @@
 """Frozen, folded copies of a network for long searches, in the form that is fastest here.
 
-A network with `.view` behind a convolution, for instance, does not. Only networks that notbugs made, and its own copies
-of others, are ever laid out anew.
+Not every network takes another memory layout: one with `.view` behind a convolution does not. Only networks that
+notbugs made, and its own copies of others, are ever laid out anew.
 
 A folded convolution saves its input for the backward pass and nothing else, where batch norm saves as much again.
 

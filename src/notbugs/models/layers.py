@@ -1,6 +1,7 @@
 """What our architectures are made of: layers, whitening of the first, and how many weights they may have.
 
-The first layer of the fastest CIFAR-10 trainings (Page 2018; Jordan 2024, "94% on CIFAR-10 in 3.29 seconds").
+The whitened first layer is that of the fastest CIFAR-10 trainings (Page 2018; Jordan 2024, "94% on CIFAR-10 in 3.29
+seconds").
 
 Layers have the names that they have in pytorch-cifar, in pytorch_resnet_cifar10, in MadryLab's robustness and, for
 wide ResNets, in TRADES and RobustBench, so that weights published in these forms load.

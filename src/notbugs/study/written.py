@@ -331,7 +331,11 @@ class JobClaim:
     kind: str
     wanted: Mapping[str, object]
     about: Info
-    machine: Machine | None = None
+
+    @property
+    def machine(self) -> None:
+        """See `Claim`: every part is kept, wherever it was computed."""
+        return
 
     def settled(self, folder: Path) -> Iterator[str]:
         """See `Claim`."""

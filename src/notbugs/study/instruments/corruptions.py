@@ -126,8 +126,6 @@ class CorruptionsInstrument(Instrument[CorruptionsSettings, CorruptionsResult]):
         """Every classifier asked for, one stage each."""
         settings = runner.recipe.instruments.corruptions
         names = list(dict.fromkeys(settings.classifiers))
-        for name in names:
-            runner.classifier(name)  # a wrong name is refused before work
         images = runner.data.test.sample(settings.images, runner.seed, "corruptions")
         work, title = partial(_work, runner, images), "corrupt the images of"
         measured = runner.of_each(names, "corruptions", title, work, kind=Measured)
