@@ -88,7 +88,7 @@ def test_what_is_unsure_is_asked_about(chexpert):
     assert (one.classes, int(one.train.labels.sum())) == (("0", "1"), 6)
     with pytest.raises(InputError, match="'uncertain' must be 0 or 1"):
         load(chexpert, uncertain=2)
-    with pytest.raises(InputError, match="'blank' must be given with a table"):
+    with pytest.raises(InputError, match="'blank' must be left out for digits: it is of .*TABLE.csv"):
         load("digits", blank=0)
     with pytest.raises(InputError, match="'uncertain' must be given with labels of 0 and 1, and column 'Sex'"):
         load(chexpert, label_column="Sex", uncertain=0)

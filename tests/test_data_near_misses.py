@@ -212,13 +212,13 @@ def test_images_of_other_sizes_or_channels_in_the_test_split(tmp_path):
 @pytest.mark.parametrize("option", [{"group_column": "patient"}, {"severity": 1}, {"splits": {"train": "a"}}])
 def test_options_that_the_data_have_no_use_for_are_refused(tmp_path, option):
     file = npz(tmp_path, images=IMAGES, labels=LABELS)
-    with pytest.raises(InputError, match=rf"'{next(iter(option))}' must be given with .* Got .*Leave it out"):
+    with pytest.raises(InputError, match=rf"'{next(iter(option))}' must be left out for FILE.npz: it is of .* Got "):
         load(file, **option)
     write_class_folder(tmp_path / "folder", {"a1": 2, "b1": 2})
     if "group_column" in option:
-        with pytest.raises(InputError, match="must be given with a table"):
+        with pytest.raises(InputError, match="must be left out for FOLDER of images: it is of .*TABLE.csv"):
             load(tmp_path / "folder", **option)
-        with pytest.raises(InputError, match="'label_offset' must be given with labels that are numbers"):
+        with pytest.raises(InputError, match="'label_offset' must be left out for FOLDER of images"):
             load(tmp_path / "folder", label_offset=1)
 
 

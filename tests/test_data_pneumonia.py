@@ -26,5 +26,5 @@ def test_a_damaged_file_is_refused(monkeypatch):
 
 
 def test_they_come_in_one_size():
-    with pytest.raises(InputError, match="made in one size"):
+    with pytest.raises(InputError, match="'size' must be left out for pneumonia: it is of cifar10"):
         load("pneumonia", size=14)

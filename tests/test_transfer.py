@@ -453,7 +453,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, monkey
     [
         (["--eps", "1", "--relabelling.eps", "9"], "'eps' must be at most 8 in l2"),
         (["--eps", "9"], "'eps' must be at most 8 in l2"),
-        (["--constructed.patience", "2", "--train-images", "40"], "patience"),
+        (["--constructed.shift", "9"], "'shift' must be below the 8 pixels"),
     ],
 )
 def test_what_a_later_stage_would_refuse_is_refused_before_any_training(options, rule, models, tmp_path, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -69,31 +69,29 @@ Read = Callable[[Place, Reading, Progress], Found | Data]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of data: how users write it, what it is, whether a place is of it, and its reader."""
+    """One kind of data: how users write it, what it is, which options it takes, and its reader."""
 
     form: str
     about: str
+    takes: frozenset[str]
+    """Fields of `Reading` that it has a use for."""
     fits: Callable[[Place], bool]
     read: Read
 
 
-def _named(name: str, about: str, read: Read) -> Kind:
-    return Kind(name, about, lambda place: place.source == name, read)
+MADE = frozenset({"channels", "jpeg", "skip_broken", "follow_links"})
+"""Options of any data: the last two say what to do with what is found, if it is."""
+PUBLISHED = MADE | {"size", "classes"}
+ARRAYS = PUBLISHED | {"label_offset", "white_level"}
+IN_COLUMNS = ARRAYS | {"image_column", "label_column", "group_column", "group_pattern", "uncertain", "blank"}
 
 
-def _reader_of(make: Callable[[], Data]) -> Read:
-    def read(place: Place, reading: Reading, progress: Progress) -> Data:
-        refused = {
-            name: value
-            for name, value in vars(reading).items()
-            if value and name not in ("channels", "jpeg", "skip_broken", "follow_links")
-        }
-        if refused:
-            name, value = next(iter(refused.items()))
-            raise must(name, f"not be given with {place.source}, which is made in one size and form", value)
-        return make()
+def _named(name: str, about: str, read: Read, takes: frozenset[str] = PUBLISHED) -> Kind:
+    return Kind(name, about, takes, lambda place: place.source == name, read)
 
-    return read
+
+def _made(name: str, about: str, make: Callable[[], Data]) -> Kind:
+    return _named(name, about, lambda place, reading, progress: make(), MADE)
 
 
 def _cifar(place: Place, reading: Reading, progress: Progress) -> Found:
@@ -147,11 +145,9 @@ def _arrays(node: Node, passed: Passed, reading: Reading) -> Found:
 
 
 KINDS = (
-    _named("digits", "1,797 handwritten digits of 8x8 pixels, no download", _reader_of(digits)),
-    _named(
-        "pneumonia", "2,624 chest x-rays of 28x28 pixels, with or without pneumonia, no download", _reader_of(pneumonia)
-    ),
-    _named("planted", "made images whose robust and non-robust features are known", _reader_of(lambda: planted().data)),
+    _made("digits", "1,797 handwritten digits of 8x8 pixels, no download", digits),
+    _made("pneumonia", "2,624 chest x-rays of 28x28 pixels, with or without pneumonia, no download", pneumonia),
+    _made("planted", "made images whose robust and non-robust features are known", lambda: planted().data),
     _named("cifar10", "CIFAR-10 from its authors, 170 MB", _cifar),
     _named("cifar100", "CIFAR-100 from its authors, 169 MB", _cifar),
     _named("mnist", "MNIST, 70,000 digits of 28x28 pixels, 12 MB", _digits_of),
@@ -160,48 +156,56 @@ KINDS = (
     Kind(
         "pathmnist, bloodmnist ...",
         "any of MedMNIST's twelve flat sets, of 28x28 pixels; pathmnist_64, _128 and _224 are larger",
+        PUBLISHED,
         lambda place: place.source in MD5,
         lambda place, reading, progress: medmnist(place.source, reading, progress),
     ),
     Kind(
         "hub:OWNER/NAME",
         "a data set of the Hugging Face Hub; hub:OWNER/NAME/CONFIG for one of its configurations",
+        IN_COLUMNS | {"splits"},
         lambda place: place.source.startswith(PREFIX),
         lambda place, reading, progress: hub(place.source, reading),
     ),
-    Kind("FILE.npz", "a NumPy archive in the layout of MedMNIST or Keras", *_file("npz", npz_file)),
-    Kind("FILE.parquet", "one parquet file with images and labels", *_file("parquet", parquet_file)),
+    Kind("FILE.npz", "a NumPy archive in the layout of MedMNIST or Keras", ARRAYS, *_file("npz", npz_file)),
+    Kind("FILE.parquet", "one parquet file with images and labels", IN_COLUMNS, *_file("parquet", parquet_file)),
     Kind(
         "FOLDER of parquet files",
         "train*.parquet, test*.parquet, as the Hub has them",
+        IN_COLUMNS | {"splits"},
         *_folder(lambda place, node: "parquet" in place.formats(), parquet_files),
     ),
     Kind(
         "FILE.npy",
         "images, with their labels in a file beside it, as CIFAR-10.1 and CIFAR-10-C have them; or one file "
         "of MNIST's idx",
+        ARRAYS | {"severity"},
         lambda place: place.format in ("npy", "idx") or (place.format == "gzip" and "idx" in place.path.name),
         lambda place, reading, _: array_file(place.path, reading),
     ),
     Kind(
         "FOLDER of npy, idx or mat files",
         "pairs as train_images.npy and train_labels.npy; MNIST's idx files, also .gz; SVHN's train_32x32.mat",
+        ARRAYS | {"severity", "splits"},
         *_folder(_holds_arrays, _arrays),
     ),
     Kind(
         "FOLDER with a table",
         "images, and metadata.csv, train.csv or another csv, tsv or jsonl table with their labels",
+        IN_COLUMNS | {"splits", "groups"},
         *_folder(_lists_images, _listed),
     ),
     Kind(
         "TABLE.csv",
         "one such table, with its images beside or below it",
+        IN_COLUMNS | {"splits"},
         lambda place: place.path.suffix.lower() in TABLES and place.path.is_file(),
         _one_table,
     ),
     Kind(
         "FOLDER of images",
         "FOLDER/CLASS/*.png, or FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png",
+        PUBLISHED | {"white_level", "group_pattern", "splits", "groups"},
         *_folder(lambda place, node: node.count > 0, image_folder),
     ),
 )
@@ -305,8 +309,6 @@ def load(
     )  # fmt: skip
     place = Place(str(source), follow_links)
     kind, place = _kind(place)
-    if groups and kind.form not in ("FOLDER of images", "FOLDER with a table"):
-        raise must("groups", "be given with a folder of images", str(source))
     other = None if test_data is None else _kind(Place(str(test_data), follow_links))
     _check_options(reading, [kind, other[0]] if other else [kind])
     listing = kind.read(place, replace(reading, severity=None) if other else reading, progress)
@@ -337,24 +339,13 @@ def _data(listing: Found | Data, reading: Reading, memory: int | None, progress:
 
 def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
     """Refuse options that these kinds of data have no use for."""
-    forms = [kind.form for kind in kinds]
-    words = {
-        "a table, parquet files or a set of the Hub": (("table", "parquet", "hub:"), reading.columns),
-        "npy files": (("npy",), "severity" if reading.severity else ""),
-        "labels that are numbers": (("table", "parquet", "hub:", "np"), "label_offset" if reading.label_offset else ""),
-        "files that have names": (
-            ("folder of images", "table", "parquet", "hub:"),
-            "group_pattern" if reading.group_pattern else "",
-        ),
-        "folders, tables or sets of the Hub": (("folder", "table", "hub:"), "splits" if reading.splits else ""),
-        "files whose units can differ, not with published ones": (
-            ("folder", "file", "table", "hub:"),
-            "white_level" if reading.white_level is not None else "",
-        ),
-    }
-    for takers, (parts, option) in words.items():
-        if option and not any(part in form.lower() for part in parts for form in forms):
-            raise must(option, f"be given with {takers}", " and ".join(forms), "Leave it out.")
+    taken = frozenset[str]().union(*(kind.takes for kind in kinds))
+    for option in fields(reading):
+        value = getattr(reading, option.name)
+        if option.name not in taken and value != getattr(Reading(), option.name):
+            takers = [kind.form for kind in KINDS if option.name in kind.takes]
+            rule = f"be left out for {' and '.join(kind.form for kind in kinds)}: it is of {', '.join(takers)}"
+            raise must(option.name, rule, value)
 
 
 def _kind(place: Place) -> tuple[Kind, Place]:

@@ -15,7 +15,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, check_count
 from notbugs.formats import quoted
-from notbugs.measure.statistics import Z95, Proportion, wilson
+from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
@@ -30,7 +30,8 @@ UNEVEN, FEWEST = 5, 5
 """It stands beside, too, where the largest class has so many times the images of the smallest, counted as so many where
 it has fewer: by chance alone it may have one."""
 EVEN = 1.2
-"""Or where the share of the largest class is clearly more than so many times an even one."""
+"""Or where the share of the largest class is more than so many times an even one, by a test at the level `LEVEL`."""
+LEVEL = 0.05
 RARE = 0.2
 """Share of the smaller of two classes below which the area under ROC stands beside both."""
 
@@ -100,16 +101,16 @@ def is_unbalanced(labels: Tensor) -> bool:
 def is_uneven(labels: Tensor) -> bool:
     """Whether accuracy cannot be held against one in the number of classes: the largest class is too large for that.
 
-    It has over half of the images, or five times those of the smallest, or of five; or the interval of its share lies
-    above 1.2 times an even one.
+    It has over half of the images, or five times those of the smallest, or of five; or more than 1.2 times an even
+    share of all images, by a binomial test at the level of 5 % for all classes together.
     """
     counts = torch.bincount(labels)
     counts = counts[counts > 0]
     smallest, largest = int(counts.min()), int(counts.max())
     if is_unbalanced(labels) or largest >= UNEVEN * max(smallest, FEWEST):
         return True
-    # The largest of many small classes is so by chance.
-    return largest >= UNEVEN * FEWEST and wilson(largest, len(labels)).low > EVEN / len(counts)
+    # Of many classes the largest is larger than the others by chance alone: Bonferroni.
+    return float(scipy.stats.binom.sf(largest - 1, len(labels), EVEN / len(counts))) < LEVEL / len(counts)
 
 
 def is_rare(labels: Tensor) -> bool:
