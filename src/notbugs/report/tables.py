@@ -190,11 +190,6 @@ def _letters(cell: Cell) -> int:
 
 
 PIXELS = "pixel units, pixels in [0, 1]"
-SHARES = (
-    "kept_label", "success_source", "success_source_changed", "success_independent", "rises_source",
-    "rises_independent", "success_8bit", "success_augmented",
-)  # fmt: skip
-SPREADS = ("l2", "linf", "matching_loss", "distance_to_target")
 
 
 @dataclass(frozen=True)
@@ -382,10 +377,9 @@ def _tidy_set(results: Results, properties: SetProperties) -> Iterator[TidyRow]:
 
 def _numbers_of(properties: SetProperties) -> Iterator[tuple[str, str, TidyRow]]:
     """Measure, statistic, and value with its interval and number of images."""
-    shares: dict[str, Proportion | None] = {name: getattr(properties, name) for name in SHARES}
-    spreads: dict[str, tuple[Spread | None, int]] = {
-        name: (getattr(properties, name), properties.n) for name in SPREADS
-    }
+    fields = {name: getattr(properties, name) for name in type(properties).model_fields}
+    shares = {name: value for name, value in fields.items() if isinstance(value, Proportion)}
+    spreads = {name: (value, properties.n) for name, value in fields.items() if isinstance(value, Spread)}
     if alike := properties.resemblance:
         shares |= {f"nearer to the target, {measure.by}": measure.nearer_target for measure in alike.measures}
         shares |= {"judged to be its label": alike.judged_target, "judged to be its start's": alike.judged_start}
@@ -399,5 +393,5 @@ def _numbers_of(properties: SetProperties) -> Iterator[tuple[str, str, TidyRow]]
     for measure in alike.measures if alike else ():
         yield f"nearer to the target, {measure.by}", "difference", measure.difference.model_dump()
     for name, (spread, n) in spreads.items():
-        for statistic, value in spread.model_dump().items() if spread else ():
+        for statistic, value in spread.model_dump().items():
             yield name, statistic, {"value": value, "low": None, "high": None, "n": n}
