@@ -14,10 +14,11 @@ from safetensors.numpy import save_file
 
 from notbugs.errors import InputError
 from notbugs.formats import duration, number
+from notbugs.measure.statistics import compare
 from notbugs.report import paper, require_extra, write_report
 from notbugs.report.accuracies import study_accuracies
 from notbugs.report.cautions import cautions
-from notbugs.report.claims import against, compare
+from notbugs.report.claims import against
 from notbugs.report.claims import claims as claims_of
 from notbugs.report.pictures import png, sample_grid
 from notbugs.report.shell import shown, text_of

@@ -10,7 +10,7 @@ from notbugs.formats import percent, quoted
 from notbugs.measure.accuracy import Accuracy, Score
 from notbugs.measure.feature_visualization import Driver
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
-from notbugs.measure.statistics import Proportion
+from notbugs.measure.statistics import Proportion, compare
 from notbugs.records import Record
 from notbugs.shown import Tabular
 from notbugs.threat import Norm
@@ -169,7 +169,7 @@ def _conclusion(model: Measured, robust: Measured, basis: Basis) -> str:
     if basis == "nonrobust":
         return "its accuracy rests on features whose sign such a change flips"
     if basis == "unused":
-        gain = robust.attacked.low > model.attacked.high
+        gain = compare(robust.attacked, model.attacked) == "higher"
         more = f", which alone would leave {quoted(robust.attacked)}" if gain else ""
         return f"it has robust features{more}, but others decide what it says"
     return "on what its accuracy rests these numbers do not decide"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import scipy
@@ -15,9 +15,31 @@ from notbugs.formats import points, quoted
 from notbugs.records import Record
 from notbugs.seeds import derive
 
+Order = Literal["higher", "lower", "unclear"]
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 RESAMPLES = 1000
 """Of a bootstrap."""
+
+
+class Bounded(Protocol):
+    """What has an interval."""
+
+    @property
+    def low(self) -> float:
+        """Its lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Its upper end."""
+        ...
+
+
+def compare(a: Bounded, b: Bounded) -> Order:
+    """Whether `a` is higher or lower than `b`: unclear where their intervals overlap or touch."""
+    if a.low > b.high:
+        return "higher"
+    return "lower" if a.high < b.low else "unclear"
 
 
 class Proportion(Record):

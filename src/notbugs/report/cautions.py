@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from notbugs.formats import NORMS, percent
+from notbugs.measure.statistics import compare
 from notbugs.report.accuracies import StudyAccuracies, quoted
-from notbugs.report.claims import compare
 from notbugs.study.learned import unlearned
 from notbugs.study.results import Results, Row, SetProperties
 

@@ -14,6 +14,7 @@ from typing import Literal
 from notbugs.formats import NORMS, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
+from notbugs.measure.statistics import Order, compare
 from notbugs.report.accuracies import Member, StudyAccuracies, quoted
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.learned import unlearned
@@ -28,7 +29,6 @@ BY: dict[By, str] = {
     "robust features": "in the features of a robust classifier that had no hand in them",
 }
 
-Order = Literal["higher", "lower", "unclear"]
 Verdict = Literal["agrees", "visibly", "partly", "open", "disagrees"]
 
 ENDINGS: dict[Verdict, str] = {
@@ -77,13 +77,6 @@ class Claim:
     def conclusion(self) -> str:
         """The sentence that compares the finding with the paper."""
         return f"This {self.ending}."
-
-
-def compare(a: Row | Proportion, b: Row | Proportion) -> Order:
-    """Whether `a` is higher or lower than `b`: unclear where their intervals overlap or touch."""
-    if a.low > b.high:
-        return "higher"
-    return "lower" if a.high < b.low else "unclear"
 
 
 def against(chance: float, measured: Row | Proportion) -> Order:

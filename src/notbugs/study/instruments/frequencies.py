@@ -15,6 +15,7 @@ from notbugs.formats import number, said
 from notbugs.frequency import SIDES, Side, half_of, high_pass, low_pass
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Proportion, evaluate
+from notbugs.measure.statistics import compare
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.learned import success_of
@@ -163,7 +164,7 @@ def _reading(result: FrequenciesResult) -> Iterator[str]:
     of = {(row.trained_on, row.cutoff, row.side): row.clean for row in result.rows}
     for trained_on, cutoff in dict.fromkeys((row.trained_on, row.cutoff) for row in result.rows):
         low, high = (of[trained_on, cutoff, side] for side in SIDES)
-        told = "low" if low.low > high.high else "high" if high.low > low.high else ""
+        told = {"higher": "low", "lower": "high", "unclear": ""}[compare(low, high)]
         what = "D, filtered," if trained_on == "D" else trained_on
         more = f"the {told} ones teach more" if told else "the two are not told apart"
         yield f"{what} at {number(cutoff)} cycles per image: {said(low)} from low, {said(high)} from high; {more}."

@@ -183,7 +183,7 @@ def _reading(result: MatchingResult) -> Iterator[str]:
         own, told, same = itself[row.of], [], []
         for one, before in zip(row.accuracies, own.accuracies, strict=True):
             difference = Difference.of(one.share, before.share)
-            if difference.low <= 0 <= difference.high:
+            if difference.side == "unclear":
                 same.append(one.under)
             else:
                 told.append(f"{said(one.share)} in place of {said(before.share)} ({one.under})")

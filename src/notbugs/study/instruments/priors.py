@@ -20,6 +20,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Accuracy, Proportion, alignment, class_means, input_gradients
 from notbugs.measure.set_properties import Mean
 from notbugs.measure.spectrum import KindCounts
+from notbugs.measure.statistics import compare
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.instruments.usefulness import check_features, sorted_features
@@ -159,8 +160,8 @@ def _reading(result: PriorsResult) -> Iterator[str]:
     of = {row.classifier: row for row in result.rows}
     standard, priors = of["standard"], of["priors"]
     if standard.taught and priors.taught:
-        apart = standard.taught.low > priors.taught.high or priors.taught.low > standard.taught.high
-        more = "The two differ." if apart else "The two are not told apart."
+        is_unclear = compare(standard.taught, priors.taught) == "unclear"
+        more = "The two are not told apart." if is_unclear else "The two differ."
         yield f"D_NR by priors teaches {said(priors.taught)}, by standard {said(standard.taught)}. {more}"
     told = ", ".join(f"{percent(row.aligned.value)} for {row.classifier}" for row in result.rows)
     yield f"Cosine of the gradient with the difference of class means, times 100: {told}."

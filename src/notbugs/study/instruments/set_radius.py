@@ -150,7 +150,7 @@ def _reading(result: SetRadiusResult) -> Iterator[str]:
             )
             continue
         beyond = [row.beyond for row in rows]
-        more, less = all(one.low > 0 for one in beyond), all(one.high < 0 for one in beyond)
+        more, less = (all(one.side == side for one in beyond) for side in ("more", "less"))
         sign = -1 if less else 1
         values = [sign * one.value for one in beyond]
         ends = sorted((sign * beyond[0].low, sign * beyond[0].high)) if len(beyond) == 1 else (min(values), max(values))

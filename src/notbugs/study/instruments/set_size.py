@@ -14,6 +14,7 @@ from notbugs.errors import must
 from notbugs.formats import said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Proportion
+from notbugs.measure.statistics import compare
 from notbugs.seeds import generator
 from notbugs.study.sets import Constructed
 from notbugs.training.loop import check_training
@@ -100,14 +101,13 @@ def _reading(result: SetSizeResult) -> Iterator[str]:
     """For each set what the fewest and the most images teach, and which neighbours their intervals tell apart."""
     for name, points in _lines(result).items():
         (fewest, least), (most, all_of_it) = points[0], points[-1]
-        grows = any(more.low > less.high for (_, less), (_, more) in pairwise(points))
-        falls = any(more.high < less.low for (_, less), (_, more) in pairwise(points))
+        orders = {compare(more, less) for (_, less), (_, more) in pairwise(points)}
         does = {
             (True, False): "The accuracy grows with the images",
             (False, True): "The accuracy falls as the images become more",
             (True, True): "The accuracy grows and falls with the images",
             (False, False): "Neighbouring numbers are not told apart",
-        }[grows, falls]
+        }["higher" in orders, "lower" in orders]
         yield f"{name}: {said(least)} from {fewest:,.0f} images, {said(all_of_it)} from {most:,.0f}. {does}."
 
 

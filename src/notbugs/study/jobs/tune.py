@@ -21,6 +21,7 @@ from notbugs.errors import must, nearest_path
 from notbugs.files import check_links, check_writable
 from notbugs.formats import percent, said
 from notbugs.measure import Proportion, evaluate
+from notbugs.measure.statistics import compare
 from notbugs.models.registry import is_own_code
 from notbugs.progress import Progress
 from notbugs.records import Record, WholeFile, read_model, write_model
@@ -276,7 +277,8 @@ def _reading(tuned: Tuned, name: str) -> list[str]:
         f"What is held out of {name} chooses {chosen}: {said(chosen.heldout)} held out, {said(chosen.test)} on the "
         "test images.",
     ]
-    level = [at for at in tuned.of(name) if at is not chosen and at.heldout and at.heldout.high >= chosen.heldout.low]
+    others = [at for at in tuned.of(name) if at is not chosen]
+    level = [at for at in others if at.heldout and compare(at.heldout, chosen.heldout) == "unclear"]
     if level:
         tests = sorted(at.test.value for at in level if at.test)
         sentences.append(
@@ -284,7 +286,7 @@ def _reading(tuned: Tuned, name: str) -> list[str]:
             f"{percent(tests[-1])}\u00a0% on the test images; what is held out cannot tell them apart."
         )
     if best is not chosen:
-        apart = "" if best.test.low > chosen.test.high else "; the two intervals overlap"
+        apart = "; the two intervals overlap" if compare(best.test, chosen.test) == "unclear" else ""
         sentences.append(f"Most accurate on the test images, which choose nothing: {best}, {said(best.test)}{apart}.")
     return sentences
 
