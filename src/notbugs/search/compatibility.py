@@ -14,6 +14,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, must
+from notbugs.shapes import Logits
 
 FEW = 8
 """Images that are looked at."""
@@ -21,6 +22,20 @@ NOISE = 1e-4
 """Largest difference of two passes, in units of the largest output, that rounding on a GPU makes."""
 OTHERS = 1e-2
 """The same where batches have other sizes, for which a device may take other algorithms."""
+
+
+def check_finite(logits: Logits) -> None:
+    """Refuse logits that are no numbers: the largest of them would be the first class, and nothing could break it.
+
+    Raises
+    ------
+    InputError
+        If one is infinite or NaN.
+    """
+    if not bool(logits.isfinite().all()):
+        wrong = logits[~logits.isfinite()][0].item()
+        remedy = "Its weights may hold NaN: train it again. Or it divides by 0 somewhere, or masks a class."
+        raise must("classifier", "give finite logits", wrong, remedy)
 
 
 def check_fits(
@@ -66,10 +81,7 @@ def check_fits(
         rule = f"give {needed} logits, one for each class"
         remedy = "Say which of its outputs are the classes (outputs, --outputs), or take one that was made for them."
         raise must("classifier", rule, logits.shape[1], remedy)
-    if not bool(logits.isfinite().all()):
-        wrong = logits[~logits.isfinite()][0].item()
-        remedy = "Its weights may hold NaN: train it again. Or it divides by 0 somewhere, or masks a class."
-        raise must("classifier", "give finite logits", wrong, remedy)
+    check_finite(logits)
     _check_gradient(logits, leaf)
     with classifier.evaluating("fp32"):
         check_own("classifier", "logits", classifier, images.batch(slice(FEW))[0].to(classifier.device), may_be_random)

@@ -19,6 +19,7 @@ from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.models.execution import ready
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
+from notbugs.search.compatibility import check_finite
 from notbugs.search.loop import Objective, stream
 from notbugs.search.objectives import margin
 from notbugs.search.steps import Decay, PGDSteps, Steps
@@ -277,7 +278,8 @@ class Attacked:
         Returns
         -------
         Tensor
-            The margin that is left, shape (k,): negative where the image was broken.
+            The margin that is left, shape (k,): negative where the image was broken, infinite where no point was found
+            that is better than the image itself.
         """
         left = torch.full((len(numbers),), torch.inf)
         rows = torch.arange(len(numbers))
@@ -302,6 +304,9 @@ class Attacked:
                     some, claimed = some.cpu(), (result.score < 0).cpu()
                     broken = self.found(part, numbers[some], result.images, ball)
                     left[some] = torch.where(broken, -1.0, result.score.cpu().clamp_min(0).float())
+                    origin, _ = self.images.batch(numbers[some])
+                    is_still = (result.images.cpu() == origin).flatten(1).all(1)
+                    left[some[is_still & ~broken]] = torch.inf
                     unconfirmed.append(some[claimed & ~broken])
             rows = torch.cat(unconfirmed)
         return left
@@ -309,8 +314,9 @@ class Attacked:
     def found(self, part: str, numbers: Tensor, images: Tensor, ball: Threat) -> Tensor:
         """Judge images inside `ball`, in fp32, and note which of those at `numbers` they break; shape (k,), bool."""
         with torch.no_grad(), self.classifier.evaluating("fp32"):
-            predicted = self.classifier(images).argmax(1).cpu()
-        broken = predicted != self.images.labels[numbers]
+            said = self.classifier(images).cpu()
+        predicted = said.argmax(1)
+        broken = (predicted != self.images.labels[numbers]) | said.isnan().any(1)
         radius = self.broken.setdefault(part, torch.full((len(self.images),), torch.inf))
         index = numbers[broken]
         radius[index] = radius[index].clamp_max(ball.eps)
@@ -342,4 +348,6 @@ def logits(
     for first in range(0, len(images), batch):
         inputs, _ = images.batch(slice(first, first + batch))
         with torch.no_grad(), classifier.evaluating("fp32"):
-            yield classifier(change(inputs).to(classifier.device)).cpu()
+            answers = classifier(change(inputs).to(classifier.device)).cpu()
+        check_finite(answers)
+        yield answers

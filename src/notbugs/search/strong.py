@@ -5,13 +5,15 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 1. projected gradient descent on the log-odds of the label, with long steps that decay to 0;
 2. short searches towards each of the likeliest wrong classes, on the difference of two logits;
 3. long ones towards those classes that the short ones came nearest to;
-4. three on the log-odds, from random points, for those images that came near a boundary;
+4. three on the log-odds, from random points, for those images that came near a boundary, and for those of which no
+   search found a point that is any better than the image itself: there the gradient may be 0, or no number;
 5. where gradients look masked, all of these with gradients that pass roundings and clamps, transfer from other
    classifiers, and queries.
 
-Several radii are attacked from the largest. What it cannot break there is not searched again in smaller balls, which
-the larger one contains. What it breaks there is searched in the next smaller ball towards the class it was taken for,
-and less towards the others. So a curve of five radii costs less than twice what its dearest radius costs.
+Several radii are attacked from the largest. What it cannot break there has only the first search in smaller balls,
+which the larger one contains, unless that finds much. What it breaks there is searched in the next smaller ball towards
+the class it was taken for, and less towards the others. So a curve of five radii costs less than twice what its dearest
+radius costs.
 
 A search by gradients that gets no further than random points of the same ball has gradients that are none: they
 vanish, are those of rounding, or point elsewhere (Athalye, Carlini & Wagner 2018). Its survivors are attacked as if
@@ -30,7 +32,7 @@ from notbugs.classifier import Classifier
 from notbugs.models.execution import ready
 from notbugs.search.backward import straight_through
 from notbugs.search.evaluation import Attack, Attacked, attack_named
-from notbugs.search.loop import search
+from notbugs.search.loop import Objective, search
 from notbugs.search.objectives import across, away_from, estimated, log_odds
 from notbugs.search.steps import PGDSteps
 from notbugs.seeds import generator
@@ -58,12 +60,8 @@ def without_gradients(run: Attacked, attack: Attack, numbers: Tensor, ball: Thre
     for other in run.others:
         _transferred(run, other, numbers, ball)
         numbers = numbers[torch.isin(numbers, run.standing(ball))]
-    pairs = max(1, attack.queries // (2 * QUERIED))
-    draw = generator(run.seed, "queries", ball.norm, ball.eps)
-    run.search(
-        "queries", lambda c: estimated(away_from(c), ball, pairs, draw), numbers, ball,
-        PGDSteps(QUERIED, decay="linear"), exact=True,
-    )  # fmt: skip
+    for part in numbers.split(run.batch):  # all of a part are of one age, and see the same draws whatever the part
+        _queried(run, attack, part, ball)
     left = int(torch.isin(numbers, run.standing(ball)).sum())
     log.warning(
         "The gradients look masked: at %s %g a search by them gets no further than random points. Of %d images that it "
@@ -71,6 +69,15 @@ def without_gradients(run: Attacked, attack: Attack, numbers: Tensor, ball: Thre
         "see masking_signs, and replaced_backward for an attack that knows the layer.",
         ball.norm, ball.eps, before, before - left,
     )  # fmt: skip
+
+
+def _queried(run: Attacked, attack: Attack, numbers: Tensor, ball: Threat) -> None:
+    pairs, draw = max(1, attack.queries // (2 * QUERIED)), generator(run.seed, "queries", ball.norm, ball.eps)
+
+    def objective(classifier: Classifier) -> Objective:
+        return estimated(away_from(classifier), ball, pairs, draw)
+
+    run.search("queries", objective, numbers, ball, PGDSteps(QUERIED, decay="linear"), exact=True)
 
 
 def answers_alike(logits: Logits) -> bool:
@@ -111,10 +118,11 @@ LONG, AGAIN = 4, 1
 NEAR = 0.5
 """if the short search has left at most this share of the margin that the image has as it is."""
 STARTS, CLOSE = 3, 0.1
-"""Random points that images are searched from if the best of all searches has left at most this share of the margin."""
-CHECKED, PART, FEWEST = 32, 1 / 16, 8
-"""Images that were given up in a larger ball, of which it is checked whether a smaller one is searched better: at most,
-as a share of all images, and at least."""
+"""Random points that images are searched from if the best of all searches has left at most this share of the margin, or
+all of it."""
+MUCH = 1 / 64
+"""Share of the images that were given up in a larger ball above which, if the first search in a smaller one breaks
+them, all searches are made there."""
 
 
 @attack_named("strong")
@@ -123,9 +131,11 @@ def strong(run: Attacked, attack: Attack) -> None:
     for ball in reversed(run.balls):
         numbers = run.standing(ball)
         given_up = numbers[run.settled[numbers] < torch.inf]
-        if _is_easier(run, attack, given_up, ball):
+        left = run.search("log-odds", away_from, given_up, ball, _schedule(attack, FIRST))
+        if int((left < 0).sum()) > MUCH * len(given_up):  # the larger ball was searched badly
             given_up = given_up[:0]
-        _broken_in(run, attack, numbers[~torch.isin(numbers, given_up)], ball)
+        again = numbers[~torch.isin(numbers, given_up)]
+        _broken_in(run, attack, again[torch.isin(again, run.standing(ball))], ball)
         without_gradients(run, attack, run.standing(ball), ball)
         run.give_up(run.standing(ball), ball)
 
@@ -142,7 +152,7 @@ def _broken_in(run: Attacked, attack: Attack, numbers: Tensor, ball: Threat) -> 
         left[some] = torch.where(away < 0, away, left[some])
     is_open = left >= 0
     numbers, left = _towards(run, attack, numbers[is_open], ball, is_known[is_open], left[is_open])
-    near = numbers[left <= CLOSE]
+    near = numbers[:0] if answers_alike(run.clean) else numbers[(left <= CLOSE) | left.isinf()]
     for number in range(STARTS):
         near = near[torch.isin(near, run.standing(ball))]
         run.search("random start", away_from, near, ball, _schedule(attack), start=("random start", number))
@@ -164,7 +174,7 @@ def _towards(
     short = _schedule(attack, SHORT)
     left[rows, places] = run.search("targeted", across, numbers[rows], ball, short, targets=wrong[rows, places])
     is_open = (left >= 0).all(1)
-    numbers, wrong, left, is_known = numbers[is_open], wrong[is_open], left[is_open], is_known[is_open]
+    numbers, wrong, left, is_known, first = (one[is_open] for one in (numbers, wrong, left, is_known, first))
     left, order = (left / run.margin(numbers)[:, None]).sort(1)
     wrong = wrong.gather(1, order)
     most = torch.where(is_known, AGAIN, LONG)
@@ -173,17 +183,7 @@ def _towards(
         targets, margins = wrong[promising, place], run.margin(numbers[promising])
         result = run.search("targeted, long", across, numbers[promising], ball, _schedule(attack), targets=targets)
         left[promising, place] = torch.minimum(left[promising, place], result / margins)
-    return numbers, left.amin(1)
-
-
-def _is_easier(run: Attacked, attack: Attack, given_up: Tensor, ball: Threat) -> bool:
-    """Whether a search finds something in `ball` where a larger ball gave nothing: then it is worth while to go on."""
-    if not len(given_up):
-        return False
-    count = min(CHECKED, max(FEWEST, round(PART * len(run.images))))
-    order = torch.randperm(len(given_up), generator=generator(run.seed, "smaller ball", ball.eps))[:count]
-    left = run.search("log-odds", away_from, given_up[order], ball, _schedule(attack, FIRST))
-    return bool((left < 0).any())
+    return numbers, torch.minimum(left.amin(1), first / run.margin(numbers))
 
 
 @attack_named("pgd", steps=20, decay="constant", targeted=0, queries=0)
