@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from notbugs.console import TerminalConsole
 from notbugs.data import Images, planted
 from notbugs.errors import InputError
 from notbugs.measure.features import feature_map, feature_values
-from notbugs.measure.spectrum import UsefulnessSummary, pairs
+from notbugs.measure.spectrum import KINDS, UsefulnessSummary, pairs
 from notbugs.seeds import generator, seeded
 from notbugs.study import read_recipe
 from notbugs.study.folder import StudyFolder
@@ -191,10 +192,32 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         loss = eps * torch.rand(n, 1, generator=draw, dtype=torch.float64)  # on average eps / 2
         both = torch.cat([signs, -signs], 1)
         for row, index in enumerate((torch.arange(n), torch.randperm(n, generator=draw)[: n // 10])):
-            found = pairs(values, (values - loss)[index], (values + loss)[index], both, index, n).intervals()
+            found = pairs(values, (values - loss)[index], (values + loss)[index], both, index).intervals()
             for column, (name, truth) in enumerate((("rho", 0.5), ("gamma", 0.5 - eps / 2))):
                 hits[row, column] += found[f"{name}_low"][0, 0] <= truth <= found[f"{name}_high"][0, 0]
     assert ((hits / draws > 0.92) & (hits / draws < 0.98)).all(), hits / draws
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_a_feature_that_says_nothing_of_the_class_is_useless_where_all_images_are_brighter(classes):
+    n, draw = 4000, generator(0, "brighter", classes)
+    values = 0.1 + torch.randn(n, 9, generator=draw, dtype=torch.float64)  # standardised on other images
+    signs = 2 * torch.nn.functional.one_hot(torch.arange(n) % classes, classes).double() - 1
+    found = pairs(values, values - 0.001, values + 0.001, signs, torch.arange(n))
+    kinds = found.sorted(NormalDist().inv_cdf(1 - 0.025 / (18 * classes)), 0.0)
+    assert (kinds == KINDS.index("useless")).all()
+
+
+def test_gamma_of_few_images_has_students_interval():
+    draw = generator(0, "few")
+    values = torch.randn(1000, 1, generator=draw, dtype=torch.float64)
+    signs = torch.where(values > 0, 1.0, -1.0).double()
+    index = torch.arange(5)
+    loss = torch.rand(5, 1, generator=draw, dtype=torch.float64)
+    found = pairs(values, values[index] - loss, values[index] + loss, signs, index)
+    told = found.intervals()
+    half = (told["gamma_high"] - told["gamma_low"]) / 2
+    torch.testing.assert_close(half, 2.776445 * found.gamma_error, rtol=1e-6, atol=0)  # t of 4 degrees of freedom
 
 
 def test_a_part_of_the_images_gives_gamma_for_all_of_them(made):

@@ -81,7 +81,8 @@ class Usefulness(Tabular):
     Attributes
     ----------
     rho, rho_low, rho_high : Tensor
-        E[y f(x)], signed; shape (feature, class), float64. A constant feature counts as 0.
+        E[y f(x)] of f without its mean over the images measured, signed; shape (feature, class), float64. A constant
+        feature counts as 0.
     gamma, gamma_low, gamma_high : Tensor
         E[min y f(x + d)] over the threat model, of f where rho >= 0 and of -f where rho < 0; signed.
     kind : Tensor
@@ -290,7 +291,7 @@ def usefulness(
             restarts=1,
         )
     signs = 2 * (test.labels if test.has_several else one_hot(test.labels, count)).double() - 1
-    estimates = pairs(values, low, high, signs, index, len(train))
+    estimates = pairs(values, low, high, signs, index)
     intervals = 2 * max(1, int(standard.varies.sum()) * count)  # of rho and of gamma, for every pair
     z = NormalDist().inv_cdf(1 - 0.025 / intervals)
     flat = (high - low <= FLAT).double().mean(0)

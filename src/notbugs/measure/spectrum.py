@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
@@ -108,7 +109,10 @@ class UsefulnessSummary(Record):
     n: int = Field(ge=1, description="images of rho")
     n_searched: int = Field(ge=1, description="of these, images that were searched")
     min_rho: float = Field(ge=0, description="a feature is useful for a class if |rho| is surely above it")
-    z: float = Field(description="standard errors of the intervals that sort: Bonferroni over features and classes")
+    z: float = Field(
+        description="standard errors of the intervals that sort, for gamma at this level by Student: Bonferroni over "
+        "features and classes"
+    )
     seed: int = Field(description="of the draw of the searched images")
     of_features: KindCounts = Field(description="features by kind")
     of_pairs: KindCounts = Field(description="pairs of feature and class")
@@ -132,23 +136,25 @@ class Pairs:
     rho_error: Table
     gamma: Table
     gamma_error: Table
+    searched: int
 
     def intervals(self) -> dict[str, Table]:
         """Each estimate with the ends of its 95 % interval, by name."""
-        estimates = {"rho": (self.rho, self.rho_error), "gamma": (self.gamma, self.gamma_error)}
+        reach = {"rho": Z95 * self.rho_error, "gamma": student(Z95, self.searched) * self.gamma_error}
         return {
-            f"{name}{end}": value + shift * error
-            for name, (value, error) in estimates.items()
-            for end, shift in (("", 0.0), ("_low", -Z95), ("_high", Z95))
+            f"{name}{end}": getattr(self, name) + sign * width
+            for name, width in reach.items()
+            for end, sign in (("", 0), ("_low", -1), ("_high", 1))
         }
-
+        """The kind of every pair, its number in `KINDS`, by intervals of `z` standard errors; for gamma, by Student."""
     def sorted(self, z: float, min_rho: float) -> Int[Tensor, "f c"]:
-        """The kind of every pair, as its number in `KINDS`, by intervals of `z` standard errors."""
+        """The kind of every pair, as its number in `KINDS`, by intervals of `z` standard errors; for gamma, by Student."""
+        width = student(z, self.searched) * self.gamma_error
         useful = self.rho.abs() - z * self.rho_error > min_rho
         kind = torch.full_like(self.rho, KINDS.index("useless"), dtype=torch.int64)
         kind[useful] = KINDS.index("undecided")
-        kind[useful & (self.gamma - z * self.gamma_error > 0)] = KINDS.index("robust")
-        kind[useful & (self.gamma + z * self.gamma_error < 0)] = KINDS.index("nonrobust")
+        kind[useful & (self.gamma - width > 0)] = KINDS.index("robust")
+        kind[useful & (self.gamma + width < 0)] = KINDS.index("nonrobust")
         return kind
 
 
@@ -158,29 +164,33 @@ def pairs(
     high: Searched,
     signs: Float[Tensor, "image c"],
     index: Int[Tensor, " searched"],
-    train: int,
 ) -> Pairs:
     """rho over all images; gamma as |rho| plus the mean change over those at `index`.
 
     `values` are standardised features of all images, `low` and `high` their extremes for those at `index`, and `signs`,
-    shape (image, class), the labels one against all others; `train` is the number of images that
-    they were standardised on.
+    shape (image, class), the labels one against all others.
 
-    Var = Var(worst) / n + Var(change) (1 / m - 1 / n) + E[y]^2 / train, the searched m being a random part
-    of all n (two-phase sampling; Cochran 1977, section 12.6).
+    rho is the covariance of sign and feature: of more than two classes the mean sign is not 0, and a feature whose mean
+    over these images is not that of the training images would seem to go with every class.
+    Var = Var(worst) / n + Var(change) (1 / m - 1 / n), the searched m being a random part of all n (two-phase sampling;
+    Cochran 1977, section 12.6).
     """
     n, m = len(values), len(index)
-    # Features have mean 0 over the training images, not over all that there could be; where E[y] is not 0, it shows.
-    square = values.square().mean(0)[:, None]
-    drift = square * signs.mean(0).square() / train
-    rho = values.T @ signs / n
-    rho_error = ((square - rho.square()).clamp_min(0) / (n - 1) + drift).sqrt()
+    centred, even = values - values.mean(0), signs - signs.mean(0)
+    rho = centred.T @ even / n
+    square = centred.square().T @ even.square() / n
+    rho_error = ((square - rho.square()).clamp_min(0) / max(1, n - 1)).sqrt()
     gamma, gamma_error = torch.empty_like(rho), torch.empty_like(rho)
     flips = torch.where(rho < 0, -1.0, 1.0).to(rho)
     for label, sign in enumerate(signs[index].T):
         turned = sign[:, None] * flips[:, label]
-        worst = torch.where(turned > 0, low, -high)
-        change = worst - turned * values[index]
+        change = torch.where(turned > 0, low, -high) - turned * values[index]
+        worst = change + centred[index] * even[index, label][:, None] * flips[:, label]
         gamma[:, label] = rho[:, label].abs() + change.mean(0)
-        gamma_error[:, label] = (worst.var(0) / n + change.var(0) * (1 / m - 1 / n) + drift[:, label]).sqrt()
-    return Pairs(rho, rho_error, gamma, gamma_error)
+        gamma_error[:, label] = (worst.var(0) / n + change.var(0) * (1 / m - 1 / n)).sqrt()
+    return Pairs(rho, rho_error, gamma, gamma_error, m)
+
+
+def student(z: float, searched: int) -> float:
+    """The quantile of Student's distribution at the level of `z` of the normal one, of so many searched images."""
+    return float(scipy.stats.t.isf(scipy.stats.norm.sf(z), searched - 1))
