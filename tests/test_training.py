@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 
 import pytest
@@ -53,6 +54,29 @@ def test_what_has_no_momentum_is_kept_and_goes_on(bars_data, tmp_path, monkeypat
         train(classifier, bars_data.train, settings, checkpoint=file, keep=True)
         assert same(whole, train(fresh(bars_data, seed=9), bars_data.train, settings, checkpoint=file))
         file.unlink(missing_ok=True)
+
+
+def test_dropout_draws_by_the_seed_and_not_by_what_ran_before(bars_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+
+    def dropping() -> Classifier:
+        width = math.prod(bars_data.train.shape)
+        with seeded(0, "network"):
+            network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(width, len(bars_data.classes)))
+        return Classifier(network, precision="fp32")
+
+    def stop(done, total, note=""):
+        if done > 2 * total / 3 + 1:
+            raise KeyboardInterrupt
+
+    whole = train(dropping(), bars_data.train, SHORT)
+    torch.rand(7)  # something else draws
+    again, file = train(dropping(), bars_data.train, SHORT), tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(dropping(), bars_data.train, SHORT, checkpoint=file, progress=stop)
+    resumed = train(dropping(), bars_data.train, SHORT, checkpoint=file)
+    assert same(whole, again)
+    assert same(whole, resumed)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(bars_data, tmp_path, monkeypatch):

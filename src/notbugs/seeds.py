@@ -35,6 +35,7 @@ def generator(seed: int, *purpose: str | float) -> torch.Generator:
 @contextmanager
 def seeded(seed: int, *purpose: str | float) -> Iterator[None]:
     """Seed torch's global generator inside the block, and put it back as it was afterwards."""
-    with torch.random.fork_rng(devices=[]):
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, *purpose))
         yield

@@ -146,9 +146,9 @@ class Pairs:
             for name, width in reach.items()
             for end, sign in (("", 0), ("_low", -1), ("_high", 1))
         }
-        """The kind of every pair, its number in `KINDS`, by intervals of `z` standard errors; for gamma, by Student."""
+
     def sorted(self, z: float, min_rho: float) -> Int[Tensor, "f c"]:
-        """The kind of every pair, as its number in `KINDS`, by intervals of `z` standard errors; for gamma, by Student."""
+        """The kind of every pair, its number in `KINDS`, by intervals of `z` standard errors; for gamma, by Student."""
         width = student(z, self.searched) * self.gamma_error
         useful = self.rho.abs() - z * self.rho_error > min_rho
         kind = torch.full_like(self.rho, KINDS.index("useless"), dtype=torch.int64)

@@ -164,7 +164,7 @@ class SpatialAccuracy(Record):
     shifts: int = Field(description="of the grid, along each axis")
     angles: int = Field(description="of the grid")
     tries: int = Field(description="random transformations of every image")
-    steps: int = Field(description="of the gradient search, lengths falling linearly from 2.5 * 0.5 / steps of a range")
+    steps: int = Field(description="of the gradient search, lengths falling linearly from 2 * 0.5 of a range to 0")
     restarts: int = Field(description="of the gradient search; the first starts at the identity, others at random")
     seed: int = Field(description="of the random transformations")
     clean: Proportion = Field(description="images classified correctly as they are")

@@ -234,8 +234,10 @@ def vulnerability(
                 return score, score.detach()
 
             with classifier.evaluating():
-                parts.append(search(objective, images.to(classifier.device), (part,), ball, schedule).score)
-        scores.append(torch.cat(parts))
+                found = search(objective, images.to(classifier.device), (part,), ball, schedule).images
+            with torch.no_grad(), classifier.evaluating("fp32"):  # in bf16 rounding alone would be a distance
+                parts.append(signed_scores(classifier.features(found), part))
+        scores.append(torch.minimum(torch.cat(parts), clean))
     moved = [float((clean - score).clamp_min(0).mean() / direction.norm()) for score in scores]
     return fitted, compare(fitted, moved, torch.stack(scores).cpu() > 0)
 

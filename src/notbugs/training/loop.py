@@ -19,7 +19,7 @@ from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, appearance_pgd, pgd, worst_of
-from notbugs.seeds import generator
+from notbugs.seeds import generator, seeded
 from notbugs.shapes import Labels, Logits
 from notbugs.threat import check_radii
 from notbugs.training import watching
@@ -101,7 +101,7 @@ def train(
         mode; where `settings.appearance` is, its brightness, contrast, hue, blur and JPEG are then changed likewise, or
         by a gradient search.
     seed : int
-        Order and augmentation of the images follow from it.
+        Order and augmentation of the images follow from it, and what dropout draws.
     checkpoint : Path, optional
         A file from which an interrupted run goes on, at the last epoch it finished, to the same bits. From a damaged
         one it begins anew, and says so.
@@ -136,7 +136,8 @@ def train(
     weights = class_weights(resident.labels).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
         while done < settings.epochs and not best.is_over(done, settings.patience):
-            loss = _epoch(classifier, shared, optimizer, resident, numbers, settings, weights, done, seed, progress)
+            with seeded(seed, "noise", done, workers.rank()):  # of dropout, which draws from torch's own generator
+                loss = _epoch(classifier, shared, optimizer, resident, numbers, settings, weights, done, seed, progress)
             if not torch.isfinite(loss):
                 raise Diverged(f"Training diverged in epoch {done + 1}: its loss is {float(loss)}. Lower the 'lr'.")
             if settings.adversary:
@@ -170,8 +171,8 @@ def check_training(settings: Training, images: Images, count: int | None = None)
         stopping.
     """
     watching.check_patience(settings, len(images) if count is None else count)
-    if settings.shift >= max(images.shape[1:]):
-        raise must("shift", f"be below the {max(images.shape[1:])} pixels of an image's side", settings.shift)
+    if settings.shift >= min(images.shape[1:]):
+        raise must("shift", f"be below the {min(images.shape[1:])} pixels of an image's side", settings.shift)
     if settings.adversary:
         check_radii([settings.adversary.threat], images.shape)
 
