@@ -253,6 +253,21 @@ class Images:
             return self
         return self.subset(torch.randperm(len(self), generator=generator(seed, purpose))[:count].sort().values)
 
+    def divided(self, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
+        """Numbers of `count` images drawn at random, and of the others, each in order.
+
+        Images of one group are never on two sides: then about so many are drawn.
+        """
+        if self.groups is None or len(ids := self.groups.unique()) < 2:
+            order = torch.randperm(len(self), generator=generator(seed, purpose))
+            return order[:count].sort().values, order[count:].sort().values
+        index = torch.searchsorted(ids, self.groups)
+        order = torch.randperm(len(ids), generator=generator(seed, purpose))
+        sizes = torch.bincount(index)[order].cumsum(0)
+        number = min(int((sizes < count).sum()) + 1, len(ids) - 1)
+        is_drawn = torch.isin(index, order[:number])
+        return is_drawn.nonzero().flatten(), (~is_drawn).nonzero().flatten()
+
 
 SHOWN_CLASSES = 10
 """Names that are printed; a data set may have thousands."""
@@ -413,11 +428,7 @@ class Data:
         if not 0 < share < 1:
             raise must("share", "be strictly between 0 and 1", share)
         count = max(1, round(share * len(self.train)))
-        if self.train.groups is None:
-            order = torch.randperm(len(self.train), generator=generator(seed, "held out"))
-            held, kept = order[:count].sort().values, order[count:].sort().values
-        else:
-            held, kept = self._whole_groups(self.train.groups, count, seed)
+        held, kept = self.train.divided(count, seed, "held out")
         return replace(self, train=self.train.subset(kept), test=self.train.subset(held), test_name="heldout")
 
     def in_order_of(self, classes: Sequence[str]) -> Data:
@@ -433,15 +444,6 @@ class Data:
             raise must("classes", f"be those of the data, {', '.join(self.classes[:12])}", tuple(classes)[:12])
         train, test = (replace(images, labels=places[images.labels]) for images in (self.train, self.test))
         return replace(self, train=train, test=test, classes=tuple(classes))
-
-    def _whole_groups(self, groups: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Indices of about `count` images of whole groups, and of the others."""
-        ids, index = groups.unique(return_inverse=True)
-        order = torch.randperm(len(ids), generator=generator(seed, "held out"))
-        sizes = torch.bincount(index)[order].cumsum(0)
-        number = min(int((sizes < count).sum()) + 1, len(ids) - 1)
-        held = torch.isin(index, order[:number])
-        return held.nonzero().flatten(), (~held).nonzero().flatten()
 
 
 def round_to_8_bits(images: Batch) -> Batch:

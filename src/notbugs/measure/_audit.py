@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.data import Data
+from notbugs.data import Data, Images
 from notbugs.errors import check_count, check_number, must
 from notbugs.files import write_tensors
 from notbugs.measure._usefulness import usefulness
@@ -112,7 +112,7 @@ def audit(
         check_count(name, value, low=2)
     check_fits(classifier, data.train, len(data.classes), features=True)
     train = data.train.sample(fit_images, seed, "audit training images")
-    sorting, measuring = _parts(len(data.test), measured, seed)
+    sorting, measuring = _parts(data.test, measured, seed)
     work = _Work(classifier, replace(data, train=train), sorting, measuring, threat, attack, seed, stage)
     features = work.usefulness(min(images, len(sorting)))
     model, groups = work.accuracies("model", classifier), work.groups(features.spectrum)
@@ -274,10 +274,14 @@ def _measured(features: int, accuracies: list[Accuracy], eps: float, score: Scor
     return Measured(features=features, clean=accuracies[0].by(score), attacked=attacked.by(score))
 
 
-def _parts(total: int, most: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Numbers of two equally large samples of the test images without a common one, each in the order of the data."""
-    if total < 4:
-        raise must("data", "have at least four test images", total)
-    count = min(most, total // 2)
-    order = torch.randperm(total, generator=generator(seed, "audit test images"))
-    return order[:count].sort().values, order[count : 2 * count].sort().values
+def _parts(images: Images, most: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of two samples of the test images without a common one, or group, each in the order of the data.
+
+    They are equally large where images are of no groups.
+    """
+    if len(images) < 4:
+        raise must("data", "have at least four test images", len(images))
+    count = min(most, len(images) // 2)
+    first, others = images.divided(count, seed, "audit test images")
+    drawn = torch.randperm(len(others), generator=generator(seed, "audit test images, measured"))
+    return first, others[drawn[:count]].sort().values

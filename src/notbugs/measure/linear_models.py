@@ -14,7 +14,6 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
 from notbugs.measure.features import check_alone, feature_values, penultimate
-from notbugs.seeds import generator
 from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
 from notbugs.threat import Threat
 from notbugs.training.loop import class_weights
@@ -301,9 +300,7 @@ def refit_head(
         features = feature_values(penultimate(classifier), train)
     _check(features, labels, chosen, classes)
     group, mean, std = _standardised(features[:, chosen].double())
-    order = torch.randperm(len(labels), generator=generator(seed, "refitted head"))
-    count = max(1, round(HELD_OUT * len(order)))
-    held, kept = order[:count], order[count:]
+    held, kept = train.divided(max(1, round(HELD_OUT * len(labels))), seed, "refitted head")
     weights = _weights(labels, classes).to(group) if balanced else None
     strength, held_out = _strength(group, labels, kept, held, classes, weights)
     weight, bias = _fitted(group, labels, strength, _zeros(group, classes), weights)

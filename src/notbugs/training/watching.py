@@ -50,15 +50,15 @@ as well, because it is a failure of the few steps and not of generalisation."""
 def held_out(images: Images, adversary: Adversary | None, seed: int, least: int = 0) -> tuple[Tensor, Tensor]:
     """The numbers of the images to train on, in their order, and of those held out: `least` of them, or more.
 
-    Where none are held out, the guard looks at all.
+    Where none are held out, the guard looks at all. Images of one group are never on two sides.
     """
     everything, count = torch.arange(len(images)), least
     if adversary and is_guarded(adversary) and len(images) >= LARGE:
         count = max(count, min(MOST, int(HELD * len(images))))
     if not count:
         return everything, everything
-    order = torch.randperm(len(images), generator=generator(seed, "held out of training"))
-    return order[count:].sort().values, order[:count].sort().values
+    held, kept = images.divided(count, seed, "held out of training")
+    return kept, held
 
 
 def guarded(
