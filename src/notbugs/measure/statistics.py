@@ -99,8 +99,9 @@ class Difference(Record):
     def of(cls, first: Proportion, second: Proportion) -> Difference:
         """`first` less `second`, by the score method (Newcombe 1998, method 10).
 
-        The interval is that of independent samples; where both were measured on the same images it is too wide, if
-        anything, as classifiers tend to fail on the same ones.
+        The interval is that of independent samples. Where both were measured on the same images it is too wide if they
+        tend to be right on the same ones, as classifiers do, and too short if on different ones: `paired` takes each
+        image's outcomes.
         """
         value = first.value - second.value
         below = math.hypot(first.value - first.low, second.high - second.value)
