@@ -24,6 +24,7 @@ IN_REPOSITORY = {
     "results/cifar10-cnn/tune/tune.html": "example/tune.html",
     "results/cifar10-cnn": "example/cnn/report.html",
     "results/cifar10-small": "example/report.html",
+    "results/cifar10-whitened": "example/whitened/report.html",
     "results/gtsrb": "example/gtsrb/report.html",
     "src/notbugs/data/shipped/pneumonia.md": "reference/pneumonia-data.md",
 }
@@ -33,6 +34,8 @@ SHOWN = {
     "example/theory.html": "cifar10-small/theory.html",
     "example/cnn/report.html": "cifar10-cnn/report.html",
     "example/cnn/theory.html": "cifar10-cnn/theory.html",
+    "example/whitened/report.html": "cifar10-whitened/report.html",
+    "example/whitened/theory.html": "cifar10-whitened/theory.html",
     "example/gtsrb/report.html": "gtsrb/report.html",
     "example/gtsrb/theory.html": "gtsrb/theory.html",
     "example/tune.html": "cifar10-cnn/tune/tune.html",
