@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.data.classes import match_classes
+from notbugs.data.classes import match_classes, renumbered
 from notbugs.errors import InputError, check_choice, check_count, in_one_line, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
@@ -428,10 +428,10 @@ class Data:
         InputError
             If the classifier has other classes than the data: see `match_classes`.
         """
-        places = torch.tensor(match_classes(classes, self.classes))
+        places = match_classes(classes, self.classes)
         if len(places) != len(classes):
             raise must("classes", f"be those of the data, {', '.join(self.classes[:12])}", tuple(classes)[:12])
-        train, test = (replace(images, labels=places[images.labels]) for images in (self.train, self.test))
+        train, test = (replace(images, labels=renumbered(images.labels, places)) for images in (self.train, self.test))
         return replace(self, train=train, test=test, classes=tuple(classes))
 
     def _whole_groups(self, groups: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
