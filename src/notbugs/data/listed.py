@@ -13,16 +13,16 @@ from torch import Tensor
 
 from notbugs.data.classes import coded
 from notbugs.data.decode import Box, Decoder, decode_all
-from notbugs.data.grouping import grouped_by_name, numbered_groups
+from notbugs.data.grouping import apart, grouped_by_name, numbered_groups
 from notbugs.data.published import GTSRB_CLASSES
 from notbugs.data.rows import ALL, Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
 from notbugs.data.sheets import (
-    GAPS,
     GROUPS,
     IMAGES,
     Labels,
     Sheet,
     check_single,
+    is_blank,
     label_values,
     labels_of,
     read_sheet,
@@ -46,6 +46,9 @@ class _Part:
     names: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    """Empty texts where nothing says of which group an image is."""
+    grouped_by: str = ""
+    """The column that says it."""
     boxes: list[Box | None] = field(default_factory=list)
 
 
@@ -94,7 +97,9 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
         listed=reading.names,
     )
     used = [(train, train_labels)] + ([] if test_labels is None else [(tests[test_name], test_labels)])
-    groups = numbered_groups([np.array(part.groups) if part.groups else None for part, _ in used], sheets[0].path)
+    column = next((part.grouped_by for part, _ in used if part.grouped_by), "")
+    named, alone = apart([part.groups if part.grouped_by or any(part.groups) else None for part, _ in used], column)
+    groups = numbered_groups(named, sheets[0].path)
     rows = [_rows(part, labels, group, reading) for (part, labels), group in zip(used, groups, strict=True)]
     files = [file for part, _ in used for file in part.files if file]
     _pass_over(node, passed, set(files), {file for part in parts.values() for file in part.files if file})
@@ -102,11 +107,11 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     more = f" and {len(sheets) - 3} more tables" if len(sheets) > 3 else ""
     boxes = [box for part, _ in used for box in part.boxes]
     key = hashlib.sha256(repr(boxes).encode()).hexdigest() if any(boxes) else ""
-    together = ("images of one patient or group are kept together",) if train.groups else ()
+    together = ("images of one patient or group are kept together",) if groups[0] is not None else ()
     columns = [f"columns of {name} that are not used: {unused}" for unused, name in passed.columns.items()]
     none = f"; {NONE!r} is none" if NONE in train.labels else ""
     several = (f"labels for an image are several: {', '.join(classes)}{none}",) if train_labels.ndim > 1 else ()
-    notes = (told + more, *signs, *several, *together, *secret, *columns, *passed.notes())
+    notes = (told + more, *signs, *several, *together, *alone, *secret, *columns, *passed.notes())
     test = rows[1] if len(rows) > 1 else None
     name = node.path.resolve().name
     listing = Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
@@ -173,7 +178,7 @@ def _values(
 def _check_gaps(train: _Part, *tests: _Part, what: str) -> None:
     """Refuse rows without a label, however that is written; a split to measure on may have none at all."""
     for part in (train, *tests):
-        gaps = [text for text in part.labels if text.lower() in ("", *GAPS)]
+        gaps = [text for text in part.labels if is_blank(text)]
         if gaps and (part is train or len(gaps) < len(part.labels)):
             got = f"{len(gaps)} empty ones" if not any(gaps) else f"{len(gaps)} of {max(gaps)!r}"
             raise must(what, "not be empty", got, "Take these rows out, or give them labels.")
@@ -253,10 +258,10 @@ def _parts(
             part.names.append(f"{value} in {sheet.path}" if file is None else str(file))
             part.labels.append(texts[row])
             part.boxes.append(_box(sheet, corners, row) if len(corners) == len(CORNERS) else None)
-            if group:
-                part.groups.append(sheet.columns[group][row])
-            elif not reading.group_pattern and part.boxes[-1] and file is not None:
-                part.groups.append(_track(file, texts[row]))  # GTSRB: images of one track show one sign
+            is_track = not group and not reading.group_pattern and part.boxes[-1] and file is not None
+            # GTSRB: images of one track show one sign
+            part.groups.append(sheet.columns[group][row] if group else _track(file, texts[row]) if is_track else "")
+            part.grouped_by = part.grouped_by or group or ""
         used = {image, *labels.columns, split, group, *corners}
         if unused := [name for name in sheet.columns if name and name not in used]:
             more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""

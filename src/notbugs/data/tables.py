@@ -13,7 +13,7 @@ import numpy as np
 
 from notbugs.data.classes import check_known, coded
 from notbugs.data.decode import Box, Decoder, decode_all, fit_all, planes
-from notbugs.data.grouping import grouped_by_name, numbered_groups
+from notbugs.data.grouping import apart, grouped_by_name, numbered_groups
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files, split_of
 from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits, decided
@@ -243,18 +243,20 @@ class Table:
         return matrix
 
     @cached_property
-    def groups(self) -> np.ndarray | None:
-        """Shape (row,): of which patient, or other group, each row is; None where no column says so."""
+    def group(self) -> str | None:
+        """The name of the column that says of which patient, or other group, each row is; None where none does."""
         name = self.reading.group_column
         if self.reading.group_pattern:
             return None
         if name is None:
             named = Sheet(Path(self.where), {column: [] for column in self.schema.names})
-            name = named.column(None, GROUPS, "group_column")
-        if name is None:
-            return None
-        choose(self.schema, (), "", self.where, name, "group_column")
-        return np.asarray([str(one) for one in self._values(name)])
+            return named.column(None, GROUPS, "group_column")
+        return choose(self.schema, (), "", self.where, name, "group_column")
+
+    @cached_property
+    def groups(self) -> list[str] | None:
+        """Of each row, what that column says; empty where it says nothing."""
+        return None if self.group is None else [_text(one) for one in self._values(self.group)]
 
     @property
     def paths(self) -> list[str]:
@@ -319,11 +321,13 @@ def listing_of(
         listed=reading.names,
     )
     tables = [train, test] if test else [train]
-    groups = numbered_groups([table.groups for table in tables], train.where)
+    column = next((table.group for table in tables if table.group), "")
+    named, alone = apart([table.groups for table in tables], column)
+    groups = numbered_groups(named, train.where)
     labels = [train_labels] if test_labels is None else [train_labels, test_labels]
     rows = [table.rows(*part) for table, *part in zip(tables, labels, groups, strict=True)]
-    together = ("images of one patient or group are kept together",) if train.groups is not None else ()
-    notes = (*notes, *together, *secret)
+    together = ("images of one patient or group are kept together",) if groups[0] is not None else ()
+    notes = (*notes, *together, *alone, *secret)
     listing = list_files(file for table in tables for file in table.files)
     result = Found(name, rows[0], rows[1] if test else None, classes, listing, test_name, notes=notes)
     if reading.group_pattern:
