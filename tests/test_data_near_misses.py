@@ -93,9 +93,8 @@ def test_images_of_no_patient_are_not_one_patient(tmp_path, blank, split):
 
 def test_a_patient_whose_number_pandas_wrote_with_a_point_is_the_same_one(tmp_path):
     patients = ["1.0", "", *"2345678", "1", "9", "9"]
-    table(
-        tmp_path, "image,label,patient_id,split", lambda n: f"{animal(n)},{patients[n]},{'train test'.split()[n > 8]}"
-    )
+    splits = ["train"] * 9 + ["test"] * 3
+    table(tmp_path, "image,label,patient_id,split", lambda n: f"{animal(n)},{patients[n]},{splits[n]}")
     with pytest.raises(InputError, match="1 groups of .* both in the training and in the test split, as 1:"):
         load(tmp_path)
 
