@@ -26,6 +26,21 @@ def class_names(count: int, names: Sequence[str] | None = None) -> tuple[str, ..
     return tuple(names) if names else tuple(map(str, range(count)))
 
 
+def named_in(array: np.ndarray, what: str) -> list[str]:
+    """Class names as an array holds them: texts, bytes or whole numbers, of shape (class,) or (class, 1).
+
+    Raises
+    ------
+    InputError
+        If it holds something else.
+    """
+    names = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if names.ndim != 1 or names.dtype.kind not in "iuSU":
+        remedy = "Save one text for each class, as np.array(['cat', 'dog']), or leave it out."
+        raise must(what, "be the names of the classes", f"{array.dtype} of shape {array.shape}", remedy)
+    return [str(name) for name in (_text(names, what) if names.dtype.kind == "S" else names).tolist()]
+
+
 def in_order(names: Iterable[str]) -> list[str]:
     """Each name once, sorted as text: the order of torchvision's ImageFolder."""
     return sorted(set(names))
