@@ -140,7 +140,7 @@ def values(array: np.ndarray, name: str, white: float | None = None) -> np.ndarr
     low, high = (array.min().item(), array.max().item()) if array.size else (0, 0)
     if not (low >= 0 and high <= level):  # NaN fails both comparisons
         rule = f"hold values in 0..{level:g}" if white else "hold whole numbers in 0..255 or floating point in [0, 1]"
-        raise must(name, rule, f"{array.dtype} in [{low}, {high}]", _remedy(low, high, kind != "f"))
+        raise must(name, rule, f"{array.dtype} in [{low}, {high}]", _remedy(low, high, kind != "f", level))
     if kind == "f":
         return (array / np.float32(level)).astype(np.float32) if level != 1 else array.astype(np.float32)
     if 255 % level == 0:
@@ -172,9 +172,25 @@ def fit_all(images: np.ndarray, size: int | None) -> np.ndarray:
     return images if size is None else np.stack([fit(image, size) for image in images])
 
 
-def _remedy(low: float, high: float, whole: bool) -> str:
+OVERSHOOT = 0.05
+"""Of white: as far as resizing (bicubic, Lanczos) goes beyond black and white at sharp edges, at most."""
+
+
+def overshoots(low: float, high: float, white: float) -> str:
+    """What to do with values in `low` to `high` that resizing left a little beyond 0 or `white`; empty for others."""
+    beyond = low < 0 or high > white
+    if not beyond or low < -OVERSHOOT * white or not white / 2 < high <= (1 + OVERSHOOT) * white:
+        return ""
+    return f"Resizing overshoots black and white as little as this: clip the images, as images.clip(0, {white:g})"
+
+
+def _remedy(low: float, high: float, whole: bool, level: float) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return "Find where it was divided by zero, and save finite numbers."
+    if level in (1, 255) and (clip := overshoots(low, high, level)):
+        return f"{clip}."
+    if level == 1 and not whole and (clip := overshoots(low, high, 255)):
+        return f"{clip}, and give --white-level 255 (white_level=255)."
     if low < 0 and whole:
         return "Shift and scale them, so that black is 0 and white is 255; of CT, choose a window first."
     if low < 0:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from notbugs.data.classes import match_classes, renumbered
+from notbugs.data.decode import overshoots
 from notbugs.errors import InputError, check_choice, check_count, in_one_line, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
@@ -458,7 +459,8 @@ def round_to_8_bits(images: Batch) -> Batch:
 def _check_range(pixels: Tensor) -> None:
     low, high = float(pixels.min()), float(pixels.max())
     if not (pixels.is_floating_point() and low >= 0 and high <= 1):  # NaN fails both comparisons
-        remedy = "Divide by 255, or undo the normalisation: it belongs to the classifier."
+        clip = overshoots(low, high, 1)
+        remedy = f"{clip}." if clip else "Divide by 255, or undo the normalisation: it belongs to the classifier."
         raise must(
             "images",
             "be floating point in [0, 1], or uint8",
