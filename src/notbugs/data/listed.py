@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from torch import Tensor
 
 from notbugs.data.classes import coded
 from notbugs.data.decode import Box, Decoder, decode_all
+from notbugs.data.folder import through
 from notbugs.data.grouping import apart, grouped_by_name, numbered_groups
 from notbugs.data.published import GTSRB_CLASSES
 from notbugs.data.rows import ALL, Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
@@ -32,6 +35,8 @@ from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, check_choice, must
 
 CORNERS = ("roix1", "roiy1", "roix2", "roiy2")
+PREDICTED = re.compile("(?<![a-z])(preds?|probs?)(?![a-z])|predict|confidence|probabilit|logit")
+"""In what tables or columns that a model wrote are called."""
 LOOKED_AT = 100
 SHOWN = 8
 NONE = "No Finding"
@@ -50,6 +55,7 @@ class _Part:
     grouped_by: str = ""
     """The column that says it."""
     boxes: list[Box | None] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
 
 
 def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = None) -> Found | None:
@@ -68,14 +74,16 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     Raises
     ------
     InputError
-        If a table cannot be read, it is not clear which column or table is meant, an image is listed twice, or a
-        patient is in two splits.
+        If a table cannot be read, it is not clear which column or table is meant, or whether the table or the folders
+        have the labels, an image is listed twice, or a patient is in two splits.
     """
     sheets = _usable(node, passed, reading, only)
     if not sheets:
         _refuse_unlisted(node, reading)
         return None
     parts, names, are_several = _parts(node, sheets, reading, passed)
+    if only is None and not reading.columns and not are_several:
+        _refuse_other_folders(node, sheets, parts.values(), names, reading)
     chosen = choose(parts, reading.splits, node.path) if set(parts) != {ALL} or reading.splits else None
     train = parts[chosen.train] if chosen else parts[ALL]
     tests = {called: parts[name] for called, name in chosen.tests.items()} if chosen else {}
@@ -184,6 +192,67 @@ def _check_gaps(train: _Part, *tests: _Part, what: str) -> None:
             raise must(what, "not be empty", got, "Take these rows out, or give them labels.")
 
 
+def _refuse_other_folders(
+    node: Node, sheets: Sequence[Sheet], parts: Iterable[_Part], names: list[str] | None, reading: Reading
+) -> None:
+    """Refuse a table that labels images otherwise than the class folders that they lie in: what a model predicted, say.
+
+    Folders are classes where labels have their names; and beside predictions, by the names of the table and its
+    columns, where they are as many as the labels. Other folders are patients, cameras or parts of an archive.
+    """
+    folders = _class_folders(node, reading)
+    rows = [
+        (file, name, table)
+        for part in parts
+        for file, text, table in zip(part.files, part.labels, part.tables, strict=True)
+        if file in folders and not is_blank(text)
+        for name in [names[int(text)] if names else text]
+    ]
+    if any("|" in name for _, name, _ in rows):
+        return
+    inside, labels = ({_plain(name) for name in some} for some in (folders.values(), (name for _, name, _ in rows)))
+    are_numbers = all(name.isdecimal() for name in inside | labels)
+    if inside == labels if are_numbers else inside & labels:
+        other = next((row for row in rows if _plain(row[1]) != _plain(folders[row[0]])), None)
+    else:
+        pairs = {(_plain(folders[file]), _plain(name)) for file, name, _ in rows}
+        called = [name.lower() for sheet in sheets for name in (sheet.path.stem, *sheet.columns)]
+        is_doubtful = len(inside) == len(labels) < len(pairs) and any(map(PREDICTED.search, called))
+        other = rows[0] if is_doubtful else None
+    if other is None:
+        return
+    file, name, table = other
+    alone = len(sheets) == 1 and table.parent == node.path
+    columns = _known(sheets[0], _Finder(node), reading)[1].columns
+    whole = f"--data {shlex.quote(str(table))}" if alone else f"--label-column {shlex.join(columns)}"
+    raise InputError(
+        f"{table} labels images otherwise than the folders that they lie in, {file.relative_to(node.path)} as "
+        f"{name!r}: which are the labels? Give {whole} for those of the table, or move "
+        f"{'it' if len(sheets) == 1 else 'all tables'} out of {node.path} for the folders."
+    )
+
+
+def _class_folders(node: Node, reading: Reading) -> dict[Path, str]:
+    """Each image and its folder, where folders would be read as classes: two or more, and no image beside them."""
+    root = through(node)
+    outer = root.with_images()
+    are_splits = bool(outer) and all(split_of(name) or name in reading.splits.values() for name in outer)
+    tops = [through(below) for below in outer.values()] if are_splits else [root]
+    names = [set(top.with_images()) for top in tops]
+    classes = max(names, key=len)
+    # A test folder whose images lie in no class folders, as GTSRB's, has its labels from a table.
+    if len(classes) < 2 or any(top.images for top in tops) or not all(some <= classes for some in names):
+        return {}
+    return {file: name for top in tops for name, below in top.with_images().items() for file in below.files()}
+
+
+def _plain(name: str) -> str:
+    """A name without what people write in different ways; a number without zeros in front, and without a point."""
+    if number := re.fullmatch(r"(\d+)(\.0+)?", name):
+        return str(int(number[1]))
+    return re.sub(r"[\W_]", "", normalize("NFC", name)).casefold()
+
+
 def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> list[Sheet]:
     """The tables with images of this folder and labels for them."""
     usable, without = [], []
@@ -255,6 +324,7 @@ def _parts(
                 passed.add("rows that list an image again", f"{value} in {sheet.path.name}")
                 continue
             part.files.append(file)
+            part.tables.append(sheet.path)
             part.names.append(f"{value} in {sheet.path}" if file is None else str(file))
             part.labels.append(texts[row])
             part.boxes.append(_box(sheet, corners, row) if len(corners) == len(CORNERS) else None)
