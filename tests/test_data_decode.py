@@ -208,16 +208,17 @@ def test_what_resizing_overshot_is_to_be_clipped(array, clipped, white):
     with pytest.raises(InputError) as error:
         planes(array, "x")
     low, high = clipped
-    assert f"clip the images, as images.clip({low}, {high})" in str(error.value)
+    assert f"clip the images, as np.clip(images, {low}, {high})" in str(error.value)
     assert ("--white-level 255 (white_level=255)" in str(error.value)) == (white is not None)
     assert "--white-level 3" not in str(error.value)
+    assert ("or, if white is more, give --white-level 1023" in str(error.value)) == (array.dtype.kind == "i")
     found = planes(array.clip(low, high), "x", white)
     assert found.ravel().tolist() == pytest.approx((array.clip(low, high) / (high if white else 1)).ravel(), abs=1e-6)
 
 
 def test_images_in_memory_that_overshoot_are_to_be_clipped():
     pixels = torch.full((2, 1, 4, 4), 1.003)
-    with pytest.raises(InputError, match=r"clip the images, as images.clip\(0, 1\)"):
+    with pytest.raises(InputError, match=r"clip the images, as torch.clip\(images, 0, 1\)"):
         Images(pixels, torch.tensor([0, 1]))
     with pytest.raises(InputError, match="Divide by 255"):
         Images(pixels * 200, torch.tensor([0, 1]))

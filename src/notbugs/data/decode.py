@@ -176,21 +176,24 @@ OVERSHOOT = 0.05
 """Of white: as far as resizing (bicubic, Lanczos) goes beyond black and white at sharp edges, at most."""
 
 
-def overshoots(low: float, high: float, white: float) -> str:
-    """What to do with values in `low` to `high` that resizing left a little beyond 0 or `white`; empty for others."""
+CLIP = "Resizing overshoots black and white as little as this: clip the images, as"
+
+
+def overshoots(low: float, high: float, white: float) -> bool:
+    """Whether values in `low` to `high` are what resizing leaves of images in 0 to `white`."""
     beyond = low < 0 or high > white
-    if not beyond or low < -OVERSHOOT * white or not white / 2 < high <= (1 + OVERSHOOT) * white:
-        return ""
-    return f"Resizing overshoots black and white as little as this: clip the images, as images.clip(0, {white:g})"
+    return beyond and low >= -OVERSHOOT * white and white / 2 < high <= (1 + OVERSHOOT) * white
 
 
 def _remedy(low: float, high: float, whole: bool, level: float) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return "Find where it was divided by zero, and save finite numbers."
-    if level in (1, 255) and (clip := overshoots(low, high, level)):
-        return f"{clip}."
-    if level == 1 and not whole and (clip := overshoots(low, high, 255)):
-        return f"{clip}, and give --white-level 255 (white_level=255)."
+    if level in (1, 255) and overshoots(low, high, level):
+        # Of whole numbers above 255, the first image of a set of more bits may be dark.
+        other = f", or, if white is more, give --white-level {likely_white(high)}" if whole and high > level else ""
+        return f"{CLIP} np.clip(images, 0, {level:g}){other}."
+    if level == 1 and not whole and overshoots(low, high, 255):
+        return f"{CLIP} np.clip(images, 0, 255), and give --white-level 255 (white_level=255)."
     if low < 0 and whole:
         return "Shift and scale them, so that black is 0 and white is 255; of CT, choose a window first."
     if low < 0:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from notbugs.data.classes import match_classes, renumbered
-from notbugs.data.decode import overshoots
+from notbugs.data.decode import CLIP, overshoots
 from notbugs.errors import InputError, check_choice, check_count, in_one_line, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
@@ -459,8 +459,8 @@ def round_to_8_bits(images: Batch) -> Batch:
 def _check_range(pixels: Tensor) -> None:
     low, high = float(pixels.min()), float(pixels.max())
     if not (pixels.is_floating_point() and low >= 0 and high <= 1):  # NaN fails both comparisons
-        clip = overshoots(low, high, 1)
-        remedy = f"{clip}." if clip else "Divide by 255, or undo the normalisation: it belongs to the classifier."
+        remedy = "Divide by 255, or undo the normalisation: it belongs to the classifier."
+        remedy = f"{CLIP} torch.clip(images, 0, 1)." if overshoots(low, high, 1) else remedy
         raise must(
             "images",
             "be floating point in [0, 1], or uint8",
