@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from notbugs import load
+from notbugs import Images, load
 from notbugs.data.decode import PLAIN, WORKERS, decode, decode_all, fit, planes
 from notbugs.data.rows import Broken
 from notbugs.errors import InputError
@@ -179,6 +179,8 @@ def test_values_of_arrays():
             noise(2, 5, 7) * 2.0,
             r"'x' must hold whole numbers in 0\.\.255 or floating point in \[0, 1\].*--white-level 1023",
         ),
+        (np.array([[[0, 4.2]]]), r"floating point in \[0, 1\].*--white-level 15"),
+        (np.array([[[0, 1.06]]]), r"floating point in \[0, 1\].*--white-level 3"),
         (noise(2, 5, 7) / 255 - 0.5, "Undo the normalisation"),
         (np.full((2, 5, 7), np.nan), "floating point in"),
         (np.full((2, 5, 7), 4095, np.uint16), r"uint16 in \[4095, 4095\]"),
@@ -189,6 +191,37 @@ def test_values_of_arrays():
 def test_arrays_that_are_no_images(array, message):
     with pytest.raises(InputError, match=message):
         planes(array, "x")
+
+
+@pytest.mark.parametrize(
+    ("array", "clipped", "white"),
+    [
+        (np.array([[[0.0, 0.5, 1.003]]]), (0, 1), None),
+        (np.array([[[-0.02, 0.5, 1.05]]]), (0, 1), None),
+        (np.array([[[-0.02, 0.5, 0.98]]]), (0, 1), None),
+        (np.array([[[0.0, 128.0, 260.1]]]), (0, 255), 255),
+        (np.array([[[-3, 128, 258]]]), (0, 255), None),
+    ],
+)
+def test_what_resizing_overshot_is_to_be_clipped(array, clipped, white):
+    """Another white would make all images darker, by three for [0, 1.003]."""
+    with pytest.raises(InputError) as error:
+        planes(array, "x")
+    low, high = clipped
+    assert f"clip the images, as np.clip(images, {low}, {high})" in str(error.value)
+    assert ("--white-level 255 (white_level=255)" in str(error.value)) == (white is not None)
+    assert "--white-level 3" not in str(error.value)
+    assert ("or, if white is more, give --white-level 1023" in str(error.value)) == (array.dtype.kind == "i")
+    found = planes(array.clip(low, high), "x", white)
+    assert found.ravel().tolist() == pytest.approx((array.clip(low, high) / (high if white else 1)).ravel(), abs=1e-6)
+
+
+def test_images_in_memory_that_overshoot_are_to_be_clipped():
+    pixels = torch.full((2, 1, 4, 4), 1.003)
+    with pytest.raises(InputError, match=r"clip the images, as torch.clip\(images, 0, 1\)"):
+        Images(pixels, torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="Divide by 255"):
+        Images(pixels * 200, torch.tensor([0, 1]))
 
 
 def test_channels_that_are_asked_for(tmp_path):

@@ -182,3 +182,80 @@ def test_an_exact_duplicate_across_splits_is_counted(tmp_path):
     expected = ("exact duplicates: 2 of 5 test images are training images too, 1 of them with another label",)
     assert load(tmp_path).notes == expected
     assert torch.equal(load(tmp_path).test.labels, torch.tensor([0, 0, 0, 1, 1]))
+
+
+# Folders of classes, and a table that says otherwise
+
+
+def classes(root, splits=("",)):
+    """Five images of cats and five of dogs, in folders of their names."""
+    for place, split in enumerate(splits):
+        for number, name in enumerate(NAMES):
+            pictures(root / split / ANIMALS[number], [name], 100 * place + number)
+
+
+def written(file, labels, header="filename,label,confidence", split=""):
+    lines = [
+        f"{split}{ANIMALS[n]}/{name},{label},0.9" for n, (name, label) in enumerate(zip(NAMES, labels, strict=True))
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join([header, *lines]))
+
+
+def test_predictions_beside_class_folders_are_no_labels_in_silence(tmp_path):
+    """Of an earlier model: its mistakes took the place of the classes."""
+    root, said = tmp_path / "set", ["cat", "dog"] * 4 + ["dog", "dog"]
+    classes(root)
+    written(root / "predictions.csv", said)
+    with pytest.raises(InputError) as error:
+        load(root)
+    assert "labels images otherwise than the folders that they lie in, cat/008.png as 'dog'" in str(error.value)
+    assert f"Give --data {root / 'predictions.csv'} for those" in str(error.value)
+    assert f"move it out of {root} for the folders" in str(error.value)
+    assert both(load(root / "predictions.csv")) == dict(enumerate(said))
+    assert both(load(root, label_column="label")) == dict(enumerate(said))
+    (root / "predictions.csv").rename(tmp_path / "predictions.csv")
+    assert both(load(root)) == EXPECTED
+
+
+@pytest.mark.parametrize("wrong", [["0", "1"] * 4 + ["1", "1"], ["0.0", "1.0"] * 4 + ["1.0", "1.0"]])
+def test_predictions_in_numbers_are_no_labels_in_silence_either(tmp_path, wrong):
+    classes(tmp_path)
+    written(tmp_path / "out.csv", wrong)
+    with pytest.raises(InputError, match=r"cat/000.png as '0.*--data .*out.csv for those"):
+        load(tmp_path)
+    written(tmp_path / "out.csv", wrong, "filename,label,weight")  # of what else 0 and 1 are, cat and dog tell nothing
+    assert both(load(tmp_path)) == {n: str(int(float(label))) for n, label in enumerate(wrong)}
+    written(tmp_path / "out.csv", ["0", "1"] * 5)
+    assert both(load(tmp_path)) == dict(enumerate("01" * 5))
+
+
+def test_predictions_beside_splits_and_in_a_folder_of_their_own(tmp_path):
+    root, said = tmp_path / "set", ["Cat", "Dog"] * 4 + ["Dog", "Dog"]
+    classes(root, ("train", "test"))
+    for split in ("train", "test"):
+        written(root / "results" / "out.csv", said, split=f"{split}/")
+        with pytest.raises(InputError, match=rf"{split}/cat/008.png as 'Dog': .* Give --label-column label for those"):
+            load(root)
+    written(root / "results" / "out.csv", said, split="train/")
+    assert both(load(root, label_column="label")) == dict(enumerate(said))
+    (root / "results" / "out.csv").rename(tmp_path / "out.csv")
+    data = load(root)
+    assert (seen(data.train, data), len(data.test)) == (EXPECTED, 10)
+
+
+def test_a_table_that_says_what_the_folders_say_is_read(tmp_path):
+    classes(tmp_path)
+    written(tmp_path / "predictions.csv", ["Cat", "Dog"] * 5)
+    assert load(tmp_path).classes == ("Cat", "Dog")
+
+
+@pytest.mark.parametrize("name", ["metadata", "table"])
+def test_folders_of_patients_are_no_classes(tmp_path, name):
+    """Patients 1 to 5, and labels 0 and 1: that there is a patient 1 makes no class of him."""
+    lines = ["image,label,patient"]
+    for number, image in enumerate(NAMES):
+        pictures(tmp_path / f"{number // 2 + 1}", [image], number)
+        lines.append(f"{number // 2 + 1}/{image},{number % 2},{number // 2}")
+    (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+    assert both(load(tmp_path)) == dict(enumerate("01" * 5))

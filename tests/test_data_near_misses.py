@@ -75,6 +75,48 @@ def test_images_of_one_patient_stay_together_whatever_the_column_is_called(tmp_p
     assert not set(data.train.groups.tolist()) & set(data.test.groups.tolist())
 
 
+@pytest.mark.parametrize("blank", ["", "nan", "N/A"])
+@pytest.mark.parametrize("split", [lambda n: "train" if n < 9 else "test", lambda n: ""])
+def test_images_of_no_patient_are_not_one_patient(tmp_path, blank, split):
+    """In both splits, too: a patient who is in both is refused, and nobody is nobody."""
+    wanted = ["0.0", "0.0", "1.0", "1.0", "2", "2", *[blank] * 5, "3"]
+    header = "image,label,patient_id" + (",split" if split(0) else "")
+    table(tmp_path, header, lambda n: f"{animal(n)},{wanted[n]}" + (f",{split(n)}" if split(n) else ""))
+    data = load(tmp_path)
+    groups = data.train.groups.tolist() + data.test.groups.tolist()
+    assert sorted(map(groups.count, set(groups))) == [1] * 6 + [2] * 3
+    assert data.notes[-2:] == (
+        "images of one patient or group are kept together",
+        "5 images name no patient_id, and each counts as a group of its own",
+    )
+
+
+def test_a_patient_whose_number_pandas_wrote_with_a_point_is_the_same_one(tmp_path):
+    patients = ["1.0", "", *"2345678", "1", "9", "9"]
+    splits = ["train"] * 9 + ["test"] * 3
+    table(tmp_path, "image,label,patient_id,split", lambda n: f"{animal(n)},{patients[n]},{splits[n]}")
+    with pytest.raises(InputError, match="1 groups of .* both in the training and in the test split, as 1:"):
+        load(tmp_path)
+
+
+def test_where_nobody_is_named_there_are_no_groups(tmp_path):
+    data = load(table(tmp_path, "image,label,patient_id", lambda n: f"{animal(n)},"))
+    assert data.train.groups is None
+    assert data.notes[1:] == ("12 images name no patient_id, and each counts as a group of its own",)
+
+
+def test_parquet_rows_of_no_patient_are_not_one_patient(tmp_path):
+    images = [{"bytes": encoded(image)} for image in IMAGES]
+    for patients in ([0, 0, 1, 1, *[None] * 8], [0.0, 0.0, 1.0, 1.0, *[float("nan")] * 8], [*"aabb", *["nan"] * 8]):
+        columns = {"image": images, "label": LABELS, "patient_id": pa.array(patients)}
+        for name, rows in (("train", slice(0, 8)), ("test", slice(8, 12))):
+            pq.write_table(pa.table({key: value[rows] for key, value in columns.items()}), tmp_path / f"{name}.parquet")
+        data = load(tmp_path)
+        assert data.train.groups.unique(return_counts=True)[1].tolist() == [1, 1, 1, 1, 2, 2]
+        assert data.test.groups is None
+        assert "8 images name no patient_id, and each counts as a group of its own" in data.notes
+
+
 def test_a_patients_age_is_no_patient(tmp_path):
     assert load(table(tmp_path, "image,label,patient_age", lambda n: f"{animal(n)},{n}")).train.groups is None
 

@@ -58,6 +58,36 @@ def test_other_layouts(tmp_path):
     assert named.classes == ("x", "y", "z")
 
 
+@pytest.mark.parametrize(
+    ("given", "classes"),
+    [
+        (np.arange(3), "012"),
+        (np.array([7, 8, 9], np.uint8)[:, None], "789"),
+        (np.array([b"x", b"y", b"z"]), "xyz"),
+        (np.array(["x", "y", "z"])[:, None], "xyz"),
+    ],
+)
+def test_names_of_classes_in_the_forms_that_arrays_have(tmp_path, given, classes):
+    data = load(save(tmp_path, images=IMAGES, labels=LABELS, classes=given))
+    assert data.classes == tuple(classes)
+    assert load(save(tmp_path, images=IMAGES, labels=np.eye(3)[LABELS], classes=given)).classes == tuple(classes)
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        (3, r"int64 of shape \(\)"),
+        (np.eye(3), r"float64 of shape \(3, 3\)"),
+        (np.array([0.5, 1.0, 2.0]), r"float64 of shape \(3,\)"),
+        (np.array([["x", "y", "z"]]), r"<U1 of shape \(1, 3\)"),
+    ],
+)
+def test_what_are_no_names_of_classes_is_refused(tmp_path, given, got):
+    file = save(tmp_path, images=IMAGES, labels=LABELS, classes=given)
+    with pytest.raises(InputError, match=rf"'classes in .*set\.npz' must be the names of the classes. Got '{got}'"):
+        load(file)
+
+
 def test_arrays_are_resized_too(tmp_path):
     assert load(medmnist(tmp_path), size=2).train.shape == (3, 2, 2)
 

@@ -117,6 +117,40 @@ def test_columns_are_chosen_by_name_or_by_type(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("columns", "option"), [(("image", "label", "labels"), "label_column"), (("image", "img", "label"), "image_column")]
+)
+def test_two_columns_that_may_be_meant_are_asked_about(tmp_path, columns, option):
+    table = {name: [{"bytes": png} for png in PNGS] if name.startswith("im") else LABELS for name in columns}
+    pq.write_table(pa.table(table), tmp_path / "set.parquet")
+    flag, kind = f"--{option.replace('_', '-')}", "label" if option == "label_column" else "im"
+    first, second = sorted((name for name in columns if name.startswith(kind)), key=("img", *columns).index)
+    with pytest.raises(InputError, match=f"has the columns {first} and {second}: which is it.*as in {flag} {first}"):
+        load(tmp_path / "set.parquet")
+    assert len(load(tmp_path / "set.parquet", **{option: first}).train) == 10
+
+
+def test_the_hubs_cifar100_has_fine_labels(tmp_path):
+    table = {"img": [{"bytes": png} for png in PNGS], "fine_label": LABELS, "coarse_label": [0, 1, 2] * 4}
+    pq.write_table(pa.table(table), tmp_path / "train.parquet")
+    assert len(load(tmp_path).classes) == 2
+    assert len(load(tmp_path, label_column="coarse_label").classes) == 3
+
+
+def test_labels_that_are_missing_in_one_batch_are_missing(tmp_path):
+    """A batch of rows without labels was taken for a split without any, and its rows for a class named -1."""
+    write(tmp_path / "train.parquet", [PNGS[0]] * 80, [*[None] * 64, *["cat", "dog"] * 8])
+    with pytest.raises(InputError, match="Got 'string with 64 gaps'"):
+        load(tmp_path)
+
+
+def test_a_test_split_whose_labels_are_all_blank_is_not_measured_on(tmp_path):
+    write(tmp_path / "train.parquet", PNGS, ["a", "b"] * 6)
+    for blank in ("", "nan", None):
+        write(tmp_path / "test.parquet", PNGS, pa.array([blank] * 12, pa.string()))
+        assert load(tmp_path).test_name == "heldout"
+
+
 def test_folders_that_cannot_be_read(tmp_path):
     write(tmp_path / "rows.parquet", PNGS, LABELS)
     with pytest.raises(InputError, match=r"No train\*\.parquet in .*a single file can be named itself"):
@@ -136,8 +170,11 @@ def test_folders_that_cannot_be_read(tmp_path):
         (
             PNGS[:2],
             [0, None],
-            r"'label in .*' must be a column of whole numbers or names.*int64 with 1 gaps",
+            r"'label in .*' must be a column of whole numbers or names.*int64 with 1 gap'",
         ),
+        (PNGS[:3], ["a", "", "b"], "'label in .*' must be .* without gaps. Got 'string with 1 gap' instead. Take"),
+        (PNGS[:4], ["a", "nan", "b", None], "string with 2 gaps, as 'nan'"),
+        (PNGS[:3], [0.0, float("nan"), 1.0], "double with 1 gap, as nan"),
         (PNGS[:2], [0.5, 1.0], "'label in .*' must be whole numbers or names"),
         (PNGS[:3], [0, 1, -1], "'training label in .*' must be at or above 0. Got '-1 for 1 images'"),
         (PNGS[:2], [0, 0], "'data' must have at least two classes"),

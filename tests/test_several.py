@@ -95,6 +95,32 @@ def test_chestmnists_layout_is_read(tmp_path):
         load(saved(tmp_path, test_labels=findings(60, 1).labels.numpy() * 2))
 
 
+@pytest.mark.parametrize("order", [(1, 0), (1, 2, 0)])
+def test_labels_in_another_order_are_the_same_columns(tmp_path, order):
+    count, order = len(order), list(order)
+    names, labels = np.array(FINDINGS[:count]), findings(60, 1).labels.numpy()[:, :count]
+    pixels = (findings(60, 1).pixels[:, 0] * 255).byte().numpy()
+    for name, columns in (("one", range(count)), ("other", order)):
+        columns = list(columns)
+        np.savez(tmp_path / f"{name}.npz", images=pixels, labels=labels[:, columns], classes=names[columns])
+    data = load(tmp_path / "one.npz", test_data=tmp_path / "other.npz")
+    assert data.classes == FINDINGS[:count]
+    assert torch.equal(data.test.labels, torch.from_numpy(labels).long())
+    other = load(tmp_path / "one.npz").in_order_of(names[order].tolist())
+    there = load(tmp_path / "other.npz")
+    assert other.classes == there.classes
+    assert torch.equal(other.train.labels, there.train.labels)
+    assert torch.equal(other.in_order_of(names.tolist()).test.labels, load(tmp_path / "one.npz").test.labels)
+
+
+def test_a_test_set_must_have_every_label(tmp_path):
+    pixels, labels = np.full((60, 6, 6), 255, np.uint8), findings(60, 1).labels.numpy()
+    np.savez(tmp_path / "one.npz", images=pixels, labels=labels, classes=np.array(FINDINGS))
+    np.savez(tmp_path / "few.npz", images=pixels, labels=labels[:, :2], classes=np.array(FINDINGS[:2]))
+    with pytest.raises(InputError, match=r"must have every label of one: effusion, mass, hernia. Got 'effusion, mass'"):
+        load(tmp_path / "one.npz", test_data=tmp_path / "few.npz")
+
+
 def test_one_label_is_a_binary_data_set(chest):
     one = chest.label("mass")
     assert one.classes == ("no mass", "mass")

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from notbugs.data.classes import check_known, class_names, match_classes
+from notbugs.data.classes import check_known, class_names, match_classes, renumbered
 from notbugs.data.decode import likely_white
 from notbugs.data.download import available_memory, cache_folder, check_disk
 from notbugs.data.images import Data, Images, Mapped
@@ -395,11 +395,15 @@ def tested_on(listing: Found | Data, other: Found | Data) -> Found:
     Raises
     ------
     InputError
-        If `other` has a class that `listing` has not.
+        If `other` has a class that `listing` has not; or, of several labels for an image, has not all of them.
     """
     here, there = as_found(listing), as_found(other)
     test = there.test or there.train
     note = f"test images are those of {there.name}"
+    if here.train.labels.ndim > 1 and test.labels.ndim > 1 and len(there.classes) < len(here.classes):
+        rule = f"have every label of {here.name}: {', '.join(here.classes[:12])}"
+        remedy = "Add the columns that it lacks, or take them out of the training images."
+        raise must("test_data", rule, ", ".join(there.classes[:12]), remedy)
     if there.classes == class_names(len(there.classes)) != here.classes[: len(there.classes)]:
         if len(there.classes) > len(here.classes):
             rule = f"have at most the {len(here.classes)} classes of {here.name}"
@@ -408,7 +412,7 @@ def tested_on(listing: Found | Data, other: Found | Data) -> Found:
         labels = test.labels
     else:
         check_known(there.classes, here.classes)
-        labels = torch.tensor(match_classes(here.classes, there.classes))[test.labels]
+        labels = renumbered(test.labels, match_classes(here.classes, there.classes))
     return replace(
         here,
         test=replace(test, labels=labels),

@@ -26,6 +26,21 @@ def class_names(count: int, names: Sequence[str] | None = None) -> tuple[str, ..
     return tuple(names) if names else tuple(map(str, range(count)))
 
 
+def named_in(array: np.ndarray, what: str) -> list[str]:
+    """Class names as an array holds them: texts, bytes or whole numbers, of shape (class,) or (class, 1).
+
+    Raises
+    ------
+    InputError
+        If it holds something else.
+    """
+    names = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if names.ndim != 1 or names.dtype.kind not in "iuSU":
+        remedy = "Save one text for each class, as np.array(['cat', 'dog']), or leave it out."
+        raise must(what, "be the names of the classes", f"{array.dtype} of shape {array.shape}", remedy)
+    return [str(name) for name in (_text(names, what) if names.dtype.kind == "S" else names).tolist()]
+
+
 def in_order(names: Iterable[str]) -> list[str]:
     """Each name once, sorted as text: the order of torchvision's ImageFolder."""
     return sorted(set(names))
@@ -125,6 +140,13 @@ def match_classes(classifier: Sequence[str], data: Sequence[str]) -> list[int]:
     return [places[name] for name in data]
 
 
+def renumbered(labels: Tensor, places: Sequence[int]) -> Tensor:
+    """Labels with class `i` at `places[i]`; of several labels for an image it is columns that move, and not values."""
+    if labels.ndim > 1:
+        return labels[:, np.argsort(places).tolist()]
+    return torch.tensor(places)[labels]
+
+
 def check_known(names: Iterable[str], classes: Sequence[str]) -> None:
     """Refuse classes of a test split that have no training image."""
     if unknown := in_order(set(names) - set(classes)):
@@ -211,8 +233,7 @@ def coded(
     if not listed:
         return numbers, test_numbers, tuple(names)
     classes, labels = listed.order(names, what)
-    place = torch.tensor(labels)
-    return place[numbers], None if test_numbers is None else place[test_numbers], classes
+    return renumbered(numbers, labels), None if test_numbers is None else renumbered(test_numbers, labels), classes
 
 
 def _check_numbers(train: np.ndarray, test: np.ndarray | None, what: str, offset: int, classes: int | None) -> int:
@@ -345,8 +366,7 @@ def _in_given_order(
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     """Several labels with their columns in the order of the list."""
     classes, places = listed.order(names, what)
-    order = np.argsort(places).tolist()
-    return train[:, order], None if test is None else test[:, order], classes
+    return renumbered(train, places), None if test is None else renumbered(test, places), classes
 
 
 def several(

@@ -140,7 +140,7 @@ def values(array: np.ndarray, name: str, white: float | None = None) -> np.ndarr
     low, high = (array.min().item(), array.max().item()) if array.size else (0, 0)
     if not (low >= 0 and high <= level):  # NaN fails both comparisons
         rule = f"hold values in 0..{level:g}" if white else "hold whole numbers in 0..255 or floating point in [0, 1]"
-        raise must(name, rule, f"{array.dtype} in [{low}, {high}]", _remedy(low, high, kind != "f"))
+        raise must(name, rule, f"{array.dtype} in [{low}, {high}]", _remedy(low, high, kind != "f", level))
     if kind == "f":
         return (array / np.float32(level)).astype(np.float32) if level != 1 else array.astype(np.float32)
     if 255 % level == 0:
@@ -172,9 +172,28 @@ def fit_all(images: np.ndarray, size: int | None) -> np.ndarray:
     return images if size is None else np.stack([fit(image, size) for image in images])
 
 
-def _remedy(low: float, high: float, whole: bool) -> str:
+OVERSHOOT = 0.05
+"""Of white: as far as resizing (bicubic, Lanczos) goes beyond black and white at sharp edges, at most."""
+
+
+CLIP = "Resizing overshoots black and white as little as this: clip the images, as"
+
+
+def overshoots(low: float, high: float, white: float) -> bool:
+    """Whether values in `low` to `high` are what resizing leaves of images in 0 to `white`."""
+    beyond = low < 0 or high > white
+    return beyond and low >= -OVERSHOOT * white and white / 2 < high <= (1 + OVERSHOOT) * white
+
+
+def _remedy(low: float, high: float, whole: bool, level: float) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return "Find where it was divided by zero, and save finite numbers."
+    if level in (1, 255) and overshoots(low, high, level):
+        # Of whole numbers above 255, the first image of a set of more bits may be dark.
+        other = f", or, if white is more, give --white-level {likely_white(high)}" if whole and high > level else ""
+        return f"{CLIP} np.clip(images, 0, {level:g}){other}."
+    if level == 1 and not whole and overshoots(low, high, 255):
+        return f"{CLIP} np.clip(images, 0, 255), and give --white-level 255 (white_level=255)."
     if low < 0 and whole:
         return "Shift and scale them, so that black is 0 and white is 255; of CT, choose a window first."
     if low < 0:

@@ -41,7 +41,7 @@ def image_folder(node: Node, passed: Passed, reading: Reading) -> Found:
         If Pillow is missing, there are no images or no classes, it is not clear which folders are splits and which
         classes, an image is of a format that is not read, or a class of the test images has no training images.
     """
-    root = _through(node)
+    root = through(node)
     _pass_over_masks(root, passed)
     splits = _splits(root, reading, passed)
     if splits is None:
@@ -85,7 +85,7 @@ def _splits(root: Node, reading: Reading, passed: Passed) -> tuple[Node, Node | 
                 else "folders that are no split"
             )
             passed.add(what, f"{name}, {folders[name].count} images")
-    within = {name: _through(folders[name], _kind(name)) for name in (chosen.train, test) if name}
+    within = {name: through(folders[name], _kind(name)) for name in (chosen.train, test) if name}
     return within[chosen.train], within[test] if test else None, test_name
 
 
@@ -106,7 +106,7 @@ def _kind(name: str) -> str:
 
 def _check_others(root: Node, folders: dict[str, Node], named: dict[str, Split], outer: list[str], train: str) -> None:
     """Refuse what may be a class beside something named as a split, or a split whose name is not understood."""
-    classes = set(_through(folders[train], "train").with_images())
+    classes = set(through(folders[train], "train").with_images())
     others = [name for name in folders if name not in outer]
     if others and all(named[name].kind == "train" for name in outer) and not any(name in named for name in others):
         raise InputError(
@@ -117,7 +117,7 @@ def _check_others(root: Node, folders: dict[str, Node], named: dict[str, Split],
             f"--splits.train {train}."
         )
     for name in others:
-        if classes & set(_through(folders[name]).with_images()):
+        if classes & set(through(folders[name]).with_images()):
             raise InputError(
                 f"{root.path} has the folder {name!r}, with class folders as in {train!r}, and its name is "
                 "that of no split. "
@@ -168,7 +168,7 @@ def _refuse_doubt(root: Node, reading: Reading) -> None:
         )
 
 
-def _through(node: Node, kind: str = "") -> Node:
+def through(node: Node, kind: str = "") -> Node:
     """The folder that a chain of folders with nothing else in them leads to, within a split of this kind if any."""
     while not node.images and len(node.with_images()) == 1:
         (name, only), *_ = node.with_images().items()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from notbugs.data.rows import PART, Found
+from notbugs.data.sheets import is_blank
 from notbugs.errors import InputError, must
 
 Paths = Sequence[PurePath | str | None]
@@ -63,6 +64,24 @@ def _named(paths: Paths, pattern: str, where: str, *, is_train: bool) -> list[st
             "anything, in the path without its suffix: correct it, or name the files alike."
         )
     return [match[1] if match else f"\0{row}" for row, match in enumerate(matches)]  # a file that is missing: alone
+
+
+def apart(splits: Sequence[Sequence[str] | None], column: str) -> tuple[list[np.ndarray | None], tuple[str, ...]]:
+    """Groups as a column of a table names them; a row that names none gets a group of its own, and a note tells of it.
+
+    A split whose rows all name none has no groups. Whole numbers are written as one: pandas makes them 7.0 where a
+    column has gaps, and the same patient is 7 in another split.
+    """
+    groups, blanks = [], 0
+    for number, names in enumerate(splits):
+        plain = [re.sub(r"(\d)\.0+$", r"\1", name) for name in names or ()]
+        alone = [is_blank(name) for name in plain]
+        blanks += sum(alone)
+        named = [f"\0{number} {row}" if alone[row] else name for row, name in enumerate(plain)]
+        groups.append(None if all(alone) else np.array(named))
+    some = f"{blanks} images name" if blanks > 1 else "1 image names"
+    each = "each counts" if blanks > 1 else "counts"
+    return groups, (f"{some} no {column}, and {each} as a group of its own",) if blanks else ()
 
 
 def numbered_groups(splits: Sequence[np.ndarray | None], where: object) -> list[Tensor | None]:

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.data.classes import match_classes
+from notbugs.data.classes import match_classes, renumbered
+from notbugs.data.decode import CLIP, overshoots
 from notbugs.errors import InputError, check_choice, check_count, in_one_line, must
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
@@ -439,10 +440,10 @@ class Data:
         InputError
             If the classifier has other classes than the data: see `match_classes`.
         """
-        places = torch.tensor(match_classes(classes, self.classes))
+        places = match_classes(classes, self.classes)
         if len(places) != len(classes):
             raise must("classes", f"be those of the data, {', '.join(self.classes[:12])}", tuple(classes)[:12])
-        train, test = (replace(images, labels=places[images.labels]) for images in (self.train, self.test))
+        train, test = (replace(images, labels=renumbered(images.labels, places)) for images in (self.train, self.test))
         return replace(self, train=train, test=test, classes=tuple(classes))
 
 
@@ -461,6 +462,7 @@ def _check_range(pixels: Tensor) -> None:
     low, high = float(pixels.min()), float(pixels.max())
     if not (pixels.is_floating_point() and low >= 0 and high <= 1):  # NaN fails both comparisons
         remedy = "Divide by 255, or undo the normalisation: it belongs to the classifier."
+        remedy = f"{CLIP} torch.clip(images, 0, 1)." if overshoots(low, high, 1) else remedy
         raise must(
             "images",
             "be floating point in [0, 1], or uint8",

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from torch import Tensor
 
 from notbugs.data.classes import coded
 from notbugs.data.decode import Box, Decoder, decode_all
-from notbugs.data.grouping import grouped_by_name, numbered_groups
+from notbugs.data.folder import through
+from notbugs.data.grouping import apart, grouped_by_name, numbered_groups
 from notbugs.data.published import GTSRB_CLASSES
 from notbugs.data.rows import ALL, Broken, Found, Piece, Reading, Rows, choose, labelled, list_files, split_of
 from notbugs.data.sheets import (
-    GAPS,
     GROUPS,
     IMAGES,
     Labels,
     Sheet,
     check_single,
+    is_blank,
     label_values,
     labels_of,
     read_sheet,
@@ -32,6 +35,8 @@ from notbugs.data.walk import Node, Passed
 from notbugs.errors import InputError, check_choice, must
 
 CORNERS = ("roix1", "roiy1", "roix2", "roiy2")
+PREDICTED = re.compile("(?<![a-z])(preds?|probs?)(?![a-z])|predict|confidence|probabilit|logit")
+"""In what tables or columns that a model wrote are called."""
 LOOKED_AT = 100
 SHOWN = 8
 NONE = "No Finding"
@@ -46,7 +51,11 @@ class _Part:
     names: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    """Empty texts where nothing says of which group an image is."""
+    grouped_by: str = ""
+    """The column that says it."""
     boxes: list[Box | None] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
 
 
 def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = None) -> Found | None:
@@ -65,14 +74,16 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     Raises
     ------
     InputError
-        If a table cannot be read, it is not clear which column or table is meant, an image is listed twice, or a
-        patient is in two splits.
+        If a table cannot be read, it is not clear which column or table is meant, or whether the table or the folders
+        have the labels, an image is listed twice, or a patient is in two splits.
     """
     sheets = _usable(node, passed, reading, only)
     if not sheets:
         _refuse_unlisted(node, reading)
         return None
     parts, names, are_several = _parts(node, sheets, reading, passed)
+    if only is None and not reading.columns and not are_several:
+        _refuse_other_folders(node, sheets, parts.values(), names, reading)
     chosen = choose(parts, reading.splits, node.path) if set(parts) != {ALL} or reading.splits else None
     train = parts[chosen.train] if chosen else parts[ALL]
     tests = {called: parts[name] for called, name in chosen.tests.items()} if chosen else {}
@@ -94,7 +105,9 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
         listed=reading.names,
     )
     used = [(train, train_labels)] + ([] if test_labels is None else [(tests[test_name], test_labels)])
-    groups = numbered_groups([np.array(part.groups) if part.groups else None for part, _ in used], sheets[0].path)
+    column = next((part.grouped_by for part, _ in used if part.grouped_by), "")
+    named, alone = apart([part.groups if part.grouped_by or any(part.groups) else None for part, _ in used], column)
+    groups = numbered_groups(named, sheets[0].path)
     rows = [_rows(part, labels, group, reading) for (part, labels), group in zip(used, groups, strict=True)]
     files = [file for part, _ in used for file in part.files if file]
     _pass_over(node, passed, set(files), {file for part in parts.values() for file in part.files if file})
@@ -102,11 +115,11 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
     more = f" and {len(sheets) - 3} more tables" if len(sheets) > 3 else ""
     boxes = [box for part, _ in used for box in part.boxes]
     key = hashlib.sha256(repr(boxes).encode()).hexdigest() if any(boxes) else ""
-    together = ("images of one patient or group are kept together",) if train.groups else ()
+    together = ("images of one patient or group are kept together",) if groups[0] is not None else ()
     columns = [f"columns of {name} that are not used: {unused}" for unused, name in passed.columns.items()]
     none = f"; {NONE!r} is none" if NONE in train.labels else ""
     several = (f"labels for an image are several: {', '.join(classes)}{none}",) if train_labels.ndim > 1 else ()
-    notes = (told + more, *signs, *several, *together, *secret, *columns, *passed.notes())
+    notes = (told + more, *signs, *several, *together, *alone, *secret, *columns, *passed.notes())
     test = rows[1] if len(rows) > 1 else None
     name = node.path.resolve().name
     listing = Found(name, rows[0], test, classes, list_files(files), test_name, notes=notes, parts=key)
@@ -173,10 +186,71 @@ def _values(
 def _check_gaps(train: _Part, *tests: _Part, what: str) -> None:
     """Refuse rows without a label, however that is written; a split to measure on may have none at all."""
     for part in (train, *tests):
-        gaps = [text for text in part.labels if text.lower() in ("", *GAPS)]
+        gaps = [text for text in part.labels if is_blank(text)]
         if gaps and (part is train or len(gaps) < len(part.labels)):
             got = f"{len(gaps)} empty ones" if not any(gaps) else f"{len(gaps)} of {max(gaps)!r}"
             raise must(what, "not be empty", got, "Take these rows out, or give them labels.")
+
+
+def _refuse_other_folders(
+    node: Node, sheets: Sequence[Sheet], parts: Iterable[_Part], names: list[str] | None, reading: Reading
+) -> None:
+    """Refuse a table that labels images otherwise than the class folders that they lie in: what a model predicted, say.
+
+    Folders are classes where labels have their names; and beside predictions, by the names of the table and its
+    columns, where they are as many as the labels. Other folders are patients, cameras or parts of an archive.
+    """
+    folders = _class_folders(node, reading)
+    rows = [
+        (file, name, table)
+        for part in parts
+        for file, text, table in zip(part.files, part.labels, part.tables, strict=True)
+        if file in folders and not is_blank(text)
+        for name in [names[int(text)] if names else text]
+    ]
+    if any("|" in name for _, name, _ in rows):
+        return
+    inside, labels = ({_plain(name) for name in some} for some in (folders.values(), (name for _, name, _ in rows)))
+    are_numbers = all(name.isdecimal() for name in inside | labels)
+    if inside == labels if are_numbers else inside & labels:
+        other = next((row for row in rows if _plain(row[1]) != _plain(folders[row[0]])), None)
+    else:
+        pairs = {(_plain(folders[file]), _plain(name)) for file, name, _ in rows}
+        called = [name.lower() for sheet in sheets for name in (sheet.path.stem, *sheet.columns)]
+        is_doubtful = len(inside) == len(labels) < len(pairs) and any(map(PREDICTED.search, called))
+        other = rows[0] if is_doubtful else None
+    if other is None:
+        return
+    file, name, table = other
+    alone = len(sheets) == 1 and table.parent == node.path
+    columns = _known(sheets[0], _Finder(node), reading)[1].columns
+    whole = f"--data {shlex.quote(str(table))}" if alone else f"--label-column {shlex.join(columns)}"
+    raise InputError(
+        f"{table} labels images otherwise than the folders that they lie in, {file.relative_to(node.path)} as "
+        f"{name!r}: which are the labels? Give {whole} for those of the table, or move "
+        f"{'it' if len(sheets) == 1 else 'all tables'} out of {node.path} for the folders."
+    )
+
+
+def _class_folders(node: Node, reading: Reading) -> dict[Path, str]:
+    """Each image and its folder, where folders would be read as classes: two or more, and no image beside them."""
+    root = through(node)
+    outer = root.with_images()
+    are_splits = bool(outer) and all(split_of(name) or name in reading.splits.values() for name in outer)
+    tops = [through(below) for below in outer.values()] if are_splits else [root]
+    names = [set(top.with_images()) for top in tops]
+    classes = max(names, key=len)
+    # A test folder whose images lie in no class folders, as GTSRB's, has its labels from a table.
+    if len(classes) < 2 or any(top.images for top in tops) or not all(some <= classes for some in names):
+        return {}
+    return {file: name for top in tops for name, below in top.with_images().items() for file in below.files()}
+
+
+def _plain(name: str) -> str:
+    """A name without what people write in different ways; a number without zeros in front, and without a point."""
+    if number := re.fullmatch(r"(\d+)(\.0+)?", name):
+        return str(int(number[1]))
+    return re.sub(r"[\W_]", "", normalize("NFC", name)).casefold()
 
 
 def _usable(node: Node, passed: Passed, reading: Reading, only: Path | None) -> list[Sheet]:
@@ -250,13 +324,14 @@ def _parts(
                 passed.add("rows that list an image again", f"{value} in {sheet.path.name}")
                 continue
             part.files.append(file)
+            part.tables.append(sheet.path)
             part.names.append(f"{value} in {sheet.path}" if file is None else str(file))
             part.labels.append(texts[row])
             part.boxes.append(_box(sheet, corners, row) if len(corners) == len(CORNERS) else None)
-            if group:
-                part.groups.append(sheet.columns[group][row])
-            elif not reading.group_pattern and part.boxes[-1] and file is not None:
-                part.groups.append(_track(file, texts[row]))  # GTSRB: images of one track show one sign
+            is_track = not group and not reading.group_pattern and part.boxes[-1] and file is not None
+            # GTSRB: images of one track show one sign
+            part.groups.append(sheet.columns[group][row] if group else _track(file, texts[row]) if is_track else "")
+            part.grouped_by = part.grouped_by or group or ""
         used = {image, *labels.columns, split, group, *corners}
         if unused := [name for name in sheet.columns if name and name not in used]:
             more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""

@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 from torch import Tensor
 
-from notbugs.data.classes import coded
+from notbugs.data.classes import coded, named_in
 from notbugs.data.decode import fit_all, planes, to_front
 from notbugs.data.download import available_memory, in_words
 from notbugs.data.rows import Found, Reading, Rows, labelled, list_files, pieces
@@ -54,7 +54,7 @@ def npz_file(file: Path, reading: Reading) -> Found:
     parts = {split: pair for split, pair in layout.items() if set(pair) <= set(keys)}
     tests = {split: _labels(file, pair) for split, pair in parts.items() if split != "train"}
     test_name, secret = labelled(tests)
-    names = _whole(file, "classes").tolist() if "classes" in keys else None
+    names = named_in(_whole(file, "classes"), f"classes in {file}") if "classes" in keys else None
     train_labels, test_labels, classes = coded(
         _labels(file, layout["train"]),
         tests.get(test_name),

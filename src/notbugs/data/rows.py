@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from notbugs.data.classes import ClassList, class_list, is_unlabelled
+from notbugs.data.classes import ClassList, class_list, is_unlabelled, renumbered
 from notbugs.data.jpeg import JPEG
 from notbugs.errors import InputError, check_count, check_number, most_of, must
 
@@ -411,9 +410,8 @@ def reordered(listing: Found, listed: ClassList | None) -> Found:
     if listed is None:
         return listing
     classes, labels = listed.order(listing.classes, listing.name)
-    place = torch.tensor(labels)
-    train = replace(listing.train, labels=place[listing.train.labels])
-    test = listing.test and replace(listing.test, labels=place[listing.test.labels])
+    train = replace(listing.train, labels=renumbered(listing.train.labels, labels))
+    test = listing.test and replace(listing.test, labels=renumbered(listing.test.labels, labels))
     return replace(listing, train=train, test=test, classes=classes)
 
 

@@ -62,6 +62,11 @@ FLAGS: dict[str, int | str] = {
 Names = Sequence[str] | re.Pattern[str]
 
 
+def is_blank(text: str) -> bool:
+    """Whether a cell says nothing, in whichever way that is written."""
+    return text.strip().lower() in ("", *GAPS)
+
+
 @dataclass(frozen=True)
 class Sheet:
     """A table: its columns by name, each with the text of every row."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from notbugs.data.classes import check_known, coded
 from notbugs.data.decode import Box, Decoder, decode_all, fit_all, planes
-from notbugs.data.grouping import grouped_by_name, numbered_groups
+from notbugs.data.grouping import apart, grouped_by_name, numbered_groups
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files, split_of
-from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits, decided
+from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits, decided, is_blank
 from notbugs.errors import InputError, must
 
 IMAGES = ("img", "image", "images")
@@ -29,19 +29,25 @@ def choose(schema: Any, choices: Sequence[str], kind: str, where: str, wanted: s
     Raises
     ------
     InputError
-        If there is none, or there are several of the type.
+        If there is none, there are several of these names, or none of them and several of the type.
     """
     if wanted is not None:
         if wanted not in schema.names:
             raise must(flag, f"be a column of {where}: {', '.join(schema.names)}", wanted)
         return wanted
     typed = [name for name, feature in hub_features(schema).items() if feature.get("_type") == kind]
-    for name in (*choices, *(typed if len(typed) == 1 else ())):
-        if name in schema.names:
-            return name
+    known = [name for name in choices if name in schema.names] or (typed if len(typed) == 1 else [])
+    option = f"--{flag.replace('_', '-')}"
+    if len(known) > 1:
+        raise InputError(
+            f"{where} has the columns {' and '.join(known)}: which is it? Name it with {option}, as in {option} "
+            f"{known[0]}."
+        )
+    if known:
+        return known[0]
     raise InputError(
         f"{where} must have a column named {' or '.join(choices)}. It has {', '.join(schema.names)}. "
-        f"Name it with --{flag.replace('_', '-')}."
+        f"Name it with {option}."
     )
 
 
@@ -55,7 +61,7 @@ def hub_features(schema: Any) -> dict[str, dict[str, Any]]:
 
 
 def labels(column: Any, where: str) -> np.ndarray:
-    """A column of whole numbers or of names.
+    """A column of whole numbers or of names; -1 for all if none has a label.
 
     Raises
     ------
@@ -68,13 +74,18 @@ def labels(column: Any, where: str) -> np.ndarray:
         column = column.cast(column.type.value_type)
     types, kind = pyarrow.types, column.type
     text = types.is_string(kind) or types.is_large_string(kind)
-    if column.null_count == len(column) > 0 and not _is_list(kind):  # a test split whose labels are kept secret
-        return np.full(len(column), -1, np.int64)
     number = types.is_integer(kind) or types.is_boolean(kind) or types.is_floating(kind)
-    if not (text or number) or column.null_count:
-        gaps = f" with {column.null_count} gaps" if column.null_count else ""
-        raise must(where, "be a column of whole numbers or names without gaps", f"{kind}{gaps}")
-    return np.asarray(column.to_pylist(), np.str_ if text else None)
+    values = column.to_pylist() if text or number else []
+    # What pandas and spreadsheets write in place of a label is none, as in tables of text.
+    gaps = [one for one in values if one is None or ((text or one != one) and is_blank(str(one)))]
+    if len(gaps or range(column.null_count)) == len(column) > 0:  # a test split whose labels are kept secret
+        return np.full(len(column), -1, np.int64)
+    if gaps or not (text or number):
+        written = next((f", as {one!r}" for one in gaps if one), "")
+        got = f"{kind} with {len(gaps)} gap{'s' if len(gaps) > 1 else ''}{written}" if gaps else str(kind)
+        remedy = "Take these rows out, or give them labels." if gaps else ""
+        raise must(where, "be a column of whole numbers or names without gaps", got, remedy)
+    return np.asarray(values, np.str_ if text else None)
 
 
 def check_images(kind: Any, where: str) -> None:
@@ -209,6 +220,8 @@ class Table:
     @cached_property
     def labels(self) -> np.ndarray:
         """Shape (row,): whole numbers or names; or (row, label), 0 and 1, of several columns or of lists of labels."""
+        import pyarrow
+
         where = f"{self.label} in {self.where}"
         if len(self.reading.label_columns) > 1:
             columns = {name: self._values(name) for name in self.reading.label_columns}
@@ -219,10 +232,9 @@ class Table:
             return np.array(decided(self.where, self.label, texts, self.reading), np.int64)
         if _is_list(self.schema.field(self.label).type):
             return self._listed(where)
-        parts = [labels(part, where) for part in self.parts(self.label, 0)]
-        if not parts:
+        if not (parts := list(self.parts(self.label, 0))):
             raise InputError(f"{self.where} has no rows.")
-        return np.concatenate(parts)
+        return labels(pyarrow.chunked_array(parts), where)
 
     def _values(self, name: str) -> list[Any]:
         return [one for part in self.parts(name, 0) for one in part.to_pylist()]
@@ -243,18 +255,20 @@ class Table:
         return matrix
 
     @cached_property
-    def groups(self) -> np.ndarray | None:
-        """Shape (row,): of which patient, or other group, each row is; None where no column says so."""
+    def group(self) -> str | None:
+        """The name of the column that says of which patient, or other group, each row is; None where none does."""
         name = self.reading.group_column
         if self.reading.group_pattern:
             return None
         if name is None:
             named = Sheet(Path(self.where), {column: [] for column in self.schema.names})
-            name = named.column(None, GROUPS, "group_column")
-        if name is None:
-            return None
-        choose(self.schema, (), "", self.where, name, "group_column")
-        return np.asarray([str(one) for one in self._values(name)])
+            return named.column(None, GROUPS, "group_column")
+        return choose(self.schema, (), "", self.where, name, "group_column")
+
+    @cached_property
+    def groups(self) -> list[str] | None:
+        """Of each row, what that column says; empty where it says nothing."""
+        return None if self.group is None else [_text(one) for one in self._values(self.group)]
 
     @property
     def paths(self) -> list[str]:
@@ -319,11 +333,13 @@ def listing_of(
         listed=reading.names,
     )
     tables = [train, test] if test else [train]
-    groups = numbered_groups([table.groups for table in tables], train.where)
+    column = next((table.group for table in tables if table.group), "")
+    named, alone = apart([table.groups for table in tables], column)
+    groups = numbered_groups(named, train.where)
     labels = [train_labels] if test_labels is None else [train_labels, test_labels]
     rows = [table.rows(*part) for table, *part in zip(tables, labels, groups, strict=True)]
-    together = ("images of one patient or group are kept together",) if train.groups is not None else ()
-    notes = (*notes, *together, *secret)
+    together = ("images of one patient or group are kept together",) if groups[0] is not None else ()
+    notes = (*notes, *together, *alone, *secret)
     listing = list_files(file for table in tables for file in table.files)
     result = Found(name, rows[0], rows[1] if test else None, classes, listing, test_name, notes=notes)
     if reading.group_pattern:
