@@ -7,6 +7,7 @@ twice. Else accuracy depends on how images are put together, and what a search f
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, must
-from notbugs.shapes import Logits
+from notbugs.shapes import Batch, Logits
 
 FEW = 8
 """Images that are looked at."""
@@ -36,6 +37,82 @@ def check_finite(logits: Logits) -> None:
         wrong = logits[~logits.isfinite()][0].item()
         remedy = "Its weights may hold NaN: train it again. Or it divides by 0 somewhere, or masks a class."
         raise must("classifier", "give finite logits", wrong, remedy)
+
+
+def with_labels(classifier: Classifier, images: Batch, labels: Any, name: str) -> Callable[[Batch], Logits]:
+    """The classifier for a search on some images, which holds its first logits against the labels: no pass for it.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        In evaluation mode while the search runs.
+    images : Tensor
+        Those that the search begins at.
+    labels : Tensor
+        One for each image; or, of a classifier of several labels, 0 or 1 for each of them.
+    name : str
+        Of the argument that they came in as.
+
+    Raises
+    ------
+    InputError
+        At once, if they are no labels of these images; and from the first call, if they are none of this classifier.
+    """
+    rule = f"be a tensor of int64 and of shape ({len(images)},), a class for each image"
+    if not isinstance(labels, Tensor):
+        raise must(name, rule, type(labels).__name__, f"Give torch.as_tensor({name}).")
+    shape = tuple(labels.shape)
+    if shape == (len(images), 1):
+        raise must(name, rule, f"shape {shape}", f"Give {name}[:, 0].")
+    if labels.ndim not in (1, 2) or len(labels) != len(images):
+        raise must(name, rule, f"shape {shape}", "Give those of these images, in their order.")
+    is_first = True
+
+    def answered(inputs: Batch) -> Logits:
+        nonlocal is_first
+        logits = classifier(inputs)
+        if is_first:
+            is_first = False
+            _check_labels(classifier, logits, labels, name)
+        return logits
+
+    return answered
+
+
+def _check_labels(classifier: Classifier, logits: Logits, labels: Tensor, name: str) -> None:
+    """Refuse labels that are none of a classifier with these logits."""
+    count = logits.shape[1]
+    if labels.ndim == 2:
+        _check_several(classifier, count, labels, name)
+    if labels.dtype != torch.int64:
+        raise must(name, "be int64", str(labels.dtype).removeprefix("torch."), f"Give {name}.long().")
+    if labels.device != logits.device:
+        raise must(name, f"be where the images are, on {logits.device}", str(labels.device), "Move them there.")
+    if labels.ndim == 1 and bool((wrong := (labels < 0) | (labels >= count)).any()):  # waits for the device once
+        rule = f"be numbers of classes from 0 to {count - 1}, for the classifier gives {count} logits"
+        raise must(name, rule, int(labels[wrong][0]), "Number the classes from 0, in the order of the logits.")
+
+
+def _check_several(classifier: Classifier, count: int, labels: Tensor, name: str) -> None:
+    """Refuse what is no 0 or 1 for each of several labels: classes one-hot, above all, look just like it."""
+    rule = f"be of shape ({len(labels)},), a class for each image"
+    shape = tuple(labels.shape)
+    if classifier.number is not None:
+        got = f"shape {shape} for a view of one label"
+        raise must(name, rule, got, f"Give {name}[:, {classifier.number}].")
+    if shape[1] != count:
+        raise must(name, f"{rule}, or 0 or 1 for each of {count} labels, one for each logit", f"shape {shape}")
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        raise must(name, f"be 0 or 1 for each of {count} labels, or a class for each image", f"shape {shape}")
+    kind = classifier.meaning.kind if classifier.meaning else "logits"
+    if kind not in ("logits", "sigmoids"):  # a softmax, or a pair of logits made of one
+        raise must(name, f"{rule}: of this classifier an image has one class", f"shape {shape}", _CLASSES.format(name))
+    if kind == "logits" and bool((labels.sum(1) == 1).all()):
+        remedy = f"{_CLASSES.format(name)} If an image may have several labels, put nn.Sigmoid() behind the network."
+        raise must(name, rule, f"shape {shape} with one 1 in each row", remedy)
+
+
+_CLASSES = "Give {0}.argmax(1)."
 
 
 def check_fits(

@@ -37,14 +37,16 @@ class Found:
     images : Tensor
         Shape of the origin, in [0, 1] and inside the threat model.
     loss, score : Tensor
-        Of `images`, shape (batch,).
+        Of `images`, shape (batch,). The search says what its score is: lower is better.
     forwards, backwards : int
         Passes through the classifier for each sample.
+    is_margin : bool
+        Whether the score is the margin of the label, as of `pgd`: below 0 the image is misclassified.
 
     Examples
     --------
     >>> found = nb.pgd(classifier, inputs, labels, nb.L2(0.5))
-    >>> success = found.score < 0  # misclassified
+    >>> success = found.score < 0  # misclassified, for the score of `pgd` is the margin
     """
 
     images: Batch
@@ -52,13 +54,16 @@ class Found:
     score: PerSample
     forwards: int
     backwards: int
+    is_margin: bool = False
 
     def __repr__(self) -> str:
         shape, count = tuple(self.images.shape), len(self.images)
+        score = f"score from {self.score.min():.4g} to {self.score.max():.4g}"
+        if self.is_margin:
+            score = f"score below 0, misclassified under attack: {int((self.score < 0).sum())} of {count}"
         return (
             f"Found(images of shape {shape} on {self.images.device}; loss {self.loss.mean():.4g} on average; "
-            f"score below 0, misclassified under attack: {int((self.score < 0).sum())} of {count}; "
-            f"{self.forwards} forwards, {self.backwards} backwards)"
+            f"{score}; {self.forwards} forwards, {self.backwards} backwards)"
         )
 
 

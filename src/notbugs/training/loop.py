@@ -18,7 +18,8 @@ from notbugs.data import Images
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.progress import Progress, silent
-from notbugs.search import PGDSteps, appearance_pgd, pgd, worst_of
+from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
+from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
 from notbugs.shapes import Labels, Logits
 from notbugs.threat import check_radii
@@ -291,7 +292,8 @@ def _loss(
         else:
             inputs = worst_of(classifier, inputs, labels, appearance.ranges, looks)
     if (adversary := settings.adversary) and len(labels):
-        inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
+        with classifier.evaluating():  # as `pgd`, but for its look at the labels, which would wait for the device
+            inputs = search(away_from(classifier), inputs, (labels,), adversary.threat, adversary.schedule).images
     # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
     return summed_loss(shared(inputs), labels, weights) * (workers.count() / len(drawn.index))
 

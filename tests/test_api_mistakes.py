@@ -1,0 +1,87 @@
+"""What is easily mixed up in Python: each mistake is one line that says what to give instead, or is none any more."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import notbugs as nb
+from notbugs import InputError
+from notbugs.classifier import Classifier
+from notbugs.search import FMN, PGDSteps
+from notbugs.seeds import seeded
+from tests.conftest import random_images
+
+SEARCHES = {
+    "labels": lambda classifier, images, labels: nb.pgd(classifier, images, labels, nb.L2(0.1), PGDSteps(2)),
+    "targets": lambda classifier, images, labels: nb.targeted_pgd(classifier, images, labels, nb.L2(0.1), PGDSteps(2)),
+    "classes": lambda classifier, images, labels: nb.minimum_norm(classifier, images, labels, schedule=FMN(5)),
+}
+LABELS = torch.tensor([0, 1, 2, 0])
+ONE_HOT = nn.functional.one_hot(LABELS, 3)
+
+
+def classifier_that_ends_in(*end: nn.Module) -> Classifier:
+    """A linear classifier with 3 classes on 1x3x3 images."""
+    with seeded(1):
+        return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(9, 3), *end)).eval()
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        (LABELS[:, None], "Got 'shape \\(4, 1\\)' instead. Give {}\\[:, 0\\]."),
+        (ONE_HOT, "Give {}.argmax\\(1\\)."),
+        (ONE_HOT.float(), "Give {}.argmax\\(1\\)."),
+        (LABELS + 1, "from 0 to 2, for the classifier gives 3 logits. Got 3 instead. Number the classes from 0"),
+        (LABELS - 1, "Got -1 instead. Number the classes from 0"),
+        (LABELS[:3], "of shape \\(4,\\), a class for each image. Got 'shape \\(3,\\)' instead."),
+        (LABELS.float(), "be int64. Got 'float32' instead. Give {}.long\\(\\)."),
+        (LABELS.int(), "Give {}.long\\(\\)."),
+        (torch.ones(4, 2, dtype=torch.int64), "for each of 3 labels, one for each logit. Got 'shape \\(4, 2\\)'"),
+        (2 * ONE_HOT, "be 0 or 1 for each of 3 labels"),
+        ([0, 1, 2, 0], "Got 'list' instead. Give torch.as_tensor\\({}\\)."),
+    ],
+)
+def test_labels_that_are_none_of_the_classifier_are_refused(name, wrong, remedy, unchecked):
+    images = random_images(4, (1, 3, 3))
+    with pytest.raises(InputError, match=f"'{name}' must .*{remedy.format(name)}"):
+        SEARCHES[name](classifier_that_ends_in(), images, wrong)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_remedies_of_labels_work(name):
+    images, classifier = random_images(4, (1, 3, 3)), classifier_that_ends_in()
+    right = SEARCHES[name](classifier, images, LABELS)
+    for given in (LABELS[:, None][:, 0], ONE_HOT.argmax(1), LABELS.int().long()):
+        assert torch.equal(SEARCHES[name](classifier, images, given).images, right.images)
+
+
+def test_one_hot_labels_of_a_softmax_are_no_several_labels():
+    """Even where a row has two: of a softmax, an image has one class."""
+    both = torch.tensor([[1, 1, 0], [0, 1, 0]])
+    with pytest.raises(InputError, match=r"of this classifier an image has one class.*labels.argmax\(1\)"):
+        nb.pgd(classifier_that_ends_in(nn.Softmax(1)), random_images(2, (1, 3, 3)), both, nb.L2(0.1))
+
+
+def test_several_labels_are_taken_where_the_network_has_sigmoids_or_a_row_has_not_one_label():
+    images, several = random_images(4, (1, 3, 3)), torch.tensor([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]])
+    plain, sigmoids = classifier_that_ends_in(), classifier_that_ends_in(nn.Sigmoid())
+    found = [nb.pgd(one, images, several, nb.L2(0.1), PGDSteps(3)) for one in (plain, sigmoids)]
+    assert torch.equal(found[0].images, found[1].images)
+    assert len(nb.pgd(sigmoids, images, ONE_HOT, nb.L2(0.1), PGDSteps(3)).images) == 4
+    view = sigmoids.label(1)
+    with pytest.raises(InputError, match=r"for a view of one label' instead. Give labels\[:, 1\]"):
+        nb.pgd(view, images, several[:, :2], nb.L2(0.1))
+    assert len(nb.pgd(view, images, several[:, 1], nb.L2(0.1), PGDSteps(3)).images) == 4
+
+
+def test_only_a_margin_is_printed_as_a_count_of_success():
+    images, classifier = random_images(4, (1, 3, 3)), classifier_that_ends_in()
+    labels = classifier(images).argmax(1)
+    shown = {name: repr(SEARCHES[name](classifier, images, labels)) for name in SEARCHES}
+    assert [name for name, text in shown.items() if "misclassified under attack" in text] == ["labels"]
+    smallest = nb.minimum_norm(classifier, images, labels, schedule=FMN(20))
+    assert f"score from {smallest.score.min():.4g} to {smallest.score.max():.4g}" in repr(smallest)
