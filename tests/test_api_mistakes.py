@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 import notbugs as nb
 from notbugs import InputError
+from notbugs.__main__ import main
 from notbugs.classifier import Classifier
+from notbugs.models import build
+from notbugs.networks import code_of
 from notbugs.search import FMN, PGDSteps
 from notbugs.seeds import seeded
 from tests.conftest import random_images
@@ -85,3 +91,89 @@ def test_only_a_margin_is_printed_as_a_count_of_success():
     assert [name for name, text in shown.items() if "misclassified under attack" in text] == ["labels"]
     smallest = nb.minimum_norm(classifier, images, labels, schedule=FMN(20))
     assert f"score from {smallest.score.min():.4g} to {smallest.score.max():.4g}" in repr(smallest)
+
+
+MADE = """
+from torch import nn
+
+class Scaled(nn.Module):
+    def __init__(self, channels, classes, size):
+        super().__init__()
+        self.fc = nn.Linear(channels * size[0] * size[1], classes)
+
+    def forward(self, images):
+        return {scale} * self.fc(images.flatten(1))
+
+def make(channels, classes, size):
+    from made_parts import wrapped
+    return wrapped(Scaled(channels, classes, size))
+"""
+PARTS = "def wrapped(network):\n    return network\n"
+
+
+def write_code(scale: int, parts: str = PARTS) -> None:
+    """The user's code in the working folder, as a new process finds it."""
+    Path("made_here.py").write_text(MADE.format(scale=scale))
+    Path("made_parts.py").write_text(parts)
+    for name in ("made_here", "made_parts"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def own_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which may be as old, to a second, as the next code
+    write_code(1)
+    yield
+    for name in ("made_here", "made_parts"):
+        sys.modules.pop(name, None)
+
+
+def test_the_hash_of_code_is_that_of_all_files_beside_it_and_of_no_network_of_ours(own_code):
+    def code() -> str:
+        return code_of(build("made_here:make", channels=1, classes=2, size=8))
+
+    first = code()
+    assert code() == first
+    Path("made_here.py").write_text(MADE.format(scale=2))
+    assert code() == first  # what runs is what was imported
+    write_code(2)
+    assert code() != first
+    write_code(1, PARTS + "\n")
+    assert code() != first
+    write_code(1)
+    assert code() == first
+    assert code_of(build("cnn", channels=1, classes=2, size=8)) == ""
+
+
+SMALL = ["--data", "digits", "--train-images", "60", "--test-images", "40", "--precision", "fp32", "--quiet"]
+BY_HAND = ["--arch", "made_here:make", "--mean", "0", "--std", "1"]
+AUDIT = "audit w.pth --images 2 --measured 10 --attack pgd --attack.steps 1 --out A"
+BUILD = "build det w.pth --relabelling.steps 1 --out S"
+DONE = {
+    "train --epochs 1 --out t.safetensors": "'out' must not be there yet",
+    AUDIT: "A holds the audit of other code",
+    BUILD: "S holds a set built from another request (code: ",
+}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("command", DONE)
+def test_what_was_done_with_other_code_is_not_taken_for_done(command, own_code, capsys, unchecked):
+    torch.save(build("made_here:make", channels=1, classes=10, size=(8, 8)).state_dict(), "w.pth")
+    asked = [*command.split(), *(BY_HAND[:2] if command.startswith("train") else BY_HAND), *SMALL]
+    for scale, status in ((1, 0), (1, 0), (3, 2)):
+        write_code(scale)
+        assert main(asked) == status, capsys.readouterr().err
+    assert DONE[command] in capsys.readouterr().err
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("command", [AUDIT, BUILD])
+def test_what_was_done_with_other_names_of_outputs_is_not_taken_for_done(command, own_code, capsys, unchecked):
+    names = [str(number) for number in range(10)]
+    torch.save(build("made_here:make", channels=1, classes=10, size=(8, 8)).state_dict(), "w.pth")
+    for order, status in ((names, 0), (names, 0), (names[::-1], 2)):
+        Path("names.txt").write_text("\n".join(order))
+        assert main([*command.split(), *BY_HAND, "--outputs", "names.txt", *SMALL]) == status, capsys.readouterr().err
+    assert "outputs" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.construct.builder import Rows, build_labelled, fingerprint, identity
+from notbugs.construct.builder import Rows, build_labelled, by_whom, fingerprint, identity
 from notbugs.construct.manifest import Request, build_id, kind_of
 from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet
@@ -120,6 +120,7 @@ def control(
         "precision": "fp32",
         "versions": identity(data)["versions"],
         "of": build_id(plan),
+        **by_whom(classifier, *([weak] if weak else [])),
         **({"weak": fingerprint(weak)} if kind == "leakage" and weak else {}),
     }
     columns = {"labels": of.images.labels, "start": of.start, "target": of.target}
@@ -179,7 +180,7 @@ def mislabel(
         "threat": {"norm": "l2", "eps": 0.0},
         "schedule": NO_SEARCH,
         "seed": 0,
-        "source": fingerprint(classifier),
+        **by_whom(classifier),
         "precision": "fp32",
         "images": len(start),
         **identity(data),

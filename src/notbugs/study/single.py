@@ -43,6 +43,7 @@ from notbugs.measure.accuracy import with_areas
 from notbugs.measure.several_labels import LabelAccuracies, check_several, evaluate_several
 from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import job_of
+from notbugs.networks import code_of
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.study.declaration import SMALLEST_STEPS
@@ -163,7 +164,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
         check_fits(classifier, images, len(data.classes))
     # Other settings, another checkpoint: what is not finished is never taken up with other settings.
     held = build_id(on.manifest["request"]) if on else ""  # what a set holds, not only where it is
-    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint + held).encode()).hexdigest()[:16]
+    code = code_of(classifier.network)  # a user's own may have changed since
+    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint + held + code).encode()).hexdigest()[:16]
     with only_maker(out) if workers.rank() == 0 else nullcontext():
         if os.path.lexists(out) and (not out.exists() or job_of(out) != digest):
             raise must("out", "not be there yet", str(out), "Name another, or delete it.")
