@@ -17,7 +17,7 @@ from notbugs.models import build
 from notbugs.networks import code_of
 from notbugs.search import FMN, PGDSteps
 from notbugs.seeds import seeded
-from tests.conftest import random_images
+from tests.conftest import bars, random_images
 
 SEARCHES = {
     "labels": lambda classifier, images, labels: nb.pgd(classifier, images, labels, nb.L2(0.1), PGDSteps(2)),
@@ -177,3 +177,61 @@ def test_what_was_done_with_other_names_of_outputs_is_not_taken_for_done(command
         Path("names.txt").write_text("\n".join(order))
         assert main([*command.split(), *BY_HAND, "--outputs", "names.txt", *SMALL]) == status, capsys.readouterr().err
     assert "outputs" in capsys.readouterr().err
+
+
+def bars_classifier() -> Classifier:
+    """Linear, and better with the half that is bright than with single pixels."""
+    with seeded(1):
+        classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)))
+    right = (torch.arange(64) % 8 >= 4).float() - 0.5
+    classifier.network[1].weight.data.add_(torch.stack([-right, right]))
+    return classifier
+
+
+def measured() -> list[object]:
+    """What evaluation, rotations, usefulness and training give, each in a few numbers."""
+    images, classifier = bars(40), bars_classifier()
+    robust = [one.share.value for one in nb.evaluate(classifier, images, radii=(0.1, 0.3), steps=3)]
+    turned = nb.measure.spatial_accuracy(classifier, images, nb.Spatial(10, 1), tries=2).worst.value
+    useful = nb.usefulness(classifier, images, images, nb.L2(0.3), classes=2)
+    trained = nb.train(bars_classifier(), images, nb.Training(epochs=1, adversary=nb.Adversary(eps=0.1, steps=1)))
+    gradients, _ = nb.measure.input_gradients(classifier, images)
+    return [robust, turned, useful.gamma.tolist(), trained.network[1].weight.tolist(), gradients.sum().item()]
+
+
+@pytest.fixture(scope="module")
+def as_usual() -> list[object]:
+    return measured()
+
+
+def test_measurements_are_the_same_where_the_caller_wants_no_gradients(as_usual):
+    with torch.no_grad():
+        assert measured() == as_usual
+        assert not torch.is_grad_enabled()
+
+
+def test_inference_mode_is_refused_with_what_to_do():
+    images = bars(8)
+    works = (
+        lambda: nb.evaluate(bars_classifier(), images),
+        lambda: nb.pgd(bars_classifier(), images.pixels, images.labels, nb.L2(0.1)),
+        lambda: nb.usefulness(bars_classifier(), images, images, nb.L2(0.3), classes=2),
+        lambda: nb.train(bars_classifier(), images, nb.Training(epochs=1)),
+    )
+    for work in works:
+        with torch.inference_mode(), pytest.raises(InputError, match=r"inference_mode\(\) .* Leave that block first"):
+            work()
+
+
+def test_measurements_are_the_same_where_numbers_are_float64_by_default(as_usual, unchecked):
+    classifier = bars_classifier()
+    before = [one.share for one in nb.evaluate(classifier, bars(40), radii=(0.1, 0.3), steps=3)]
+    useful = nb.usefulness(classifier, bars(40), bars(40), nb.L2(0.3), classes=2).gamma
+    images = bars(40)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert [one.share for one in nb.evaluate(classifier, images, radii=(0.1, 0.3), steps=3)] == before
+        torch.testing.assert_close(nb.usefulness(classifier, images, images, nb.L2(0.3), classes=2).gamma, useful)
+        assert nb.measure.spatial_accuracy(classifier, images, nb.Spatial(10, 1), tries=2).worst.value == as_usual[1]
+    finally:
+        torch.set_default_dtype(torch.float32)

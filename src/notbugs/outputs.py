@@ -241,7 +241,7 @@ def _possible(raw: Tensor) -> Kind | None:
 
 def _stays_so(run: Callable[[Tensor], Tensor], inputs: Tensor, kind: Kind) -> bool:
     """Whether outputs stay probabilities of a kind, and change, for multiples of the images and for noise."""
-    noise = torch.randn(inputs.shape, generator=generator(0, "outputs")).to(inputs)
+    noise = torch.randn(inputs.shape, generator=generator(0, "outputs"), dtype=torch.float32).to(inputs)
     with torch.no_grad():
         answers = torch.cat([run(probe) for probe in (*(inputs * scale for scale in SCALES), noise, 100 * noise)])
     finite = answers[answers.isfinite().all(1)]

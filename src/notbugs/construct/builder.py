@@ -112,9 +112,11 @@ def noise(kind: str, numbers: Tensor, shape: Sequence[int], seed: int) -> Batch:
     `gaussian`: mean 0.5 and standard deviation 0.05, cut off at 0 and 1. `uniform`: every value between 0 and 1.
     """
     draws = (generator(seed, "noise", kind, number) for number in numbers.tolist())
+    kept = torch.float32
     if kind == "uniform":
-        return torch.stack([torch.rand(*shape, generator=draw) for draw in draws])
-    return torch.stack([torch.randn(*shape, generator=draw) for draw in draws]).mul_(SPREAD).add_(0.5).clamp_(0, 1)
+        return torch.stack([torch.rand(*shape, generator=draw, dtype=kept) for draw in draws])
+    drawn = torch.stack([torch.randn(*shape, generator=draw, dtype=kept) for draw in draws])
+    return drawn.mul_(SPREAD).add_(0.5).clamp_(0, 1)
 
 
 Rows = dict[str, Tensor]

@@ -205,7 +205,7 @@ def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
     channels, height, width = data.train.shape
     classes = len(data.classes)
     side = next(side for side in range(2, classes + 2) if channels * side * side >= classes)
-    drawn = torch.randn(channels * side * side, classes, generator=generator(seed, "patterns"))
+    drawn = torch.randn(channels * side * side, classes, generator=generator(seed, "patterns"), dtype=torch.float32)
     tiles = torch.linalg.qr(drawn).Q.T.reshape(classes, channels, side, side)
     whole = tiles.repeat(1, 1, -(-height // side), -(-width // side))[:, :, :height, :width]
     return whole * (ball.eps / ball.size(whole))[:, None, None, None]
@@ -219,7 +219,8 @@ def _moved_at_random(
     The direction has the frequencies of the set's band, before that.
     """
     draws = (generator(seed, "random control", number) for number in numbers.tolist())
-    drawn = torch.stack([torch.randn(images.shape[1:], generator=draw) for draw in draws]).to(images)
+    shape, kept = images.shape[1:], torch.float32
+    drawn = torch.stack([torch.randn(shape, generator=draw, dtype=kept) for draw in draws]).to(images)
     drawn = band(drawn) if band else drawn
     direction = drawn.sign() if norm == "linf" else L2(1.0).step(drawn)
     move = direction * size[:, None, None, None]

@@ -45,7 +45,7 @@ def extremes(
     """
     fast = source.ready(images.shape, batch)
     numbers = wanted.nonzero().flatten()
-    extreme = torch.zeros(2, len(images), len(wanted))
+    extreme = torch.zeros(2, len(images), len(wanted), dtype=torch.float32)
     total = 2 * len(images) * len(numbers)
 
     def objective(moved: Batch, number: Tensor, sign: PerSample) -> tuple[PerSample, PerSample]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, must
+from notbugs.search.loop import check_gradients_allowed
 from notbugs.shapes import Batch, Logits
 
 FEW = 8
@@ -145,6 +146,7 @@ def check_fits(
         or no gradient; if what it answers for an image depends on the images beside it, or on chance; or if it has no
         features that can be found, and these are needed.
     """
+    check_gradients_allowed()
     if images.has_several:
         raise InputError(
             f"An image must have one label here, and these have {images.labels.shape[1]}. Choose one of them: "
@@ -184,7 +186,8 @@ def _answer(classifier: Classifier, leaf: Tensor, features: bool) -> Tensor:
 
 def _check_gradient(logits: Tensor, leaf: Tensor) -> None:
     if logits.requires_grad:  # perhaps for the weights alone
-        logits.sum().backward(inputs=[leaf])
+        # Under `no_grad` as well, where a sum would have no graph.
+        logits.backward(torch.ones_like(logits), inputs=[leaf])
     if leaf.grad is None:
         remedy = "Take out detach(), no_grad() and numpy."
         raise must("classifier", "be differentiable with respect to images", "logits without a gradient", remedy)

@@ -207,7 +207,23 @@ def _joined(some: Samples, others: Samples) -> Samples:
     return {name: torch.cat([values, others[name]]) for name, values in some.items()}
 
 
+def check_gradients_allowed() -> None:
+    """Refuse to work where the caller forbids what `enable_grad` cannot allow again.
+
+    Raises
+    ------
+    InputError
+        Under `torch.inference_mode()`.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "Gradients are needed here, and torch.inference_mode() around this call forbids them. "
+            "Leave that block first; what is measured needs none around it."
+        )
+
+
 def _begin(origin: Batch, goals: tuple[Tensor, ...], threat: Threat, walker: Walker, start: Batch | None) -> Samples:
+    check_gradients_allowed()
     _check_origin(origin, start)
     images = origin.clone() if start is None else threat.valid(start, origin)
     worst = torch.full((len(images),), math.inf, dtype=images.dtype, device=images.device)

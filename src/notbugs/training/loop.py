@@ -19,6 +19,7 @@ from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
+from notbugs.search.loop import check_gradients_allowed
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
 from notbugs.shapes import Labels, Logits
@@ -69,6 +70,7 @@ class Diverged(InputError):
     """The loss of a training run is no longer finite."""
 
 
+@torch.enable_grad()
 def train(
     classifier: Classifier,
     images: Images,
@@ -126,6 +128,7 @@ def train(
     >>> small = data.take(100, 50, seed=0)
     >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
+    check_gradients_allowed()
     plan = settings or Training()
     check_training(plan, images)
     optimizer = _optimizer(classifier, plan)
