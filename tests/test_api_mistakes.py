@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import notbugs as nb
@@ -235,3 +236,32 @@ def test_measurements_are_the_same_where_numbers_are_float64_by_default(as_usual
         assert nb.measure.spatial_accuracy(classifier, images, nb.Spatial(10, 1), tries=2).worst.value == as_usual[1]
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.whole
+def test_a_set_of_classes_in_another_order_is_not_trained_on(tmp_path, monkeypatch, capsys, unchecked):
+    monkeypatch.chdir(tmp_path)
+    for number, (bright, split) in enumerate((bright, split) for bright in (0, 1) for split in ("train", "test")):
+        folder = Path("data", split, ("dark one", "light")[bright])
+        folder.mkdir(parents=True)
+        for image, pixels in enumerate(random_images(6, (8, 8, 1), seed=number)):
+            grey = (100 * (pixels[..., 0] + bright)).to(torch.uint8).numpy()
+            Image.fromarray(grey).save(folder / f"{image}.png")
+    data = ["--data", "data", "--precision", "fp32", "--quiet"]
+    network = ["--arch.width", "4", "--arch.features", "4", "--epochs", "1"]
+    assert main(["train", "--out", "model.safetensors", *data, *network]) == 0
+    assert main(["build", "det", "model.safetensors", "--out", "set", *data, "--relabelling.steps", "1"]) == 0
+    capsys.readouterr()
+    turned = [*data, "--classes", "light", "dark one"]
+    assert main(["train", "--on", "set", "--out", "on.safetensors", *turned, *network]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "The 'on' must be a set of the data's classes in their order, light, dark one. Got 'dark one, light'" in error
+    )
+    assert "--classes 'dark one' light." in error
+    assert not Path("on.safetensors").exists()
+    remedy = ["--classes", "dark one", "light"]
+    assert main(["train", "--on", "set", "--out", "on.safetensors", *data, *remedy, *network]) == 0
+    others = ["--groups.night", "dark one", "--groups.day", "light"]
+    assert main(["train", "--on", "set", "--out", "other.safetensors", *data, *others, *network]) == 2
+    assert "Got 'dark one, light' instead. Give --data as it was when the set was built, of" in capsys.readouterr().err

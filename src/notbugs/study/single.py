@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -55,6 +56,8 @@ from notbugs.training import Trained, Training, train
 
 COMMANDS = {declared.command: declared for declared in EVERY_SET}
 """The sets that are searched for, by what the command line calls them; all others are controls."""
+SHOWN = 12
+"""Names of classes that an error shows."""
 if TYPE_CHECKING:
     Kind = str
 else:
@@ -157,6 +160,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     images = on.images if on else data.train
     if images.shape != data.train.shape:
         raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
+    if on:
+        _check_same_classes(on, data)
     classifier = job.architecture.new(data, job.seed, job)
     if images.has_several:
         check_several(classifier, images)
@@ -179,6 +184,20 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
             return list(evaluate_several(classifier, data.test, data.classes))
         measured = outcomes(classifier, data.test, doubted=on is None)  # of a set, an accuracy at guessing is a result
         return list(with_areas([outcome.accuracy for outcome in measured], classifier, data.test))
+
+
+def _check_same_classes(on: ConstructedSet, data: Data) -> None:
+    """Refuse a set whose labels are numbers of other classes than those of the data that are measured on."""
+    there, here = on.manifest["request"]["classes"], list(data.classes)
+    if there == here:
+        return
+    remedy = f"Give --data as it was when the set was built, of {on.manifest['request']['data']['name']}."
+    if sorted(there) == sorted(here) and not data.several:
+        named = there if len(there) <= SHOWN else ["FILE"]
+        remedy = f"Give the data's classes in the order of the set: --classes {shlex.join(named)}."
+        remedy += "" if len(there) <= SHOWN else " The file has their names in this order, one on each line."
+    there, here = (", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN) for names in (there, here))
+    raise must("on", f"be a set of the data's classes in their order, {here}", there, remedy)
 
 
 def _train_into(
