@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import pytest
 import torch
@@ -211,3 +212,58 @@ def test_labels_beyond_the_pair_are_refused():
     three = Images(random_images(3, SHAPE), torch.arange(3))
     with pytest.raises(InputError, match="'classifier' must give 3 logits"):
         evaluate(Classifier(Network(outputs=1)), three)
+
+
+class InPlace(Network):
+    """A network that normalises the images it is given, where they are."""
+
+    def forward(self, images):
+        return super().forward(images.sub_(0.5).div_(0.25))
+
+
+@pytest.mark.parametrize(("outputs", "end"), [(3, name) for name in SEVERAL] + [(1, name) for name in ONE])
+def test_a_network_may_normalise_its_images_in_place(outputs, end):
+    plain = Network(outputs=outputs)
+    right = Classifier(plain if outputs > 1 else nn.Sequential(plain, Two()), mean=(0.5,), std=(0.25,))
+    images = random_images(20, SHAPE)
+    before, labels = images.clone(), right(images).argmax(1)
+    for first in (lambda one: one(images), lambda one: one.features(images)):
+        classifier = Classifier(InPlace((SEVERAL | ONE)[end], outputs))
+        first(classifier)
+        torch.testing.assert_close(classifier(images), right(images))
+        found, wanted = (pgd(one, images, labels, L2(0.5)) for one in (classifier, right))
+        torch.testing.assert_close(found.images, wanted.images, atol=1e-4, rtol=0)
+        assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "end", "kind"),
+    [
+        (1, nn.Identity(), "one logit"),
+        (1, nn.Sigmoid(), "sigmoid"),
+        (3, nn.Softmax(1), "softmax"),
+        (3, nn.Sigmoid(), "sigmoids"),
+        (3, nn.Identity(), "logits"),
+    ],
+)
+@pytest.mark.parametrize("said", ["auto", "probabilities"])
+def test_torchscript_of_every_end_is_recognised_without_its_layers(outputs, end, kind, said):
+    """Its layers take no hooks; later passes do not show the last operation, either."""
+    if said == "probabilities" and kind in ("one logit", "logits"):
+        said = "logits"
+    layers = nn.Sequential(nn.Flatten(), Network(outputs=outputs).fc, end)
+    images = random_images(20, SHAPE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.jit.script(layers.eval())
+    right = Classifier(layers, outputs_are=said)
+    wanted = right(images)
+    for _ in range(3):
+        classifier = Classifier(program, outputs_are=said)
+        found = classifier(images)
+        assert classifier.meaning.kind == kind
+        if kind == "softmax":
+            found, wanted = found.log_softmax(1), wanted.log_softmax(1)
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    both = pgd(classifier, images, wanted.argmax(1), L2(0.3)), pgd(right, images, wanted.argmax(1), L2(0.3))
+    torch.testing.assert_close(both[0].images, both[1].images, atol=1e-3, rtol=0)

@@ -97,7 +97,7 @@ def test_without_pandas_the_error_says_what_to_install(monkeypatch):
 
 
 def test_what_a_search_found_says_it_in_one_line():
-    found = Found(torch.zeros(3, 1, 8, 8), torch.ones(3), torch.tensor([-1.0, 1, 2]), 5, 4)
+    found = Found(torch.zeros(3, 1, 8, 8), torch.ones(3), torch.tensor([-1.0, 1, 2]), 5, 4, is_margin=True)
     assert "(3, 1, 8, 8)" in repr(found)
     assert "1 of 3" in repr(found)
     assert "\n" not in repr(found)

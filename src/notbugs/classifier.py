@@ -122,7 +122,10 @@ class Classifier(nn.Module):
         self.channel_order: ChannelOrder = check_choice(  # pyrefly: ignore
             "channel_order", channel_order, ("auto", "rgb", "bgr")
         )
+        if not isinstance(network, nn.Module):
+            raise must("network", "be a torch.nn.Module", type(network).__name__, "Put the function into a module.")
         check_normalisation(mean, std, self.channel_order)
+        mean, std = ([float(value) for value in values] for values in (mean, std))  # of an array or a tensor, too
         networks.check_has_weights(network)
         _check_once(network, mean, std)
         self.network = network
@@ -261,9 +264,10 @@ class Classifier(nn.Module):
     def _found_in_a_whole_pass(self, images: Batch) -> Any:
         """The inputs of the head, from a pass that goes on to the logits, to see that they come from it."""
         normalised = self._normalise(images)
+        kept = normalised.clone() if self.meaning is None else normalised
         calls, raw = self._recorded_pass(normalised)
-        if self._learns(normalised, raw):
-            calls, raw = self._recorded_pass(normalised)
+        if self._learns(kept, raw):
+            calls, raw = self._recorded_pass(kept)
         head = str(self.head_name)
         networks.check_gives_logits(head, calls, raw)
         self.head_is_certain = True
@@ -275,8 +279,9 @@ class Classifier(nn.Module):
 
     def _raw(self, normalised: Tensor) -> Tensor:
         """What is read as logits, shape (batch, output): the network's outputs, or what is in front of its end."""
+        kept = normalised.clone() if self.meaning is None else normalised  # a network may change it in place
         raw = self._passed(normalised)
-        return self._passed(normalised) if self._learns(normalised, raw) else raw
+        return self._passed(kept) if self._learns(kept, raw) else raw
 
     def _learns(self, normalised: Tensor, raw: Tensor) -> bool:
         """Find out what the outputs are, if that is not known; whether another pass must give them otherwise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -15,6 +16,8 @@ from torch.nn.parameter import is_lazy
 
 from notbugs.errors import InputError, in_one_line, must
 
+CODE = "_notbugs_code"
+"""Of a network, the attribute with the hash of its code."""
 NAME_THE_HEAD = "Name with 'head' (--head) the module whose inputs are the features."
 
 
@@ -27,6 +30,21 @@ def unwrapped(network: nn.Module) -> nn.Module:
             network = inner
         else:
             return network
+
+
+def mark_code(network: nn.Module, code: str) -> nn.Module:
+    """The network, which remembers the hash of the code that it is made of, where that is a user's own."""
+    vars(network)[CODE] = code  # past `nn.Module.__setattr__`, which TorchScript has in another form
+    return network
+
+
+def code_of(*networks: nn.Module) -> str:
+    """The hash of the users' own code that networks are made of; empty where all of it is of notbugs or a library.
+
+    Weights alone do not say what a network computes: its code may have changed since.
+    """
+    codes = [vars(unwrapped(network)).get(CODE, "") for network in networks]
+    return hashlib.sha256(" ".join(codes).encode()).hexdigest() if any(codes) else ""
 
 
 def is_exported(network: nn.Module) -> bool:

@@ -7,6 +7,7 @@ rounded to 0 or 1; else what the softmax or sigmoid is called with; and where th
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from notbugs.seeds import generator
 
 OutputsAre = Literal["auto", "logits", "probabilities"]
 Kind = Literal["logits", "one logit", "softmax", "sigmoid", "sigmoids"]
+
+log = logging.getLogger("notbugs")
 
 SLACK = 1e-3
 """How far probabilities may be from adding up to 1, or beyond 0 and 1: float16 and bfloat16 round."""
@@ -46,6 +49,10 @@ ENDS = {
     },
 }
 """The functions by which code that is no module ends in probabilities."""
+UNSEEN = (
+    "The network is TorchScript, which does not show its last operation: whether its outputs are probabilities is "
+    "judged by their values. If that is wrong, say it: outputs_are='logits' or 'probabilities' (--outputs-are)."
+)
 PLAIN = {"Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "LogSoftmax", "NativeBatchNorm", "CudnnBatchNorm"}
 """Last operations of a network that gives logits."""
 
@@ -201,16 +208,22 @@ def recognise(
     if outputs_are == "logits" or (kind is None and raw.shape[1] > 1):
         return plain
     inputs = inputs[:PROBED].detach()
+
+    def passed(inputs: Tensor) -> Tensor:
+        return run(inputs.clone())  # a network may change its inputs in place, and what is no leaf alone
+
     with torch.enable_grad(), _recorded(network) as calls:
-        last = _behind_shaping(run(inputs.clone().requires_grad_()).grad_fn)
+        last = _behind_shaping(passed(inputs.clone().requires_grad_()).grad_fn)
     operation = _name(last)
     _refuse(operation, raw.shape[1])
     if kind is None or (outputs_are == "auto" and operation in PLAIN):
         return plain
     if operation in ("Sigmoid", "Softmax"):
         kind = "softmax" if operation == "Softmax" else "sigmoid" if raw.shape[1] == 1 else "sigmoids"
-        return _before_the_end(network, run, inputs, last, calls, kind)
-    if outputs_are == "auto" and not _stays_so(run, inputs, kind):
+        return _before_the_end(network, passed, inputs, last, calls, kind)
+    if outputs_are == "auto" and isinstance(network, torch.jit.ScriptModule):
+        log.info("%s", UNSEEN)
+    if outputs_are == "auto" and not _stays_so(passed, inputs, kind):
         return plain
     return Meaning(kind)
 
@@ -228,7 +241,7 @@ def _possible(raw: Tensor) -> Kind | None:
 
 def _stays_so(run: Callable[[Tensor], Tensor], inputs: Tensor, kind: Kind) -> bool:
     """Whether outputs stay probabilities of a kind, and change, for multiples of the images and for noise."""
-    noise = torch.randn(inputs.shape, generator=generator(0, "outputs")).to(inputs)
+    noise = torch.randn(inputs.shape, generator=generator(0, "outputs"), dtype=torch.float32).to(inputs)
     with torch.no_grad():
         answers = torch.cat([run(probe) for probe in (*(inputs * scale for scale in SCALES), noise, 100 * noise)])
     finite = answers[answers.isfinite().all(1)]
@@ -290,7 +303,9 @@ def _recorded(network: nn.Module) -> Iterator[list[tuple[str, nn.Module, Any]]]:
 
         return hook
 
-    handles = [module.register_forward_hook(record(name)) for name, module in network.named_modules() if name]
+    # TorchScript takes no hooks: what they would tell of its layers stays unknown.
+    modules = {name: one for name, one in network.named_modules() if not isinstance(one, torch.jit.ScriptModule)}
+    handles = [module.register_forward_hook(record(name)) for name, module in modules.items() if name]
     try:
         yield calls
     finally:

@@ -11,10 +11,11 @@ moved out of its frame leaves zeros (black) behind; between pixels it is interpo
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -146,8 +147,8 @@ class L2(Threat):
     def start(self, images: Batch, generator: torch.Generator) -> Batch:
         """Uniform in the ball: a Gaussian direction, and a radius by the inverse of its distribution."""
         check_number("eps", self.eps)
-        direction = torch.randn(images.shape, generator=generator).to(images)
-        share = torch.rand(len(images), generator=generator).to(images)
+        direction = torch.randn(images.shape, generator=generator, dtype=torch.float32).to(images)
+        share = torch.rand(len(images), generator=generator, dtype=torch.float32).to(images)
         radius = self.eps * share ** (1 / max(images[0].numel(), 1))
         return direction * _per_sample(radius / l2_norm(direction), direction)
 
@@ -195,11 +196,27 @@ class Linf(Threat):
     def start(self, images: Batch, generator: torch.Generator) -> Batch:
         """Uniform in the cube."""
         check_number("eps", self.eps)
-        return (torch.rand(images.shape, generator=generator).to(images) * 2 - 1) * self.eps
+        return (torch.rand(images.shape, generator=generator, dtype=torch.float32).to(images) * 2 - 1) * self.eps
 
     def step(self, gradient: Batch) -> Batch:
         """The sign of the gradient."""
         return gradient.sign()
+
+
+def check_threat(ball: Any) -> None:
+    """Refuse what is no threat model, a text above all.
+
+    Raises
+    ------
+    InputError
+        If so, with the threat model that the text says.
+    """
+    if isinstance(ball, Threat):
+        return
+    norm, _, radius = str(ball).partition(":")
+    name = {"linf": "Linf"}.get(norm, "L2")
+    number = radius if re.fullmatch(r"\d*\.?\d+(/\d+)?", radius) else "0.5"
+    raise must("threat", "be a threat model, L2(...) or Linf(...)", ball, f"Give nb.{name}({number}).")
 
 
 def check_radii(threats: Iterable[Threat], shape: Sequence[int], *, band: bool = False) -> None:
@@ -220,6 +237,7 @@ def check_radii(threats: Iterable[Threat], shape: Sequence[int], *, band: bool =
         image reaches.
     """
     for ball in threats:
+        check_threat(ball)
         if ball.band and not band:
             raise InputError(
                 f"The 'threat' must have no band here. Got {ball!r} instead. A set can be built with one, and a search "
@@ -320,7 +338,8 @@ class Spatial:
 
     def random(self, count: int, generator: torch.Generator) -> Parameters:
         """Parameters uniform over the valid ones, shape (count, 3)."""
-        return (2 * torch.rand(count, 3, generator=generator) - 1) * torch.tensor(self._reach)
+        drawn = torch.rand(count, 3, generator=generator, dtype=torch.float32)
+        return (2 * drawn - 1) * torch.tensor(self._reach, dtype=torch.float32)
 
     def grid(self, shifts: int = 5, angles: int = 31) -> Parameters:
         """All combinations of evenly spaced parameters, the largest changes first; 5 x 5 x 31 as in the paper.
@@ -331,10 +350,10 @@ class Spatial:
             How many shifts along each axis, and how many rotations; an odd number has 0 among them.
         """
         counts = (check_count("angles", angles), check_count("shifts", shifts), shifts)
-        axes = [(2 * torch.arange(count) - (count - 1)) / max(count - 1, 1) for count in counts]
+        axes = [(2 * torch.arange(count, dtype=torch.float32) - (count - 1)) / max(count - 1, 1) for count in counts]
         shares = torch.cartesian_prod(*axes)
         order = shares.square().sum(1).argsort(descending=True, stable=True)
-        return shares[order] * torch.tensor(self._reach)
+        return shares[order] * torch.tensor(self._reach, dtype=torch.float32)
 
     @property
     def _reach(self) -> tuple[float, float, float]:
@@ -347,8 +366,8 @@ def _sources(parameters: Parameters, height: int, width: int) -> tuple[Tensor, T
     turn, down, right = parameters.T[:, :, None, None]
     turn = turn * (math.pi / 180)
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
-    rows = (torch.arange(height, device=turn.device) - middle_row)[:, None] - down
-    columns = (torch.arange(width, device=turn.device) - middle_column)[None, :] - right
+    rows = (torch.arange(height, dtype=turn.dtype, device=turn.device) - middle_row)[:, None] - down
+    columns = (torch.arange(width, dtype=turn.dtype, device=turn.device) - middle_column)[None, :] - right
     sine, cosine = turn.sin(), turn.cos()
     return columns * sine + rows * cosine + middle_row, columns * cosine - rows * sine + middle_column
 

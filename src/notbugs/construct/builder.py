@@ -15,13 +15,14 @@ from torch.nn.functional import softplus
 
 from notbugs._version import __version__
 from notbugs.classifier import Classifier
-from notbugs.construct.manifest import Ball, Identity, Kept, Request, Sizes, Storage, read_manifest
+from notbugs.construct.manifest import Ball, ByWhom, Identity, Kept, Request, Sizes, Storage, read_manifest
 from notbugs.construct.storage import decode, distances, encode, summary
 from notbugs.construct.store import ConstructedSet, Tell, build
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice
 from notbugs.files import Damaged
 from notbugs.models.execution import FORMS, ready
+from notbugs.networks import code_of
 from notbugs.progress import Progress
 from notbugs.search import FMN, LBFGS, PGDSteps, Steps
 from notbugs.search.objectives import log_odds
@@ -111,9 +112,11 @@ def noise(kind: str, numbers: Tensor, shape: Sequence[int], seed: int) -> Batch:
     `gaussian`: mean 0.5 and standard deviation 0.05, cut off at 0 and 1. `uniform`: every value between 0 and 1.
     """
     draws = (generator(seed, "noise", kind, number) for number in numbers.tolist())
+    kept = torch.float32
     if kind == "uniform":
-        return torch.stack([torch.rand(*shape, generator=draw) for draw in draws])
-    return torch.stack([torch.randn(*shape, generator=draw) for draw in draws]).mul_(SPREAD).add_(0.5).clamp_(0, 1)
+        return torch.stack([torch.rand(*shape, generator=draw, dtype=kept) for draw in draws])
+    drawn = torch.stack([torch.randn(*shape, generator=draw, dtype=kept) for draw in draws])
+    return drawn.mul_(SPREAD).add_(0.5).clamp_(0, 1)
 
 
 Rows = dict[str, Tensor]
@@ -135,6 +138,16 @@ def fingerprint(classifier: Classifier) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def by_whom(classifier: Classifier, *others: Classifier) -> ByWhom:
+    """The part of a request that says what the source computes, and with what code of a user's own, if any."""
+    asked: ByWhom = {"source": fingerprint(classifier)}
+    if code := code_of(*(one.network for one in (classifier, *others))):
+        asked["code"] = code
+    if classifier.chosen_outputs is not None:
+        asked["outputs"] = list(map(int, classifier.chosen_outputs))
+    return asked
 
 
 def ready_for(classifier: Classifier, images: Images, folder: str | Path, batch: int) -> tuple[Classifier, str]:
@@ -171,7 +184,7 @@ def request_of(
         "threat": ball_of(threat),
         "schedule": {"kind": STORED_KINDS.get(kind, kind.__name__), **asdict(schedule)},  # pyrefly: ignore
         "seed": int(seed),  # NumPy's whole numbers are none of JSON
-        "source": fingerprint(classifier),
+        **by_whom(classifier, *others),
         "precision": form,
         **identity(data),
         **({"others": list(map(fingerprint, others))} if others else {}),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.construct.builder import Rows, build_labelled, fingerprint, identity
+from notbugs.construct.builder import Rows, build_labelled, by_whom, fingerprint, identity
 from notbugs.construct.manifest import Request, build_id, kind_of
 from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet
@@ -120,6 +120,7 @@ def control(
         "precision": "fp32",
         "versions": identity(data)["versions"],
         "of": build_id(plan),
+        **by_whom(classifier, *([weak] if weak else [])),
         **({"weak": fingerprint(weak)} if kind == "leakage" and weak else {}),
     }
     columns = {"labels": of.images.labels, "start": of.start, "target": of.target}
@@ -179,7 +180,7 @@ def mislabel(
         "threat": {"norm": "l2", "eps": 0.0},
         "schedule": NO_SEARCH,
         "seed": 0,
-        "source": fingerprint(classifier),
+        **by_whom(classifier),
         "precision": "fp32",
         "images": len(start),
         **identity(data),
@@ -204,7 +205,7 @@ def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
     channels, height, width = data.train.shape
     classes = len(data.classes)
     side = next(side for side in range(2, classes + 2) if channels * side * side >= classes)
-    drawn = torch.randn(channels * side * side, classes, generator=generator(seed, "patterns"))
+    drawn = torch.randn(channels * side * side, classes, generator=generator(seed, "patterns"), dtype=torch.float32)
     tiles = torch.linalg.qr(drawn).Q.T.reshape(classes, channels, side, side)
     whole = tiles.repeat(1, 1, -(-height // side), -(-width // side))[:, :, :height, :width]
     return whole * (ball.eps / ball.size(whole))[:, None, None, None]
@@ -218,7 +219,8 @@ def _moved_at_random(
     The direction has the frequencies of the set's band, before that.
     """
     draws = (generator(seed, "random control", number) for number in numbers.tolist())
-    drawn = torch.stack([torch.randn(images.shape[1:], generator=draw) for draw in draws]).to(images)
+    shape, kept = images.shape[1:], torch.float32
+    drawn = torch.stack([torch.randn(shape, generator=draw, dtype=kept) for draw in draws]).to(images)
     drawn = band(drawn) if band else drawn
     direction = drawn.sign() if norm == "linf" else L2(1.0).step(drawn)
     move = direction * size[:, None, None, None]

@@ -97,6 +97,14 @@ class Identity(TypedDict):
     versions: dict[str, str]
 
 
+class ByWhom(TypedDict):
+    """The part of a request that says what the source computes."""
+
+    source: str
+    code: NotRequired[str]
+    outputs: NotRequired[list[int]]
+
+
 class Sizes(TypedDict):
     """The part of a request that says how images are stored, and how many at once."""
 
@@ -138,6 +146,12 @@ class Request(_Strict):
     schedule: Annotated[dict[str, Any], Field(description="kind and settings of the steps")]
     seed: Annotated[int, Field(description="of all that is random here")]
     source: Annotated[str, Field(description="fingerprint of the classifier")]
+    code: NotRequired[
+        Annotated[str, Field(description="hash of the code of classifiers that are a user's own, or of their programs")]
+    ]
+    outputs: NotRequired[
+        Annotated[list[int], Field(description="numbers of the source's outputs that are the classes, if not all")]
+    ]
     precision: Annotated[str, Field(description="form in which the search computed: fp32, bf16, and whether compiled")]
     data: Annotated[Source, Field(description="the images it was built from")]
     classes: Annotated[list[str], Field(description="their names, in order")]

@@ -73,7 +73,7 @@ class Appearance:
 
     def random(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch 5"]:
         """Changes drawn uniformly, shape (count, 5)."""
-        return 2 * torch.rand(count, self.parameters, generator=generator) - 1
+        return 2 * torch.rand(count, self.parameters, generator=generator, dtype=torch.float32) - 1
 
     def inside(self, box: Box) -> Float[Tensor, "batch 5"]:
         """The change at a place in the unit box, whose middle is the identity."""

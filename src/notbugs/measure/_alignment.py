@@ -7,6 +7,7 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
+from notbugs.search.loop import check_gradients_allowed
 from notbugs.search.objectives import log_odds
 from notbugs.shapes import Batch, PerSample
 
@@ -19,11 +20,11 @@ def class_means(images: Images, classes: int, *, batch: int = 500) -> Batch:
     >>> nb.measure.class_means(data.train, 10).shape
     torch.Size([10, 1, 8, 8])
     """
-    total, count = torch.zeros(classes, *images.shape), torch.zeros(classes)
+    total, count = torch.zeros(classes, *images.shape, dtype=torch.float32), torch.zeros(classes, dtype=torch.float32)
     for index in torch.arange(len(images)).split(batch):
         some, labels = images.batch(index)
         total.index_add_(0, labels, some.float())
-        count.index_add_(0, labels, torch.ones(len(labels)))
+        count.index_add_(0, labels, torch.ones(len(labels), dtype=torch.float32))
     return total / count[:, None, None, None]
 
 
@@ -44,7 +45,8 @@ def input_gradients(classifier: Classifier, images: Images, *, batch: int = 250)
     True
     """
     gradients, others = [], []
-    with classifier.evaluating("fp32"):
+    check_gradients_allowed()
+    with torch.enable_grad(), classifier.evaluating("fp32"):
         for index in torch.arange(len(images)).split(batch):
             inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(index))
             leaf = inputs.requires_grad_()

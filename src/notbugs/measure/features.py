@@ -17,6 +17,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.models.execution import copied, ready
 from notbugs.search.compatibility import FEW, check_own
+from notbugs.search.loop import check_gradients_allowed
 from notbugs.seeds import seeded
 from notbugs.shapes import Batch, Features
 
@@ -266,6 +267,7 @@ def check_map(source: FeatureMap, images: Images) -> None:
         If it does not give finite features of shape (image, feature), gives no gradient, or an image's features depend
         on the images beside it or on chance.
     """
+    check_gradients_allowed()
     leaf = images.batch(slice(2))[0].to(source.device).requires_grad_()
     try:
         with torch.enable_grad(), source.evaluating("fp32"):
@@ -330,7 +332,8 @@ def feature_rank(classifier: Classifier, images: Batch, *, tolerance: float = 0.
     >>> 0 < rank <= 8
     True
     """
-    with classifier.evaluating("fp32"):
+    check_gradients_allowed()
+    with torch.enable_grad(), classifier.evaluating("fp32"):
         inputs = images.clone().requires_grad_(True)
         features = classifier.features(inputs)
         rows = [torch.autograd.grad(column.sum(), inputs, retain_graph=True)[0] for column in features.T]

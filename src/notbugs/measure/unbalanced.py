@@ -190,7 +190,7 @@ def areas(
     check_fits(classifier, images, 2)
     balls: list[Threat | None] = [None, *threats]
     fast = ready(classifier, images.shape, batch=batch)[0] if threats else classifier
-    margins = torch.full((len(images),), math.inf)
+    margins = torch.full((len(images),), math.inf, dtype=torch.float32)
     measured = []
     for ball in balls:
         for first in range(0, len(images), batch):

@@ -85,7 +85,7 @@ def has_images(network: nn.Module) -> bool:
 
 def trial_images(classifier: Classifier, shape: Sequence[int]) -> Tensor:
     """Two random images to try a network on; torch's global generator is left alone."""
-    return torch.rand(2, *shape, generator=generator(0, "frozen")).to(classifier.device)
+    return torch.rand(2, *shape, generator=generator(0, "frozen"), dtype=torch.float32).to(classifier.device)
 
 
 TOLERANCE = 1e-2
@@ -285,7 +285,7 @@ def ready(
         log.info("Searching in %s.", rule)
         return in_form(view, rule, batch), rule
     count = batch if view.try_compiled or view.device.type == "cuda" else min(batch, 32)
-    images = torch.rand(count, *shape, generator=generator(0, "fastest")).to(view.device)
+    images = torch.rand(count, *shape, generator=generator(0, "fastest"), dtype=torch.float32).to(view.device)
     choice = fastest(view, images, (rule, *doubts))
     clear = choice.milliseconds[choice.form] < CLEAR * choice.milliseconds[rule]
     form = choice.form if clear else rule

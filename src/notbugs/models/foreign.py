@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from notbugs.classifier import Classifier, Interpretation
 from notbugs.errors import InputError, in_one_line, must
-from notbugs.files import check_file
+from notbugs.files import check_file, sha256
 from notbugs.models import registry
 from notbugs.models.archives import check_records
 from notbugs.models.registry import Blueprint
 from notbugs.models.weight_names import named_as
 from notbugs.models.weights import Kind, kind_of, load_tensors, read_weights
-from notbugs.networks import unwrapped
+from notbugs.networks import mark_code, unwrapped
 from notbugs.normalisation import WHITE, Normalisation, by_white, own_normaliser, stored_normaliser, told, units
 
 PROGRAMS: dict[str, Kind] = {"torchscript": "torchscript", "exported": "exported"}
@@ -80,10 +80,10 @@ def load_program(path: Path, architecture: str, head: str | None) -> nn.Module:
             for category in (DeprecationWarning, FutureWarning):  # of TorchScript, and of torch's own old ways
                 warnings.simplefilter("ignore", category)
             if architecture == "torchscript":
-                return torch.jit.load(path, map_location="cpu")
+                return mark_code(torch.jit.load(path, map_location="cpu"), sha256(path))
             with _unsaid("torch.export"):  # it logs the traceback of what is said below in one line
                 program = torch.export.load(path)
-            return torch.export.unflatten(program) if head else program.module()
+            return mark_code(torch.export.unflatten(program) if head else program.module(), sha256(path))
     except Exception as error:  # what torch raises of a damaged program, or one of another version
         raise InputError(f"Torch cannot load {path}: {in_one_line(error)}") from error
 

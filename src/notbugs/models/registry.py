@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib
 import inspect
 import os
@@ -10,7 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -33,6 +38,7 @@ from notbugs.models.architectures import (
     wrn28_10,
 )
 from notbugs.models.layers import Size, height_and_width
+from notbugs.networks import mark_code
 from notbugs.normalisation import Normalisation
 from notbugs.seeds import seeded
 from notbugs.shapes import other_channels
@@ -280,7 +286,62 @@ def _own(name: str, module: str, attribute: str, images: dict[str, Any], options
             ) from error
     if not isinstance(network, nn.Module):
         raise must("architecture", "make a torch.nn.Module", f"{name} -> {type(network).__name__}")
-    return network
+    return mark_code(network, _code_of(make, module))
+
+
+_CODES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""By the function or class that was imported: a file that was edited since is not the code that runs."""
+
+
+def _code_of(make: Callable[..., Any], module: str) -> str:
+    """The hash of the code of a function or class, as it was when it was first called."""
+    function = getattr(make, "__func__", make)
+    if function not in _CODES:
+        _CODES[function] = _hash_of_code(module)
+    return _CODES[function]
+
+
+def _hash_of_code(name: str) -> str:
+    """SHA-256 over the file of a module and those beside it that it imports, wherever in its code it does so."""
+    root, package = _root(sys.modules[name])
+    files = {name: Path(sys.modules[name].__file__ or "")}
+    codes: dict[str, bytes] = {}
+    while files:
+        one, file = files.popitem()
+        codes[one] = file.read_bytes() if file.suffix == ".py" and file.is_file() else b""
+        for other in _imports(codes[one], one if file.stem == "__init__" else one.rpartition(".")[0]):
+            place = root.joinpath(*other.split("."))
+            found = next((each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file()), None)
+            if other and found and other not in codes and other.split(".")[0] == (package or other.split(".")[0]):
+                files[other] = found
+    digest = hashlib.sha256()
+    for one, code in sorted(codes.items()):
+        digest.update(f"{one} {len(code)} ".encode() + code)
+    return digest.hexdigest()
+
+
+def _imports(code: bytes, package: str) -> Iterator[str]:
+    """The names of all modules that code in a package imports, and of all that may be some."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):  # of a file that is imported in some cases alone
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def _root(module: ModuleType) -> tuple[Path, str]:
+    """The folder that a module was found in; and of what is installed, beside much else, its package alone."""
+    package, *inner = module.__name__.split(".")
+    file = Path(module.__file__ or "").resolve()
+    folder = file.parents[min(len(inner) + (file.stem == "__init__"), len(file.parents) - 1)]
+    return folder, package if folder.name in ("site-packages", "dist-packages") else ""
 
 
 def _nearest(module: str, attribute: str) -> str:

@@ -16,11 +16,12 @@ from notbugs.classifier import Classifier
 from notbugs.data.appearance import Appearance
 from notbugs.errors import check_choice, must
 from notbugs.search.backward import fake_relu_features
+from notbugs.search.compatibility import check_given, with_labels
 from notbugs.search.loop import Found, Objective, search
 from notbugs.search.objectives import away_from, log_odds, matching, part_of, smallest, targeted_ce, targeted_ce_alone
 from notbugs.search.steps import FMN, LBFGS, PGDSteps, Steps
 from notbugs.shapes import Batch, Labels, PerSample
-from notbugs.threat import BOX, L2, Box, Norm, Parameters, Spatial, Threat, threat
+from notbugs.threat import BOX, L2, Box, Norm, Parameters, Spatial, Threat, check_threat, threat
 
 PAPER_MATCHING = PGDSteps(steps=1000, step_size=0.1)
 """The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5).
@@ -84,7 +85,8 @@ def pgd(
     classifier : Classifier
         Attacked in evaluation mode; its modes are restored.
     images, labels : Tensor
-        In [0, 1], shape (batch, channel, height, width); int64, shape (batch,).
+        In [0, 1], shape (batch, channel, height, width); int64, shape (batch,). Of a classifier of several labels,
+        0 or 1 for each, shape (batch, label).
     threat : Threat
         For instance `L2(0.5)`, in pixel units.
     schedule : PGDSteps
@@ -97,14 +99,22 @@ def pgd(
     Found
         `loss` is the log-odds of the label; `score` its margin: negative where the attack succeeded.
 
+    Raises
+    ------
+    InputError
+        If the labels are none of these images, or none of this classifier.
+
     Examples
     --------
     >>> found = nb.pgd(classifier, inputs, labels, nb.L2(0.5))
     >>> bool(((found.images - inputs).flatten(1).norm(dim=1) < 0.5 + 1e-4).all())
     True
     """
+    check_threat(threat)
+    answering = with_labels(classifier, images, labels, "labels")
     with classifier.evaluating():
-        return search(away_from(classifier), images, (labels,), threat, schedule, start=start)
+        found = search(away_from(answering), images, (labels,), threat, schedule, start=start)
+    return replace(found, is_margin=True)
 
 
 def targeted_pgd(
@@ -127,8 +137,10 @@ def targeted_pgd(
     >>> found.images.shape
     torch.Size([20, 1, 8, 8])
     """
+    check_threat(threat)
+    answering = with_labels(classifier, images, targets, "targets")
     with classifier.evaluating():
-        return search(targeted_ce(classifier), images, (targets,), threat, schedule, start=start)
+        return search(targeted_ce(answering), images, (targets,), threat, schedule, start=start)
 
 
 Hold = Literal["label", "outputs"]
@@ -234,6 +246,8 @@ def match_features(
     >>> found.loss.shape
     torch.Size([20])
     """
+    check_given(classifier=classifier)
+    check_threat(threat)
     with classifier.evaluating():
         with torch.no_grad():
             wanted = classifier.features(target) if features is None else part_of(classifier.features, features)(target)
@@ -291,8 +305,9 @@ def minimum_norm(
     >>> found = nb.minimum_norm(classifier, inputs, labels, norm='l2', schedule=nb.search.FMN(10))
     """
     ball = threat(norm, eps)
+    answering = with_labels(classifier, images, classes, "classes")
     decided, undecided = (
-        smallest(classifier, ball, targeted=targeted, undecided=undecided) for undecided in (False, True)
+        smallest(answering, ball, targeted=targeted, undecided=undecided) for undecided in (False, True)
     )
     early, late = (None, schedule) if targeted else schedule.split(1 - UNDECIDED)
     middle, last = (None, late) if classifier.precision == "fp32" else late.split(LAST_IN_FP32)

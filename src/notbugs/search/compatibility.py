@@ -7,14 +7,16 @@ twice. Else accuracy depends on how images are put together, and what a search f
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.data import Images
+from notbugs.data import Data, Images
 from notbugs.errors import InputError, must
-from notbugs.shapes import Logits
+from notbugs.search.loop import check_gradients_allowed
+from notbugs.shapes import Batch, Logits
 
 FEW = 8
 """Images that are looked at."""
@@ -22,6 +24,33 @@ NOISE = 1e-4
 """Largest difference of two passes, in units of the largest output, that rounding on a GPU makes."""
 OTHERS = 1e-2
 """The same where batches have other sizes, for which a device may take other algorithms."""
+
+
+def check_given(**given: Any) -> None:
+    """Refuse arguments that are something else than their names say: `classifier`, `data`, and all others images.
+
+    Raises
+    ------
+    InputError
+        If so, with what would be the right thing.
+    """
+    for name, value in given.items():
+        if name == "classifier":
+            kind, what = Classifier, "a notbugs.Classifier"
+        else:
+            kind, what = (Data, "notbugs.Data") if name == "data" else (Images, "notbugs.Images")
+        if isinstance(value, kind):
+            continue
+        remedy = ""
+        if kind is Classifier and isinstance(value, torch.nn.Module):
+            remedy = "Give nb.Classifier(network, mean=..., std=...), with the normalisation it was trained with."
+        elif kind is Images and isinstance(value, Data):
+            remedy = "Give data.train, its training images." if name == "train" else "Give data.test or data.train."
+        elif kind is Images:
+            remedy = "Give nb.Images(pixels, labels)."
+        elif isinstance(value, Images):
+            remedy = "Give nb.Data(name, train, test, classes), whose training and test images these may be."
+        raise must(name, f"be {what}", type(value).__name__, remedy)
 
 
 def check_finite(logits: Logits) -> None:
@@ -36,6 +65,86 @@ def check_finite(logits: Logits) -> None:
         wrong = logits[~logits.isfinite()][0].item()
         remedy = "Its weights may hold NaN: train it again. Or it divides by 0 somewhere, or masks a class."
         raise must("classifier", "give finite logits", wrong, remedy)
+
+
+def with_labels(classifier: Classifier, images: Batch, labels: Any, name: str) -> Callable[[Batch], Logits]:
+    """The classifier for a search on some images, which holds its first logits against the labels: no pass for it.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        In evaluation mode while the search runs.
+    images : Tensor
+        Those that the search begins at.
+    labels : Tensor
+        One for each image; or, of a classifier of several labels, 0 or 1 for each of them.
+    name : str
+        Of the argument that they came in as.
+
+    Raises
+    ------
+    InputError
+        At once, if they are no labels of these images; and from the first call, if they are none of this classifier.
+    """
+    check_given(classifier=classifier)
+    if not isinstance(images, Tensor):
+        remedy = "Give the first of images.batch(slice(None)), and the second as labels."
+        raise must("images", "be a tensor", type(images).__name__, remedy if isinstance(images, Images) else "")
+    rule = f"be a tensor of int64 and of shape ({len(images)},), a class for each image"
+    if not isinstance(labels, Tensor):
+        raise must(name, rule, type(labels).__name__, f"Give torch.as_tensor({name}).")
+    shape = tuple(labels.shape)
+    if shape == (len(images), 1):
+        raise must(name, rule, f"shape {shape}", f"Give {name}[:, 0].")
+    if labels.ndim not in (1, 2) or len(labels) != len(images):
+        raise must(name, rule, f"shape {shape}", "Give those of these images, in their order.")
+    is_first = True
+
+    def answered(inputs: Batch) -> Logits:
+        nonlocal is_first
+        logits = classifier(inputs)
+        if is_first:
+            is_first = False
+            _check_labels(classifier, logits, labels, name)
+        return logits
+
+    return answered
+
+
+def _check_labels(classifier: Classifier, logits: Logits, labels: Tensor, name: str) -> None:
+    """Refuse labels that are none of a classifier with these logits."""
+    count = logits.shape[1]
+    if labels.ndim == 2:
+        _check_several(classifier, count, labels, name)
+    if labels.dtype != torch.int64:
+        raise must(name, "be int64", str(labels.dtype).removeprefix("torch."), f"Give {name}.long().")
+    if labels.device != logits.device:
+        raise must(name, f"be where the images are, on {logits.device}", str(labels.device), "Move them there.")
+    if labels.ndim == 1 and bool((wrong := (labels < 0) | (labels >= count)).any()):  # waits for the device once
+        rule = f"be numbers of classes from 0 to {count - 1}, for the classifier gives {count} logits"
+        raise must(name, rule, int(labels[wrong][0]), "Number the classes from 0, in the order of the logits.")
+
+
+def _check_several(classifier: Classifier, count: int, labels: Tensor, name: str) -> None:
+    """Refuse what is no 0 or 1 for each of several labels: classes one-hot, above all, look just like it."""
+    rule = f"be of shape ({len(labels)},), a class for each image"
+    shape = tuple(labels.shape)
+    if classifier.number is not None:
+        got = f"shape {shape} for a view of one label"
+        raise must(name, rule, got, f"Give {name}[:, {classifier.number}].")
+    if shape[1] != count:
+        raise must(name, f"{rule}, or 0 or 1 for each of {count} labels, one for each logit", f"shape {shape}")
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        raise must(name, f"be 0 or 1 for each of {count} labels, or a class for each image", f"shape {shape}")
+    kind = classifier.meaning.kind if classifier.meaning else "logits"
+    if kind not in ("logits", "sigmoids"):  # a softmax, or a pair of logits made of one
+        raise must(name, f"{rule}: of this classifier an image has one class", f"shape {shape}", _CLASSES.format(name))
+    if kind == "logits" and bool((labels.sum(1) == 1).all()):
+        remedy = f"{_CLASSES.format(name)} If an image may have several labels, put nn.Sigmoid() behind the network."
+        raise must(name, rule, f"shape {shape} with one 1 in each row", remedy)
+
+
+_CLASSES = "Give {0}.argmax(1)."
 
 
 def check_fits(
@@ -68,6 +177,8 @@ def check_fits(
         or no gradient; if what it answers for an image depends on the images beside it, or on chance; or if it has no
         features that can be found, and these are needed.
     """
+    check_gradients_allowed()
+    check_given(classifier=classifier, images=images)
     if images.has_several:
         raise InputError(
             f"An image must have one label here, and these have {images.labels.shape[1]}. Choose one of them: "
@@ -107,7 +218,8 @@ def _answer(classifier: Classifier, leaf: Tensor, features: bool) -> Tensor:
 
 def _check_gradient(logits: Tensor, leaf: Tensor) -> None:
     if logits.requires_grad:  # perhaps for the weights alone
-        logits.sum().backward(inputs=[leaf])
+        # Under `no_grad` as well, where a sum would have no graph.
+        logits.backward(torch.ones_like(logits), inputs=[leaf])
     if leaf.grad is None:
         remedy = "Take out detach(), no_grad() and numpy."
         raise must("classifier", "be differentiable with respect to images", "logits without a gradient", remedy)

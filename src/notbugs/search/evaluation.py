@@ -182,7 +182,8 @@ class Attacked:
     def __post_init__(self) -> None:
         check_count("batch", self.batch)
         self.through: Callable[[Objective], Objective] | None = None
-        self.settled = torch.full((len(self.images),), torch.inf)  # the ball in which an image was given up
+        # The ball in which an image was given up.
+        self.settled = torch.full((len(self.images),), torch.inf, dtype=torch.float32)
         self.became = torch.full((len(self.images),), -1)  # the class it was last taken for; -1: nothing broke it yet
         self.clean = torch.cat(list(logits(self.classifier, self.images, self.batch)))
         self.correct = self.clean.argmax(1) == self.images.labels
@@ -211,7 +212,7 @@ class Attacked:
     @property
     def radius(self) -> Tensor:
         """The radius of the smallest ball in which an image is broken: 0 where it is misclassified as it is."""
-        smallest = torch.where(self.correct, torch.inf, 0.0)
+        smallest = torch.where(self.correct, torch.inf, 0.0).float()  # whatever torch makes of numbers by default
         for radius in self.broken.values():
             smallest = torch.minimum(smallest, radius)
         return smallest
@@ -281,7 +282,7 @@ class Attacked:
             The margin that is left, shape (k,): negative where the image was broken, infinite where no point was found
             that is better than the image itself.
         """
-        left = torch.full((len(numbers),), torch.inf)
+        left = torch.full((len(numbers),), torch.inf, dtype=torch.float32)
         rows = torch.arange(len(numbers))
 
         def waiting(rows: Tensor) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor | None]]:
@@ -317,7 +318,8 @@ class Attacked:
             said = self.classifier(images).cpu()
         predicted = said.argmax(1)
         broken = (predicted != self.images.labels[numbers]) | said.isnan().any(1)
-        radius = self.broken.setdefault(part, torch.full((len(self.images),), torch.inf))
+        unbroken = torch.full((len(self.images),), torch.inf, dtype=torch.float32)
+        radius = self.broken.setdefault(part, unbroken)
         index = numbers[broken]
         radius[index] = radius[index].clamp_max(ball.eps)
         self.became[index] = predicted[broken]

@@ -37,14 +37,16 @@ class Found:
     images : Tensor
         Shape of the origin, in [0, 1] and inside the threat model.
     loss, score : Tensor
-        Of `images`, shape (batch,).
+        Of `images`, shape (batch,). The search says what its score is: lower is better.
     forwards, backwards : int
         Passes through the classifier for each sample.
+    is_margin : bool
+        Whether the score is the margin of the label, as of `pgd`: below 0 the image is misclassified.
 
     Examples
     --------
     >>> found = nb.pgd(classifier, inputs, labels, nb.L2(0.5))
-    >>> success = found.score < 0  # misclassified
+    >>> success = found.score < 0  # misclassified, for the score of `pgd` is the margin
     """
 
     images: Batch
@@ -52,13 +54,16 @@ class Found:
     score: PerSample
     forwards: int
     backwards: int
+    is_margin: bool = False
 
     def __repr__(self) -> str:
         shape, count = tuple(self.images.shape), len(self.images)
+        score = f"score from {self.score.min():.4g} to {self.score.max():.4g}"
+        if self.is_margin:
+            score = f"score below 0, misclassified under attack: {int((self.score < 0).sum())} of {count}"
         return (
             f"Found(images of shape {shape} on {self.images.device}; loss {self.loss.mean():.4g} on average; "
-            f"score below 0, misclassified under attack: {int((self.score < 0).sum())} of {count}; "
-            f"{self.forwards} forwards, {self.backwards} backwards)"
+            f"{score}; {self.forwards} forwards, {self.backwards} backwards)"
         )
 
 
@@ -202,7 +207,23 @@ def _joined(some: Samples, others: Samples) -> Samples:
     return {name: torch.cat([values, others[name]]) for name, values in some.items()}
 
 
+def check_gradients_allowed() -> None:
+    """Refuse to work where the caller forbids what `enable_grad` cannot allow again.
+
+    Raises
+    ------
+    InputError
+        Under `torch.inference_mode()`.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "Gradients are needed here, and torch.inference_mode() around this call forbids them. "
+            "Leave that block first; what is measured needs none around it."
+        )
+
+
 def _begin(origin: Batch, goals: tuple[Tensor, ...], threat: Threat, walker: Walker, start: Batch | None) -> Samples:
+    check_gradients_allowed()
     _check_origin(origin, start)
     images = origin.clone() if start is None else threat.valid(start, origin)
     worst = torch.full((len(images),), math.inf, dtype=images.dtype, device=images.device)

@@ -20,6 +20,9 @@ from notbugs.search.loop import Objective
 from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
 from notbugs.threat import Threat, l2_norm
 
+Answering = Callable[[Batch], Logits]
+"""A classifier, or a function in its place, from images to logits."""
+
 CONFIDENT = 15.0
 """Logit above which the logarithm of softplus is the logit itself, in float32."""
 
@@ -46,7 +49,7 @@ def margin(logits: Logits, labels: Labels) -> PerSample:
     return own - others.amax(1)
 
 
-def away_from(classifier: Classifier) -> Objective:
+def away_from(classifier: Answering) -> Objective:
     """From labels: ascend their cross-entropy; rank by margin, so that any misclassified iterate beats every other."""
 
     def objective(images: Batch, labels: Labels) -> tuple[PerSample, PerSample]:
@@ -93,7 +96,7 @@ def estimated(objective: Objective, threat: Threat, pairs: int, generator: torch
     return queried
 
 
-def targeted_ce(classifier: Classifier) -> Objective:
+def targeted_ce(classifier: Answering) -> Objective:
     """From target classes: descend their cross-entropy (the paper, section 3.2), and rank by it."""
 
     def objective(images: Batch, targets: Labels) -> tuple[PerSample, PerSample]:
@@ -159,7 +162,7 @@ def part_of(features: Callable[[Batch], Features], chosen: Sequence[int]) -> Cal
     return part
 
 
-def smallest(classifier: Classifier, threat: Threat, *, targeted: bool, undecided: bool = False) -> Objective:
+def smallest(classifier: Answering, threat: Threat, *, targeted: bool, undecided: bool = False) -> Objective:
     """From classes and origins: descend the margin until it is negative; rank by the perturbation's norm from there.
 
     The margin is the label's, or, `targeted`, the negative of the target's. Where it is not negative the rank is

@@ -142,7 +142,7 @@ def strong(run: Attacked, attack: Attack) -> None:
 
 def _broken_in(run: Attacked, attack: Attack, numbers: Tensor, ball: Threat) -> None:
     is_known = run.became[numbers] >= 0  # the class that broke the image in a larger ball
-    first, left = _schedule(attack, FIRST), torch.empty(len(numbers))
+    first, left = _schedule(attack, FIRST), torch.empty(len(numbers), dtype=torch.float32)
     known, new = numbers[is_known], numbers[~is_known]
     left[~is_known] = run.search("log-odds", away_from, new, ball, first)
     left[is_known] = run.search("as in a larger ball", across, known, ball, first, targets=run.became[known])

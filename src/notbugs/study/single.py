@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -43,6 +44,7 @@ from notbugs.measure.accuracy import with_areas
 from notbugs.measure.several_labels import LabelAccuracies, check_several, evaluate_several
 from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import job_of
+from notbugs.networks import code_of
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.study.declaration import SMALLEST_STEPS
@@ -54,6 +56,8 @@ from notbugs.training import Trained, Training, train
 
 COMMANDS = {declared.command: declared for declared in EVERY_SET}
 """The sets that are searched for, by what the command line calls them; all others are controls."""
+SHOWN = 12
+"""Names of classes that an error shows."""
 if TYPE_CHECKING:
     Kind = str
 else:
@@ -156,6 +160,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
     images = on.images if on else data.train
     if images.shape != data.train.shape:
         raise must("on", f"hold images of the data's shape, {data.train.shape}", images.shape)
+    if on:
+        _check_same_classes(on, data)
     classifier = job.architecture.new(data, job.seed, job)
     if images.has_several:
         check_several(classifier, images)
@@ -163,7 +169,8 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
         check_fits(classifier, images, len(data.classes))
     # Other settings, another checkpoint: what is not finished is never taken up with other settings.
     held = build_id(on.manifest["request"]) if on else ""  # what a set holds, not only where it is
-    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint + held).encode()).hexdigest()[:16]
+    code = code_of(classifier.network)  # a user's own may have changed since
+    digest = hashlib.sha256((repr(job.model_dump()) + data.fingerprint + held + code).encode()).hexdigest()[:16]
     with only_maker(out) if workers.rank() == 0 else nullcontext():
         if os.path.lexists(out) and (not out.exists() or job_of(out) != digest):
             raise must("out", "not be there yet", str(out), "Name another, or delete it.")
@@ -177,6 +184,20 @@ def train_one(job: TrainJob, out: Path, console: Console) -> list[Line]:
             return list(evaluate_several(classifier, data.test, data.classes))
         measured = outcomes(classifier, data.test, doubted=on is None)  # of a set, an accuracy at guessing is a result
         return list(with_areas([outcome.accuracy for outcome in measured], classifier, data.test))
+
+
+def _check_same_classes(on: ConstructedSet, data: Data) -> None:
+    """Refuse a set whose labels are numbers of other classes than those of the data that are measured on."""
+    there, here = on.manifest["request"]["classes"], list(data.classes)
+    if there == here:
+        return
+    remedy = f"Give --data as it was when the set was built, of {on.manifest['request']['data']['name']}."
+    if sorted(there) == sorted(here) and not data.several:
+        named = there if len(there) <= SHOWN else ["FILE"]
+        remedy = f"Give the data's classes in the order of the set: --classes {shlex.join(named)}."
+        remedy += "" if len(there) <= SHOWN else " The file has their names in this order, one on each line."
+    there, here = (", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN) for names in (there, here))
+    raise must("on", f"be a set of the data's classes in their order, {here}", there, remedy)
 
 
 def _train_into(

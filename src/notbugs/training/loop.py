@@ -18,7 +18,10 @@ from notbugs.data import Images
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.progress import Progress, silent
-from notbugs.search import PGDSteps, appearance_pgd, pgd, worst_of
+from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
+from notbugs.search.compatibility import check_given
+from notbugs.search.loop import check_gradients_allowed
+from notbugs.search.objectives import away_from
 from notbugs.seeds import generator, seeded
 from notbugs.shapes import Labels, Logits
 from notbugs.threat import check_radii
@@ -68,6 +71,7 @@ class Diverged(InputError):
     """The loss of a training run is no longer finite."""
 
 
+@torch.enable_grad()
 def train(
     classifier: Classifier,
     images: Images,
@@ -125,6 +129,13 @@ def train(
     >>> small = data.take(100, 50, seed=0)
     >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
+    check_gradients_allowed()
+    check_given(classifier=classifier, images=images)
+    if settings is not None and not isinstance(settings, Training):
+        raise must("settings", "be notbugs.Training", settings, "Give nb.Training(epochs=1), for instance.")
+    if not any(weights.requires_grad for weights in classifier.parameters()):
+        remedy = "Give classifier.requires_grad_() to train all of them."
+        raise must("classifier", "have weights to train", "one whose weights are all frozen", remedy)
     plan = settings or Training()
     check_training(plan, images)
     optimizer = _optimizer(classifier, plan)
@@ -292,7 +303,8 @@ def _loss(
         else:
             inputs = worst_of(classifier, inputs, labels, appearance.ranges, looks)
     if (adversary := settings.adversary) and len(labels):
-        inputs = pgd(classifier, inputs, labels, adversary.threat, adversary.schedule).images
+        with classifier.evaluating():  # as `pgd`, but for its look at the labels, which would wait for the device
+            inputs = search(away_from(classifier), inputs, (labels,), adversary.threat, adversary.schedule).images
     # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
     return summed_loss(shared(inputs), labels, weights) * (workers.count() / len(drawn.index))
 

@@ -20,6 +20,8 @@ from notbugs.measure import Proportion
 from notbugs.measure._audit import PARTS, audit
 from notbugs.measure.audit_result import NAMES, Audit
 from notbugs.models import digest
+from notbugs.models.foreign import output_names
+from notbugs.networks import code_of
 from notbugs.records import WholeFile, read_model, write_model
 from notbugs.search import Attack
 from notbugs.search.compatibility import check_fits
@@ -102,9 +104,13 @@ def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Dat
     classifier = job.load(model, data, job)
     check_fits(classifier, data.train, len(data.classes), features=True)  # before the folder is this audit's
     folder = StudyFolder(out, console, stages=PARTS)
-    # Hashes, for a path may hold another model or other images tomorrow.
+    # Hashes, for a path may hold another model, other images, names or code tomorrow.
     sha256 = digest(model)
     wanted = job.model_dump(mode="json") | {"model": sha256, "data": data.fingerprint}
+    if names := output_names(job.outputs):
+        wanted["outputs"] = names
+    if code := code_of(classifier.network):
+        wanted["code"] = code
     with folder.claimed(JobClaim("audit", wanted, surroundings(job.data, data, classifier.device))) as about:
         measured = audit(
             classifier,
