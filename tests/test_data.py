@@ -196,7 +196,7 @@ def test_sizes_that_are_no_sizes():
         load("cifar10", size=0)
     with pytest.raises(InputError, match="'memory' must be a whole number at or above 1"):
         load("cifar10", memory=0)
-    with pytest.raises(InputError, match="'size' must not be given with digits"):
+    with pytest.raises(InputError, match="'size' must be left out for digits"):
         load("digits", size=4)
 
 

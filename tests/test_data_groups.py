@@ -72,7 +72,7 @@ def test_wrong_groups_are_refused(groups, match, tmp_path):
 
 
 def test_groups_are_of_folders():
-    with pytest.raises(InputError, match="folder of images"):
+    with pytest.raises(InputError, match="'groups' must be left out for digits: it is of .*FOLDER of images"):
         load("digits", groups={"a": "0..4", "b": "5..9"})
 
 
