@@ -265,3 +265,69 @@ def test_a_set_of_classes_in_another_order_is_not_trained_on(tmp_path, monkeypat
     others = ["--groups.night", "dark one", "--groups.day", "light"]
     assert main(["train", "--on", "set", "--out", "other.safetensors", *data, *others, *network]) == 2
     assert "Got 'dark one, light' instead. Give --data as it was when the set was built, of" in capsys.readouterr().err
+
+
+def plain_network() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+
+def frozen_classifier() -> Classifier:
+    return bars_classifier().requires_grad_(False)
+
+
+A_CLASSIFIER = r"must be a notbugs.Classifier. Got 'Sequential' .* nb.Classifier\(network, mean=..., std=...\)"
+IMAGES = "'images' must be notbugs.Images. Got 'Data' instead. Give data.test or data.train."
+A_THREAT = r"'threat' must be a threat model, .* Got 'l2:0.25' instead. Give nb.L2\(0.25\)."
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (lambda data: nb.evaluate(plain_network(), data.test), A_CLASSIFIER),
+        (lambda data: nb.audit(plain_network(), data, nb.L2(0.5)), A_CLASSIFIER),
+        (lambda data: nb.train(plain_network(), data.train), A_CLASSIFIER),
+        (lambda data: nb.relabel(plain_network(), data, "set"), A_CLASSIFIER),
+        (lambda data: nb.transfer({"a": plain_network()}, data.test, nb.L2(0.5)), A_CLASSIFIER),
+        (lambda data: nb.pgd(plain_network(), data.test.pixels, data.test.labels, nb.L2(0.5)), A_CLASSIFIER),
+        (lambda data: nb.match_features(plain_network(), data.test.pixels, data.test.pixels), A_CLASSIFIER),
+        (lambda data: nb.evaluate(bars_classifier(), data), IMAGES),
+        (lambda data: nb.train(bars_classifier(), data), IMAGES),
+        (lambda data: nb.transfer({"a": bars_classifier()}, data, nb.L2(0.5)), IMAGES),
+        (lambda data: nb.usefulness(bars_classifier(), data, data, nb.L2(0.5)), "'train' must be .* Give data.train"),
+        (lambda data: nb.audit(bars_classifier(), data.test, nb.L2(0.5)), "'data' must be notbugs.Data. Got 'Images'"),
+        (lambda data: nb.new_classifier(data.train), "'data' must be notbugs.Data. Got 'Images'"),
+        (lambda data: nb.audit(bars_classifier(), data, "l2:0.25"), A_THREAT),
+        (lambda data: nb.evaluate(bars_classifier(), data.test, ["l2:0.25"]), A_THREAT),
+        (lambda data: nb.relabel(bars_classifier(), data, "set", threat="l2:0.25"), A_THREAT),
+        (lambda data: nb.pgd(bars_classifier(), data.test.pixels, data.test.labels, "l2:0.25"), A_THREAT),
+        (lambda data: nb.evaluate(bars_classifier(), data.test, nb.L2(0.5)), "'threats' .*Put it into a list"),
+        (lambda data: nb.evaluate(bars_classifier(), data.test, radii=0.5), r"'radii' .*Give \(0.5,\)"),
+        (lambda data: nb.Classifier(plain_network(), mean=0.5, std=0.25), r"Give mean=\(0.5,\), std=\(0.25,\)."),
+        (lambda data: nb.Classifier(lambda images: images), "'network' must be a torch.nn.Module. Got 'function'"),
+        (lambda data: nb.train(frozen_classifier(), data.train), r"Give classifier.requires_grad_\(\) to train"),
+        (lambda data: nb.train(bars_classifier(), data.train, {"epochs": 1}), "'settings' must be notbugs.Training"),
+    ],
+)
+def test_what_is_mixed_up_is_one_line_with_a_remedy(work, message, bars_data, tmp_path, monkeypatch, unchecked):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message) as raised:
+        work(bars_data)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_remedies_of_what_is_mixed_up_work(bars_data):
+    classifier = nb.Classifier(plain_network(), mean=(0.5,), std=(0.25,))
+    assert len(nb.evaluate(classifier, bars_data.test, [nb.L2(0.25)], attack="pgd", steps=1)) == 2
+    nb.train(frozen_classifier().requires_grad_(), bars_data.train, nb.Training(epochs=1))
+    arrays = nb.Classifier(plain_network(), mean=torch.tensor([0.5]), std=torch.tensor([0.25]))
+    assert torch.equal(arrays.mean, classifier.mean)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (2, 28, 28, 1), (2, 9, 5, 4)])
+def test_channels_last_are_refused_and_the_remedy_works(shape):
+    pixels, labels = torch.zeros(shape, dtype=torch.uint8), torch.tensor([0, 1])
+    with pytest.raises(InputError, match=r"channels before the .*Give pixels.permute\(0, 3, 1, 2\)"):
+        nb.Images(pixels, labels)
+    assert nb.Images(pixels.permute(0, 3, 1, 2), labels).shape == (shape[3], *shape[1:3])
+    assert nb.Images(torch.zeros(2, 16, 4, 4), labels).shape == (16, 4, 4)  # few rows: many channels are what is meant

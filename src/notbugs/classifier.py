@@ -122,7 +122,10 @@ class Classifier(nn.Module):
         self.channel_order: ChannelOrder = check_choice(  # pyrefly: ignore
             "channel_order", channel_order, ("auto", "rgb", "bgr")
         )
+        if not isinstance(network, nn.Module):
+            raise must("network", "be a torch.nn.Module", type(network).__name__, "Put the function into a module.")
         check_normalisation(mean, std, self.channel_order)
+        mean, std = ([float(value) for value in values] for values in (mean, std))  # of an array or a tensor, too
         networks.check_has_weights(network)
         _check_once(network, mean, std)
         self.network = network

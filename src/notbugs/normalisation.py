@@ -57,6 +57,11 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float], order: Chan
         If lengths differ or values are not finite, if the values are for pixels from 0 to 255, or if the means are
         those of ImageNet or CIFAR-10 in the order of OpenCV, blue first, and `order` is "auto".
     """
+    for name, value in (("mean", mean), ("std", std)):
+        if not hasattr(value, "__len__") or getattr(value, "ndim", 1) != 1:
+            one, other = (f"({each},)" if isinstance(each, int | float) else each for each in (mean, std))
+            remedy = f"Give mean={one}, std={other}." if isinstance(value, int | float) else ""
+            raise must(name, "be a sequence of numbers, one for each channel or one for all", value, remedy)
     if len(mean) != len(std) or not len(mean):
         raise must("mean", "have as many values as the 'std', one for each channel", (tuple(mean), tuple(std)))
     if not all(map(math.isfinite, mean)):

@@ -11,10 +11,11 @@ moved out of its frame leaves zeros (black) behind; between pixels it is interpo
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -202,6 +203,22 @@ class Linf(Threat):
         return gradient.sign()
 
 
+def check_threat(ball: Any) -> None:
+    """Refuse what is no threat model, a text above all.
+
+    Raises
+    ------
+    InputError
+        If so, with the threat model that the text says.
+    """
+    if isinstance(ball, Threat):
+        return
+    norm, _, radius = str(ball).partition(":")
+    name = {"linf": "Linf"}.get(norm, "L2")
+    number = radius if re.fullmatch(r"\d*\.?\d+(/\d+)?", radius) else "0.5"
+    raise must("threat", "be a threat model, L2(...) or Linf(...)", ball, f"Give nb.{name}({number}).")
+
+
 def check_radii(threats: Iterable[Threat], shape: Sequence[int], *, band: bool = False) -> None:
     """Refuse a finite radius at which every image is in the ball: it was likely meant in grey levels, of 255.
 
@@ -220,6 +237,7 @@ def check_radii(threats: Iterable[Threat], shape: Sequence[int], *, band: bool =
         image reaches.
     """
     for ball in threats:
+        check_threat(ball)
         if ball.band and not band:
             raise InputError(
                 f"The 'threat' must have no band here. Got {ball!r} instead. A set can be built with one, and a search "

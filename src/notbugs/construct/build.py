@@ -39,7 +39,7 @@ from notbugs.search import (
 )
 from notbugs.search.attacks import Hold, check_hold
 from notbugs.search.backward import fake_relu_features
-from notbugs.search.compatibility import check_fits
+from notbugs.search.compatibility import check_fits, check_given
 from notbugs.search.objectives import mismatch
 from notbugs.shapes import Batch, Logits, PerSample
 from notbugs.threat import L2, Threat, check_radii
@@ -113,6 +113,7 @@ def robustify(
     >>> len(built)
     20
     """
+    check_given(classifier=classifier, data=data)
     images = data.train
     check_choice("start", start, STARTS)
     check_fits(classifier, images, len(data.classes), features=True)
@@ -219,6 +220,7 @@ def relabel(
     >>> built.images.labels[0] == (small.train.labels[built.start[0]] + 1) % 10
     tensor(True)
     """
+    check_given(classifier=classifier, data=data)
     images = data.train
     _check_relabelling(classifier, data, threat, start, schedule, others)
     if others or hold != "label":

@@ -126,6 +126,8 @@ def _map(part: _Part) -> np.ndarray:
 
 
 CHUNK_BYTES = 2**21
+CHANNELS = 4
+"""Of an image as others have it, channels last: 1, 3 or, with transparency, these."""
 RESIDENT_BYTES = 8 * 2**30
 """Largest set that is moved to an accelerator whole."""
 
@@ -169,6 +171,10 @@ class Images:
     def __post_init__(self) -> None:
         if len(self.pixels.shape) != 4 or len(self.pixels) == 0:
             raise must("images", "have shape (image, channel, height, width), at least one image", self.pixels.shape)
+        height, width, channels = self.pixels.shape[1:]
+        if min(height, width) > CHANNELS and channels in (1, 3, CHANNELS):
+            rule = f"have shape (image, channel, height, width), channels before the {height}x{width} pixels"
+            raise must("images", rule, tuple(self.pixels.shape), "Give pixels.permute(0, 3, 1, 2).")
         fits = self.labels.ndim in (1, 2) and self.labels.shape[:1] == self.pixels.shape[:1]
         if not fits or self.labels.dtype != torch.int64:
             rule = f"be int64 of shape ({len(self.pixels)},), one for each image, or several: (image, label)"

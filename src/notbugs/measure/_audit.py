@@ -34,7 +34,7 @@ from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.unbalanced import is_unbalanced
 from notbugs.progress import Progress, Stage, at_once
 from notbugs.search import STRONG, Attack
-from notbugs.search.compatibility import check_fits
+from notbugs.search.compatibility import check_fits, check_given
 from notbugs.seeds import generator
 from notbugs.threat import Threat, check_radii
 
@@ -105,8 +105,9 @@ def audit(
     >>> len(found.verdict.sentences)
     3
     """
-    check_number("eps", threat.eps, open_low=True)
+    check_given(classifier=classifier, data=data)
     check_radii([threat], data.train.shape)
+    check_number("eps", threat.eps, open_low=True)
     attack = Attack.named(attack, **settings)
     for name, value in (("images", images), ("measured", measured), ("fit_images", fit_images)):
         check_count(name, value, low=2)

@@ -24,7 +24,7 @@ from notbugs.measure.statistics import Proportion
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
 from notbugs.search import STRONG, Attack, Attacked, Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
-from notbugs.search.compatibility import check_fits
+from notbugs.search.compatibility import check_fits, check_given
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
 from notbugs.shown import Tabular
@@ -185,6 +185,7 @@ def transfer(
     20
     """
     check_choice("targets", targets, ("next", "other"))
+    check_given(images=images)
     check_radii([threat], images.shape)
     schedule = fast_relabelling(threat, check_count("steps", steps))
     if not classifiers:

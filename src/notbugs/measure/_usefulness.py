@@ -22,6 +22,7 @@ from notbugs.measure.features import FeatureMap, FeatureSource, check_map, featu
 from notbugs.measure.spectrum import KINDS, SpectrumRow, Standard, Table, UsefulnessSummary, Values, counts, pairs
 from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, fast_relabelling, search
+from notbugs.search.compatibility import check_given
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, PerSample
 from notbugs.shown import Tabular
@@ -264,8 +265,9 @@ def usefulness(
     torch.Size([8, 10])
     """
     source = feature_map(features)
-    check_number("eps", threat.eps)
+    check_given(train=train, test=test)
     check_radii([threat], train.shape)
+    check_number("eps", threat.eps)
     check_number("min_rho", min_rho)
     check_count("images", len(test) if images is None else images, low=2)
     count = _classes(classes, train, test)

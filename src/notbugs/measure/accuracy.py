@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -21,12 +21,12 @@ from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbala
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
 from notbugs.search import STRONG, Attack, Attacked
-from notbugs.search.compatibility import check_fits
+from notbugs.search.compatibility import check_fits, check_given
 from notbugs.search.evaluation import AttackSettings, logits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels, Logits
 from notbugs.shown import Tabular
-from notbugs.threat import Norm, Threat, check_radii, threat
+from notbugs.threat import Norm, Threat, check_radii, check_threat, threat
 
 GAIN = 0.1
 """By how much a permutation of the outputs must raise accuracy to be told."""
@@ -346,6 +346,7 @@ def outcomes(
     torch.Size([20])
     """
     check_count("seed", seed, low=0)
+    check_given(classifier=classifier, images=images)
     counted, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
     check_radii(balls, images.shape)
     for one in (classifier, *others):
@@ -379,6 +380,12 @@ def _balls(threats: Sequence[Threat], norm: Norm | None, radii: Sequence[float])
             raise must(
                 "norm", "be given with radii, which it is of", norm, "Threats have their own norm: leave it out."
             )
+    if not isinstance(threats, Iterable):
+        raise must("threats", "be a sequence of threat models", threats, "Put it into a list.")
+    if not isinstance(radii, Iterable):
+        raise must("radii", "be a sequence of numbers", radii, f"Give ({radii},).")
+    for ball in [threats] if isinstance(threats, str) else threats:
+        check_threat(ball)
     balls = {*threats, *(threat(norm or "l2", eps) for eps in radii)}
     if len({ball.norm for ball in balls}) > 1:
         raise must("threats", "have one norm", sorted({ball.norm for ball in balls}), "Measure each norm on its own.")

@@ -16,12 +16,12 @@ from notbugs.classifier import Classifier
 from notbugs.data.appearance import Appearance
 from notbugs.errors import check_choice, must
 from notbugs.search.backward import fake_relu_features
-from notbugs.search.compatibility import with_labels
+from notbugs.search.compatibility import check_given, with_labels
 from notbugs.search.loop import Found, Objective, search
 from notbugs.search.objectives import away_from, log_odds, matching, part_of, smallest, targeted_ce, targeted_ce_alone
 from notbugs.search.steps import FMN, LBFGS, PGDSteps, Steps
 from notbugs.shapes import Batch, Labels, PerSample
-from notbugs.threat import BOX, L2, Box, Norm, Parameters, Spatial, Threat, threat
+from notbugs.threat import BOX, L2, Box, Norm, Parameters, Spatial, Threat, check_threat, threat
 
 PAPER_MATCHING = PGDSteps(steps=1000, step_size=0.1)
 """The paper's schedule of feature matching on CIFAR-10 (appendix C.4, Table 5).
@@ -110,6 +110,7 @@ def pgd(
     >>> bool(((found.images - inputs).flatten(1).norm(dim=1) < 0.5 + 1e-4).all())
     True
     """
+    check_threat(threat)
     answering = with_labels(classifier, images, labels, "labels")
     with classifier.evaluating():
         found = search(away_from(answering), images, (labels,), threat, schedule, start=start)
@@ -136,6 +137,7 @@ def targeted_pgd(
     >>> found.images.shape
     torch.Size([20, 1, 8, 8])
     """
+    check_threat(threat)
     answering = with_labels(classifier, images, targets, "targets")
     with classifier.evaluating():
         return search(targeted_ce(answering), images, (targets,), threat, schedule, start=start)
@@ -244,6 +246,8 @@ def match_features(
     >>> found.loss.shape
     torch.Size([20])
     """
+    check_given(classifier=classifier)
+    check_threat(threat)
     with classifier.evaluating():
         with torch.no_grad():
             wanted = classifier.features(target) if features is None else part_of(classifier.features, features)(target)

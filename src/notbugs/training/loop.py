@@ -19,6 +19,7 @@ from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
+from notbugs.search.compatibility import check_given
 from notbugs.search.loop import check_gradients_allowed
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator
@@ -129,6 +130,12 @@ def train(
     >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
     check_gradients_allowed()
+    check_given(classifier=classifier, images=images)
+    if settings is not None and not isinstance(settings, Training):
+        raise must("settings", "be notbugs.Training", settings, "Give nb.Training(epochs=1), for instance.")
+    if not any(weights.requires_grad for weights in classifier.parameters()):
+        remedy = "Give classifier.requires_grad_() to train all of them."
+        raise must("classifier", "have weights to train", "one whose weights are all frozen", remedy)
     plan = settings or Training()
     check_training(plan, images)
     optimizer = _optimizer(classifier, plan)

@@ -16,6 +16,7 @@ from notbugs.models.layers import WhitenedConv2d
 from notbugs.models.registry import normalisation
 from notbugs.normalisation import own_normaliser
 from notbugs.search import PGDSteps
+from notbugs.search.compatibility import check_given
 from notbugs.seeds import seeded
 from notbugs.threat import Spatial, Threat, threat
 
@@ -228,6 +229,7 @@ def new_classifier(
     >>> classifier.features(inputs).shape
     torch.Size([20, 8])
     """
+    check_given(data=data)
     channels, height, width = data.train.shape
     with seeded(seed, "weights"):
         network = build(architecture, channels=channels, classes=len(data.classes), size=(height, width), **options)
