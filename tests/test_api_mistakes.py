@@ -275,9 +275,7 @@ def frozen_classifier() -> Classifier:
     return bars_classifier().requires_grad_(False)
 
 
-A_CLASSIFIER = (
-    r"'classifier' must be a notbugs.Classifier. Got 'Sequential' .* nb.Classifier\(network, mean=..., std=...\)"
-)
+A_CLASSIFIER = r"must be a notbugs.Classifier. Got 'Sequential' .* nb.Classifier\(network, mean=..., std=...\)"
 IMAGES = "'images' must be notbugs.Images. Got 'Data' instead. Give data.test or data.train."
 A_THREAT = r"'threat' must be a threat model, .* Got 'l2:0.25' instead. Give nb.L2\(0.25\)."
 
