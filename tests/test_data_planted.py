@@ -123,5 +123,5 @@ def test_wrong_questions():
         planted(train=8, test=4).accuracy("useful")
     with pytest.raises(InputError, match="'eps' must be a number at or above 0"):
         planted(train=8, test=4).robust_usefulness(-0.5)
-    with pytest.raises(InputError, match="'size' must not be given with planted"):
+    with pytest.raises(InputError, match="'size' must be left out for planted"):
         load("planted", size=8)

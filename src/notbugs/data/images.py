@@ -175,7 +175,7 @@ class Images:
         height, width, channels = self.pixels.shape[1:]
         if min(height, width) > CHANNELS and channels in (1, 3, CHANNELS):
             rule = f"have shape (image, channel, height, width), channels before the {height}x{width} pixels"
-            raise must("images", rule, tuple(self.pixels.shape), "Give pixels.permute(0, 3, 1, 2).")
+            raise must("images", rule, tuple(self.pixels.shape), "Give torch.permute(pixels, (0, 3, 1, 2)).")
         fits = self.labels.ndim in (1, 2) and self.labels.shape[:1] == self.pixels.shape[:1]
         if not fits or self.labels.dtype != torch.int64:
             rule = f"be int64 of shape ({len(self.pixels)},), one for each image, or several: (image, label)"
