@@ -327,7 +327,7 @@ def test_the_remedies_of_what_is_mixed_up_work(bars_data):
 @pytest.mark.parametrize("shape", [(2, 32, 32, 3), (2, 28, 28, 1), (2, 9, 5, 4)])
 def test_channels_last_are_refused_and_the_remedy_works(shape):
     pixels, labels = torch.zeros(shape, dtype=torch.uint8), torch.tensor([0, 1])
-    with pytest.raises(InputError, match=r"channels before the .*Give pixels.permute\(0, 3, 1, 2\)"):
+    with pytest.raises(InputError, match=r"channels before the .*Give torch.permute\(pixels, \(0, 3, 1, 2\)\)"):
         nb.Images(pixels, labels)
     assert nb.Images(pixels.permute(0, 3, 1, 2), labels).shape == (shape[3], *shape[1:3])
     assert nb.Images(torch.zeros(2, 16, 4, 4), labels).shape == (16, 4, 4)  # few rows: many channels are what is meant
