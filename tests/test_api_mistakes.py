@@ -304,7 +304,7 @@ A_THREAT = r"'threat' must be a threat model, .* Got 'l2:0.25' instead. Give nb.
         (lambda data: nb.evaluate(bars_classifier(), data.test, radii=0.5), r"'radii' .*Give \(0.5,\)"),
         (lambda data: nb.Classifier(plain_network(), mean=0.5, std=0.25), r"Give mean=\(0.5,\), std=\(0.25,\)."),
         (lambda data: nb.Classifier(lambda images: images), "'network' must be a torch.nn.Module. Got 'function'"),
-        (lambda data: nb.train(frozen_classifier(), data.train), r"Give classifier.requires_grad_\(\) to train"),
+        (lambda data: nb.train(frozen_classifier(), data.train), r"Call requires_grad_\(\) of it, to train"),
         (lambda data: nb.train(bars_classifier(), data.train, {"epochs": 1}), "'settings' must be notbugs.Training"),
     ],
 )

@@ -113,10 +113,10 @@ def test_gamma_is_the_worst_case_of_every_image(threat):
         shift = float(y.mean() * clean.mean())  # the mean over these images is another than over those of training
         assert feature.gamma == pytest.approx(float((y * value).mean()) - shift, abs=1e-5)
         assert feature.low < feature.gamma < feature.high
-        clean = (model(test.pixels)[:, number] - outputs[:, number].mean()) / outputs[:, number].std(correction=0)
-        assert feature.rho == pytest.approx(float((y * clean).mean()), abs=1e-5)
-        variance = (y * clean).var() / 80 + clean.square().mean() * y.mean() ** 2 / 100  # of the training mean, too
-        half = 1.96 * float(variance) ** 0.5
+        assert feature.rho == pytest.approx(float((y * clean).mean()) - shift, abs=1e-5)
+        residual = clean - torch.where(y > 0, clean[y > 0].mean(), clean[y < 0].mean())
+        variance = ((y - y.mean()) * residual).var() / 80
+        half = 1.99 * float(variance) ** 0.5  # Student's, of 79 degrees of freedom
         assert feature.high - feature.gamma == pytest.approx(half, rel=0.02)
 
 

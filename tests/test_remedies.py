@@ -121,7 +121,7 @@ def test_every_command_and_extra_in_an_error_is_there():
 
 
 def test_every_function_and_argument_in_an_error_is_there():
-    roots = {"np": np, "nn": nn, "F": nn.functional, "torch": torch, "notbugs": nb}
+    roots = {"np": np, "nn": nn, "F": nn.functional, "torch": torch, "notbugs": nb, "nb": nb}
     alone = {name for place in (nb, nb.models, nb.data, torch, torch.Tensor, nn.Module) for name in dir(place)}
     for file, name in sorted(set(each(r"(?<![\w'.{])([A-Za-z_]+(?:\.[A-Za-z_]+)*)\((?!s\))"))):
         first, *rest = name.split(".")

@@ -198,6 +198,21 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert ((hits / draws > 0.92) & (hits / draws < 0.98)).all(), hits / draws
 
 
+def test_intervals_of_a_rare_class_hold_the_truth_as_often_as_they_say():
+    """One image in ten is of the class: 4 * 0.1 * 0.9 times half the distance of the means, which is 2."""
+    draws, n, draw, hits = 400, 400, generator(0, "rare"), torch.zeros(2)
+    signs = torch.where(torch.arange(n) % 10 == 0, 1.0, -1.0)[:, None].double()
+    for _ in range(draws):
+        values = signs * (1 + 0.5 * (signs > 0) * torch.randn(n, 1, generator=draw, dtype=torch.float64))
+        values += torch.randn(n, 1, generator=draw, dtype=torch.float64)
+        loss = 0.4 * torch.rand(n, 1, generator=draw, dtype=torch.float64)  # on average 0.2
+        index = torch.randperm(n, generator=draw)[:100]
+        found = pairs(values, (values - loss)[index], (values + loss)[index], signs, index).intervals()
+        for column, (name, truth) in enumerate((("rho", 0.36), ("gamma", 0.16))):
+            hits[column] += found[f"{name}_low"][0, 0] <= truth <= found[f"{name}_high"][0, 0]
+    assert ((hits / draws > 0.92) & (hits / draws < 0.98)).all(), hits / draws
+
+
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_a_feature_that_says_nothing_of_the_class_is_useless_where_all_images_are_brighter(classes):
     n, draw = 4000, generator(0, "brighter", classes)

@@ -171,24 +171,38 @@ def pairs(
     shape (image, class), the labels one against all others.
 
     rho is the covariance of sign and feature: of more than two classes the mean sign is not 0, and a feature whose mean
-    over these images is not that of the training images would seem to go with every class.
-    Var = Var(worst) / n + Var(change) (1 / m - 1 / n), the searched m being a random part of all n (two-phase sampling;
-    Cochran 1977, section 12.6).
+    over these images is not that of the training images would seem to go with every class. How many images a class
+    has is taken as given, so that errors are of the spread within a class and the others; with the shares p and q of
+    the two, Var(rho) = 4 p q (q Var(f | class) + p Var(f | others)) / n.
+    Var(gamma) = Var(worst) / n + Var(change) (1 / m - 1 / n), the searched m being a random part of all n (two-phase
+    sampling; Cochran 1977, section 12.6).
     """
     n, m = len(values), len(index)
-    centred, even = values - values.mean(0), signs - signs.mean(0)
-    rho = centred.T @ even / n
-    square = centred.square().T @ even.square() / n
-    rho_error = ((square - rho.square()).clamp_min(0) / max(1, n - 1)).sqrt()
+    even = signs - signs.mean(0)
+    rho = values.T @ even / n
+    means, spread = _within(values, signs)
+    weights = torch.stack([((1 + side * signs) / 2).mean(0) * (side - signs.mean(0)).square() for side in (-1, 1)])
+    rho_error = ((weights[:, None] * spread).sum(0) / n).sqrt()
     gamma, gamma_error = torch.empty_like(rho), torch.empty_like(rho)
     flips = torch.where(rho < 0, -1.0, 1.0).to(rho)
     for label, sign in enumerate(signs[index].T):
         turned = sign[:, None] * flips[:, label]
         change = torch.where(turned > 0, low, -high) - turned * values[index]
-        worst = change + centred[index] * even[index, label][:, None] * flips[:, label]
+        mean = torch.where(sign[:, None] > 0, means[1, :, label], means[0, :, label])
+        worst = change + even[index, label][:, None] * flips[:, label] * (values[index] - mean)
         gamma[:, label] = rho[:, label].abs() + change.mean(0)
         gamma_error[:, label] = (worst.var(0) / n + change.var(0) * (1 / m - 1 / n)).sqrt()
     return Pairs(rho, rho_error, gamma, gamma_error, m)
+
+
+def _within(values: Values, signs: Float[Tensor, "image c"]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every feature over the others (0) and over each class (1), shape (2, feature, class)."""
+    members = torch.stack([(1 - signs) / 2, (1 + signs) / 2])
+    counts = members.sum(1)[:, None]
+    means = values.T @ members / counts.clamp_min(1)
+    squares = values.square().T @ members - counts * means.square()
+    spread = (squares / (counts - 1).clamp_min(1)).clamp_min(0)
+    return means, torch.where(counts > 1, spread, spread.flip(0))  # one image has no spread: that of the rest
 
 
 def student(z: float, searched: int) -> float:

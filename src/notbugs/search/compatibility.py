@@ -88,7 +88,7 @@ def with_labels(classifier: Classifier, images: Batch, labels: Any, name: str) -
     """
     check_given(classifier=classifier)
     if not isinstance(images, Tensor):
-        remedy = "Give the first of images.batch(slice(None)), and the second as labels."
+        remedy = "Images has both in batch: give the first of what it returns here, and the second as labels."
         raise must("images", "be a tensor", type(images).__name__, remedy if isinstance(images, Images) else "")
     rule = f"be a tensor of int64 and of shape ({len(images)},), a class for each image"
     if not isinstance(labels, Tensor):

@@ -134,7 +134,7 @@ def train(
     if settings is not None and not isinstance(settings, Training):
         raise must("settings", "be notbugs.Training", settings, "Give nb.Training(epochs=1), for instance.")
     if not any(weights.requires_grad for weights in classifier.parameters()):
-        remedy = "Give classifier.requires_grad_() to train all of them."
+        remedy = "Call requires_grad_() of it, to train all of them."
         raise must("classifier", "have weights to train", "one whose weights are all frozen", remedy)
     plan = settings or Training()
     check_training(plan, images)
