@@ -14,7 +14,7 @@ import torch
 import notbugs as nb
 from notbugs.__main__ import main
 from notbugs.errors import InputError
-from notbugs.measure._audit import RADII, audit
+from notbugs.measure._audit import RADII, _parts, audit
 from notbugs.measure.audit_result import LEVELS, Kept, Measured, verdict
 from notbugs.measure.feature_visualization import FAR, drive
 from notbugs.measure.features import feature_values, penultimate
@@ -51,11 +51,17 @@ def test_it_recovers_which_features_were_planted_as_robust(made, of_truth):
 
 
 def test_usefulness_is_that_of_the_closed_form(made, of_truth):
+    """Classes are as frequent as in the half of the test images that sorts features."""
     rho, gamma = made.usefulness.tolist(), made.robust_usefulness(EPS).tolist()
+    labels = made.data.test.subset(_parts(made.data.test, len(made.data.test), 0)[0]).labels
+    shares = (labels.bincount() / len(labels)).tolist()
     for row in of_truth.spectrum:
+        share = shares[row.best_class]
+        useful = rho[row.feature] * share * (1 - share) / (0.25 * 0.75)  # four equally frequent classes
+        robust = useful - (rho[row.feature] - gamma[row.feature])
         slack = 0.02  # means and deviations come from the training images; 16 intervals of 95 %
-        assert row.rho_low - slack <= rho[row.feature] <= row.rho_high + slack
-        assert row.gamma_low - slack <= gamma[row.feature] <= row.gamma_high + slack
+        assert row.rho_low - slack <= useful <= row.rho_high + slack
+        assert row.gamma_low - slack <= robust <= row.gamma_high + slack
     assert [row.gamma for row in of_truth.spectrum] == sorted((row.gamma for row in of_truth.spectrum), reverse=True)
 
 
