@@ -25,7 +25,7 @@ SEARCHES = {
     "targets": lambda classifier, images, labels: nb.targeted_pgd(classifier, images, labels, nb.L2(0.1), PGDSteps(2)),
     "classes": lambda classifier, images, labels: nb.minimum_norm(classifier, images, labels, schedule=FMN(5)),
 }
-LABELS = torch.tensor([0, 1, 2, 0])
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 ONE_HOT = nn.functional.one_hot(LABELS, 3)
 
 
@@ -39,28 +39,28 @@ def classifier_that_ends_in(*end: nn.Module) -> Classifier:
 @pytest.mark.parametrize(
     ("wrong", "remedy"),
     [
-        (LABELS[:, None], "Got 'shape \\(4, 1\\)' instead. Give {}\\[:, 0\\]."),
+        (LABELS[:, None], "Got 'shape \\(8, 1\\)' instead. Give {}\\[:, 0\\]."),
         (ONE_HOT, "Give {}.argmax\\(1\\)."),
         (ONE_HOT.float(), "Give {}.argmax\\(1\\)."),
         (LABELS + 1, "from 0 to 2, for the classifier gives 3 logits. Got 3 instead. Number the classes from 0"),
         (LABELS - 1, "Got -1 instead. Number the classes from 0"),
-        (LABELS[:3], "of shape \\(4,\\), a class for each image. Got 'shape \\(3,\\)' instead."),
+        (LABELS[:3], "of shape \\(8,\\), a class for each image. Got 'shape \\(3,\\)' instead."),
         (LABELS.float(), "be int64. Got 'float32' instead. Give {}.long\\(\\)."),
         (LABELS.int(), "Give {}.long\\(\\)."),
-        (torch.ones(4, 2, dtype=torch.int64), "for each of 3 labels, one for each logit. Got 'shape \\(4, 2\\)'"),
+        (torch.ones(8, 2, dtype=torch.int64), "for each of 3 labels, one for each logit. Got 'shape \\(8, 2\\)'"),
         (2 * ONE_HOT, "be 0 or 1 for each of 3 labels"),
         ([0, 1, 2, 0], "Got 'list' instead. Give torch.as_tensor\\({}\\)."),
     ],
 )
 def test_labels_that_are_none_of_the_classifier_are_refused(name, wrong, remedy, unchecked):
-    images = random_images(4, (1, 3, 3))
+    images = random_images(8, (1, 3, 3))
     with pytest.raises(InputError, match=f"'{name}' must .*{remedy.format(name)}"):
         SEARCHES[name](classifier_that_ends_in(), images, wrong)
 
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_the_remedies_of_labels_work(name):
-    images, classifier = random_images(4, (1, 3, 3)), classifier_that_ends_in()
+    images, classifier = random_images(8, (1, 3, 3)), classifier_that_ends_in()
     right = SEARCHES[name](classifier, images, LABELS)
     for given in (LABELS[:, None][:, 0], ONE_HOT.argmax(1), LABELS.int().long()):
         assert torch.equal(SEARCHES[name](classifier, images, given).images, right.images)
@@ -74,19 +74,21 @@ def test_one_hot_labels_of_a_softmax_are_no_several_labels():
 
 
 def test_several_labels_are_taken_where_the_network_has_sigmoids_or_a_row_has_not_one_label():
-    images, several = random_images(4, (1, 3, 3)), torch.tensor([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]])
+    images, several = random_images(8, (1, 3, 3)), torch.tensor(2 * [[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]])
     plain, sigmoids = classifier_that_ends_in(), classifier_that_ends_in(nn.Sigmoid())
     found = [nb.pgd(one, images, several, nb.L2(0.1), PGDSteps(3)) for one in (plain, sigmoids)]
     assert torch.equal(found[0].images, found[1].images)
-    assert len(nb.pgd(sigmoids, images, ONE_HOT, nb.L2(0.1), PGDSteps(3)).images) == 4
+    assert len(nb.pgd(sigmoids, images, ONE_HOT, nb.L2(0.1), PGDSteps(3)).images) == 8
     view = sigmoids.label(1)
     with pytest.raises(InputError, match=r"for a view of one label' instead. Give labels\[:, 1\]"):
         nb.pgd(view, images, several[:, :2], nb.L2(0.1))
-    assert len(nb.pgd(view, images, several[:, 1], nb.L2(0.1), PGDSteps(3)).images) == 4
+    assert len(nb.pgd(view, images, several[:, 1], nb.L2(0.1), PGDSteps(3)).images) == 8
+    few = nn.functional.one_hot(torch.tensor([0, 2]), 3)  # each of two images may well have one finding
+    assert len(nb.pgd(plain, images[:2], few, nb.L2(0.1), PGDSteps(3)).images) == 2
 
 
 def test_only_a_margin_is_printed_as_a_count_of_success():
-    images, classifier = random_images(4, (1, 3, 3)), classifier_that_ends_in()
+    images, classifier = random_images(8, (1, 3, 3)), classifier_that_ends_in()
     labels = classifier(images).argmax(1)
     shown = {name: repr(SEARCHES[name](classifier, images, labels)) for name in SEARCHES}
     assert [name for name, text in shown.items() if "misclassified under attack" in text] == ["labels"]
@@ -140,7 +142,9 @@ def test_the_hash_of_code_is_that_of_all_files_beside_it_and_of_no_network_of_ou
     assert code() == first  # what runs is what was imported
     write_code(2)
     assert code() != first
-    write_code(1, PARTS + "\n")
+    write_code(1, PARTS + "\n# a remark\n")
+    assert code() == first  # as it computes the same
+    write_code(1, PARTS + "\nmore = 1\n")
     assert code() != first
     write_code(1)
     assert code() == first

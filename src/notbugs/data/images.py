@@ -173,7 +173,8 @@ class Images:
         if len(self.pixels.shape) != 4 or len(self.pixels) == 0:
             raise must("images", "have shape (image, channel, height, width), at least one image", self.pixels.shape)
         height, width, channels = self.pixels.shape[1:]
-        if min(height, width) > CHANNELS and channels in (1, 3, CHANNELS):
+        is_last = channels in (3, CHANNELS) or (channels == 1 and height == width)  # a signal may be (leads, time, 1)
+        if min(height, width) > CHANNELS and is_last:
             rule = f"have shape (image, channel, height, width), channels before the {height}x{width} pixels"
             raise must("images", rule, tuple(self.pixels.shape), "Give torch.permute(pixels, (0, 3, 1, 2)).")
         fits = self.labels.ndim in (1, 2) and self.labels.shape[:1] == self.pixels.shape[:1]
@@ -263,7 +264,7 @@ class Images:
     def divided(self, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
         """Numbers of `count` images drawn at random, and of the others, each in order.
 
-        Images of one group are never on two sides: then about so many are drawn.
+        Images of one group are never on two sides: then about so many are drawn. Where all are of one, it is divided.
         """
         if self.groups is None or len(ids := self.groups.unique()) < 2:
             order = torch.randperm(len(self), generator=generator(seed, purpose))

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from unicodedata import normalize
 
@@ -36,7 +37,9 @@ from notbugs.errors import InputError, check_choice, must
 
 CORNERS = ("roix1", "roiy1", "roix2", "roiy2")
 PREDICTED = re.compile("(?<![a-z])(preds?|probs?)(?![a-z])|predict|confidence|probabilit|logit")
-"""In what tables or columns that a model wrote are called."""
+"""What the name of a table that a model wrote has in it, or what one of its columns is called."""
+DIFFERENT = 0.5
+"""Share of images from which on the names of their folders and their labels have nothing to do with each other."""
 LOOKED_AT = 100
 SHOWN = 8
 NONE = "No Finding"
@@ -82,7 +85,7 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
         _refuse_unlisted(node, reading)
         return None
     parts, names, are_several = _parts(node, sheets, reading, passed)
-    if only is None and not reading.columns and not are_several:
+    if only is None and not (reading.label_column or reading.image_column or are_several):
         _refuse_other_folders(node, sheets, parts.values(), names, reading)
     chosen = choose(parts, reading.splits, node.path) if set(parts) != {ALL} or reading.splits else None
     train = parts[chosen.train] if chosen else parts[ALL]
@@ -105,7 +108,7 @@ def listed(node: Node, passed: Passed, reading: Reading, only: Path | None = Non
         listed=reading.names,
     )
     used = [(train, train_labels)] + ([] if test_labels is None else [(tests[test_name], test_labels)])
-    column = next((part.grouped_by for part, _ in used if part.grouped_by), "")
+    column = next((part.grouped_by for part, _ in used if part.grouped_by), "track")
     named, alone = apart([part.groups if part.grouped_by or any(part.groups) else None for part, _ in used], column)
     groups = numbered_groups(named, sheets[0].path)
     rows = [_rows(part, labels, group, reading) for (part, labels), group in zip(used, groups, strict=True)]
@@ -197,8 +200,8 @@ def _refuse_other_folders(
 ) -> None:
     """Refuse a table that labels images otherwise than the class folders that they lie in: what a model predicted, say.
 
-    Folders are classes where labels have their names; and beside predictions, by the names of the table and its
-    columns, where they are as many as the labels. Other folders are patients, cameras or parts of an archive.
+    Folders are classes where most labels have their names; and beside predictions, by the name of the table, where they
+    are as many as the labels. Other folders are patients, cameras, folds or parts of an archive.
     """
     folders = _class_folders(node, reading)
     rows = [
@@ -210,14 +213,19 @@ def _refuse_other_folders(
     ]
     if any("|" in name for _, name, _ in rows):
         return
+    if not rows:
+        return
     inside, labels = ({_plain(name) for name in some} for some in (folders.values(), (name for _, name, _ in rows)))
-    are_numbers = all(name.isdecimal() for name in inside | labels)
-    if inside == labels if are_numbers else inside & labels:
-        other = next((row for row in rows if _plain(row[1]) != _plain(folders[row[0]])), None)
+    differing = [row for row in rows if _plain(row[1]) != _plain(folders[row[0]])]
+    if len(differing) < DIFFERENT * len(rows):
+        other = next(iter(differing), None)
     else:
         pairs = {(_plain(folders[file]), _plain(name)) for file, name, _ in rows}
-        called = [name.lower() for sheet in sheets for name in (sheet.path.stem, *sheet.columns)]
-        is_doubtful = len(inside) == len(labels) < len(pairs) and any(map(PREDICTED.search, called))
+        is_told = any(
+            PREDICTED.search(sheet.path.stem.lower()) or any(map(PREDICTED.fullmatch, map(str.lower, sheet.columns)))
+            for sheet in sheets
+        )
+        is_doubtful = len(inside) == len(labels) < len(pairs) and is_told
         other = rows[0] if is_doubtful else None
     if other is None:
         return
@@ -246,6 +254,7 @@ def _class_folders(node: Node, reading: Reading) -> dict[Path, str]:
     return {file: name for top in tops for name, below in top.with_images().items() for file in below.files()}
 
 
+@cache
 def _plain(name: str) -> str:
     """A name without what people write in different ways; a number without zeros in front, and without a point."""
     if number := re.fullmatch(r"(\d+)(\.0+)?", name):

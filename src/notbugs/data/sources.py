@@ -342,7 +342,8 @@ def _check_options(reading: Reading, kinds: Sequence[Kind]) -> None:
     taken = frozenset[str]().union(*(kind.takes for kind in kinds))
     for option in fields(reading):
         value = getattr(reading, option.name)
-        if option.name not in taken and value != getattr(Reading(), option.name):
+        is_given = value != getattr(Reading(), option.name) and value not in ([], "")
+        if option.name not in taken and is_given:
             takers = [kind.form for kind in KINDS if option.name in kind.takes]
             rule = f"be left out for {' and '.join(kind.form for kind in kinds)}: it is of {', '.join(takers)}"
             raise must(option.name, rule, value)

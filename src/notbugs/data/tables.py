@@ -16,7 +16,7 @@ from notbugs.data.decode import Box, Decoder, decode_all, fit_all, planes
 from notbugs.data.grouping import apart, grouped_by_name, numbered_groups
 from notbugs.data.published import recognised
 from notbugs.data.rows import Broken, Found, Piece, Reading, Rows, labelled, list_files, split_of
-from notbugs.data.sheets import GROUPS, SPLITS, Sheet, bits, decided, is_blank
+from notbugs.data.sheets import FLAGS, GROUPS, SPLITS, Sheet, bits, decided, is_blank
 from notbugs.errors import InputError, must
 
 IMAGES = ("img", "image", "images")
@@ -229,6 +229,8 @@ class Table:
             return bits(self.where, texts, self.reading)
         if self.reading.uncertain is not None or self.reading.blank is not None:
             texts = [_text(one) for one in self._values(self.label)]
+            if all(is_blank(text) or FLAGS.get(text) == "uncertain" for text in texts):  # a test split kept secret
+                return np.full(len(texts), -1, np.int64)
             return np.array(decided(self.where, self.label, texts, self.reading), np.int64)
         if _is_list(self.schema.field(self.label).type):
             return self._listed(where)

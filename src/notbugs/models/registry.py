@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -296,27 +295,36 @@ _CODES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 def _code_of(make: Callable[..., Any], module: str) -> str:
     """The hash of the code of a function or class, as it was when it was first called."""
     function = getattr(make, "__func__", make)
-    if function not in _CODES:
-        _CODES[function] = _hash_of_code(module)
-    return _CODES[function]
+    try:
+        if function not in _CODES:
+            _CODES[function] = _hash_of_code(module)
+        return _CODES[function]
+    except TypeError:  # of what cannot be remembered
+        return _hash_of_code(module)
 
 
 def _hash_of_code(name: str) -> str:
-    """SHA-256 over the file of a module and those beside it that it imports, wherever in its code it does so."""
-    root, package = _root(sys.modules[name])
-    files = {name: Path(sys.modules[name].__file__ or "")}
-    codes: dict[str, bytes] = {}
+    """SHA-256 over the file of a module and those beside it that it imports, wherever in its code it does so.
+
+    Comments and layout do not count. Empty for what is installed as a library, and for code without a file.
+    """
+    file = Path(getattr(sys.modules[name], "__file__", None) or "")
+    root = _root(name, file.resolve())
+    if file.suffix != ".py" or root.name in ("site-packages", "dist-packages"):
+        return ""
+    files, codes = {name: file}, dict[str, bytes]()
     while files:
         one, file = files.popitem()
         codes[one] = file.read_bytes() if file.suffix == ".py" and file.is_file() else b""
         for other in _imports(codes[one], one if file.stem == "__init__" else one.rpartition(".")[0]):
             place = root.joinpath(*other.split("."))
             found = next((each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file()), None)
-            if other and found and other not in codes and other.split(".")[0] == (package or other.split(".")[0]):
+            if other and found and other not in codes:
                 files[other] = found
     digest = hashlib.sha256()
     for one, code in sorted(codes.items()):
-        digest.update(f"{one} {len(code)} ".encode() + code)
+        said = _without_layout(code)
+        digest.update(f"{one} {len(said)} ".encode() + said)
     return digest.hexdigest()
 
 
@@ -336,12 +344,17 @@ def _imports(code: bytes, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
 
 
-def _root(module: ModuleType) -> tuple[Path, str]:
-    """The folder that a module was found in; and of what is installed, beside much else, its package alone."""
-    package, *inner = module.__name__.split(".")
-    file = Path(module.__file__ or "").resolve()
-    folder = file.parents[min(len(inner) + (file.stem == "__init__"), len(file.parents) - 1)]
-    return folder, package if folder.name in ("site-packages", "dist-packages") else ""
+def _without_layout(code: bytes) -> bytes:
+    try:
+        return ast.dump(ast.parse(code)).encode()
+    except (SyntaxError, ValueError):
+        return code
+
+
+def _root(module: str, file: Path) -> Path:
+    """The folder that a module in this file was found in."""
+    depth = module.count(".") + (file.stem == "__init__")
+    return file.parents[min(depth, len(file.parents) - 1)] if file.parents else file
 
 
 def _nearest(module: str, attribute: str) -> str:

@@ -139,7 +139,8 @@ def _check_several(classifier: Classifier, count: int, labels: Tensor, name: str
     kind = classifier.meaning.kind if classifier.meaning else "logits"
     if kind not in ("logits", "sigmoids"):  # a softmax, or a pair of logits made of one
         raise must(name, f"{rule}: of this classifier an image has one class", f"shape {shape}", _CLASSES.format(name))
-    if kind == "logits" and bool((labels.sum(1) == 1).all()):
+    # Of a few images each may well have one finding; of more, they are classes.
+    if kind == "logits" and len(labels) >= FEW and bool((labels.sum(1) == 1).all()):
         remedy = f"{_CLASSES.format(name)} If an image may have several labels, put nn.Sigmoid() behind the network."
         raise must(name, rule, f"shape {shape} with one 1 in each row", remedy)
 

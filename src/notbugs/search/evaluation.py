@@ -305,9 +305,11 @@ class Attacked:
                     some, claimed = some.cpu(), (result.score < 0).cpu()
                     broken = self.found(part, numbers[some], result.images, ball)
                     left[some] = torch.where(broken, -1.0, result.score.cpu().clamp_min(0).float())
-                    origin, _ = self.images.batch(numbers[some])
-                    is_still = (result.images.cpu() == origin).flatten(1).all(1)
-                    left[some[is_still & ~broken]] = torch.inf
+                    stood = (~broken).nonzero().flatten()
+                    if start is None and len(stood):
+                        origin, _ = self.images.batch(numbers[some[stood]])
+                        is_still = (result.images[stood].cpu() == origin).flatten(1).all(1)
+                        left[some[stood[is_still]]] = torch.inf
                     unconfirmed.append(some[claimed & ~broken])
             rows = torch.cat(unconfirmed)
         return left
@@ -322,7 +324,8 @@ class Attacked:
         radius = self.broken.setdefault(part, unbroken)
         index = numbers[broken]
         radius[index] = radius[index].clamp_max(ball.eps)
-        self.became[index] = predicted[broken]
+        moved = predicted != self.images.labels[numbers]  # the largest of logits that are no numbers may be the label's
+        self.became[numbers[moved]] = predicted[moved]
         self._tell()
         return broken
 

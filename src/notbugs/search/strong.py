@@ -12,8 +12,7 @@ The strong attack goes on only with images that nothing broke, the cheapest sear
 
 Several radii are attacked from the largest. What it cannot break there has only the first search in smaller balls,
 which the larger one contains, unless that finds much. What it breaks there is searched in the next smaller ball towards
-the class it was taken for, and less towards the others. So a curve of five radii costs less than twice what its dearest
-radius costs.
+the class it was taken for, and less towards the others.
 
 A search by gradients that gets no further than random points of the same ball has gradients that are none: they
 vanish, are those of rounding, or point elsewhere (Athalye, Carlini & Wagner 2018). Its survivors are attacked as if
