@@ -308,7 +308,7 @@ class Attacked:
                     stood = (~broken).nonzero().flatten()
                     if start is None and len(stood):
                         origin, _ = self.images.batch(numbers[some[stood]])
-                        is_still = (result.images[stood].cpu() == origin).flatten(1).all(1)
+                        is_still = (result.images.cpu()[stood] == origin).flatten(1).all(1)
                         left[some[stood[is_still]]] = torch.inf
                     unconfirmed.append(some[claimed & ~broken])
             rows = torch.cat(unconfirmed)
