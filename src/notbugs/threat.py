@@ -214,7 +214,7 @@ def check_threat(ball: Any) -> None:
     if isinstance(ball, Threat):
         return
     norm, _, radius = str(ball).partition(":")
-    name = {"linf": "Linf"}.get(norm, "L2")
+    name = "Linf" if norm == "linf" else "L2"
     number = radius if re.fullmatch(r"\d*\.?\d+(/\d+)?", radius) else "0.5"
     raise must("threat", "be a threat model, L2(...) or Linf(...)", ball, f"Give nb.{name}({number}).")
 

@@ -283,7 +283,7 @@ def _parts(images: Images, most: int, seed: int) -> tuple[Tensor, Tensor]:
     if len(images) < 4:
         raise must("data", "have at least four test images", len(images))
     count = min(most, len(images) // 2)
-    if images.groups is None:
+    if images.groups is None:  # the halves of older versions, whose audits go on
         order = torch.randperm(len(images), generator=generator(seed, "audit test images"))
         return order[:count].sort().values, order[count : 2 * count].sort().values
     first, others = images.divided(count, seed, "audit test images")

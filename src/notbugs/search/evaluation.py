@@ -308,7 +308,8 @@ class Attacked:
                     stood = (~broken).nonzero().flatten()
                     if start is None and len(stood):
                         origin, _ = self.images.batch(numbers[some[stood]])
-                        is_still = (result.images.cpu()[stood] == origin).flatten(1).all(1)
+                        best = result.images[stood.to(result.images.device)].cpu()
+                        is_still = (best == origin).flatten(1).all(1)
                         left[some[stood[is_still]]] = torch.inf
                     unconfirmed.append(some[claimed & ~broken])
             rows = torch.cat(unconfirmed)
