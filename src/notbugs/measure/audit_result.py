@@ -28,9 +28,9 @@ class Kept(Record):
     """How much of one accuracy is left in another.
 
     The interval is that of the accuracy in the numerator: both are measured on the same images, and are right on much
-    the same ones. In simulations of accuracies 0.5 and 0.3 of 1,000 images, with guessing at 0.1, it held the true share
-    in 99 % of the cases where one is right only where the other is, in 91 % where the two have nothing to do with each
-    other, and in 83 % where they are never right on the same image.
+    the same ones. In simulations of accuracies 0.5 and 0.3 of 1,000 images, with guessing at 0.1, it held the true
+    share in 99 % of the cases where one is right only where the other is, in 91 % where the two have nothing to do with
+    each other, and in 83 % where they are never right on the same image.
     """
 
     value: float = Field(description="share of the one accuracy that is left in the other")
