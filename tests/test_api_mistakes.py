@@ -25,6 +25,29 @@ SEARCHES = {
     "targets": lambda classifier, images, labels: nb.targeted_pgd(classifier, images, labels, nb.L2(0.1), PGDSteps(2)),
     "classes": lambda classifier, images, labels: nb.minimum_norm(classifier, images, labels, schedule=FMN(5)),
 }
+BALL, TURNS, STEPS = nb.L2(0.1), nb.Spatial(degrees=20, pixels=1), PGDSteps(2)
+OTHERS = {  # and the argument that has the labels
+    "alone": (
+        "targets",
+        lambda one, images, labels: nb.search.targeted_pgd_alone(one, [one], images, labels, LABELS, BALL, STEPS),
+    ),
+    "kept": (
+        "labels",
+        lambda one, images, labels: nb.search.targeted_pgd_alone(one, [one], images, LABELS, labels, BALL, STEPS),
+    ),
+    "spatial": (
+        "labels",
+        lambda one, images, labels: nb.search.spatial_pgd(one, images, labels, TURNS, STEPS),
+    ),
+    "appearance": (
+        "labels",
+        lambda one, images, labels: nb.search.appearance_pgd(one, images, labels, nb.data.Appearance(jpeg=0), STEPS),
+    ),
+    "worst": (
+        "labels",
+        lambda one, images, labels: nb.search.worst_of(one, images, labels, TURNS, torch.zeros(8, 2, 3)),
+    ),
+}
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 ONE_HOT = nn.functional.one_hot(LABELS, 3)
 
@@ -56,6 +79,25 @@ def test_labels_that_are_none_of_the_classifier_are_refused(name, wrong, remedy,
     images = random_images(8, (1, 3, 3))
     with pytest.raises(InputError, match=f"'{name}' must .*{remedy.format(name)}"):
         SEARCHES[name](classifier_that_ends_in(), images, wrong)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("wrong", [LABELS[:, None], LABELS + 1, LABELS[:3], LABELS.float(), LABELS.tolist()], ids=str)
+def test_every_search_refuses_labels_that_are_none_of_the_classifier(kind, wrong, unchecked):
+    name, search = OTHERS[kind]
+    images, classifier = random_images(8, (3, 3, 3)), Classifier(nn.Sequential(nn.Flatten(), nn.Linear(27, 3)))
+    search(classifier, images, LABELS)
+    with pytest.raises(InputError, match=f"'{name}' must "):
+        search(classifier, images, wrong)
+
+
+def test_what_others_keep_is_asked_of_them():
+    images, classifier = random_images(8, (1, 3, 3)), classifier_that_ends_in()
+    pair = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(9, 2)))
+    with pytest.raises(InputError, match="'labels' must be numbers of classes from 0 to 1"):
+        nb.search.targeted_pgd_alone(classifier, [pair], images, LABELS, LABELS, BALL, STEPS)
+    with pytest.raises(InputError, match="'classifier' must be a notbugs.Classifier"):
+        nb.search.targeted_pgd_alone(classifier, [nn.Flatten()], images, LABELS, LABELS, BALL, STEPS)
 
 
 @pytest.mark.parametrize("name", SEARCHES)

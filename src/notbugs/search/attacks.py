@@ -18,7 +18,16 @@ from notbugs.errors import check_choice, must
 from notbugs.search.backward import fake_relu_features
 from notbugs.search.compatibility import check_given, with_labels
 from notbugs.search.loop import Found, Objective, search
-from notbugs.search.objectives import away_from, log_odds, matching, part_of, smallest, targeted_ce, targeted_ce_alone
+from notbugs.search.objectives import (
+    Answering,
+    away_from,
+    log_odds,
+    matching,
+    part_of,
+    smallest,
+    targeted_ce,
+    targeted_ce_alone,
+)
 from notbugs.search.steps import FMN, LBFGS, PGDSteps, Steps
 from notbugs.shapes import Batch, Labels, PerSample
 from notbugs.threat import BOX, L2, Box, Norm, Parameters, Spatial, Threat, check_threat, threat
@@ -181,7 +190,8 @@ def targeted_pgd_alone(
     Raises
     ------
     InputError
-        If there are no `others`, or `hold` is neither.
+        If there are no `others`, or `hold` is neither; if targets or labels are none of these images, or of the
+        classifier that is to give them.
 
     Examples
     --------
@@ -192,6 +202,12 @@ def targeted_pgd_alone(
     torch.Size([20, 1, 8, 8])
     """
     check_hold(hold, others)
+    check_threat(threat)
+    answering, keeping = with_labels(classifier, images, targets, "targets"), others
+    for other in others:
+        check_given(classifier=other)
+    if hold == "label":
+        keeping = [with_labels(other, images, labels, "labels") for other in others]
     with ExitStack() as held:
         for each in (classifier, *others):
             held.enter_context(each.evaluating())
@@ -199,7 +215,7 @@ def targeted_pgd_alone(
         if hold == "outputs":
             with torch.no_grad():
                 kept = torch.stack([other(images) for other in others], 1)
-        return search(targeted_ce_alone(classifier, others), images, (targets, kept), threat, schedule)
+        return search(targeted_ce_alone(answering, keeping), images, (targets, kept), threat, schedule)
 
 
 def match_features(
@@ -378,15 +394,21 @@ def spatial_pgd(
     start : Tensor, optional
         Parameters to start from, shape (batch, 3), brought inside the valid ones; the identity by default.
 
+    Raises
+    ------
+    InputError
+        If the labels are none of these images, or none of this classifier.
+
     Examples
     --------
     >>> ball = nb.Spatial(degrees=30, pixels=1)
     >>> found = nb.search.spatial_pgd(classifier, inputs, labels, ball, nb.search.PGDSteps(3))
     """
+    answering = with_labels(classifier, images, labels, "labels")
     middle = images.new_full((len(images), 3, 1, 1), 0.5)
     with classifier.evaluating():
         result = search(
-            _transformed(classifier, spatial),
+            _transformed(answering, spatial),
             middle,
             (labels, images),
             BOX,
@@ -415,21 +437,27 @@ def appearance_pgd(
     start : Tensor, optional
         Changes to start from, shape (batch, 5); the identity, which has no gradient of blur, by default.
 
+    Raises
+    ------
+    InputError
+        If the labels are none of these images, or none of this classifier.
+
     Examples
     --------
     >>> found = nb.search.appearance_pgd(classifier, inputs, labels, nb.data.Appearance(jpeg=0))
     >>> found.shape == inputs.shape
     True
     """
+    answering = with_labels(classifier, images, labels, "labels")
     middle = images.new_full((len(images), ranges.parameters, 1, 1), 0.5)
     begun = None if start is None else (0.5 + start.to(images) / 2)[:, :, None, None]
     with classifier.evaluating():
-        result = search(_transformed(classifier, ranges), middle, (labels, images), BOX, schedule, start=begun)
+        result = search(_transformed(answering, ranges), middle, (labels, images), BOX, schedule, start=begun)
     with torch.no_grad():
         return ranges.apply(images, ranges.inside(result.images))
 
 
-def _transformed(classifier: Classifier, spatial: Spatial | Appearance) -> Objective:
+def _transformed(classifier: Answering, spatial: Spatial | Appearance) -> Objective:
     """From labels and images: as `away_from`, of the images transformed by a place in the box."""
     away = away_from(classifier)
 
@@ -456,17 +484,23 @@ def worst_of(
     parameters : Tensor
         Shape (batch, tries, parameter): three of rotations and shifts, five of appearance.
 
+    Raises
+    ------
+    InputError
+        If the labels are none of these images, or none of this classifier.
+
     Examples
     --------
     >>> worst = nb.search.worst_of(classifier, inputs, labels, nb.Spatial(30, 1), torch.zeros(20, 2, 3))
     >>> worst.shape == inputs.shape
     True
     """
+    answering = with_labels(classifier, images, labels, "labels")
     chosen, lowest = images, images.new_full((len(images),), torch.inf)
     with classifier.evaluating():
         for one in parameters.unbind(1):
             moved = changes.apply(images, one)
-            odds = log_odds(classifier(moved), labels)
+            odds = log_odds(answering(moved), labels)
             is_worse = odds < lowest
             chosen = torch.where(is_worse[:, None, None, None], moved, chosen)
             lowest = torch.where(is_worse, odds, lowest)

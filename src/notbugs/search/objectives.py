@@ -106,7 +106,7 @@ def targeted_ce(classifier: Answering) -> Objective:
     return objective
 
 
-def targeted_ce_alone(classifier: Classifier, others: Sequence[Classifier]) -> Objective:
+def targeted_ce_alone(classifier: Answering, others: Sequence[Answering]) -> Objective:
     """From targets and what others keep: reach the target on one classifier, unnoticed by others (Nakkiran 2019).
 
     Descends the cross-entropy of the target on `classifier`, plus the mean over `others` of that of what each keeps:
