@@ -36,7 +36,7 @@ keep_freed_memory()
 @pytest.fixture(autouse=True)
 def _same_draws():
     """What a test draws without a generator of its own does not depend on the tests before it."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ train_images = 120
 test_images = 40
 precision = "fp32"
 architecture = {width = 8, features = 16}
-standard = {epochs = 4, lr = 0.05, batch = 30}
-robust = {epochs = 4, lr = 0.05, batch = 30, adversary = {eps = 0.5, steps = 1}}
-constructed = {epochs = 4, lr = 0.05, batch = 30}
+standard = {epochs = 2, lr = 0.05, batch = 30}
+robust = {epochs = 2, lr = 0.05, batch = 30, adversary = {eps = 0.5, steps = 1}}
+constructed = {epochs = 2, lr = 0.05, batch = 30}
 matching = {steps = 5}
 relabelling = {steps = 5}
 storage = {batch = 50}
@@ -40,14 +40,6 @@ severities = [1]
 cutoffs = [4]
 images = 20
 
-[instruments.spatial]
-on = true
-images = 20
-angles = 3
-shifts = 3
-tries = 2
-steps = 2
-train = 0
 """
 
 

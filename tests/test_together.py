@@ -17,51 +17,62 @@ from notbugs.training import together
 ROOT = Path(__file__).parent.parent
 
 
-def trained(
-    out: Path, count: int, checkpoint: str = "-", status: int = 0, microbatch: int = 0
-) -> dict[str, torch.Tensor]:
+Weights = dict[str, torch.Tensor]
+
+
+def launched(count: int, *arguments: str, status: int = 0) -> None:
+    """By `count` workers: one start, which takes longer than the trainings."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
-    command = [sys.executable, *launch, "-m", "tests.together_script", str(out), checkpoint, str(microbatch)]
+    command = [sys.executable, *launch, "-m", "tests.together_script", *arguments]
     finished = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200
     )
     assert (finished.returncode != 0) == bool(status), finished.stderr[-3000:]
-    return {} if status else read_tensors(out)
+
+
+def trained(folder: Path, count: int, microbatch: int) -> tuple[Weights, Weights]:
+    """With batch norm, and by pieces without."""
+    whole, pieces = folder / "whole.safetensors", folder / "pieces.safetensors"
+    launched(count, str(whole), "-", "0", str(pieces), "-", str(microbatch))
+    return read_tensors(whole), read_tensors(pieces)
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("alone") / "one.safetensors", 1)
+    return trained(tmp_path_factory.mktemp("alone"), 1, microbatch=8)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_workers_train_what_one_would(alone, count, tmp_path):
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
+def shared(request, tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("shared"), request.param, microbatch=2)
+
+
+def test_workers_train_what_one_would(alone, shared):
     """Adversarially, with batch norm, augmentation, and batches that do not divide evenly."""
-    shared = trained(tmp_path / "many.safetensors", count)
-    assert shared.keys() == alone.keys()
-    for name, tensor in alone.items():
+    assert shared[0].keys() == alone[0].keys()
+    for name, tensor in alone[0].items():
         torch.testing.assert_close(
-            shared[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
+            shared[0][name], tensor, rtol=2e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
-def test_workers_sum_the_gradients_of_their_pieces(tmp_path):
+def test_workers_sum_the_gradients_of_their_pieces(alone, shared):
     """Without batch norm, of which every piece has its own statistics: what one worker trains with whole batches."""
-    alone = trained(tmp_path / "one.safetensors", 1, microbatch=8)
-    shared = trained(tmp_path / "many.safetensors", 2, microbatch=2)
-    for name, tensor in alone.items():
-        torch.testing.assert_close(shared[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    for name, tensor in alone[1].items():
+        torch.testing.assert_close(shared[1][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.slow
 def test_interrupted_workers_go_on_to_the_same_bits(tmp_path):
-    whole = trained(tmp_path / "whole.safetensors", 2)
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    trained(tmp_path / "never.safetensors", 2, str(checkpoint), status=3)
+    names = ("whole", "checkpoint", "never", "resumed")
+    whole, checkpoint, never, resumed = (tmp_path / f"{name}.safetensors" for name in names)
+    launched(2, str(whole), "-", "0")
+    launched(2, str(never), str(checkpoint), "0", status=3)
     assert checkpoint.exists()
     checkpoint.with_suffix(".second").touch()
-    resumed = trained(tmp_path / "resumed.safetensors", 2, str(checkpoint))
+    launched(2, str(resumed), str(checkpoint), "0")
     assert not checkpoint.exists()
+    whole, resumed = read_tensors(whole), read_tensors(resumed)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 

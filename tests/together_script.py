@@ -1,6 +1,7 @@
 """Trains a small classifier against pixels and rotations, by however many workers there are; saves what rank 0 has.
 
-Arguments: the file to write, a checkpoint or "-", and the size of a microbatch or 0; with one, there is no batch norm.
+Arguments, three for each training: the file to write, a checkpoint or "-", and the size of a microbatch or 0; with
+one, there is no batch norm.
 """
 
 from __future__ import annotations
@@ -53,4 +54,5 @@ def main(out: str, checkpoint: str, microbatch: str) -> None:
 
 if __name__ == "__main__":
     with workers.joined():
-        main(*sys.argv[1:])
+        for first in range(1, len(sys.argv), 3):
+            main(*sys.argv[first : first + 3])

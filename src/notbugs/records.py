@@ -37,7 +37,7 @@ class WholeFile(BaseModel):
 
 def to_json(value: T, kind: type[T]) -> Any:
     """A value of a model, of a `TypedDict`, or of lists, tuples and dicts of them, as a JSON file has it."""
-    return _adapter(kind).dump_python(value, mode="json", by_alias=True)
+    return adapter(kind).dump_python(value, mode="json", by_alias=True)
 
 
 def from_json(plain: object, kind: type[T]) -> T:
@@ -48,11 +48,12 @@ def from_json(plain: object, kind: type[T]) -> T:
     ValidationError
         If it is of another kind.
     """
-    return _adapter(kind).validate_python(plain)
+    return adapter(kind).validate_python(plain)
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """What checks values of a kind, made once: making it takes longer than most checks."""
     return TypeAdapter(kind)
 
 

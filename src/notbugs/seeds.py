@@ -37,5 +37,9 @@ def seeded(seed: int, *purpose: str | float) -> Iterator[None]:
     """Seed torch's global generator inside the block, and put it back as it was afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive(seed, *purpose))
+        number = derive(seed, *purpose)
+        if torch.accelerator.is_available():
+            torch.manual_seed(number)
+        else:  # for every accelerator that there might be, `torch.manual_seed` keeps a note with the whole stack
+            torch.default_generator.manual_seed(number)
         yield

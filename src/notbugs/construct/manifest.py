@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypeVar, cast
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from typing_extensions import TypedDict
 
 from notbugs.errors import InputError
 from notbugs.files import Damaged, read_json, sha256
+from notbugs.records import adapter
 
 SCHEMA = 2
 Count = Annotated[int, Field(ge=1)]
@@ -266,7 +267,7 @@ Made = TypeVar("Made")
 def _checked(value: Any, shape: type[Made], path: Path) -> Made:
     """`value`, if it has the shape; an InputError otherwise."""
     try:
-        TypeAdapter(shape).validate_python(value)
+        adapter(shape).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -242,6 +242,17 @@ def build(name: str, *, channels: int, classes: int, size: Size = 32, **options:
         return LIBRARIES[source](rest, channels, classes, size, **options)
     if separator:
         return _own(name, source, rest, {"channels": channels, "classes": classes, "size": size}, options)
+    return sized(name, channels, classes, size, **options)()
+
+
+def sized(name: str, channels: int, classes: int, size: tuple[int, int], **options: Any) -> partial[nn.Module]:
+    """What makes one of our own architectures, which is there, has these options and is not too large.
+
+    Raises
+    ------
+    InputError
+        If it is not so.
+    """
     if name not in ARCHITECTURES:
         near = get_close_matches(name, ARCHITECTURES, n=1)
         rule = f"be one of {', '.join(ARCHITECTURES)}, timm:NAME, torchvision:NAME or MODULE:FUNCTION"
@@ -250,22 +261,30 @@ def build(name: str, *, channels: int, classes: int, size: Size = 32, **options:
     allowed = [option for option in inspect.signature(make).parameters if option not in ("channels", "classes", "size")]
     for option in options:
         check_choice(f"option of {name}", option, allowed)
-    _check_size(name, partial(make, channels, classes, size=size, **options))
-    return make(channels, classes, size=size, **options)
+    made = partial(make, channels, classes, size=size, **options)
+    _check_size(name, made)
+    return made
 
 
-def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
-    """Count the weights of a network before any memory is taken for them."""
+_COUNTS: dict[str, int] = {}
+"""By function and arguments, how many weights a network has."""
+
+
+def _check_size(name: str, make: partial[nn.Module]) -> None:
+    """Count the weights of a network before any memory is taken for them, once in a process."""
     most = most_of("NOTBUGS_MOST_WEIGHTS", MOST_WEIGHTS)
+    asked = repr((make.func, make.args, sorted(make.keywords.items())))
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            count = sum(weights.numel() for weights in make().parameters())
+        if asked not in _COUNTS:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                _COUNTS[asked] = sum(weights.numel() for weights in make().parameters())
     except InputError:
         raise
     except (RuntimeError, OverflowError, TypeError) as error:
         raise InputError(
             f"The architecture {name!r} cannot be made with these options: {in_one_line(error)}."
         ) from error
+    count = _COUNTS[asked]
     if count > most:
         remedy = "Give a smaller width, or set NOTBUGS_MOST_WEIGHTS in the environment."
         raise must(f"architecture {name}", f"have at most {most:,} weights", f"{count:,}", remedy)

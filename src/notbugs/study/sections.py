@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from notbugs import data as data_room
@@ -16,9 +15,9 @@ from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
 from notbugs.data import Data
 from notbugs.errors import InputError, must
-from notbugs.models import Blueprint, build, load_classifier
+from notbugs.models import Blueprint, load_classifier
 from notbugs.models.checkpoint import check_classifier, says_itself
-from notbugs.models.registry import TAKEN, check_options
+from notbugs.models.registry import TAKEN, check_options, sized
 from notbugs.normalisation import ChannelOrder
 from notbugs.outputs import OutputsAre
 from notbugs.progress import Progress, silent
@@ -182,8 +181,7 @@ class Architecture(Record):
     def check(self) -> Architecture:
         """Refuse a name or an option that one of our own architectures does not have, before there are images."""
         if ":" not in self.name:
-            with torch.device("meta"):  # without weights
-                build(self.name, channels=3, classes=2, size=224, **self.given)  # pyrefly: ignore
+            sized(self.name, 3, 2, (224, 224), **self.given)
         return self
 
     def __str__(self) -> str:
