@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ import notbugs as nb
 from notbugs import InputError
 from notbugs.__main__ import main
 from notbugs.classifier import Classifier
+from notbugs.data import Data
+from notbugs.given import KINDS
 from notbugs.models import build
 from notbugs.networks import code_of
 from notbugs.search import FMN, PGDSteps
@@ -96,7 +100,7 @@ def test_what_others_keep_is_asked_of_them():
     pair = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(9, 2)))
     with pytest.raises(InputError, match="'labels' must be numbers of classes from 0 to 1"):
         nb.search.targeted_pgd_alone(classifier, [pair], images, LABELS, LABELS, BALL, STEPS)
-    with pytest.raises(InputError, match="'classifier' must be a notbugs.Classifier"):
+    with pytest.raises(InputError, match="'others' must be a notbugs.Classifier"):
         nb.search.targeted_pgd_alone(classifier, [nn.Flatten()], images, LABELS, LABELS, BALL, STEPS)
 
 
@@ -377,3 +381,81 @@ def test_channels_last_are_refused_and_the_remedy_works(shape):
         nb.Images(pixels, labels)
     assert nb.Images(pixels.permute(0, 3, 1, 2), labels).shape == (shape[3], *shape[1:3])
     assert nb.Images(torch.zeros(2, 16, 4, 4), labels).shape == (16, 4, 4)  # few rows: many channels are what is meant
+
+
+def takes(function) -> list[str]:
+    """The arguments of a function that are a classifier, data, images or a batch of them."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if str(one.annotation).removesuffix(" | None") in KINDS]
+
+
+def public() -> dict[str, Any]:
+    """By name, the public functions that take such arguments."""
+    modules = (nb, nb.measure, nb.search, nb.models, nb.construct, nb.data, nb.training, nb.theory, nb.study)
+    found = {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for module in modules
+        for name in getattr(module, "__all__", dir(module))
+        if not name.startswith("_") and inspect.isfunction(getattr(module, name))
+    }
+    return {name: function for name, function in found.items() if takes(function)}
+
+
+def test_every_public_function_refuses_what_is_no_classifier_data_or_images(unchecked):
+    functions = public()
+    assert len(functions) > 50
+    for name, function in functions.items():
+        needed = [
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.default is parameter.empty and parameter.kind not in (2, 4)
+        ]
+        for wrong in takes(function):
+            right = {other: fitting(function, other) for other in {*needed} - {wrong}}
+            for value in (3, nn.Flatten(), [0.5]):
+                with pytest.raises(InputError, match=f"The '{wrong}' must be "):
+                    function(**right, **{wrong: value})
+                    pytest.fail(f"{name} takes {value!r} as {wrong}")
+
+
+def fitting(function, name: str):
+    """Something of the kind that an argument has; where it has none of them, something that nothing may touch."""
+    annotation = str(inspect.signature(function).parameters[name].annotation).removesuffix(" | None")
+    images = bars(4, 0)
+    return {
+        "Classifier": classifier_that_ends_in(),
+        "Images": images,
+        "Data": Data("bars", images, images, ("left", "right")),
+        "Batch": images.pixels,
+    }.get(annotation, object())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"pixels": [[0.5]]}, r"The 'pixels' must be a tensor. Got 'list' instead. Give torch.as_tensor\(pixels\)."),
+        ({"pixels": torch.zeros(2, 1, 4, 4).numpy()}, "'pixels' must be a tensor. Got 'ndarray'"),
+        ({"labels": [0, 1]}, r"The 'labels' must be a tensor. Got 'list' instead. Give torch.as_tensor\(labels\)."),
+        ({"groups": [0, 1]}, "The 'groups' must be a tensor. Got 'list'"),
+        ({"groups": torch.zeros(3, dtype=torch.int64)}, r"The 'groups' must be int64 of shape \(2,\)"),
+    ],
+)
+def test_images_of_something_else_than_tensors_are_refused(given, said, unchecked):
+    right = {"pixels": torch.zeros(2, 1, 4, 4), "labels": torch.tensor([0, 1])}
+    nb.Images(**right)
+    with pytest.raises(InputError, match=said):
+        nb.Images(**right | given)
+
+
+def test_data_of_something_else_than_images_are_refused(unchecked):
+    images = bars(4, 0)
+    with pytest.raises(InputError, match=r"The 'test' must be notbugs.Images. Got 'Tensor' instead. Give nb.Images\("):
+        Data("bars", images, images.pixels, ("left", "right"))
+    with pytest.raises(InputError, match="The 'classes' must be the names of the classes. Got 'ab' instead."):
+        Data("bars", images, images, "ab")
+
+
+def test_a_target_for_each_start(unchecked):
+    images = random_images(8, (1, 3, 3))
+    with pytest.raises(InputError, match=r"The 'target' must have the shape of the start, \(8, 1, 3, 3\). Got"):
+        nb.match_features(classifier_that_ends_in(), images, images[:3])

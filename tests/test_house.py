@@ -22,6 +22,7 @@ ROOMS = [
         "memory",
         "lazily",
         "errors",
+        "given",
         "catalogue",
         "shown",
         "shapes",

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from notbugs.errors import check_choice, check_number
+from notbugs.given import checked
 from notbugs.shapes import Batch, PerSample
 
 Side = Literal["low", "high"]
 SIDES: tuple[Side, ...] = ("low", "high")
 
 
+@checked
 def low_pass(images: Batch, cutoff: float) -> Batch:
     """Only the Fourier modes of at most `cutoff` cycles per image, the mean among them; not clipped.
 
@@ -29,6 +31,7 @@ def low_pass(images: Batch, cutoff: float) -> Batch:
     return torch.fft.irfft2(torch.fft.rfft2(images) * kept, s=(height, width))
 
 
+@checked
 def high_pass(images: Batch, cutoff: float, *, keep_mean: bool = True) -> Batch:
     """Only the Fourier modes of more than `cutoff` cycles per image; not clipped.
 

@@ -25,6 +25,7 @@ from notbugs.construct.storage import Dtype, sizes
 from notbugs.construct.store import ConstructedSet, build
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice, must
+from notbugs.given import checked
 from notbugs.progress import Progress, silent
 from notbugs.search import (
     FMN,
@@ -39,7 +40,7 @@ from notbugs.search import (
 )
 from notbugs.search.attacks import Hold, check_hold
 from notbugs.search.backward import fake_relu_features
-from notbugs.search.compatibility import check_fits, check_given
+from notbugs.search.compatibility import check_fits
 from notbugs.search.objectives import mismatch
 from notbugs.shapes import Batch, Logits, PerSample
 from notbugs.threat import L2, Threat, check_radii
@@ -54,6 +55,7 @@ Examples
 """
 
 
+@checked
 def robustify(
     classifier: Classifier,
     data: Data,
@@ -113,7 +115,6 @@ def robustify(
     >>> len(built)
     20
     """
-    check_given(classifier=classifier, data=data)
     images = data.train
     check_choice("start", start, STARTS)
     check_fits(classifier, images, len(data.classes), features=True)
@@ -149,6 +150,7 @@ def robustify(
     return build(Path(folder), request, Builder(classifier, images, request, columns, run, losses), progress)
 
 
+@checked
 def relabel(
     classifier: Classifier,
     data: Data,
@@ -220,7 +222,6 @@ def relabel(
     >>> built.images.labels[0] == (small.train.labels[built.start[0]] + 1) % 10
     tensor(True)
     """
-    check_given(classifier=classifier, data=data)
     images = data.train
     _check_relabelling(classifier, data, threat, start, schedule, others)
     if others or hold != "label":

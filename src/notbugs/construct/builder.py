@@ -21,6 +21,7 @@ from notbugs.construct.store import ConstructedSet, Tell, build
 from notbugs.data import Data, Images
 from notbugs.errors import check_choice
 from notbugs.files import Damaged
+from notbugs.given import checked
 from notbugs.models.execution import FORMS, ready
 from notbugs.networks import code_of
 from notbugs.progress import Progress
@@ -86,6 +87,7 @@ STARTS = ("images", "gaussian", "uniform")
 SPREAD = 0.05  # of Gaussian noise: 1 / 20, as in the authors' library
 
 
+@checked
 def starts_of(request: Mapping[str, Any], originals: Images) -> Callable[[Tensor], Batch]:
     """A function from numbers, as in a set's `start`, to the images that its searches started from.
 
@@ -125,6 +127,7 @@ STORED_KINDS = {PGDSteps: "Schedule", FMN: "Shrinking", LBFGS: "QuasiNewton"}
 """Steps as manifests name them: by the classes of version 0.1, so that sets begun then go on and have the same bits."""
 
 
+@checked
 def fingerprint(classifier: Classifier) -> str:
     """SHA-256 over the names, shapes and bytes of a classifier's weights and statistics.
 

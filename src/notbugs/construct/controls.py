@@ -16,6 +16,7 @@ from notbugs.construct.store import ConstructedSet
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must
 from notbugs.frequency import Band
+from notbugs.given import checked
 from notbugs.progress import Progress, silent
 from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
@@ -28,6 +29,7 @@ CONTROLS: tuple[Control, ...] = ("leakage", "random", "labels")
 NO_SEARCH = {"kind": "none"}
 
 
+@checked
 def control(
     classifier: Classifier,
     data: Data,
@@ -127,6 +129,7 @@ def control(
     return build_labelled(classifier, data, folder, request, columns, run, progress)
 
 
+@checked
 def mislabel(
     classifier: Classifier,
     data: Data,
@@ -190,6 +193,7 @@ def mislabel(
     return build_labelled(classifier, data, folder, request, columns, lambda begin, rows: begin, progress)
 
 
+@checked
 def patterns(data: Data, ball: Threat, seed: int = 0) -> Batch:
     """One pattern for each class, of the radius of `ball`, shape (class, channel, height, width).
 

@@ -29,6 +29,7 @@ from notbugs.construct.storage import HALF_STEP, read_columns
 from notbugs.data import Data, Images, Mapped
 from notbugs.errors import InputError, in_one_line, must, nearest_path
 from notbugs.files import Damaged
+from notbugs.given import checked
 from notbugs.progress import Progress, silent
 from notbugs.threat import l2_norm
 
@@ -72,6 +73,7 @@ class Finding:
         return f"{self.file} must {self.rule}. It {self.found}. {self.remedy}"
 
 
+@checked
 def verify(
     folder: str | Path, *, data: Data | None = None, source: Classifier | None = None, progress: Progress = silent
 ) -> list[Finding]:

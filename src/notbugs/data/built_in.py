@@ -54,7 +54,7 @@ def _read_digits() -> tuple[Any, Any]:
         from sklearn.datasets import load_digits
     except ImportError:
         raise InputError("The digits come with scikit-learn: pip install 'notbugs[digits]'.") from None
-    return load_digits(return_X_y=True)
+    return load_digits(return_X_y=True)  # pyrefly: ignore
 
 
 X_RAYS = "pneumonia.npz"

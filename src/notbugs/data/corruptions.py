@@ -18,6 +18,7 @@ from torch.nn.functional import conv2d, pad
 from notbugs.data.jpeg import compressed
 from notbugs.errors import check_choice, check_count, must
 from notbugs.frequency import cycles
+from notbugs.given import checked
 from notbugs.seeds import generator
 from notbugs.shapes import Batch
 
@@ -25,6 +26,7 @@ Draws = list[torch.Generator]
 """One generator for each image of a batch."""
 
 
+@checked
 def corrupt(images: Batch, name: str, severity: int, *, seed: int = 0, first: int = 0) -> Batch:
     """The images under one corruption, in [0, 1].
 

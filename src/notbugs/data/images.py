@@ -21,6 +21,7 @@ from torch import Tensor
 from notbugs.data.classes import match_classes, renumbered
 from notbugs.data.decode import CLIP, overshoots
 from notbugs.errors import InputError, check_choice, check_count, in_one_line, must
+from notbugs.given import checked
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, Labels
 
@@ -153,7 +154,8 @@ class Images:
     Raises
     ------
     InputError
-        If shapes or types do not fit, one of several labels is not 0 or 1, or pixels are outside [0, 1] or not finite.
+        If something is no tensor, shapes or types do not fit, one of several labels is not 0 or 1, or pixels are
+        outside [0, 1] or not finite.
 
     Examples
     --------
@@ -170,6 +172,10 @@ class Images:
     classes: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("pixels", "labels", "groups"):
+            given = getattr(self, name)
+            if not isinstance(getattr(given, "dtype", None), torch.dtype) and (name != "groups" or given is not None):
+                raise must(name, "be a tensor", type(given).__name__, f"Give torch.as_tensor({name}).")
         if len(self.pixels.shape) != 4 or len(self.pixels) == 0:
             raise must("images", "have shape (image, channel, height, width), at least one image", self.pixels.shape)
         height, width, channels = self.pixels.shape[1:]
@@ -183,6 +189,9 @@ class Images:
             raise must("labels", rule, f"{self.labels.dtype}, {tuple(self.labels.shape)}")
         if self.has_several and not bool(((self.labels == 0) | (self.labels == 1)).all()):
             raise must("labels", "be 0 or 1, where an image has several", int(self.labels.max()))
+        if self.groups is not None and (self.groups.shape != (len(self),) or self.groups.dtype != torch.int64):
+            rule = f"be int64 of shape ({len(self)},), a number for each image"
+            raise must("groups", rule, f"{self.groups.dtype}, {tuple(self.groups.shape)}")
         if isinstance(self.pixels, Tensor) and self.pixels.dtype != torch.uint8:
             _check_range(self.pixels)
 
@@ -320,6 +329,11 @@ class Data:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for split in ("train", "test"):
+            if not isinstance(given := getattr(self, split), Images):
+                raise must(split, "be notbugs.Images", type(given).__name__, "Give nb.Images(pixels, labels).")
+        if isinstance(self.classes, str):
+            raise must("classes", "be the names of the classes", self.classes, "Give a tuple of text.")
         # A folder's name need not be text: what is no UTF-8 in it is spelt out, for all that is written from here on.
         named = tuple(name.encode("utf-8", "backslashreplace").decode() for name in self.classes)
         object.__setattr__(self, "classes", named)
@@ -454,6 +468,7 @@ class Data:
         return replace(self, train=train, test=test, classes=tuple(classes))
 
 
+@checked
 def round_to_8_bits(images: Batch) -> Batch:
     """The images as an 8-bit file would give them back: rounded to the nearest of 256 levels.
 

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier
 from notbugs.data import Images
+from notbugs.given import checked
 from notbugs.search.loop import check_gradients_allowed
 from notbugs.search.objectives import log_odds
 from notbugs.shapes import Batch, PerSample
 
 
+@checked
 def class_means(images: Images, classes: int, *, batch: int = 500) -> Batch:
     """The mean image of every class, shape (class, channel, height, width); NaN of a class without images.
 
@@ -28,6 +30,7 @@ def class_means(images: Images, classes: int, *, batch: int = 500) -> Batch:
     return total / count[:, None, None, None]
 
 
+@checked
 def input_gradients(classifier: Classifier, images: Images, *, batch: int = 250) -> tuple[Batch, Tensor]:
     """For every image the gradient of its label's log-odds, and the other class with the largest logit.
 
@@ -57,6 +60,7 @@ def input_gradients(classifier: Classifier, images: Images, *, batch: int = 250)
     return torch.cat(gradients), torch.cat(others)
 
 
+@checked
 def alignment(gradients: Batch, others: Tensor, labels: Tensor, means: Batch) -> PerSample:
     """The cosine between each gradient and the way from the mean of the other class to that of the label.
 

@@ -14,6 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Data, Images
 from notbugs.errors import check_count, check_number, must
 from notbugs.files import write_tensors
+from notbugs.given import checked
 from notbugs.measure._usefulness import usefulness
 from notbugs.measure.accuracy import Accuracy, Score, outcomes, with_areas
 from notbugs.measure.audit_result import (
@@ -34,7 +35,7 @@ from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
 from notbugs.measure.unbalanced import is_unbalanced
 from notbugs.progress import Progress, Stage, at_once
 from notbugs.search import STRONG, Attack
-from notbugs.search.compatibility import check_fits, check_given
+from notbugs.search.compatibility import check_fits
 from notbugs.seeds import generator
 from notbugs.threat import Threat, check_radii
 
@@ -46,6 +47,7 @@ PARTS = 6
 """Stages: the sorting of features, the model, three heads, the pictures."""
 
 
+@checked
 def audit(
     classifier: Classifier,
     data: Data,
@@ -105,7 +107,6 @@ def audit(
     >>> len(found.verdict.sentences)
     3
     """
-    check_given(classifier=classifier, data=data)
     check_radii([threat], data.train.shape)
     check_number("eps", threat.eps, open_low=True)
     attack = Attack.named(attack, **settings)

@@ -22,6 +22,7 @@ from notbugs.construct.builder import fingerprint
 from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count, must
 from notbugs.files import read_tensors, write_tensors
+from notbugs.given import checked
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
@@ -122,6 +123,7 @@ class Agreement(Record):
         return told + (f"\n! AutoAttack is {gap:+.1f} points from PGD: one of the two was too weak" * self.marked)
 
 
+@checked
 def autoattack(
     classifier: Classifier,
     images: Images,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from notbugs.data import Images
 from notbugs.errors import InputError, check_count, check_number, must
+from notbugs.given import checked
 from notbugs.measure._usefulness import Usefulness, usefulness
 from notbugs.measure.accuracy import Score
 from notbugs.measure.features import (
@@ -118,6 +119,7 @@ class Leak(Record):
         return "below chance" if self.accuracy.high < self.chance and self.accuracy.value < low else "none"
 
 
+@checked
 def certify(model: LinearModel, train: Images, test: Images, threat: Threat) -> Certificate:
     """Compare a linear model with both of Goh's specifications of a robust feature.
 
@@ -158,6 +160,7 @@ def certify(model: LinearModel, train: Images, test: Images, threat: Threat) -> 
     )
 
 
+@checked
 def certified_linear(
     train: Images, threat: Threat, *, classes: int, device: torch.device | None = None, progress: Progress = silent
 ) -> tuple[LinearModel, float]:
@@ -197,6 +200,7 @@ def certified_linear(
     return max(tried, key=lambda one: one[0])[1:]
 
 
+@checked
 def leakage(
     features: FeatureSource,
     images: Images,

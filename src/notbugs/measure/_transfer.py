@@ -19,12 +19,13 @@ from notbugs.construct.builder import choose_targets
 from notbugs.data import Images
 from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import percent
+from notbugs.given import checked
 from notbugs.measure.accuracy import Accuracy, AttackUsed, Outcome, predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
 from notbugs.search import STRONG, Attack, Attacked, Found, PGDSteps, fast_relabelling, pgd, targeted_pgd
-from notbugs.search.compatibility import check_fits, check_given
+from notbugs.search.compatibility import check_fits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels
 from notbugs.shown import Tabular
@@ -129,6 +130,7 @@ class Transfer(Tabular, Record):
         raise must("source and classifier", "be among those that were measured", (source, classifier))
 
 
+@checked
 def transfer(
     classifiers: Mapping[str, Classifier],
     images: Images,
@@ -185,7 +187,6 @@ def transfer(
     20
     """
     check_choice("targets", targets, ("next", "other"))
-    check_given(images=images)
     check_radii([threat], images.shape)
     schedule = fast_relabelling(threat, check_count("steps", steps))
     if not classifiers:

@@ -17,12 +17,12 @@ from torch.nn.functional import one_hot
 
 from notbugs.data import Images
 from notbugs.errors import check_count, check_number, must
+from notbugs.given import checked
 from notbugs.measure.accuracy import AttackUsed
 from notbugs.measure.features import FeatureMap, FeatureSource, check_map, feature_map, feature_values
 from notbugs.measure.spectrum import KINDS, SpectrumRow, Standard, Table, UsefulnessSummary, Values, counts, pairs
 from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, fast_relabelling, search
-from notbugs.search.compatibility import check_given
 from notbugs.seeds import generator
 from notbugs.shapes import Batch, PerSample
 from notbugs.shown import Tabular
@@ -209,6 +209,7 @@ class Usefulness(Tabular):
         return self.kind.amin(1)
 
 
+@checked
 def usefulness(
     features: FeatureSource,
     train: Images,
@@ -266,7 +267,6 @@ def usefulness(
     torch.Size([8, 10])
     """
     source = feature_map(features)
-    check_given(train=train, test=test)
     check_radii([threat], train.shape)
     check_number("eps", threat.eps)
     check_number("min_rho", min_rho)

@@ -16,12 +16,13 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import under_attack
+from notbugs.given import checked
 from notbugs.measure.statistics import Proportion
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
 from notbugs.search import STRONG, Attack, Attacked
-from notbugs.search.compatibility import check_fits, check_given
+from notbugs.search.compatibility import check_fits
 from notbugs.search.evaluation import AttackSettings, logits
 from notbugs.search.steps import Decay
 from notbugs.shapes import Labels, Logits
@@ -251,6 +252,7 @@ class Outcome:
         return Accuracy(attack=self.attack, share=share, broken=dict(self.broken), balanced=mean)
 
 
+@checked
 def evaluate(
     classifier: Classifier,
     images: Images,
@@ -318,6 +320,7 @@ def evaluate(
     return Accuracies(with_areas([outcome.accuracy for outcome in measured], classifier, images, batch=batch))
 
 
+@checked
 def outcomes(
     classifier: Classifier,
     images: Images,
@@ -346,7 +349,6 @@ def outcomes(
     torch.Size([20])
     """
     check_count("seed", seed, low=0)
-    check_given(classifier=classifier, images=images)
     counted, balls = Attack.named(attack, **settings), _balls(threats, norm, radii)
     check_radii(balls, images.shape)
     for one in (classifier, *others):
@@ -413,6 +415,7 @@ def with_areas(
     ]
 
 
+@checked
 def predictions(
     classifier: Classifier,
     images: Images,
@@ -430,6 +433,7 @@ def predictions(
     return torch.cat([part.argmax(1) for part in logits(classifier, images, batch, change)])
 
 
+@checked
 def relabelled_accuracy(classifier: Classifier, images: Images, classes: int) -> Proportion:
     """Accuracy against the next class, label + 1 modulo `classes`, with its 95 % interval (the paper, table 10).
 

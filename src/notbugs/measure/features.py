@@ -15,6 +15,7 @@ from notbugs import networks
 from notbugs.classifier import Classifier, Precision
 from notbugs.data import Images
 from notbugs.errors import InputError, check_choice, check_count, must
+from notbugs.given import checked
 from notbugs.models.execution import copied, ready
 from notbugs.search.compatibility import FEW, check_own
 from notbugs.search.loop import check_gradients_allowed
@@ -93,6 +94,7 @@ def feature_map(source: FeatureSource) -> FeatureMap:
     return penultimate(source) if isinstance(source, Classifier) else function_features(source)
 
 
+@checked
 def penultimate(classifier: Classifier) -> FeatureMap:
     """The inputs of the final linear layer, which are the features of the paper (section 3.1).
 
@@ -104,6 +106,7 @@ def penultimate(classifier: Classifier) -> FeatureMap:
     return FeatureMap("penultimate", Classifier.features, classifier=classifier, device=classifier.device)
 
 
+@checked
 def logits(classifier: Classifier, names: Sequence[str] = ()) -> FeatureMap:
     """The logits, one feature for each class.
 
@@ -115,6 +118,7 @@ def logits(classifier: Classifier, names: Sequence[str] = ()) -> FeatureMap:
     return FeatureMap("logits", Classifier.__call__, tuple(names), classifier=classifier, device=classifier.device)
 
 
+@checked
 def layer(classifier: Classifier, name: str, *, over: Literal["mean", "flatten"] = "mean") -> FeatureMap:
     """The outputs of a layer of the network.
 
@@ -215,6 +219,7 @@ def pixels(shape: Sequence[int]) -> FeatureMap:
     return linear_features(torch.eye(count).view(count, *shape), name="pixels")
 
 
+@checked
 def principal_components(images: Images, count: int = 64, *, sample: int = 5000, seed: int = 0) -> FeatureMap:
     """Projections on the leading directions of variance, the largest first (`torch.pca_lowrank`).
 
@@ -311,6 +316,7 @@ def _of_layer(name: str, calls: dict[str, tuple[Any, Any]], count: int) -> Tenso
     return output
 
 
+@checked
 def feature_rank(classifier: Classifier, images: Batch, *, tolerance: float = 0.01) -> float:
     """Mean numerical rank of the Jacobian of the features with respect to the image.
 

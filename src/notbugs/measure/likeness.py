@@ -14,6 +14,7 @@ from torch.nn import functional
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.given import checked
 from notbugs.measure.statistics import Mean, Proportion, Spread
 from notbugs.records import Record
 from notbugs.shapes import Batch, Features, Labels, PerSample
@@ -31,6 +32,7 @@ AROUND = ((1, 1, 1, 1, 1), (1, 2, 2, 2, 1), (1, 2, 0, 2, 1), (1, 2, 2, 2, 1), (1
 """Weights of the pixels whose mean is a pixel's background (Chou and Li 1995)."""
 
 
+@checked
 def ssim(first: Batch, second: Batch) -> PerSample:
     """Structural similarity (Wang, Bovik, Sheikh and Simoncelli 2004) of pairs of images: 1 if they are equal.
 
@@ -81,6 +83,7 @@ def grey(images: Batch) -> Float[Tensor, "batch height width"]:
     return images.mean(1) * 255
 
 
+@checked
 def just_noticeable(images: Batch) -> Float[Tensor, "batch height width"]:
     """For every pixel, the change of its grey level, of 255, from which on it is noticed on its background.
 
@@ -116,6 +119,7 @@ CHUNK_BYTES = 2**26
 """Of images that are compared at once."""
 
 
+@checked
 @torch.no_grad()
 def nearest_of_class(starts: Batch, labels: Labels, images: Images) -> tuple[PerSample, Labels]:
     """The l2 distance from every start to the nearest image of its class in `labels`, and that image's number.
@@ -272,6 +276,7 @@ def likeness(by: By, to_start: PerSample, to_target: PerSample, apart: PerSample
     return Likeness(by=by, nearer_target=Proportion.of(difference > 0), difference=Mean.of(difference, seed))
 
 
+@checked
 def resemblance(
     images: Batch,
     start: Batch,

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, linear
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
+from notbugs.given import checked
 from notbugs.measure.features import check_alone, feature_values, penultimate
 from notbugs.shapes import Batch, Features, Labels, Logits, PerSample
 from notbugs.threat import Threat
@@ -68,6 +69,7 @@ class LinearModel:
         return Classifier(nn.Sequential(nn.Flatten(), head).to(self.weight.device)).eval()
 
 
+@checked
 def robust_linear(
     images: Images,
     threat: Threat,
@@ -249,6 +251,7 @@ class Fit:
     held_out: float
 
 
+@checked
 def refit_head(
     classifier: Classifier,
     train: Images,

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import check_count, must
+from notbugs.given import checked
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Z95, Proportion
 from notbugs.models.execution import ready
@@ -75,6 +76,7 @@ def _shown(value: Proportion | float) -> str:
     return f"{value}, n={value.n}" if isinstance(value, Proportion) else f"{value:.3g}"
 
 
+@checked
 def masking_signs(
     classifier: Classifier,
     images: Images,

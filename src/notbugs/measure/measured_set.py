@@ -14,6 +14,7 @@ from notbugs.classifier import Classifier
 from notbugs.construct import ConstructedSet, starts_of
 from notbugs.data import Augmentation, Images, round_to_8_bits
 from notbugs.frequency import Band
+from notbugs.given import checked
 from notbugs.measure.accuracy import logits, predictions
 from notbugs.measure.likeness import SMALLEST, PerturbationSize, Resemblance, nearest_of_class, resemblance
 from notbugs.measure.statistics import Proportion, Spread
@@ -48,6 +49,7 @@ class MeasuredSet(TypedDict):
     perturbation: NotRequired[PerturbationSize | None]
 
 
+@checked
 def measure_set(
     built: ConstructedSet,
     originals: Images,

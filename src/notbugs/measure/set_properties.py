@@ -10,6 +10,7 @@ from torch import Tensor
 from notbugs.construct import ConstructedSet
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.given import checked
 from notbugs.measure._usefulness import Usefulness
 from notbugs.measure.features import FeatureSource, check_alone, feature_map, feature_values
 from notbugs.measure.spectrum import KINDS, Kind
@@ -90,6 +91,7 @@ class SetCarried(Record):
     nonrobust: GroupCarried | None = Field(description="null if no feature is useful and not robust")
 
 
+@checked
 def ends(built: ConstructedSet, train: Images, index: Tensor, seed: int = 0) -> tuple[Images, Images]:
     """Untouched images of the original and of the new class for the images at `index` of a set.
 
@@ -127,6 +129,7 @@ def ends(built: ConstructedSet, train: Images, index: Tensor, seed: int = 0) -> 
     return train.subset(start), train.subset(chosen)
 
 
+@checked
 def carried(
     usefulness: Usefulness,
     features: FeatureSource,

@@ -15,6 +15,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import CORRUPTIONS, Images, corrupt, high_pass, low_pass
 from notbugs.errors import check_choice, check_count, check_number
+from notbugs.given import checked
 from notbugs.measure.accuracy import predictions
 from notbugs.measure.statistics import Proportion
 from notbugs.models.execution import ready
@@ -58,6 +59,7 @@ class FilterAccuracy(Record):
     share: Proportion = Field(description="of images classified correctly")
 
 
+@checked
 def corruption_accuracy(
     classifier: Classifier,
     images: Images,
@@ -111,6 +113,7 @@ def _corrupted(name: str, severity: int, seed: int) -> Callable[[Batch], Batch]:
     return lambda inputs: corrupt(inputs, name, severity, seed=seed, first=next(first))
 
 
+@checked
 def filter_accuracy(
     classifier: Classifier, images: Images, cutoffs: Sequence[float], *, progress: Progress = silent
 ) -> list[FilterAccuracy]:
@@ -179,6 +182,7 @@ class SpatialAccuracy(Record):
         return f"{under}: {share}, n={share.n}"
 
 
+@checked
 def spatial_accuracy(
     classifier: Classifier,
     images: Images,

@@ -17,6 +17,7 @@ from notbugs.catalogue import model_file
 from notbugs.classifier import Classifier, Interpretation, Precision
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import read_tensors, write_tensors
+from notbugs.given import checked
 from notbugs.models.execution import to_channels_last
 from notbugs.models.foreign import PROGRAMS, Outputs, check_program, choose, load_foreign, output_names
 from notbugs.models.huggingface import check_pretrained, is_pretrained, load_pretrained
@@ -51,6 +52,7 @@ class _Header(BaseModel):
     is_channels_last: bool = Field(True, description="The layout it computed in, which decides the last bits.")
 
 
+@checked
 def save_classifier(path: str | Path, classifier: Classifier, blueprint: Blueprint, *, job: str = "") -> None:
     """Write a classifier as one safetensors file that `load_classifier` needs nothing else to read.
 

@@ -31,6 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from notbugs import networks, workers
 from notbugs.classifier import Classifier, has_bf16
 from notbugs.errors import check_choice
+from notbugs.given import checked
 from notbugs.models.layers import WhitenedConv2d
 from notbugs.seeds import generator, seeded
 
@@ -99,6 +100,7 @@ FOLDS: dict[type[nn.Module], tuple[type[nn.Module], Callable[[Any, Any], nn.Modu
 """By what a batch norm can be taken up, and how."""
 
 
+@checked
 def frozen(classifier: Classifier, shape: Sequence[int]) -> Classifier:
     """A copy for long searches, in evaluation mode, whose weights take no gradients and whose batch norms are folded.
 
@@ -293,6 +295,7 @@ def ready(
     return (choice.classifier if clear else in_form(view, rule, batch)), form
 
 
+@checked
 def fastest(classifier: Classifier, images: Tensor, forms: Sequence[str] = ("fp32", "bf16")) -> Choice:
     """The form in which a forward pass and the gradient of its input take the least time.
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data.appearance import Appearance
 from notbugs.errors import check_choice, must
+from notbugs.given import check_kind, checked
 from notbugs.search.backward import fake_relu_features
-from notbugs.search.compatibility import check_given, with_labels
+from notbugs.search.compatibility import with_labels
 from notbugs.search.loop import Found, Objective, search
 from notbugs.search.objectives import (
     Answering,
@@ -78,6 +79,7 @@ def fast_relabelling(threat: Threat, steps: int = 20) -> PGDSteps:
     return PGDSteps(steps, 2 * threat.eps or None, decay="linear")
 
 
+@checked
 def pgd(
     classifier: Classifier,
     images: Batch,
@@ -126,6 +128,7 @@ def pgd(
     return replace(found, is_margin=True)
 
 
+@checked
 def targeted_pgd(
     classifier: Classifier,
     images: Batch,
@@ -169,6 +172,7 @@ def check_hold(hold: Hold, others: Sequence[Classifier]) -> None:
         raise must("others", "be one classifier at least, whose label or outputs are held", "none")
 
 
+@checked
 def targeted_pgd_alone(
     classifier: Classifier,
     others: Sequence[Classifier],
@@ -205,7 +209,7 @@ def targeted_pgd_alone(
     check_threat(threat)
     answering, keeping = with_labels(classifier, images, targets, "targets"), others
     for other in others:
-        check_given(classifier=other)
+        check_kind("others", "Classifier", other)
     if hold == "label":
         keeping = [with_labels(other, images, labels, "labels") for other in others]
     with ExitStack() as held:
@@ -218,6 +222,7 @@ def targeted_pgd_alone(
         return search(targeted_ce_alone(answering, keeping), images, (targets, kept), threat, schedule)
 
 
+@checked
 def match_features(
     classifier: Classifier,
     start: Batch,
@@ -254,7 +259,7 @@ def match_features(
     Raises
     ------
     InputError
-        If `fake_relu` is asked for and there is no such ReLU.
+        If start and target have different shapes, or `fake_relu` is asked for and there is no such ReLU.
 
     Examples
     --------
@@ -262,8 +267,9 @@ def match_features(
     >>> found.loss.shape
     torch.Size([20])
     """
-    check_given(classifier=classifier)
     check_threat(threat)
+    if target.shape != start.shape:
+        raise must("target", f"have the shape of the start, {tuple(start.shape)}", tuple(target.shape))
     with classifier.evaluating():
         with torch.no_grad():
             wanted = classifier.features(target) if features is None else part_of(classifier.features, features)(target)
@@ -279,6 +285,7 @@ def matching_objective(
     return matching(classifier, g if features is None else part_of(g, features))
 
 
+@checked
 def minimum_norm(
     classifier: Classifier,
     images: Batch,
@@ -367,6 +374,7 @@ class FoundSpatial:
     score: PerSample
 
 
+@checked
 def spatial_pgd(
     classifier: Classifier,
     images: Batch,
@@ -419,6 +427,7 @@ def spatial_pgd(
     return FoundSpatial(parameters, spatial.apply(images, parameters), result.score)
 
 
+@checked
 def appearance_pgd(
     classifier: Classifier,
     images: Batch,
@@ -467,6 +476,7 @@ def _transformed(classifier: Answering, spatial: Spatial | Appearance) -> Object
     return objective
 
 
+@checked
 @torch.no_grad()
 def worst_of(
     classifier: Classifier,

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from notbugs import networks
 from notbugs.classifier import Classifier
 from notbugs.errors import InputError, must
+from notbugs.given import checked
 from notbugs.search.loop import Objective
 from notbugs.shapes import Batch, Features, PerSample
 
@@ -36,6 +37,7 @@ def identity(inputs: Tensor) -> Tensor:
     return inputs
 
 
+@checked
 @contextmanager
 def replaced_backward(
     classifier: Classifier, layer: str, substitute: Callable[[Tensor], Tensor] = identity

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from notbugs.classifier import Classifier
-from notbugs.data import Data, Images
+from notbugs.data import Images
 from notbugs.errors import InputError, must
+from notbugs.given import checked
 from notbugs.search.loop import check_gradients_allowed
 from notbugs.shapes import Batch, Logits
 
@@ -24,33 +25,6 @@ NOISE = 1e-4
 """Largest difference of two passes, in units of the largest output, that rounding on a GPU makes."""
 OTHERS = 1e-2
 """The same where batches have other sizes, for which a device may take other algorithms."""
-
-
-def check_given(**given: Any) -> None:
-    """Refuse arguments that are something else than their names say: `classifier`, `data`, and all others images.
-
-    Raises
-    ------
-    InputError
-        If so, with what would be the right thing.
-    """
-    for name, value in given.items():
-        if name == "classifier":
-            kind, what = Classifier, "a notbugs.Classifier"
-        else:
-            kind, what = (Data, "notbugs.Data") if name == "data" else (Images, "notbugs.Images")
-        if isinstance(value, kind):
-            continue
-        remedy = ""
-        if kind is Classifier and isinstance(value, torch.nn.Module):
-            remedy = "Give nb.Classifier(network, mean=..., std=...), with the normalisation it was trained with."
-        elif kind is Images and isinstance(value, Data):
-            remedy = "Give data.train, its training images." if name == "train" else "Give data.test or data.train."
-        elif kind is Images:
-            remedy = "Give nb.Images(pixels, labels)."
-        elif isinstance(value, Images):
-            remedy = "Give nb.Data(name, train, test, classes), whose training and test images these may be."
-        raise must(name, f"be {what}", type(value).__name__, remedy)
 
 
 def check_finite(logits: Logits) -> None:
@@ -67,6 +41,7 @@ def check_finite(logits: Logits) -> None:
         raise must("classifier", "give finite logits", wrong, remedy)
 
 
+@checked
 def with_labels(classifier: Classifier, images: Batch, labels: Any, name: str) -> Callable[[Batch], Logits]:
     """The classifier for a search on some images, which holds its first logits against the labels: no pass for it.
 
@@ -86,10 +61,6 @@ def with_labels(classifier: Classifier, images: Batch, labels: Any, name: str) -
     InputError
         At once, if they are no labels of these images; and from the first call, if they are none of this classifier.
     """
-    check_given(classifier=classifier)
-    if not isinstance(images, Tensor):
-        remedy = "Images has both in batch: give the first of what it returns here, and the second as labels."
-        raise must("images", "be a tensor", type(images).__name__, remedy if isinstance(images, Images) else "")
     rule = f"be a tensor of int64 and of shape ({len(images)},), a class for each image"
     if not isinstance(labels, Tensor):
         raise must(name, rule, type(labels).__name__, f"Give torch.as_tensor({name}).")
@@ -148,6 +119,7 @@ def _check_several(classifier: Classifier, count: int, labels: Tensor, name: str
 _CLASSES = "Give {0}.argmax(1)."
 
 
+@checked
 def check_fits(
     classifier: Classifier,
     images: Images,
@@ -179,7 +151,6 @@ def check_fits(
         features that can be found, and these are needed.
     """
     check_gradients_allowed()
-    check_given(classifier=classifier, images=images)
     if images.has_several:
         raise InputError(
             f"An image must have one label here, and these have {images.labels.shape[1]}. Choose one of them: "

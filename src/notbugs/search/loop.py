@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from notbugs.errors import InputError, must
+from notbugs.given import checked
 from notbugs.search.steps import Samples, Steps, Walker
 from notbugs.shapes import Batch, PerSample
 from notbugs.threat import Threat
@@ -67,6 +68,7 @@ class Found:
         )
 
 
+@checked
 @torch.no_grad()
 def search(
     objective: Objective,
@@ -292,6 +294,7 @@ def _check_origin(origin: Tensor, start: Tensor | None) -> None:
         )
 
 
+@checked
 def frames(
     objective: Objective, origin: Batch, goals: tuple[Tensor, ...], threat: Threat, steps: Steps, at: Sequence[int]
 ) -> tuple[Tensor, Tensor]:

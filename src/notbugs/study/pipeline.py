@@ -17,6 +17,7 @@ from notbugs.data import Data, Images
 from notbugs.errors import must
 from notbugs.files import check_writable
 from notbugs.formats import between
+from notbugs.given import checked
 from notbugs.measure import Proportion, feature_rank
 from notbugs.progress import Progress
 from notbugs.records import write_model
@@ -115,6 +116,7 @@ def _verdict(expected: Expected, row: Row) -> Literal["inside", "overlaps", "out
 RANK_IMAGES = 16
 
 
+@checked
 def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -> Results:
     """Run a study, or what is left of it, and write `results.json` and `gallery.safetensors`.
 

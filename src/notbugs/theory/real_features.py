@@ -22,6 +22,7 @@ from torch import Tensor
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, check_number, must
+from notbugs.given import checked
 from notbugs.search import PGDSteps, search
 from notbugs.shapes import Features
 from notbugs.theory.gaussians import TwoGaussians
@@ -169,6 +170,7 @@ def _oracle_shrinkage(scatter: Float[Tensor, "dim dim"], n: int) -> float:
 CHUNK = 250
 
 
+@checked
 def vulnerability(
     classifier: Classifier,
     train: Images,

@@ -17,9 +17,9 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
+from notbugs.given import checked
 from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
-from notbugs.search.compatibility import check_given
 from notbugs.search.loop import check_gradients_allowed
 from notbugs.search.objectives import away_from
 from notbugs.seeds import generator, seeded
@@ -71,6 +71,7 @@ class Diverged(InputError):
     """The loss of a training run is no longer finite."""
 
 
+@checked
 @torch.enable_grad()
 def train(
     classifier: Classifier,
@@ -130,7 +131,6 @@ def train(
     >>> trained = nb.train(nb.new_classifier(small, width=4), small.train, nb.Training(epochs=1))
     """
     check_gradients_allowed()
-    check_given(classifier=classifier, images=images)
     if settings is not None and not isinstance(settings, Training):
         raise must("settings", "be notbugs.Training", settings, "Give nb.Training(epochs=1), for instance.")
     if not any(weights.requires_grad for weights in classifier.parameters()):

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from notbugs.classifier import Classifier, Precision, default_device
 from notbugs.data import Appearance, Augmentation, Data
+from notbugs.given import checked
 from notbugs.models import build
 from notbugs.models.execution import to_channels_last
 from notbugs.models.layers import WhitenedConv2d
 from notbugs.models.registry import normalisation
 from notbugs.normalisation import own_normaliser
 from notbugs.search import PGDSteps
-from notbugs.search.compatibility import check_given
 from notbugs.seeds import seeded
 from notbugs.threat import Spatial, Threat, threat
 
@@ -192,6 +192,7 @@ WHITENED = 2000
 """Training images whose patches a whitening layer is computed from."""
 
 
+@checked
 def new_classifier(
     data: Data,
     architecture: str = "cnn",
@@ -229,7 +230,6 @@ def new_classifier(
     >>> classifier.features(inputs).shape
     torch.Size([20, 8])
     """
-    check_given(data=data)
     channels, height, width = data.train.shape
     with seeded(seed, "weights"):
         network = build(architecture, channels=channels, classes=len(data.classes), size=(height, width), **options)

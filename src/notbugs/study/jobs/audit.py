@@ -16,6 +16,7 @@ from notbugs.data import Data
 from notbugs.errors import must
 from notbugs.files import check_links, check_writable
 from notbugs.formats import compact
+from notbugs.given import checked
 from notbugs.measure import Proportion
 from notbugs.measure._audit import PARTS, audit
 from notbugs.measure.audit_result import NAMES, Audit
@@ -81,6 +82,7 @@ class AuditFile(WholeFile):
     audit: Audit = Field(description="what was measured")
 
 
+@checked
 def audit_one(model: Path, job: AuditJob, out: Path, console: Console, data: Data | None = None) -> AuditFile:
     """Audit the classifier in `model`; write `audit.json` and `pictures.safetensors` to the folder `out`.
 
