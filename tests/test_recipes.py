@@ -167,6 +167,47 @@ def test_a_further_set_is_trained_as_the_one_beside_which_it_stands():
     assert epochs == {"D_det": 3, "D_bugs": 3, "D_det_low": 5, "D_rand": recipe.constructed.epochs}
 
 
+def test_one_table_is_of_all_relabelled_sets_that_have_none_of_their_own(tmp_path):
+    small = {"name": "cnn", "width": 4}
+    recipe = read_recipe(
+        "digits",
+        {
+            "trained_on": {"relabelled": {"epochs": 3}, "D_det": {"lr": 0.3}},
+            "architecture_on": {"relabelled": small},
+        },
+    )
+    names = ("D_R", "D_NR", "D_rand", "D_rand_other", "D_rand_min", "D_bugs_other")
+    usual = recipe.constructed.epochs
+    assert [recipe.training(name).epochs for name in names] == [usual, usual, 3, 3, 3, 3]
+    assert [recipe.network(name).width for name in (*names, "D_det")] == [32, 32, 4, 4, 4, 4, 4]
+    assert (recipe.training("D_det").lr, recipe.training("D_det").epochs) == (0.3, Training().epochs)
+    file = tmp_path / "again.toml"
+    file.write_text(recipe.toml())
+    assert read_recipe(file).settings() == recipe.settings()
+    file.write_text('data = "digits"\nrobust = {adversary = {eps = 0.5}}\ntrained_on = {relabelled = {epochs = 0}}\n')
+    with pytest.raises(InputError, match="trained_on.relabelled.epochs"):
+        read_recipe(file)
+
+
+def test_a_table_without_a_name_changes_the_architecture_on_some_sets(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        """
+        data = "digits"
+        robust = {adversary = {eps = 0.5}}
+        architecture = {name = "resnet9", width = 8}
+        architecture_on = {relabelled = {options = {whiten = true}}, D_NR = {width = 4}, D_R = {name = "cnn"}}
+        """
+    )
+    recipe = read_recipe(file)
+    assert str(recipe.network("D_rand")) == "resnet9 width=8 whiten=True"
+    assert (str(recipe.network("D_NR")), str(recipe.network("D_R"))) == ("resnet9 width=4", "cnn")
+    wider = read_recipe(file, {"architecture": {"width": 16}})
+    assert str(wider.network("D_rand")) == "resnet9 width=16 whiten=True"
+    other = read_recipe(file, {"architecture": {"name": "cnn"}})  # which has no whitening
+    assert (str(other.network("D_rand")), str(other.network("D_R"))) == ("cnn", "cnn")
+
+
 def test_only_a_set_has_its_own_training_and_network():
     with pytest.raises(InputError, match="trained_on.*D_rnad"):
         read_recipe("cifar10", {"trained_on": {"D_rnad": SHORT}})

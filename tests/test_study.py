@@ -311,7 +311,7 @@ def test_what_an_instrument_cannot_do_is_refused_before_any_work(name, settings,
         ({"sets": ["D_rand_high"], "further": {"cutoff": 100.0}}, "'cutoff' must be below 5.657 cycles"),
         ({"matching": {"fake_relu": "nothing"}}, "'fake_relu' must name a module"),
         ({"evaluation": {"attack": {"step_size": 0.0}}}, "step_size' is wrong: Input should be greater than 0"),
-        ({"architecture_on": {"D_det": {"width": 8}}}, "'architecture_on.D_det' must have a name"),
+        ({"architecture_on": {"D_det": {"options": {"depth": 8}}}}, "'option of cnn' must be one of"),
     ],
 )
 def test_what_a_later_stage_would_refuse_is_refused_before_any_work(changes, rule, tmp_path):

@@ -21,10 +21,12 @@ from notbugs.models.registry import is_own_code
 from notbugs.records import Record
 from notbugs.study.instruments import FORMER, INSTRUMENTS, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
-from notbugs.study.sets import BY_NAME, FOR_HALVES, FURTHER, SECTIONS, Trained, chosen_sets
+from notbugs.study.sets import BY_NAME, FOR_HALVES, FURTHER, RELABELLED, SECTIONS, Trained, chosen_sets
 from notbugs.threat import threat
 from notbugs.training import Training
 
+ALL_RELABELLED = "relabelled"
+"""What stands for every relabelled set that has no table of its own."""
 NEUTRAL = ("name", "data", "seed", "device", "precision", "compile", "instruments", "judge", "sets", "further")
 """Settings that may differ from a recipe's while what it expects still applies; of `data`, its name is compared."""
 
@@ -43,7 +45,8 @@ class Settings(Source):
     architecture_on: dict[str, Architecture] = Field(
         {},
         description="Of the classifier on one set, on its controls, and on further sets compared with it, where it is "
-        "another one: `[architecture_on.D_det]`.",
+        "another one: `[architecture_on.D_det]`, or `[architecture_on.relabelled]` of all relabelled sets. Without a "
+        "name it is that of [architecture] but for what it says.",
     )
     standard: Training = Field(Training(), description="Of the standard and the independent classifier.")
     robust: Training = Field(Training(), description="Of the robust classifier.")
@@ -51,7 +54,8 @@ class Settings(Source):
     trained_on: dict[str, Training] = Field(
         {},
         description="Of the classifier on one set, and on further sets compared with it, where they are trained "
-        "otherwise: `[trained_on.D_det]` is of D_bugs as well. What it does not set is not that of [constructed].",
+        "otherwise: `[trained_on.D_det]` is of D_bugs as well, `[trained_on.relabelled]` of all relabelled sets. What "
+        "it does not set is not that of [constructed].",
     )
     matching: Matching = Field(Matching(), description="Feature matching, which makes D_R and D_NR.")
     storage: Storage = Field(Storage(), description="How constructed sets are stored.")
@@ -74,12 +78,16 @@ class Settings(Source):
     @field_validator("trained_on", "architecture_on")
     @classmethod
     def _check_sets(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        main = info.data.get("architecture")  # missing where it was refused
         for name, settings in given.items():
-            check_choice(str(info.field_name), name, tuple(BY_NAME))
-            if isinstance(settings, Architecture) and "name" not in settings.model_fields_set:
-                raise must(f"{info.field_name}.{name}", "have a name: it is a whole architecture", str(settings))
-            if isinstance(settings, Architecture) and is_own_code(settings.name):
-                raise must(str(info.field_name), "name architectures that notbugs knows", settings.name)
+            check_choice(str(info.field_name), name, (ALL_RELABELLED, *BY_NAME))
+            if isinstance(settings, Architecture) and "name" in settings.model_fields_set:
+                if is_own_code(settings.name):
+                    raise must(str(info.field_name), "name architectures that notbugs knows", settings.name)
+            elif isinstance(settings, Architecture) and main:
+                given[name] = main.but(settings)
+        if shared := given.pop(ALL_RELABELLED, None):
+            given |= dict.fromkeys((name for name in RELABELLED if name not in given), shared)
         return given
 
     @field_validator("sets")
@@ -305,12 +313,14 @@ def _under_names_of_today(settings: Toml, where: str) -> Toml:
 
 
 def _without_options(file: Toml, overrides: Toml) -> Toml:
-    """The file's values, but for the options of its architecture where another architecture takes its place."""
+    """The file's values, but for options of its architecture, on whatever set, where another one takes its place."""
     architecture = overrides.get("architecture")
     named = architecture.get("name") if isinstance(architecture, dict) else None
     if named is None or named == file.get("architecture", {}).get("name", Architecture().name):
         return file
-    return file | {"architecture": {}}
+    on_sets = file.get("architecture_on", {})
+    whole = {key: value for key, value in on_sets.items() if "name" in value} if isinstance(on_sets, dict) else on_sets
+    return file | {"architecture": {}, "architecture_on": whole}
 
 
 def _without_accelerator(settings: Toml) -> bool:

@@ -178,6 +178,12 @@ class Architecture(Record):
             raise must("architecture", "be a name and options, as 'cnn width=8 stride=2'", text)
         return cls(name=name, options=dict(option.split("=", 1) for option in options))  # pyrefly: ignore
 
+    def but(self, other: Architecture) -> Architecture:
+        """This one with what `other` sets; its options are added."""
+        said = other.model_dump(exclude_unset=True)
+        options = self.options | said.pop("options", {})
+        return Architecture(**self.model_dump(exclude_unset=True) | said | {"name": self.name, "options": options})
+
     def check(self) -> Architecture:
         """Refuse a name or an option that one of our own architectures does not have, before there are images."""
         if ":" not in self.name:
