@@ -29,12 +29,13 @@ BY: dict[By, str] = {
     "robust features": "in the features of a robust classifier that had no hand in them",
 }
 
-Verdict = Literal["agrees", "visibly", "partly", "open", "disagrees"]
+Verdict = Literal["agrees", "visibly", "partly", "some", "open", "disagrees"]
 
 ENDINGS: dict[Verdict, str] = {
     "agrees": "agrees with the paper",
     "visibly": "agrees with the paper, but its perturbations are not small",
     "partly": "agrees with the paper only in part: a control without adversarial features teaches most of it",
+    "some": "agrees with the paper for {} alone",
     "open": "neither confirms nor contradicts the paper",
     "disagrees": "disagrees with the paper",
 }
@@ -60,6 +61,8 @@ class Claim:
         The finding in full; empty where the run did not measure it.
     more : str
         What qualifies the finding.
+    of : tuple of str
+        Sets of which alone it is true, where the verdict is `some`.
     """
 
     about: str
@@ -67,11 +70,12 @@ class Claim:
     verdict: Verdict
     text: str = ""
     more: str = ""
+    of: tuple[str, ...] = ()
 
     @property
     def ending(self) -> str:
         """The end of `short`: `agrees with the paper`."""
-        return ENDINGS[self.verdict]
+        return ENDINGS[self.verdict].format(" and ".join(self.of))
 
     @property
     def conclusion(self) -> str:
@@ -205,8 +209,9 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     """Whether images labelled with the class they were pushed to teach more than chance, and than their controls.
 
     A set in which some labels are right says something only beside its leakage control. The verdict is `partly` where a
-    control reaches more than half of what its set teaches above chance. A set that its classifier did not learn has no
-    part in it.
+    control reaches more than half of what its set teaches above chance. A control that teaches as much as its set, or
+    more, shows what could explain the set, not what does: that is open. Where some sets go beyond their controls and
+    others do not, the verdict names them. A set that its classifier did not learn has no part in it.
     """
     clean = {name: member.clean for name in RELABELLED if (member := accuracies.get(name)) and member.clean}
     if not clean:
@@ -224,8 +229,14 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     }
     orders = {name: beyond_chance(chance, row) for name, row in clean.items()}
     strict = {name: order for name, order in orders.items() if not BY_NAME[name].keeps_labels and name not in left}
-    verdicts = [judge([orders[name]], wanted="higher") for name in {**strict, **controls}]
-    verdicts += [_beside_control(clean[name], row, chance) for name, row in controls.items()]
+    verdicts = {name: _as_small(judge([orders[name]], wanted="higher"), sizes.get(name)) for name in strict}
+    for name, row in controls.items():
+        both = [judge([orders[name]], wanted="higher"), _beside_control(clean[name], row, chance)]
+        verdicts[name] = _as_small(worst(both), sizes.get(name))
+    verdict = worst([*verdicts.values()] or ["open"])
+    beyond = tuple(name for name in clean if name in controls and verdicts[name] == "agrees")
+    if beyond and verdict in ("visibly", "partly", "open"):
+        verdict = "some"
     levels = {name: beside_chance(order, chance) for name, order in orders.items()}
     levels |= {
         name: f"which its classifier did not learn (it gives {quoted(left[name])} of its images their label)"
@@ -261,9 +272,10 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     return Claim(
         "Relabelled images",
         f"The clean accuracy is {short}; this",
-        _as_small(worst(verdicts) if verdicts else "open", sizes),
+        verdict,
         f"Clean accuracy after training on relabelled images: {'; '.join(full)}.",
         " ".join(notes),
+        beyond if verdict == "some" else (),
     )
 
 
@@ -373,11 +385,12 @@ def _controls(measured: Measured) -> dict[str, ControlRow]:
 
 
 def _beside_control(ours: Row, control: ControlRow, chance: float) -> Verdict:
-    verdict = judge([_sign(control.beyond)], wanted="higher")
+    if _sign(control.beyond) != "higher":
+        return "open"
     both = (control.balanced, ours.balanced) if control.balanced and ours.balanced else (control.clean, ours.share)
     taught, in_all = (share.value - chance for share in both)
     is_explained = taught > in_all / 2
-    return "partly" if verdict == "agrees" and is_explained else verdict
+    return "partly" if is_explained else "agrees"
 
 
 def _sign(difference: Difference | None) -> Order:
@@ -411,7 +424,7 @@ def _size(size: PerturbationSize) -> str:
     return "short, but visible" if size.is_visible else "small"
 
 
-def _as_small(verdict: Verdict, sizes: Mapping[str, PerturbationSize]) -> Verdict:
+def _as_small(verdict: Verdict, size: PerturbationSize | None) -> Verdict:
     """An agreement holds only for small perturbations, as the paper's are."""
-    not_small = any(size.is_large or size.is_visible for size in sizes.values())
+    not_small = size and (size.is_large or size.is_visible)
     return "visibly" if verdict == "agrees" and not_small else verdict
