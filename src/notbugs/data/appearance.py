@@ -98,7 +98,7 @@ class Appearance:
         if self.hue and images.shape[1] == 3:
             images = _turned(images, hue * (self.hue * math.pi / 180)).clamp(0, 1)
         if self.blur:
-            images = _blurred(images, self.blur * min(images.shape[2:]) / 32 * blur.abs())
+            images = _blurred(images, self.blur * min(images.shape[2:]) / 32 * blur.abs()).clamp(0, 1)
         return self._compressed(images, quality.flatten().abs()) if self.jpeg else images
 
     def _compressed(self, images: Batch, share: Float[Tensor, " batch"]) -> Batch:
