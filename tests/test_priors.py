@@ -73,6 +73,13 @@ def test_a_blurred_image_stays_in_range_and_trains_adversarially():
     nb.train(Classifier(network, mean=(0.5,)), images, settings)
 
 
+def test_how_an_image_is_blurred_does_not_depend_on_its_batch():
+    images = torch.rand(2, 1, 32, 32, generator=generator(3, "priors"))
+    ranges, changes = Appearance(**OFF | {"blur": 4.0}), torch.cat([one(3, 0.25), one(3, 1.0)])
+    alone = ranges.apply(images[:1], changes[:1])
+    torch.testing.assert_close(ranges.apply(images, changes)[:1], alone, atol=1e-6, rtol=0)
+
+
 def lit() -> Classifier:
     """Class 1 where the image is lighter than 0.5 on average."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
