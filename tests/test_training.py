@@ -248,6 +248,9 @@ def test_learning_rate_drops():
     settings = Training(lr=0.4, drops=(0.5, 0.75))
     rates = [learning_rate(settings, step, 8) for step in range(8)]
     assert rates == pytest.approx([0.4] * 4 + [0.04] * 2 + [0.004] * 2)
+    for percent in range(1, 100):  # 0.07 * 100 is above 7 in floating point
+        rates = [learning_rate(Training(lr=1.0, drops=(percent / 100,)), step, 100) for step in range(100)]
+        assert rates.index(0.1) == percent
 
 
 def test_learning_rate_rises_and_falls_to_zero():

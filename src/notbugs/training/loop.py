@@ -328,7 +328,7 @@ def learning_rate(settings: Training, step: int, steps: int) -> float:
     True
     """
     if settings.drops:
-        return settings.lr * 0.1 ** sum(step >= share * steps for share in settings.drops)
+        return settings.lr * 0.1 ** sum(step / steps >= share for share in settings.drops)
     rise = max(settings.warmup * steps, 1)
     return settings.lr * min((step + 1) / rise, (steps - step) / max(steps - rise, 1), 1.0)
 
