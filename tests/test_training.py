@@ -372,6 +372,16 @@ def test_early_stopping_keeps_the_epoch_that_withstands_the_strong_attack_best(m
     assert (round(again.value * again.n), again.n) == (numbers[best], told[0].judged)
 
 
+def test_classes_are_weighed_as_they_are_trained_on(bars_data):
+    rare = (bars_data.train.labels == 1).nonzero().flatten()[20:]
+    images = bars_data.train.subset(torch.tensor(sorted({*range(len(bars_data.train))} - {*rare.tolist()})))
+    stopping = Training(epochs=1, batch=16, lr=0.05, balanced=True, patience=1)
+    numbers, held = watching.held_out(images, None, 0, watching.to_stop_by(images, stopping))
+    assert images.labels[held].float().mean() != images.labels.float().mean()
+    alone = train(fresh(bars_data), images.subset(numbers), stopping.model_copy(update={"patience": 0}))
+    assert same(alone, train(fresh(bars_data), images, stopping))
+
+
 def test_a_plateau_ends_early_stopping_and_the_last_of_equals_is_kept(bars_data, monkeypatch):
     numbers, told = iter((3, 9, 9, 9, 9, 9)), []
     monkeypatch.setattr(watching, "right", lambda *rest: next(numbers))

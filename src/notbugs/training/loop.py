@@ -34,14 +34,15 @@ from notbugs.training.watching import Best, Trained, guarded, held_out, is_guard
 def class_weights(labels: Labels) -> Float[Tensor, "*label class"]:
     """Weights with which every class counts the same: images / (classes * images of the class), so 1 on average.
 
-    Of one label for an image, shape (class,). Of several, shape (label, 2): of lacking and of having each.
+    Classes without an image do not count. Of one label for an image, shape (class,). Of several, shape (label, 2): of
+    lacking and of having each.
     """
     if labels.ndim == 2:
         having = labels.sum(0)
         counts = torch.stack([len(labels) - having, having], 1)
     else:
         counts = torch.bincount(labels)
-    return len(labels) / (counts.shape[-1] * counts.clamp_min(1))
+    return len(labels) / ((counts > 0).sum(-1, keepdim=True) * counts.clamp_min(1))
 
 
 def summed_loss(logits: Logits, labels: Labels, weights: Tensor | None = None) -> Tensor:
@@ -144,7 +145,7 @@ def train(
     batches = -(-len(numbers) // settings.batch)
     saved = time.monotonic()
     resident = images.resident(classifier.device)
-    weights = class_weights(resident.labels).to(classifier.device) if settings.balanced else None
+    weights = class_weights(images.labels[numbers]).to(classifier.device) if settings.balanced else None
     with _compiled(classifier, settings), together(classifier) as shared:
         while done < settings.epochs and not best.is_over(done, settings.patience):
             with seeded(seed, "noise", done, workers.rank()):  # of dropout, which draws from torch's own generator
