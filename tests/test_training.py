@@ -154,10 +154,19 @@ def test_divergence_is_told_with_the_remedy(bars_data):
         train(fresh(bars_data), bars_data.train, Training(epochs=3, batch=32, lr=1e9))
 
 
+@pytest.mark.parametrize("looks", [{}, {"patience": 1}, {"adversary": Adversary(eps=0.3, steps=1)}])
+def test_divergence_in_the_last_step_of_an_epoch_is_told_too(bars_data, looks):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 2))
+    settings = Training(epochs=1, batch=len(bars_data.train), lr=1e30, **looks)
+    with pytest.raises(training_loop.Diverged, match=r"diverged in epoch 1: its loss is (nan|inf)\. Lower the 'lr'"):
+        train(Classifier(network, mean=(0.5,)), bars_data.train, settings)
+
+
 def test_a_last_batch_of_one_joins_its_neighbour(bars_data):
-    sizes = []
-    classifier = fresh(bars_data)
-    classifier.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    classifier, sizes = fresh(bars_data), []
+    classifier.network.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
+    )
     train(classifier, bars(65), Training(epochs=1, batch=32))
     assert sizes == [32, 33]
 
@@ -177,9 +186,10 @@ def test_microbatches_change_nothing_but_rounding_without_batch_norm(bars_data, 
 
 
 def test_with_batch_norm_every_microbatch_has_its_own_statistics(bars_data):
-    sizes = []
-    classifier = fresh(bars_data)
-    classifier.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    classifier, sizes = fresh(bars_data), []
+    classifier.network.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
+    )
     train(classifier, bars(32), Training(epochs=1, batch=16, microbatch=6))
     assert sizes == [5, 5, 6, 5, 5, 6]
 

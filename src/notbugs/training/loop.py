@@ -18,6 +18,7 @@ from notbugs.data import Images
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.given import checked
+from notbugs.outputs import PROBED
 from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
 from notbugs.search.loop import check_gradients_allowed
@@ -146,12 +147,16 @@ def train(
     saved = time.monotonic()
     resident = images.resident(classifier.device)
     weights = class_weights(images.labels[numbers]).to(classifier.device) if settings.balanced else None
-    with _compiled(classifier, settings), together(classifier) as shared:
+    with together(classifier) as shared:
         while done < settings.epochs and not best.is_over(done, settings.patience):
-            with seeded(seed, "noise", done, workers.rank()):  # of dropout, which draws from torch's own generator
+            noise = seeded(seed, "noise", done, workers.rank())  # of dropout, which draws from torch's own generator
+            with noise, _compiled(classifier, settings):
                 loss = _epoch(classifier, shared, optimizer, resident, numbers, settings, weights, done, seed, progress)
-            if not torch.isfinite(loss):
-                raise Diverged(f"Training diverged in epoch {done + 1}: its loss is {float(loss)}. Lower the 'lr'.")
+            for value in (loss, _first_loss(classifier, resident)):  # what the last step left has no loss yet
+                if not torch.isfinite(value):
+                    raise Diverged(
+                        f"Training diverged in epoch {done + 1}: its loss is {float(value)}. Lower the 'lr'."
+                    )
             if settings.adversary:
                 adversary = guarded(classifier, images, looked_at, settings.adversary, seed, done)
                 settings = settings.model_copy(update={"adversary": adversary})
@@ -269,6 +274,14 @@ def _epoch(
         optimizer.step()
         progress(step + 1, settings.epochs * len(batches))
     return total / len(batches)
+
+
+@torch.no_grad()
+def _first_loss(classifier: Classifier, images: Images) -> Tensor:
+    """Of the first few images, in evaluation mode."""
+    inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(slice(PROBED)))
+    with classifier.evaluating():
+        return summed_loss(classifier(inputs), labels)
 
 
 class _Drawn:
