@@ -56,13 +56,15 @@ def test_what_has_no_momentum_is_kept_and_goes_on(bars_data, tmp_path, monkeypat
         file.unlink(missing_ok=True)
 
 
-def test_dropout_draws_by_the_seed_and_not_by_what_ran_before(bars_data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("end", [[], [nn.Softmax(1)]])
+def test_dropout_draws_by_the_seed_and_not_by_what_ran_before(bars_data, tmp_path, monkeypatch, end):
     monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
 
     def dropping() -> Classifier:
         width = math.prod(bars_data.train.shape)
         with seeded(0, "network"):
-            network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(width, len(bars_data.classes)))
+            head = nn.Linear(width, len(bars_data.classes))
+            network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(width), nn.Dropout(0.5), head, *end)
         return Classifier(network, precision="fp32")
 
     def stop(done, total, note=""):
@@ -75,6 +77,9 @@ def test_dropout_draws_by_the_seed_and_not_by_what_ran_before(bars_data, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         train(dropping(), bars_data.train, SHORT, checkpoint=file, progress=stop)
     resumed = train(dropping(), bars_data.train, SHORT, checkpoint=file)
+    seen = dropping().eval()
+    seen(bars_data.train.pixels)
+    assert same(whole, train(seen, bars_data.train, SHORT))
     assert same(whole, again)
     assert same(whole, resumed)
 

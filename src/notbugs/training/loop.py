@@ -140,6 +140,8 @@ def train(
         raise must("classifier", "have weights to train", "one whose weights are all frozen", remedy)
     plan = settings or Training()
     check_training(plan, images)
+    if classifier.meaning is None:  # to find it out takes a pass more, which batch norm and dropout must not notice
+        _first_loss(classifier, images)
     optimizer = _optimizer(classifier, plan)
     done, settings, best = _resume(checkpoint, classifier, optimizer, plan)  # the guard may have doubled the steps
     numbers, looked_at = held_out(images, plan.adversary, seed, watching.to_stop_by(images, plan))
