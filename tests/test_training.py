@@ -138,6 +138,23 @@ def test_a_checkpoint_of_another_classifier_is_refused(bars_data, tmp_path, monk
         train(other, bars_data.train, SHORT, checkpoint=file)
 
 
+def test_a_checkpoint_of_another_run_is_refused(bars_data, tmp_path, monkeypatch):
+    """As long as the classifiers are alike, it would go on with weights that were made by something else."""
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+    file, images = tmp_path / "checkpoint.safetensors", bars_data.train
+    train(fresh(bars_data), images, SHORT, checkpoint=file, keep=True)
+    mirrored = Images(images.pixels.flip(3), images.labels)
+    for some, settings, seed in (
+        (images, SHORT.model_copy(update={"epochs": 2}), 0),
+        (images, SHORT.model_copy(update={"adversary": Adversary()}), 0),
+        (mirrored, SHORT, 0),
+        (images.subset(slice(0, 190)), SHORT, 0),
+        (images, SHORT, 1),
+    ):
+        with pytest.raises(InputError, match="belongs to another run.*Delete it"):
+            train(fresh(bars_data), some, settings, seed=seed, checkpoint=file)
+
+
 def test_adversarial_training_is_more_robust_than_standard(bars_data):
     settings = Training(epochs=8, batch=32, lr=0.05)
     robust = settings.model_copy(update={"adversary": Adversary(eps=1.0, steps=3)})

@@ -23,7 +23,7 @@ from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
 from notbugs.search.loop import check_gradients_allowed
 from notbugs.search.objectives import away_from
-from notbugs.seeds import generator, seeded
+from notbugs.seeds import derive, generator, seeded
 from notbugs.shapes import Labels, Logits
 from notbugs.threat import check_radii
 from notbugs.training import watching
@@ -67,6 +67,8 @@ def summed_loss(logits: Logits, labels: Labels, weights: Tensor | None = None) -
 
 
 CHECKPOINT_SECONDS = 15.0
+RECOGNISED = 1000
+"""Images, at most, by which a checkpoint knows those that it is of."""
 
 
 class Diverged(InputError):
@@ -143,7 +145,8 @@ def train(
     if classifier.meaning is None:  # to find it out takes a pass more, which batch norm and dropout must not notice
         _first_loss(classifier, images)
     optimizer = _optimizer(classifier, plan)
-    done, settings, best = _resume(checkpoint, classifier, optimizer, plan)  # the guard may have doubled the steps
+    run = _run(plan, images, seed) if checkpoint else 0
+    done, settings, best = _resume(checkpoint, run, classifier, optimizer, plan)  # the guard may have doubled the steps
     numbers, looked_at = held_out(images, plan.adversary, seed, watching.to_stop_by(images, plan))
     batches = -(-len(numbers) // settings.batch)
     saved = time.monotonic()
@@ -167,7 +170,7 @@ def train(
                 best.offer(done, watching.right(classifier, images.subset(looked_at), plan.adversary, seed), classifier)
             is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or done < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
-                _save(checkpoint, classifier, optimizer, done, settings, best)
+                _save(checkpoint, run, classifier, optimizer, done, settings, best)
                 saved = time.monotonic()
             progress(done * batches, settings.epochs * batches, _note(loss, settings, best))
     if best.weights:
@@ -355,8 +358,20 @@ def _note(loss: Tensor, settings: Training, best: Best) -> str:
     return ", ".join(parts + ([f"best epoch {best.epoch}"] if best.epoch else []))
 
 
+def _run(settings: Training, images: Images, seed: int) -> int:
+    """A number that another run, of other settings, images or another seed, does not have."""
+    some = images.sample(RECOGNISED, seed, "checkpoint")
+    return derive(seed, settings.model_dump_json(exclude_defaults=True), len(images), some.fingerprint)
+
+
 def _save(
-    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, settings: Training, best: Best
+    path: Path,
+    run: int,
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    settings: Training,
+    best: Best,
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in classifier.state_dict().items()}
     for name, parameter in classifier.named_parameters():  # none without momentum, or of what no gradient reaches
@@ -365,26 +380,31 @@ def _save(
     steps = settings.adversary.steps if settings.adversary else 0
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     numbers = {"epoch": epoch, "steps": steps, "best epoch": best.epoch, "best right": best.right}
-    numbers["gained"] = best.gained
+    numbers |= {"gained": best.gained, "run": run}
     write_tensors(path, tensors | {name: torch.tensor(number) for name, number in numbers.items()})
 
 
 def _resume(
-    checkpoint: Path | None, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
+    checkpoint: Path | None, run: int, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
 ) -> tuple[int, Training, Best]:
     """How many epochs are done, the settings for the rest, as the guard may have added steps, and the best epoch."""
     if checkpoint and checkpoint.exists():
         try:
-            return _read(checkpoint, classifier, optimizer, settings)
+            return _read(checkpoint, run, classifier, optimizer, settings)
         except Damaged as error:
             LOG.warning(f"{error} The training starts from the beginning.")
     return 0, settings, Best()
 
 
 def _read(
-    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
+    path: Path, run: int, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
 ) -> tuple[int, Training, Best]:
     tensors = read_tensors(path)
+    if int(tensors.get("run", run)) != run:  # checkpoints of older versions have none
+        raise InputError(
+            f"The checkpoint {path} belongs to another run: its settings, images or seed are others. "
+            "Delete it to start again."
+        )
     model, weights = (
         {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
         for part in ("model.", "best.")
