@@ -335,6 +335,13 @@ def test_the_guard_leaves_sound_training_alone(bars_data):
     assert same(*(train(fresh(bars_data), bars_data.train, settings) for settings in (sound, bare)))
 
 
+def test_workers_double_the_steps_together(bars_data, monkeypatch):
+    """Where the attack finds more on another worker, by rounding on its device, this one doubles them, too."""
+    monkeypatch.setattr(watching.workers, "largest", lambda value: 1)
+    adversary, everything = Adversary(eps=0.3, steps=2), torch.arange(len(bars_data.train))
+    assert watching.guarded(fresh(bars_data), bars_data.train, everything, adversary, 0, 0).steps == 4
+
+
 def test_the_guard_looks_at_images_that_large_sets_hold_out(bars_data, monkeypatch):
     images, seen = bars_data.train, []
     monkeypatch.setattr(watching, "LARGE", len(images))
