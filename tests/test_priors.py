@@ -62,6 +62,24 @@ def test_each_change_does_what_it_says_and_no_change_is_none():
             Appearance(**wrong)
 
 
+def test_a_blurred_image_stays_in_range_and_trains_adversarially():
+    white = torch.ones(8, 3, 16, 16)
+    changed = Appearance(**OFF | {"blur": 2.0}).apply(white, Appearance().random(8, generator(2, "priors")))
+    assert float(changed.max()) <= 1
+    white[::2, :, :, ::2] = 0
+    images, network = Images(white, torch.arange(8) % 2), nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 2))
+    appearance = AppearanceTraining(**OFF | {"blur": 2.0})
+    settings = nb.Training(epochs=2, batch=4, appearance=appearance, adversary=nb.Adversary(eps=0.1, steps=1))
+    nb.train(Classifier(network, mean=(0.5,)), images, settings)
+
+
+def test_how_an_image_is_blurred_does_not_depend_on_its_batch():
+    images = torch.rand(2, 1, 32, 32, generator=generator(3, "priors"))
+    ranges, changes = Appearance(**OFF | {"blur": 4.0}), torch.cat([one(3, 0.25), one(3, 1.0)])
+    alone = ranges.apply(images[:1], changes[:1])
+    torch.testing.assert_close(ranges.apply(images, changes)[:1], alone, atol=1e-6, rtol=0)
+
+
 def lit() -> Classifier:
     """Class 1 where the image is lighter than 0.5 on average."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))

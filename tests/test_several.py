@@ -179,6 +179,8 @@ def test_the_loss_and_its_weights():
     assert float(summed_loss(zero, labels, weights)) == pytest.approx(4 * math.log(2))  # they are 1 on average
     single = torch.tensor([0, 0, 0, 1])
     assert torch.allclose(class_weights(single), torch.tensor([4 / 6, 2.0]))
+    assert torch.allclose(class_weights(torch.tensor([0, 2, 2, 2]))[[0, 2]], torch.tensor([2.0, 4 / 6]))  # none of 1
+    assert torch.allclose(class_weights(torch.zeros(4, 1, dtype=torch.int64))[0, 0], torch.tensor(1.0))
     assert float(summed_loss(zero, single, class_weights(single))) == pytest.approx(4 * math.log(2))
 
 

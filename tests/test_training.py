@@ -56,13 +56,15 @@ def test_what_has_no_momentum_is_kept_and_goes_on(bars_data, tmp_path, monkeypat
         file.unlink(missing_ok=True)
 
 
-def test_dropout_draws_by_the_seed_and_not_by_what_ran_before(bars_data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("end", [[], [nn.Softmax(1)]])
+def test_dropout_draws_by_the_seed_and_not_by_what_ran_before(bars_data, tmp_path, monkeypatch, end):
     monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
 
     def dropping() -> Classifier:
         width = math.prod(bars_data.train.shape)
         with seeded(0, "network"):
-            network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(width, len(bars_data.classes)))
+            head = nn.Linear(width, len(bars_data.classes))
+            network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(width), nn.Dropout(0.5), head, *end)
         return Classifier(network, precision="fp32")
 
     def stop(done, total, note=""):
@@ -75,6 +77,9 @@ def test_dropout_draws_by_the_seed_and_not_by_what_ran_before(bars_data, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         train(dropping(), bars_data.train, SHORT, checkpoint=file, progress=stop)
     resumed = train(dropping(), bars_data.train, SHORT, checkpoint=file)
+    seen = dropping().eval()
+    seen(bars_data.train.pixels)
+    assert same(whole, train(seen, bars_data.train, SHORT))
     assert same(whole, again)
     assert same(whole, resumed)
 
@@ -133,6 +138,23 @@ def test_a_checkpoint_of_another_classifier_is_refused(bars_data, tmp_path, monk
         train(other, bars_data.train, SHORT, checkpoint=file)
 
 
+def test_a_checkpoint_of_another_run_is_refused(bars_data, tmp_path, monkeypatch):
+    """As long as the classifiers are alike, it would go on with weights that were made by something else."""
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
+    file, images = tmp_path / "checkpoint.safetensors", bars_data.train
+    train(fresh(bars_data), images, SHORT, checkpoint=file, keep=True)
+    mirrored = Images(images.pixels.flip(3), images.labels)
+    for some, settings, seed in (
+        (images, SHORT.model_copy(update={"epochs": 2}), 0),
+        (images, SHORT.model_copy(update={"adversary": Adversary()}), 0),
+        (mirrored, SHORT, 0),
+        (images.subset(slice(0, 190)), SHORT, 0),
+        (images, SHORT, 1),
+    ):
+        with pytest.raises(InputError, match="belongs to another run.*Delete it"):
+            train(fresh(bars_data), some, settings, seed=seed, checkpoint=file)
+
+
 def test_adversarial_training_is_more_robust_than_standard(bars_data):
     settings = Training(epochs=8, batch=32, lr=0.05)
     robust = settings.model_copy(update={"adversary": Adversary(eps=1.0, steps=3)})
@@ -154,10 +176,19 @@ def test_divergence_is_told_with_the_remedy(bars_data):
         train(fresh(bars_data), bars_data.train, Training(epochs=3, batch=32, lr=1e9))
 
 
+@pytest.mark.parametrize("looks", [{}, {"patience": 1}, {"adversary": Adversary(eps=0.3, steps=1)}])
+def test_divergence_in_the_last_step_of_an_epoch_is_told_too(bars_data, looks):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 2))
+    settings = Training(epochs=1, batch=len(bars_data.train), lr=1e30, **looks)
+    with pytest.raises(training_loop.Diverged, match=r"diverged in epoch 1: its loss is (nan|inf)\. Lower the 'lr'"):
+        train(Classifier(network, mean=(0.5,)), bars_data.train, settings)
+
+
 def test_a_last_batch_of_one_joins_its_neighbour(bars_data):
-    sizes = []
-    classifier = fresh(bars_data)
-    classifier.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    classifier, sizes = fresh(bars_data), []
+    classifier.network.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
+    )
     train(classifier, bars(65), Training(epochs=1, batch=32))
     assert sizes == [32, 33]
 
@@ -177,9 +208,10 @@ def test_microbatches_change_nothing_but_rounding_without_batch_norm(bars_data, 
 
 
 def test_with_batch_norm_every_microbatch_has_its_own_statistics(bars_data):
-    sizes = []
-    classifier = fresh(bars_data)
-    classifier.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    classifier, sizes = fresh(bars_data), []
+    classifier.network.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
+    )
     train(classifier, bars(32), Training(epochs=1, batch=16, microbatch=6))
     assert sizes == [5, 5, 6, 5, 5, 6]
 
@@ -248,6 +280,9 @@ def test_learning_rate_drops():
     settings = Training(lr=0.4, drops=(0.5, 0.75))
     rates = [learning_rate(settings, step, 8) for step in range(8)]
     assert rates == pytest.approx([0.4] * 4 + [0.04] * 2 + [0.004] * 2)
+    for percent in range(1, 100):  # 0.07 * 100 is above 7 in floating point
+        rates = [learning_rate(Training(lr=1.0, drops=(percent / 100,)), step, 100) for step in range(100)]
+        assert rates.index(0.1) == percent
 
 
 def test_learning_rate_rises_and_falls_to_zero():
@@ -298,6 +333,13 @@ def test_the_guard_leaves_sound_training_alone(bars_data):
     sound = SHORT.model_copy(update={"adversary": Adversary(eps=0.3, steps=2)})
     bare = SHORT.model_copy(update={"adversary": Adversary(eps=0.3, steps=2, guard=False)})
     assert same(*(train(fresh(bars_data), bars_data.train, settings) for settings in (sound, bare)))
+
+
+def test_workers_double_the_steps_together(bars_data, monkeypatch):
+    """Where the attack finds more on another worker, by rounding on its device, this one doubles them, too."""
+    monkeypatch.setattr(watching.workers, "largest", lambda value: 1)
+    adversary, everything = Adversary(eps=0.3, steps=2), torch.arange(len(bars_data.train))
+    assert watching.guarded(fresh(bars_data), bars_data.train, everything, adversary, 0, 0).steps == 4
 
 
 def test_the_guard_looks_at_images_that_large_sets_hold_out(bars_data, monkeypatch):
@@ -367,6 +409,16 @@ def test_early_stopping_keeps_the_epoch_that_withstands_the_strong_attack_best(m
     assert (told[0].epochs, told[0].best_epoch, told[0].right) == (len(numbers), best + 1, numbers[best])
     again = evaluate(kept, seen[0], [WEAK.threat])[1].share
     assert (round(again.value * again.n), again.n) == (numbers[best], told[0].judged)
+
+
+def test_classes_are_weighed_as_they_are_trained_on(bars_data):
+    rare = (bars_data.train.labels == 1).nonzero().flatten()[20:]
+    images = bars_data.train.subset(torch.tensor(sorted({*range(len(bars_data.train))} - {*rare.tolist()})))
+    stopping = Training(epochs=1, batch=16, lr=0.05, balanced=True, patience=1)
+    numbers, held = watching.held_out(images, None, 0, watching.to_stop_by(images, stopping))
+    assert images.labels[held].float().mean() != images.labels.float().mean()
+    alone = train(fresh(bars_data), images.subset(numbers), stopping.model_copy(update={"patience": 0}))
+    assert same(alone, train(fresh(bars_data), images, stopping))
 
 
 def test_a_plateau_ends_early_stopping_and_the_last_of_equals_is_kept(bars_data, monkeypatch):

@@ -31,6 +31,19 @@ def test_they_are_divided_whole():
     assert (len(one), len(left)) == (32, 168)  # one patient alone cannot be kept apart from others
 
 
+def test_a_patient_with_more_images_than_are_drawn_stays():
+    """Else most of the training images would be held out wherever this patient is drawn first."""
+    groups = torch.cat([torch.zeros(120, dtype=torch.int64), PATIENTS[:80] + 1])
+    for seed in range(20):
+        drawn, others = replace(IMAGES, groups=groups).divided(20, seed, "test")
+        assert 20 <= len(drawn) < 40
+        assert len(drawn) + len(others) == 200
+    large = replace(IMAGES, groups=torch.arange(200) // 100)
+    assert [len(part) for part in large.divided(20, 0, "test")] == [100, 100]
+    drawn, others = replace(IMAGES, groups=groups).divided(100, 0, "test")
+    assert (len(drawn), len(others)) == (80, 120), "all others, and no more"
+
+
 def test_early_stopping_holds_whole_patients_out():
     kept, held = watching.held_out(IMAGES, None, seed=0, least=20)
     assert shared(kept, held) == 0

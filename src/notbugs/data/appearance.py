@@ -98,7 +98,8 @@ class Appearance:
         if self.hue and images.shape[1] == 3:
             images = _turned(images, hue * (self.hue * math.pi / 180)).clamp(0, 1)
         if self.blur:
-            images = _blurred(images, self.blur * min(images.shape[2:]) / 32 * blur.abs())
+            most = self.blur * min(images.shape[2:]) / 32
+            images = _blurred(images, most * blur.abs(), most).clamp(0, 1)
         return self._compressed(images, quality.flatten().abs()) if self.jpeg else images
 
     def _compressed(self, images: Batch, share: Float[Tensor, " batch"]) -> Batch:
@@ -122,10 +123,13 @@ def _turned(images: Batch, angle: Tensor) -> Batch:
     return torch.einsum("ck,bkhw->bchw", back, parts)
 
 
-def _blurred(images: Batch, sigma: Tensor) -> Batch:
-    """Gaussian blur by a standard deviation of each image's own, shape (batch, 1, 1, 1), by axis after axis."""
+def _blurred(images: Batch, sigma: Tensor, most: float) -> Batch:
+    """Gaussian blur by a standard deviation of each image's own, shape (batch, 1, 1, 1), by axis after axis.
+
+    All kernels reach as far as that of the largest deviation, `most`: an image's must not depend on its batch.
+    """
     count, channels, height, width = images.shape
-    reach = min(max(1, math.ceil(3 * float(sigma.detach().max()))), height - 1, width - 1)
+    reach = min(max(1, math.ceil(3 * most)), height - 1, width - 1)
     if reach < 1:
         return images
     places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)

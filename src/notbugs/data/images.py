@@ -273,15 +273,17 @@ class Images:
     def divided(self, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
         """Numbers of `count` images drawn at random, and of the others, each in order.
 
-        Images of one group are never on two sides: then about so many are drawn. Where all are of one, it is divided.
+        Images of one group are never on two sides: then about so many are drawn, without groups that are larger than
+        that, where others are there. Where all are of one, it is divided.
         """
         if self.groups is None or len(ids := self.groups.unique()) < 2:
             order = torch.randperm(len(self), generator=generator(seed, purpose))
             return order[:count].sort().values, order[count:].sort().values
         index = torch.searchsorted(ids, self.groups)
-        order = torch.randperm(len(ids), generator=generator(seed, purpose))
-        sizes = torch.bincount(index)[order].cumsum(0)
-        number = min(int((sizes < count).sum()) + 1, len(ids) - 1)
+        order, sizes = torch.randperm(len(ids), generator=generator(seed, purpose)), torch.bincount(index)
+        fitting = order[sizes[order] <= count]
+        order = fitting if len(fitting) else order
+        number = min(int((sizes[order].cumsum(0) < count).sum()) + 1, len(ids) - 1)
         is_drawn = torch.isin(index, order[:number])
         return is_drawn.nonzero().flatten(), (~is_drawn).nonzero().flatten()
 

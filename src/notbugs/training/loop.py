@@ -18,11 +18,12 @@ from notbugs.data import Images
 from notbugs.errors import InputError, must
 from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.given import checked
+from notbugs.outputs import PROBED
 from notbugs.progress import Progress, silent
 from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
 from notbugs.search.loop import check_gradients_allowed
 from notbugs.search.objectives import away_from
-from notbugs.seeds import generator, seeded
+from notbugs.seeds import derive, generator, seeded
 from notbugs.shapes import Labels, Logits
 from notbugs.threat import check_radii
 from notbugs.training import watching
@@ -34,14 +35,15 @@ from notbugs.training.watching import Best, Trained, guarded, held_out, is_guard
 def class_weights(labels: Labels) -> Float[Tensor, "*label class"]:
     """Weights with which every class counts the same: images / (classes * images of the class), so 1 on average.
 
-    Of one label for an image, shape (class,). Of several, shape (label, 2): of lacking and of having each.
+    Classes without an image do not count. Of one label for an image, shape (class,). Of several, shape (label, 2): of
+    lacking and of having each.
     """
     if labels.ndim == 2:
         having = labels.sum(0)
         counts = torch.stack([len(labels) - having, having], 1)
     else:
         counts = torch.bincount(labels)
-    return len(labels) / (counts.shape[-1] * counts.clamp_min(1))
+    return len(labels) / ((counts > 0).sum(-1, keepdim=True) * counts.clamp_min(1))
 
 
 def summed_loss(logits: Logits, labels: Labels, weights: Tensor | None = None) -> Tensor:
@@ -65,6 +67,8 @@ def summed_loss(logits: Logits, labels: Labels, weights: Tensor | None = None) -
 
 
 CHECKPOINT_SECONDS = 15.0
+RECOGNISED = 1000
+"""Images, at most, by which a checkpoint knows those that it is of."""
 
 
 class Diverged(InputError):
@@ -138,19 +142,26 @@ def train(
         raise must("classifier", "have weights to train", "one whose weights are all frozen", remedy)
     plan = settings or Training()
     check_training(plan, images)
+    if classifier.meaning is None:  # to find it out takes a pass more, which batch norm and dropout must not notice
+        _first_loss(classifier, images)
     optimizer = _optimizer(classifier, plan)
-    done, settings, best = _resume(checkpoint, classifier, optimizer, plan)  # the guard may have doubled the steps
+    run = _run(plan, images, seed) if checkpoint else 0
+    done, settings, best = _resume(checkpoint, run, classifier, optimizer, plan)  # the guard may have doubled the steps
     numbers, looked_at = held_out(images, plan.adversary, seed, watching.to_stop_by(images, plan))
     batches = -(-len(numbers) // settings.batch)
     saved = time.monotonic()
     resident = images.resident(classifier.device)
-    weights = class_weights(resident.labels).to(classifier.device) if settings.balanced else None
-    with _compiled(classifier, settings), together(classifier) as shared:
+    weights = class_weights(images.labels[numbers]).to(classifier.device) if settings.balanced else None
+    with together(classifier) as shared:
         while done < settings.epochs and not best.is_over(done, settings.patience):
-            with seeded(seed, "noise", done, workers.rank()):  # of dropout, which draws from torch's own generator
+            noise = seeded(seed, "noise", done, workers.rank())  # of dropout, which draws from torch's own generator
+            with noise, _compiled(classifier, settings):
                 loss = _epoch(classifier, shared, optimizer, resident, numbers, settings, weights, done, seed, progress)
-            if not torch.isfinite(loss):
-                raise Diverged(f"Training diverged in epoch {done + 1}: its loss is {float(loss)}. Lower the 'lr'.")
+            for value in (loss, _first_loss(classifier, resident)):  # what the last step left has no loss yet
+                if not torch.isfinite(value):
+                    raise Diverged(
+                        f"Training diverged in epoch {done + 1}: its loss is {float(value)}. Lower the 'lr'."
+                    )
             if settings.adversary:
                 adversary = guarded(classifier, images, looked_at, settings.adversary, seed, done)
                 settings = settings.model_copy(update={"adversary": adversary})
@@ -159,7 +170,7 @@ def train(
                 best.offer(done, watching.right(classifier, images.subset(looked_at), plan.adversary, seed), classifier)
             is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or done < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
-                _save(checkpoint, classifier, optimizer, done, settings, best)
+                _save(checkpoint, run, classifier, optimizer, done, settings, best)
                 saved = time.monotonic()
             progress(done * batches, settings.epochs * batches, _note(loss, settings, best))
     if best.weights:
@@ -270,6 +281,14 @@ def _epoch(
     return total / len(batches)
 
 
+@torch.no_grad()
+def _first_loss(classifier: Classifier, images: Images) -> Tensor:
+    """Of the first few images, in evaluation mode."""
+    inputs, labels = (tensor.to(classifier.device) for tensor in images.batch(slice(PROBED)))
+    with classifier.evaluating():
+        return summed_loss(classifier(inputs), labels)
+
+
 class _Drawn:
     """What is random about a batch, for all workers' images: each takes its own."""
 
@@ -328,7 +347,7 @@ def learning_rate(settings: Training, step: int, steps: int) -> float:
     True
     """
     if settings.drops:
-        return settings.lr * 0.1 ** sum(step >= share * steps for share in settings.drops)
+        return settings.lr * 0.1 ** sum(step / steps >= share for share in settings.drops)
     rise = max(settings.warmup * steps, 1)
     return settings.lr * min((step + 1) / rise, (steps - step) / max(steps - rise, 1), 1.0)
 
@@ -339,8 +358,20 @@ def _note(loss: Tensor, settings: Training, best: Best) -> str:
     return ", ".join(parts + ([f"best epoch {best.epoch}"] if best.epoch else []))
 
 
+def _run(settings: Training, images: Images, seed: int) -> int:
+    """A number that another run, of other settings, images or another seed, does not have."""
+    some = images.sample(RECOGNISED, seed, "checkpoint")
+    return derive(seed, settings.model_dump_json(exclude_defaults=True), len(images), some.fingerprint)
+
+
 def _save(
-    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, epoch: int, settings: Training, best: Best
+    path: Path,
+    run: int,
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    settings: Training,
+    best: Best,
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in classifier.state_dict().items()}
     for name, parameter in classifier.named_parameters():  # none without momentum, or of what no gradient reaches
@@ -349,26 +380,31 @@ def _save(
     steps = settings.adversary.steps if settings.adversary else 0
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     numbers = {"epoch": epoch, "steps": steps, "best epoch": best.epoch, "best right": best.right}
-    numbers["gained"] = best.gained
+    numbers |= {"gained": best.gained, "run": run}
     write_tensors(path, tensors | {name: torch.tensor(number) for name, number in numbers.items()})
 
 
 def _resume(
-    checkpoint: Path | None, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
+    checkpoint: Path | None, run: int, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
 ) -> tuple[int, Training, Best]:
     """How many epochs are done, the settings for the rest, as the guard may have added steps, and the best epoch."""
     if checkpoint and checkpoint.exists():
         try:
-            return _read(checkpoint, classifier, optimizer, settings)
+            return _read(checkpoint, run, classifier, optimizer, settings)
         except Damaged as error:
             LOG.warning(f"{error} The training starts from the beginning.")
     return 0, settings, Best()
 
 
 def _read(
-    path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
+    path: Path, run: int, classifier: Classifier, optimizer: torch.optim.Optimizer, settings: Training
 ) -> tuple[int, Training, Best]:
     tensors = read_tensors(path)
+    if int(tensors.get("run", run)) != run:  # checkpoints of older versions have none
+        raise InputError(
+            f"The checkpoint {path} belongs to another run: its settings, images or seed are others. "
+            "Delete it to start again."
+        )
     model, weights = (
         {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
         for part in ("model.", "best.")

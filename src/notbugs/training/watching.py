@@ -67,7 +67,7 @@ def guarded(
     """The adversary to train with from now on: twice the steps if the strong attack leaves far less than its own.
 
     Seen on some of the images whose numbers are `looked_at`, drawn anew every epoch. `adversary` itself where it has
-    ten steps or more, or is not guarded.
+    ten steps or more, or is not guarded. Several workers, whose passes may differ by rounding, double together.
     """
     if not is_guarded(adversary):
         return adversary
@@ -83,7 +83,7 @@ def guarded(
     run.by(GUARD)
     left_by_first = own - run.first(adversary.threat).get("log-odds", 0)
     is_broken = own >= SOME * len(index) and len(run.standing(adversary.threat)) < ALL * own
-    if left_by_first >= FIRST * own and not is_broken:
+    if not workers.largest(int(is_broken or left_by_first < FIRST * own)):
         return adversary
     return adversary.model_copy(update={"steps": 2 * adversary.steps, "step_size": None})
 
