@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from torch import Tensor, nn
+from torch import nn
 
 from notbugs.errors import InputError, check_choice, check_count, in_one_line, most_of, must
 from notbugs.models.architectures import (
@@ -37,6 +37,8 @@ from notbugs.models.architectures import (
     wrn28_10,
 )
 from notbugs.models.layers import Size, height_and_width
+from notbugs.models.weight_names import named_as
+from notbugs.models.weights import load_tensors
 from notbugs.networks import mark_code
 from notbugs.normalisation import Normalisation
 from notbugs.seeds import seeded
@@ -107,8 +109,8 @@ def normalisation(architecture: str) -> Normalisation | None:
 
 def _pretrained(network: nn.Module, name: str, weights: Any) -> nn.Module:
     """`network` with the downloaded weights; a last layer for other classes stays as it is."""
-    tensors: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    own, count = network.state_dict(), len(weights.meta["categories"])
+    where, own, count = f"torchvision:{name}", network.state_dict(), len(weights.meta["categories"])
+    tensors = named_as(own, weights.get_state_dict(progress=False, check_hash=True, weights_only=True), where)
     other = [key for key, value in tensors.items() if key in own and own[key].shape != value.shape]
     if wrong := [key for key in other if tensors[key].shape[0] != count]:
         raise InputError(
@@ -116,7 +118,7 @@ def _pretrained(network: nn.Module, name: str, weights: Any) -> nn.Module:
             f"{tuple(tensors[wrong[0]].shape)}, here {tuple(own[wrong[0]].shape)}. Give images of the size, and the "
             "options, that they were trained with, or leave out 'pretrained'."
         )
-    network.load_state_dict({key: value for key, value in tensors.items() if key not in other}, strict=False)
+    load_tensors(network, tensors | {key: own[key] for key in other}, where)
     return network
 
 

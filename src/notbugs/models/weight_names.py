@@ -22,15 +22,17 @@ PARAMETRISED = {
     "spectral_norm": {"orig": "original", "u": "0._u", "v": "0._v"},
 }
 """What torch.nn.utils calls parts of a weight, as in weight_g, and what torch.nn.utils.parametrizations calls them."""
+DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+"""Layers of a DenseNet as torchvision called them first, and as the files that it publishes have them: `norm.1`."""
 SHOWN = 4
 
 
 def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """The tensors of a file by the names of a network, as far as they have any.
 
-    Names of wrappers in between count on neither side, weight norm and spectral norm are called as the network calls
-    them, and those prefixes are taken off, of the file's names and of the network's, under which most names and shapes
-    fit.
+    Names of wrappers in between count on neither side, weight norm, spectral norm and the layers of a DenseNet are
+    called as the network calls them, and those prefixes are taken off, of the file's names and of the network's, under
+    which most names and shapes fit.
 
     Parameters
     ----------
@@ -45,6 +47,8 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
         If no name fits, or those of two different networks fit equally well.
     """
     candidates, errors = [], []
+    if not any(map(DENSE.search, own)):
+        tensors = _renamed(tensors, {name: DENSE.sub(r"\1", name) for name in tensors})
     bare = {name: _bare(name) for name in own}
     bare = bare if len(set(bare.values())) == len(own) else {name: name for name in own}
     called = {new: name for name, new in bare.items()}
