@@ -269,9 +269,19 @@ class Classifier(nn.Module):
         if self._learns(kept, raw):
             calls, raw = self._recorded_pass(kept)
         head = str(self.head_name)
-        networks.check_gives_logits(head, calls, raw)
+        if not networks.gives_logits(head, calls, raw) and not self._decides(self.head, images):
+            raise networks.not_alone(head)
         self.head_is_certain = True
         return calls[head][0]
+
+    def _decides(self, head: nn.Module, images: Batch) -> bool:
+        """Whether the logits come from the head alone: with its output for these images, others have their logits."""
+        normalised = self._normalise(images)
+        with self.evaluating():
+            with networks.recorded_calls({"head": head}) as calls:
+                logits = self._passed(normalised.clone(), self._plain)
+            with networks.replaced_output(head, calls["head"][1]):
+                return torch.allclose(self._passed(torch.zeros_like(normalised), self._plain), logits)
 
     def _recorded_pass(self, normalised: Tensor) -> tuple[dict[str, tuple[Any, Any]], Tensor]:
         with networks.recorded_calls(networks.linear_layers(self._plain)) as calls:
