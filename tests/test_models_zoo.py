@@ -177,6 +177,18 @@ def test_the_normalisation_that_published_weights_expect():
     assert registry.normalisation("resnet18") is None
 
 
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_published_weights_that_expect_other_images_than_they_say(vision, name):
+    """torchvision brings ImageNet's normalisation to that of these weights inside the network, with an option."""
+    with seeded(1):
+        network = vision.models.get_model(name, num_classes=2, init_weights=False, transform_input=True).eval()
+    images = pixels(2, 3, 96, 96)
+    (mean, std), halves = (registry.normalisation(f"torchvision:{name}", transform_input=on) for on in (True, False))
+    wanted = Classifier(network, mean=mean, std=std)(images)
+    network.transform_input = False
+    torch.testing.assert_close(Classifier(network, mean=halves[0], std=halves[1])(images), wanted)
+
+
 def test_weights_of_timm_load_with_the_normalisation_they_expect(tmp_path, timm):
     with seeded(1):
         theirs = timm.create_model("test_vit", num_classes=2, img_size=32)

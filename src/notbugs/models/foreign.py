@@ -282,7 +282,7 @@ def _known_normalisation(
             )
         log.info("The normalisation is that of %r in the file: mean %s, std %s.", name, told(mean), told(std))
         return mean, std
-    if known := registry.normalisation(blueprint.architecture):
+    if known := registry.normalisation(blueprint.architecture, **blueprint.options):
         expected = (blueprint.architecture, told(known[0]), told(known[1]))
         log.info("The normalisation is what %s expects: mean %s, std %s.", *expected)
         return known

@@ -85,7 +85,7 @@ def torchvision_network(
         raise must("channels", "be 3 for a network of torchvision", channels, remedy)
     if name.startswith("vit_"):
         options.setdefault("image_size", _square(name, size))
-    if pretrained and name in ("googlenet", "inception_v3"):
+    if pretrained and name in TO_HALVES:
         rule = f"be left out for torchvision:{name}: its weights expect other images than they say"
         raise must("pretrained", rule, pretrained)
     options |= {"num_classes": classes, "weights": None}
@@ -93,7 +93,7 @@ def torchvision_network(
     return _pretrained(network, name, models.get_model_weights(name).DEFAULT) if pretrained else network
 
 
-def normalisation(architecture: str) -> Normalisation | None:
+def normalisation(architecture: str, **options: Any) -> Normalisation | None:
     """Mean and standard deviation that the published weights of an architecture expect; None for those without."""
     source, _, name = architecture.partition(":")
     if source == "timm":
@@ -102,6 +102,8 @@ def normalisation(architecture: str) -> Normalisation | None:
     if source == "torchvision":
         models = torchvision_models()
         _check_torchvision_name(models, name)
+        if name in TO_HALVES and not options.get("transform_input"):
+            return (0.5,) * 3, (0.5,) * 3
         transforms = models.get_model_weights(name).DEFAULT.transforms()
         return tuple(transforms.mean), tuple(transforms.std)
     return None
@@ -206,6 +208,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 }
 MOST_WEIGHTS = 2_000_000_000
 """Of one of our own networks, unless NOTBUGS_MOST_WEIGHTS in the environment says otherwise."""
+TO_HALVES = ("googlenet", "inception_v3")
+"""Networks of torchvision that bring normalised images to mean and deviation 0.5, with `transform_input` alone."""
 LIBRARIES = {"timm": timm_network, "torchvision": torchvision_network}
 
 
