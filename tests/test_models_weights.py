@@ -163,6 +163,15 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(state, tmp_path):
     )
 
 
+@pytest.mark.parametrize("channels", [8, 3])
+def test_a_layer_called_normalization_is_no_normaliser(channels, state, tmp_path):
+    """Left out, the network would be another one."""
+    layer = prefixed("normalization.", nn.BatchNorm2d(channels).state_dict())
+    torch.save(state | layer, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="Unexpected: normalization.bias"):
+        load_weights(fresh(2), tmp_path / "weights.pth")
+
+
 def test_long_lists_are_cut(state, tmp_path):
     torch.save(fresh(1, width=3).state_dict(), tmp_path / "wider.pt")
     with pytest.raises(InputError, match=r"Of another shape: conv1\.weight .* and \d\d more\. ") as caught:

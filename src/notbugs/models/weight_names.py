@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from notbugs.errors import InputError
+from notbugs.normalisation import CHANNELS
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What DataParallel, torch.compile and FSDP put between the names of layers."""
-NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
+NORMALISER = re.compile(r"(?:.*\.)?((?!weight|bias|running)\w*_)?_?(mean|std|mu|sigma)")
 OPTIMIZER = (".exp_avg", ".momentum_buffer", ".square_avg")
 """How tensors of an optimizer's state end."""
 SAVE = "Save the network's state_dict() with torch.save, or as safetensors, and give that file."
@@ -66,6 +67,11 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     return max(candidates, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
 
 
+def is_of_normaliser(name: str, value: Tensor) -> bool:
+    """Whether a tensor is the mean or the deviation of a normaliser; layers that are called so have more numbers."""
+    return value.numel() <= CHANNELS and NORMALISER.fullmatch(name) is not None
+
+
 def _bare(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
@@ -92,7 +98,7 @@ def _without_prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
 
 def _own_prefixes(own: Mapping[str, Tensor]) -> list[str]:
     """What stands before most names of a network, from nothing on: `net.` of one that keeps its layers in `net`."""
-    names = [name for name in own if not NORMALISER.search(name)]
+    names = [name for name, value in own.items() if not is_of_normaliser(name, value)]
     prefixes, prefix = [""], ""
     while True:
         parts = Counter(name.removeprefix(prefix).partition(".") for name in names if name.startswith(prefix))
