@@ -48,6 +48,16 @@ def in_front(classes):
     network = nn.Sequential(nn.Flatten(), nn.Linear(432, classes))
     return nn.Sequential(OrderedDict(normalize=Normalize(), model=network))
 
+class Scaled(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(432, classes)
+        self.register_buffer("logit_mean", torch.zeros(classes))
+        self.register_buffer("logit_std", torch.ones(classes))
+
+    def forward(self, images):
+        return self.fc(images.flatten(1)) * self.logit_std + self.logit_mean
+
 def plain(classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(432, classes))
 """
@@ -105,6 +115,32 @@ def test_a_normaliser_in_front_of_the_network(own):
     )
     with pytest.raises(InputError, match=r"for pixels from 0 to 255.* --mean 0\.5 0\.5 0\.5 --std 0\.25 0\.25 0\.25"):
         load_classifier("b", architecture=f"{own}:plain", **how)
+
+
+def test_what_is_called_so_and_has_no_value_for_each_channel_is_no_normaliser(own):
+    """Statistics of two targets, for images of three channels."""
+    state = made(own, "plain").state_dict()
+    torch.save({"state_dict": state, "target_mean": torch.ones(2), "target_std": torch.ones(2)}, "targets.pth")
+    how = {"shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
+    with pytest.raises(InputError, match="normalisation that the network was trained with is not in the file"):
+        load_classifier("targets.pth", architecture=f"{own}:plain", **how)
+    torch.save(made(own, "Scaled").state_dict(), "scaled.pth")
+    with pytest.raises(InputError, match="normalisation that the network was trained with is not in the file"):
+        load_classifier("scaled.pth", architecture=f"{own}:Scaled", **how)
+
+
+def test_normalisers_in_a_file_that_differ_or_are_overruled(own, caplog):
+    how = {"architecture": f"{own}:plain", "shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
+    stored = made(own, "plain").state_dict() | {"a.mean": torch.full((3,), 127.5), "a.std": torch.full((3,), 51.0)}
+    torch.save(stored, "one.pth")
+    load_classifier("one.pth", mean=(0.5,), std=(0.2,), **how)  # its values, for pixels in [0, 1]
+    assert not caplog.records
+    load_classifier("one.pth", mean=(0,), std=(1,), **how)
+    assert "one.pth has a normaliser, 'a.mean'" in caplog.text
+    assert "by mean 0 and std 1 instead, as they are given" in caplog.text
+    torch.save(stored | {"b.mean": torch.full((3,), 0.5), "b.std": torch.full((3,), 0.3)}, "two.pth")
+    with pytest.raises(InputError, match=r"several normalisers, 'a.mean' .* and 'b.mean' .* Give the values .*--mean"):
+        load_classifier("two.pth", **how)
 
 
 def test_a_normaliser_of_its_own_for_other_units_is_asked_about(own):

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from notbugs import networks, outputs
 from notbugs.errors import InputError, check_choice, check_count, must
-from notbugs.normalisation import ChannelOrder, check_normalisation, own_normaliser, told
+from notbugs.normalisation import ChannelOrder, are_close, check_normalisation, own_normaliser, told
 from notbugs.outputs import Meaning, OutputsAre
 from notbugs.shapes import Batch, Features, Logits, other_channels
 
@@ -368,10 +368,10 @@ def _per_channel(values: Sequence[float], network: nn.Module) -> Tensor:
 
 def _check_once(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
     """Refuse a normalisation that the network does itself."""
-    own = own_normaliser(networks.unwrapped(network))
+    own = own_normaliser(networks.unwrapped(network), len(mean) if len(mean) > 1 else None)
     if own is None or (not any(mean) and set(std) == {1}):
         return
-    if _are_close(own.values[0], mean) and _are_close(own.values[1], std):
+    if are_close(own.values, (tuple(mean), tuple(std))):
         raise InputError(
             f"The network normalises its images itself, by {own.name!r}, and would be given images that are "
             "normalised already. Leave out 'mean' and 'std' (--mean 0 --std 1)."
@@ -383,10 +383,3 @@ def _check_once(network: nn.Module, mean: Sequence[float], std: Sequence[float])
         "%s and std %s before. If that is once too often, give --mean 0 --std 1 (mean=(0,), std=(1,)).",
         own.name, *map(told, (*own.values, mean, std)),
     )  # fmt: skip
-
-
-def _are_close(some: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether values for each channel, or one for all, are the same."""
-    count = max(len(some), len(others))
-    pairs = zip(*(list(values) * (count if len(values) == 1 else 1) for values in (some, others)), strict=False)
-    return {len(some), len(others)} <= {1, count} and all(abs(one - two) < 1e-3 for one, two in pairs)

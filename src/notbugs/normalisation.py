@@ -105,28 +105,45 @@ def told(values: Sequence[float]) -> str:
     return " ".join(f"{value:.6g}" for value in values)
 
 
-def own_normaliser(network: nn.Module) -> Own | None:
+def are_close(some: Normalisation, others: Normalisation) -> bool:
+    """Whether two normalisations, with values for each channel or one for all, are the same."""
+    return all(map(_values_are_close, some, others))
+
+
+def _values_are_close(some: Sequence[float], others: Sequence[float]) -> bool:
+    count = max(len(some), len(others))
+    pairs = zip(*(list(values) * (count if len(values) == 1 else 1) for values in (some, others)), strict=False)
+    return {len(some), len(others)} <= {1, count} and all(abs(one - two) < 1e-3 for one, two in pairs)
+
+
+def own_normaliser(network: nn.Module, channels: int | None = None) -> Own | None:
     """The normaliser inside a network, if it has one.
 
     The rule: one of its modules has two buffers, parameters or attributes called mean and std, or mu and sigma,
     perhaps with the same beginning (`new_mean`, `pixel_mean`), of at most four values each. Batch norms have others.
+    Where the number of channels is known, there is a value for each of them, or one for all.
     """
     for prefix, module in network.named_modules():
         held = dict(_held(module))
         for name, mean in held.items():
-            if (std := held.get(partner(name))) is not None and len(mean) == len(std) and min(std) > 0:
+            if (std := held.get(partner(name))) is not None and _is_pair(mean, std, channels) and min(std) > 0:
                 return Own(f"{prefix}.{name}".lstrip("."), (mean, std))
     return None
 
 
-def stored_normaliser(tensors: Mapping[str, Tensor]) -> tuple[str, Normalisation] | None:
-    """The name and the values of a normaliser whose buffers are in a file beside the weights, as MadryLab's are."""
+def stored_normalisers(tensors: Mapping[str, Tensor], channels: int) -> dict[str, Normalisation]:
+    """By their names, the normalisers whose buffers are in a file beside the weights, as MadryLab's are."""
+    found = {}
     for name, mean in tensors.items():
         path, dot, last = name.rpartition(".")
-        std = tensors.get(f"{path}{dot}{partner(last)}")
-        if std is not None and (values := _numbers(mean)) and (spread := _numbers(std)) and len(values) == len(spread):
-            return name, (values, spread)
-    return None
+        values, spread = _numbers(mean), _numbers(tensors.get(f"{path}{dot}{partner(last)}"))
+        if values and spread and _is_pair(values, spread, channels):
+            found[name] = values, spread
+    return found
+
+
+def _is_pair(mean: Sequence[float], std: Sequence[float], channels: int | None) -> bool:
+    return len(mean) == len(std) and (channels is None or len(mean) in (1, channels))
 
 
 def partner(name: str) -> str:
