@@ -369,14 +369,18 @@ def _per_channel(values: Sequence[float], network: nn.Module) -> Tensor:
 def _check_once(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
     """Refuse a normalisation that the network does itself."""
     own = own_normaliser(networks.unwrapped(network), len(mean) if len(mean) > 1 else None)
-    if own is None or (not any(mean) and set(std) == {1}):
+    if own is None:
+        return
+    if not any(mean) and set(std) == {1}:
+        if own.units:
+            log.warning("%s", own.in_words)
         return
     if are_close(own.values, (tuple(mean), tuple(std))):
         raise InputError(
             f"The network normalises its images itself, by {own.name!r}, and would be given images that are "
             "normalised already. Leave out 'mean' and 'std' (--mean 0 --std 1)."
         )
-    if not any(mean):  # a scale, as of pixels from 0 to 255
+    if not any(mean) or own.units == "others":  # a scale, as of pixels from 0 to 255, perhaps from another black
         return
     log.warning(
         "The network has a normaliser of its own, %r (mean %s, std %s), and takes images that are normalised by mean "

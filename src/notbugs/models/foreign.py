@@ -27,10 +27,10 @@ from notbugs.models.weight_names import named_as
 from notbugs.models.weights import Kind, kind_of, load_tensors, read_weights
 from notbugs.networks import mark_code, unwrapped
 from notbugs.normalisation import (
-    WHITE,
     Normalisation,
     are_close,
     by_white,
+    in_pixels,
     own_normaliser,
     stored_normalisers,
     told,
@@ -290,12 +290,8 @@ def _known_normalisation(
 ) -> Normalisation:
     """The normalisation that nobody gave: the network's own, a normaliser's in the file, or a library's."""
     if own := own_normaliser(network, blueprint.shape[0]):
-        if own.is_of_bytes:
-            raise InputError(
-                f"The network normalises its images itself, by {own.name!r}, whose values {told(own.values[0])} are "
-                "for pixels from 0 to 255; notbugs has them in [0, 1]. If it takes images from 0 to 255, give --mean 0 "
-                f"--std {1 / WHITE:.6g} (mean=(0,), std=(1/255,)); if it multiplies by 255 itself, --mean 0 --std 1."
-            )
+        if own.units:
+            raise InputError(own.in_words)
         log.info("The network normalises its images itself, by %r, so the classifier does not.", own.name)
         return (0.0,), (1.0,)
     if stored := stored_normalisers(tensors, blueprint.shape[0]):
@@ -307,10 +303,10 @@ def _known_normalisation(
                     f"(mean {told(values[0])}, std {told(values[1])}) among them. Give the values that the network was "
                     "trained with (--mean, --std)."
                 )
-        if units(mean, std) == "bytes":
+        if scale := units(mean, std):
             raise InputError(
-                f"The normaliser in {path}, {name!r}, is for pixels from 0 to 255, and notbugs has pixels in [0, 1]. "
-                f"Divided by 255 its values are --mean {told(by_white(mean))} --std {told(by_white(std))}: give them."
+                f"The normaliser in {path}, {name!r}, is not for pixels in [0, 1], as notbugs has them. "
+                f"{in_pixels(mean, std, scale)}"
             )
         log.info("The normalisation is that of %r in the file: mean %s, std %s.", name, told(mean), told(std))
         return mean, std
