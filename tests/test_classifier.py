@@ -346,6 +346,21 @@ def test_a_network_keeps_its_dtype(dtype, precision):
     assert attacked(classifier).shape == (3, 2, 6, 6)
 
 
+def test_a_temperature_does_not_say_the_dtype_of_its_network():
+    class Tempered(nn.Module):
+        """As in "On calibration of modern neural networks": its own parameter comes before those of its network."""
+
+        def __init__(self):
+            super().__init__()
+            self.network, self.temperature = flat().to(torch.bfloat16), nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            return self.network(images) / self.temperature
+
+    classifier, images = Classifier(Tempered()), random_images(3)
+    assert torch.equal(classifier(images), Classifier(flat().to(torch.bfloat16))(images))
+
+
 def test_images_of_another_precision_are_cast(small):
     small.eval()
     images = random_images(3)

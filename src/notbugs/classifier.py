@@ -160,8 +160,9 @@ class Classifier(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the first layer's weights, which see the images first."""
-        parameter = next(self.network.parameters(), self.mean)
+        """Of the first layer's weights, which see the images first; a temperature, say, is no layer's."""
+        first = next(self.network.parameters(), self.mean)
+        parameter = next((one for one in self.network.parameters() if one.ndim > 1), first)
         return parameter.dtype if parameter.is_floating_point() else torch.float32
 
     def forward(self, images: Batch) -> Logits:
