@@ -157,7 +157,7 @@ def own_normaliser(network: nn.Module, channels: int | None = None) -> Own | Non
     return None
 
 
-def stored_normalisers(tensors: Mapping[str, Tensor], channels: int) -> dict[str, Normalisation]:
+def stored_normalisers(tensors: Mapping[str, Tensor], channels: int | None = None) -> dict[str, Normalisation]:
     """By their names, the normalisers whose buffers are in a file beside the weights, as MadryLab's are."""
     found = {}
     for name, mean in tensors.items():

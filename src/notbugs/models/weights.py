@@ -19,6 +19,7 @@ from notbugs.files import check_file, check_tensors
 from notbugs.models.archives import Tensors, read_archive
 from notbugs.models.weight_names import SAVE, is_of_normaliser, listed, listed_sets, named_as
 from notbugs.networks import unwrapped
+from notbugs.normalisation import own_normaliser, stored_normalisers, told
 from notbugs.shapes import other_channels
 
 log = logging.getLogger("notbugs")
@@ -134,7 +135,7 @@ def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = 
     file names is imported or called. They may be nested (under `state_dict`, `model`, ...), and their names or those of
     the network may carry a prefix (`module.`, `_orig_mod.`, `net.`, MadryLab's `module.model.`, ...): those under
     which most names and shapes fit are found. The buffers of a normaliser beside them are left out, as the classifier
-    owns the normalisation; where the network has such buffers and the file has not, the network's values stay.
+    owns the normalisation, and told; where the network has such buffers and the file has none, its own values stay.
 
     Parameters
     ----------
@@ -159,7 +160,14 @@ def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = 
     >>> torch.equal(same.weight, network.weight)
     True
     """
-    load_tensors(network, read_weights(Path(file), weights), str(file))
+    tensors = read_weights(Path(file), weights)
+    load_tensors(network, tensors, str(file))
+    if (stored := stored_normalisers(tensors)) and not own_normaliser(unwrapped(network)):
+        name, (mean, std) = next(iter(stored.items()))
+        log.warning(
+            "%s has a normaliser, %r, which the network has not. If it was trained so, give the classifier mean=(%s,), "
+            "std=(%s,).", file, name, *(told(values).replace(" ", ", ") for values in (mean, std)),
+        )  # fmt: skip
     return network
 
 
