@@ -184,12 +184,9 @@ def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], scores: Co
             f"..., those of the network {', '.join(list(own)[:SHOWN])}, ... Check the architecture."
         )
     first, *others = [prefix for prefix, score in scores.items() if score == max(scores.values())]
-    for other in others:
-        if any(
-            not torch.equal(tensors[first + name], tensors.get(other + name, torch.empty(0)))
-            for name in own
-            if first + name in tensors
-        ):
+    held = [name for name in own if first + name in tensors]
+    for other in others if 2 * len(held) > len(own) else []:  # blocks of another network are no sets of weights
+        if any(not torch.equal(tensors[first + name], tensors.get(other + name, torch.empty(0))) for name in held):
             one, two = sorted(_told_apart(first.rstrip("."), other.rstrip(".")), key=len)
             raise InputError(
                 f"{where} holds several sets of weights that fit, {one!r} and {two!r} among them. Say which: "
