@@ -171,6 +171,53 @@ def test_logits_of_two_heads_together_have_no_one_head():
     assert Classifier(together, head="fc").features(random_images(2)).shape == (2, 7)
 
 
+class Attention(nn.Module):
+    """Its only linear layer has an output for each class, and weighs those of a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.weights = nn.Conv2d(2, 4, 6), nn.Linear(2, 4)
+
+    def forward(self, images):
+        return self.head(images).flatten(1) * self.weights(images.mean((2, 3))).softmax(1)
+
+
+class Mirrored(nn.Module):
+    """Takes the mean over an image and its mirror image."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = flat()
+
+    def forward(self, images):
+        return (self.network(images) + self.network(images.flip(3))) / 2
+
+
+@pytest.mark.parametrize("network", [Attention(), Mirrored()])
+def test_logits_that_do_not_come_from_one_call_of_the_head_alone(network):
+    classifier = Classifier(network)
+    name = classifier.head_name
+    with pytest.raises(InputError, match=f"do not come from one call of the layer '{name}' alone.* Name with 'head'"):
+        classifier.features(random_images(2))
+    assert Classifier(network, head=name).features(random_images(2)).shape[0] == 2
+
+
+def test_a_head_registered_before_layers_that_are_never_called():
+    class Attending(nn.Module):
+        """Attention takes the weights of its `out_proj`, the last nn.Linear, and never calls it."""
+
+        def __init__(self):
+            super().__init__()
+            self.head, self.attention = nn.Linear(36, 4), nn.MultiheadAttention(36, 2, batch_first=True)
+
+        def forward(self, images):
+            tokens = images.flatten(2)
+            return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+    with pytest.raises(InputError, match=r"come from the layer 'head', not from 'attention\.out_proj'.* head='head'\."):
+        Classifier(Attending()).features(random_images(2))
+
+
 def test_a_head_that_is_not_linear():
     """A 1x1 convolution and a global average: everything but features works, and these once the head is named."""
     network = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(5, 4, 1), nn.Flatten())
@@ -297,6 +344,21 @@ def test_a_network_keeps_its_dtype(dtype, precision):
     torch.testing.assert_close(classifier(images), reference(images), **tolerance)
     torch.testing.assert_close(classifier.features(images), reference.features(images), **tolerance)
     assert attacked(classifier).shape == (3, 2, 6, 6)
+
+
+def test_a_temperature_does_not_say_the_dtype_of_its_network():
+    class Tempered(nn.Module):
+        """As in "On calibration of modern neural networks": its own parameter comes before those of its network."""
+
+        def __init__(self):
+            super().__init__()
+            self.network, self.temperature = flat().to(torch.bfloat16), nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            return self.network(images) / self.temperature
+
+    classifier, images = Classifier(Tempered()), random_images(3)
+    assert torch.equal(classifier(images), Classifier(flat().to(torch.bfloat16))(images))
 
 
 def test_images_of_another_precision_are_cast(small):

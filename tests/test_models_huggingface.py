@@ -102,6 +102,29 @@ def test_other_weights_and_other_preprocessors(folder):
     torch.testing.assert_close(told(images), wanted)
 
 
+@pytest.mark.parametrize(
+    ("processor", "options"),
+    [
+        ("EfficientNet", {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.479, 0.473, 0.474]}),
+        ("EfficientNet", {"rescale_offset": True, "rescale_factor": 1 / 127.5}),
+        ("EfficientNet", {"do_normalize": False}),
+        ("MobileViT", {}),
+        ("MobileViT", {"do_flip_channel_order": False}),
+    ],
+)
+def test_images_are_as_the_preprocessor_of_transformers_makes_them(folder, processor, options):
+    """That of EfficientNet divides by the deviation twice; that of MobileViT turns the channels, and no more."""
+    made = getattr(transformers, f"{processor}ImageProcessor")(do_resize=False, do_center_crop=False, **options)
+    made.save_pretrained(folder)
+    pixels = (random_images(2, SHAPE) * 255).to(torch.uint8)
+    wanted = torch.stack([made(image, return_tensors="pt")["pixel_values"][0] for image in pixels])
+    seen = []
+    classifier = load_classifier(folder, precision="fp32")
+    classifier.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    classifier(pixels / 255)
+    torch.testing.assert_close(seen[0], wanted)
+
+
 def test_what_is_refused(folder, monkeypatch):
     with pytest.raises(InputError, match="says itself what 'architecture' is"):
         load_classifier(folder, architecture="cnn")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections import Counter
@@ -75,11 +76,13 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts_of_others(layout, state, tmp_path):
+def test_layouts_of_others(layout, state, tmp_path, caplog):
     torch.save(LAYOUTS[layout](state), tmp_path / "weights.pth")
     network = load_weights(fresh(2), tmp_path / "weights.pth")
     expected = {name: value.half().to(value.dtype) for name, value in state.items()} if "half" in layout else state
     assert same(network, expected)
+    said = re.search(r"has a normaliser, .* give the classifier mean=\(0.49, 0.48, 0.45,\), std=\(", caplog.text)
+    assert (said is not None) == (layout == "MadryLab" or "normaliser" in layout)
 
 
 def test_safetensors_and_the_old_form_of_torch(state, tmp_path):
@@ -161,6 +164,24 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(state, tmp_path):
         tmp_path,
         r"Of another shape: linear\.weight \(10, 16\) in place of \(4, 16\)\. .*number of classes",
     )
+
+
+@pytest.mark.parametrize("channels", [8, 3])
+def test_a_layer_called_normalization_is_no_normaliser(channels, state, tmp_path):
+    """Left out, the network would be another one."""
+    layer = prefixed("normalization.", nn.BatchNorm2d(channels).state_dict())
+    torch.save(state | layer, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="Unexpected: normalization.bias"):
+        load_weights(fresh(2), tmp_path / "weights.pth")
+
+
+def test_blocks_of_another_network_are_no_sets_of_weights(tmp_path):
+    """Layers of a network are called so in every block of the file's."""
+    blocks = nn.Sequential(*(nn.ModuleDict({"conv": nn.Conv2d(3, 3, 1)}) for _ in range(3)))
+    torch.save(blocks.state_dict(), tmp_path / "blocks.pth")
+    network = nn.ModuleDict({"conv": nn.Conv2d(3, 3, 1), "hidden": nn.Linear(2, 2), "head": nn.Linear(3, 2)})
+    with pytest.raises(InputError, match="do not fit the network. Missing: head.bias"):
+        load_weights(network, tmp_path / "blocks.pth")
 
 
 def test_long_lists_are_cut(state, tmp_path):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import builtins
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
+from torch import nn
 
 from notbugs.classifier import Classifier
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
-from notbugs.models import build, load_classifier, registry
+from notbugs.models import build, load_classifier, load_weights, registry
 from notbugs.seeds import generator, seeded
 from notbugs.training import new_classifier
 from tests.vision import torchvision
@@ -137,6 +139,30 @@ def test_all_thousand_classes_keep_the_published_head(published):
     assert torch.equal(network.fc.weight, published["tensors"]["fc.weight"])
 
 
+def test_a_published_densenet_has_the_first_names_of_its_layers(vision, monkeypatch, tmp_path):
+    """As densenet121-a639ec97.pth has them; so has CheXNet's file, with two prefixes and without counters."""
+    with seeded(5):
+        published = vision.models.densenet121(num_classes=1000).state_dict()
+    old = {re.sub(r"(layer\d\.(norm|conv))([12])", r"\1.\3", key): value for key, value in published.items()}
+    assert "features.denseblock1.denselayer2.norm.2.weight" in old
+    monkeypatch.setattr(vision.models.DenseNet121_Weights, "get_state_dict", lambda self, **_: dict(old))
+    network = build("torchvision:densenet121", channels=3, classes=4, size=32, pretrained=True)
+    differing = [key for key, value in network.state_dict().items() if not torch.equal(value, published[key])]
+    assert differing == ["classifier.weight", "classifier.bias"]
+    chest = {f"module.densenet121.{key}": value for key, value in old.items() if "batches" not in key}
+    torch.save({"state_dict": chest}, tmp_path / "chest.pth")
+    with seeded(6):
+        again = vision.models.densenet121(num_classes=1000)
+    load_weights(nn.ModuleDict({"densenet121": again}), tmp_path / "chest.pth")
+    assert all(torch.equal(value, published[key]) for key, value in again.state_dict().items())
+
+
+def test_pretrained_weights_that_lack_a_layer(published):
+    del published["tensors"]["layer1.0.conv1.weight"]
+    with pytest.raises(InputError, match="weights in torchvision:resnet18 do not fit.*Missing: layer1.0.conv1"):
+        build("torchvision:resnet18", channels=3, classes=4, size=32, pretrained=True)
+
+
 def test_pretrained_weights_that_do_not_fit(vision, monkeypatch):
     with seeded(5):
         tensors = vision.models.resnet50(num_classes=1000).state_dict()
@@ -149,6 +175,18 @@ def test_the_normalisation_that_published_weights_expect():
     assert registry.normalisation("timm:vit_tiny_patch16_224") == ((0.5,) * 3, (0.5,) * 3)
     assert registry.normalisation("torchvision:resnet18") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert registry.normalisation("resnet18") is None
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_published_weights_that_expect_other_images_than_they_say(vision, name):
+    """torchvision brings ImageNet's normalisation to that of these weights inside the network, with an option."""
+    with seeded(1):
+        network = vision.models.get_model(name, num_classes=2, init_weights=False, transform_input=True).eval()
+    images = pixels(2, 3, 96, 96)
+    (mean, std), halves = (registry.normalisation(f"torchvision:{name}", transform_input=on) for on in (True, False))
+    wanted = Classifier(network, mean=mean, std=std)(images)
+    network.transform_input = False
+    torch.testing.assert_close(Classifier(network, mean=halves[0], std=halves[1])(images), wanted)
 
 
 def test_weights_of_timm_load_with_the_normalisation_they_expect(tmp_path, timm):

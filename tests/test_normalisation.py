@@ -48,6 +48,16 @@ def in_front(classes):
     network = nn.Sequential(nn.Flatten(), nn.Linear(432, classes))
     return nn.Sequential(OrderedDict(normalize=Normalize(), model=network))
 
+class Scaled(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(432, classes)
+        self.register_buffer("logit_mean", torch.zeros(classes))
+        self.register_buffer("logit_std", torch.ones(classes))
+
+    def forward(self, images):
+        return self.fc(images.flatten(1)) * self.logit_std + self.logit_mean
+
 def plain(classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(432, classes))
 """
@@ -107,12 +117,40 @@ def test_a_normaliser_in_front_of_the_network(own):
         load_classifier("b", architecture=f"{own}:plain", **how)
 
 
-def test_a_normaliser_of_its_own_for_other_units_is_asked_about(own):
+def test_what_is_called_so_and_has_no_value_for_each_channel_is_no_normaliser(own):
+    """Statistics of two targets, for images of three channels."""
+    state = made(own, "plain").state_dict()
+    torch.save({"state_dict": state, "target_mean": torch.ones(2), "target_std": torch.ones(2)}, "targets.pth")
+    how = {"shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
+    with pytest.raises(InputError, match="normalisation that the network was trained with is not in the file"):
+        load_classifier("targets.pth", architecture=f"{own}:plain", **how)
+    torch.save(made(own, "Scaled").state_dict(), "scaled.pth")
+    with pytest.raises(InputError, match="normalisation that the network was trained with is not in the file"):
+        load_classifier("scaled.pth", architecture=f"{own}:Scaled", **how)
+
+
+def test_normalisers_in_a_file_that_differ_or_are_overruled(own, caplog):
+    how = {"architecture": f"{own}:plain", "shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
+    stored = made(own, "plain").state_dict() | {"a.mean": torch.full((3,), 127.5), "a.std": torch.full((3,), 51.0)}
+    torch.save(stored, "one.pth")
+    load_classifier("one.pth", mean=(0.5,), std=(0.2,), **how)  # its values, for pixels in [0, 1]
+    assert not caplog.records
+    load_classifier("one.pth", mean=(0,), std=(1,), **how)
+    assert "one.pth has a normaliser, 'a.mean'" in caplog.text
+    assert "by mean 0 and std 1 instead, as they are given" in caplog.text
+    torch.save(stored | {"b.mean": torch.full((3,), 0.5), "b.std": torch.full((3,), 0.3)}, "two.pth")
+    with pytest.raises(InputError, match=r"several normalisers, 'a.mean' .* and 'b.mean' .* Give the values .*--mean"):
+        load_classifier("two.pth", **how)
+
+
+def test_a_normaliser_of_its_own_for_other_units_is_asked_about(own, caplog):
     network, images = made(own, "Normalised", value=127.5), random_images(5, SHAPE)
     torch.save(network.state_dict(), "bytes.pth")
     how = {"architecture": f"{own}:Normalised", "shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
     with pytest.raises(InputError, match=r"for pixels from 0 to 255.*--mean 0 --std 0\.00392157 .* --mean 0 --std 1"):
         load_classifier("bytes.pth", **how)
+    Classifier(network)
+    assert "for pixels from 0 to 255; notbugs has them in [0, 1]. If it takes" in caplog.text
     asked = load_classifier("bytes.pth", mean=(0,), std=(0.00392157,), **how)
     torch.testing.assert_close(asked(images), network(images * 255), rtol=1e-4, atol=1e-4)
 
@@ -149,6 +187,22 @@ def test_values_for_pixels_from_0_to_255_are_refused_with_those_that_work(mean, 
     if std[0] >= 1:
         wanted = (images * 255 - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
         torch.testing.assert_close(classifier(images), network(wanted), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("mean", "std"), [((-500,), (300,)), ((40,), (400,)), ((12000.0,), (9000.0,))])
+def test_values_for_hounsfield_units_or_16_bits_are_not_divided_by_255(own, mean, std, caplog):
+    with pytest.raises(InputError, match=r"not for pixels from 0 to 255 either.* \(mean - LOW\) / \(HIGH - LOW\)"):
+        Classifier(nn.Linear(2, 3), mean=mean, std=std)
+    network = made(own, "Normalised", value=-500.0)
+    network.std.fill_(300)
+    torch.save(network.state_dict(), "own.pth")
+    how = {"shape": SHAPE, "classes": CLASSES, "precision": "fp32"}
+    with pytest.raises(InputError, match=r"If LOW is black .* give -LOW / \(HIGH - LOW\) as the mean"):
+        load_classifier("own.pth", architecture=f"{own}:Normalised", **how)
+    images = random_images(2, SHAPE)
+    asked = load_classifier("own.pth", architecture=f"{own}:Normalised", mean=(0.5,), std=(1 / 2000,), **how)
+    torch.testing.assert_close(asked(images), network(2000 * images - 1000))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("mean", [(0.406, 0.456, 0.485), (0.4076, 0.458, 0.485), (0.4465, 0.4822, 0.4914)])

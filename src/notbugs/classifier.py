@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from notbugs import networks, outputs
 from notbugs.errors import InputError, check_choice, check_count, must
-from notbugs.normalisation import ChannelOrder, check_normalisation, own_normaliser, told
+from notbugs.normalisation import ChannelOrder, are_close, check_normalisation, own_normaliser, told
 from notbugs.outputs import Meaning, OutputsAre
 from notbugs.shapes import Batch, Features, Logits, other_channels
 
@@ -160,8 +160,9 @@ class Classifier(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the first layer's weights, which see the images first."""
-        parameter = next(self.network.parameters(), self.mean)
+        """Of the first layer's weights, which see the images first; a temperature, say, is no layer's."""
+        first = next(self.network.parameters(), self.mean)
+        parameter = next((one for one in self.network.parameters() if one.ndim > 1), first)
         return parameter.dtype if parameter.is_floating_point() else torch.float32
 
     def forward(self, images: Batch) -> Logits:
@@ -269,9 +270,19 @@ class Classifier(nn.Module):
         if self._learns(kept, raw):
             calls, raw = self._recorded_pass(kept)
         head = str(self.head_name)
-        networks.check_gives_logits(head, calls, raw)
+        if not networks.gives_logits(head, calls, raw) and not self._decides(self.head, images):
+            raise networks.not_alone(head)
         self.head_is_certain = True
         return calls[head][0]
+
+    def _decides(self, head: nn.Module, images: Batch) -> bool:
+        """Whether the logits come from the head alone: with its output for these images, others have their logits."""
+        normalised = self._normalise(images)
+        with self.evaluating():
+            with networks.recorded_calls({"head": head}) as calls:
+                logits = self._passed(normalised.clone(), self._plain)
+            with networks.replaced_output(head, calls["head"][1]):
+                return torch.allclose(self._passed(torch.zeros_like(normalised), self._plain), logits)
 
     def _recorded_pass(self, normalised: Tensor) -> tuple[dict[str, tuple[Any, Any]], Tensor]:
         with networks.recorded_calls(networks.linear_layers(self._plain)) as calls:
@@ -358,25 +369,22 @@ def _per_channel(values: Sequence[float], network: nn.Module) -> Tensor:
 
 def _check_once(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
     """Refuse a normalisation that the network does itself."""
-    own = own_normaliser(networks.unwrapped(network))
-    if own is None or (not any(mean) and set(std) == {1}):
+    own = own_normaliser(networks.unwrapped(network), len(mean) if len(mean) > 1 else None)
+    if own is None:
         return
-    if _are_close(own.values[0], mean) and _are_close(own.values[1], std):
+    if not any(mean) and set(std) == {1}:
+        if own.units:
+            log.warning("%s", own.in_words)
+        return
+    if are_close(own.values, (tuple(mean), tuple(std))):
         raise InputError(
             f"The network normalises its images itself, by {own.name!r}, and would be given images that are "
             "normalised already. Leave out 'mean' and 'std' (--mean 0 --std 1)."
         )
-    if not any(mean):  # a scale, as of pixels from 0 to 255
+    if not any(mean) or own.units == "others":  # a scale, as of pixels from 0 to 255, perhaps from another black
         return
     log.warning(
         "The network has a normaliser of its own, %r (mean %s, std %s), and takes images that are normalised by mean "
         "%s and std %s before. If that is once too often, give --mean 0 --std 1 (mean=(0,), std=(1,)).",
         own.name, *map(told, (*own.values, mean, std)),
     )  # fmt: skip
-
-
-def _are_close(some: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether values for each channel, or one for all, are the same."""
-    count = max(len(some), len(others))
-    pairs = zip(*(list(values) * (count if len(values) == 1 else 1) for values in (some, others)), strict=False)
-    return {len(some), len(others)} <= {1, count} and all(abs(one - two) < 1e-3 for one, two in pairs)

@@ -158,26 +158,49 @@ def recorded_calls(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[An
             handle.remove()
 
 
-def check_gives_logits(head: str, calls: Mapping[str, tuple[Any, Any]], logits: Tensor) -> None:
-    """Refuse a head, found as the last `nn.Linear` registered, that another layer contradicts.
+def gives_logits(head: str, calls: Mapping[str, tuple[Any, Any]], logits: Tensor) -> bool:
+    """Whether the output of a head, found as the last `nn.Linear` registered, is the logits.
 
-    Its output must be the logits; or, where no linear layer's is (the network scales them, say), it must be the only
-    one of their shape.
+    Where no linear layer's is (the network scales them, say), it may be what they are computed from.
+
+    Raises
+    ------
+    InputError
+        If another layer gives the logits, or the head is not the only one whose output has their shape.
     """
-    if head not in calls:
-        raise never_called(head)
     giving = [name for name, (_, output) in calls.items() if _equal(output, logits)]
     fitting = [name for name, (_, output) in calls.items() if getattr(output, "shape", None) == logits.shape]
-    if head in giving or (not giving and fitting == [head]):
-        return
-    if giving:
+    if giving and head not in giving:
         raise InputError(
             f"The logits come from the layer {giving[0]!r}, not from {head!r}, the last nn.Linear registered. "
             f"Name it: head={giving[0]!r}."
         )
-    raise InputError(
-        f"No nn.Linear gives the logits, so the features are unknown. {NAME_THE_HEAD} "
-        f"The linear layers called last are {', '.join(list(calls)[-5:])}."
+    if head not in calls:
+        raise never_called(head)
+    if not giving and fitting != [head]:
+        raise InputError(
+            f"No nn.Linear gives the logits, so the features are unknown. {NAME_THE_HEAD} "
+            f"The linear layers called last are {', '.join(list(calls)[-5:])}."
+        )
+    return bool(giving)
+
+
+@contextmanager
+def replaced_output(module: nn.Module, output: Tensor) -> Iterator[None]:
+    """Inside the block, the first call of a module gives `output`."""
+    left = [output]
+    handle = module.register_forward_hook(lambda module, inputs, own: left.pop() if left else own)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def not_alone(head: str) -> InputError:
+    """The error of a head whose output does not decide the logits alone."""
+    return InputError(
+        f"The logits do not come from one call of the layer {head!r} alone, so the features are unknown. "
+        f"{NAME_THE_HEAD}"
     )
 
 

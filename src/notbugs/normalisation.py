@@ -14,6 +14,8 @@ from notbugs.errors import InputError, must
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 ChannelOrder = Literal["auto", "rgb", "bgr"]
+Units = Literal["", "bytes", "mixed", "others"]
+"""In [0, 1]; from 0 to 255; the mean alone from 0 to 255; any others."""
 
 WHITE = 255
 """Of 8-bit pixels, where notbugs has 1."""
@@ -43,9 +45,25 @@ class Own:
     values: Normalisation
 
     @property
-    def is_of_bytes(self) -> bool:
-        """Whether it is for pixels from 0 to 255."""
-        return units(*self.values) == "bytes"
+    def units(self) -> Units:
+        """Of the pixels that it is for, where they are not in [0, 1]."""
+        return units(*self.values)
+
+    @property
+    def in_words(self) -> str:
+        """Of one for pixels that are not in [0, 1]: what it is, and what to give."""
+        begin = f"The network normalises its images itself, by {self.name!r}, whose values {told(self.values[0])} are"
+        if self.units == "others":
+            return (
+                f"{begin} not for pixels in [0, 1], as notbugs has them. If LOW is black and HIGH is white in the "
+                "network's units, give -LOW / (HIGH - LOW) as the mean and 1 / (HIGH - LOW) as the std; if it brings "
+                "images into these units itself, --mean 0 --std 1."
+            )
+        return (
+            f"{begin} for pixels from 0 to 255; notbugs has them in [0, 1]. If it takes images from 0 to 255, give "
+            f"--mean 0 --std {1 / WHITE:.6g} (mean=(0,), std=(1/255,)); if it multiplies by 255 itself, --mean 0 "
+            "--std 1."
+        )
 
 
 def check_normalisation(mean: Sequence[float], std: Sequence[float], order: ChannelOrder) -> None:
@@ -70,7 +88,7 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float], order: Chan
         raise must("std", "be above 0 and finite", tuple(std))
     if scale := units(mean, std):
         rule = "be, as the 'std', for pixels in [0, 1]"
-        raise must("mean", rule, (tuple(mean), tuple(std)), _remedy(mean, std, scale))
+        raise must("mean", rule, (tuple(mean), tuple(std)), in_pixels(mean, std, scale))
     if order == "auto":
         for name, known in RGB_MEANS.items():
             if len(mean) == 3 and all(abs(a - b) < CLOSE for a, b in zip(mean, reversed(known), strict=True)):
@@ -82,14 +100,22 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float], order: Chan
                 )
 
 
-def units(mean: Sequence[float], std: Sequence[float]) -> Literal["", "bytes", "mixed"]:
-    """Whether the values are for pixels from 0 to 255: no mean and no deviation of pixels in [0, 1] is above 1."""
+def units(mean: Sequence[float], std: Sequence[float]) -> Units:
+    """Whether the values are for pixels from 0 to 255, or others: none of pixels in [0, 1] is above 1."""
     if max(mean) <= 1 and max(std) <= 1:
         return ""
+    if min(mean) < 0 or max(*mean, *std) > WHITE:
+        return "others"
     return "mixed" if max(mean) > 1 and max(std) < 1 else "bytes"
 
 
-def _remedy(mean: Sequence[float], std: Sequence[float], name: str) -> str:
+def in_pixels(mean: Sequence[float], std: Sequence[float], name: Units) -> str:
+    """What values in these units are for pixels in [0, 1]."""
+    if name == "others":
+        return (
+            "These are not for pixels from 0 to 255 either, as with Hounsfield units or 16 bits. If LOW is black and "
+            "HIGH is white in your images, give (mean - LOW) / (HIGH - LOW) and std / (HIGH - LOW)."
+        )
     mean, std = by_white(mean), by_white(std) if name == "bytes" else std
     what = "These are for pixels from 0 to 255" if name == "bytes" else "This mean is for pixels from 0 to 255"
     return f"{what}: divided by 255 they are --mean {told(mean)} --std {told(std)}."
@@ -105,28 +131,45 @@ def told(values: Sequence[float]) -> str:
     return " ".join(f"{value:.6g}" for value in values)
 
 
-def own_normaliser(network: nn.Module) -> Own | None:
+def are_close(some: Normalisation, others: Normalisation) -> bool:
+    """Whether two normalisations, with values for each channel or one for all, are the same."""
+    return all(map(_values_are_close, some, others))
+
+
+def _values_are_close(some: Sequence[float], others: Sequence[float]) -> bool:
+    count = max(len(some), len(others))
+    pairs = zip(*(list(values) * (count if len(values) == 1 else 1) for values in (some, others)), strict=False)
+    return {len(some), len(others)} <= {1, count} and all(abs(one - two) < 1e-3 for one, two in pairs)
+
+
+def own_normaliser(network: nn.Module, channels: int | None = None) -> Own | None:
     """The normaliser inside a network, if it has one.
 
     The rule: one of its modules has two buffers, parameters or attributes called mean and std, or mu and sigma,
-    perhaps with the same beginning (`new_mean`, `pixel_mean`), of at most four values each. Batch norms have others.
+    perhaps with the same beginning (`new_mean`, `pixel_mean`), of one value, or one for each channel. Batch norms have
+    others.
     """
     for prefix, module in network.named_modules():
         held = dict(_held(module))
         for name, mean in held.items():
-            if (std := held.get(partner(name))) is not None and len(mean) == len(std) and min(std) > 0:
+            if (std := held.get(partner(name))) is not None and _is_pair(mean, std, channels) and min(std) > 0:
                 return Own(f"{prefix}.{name}".lstrip("."), (mean, std))
     return None
 
 
-def stored_normaliser(tensors: Mapping[str, Tensor]) -> tuple[str, Normalisation] | None:
-    """The name and the values of a normaliser whose buffers are in a file beside the weights, as MadryLab's are."""
+def stored_normalisers(tensors: Mapping[str, Tensor], channels: int | None = None) -> dict[str, Normalisation]:
+    """By their names, the normalisers whose buffers are in a file beside the weights, as MadryLab's are."""
+    found = {}
     for name, mean in tensors.items():
         path, dot, last = name.rpartition(".")
-        std = tensors.get(f"{path}{dot}{partner(last)}")
-        if std is not None and (values := _numbers(mean)) and (spread := _numbers(std)) and len(values) == len(spread):
-            return name, (values, spread)
-    return None
+        values, spread = _numbers(mean), _numbers(tensors.get(f"{path}{dot}{partner(last)}"))
+        if values and spread and _is_pair(values, spread, channels):
+            found[name] = values, spread
+    return found
+
+
+def _is_pair(mean: Sequence[float], std: Sequence[float], channels: int | None) -> bool:
+    return len(mean) == len(std) and (channels is None or len(mean) in (1, channels))
 
 
 def partner(name: str) -> str:

@@ -26,7 +26,16 @@ from notbugs.models.registry import Blueprint
 from notbugs.models.weight_names import named_as
 from notbugs.models.weights import Kind, kind_of, load_tensors, read_weights
 from notbugs.networks import mark_code, unwrapped
-from notbugs.normalisation import WHITE, Normalisation, by_white, own_normaliser, stored_normaliser, told, units
+from notbugs.normalisation import (
+    Normalisation,
+    are_close,
+    by_white,
+    in_pixels,
+    own_normaliser,
+    stored_normalisers,
+    told,
+    units,
+)
 
 PROGRAMS: dict[str, Kind] = {"torchscript": "torchscript", "exported": "exported"}
 """Architectures by which a file brings its own network, and what the file must be."""
@@ -257,32 +266,51 @@ def load_foreign(
         network = _loaded(blueprint, tensors, str(path), chosen)
     if mean is None or std is None:
         mean, std = _known_normalisation(network, tensors, blueprint, path)
+    elif not own_normaliser(network, blueprint.shape[0]):
+        _tell_overruled(stored_normalisers(tensors, blueprint.shape[0]), (tuple(mean), tuple(std)), path)
     return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **interpretation)
+
+
+def _tell_overruled(stored: dict[str, Normalisation], given: Normalisation, path: Path) -> None:
+    """Say it, where a file has a normaliser, and none with the values that are given."""
+    scaled = {
+        name: (by_white(mean), by_white(std)) if units(mean, std) else (mean, std)
+        for name, (mean, std) in stored.items()
+    }
+    if scaled and not any(are_close(values, given) for values in scaled.values()):
+        name, values = next(iter(stored.items()))
+        log.warning(
+            "%s has a normaliser, %r (mean %s, std %s). The classifier normalises by mean %s and std %s instead, as "
+            "they are given.", path, name, *map(told, (*values, *given)),
+        )  # fmt: skip
 
 
 def _known_normalisation(
     network: nn.Module, tensors: Mapping[str, Tensor], blueprint: Blueprint, path: Path
 ) -> Normalisation:
     """The normalisation that nobody gave: the network's own, a normaliser's in the file, or a library's."""
-    if own := own_normaliser(network):
-        if own.is_of_bytes:
-            raise InputError(
-                f"The network normalises its images itself, by {own.name!r}, whose values {told(own.values[0])} are "
-                "for pixels from 0 to 255; notbugs has them in [0, 1]. If it takes images from 0 to 255, give --mean 0 "
-                f"--std {1 / WHITE:.6g} (mean=(0,), std=(1/255,)); if it multiplies by 255 itself, --mean 0 --std 1."
-            )
+    if own := own_normaliser(network, blueprint.shape[0]):
+        if own.units:
+            raise InputError(own.in_words)
         log.info("The network normalises its images itself, by %r, so the classifier does not.", own.name)
         return (0.0,), (1.0,)
-    if normaliser := stored_normaliser(tensors):
-        name, (mean, std) = normaliser
-        if units(mean, std) == "bytes":
+    if stored := stored_normalisers(tensors, blueprint.shape[0]):
+        (name, (mean, std)), *others = stored.items()
+        for other, values in others:
+            if not are_close(values, (mean, std)):
+                raise InputError(
+                    f"{path} has several normalisers, {name!r} (mean {told(mean)}, std {told(std)}) and {other!r} "
+                    f"(mean {told(values[0])}, std {told(values[1])}) among them. Give the values that the network was "
+                    "trained with (--mean, --std)."
+                )
+        if scale := units(mean, std):
             raise InputError(
-                f"The normaliser in {path}, {name!r}, is for pixels from 0 to 255, and notbugs has pixels in [0, 1]. "
-                f"Divided by 255 its values are --mean {told(by_white(mean))} --std {told(by_white(std))}: give them."
+                f"The normaliser in {path}, {name!r}, is not for pixels in [0, 1], as notbugs has them. "
+                f"{in_pixels(mean, std, scale)}"
             )
         log.info("The normalisation is that of %r in the file: mean %s, std %s.", name, told(mean), told(std))
         return mean, std
-    if known := registry.normalisation(blueprint.architecture):
+    if known := registry.normalisation(blueprint.architecture, **blueprint.options):
         expected = (blueprint.architecture, told(known[0]), told(known[1]))
         log.info("The normalisation is what %s expects: mean %s, std %s.", *expected)
         return known

@@ -31,6 +31,8 @@ FILES = ["config.json", "preprocessor_config.json", "model*.safetensors*", "pyto
 
 log = logging.getLogger("notbugs")
 
+FLIPPED = "do_flip_channel_order"
+"""Of a preprocessor: whether the network takes blue first."""
 GIVE = "Give --mean and --std, for pixels in [0, 1]; 0 and 1 if it was trained without."
 
 
@@ -174,6 +176,9 @@ def load_pretrained(
         ) from error
     if shape is not None and size and tuple(shape[1:]) != size:
         log.info("%s was trained on images of %dx%d pixels; these are %dx%d.", file, *size, *shape[1:])
+    if preprocessor.get(FLIPPED) and interpretation["channel_order"] == "auto":
+        log.info("%s takes blue first, so the channels of the images are turned.", file)
+        interpretation = {**interpretation, "channel_order": "bgr"}
     return Classifier(network, mean=mean, std=std, chosen_outputs=chosen, **interpretation)
 
 
@@ -216,18 +221,27 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
 
 
 def _normalisation(values: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of a preprocessor, for pixels in [0, 1]: it multiplies those from 0 to 255 by its `rescale_factor` first."""
+    """Of a preprocessor, for pixels in [0, 1]: it multiplies those from 0 to 255 by its `rescale_factor` first.
+
+    Those of EfficientNet may then take 1 off, and divide by the deviation twice.
+    """
     if not values:
         raise must(
             "mean", f"be given with the 'std': {where} has no preprocessor_config.json that says them", None, GIVE
         )
-    scale = 255 * float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 255.0
+    rescales = values.get("do_rescale", True)
+    scale = 255 * float(values.get("rescale_factor", 1 / 255)) if rescales else 255.0
     mean, std = (0.0,), (1.0,)
-    if values.get("do_normalize", True):
+    normalises = bool(values.get("do_normalize", FLIPPED not in values))  # MobileViT's has an order, and never does
+    times = normalises + bool(values.get("include_top"))  # EfficientNet's divides by the deviation once more
+    if times:
         if missing := [name for name in ("image_mean", "image_std") if name not in values]:
             rule = f"be given with the 'std': the preprocessor of {where} normalises, and does not say its {missing[0]}"
             raise must("mean", rule, None, GIVE)
-        mean, std = (_each(values[name]) for name in ("image_mean", "image_std"))
+        std = tuple(value**times for value in _each(values["image_std"]))
+        mean = _each(values["image_mean"]) if normalises else (0.0,) * len(std)
+    if rescales and values.get("rescale_offset"):
+        mean = tuple(value + 1 for value in mean)
     return tuple(value / scale for value in mean), tuple(value / scale for value in std)
 
 

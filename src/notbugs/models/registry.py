@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from torch import Tensor, nn
+from torch import nn
 
 from notbugs.errors import InputError, check_choice, check_count, in_one_line, most_of, must
 from notbugs.models.architectures import (
@@ -37,6 +37,8 @@ from notbugs.models.architectures import (
     wrn28_10,
 )
 from notbugs.models.layers import Size, height_and_width
+from notbugs.models.weight_names import named_as
+from notbugs.models.weights import load_tensors
 from notbugs.networks import mark_code
 from notbugs.normalisation import Normalisation
 from notbugs.seeds import seeded
@@ -83,7 +85,7 @@ def torchvision_network(
         raise must("channels", "be 3 for a network of torchvision", channels, remedy)
     if name.startswith("vit_"):
         options.setdefault("image_size", _square(name, size))
-    if pretrained and name in ("googlenet", "inception_v3"):
+    if pretrained and name in TO_HALVES:
         rule = f"be left out for torchvision:{name}: its weights expect other images than they say"
         raise must("pretrained", rule, pretrained)
     options |= {"num_classes": classes, "weights": None}
@@ -91,7 +93,7 @@ def torchvision_network(
     return _pretrained(network, name, models.get_model_weights(name).DEFAULT) if pretrained else network
 
 
-def normalisation(architecture: str) -> Normalisation | None:
+def normalisation(architecture: str, **options: Any) -> Normalisation | None:
     """Mean and standard deviation that the published weights of an architecture expect; None for those without."""
     source, _, name = architecture.partition(":")
     if source == "timm":
@@ -100,6 +102,8 @@ def normalisation(architecture: str) -> Normalisation | None:
     if source == "torchvision":
         models = torchvision_models()
         _check_torchvision_name(models, name)
+        if name in TO_HALVES and not options.get("transform_input"):
+            return (0.5,) * 3, (0.5,) * 3
         transforms = models.get_model_weights(name).DEFAULT.transforms()
         return tuple(transforms.mean), tuple(transforms.std)
     return None
@@ -107,8 +111,8 @@ def normalisation(architecture: str) -> Normalisation | None:
 
 def _pretrained(network: nn.Module, name: str, weights: Any) -> nn.Module:
     """`network` with the downloaded weights; a last layer for other classes stays as it is."""
-    tensors: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    own, count = network.state_dict(), len(weights.meta["categories"])
+    where, own, count = f"torchvision:{name}", network.state_dict(), len(weights.meta["categories"])
+    tensors = named_as(own, weights.get_state_dict(progress=False, check_hash=True, weights_only=True), where)
     other = [key for key, value in tensors.items() if key in own and own[key].shape != value.shape]
     if wrong := [key for key in other if tensors[key].shape[0] != count]:
         raise InputError(
@@ -116,7 +120,7 @@ def _pretrained(network: nn.Module, name: str, weights: Any) -> nn.Module:
             f"{tuple(tensors[wrong[0]].shape)}, here {tuple(own[wrong[0]].shape)}. Give images of the size, and the "
             "options, that they were trained with, or leave out 'pretrained'."
         )
-    network.load_state_dict({key: value for key, value in tensors.items() if key not in other}, strict=False)
+    load_tensors(network, tensors | {key: own[key] for key in other}, where)
     return network
 
 
@@ -204,6 +208,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 }
 MOST_WEIGHTS = 2_000_000_000
 """Of one of our own networks, unless NOTBUGS_MOST_WEIGHTS in the environment says otherwise."""
+TO_HALVES = ("googlenet", "inception_v3")
+"""Networks of torchvision that bring normalised images to mean and deviation 0.5, with `transform_input` alone."""
 LIBRARIES = {"timm": timm_network, "torchvision": torchvision_network}
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from notbugs.errors import InputError
+from notbugs.normalisation import CHANNELS
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What DataParallel, torch.compile and FSDP put between the names of layers."""
-NORMALISER = re.compile(r"(^|\.)(normali[sz]\w*\.|(new_)?(mean|std)$|(mu|sigma)$)")
+NORMALISER = re.compile(r"(?:.*\.)?((?!weight|bias|running)\w*_)?_?(mean|std|mu|sigma)")
 OPTIMIZER = (".exp_avg", ".momentum_buffer", ".square_avg")
 """How tensors of an optimizer's state end."""
 SAVE = "Save the network's state_dict() with torch.save, or as safetensors, and give that file."
@@ -22,15 +23,17 @@ PARAMETRISED = {
     "spectral_norm": {"orig": "original", "u": "0._u", "v": "0._v"},
 }
 """What torch.nn.utils calls parts of a weight, as in weight_g, and what torch.nn.utils.parametrizations calls them."""
+DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+"""Layers of a DenseNet as torchvision called them first, and as the files that it publishes have them: `norm.1`."""
 SHOWN = 4
 
 
 def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """The tensors of a file by the names of a network, as far as they have any.
 
-    Names of wrappers in between count on neither side, weight norm and spectral norm are called as the network calls
-    them, and those prefixes are taken off, of the file's names and of the network's, under which most names and shapes
-    fit.
+    Names of wrappers in between count on neither side, weight norm, spectral norm and the layers of a DenseNet are
+    called as the network calls them, and those prefixes are taken off, of the file's names and of the network's, under
+    which most names and shapes fit.
 
     Parameters
     ----------
@@ -45,6 +48,8 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
         If no name fits, or those of two different networks fit equally well.
     """
     candidates, errors = [], []
+    if not any(map(DENSE.search, own)):
+        tensors = _renamed(tensors, {name: DENSE.sub(r"\1", name) for name in tensors})
     bare = {name: _bare(name) for name in own}
     bare = bare if len(set(bare.values())) == len(own) else {name: name for name in own}
     called = {new: name for name, new in bare.items()}
@@ -60,6 +65,11 @@ def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: st
     if not candidates:
         raise errors[0]
     return max(candidates, key=lambda named: (len(own.keys() & named.keys()), -len(named)))
+
+
+def is_of_normaliser(name: str, value: Tensor) -> bool:
+    """Whether a tensor is the mean or the deviation of a normaliser; layers that are called so have more numbers."""
+    return value.numel() <= CHANNELS and NORMALISER.fullmatch(name) is not None
 
 
 def _bare(name: str) -> str:
@@ -88,7 +98,7 @@ def _without_prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
 
 def _own_prefixes(own: Mapping[str, Tensor]) -> list[str]:
     """What stands before most names of a network, from nothing on: `net.` of one that keeps its layers in `net`."""
-    names = [name for name in own if not NORMALISER.search(name)]
+    names = [name for name, value in own.items() if not is_of_normaliser(name, value)]
     prefixes, prefix = [""], ""
     while True:
         parts = Counter(name.removeprefix(prefix).partition(".") for name in names if name.startswith(prefix))
@@ -174,12 +184,9 @@ def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], scores: Co
             f"..., those of the network {', '.join(list(own)[:SHOWN])}, ... Check the architecture."
         )
     first, *others = [prefix for prefix, score in scores.items() if score == max(scores.values())]
-    for other in others:
-        if any(
-            not torch.equal(tensors[first + name], tensors.get(other + name, torch.empty(0)))
-            for name in own
-            if first + name in tensors
-        ):
+    held = [name for name in own if first + name in tensors]
+    for other in others if 2 * len(held) > len(own) else []:  # blocks of another network are no sets of weights
+        if any(not torch.equal(tensors[first + name], tensors.get(other + name, torch.empty(0))) for name in held):
             one, two = sorted(_told_apart(first.rstrip("."), other.rstrip(".")), key=len)
             raise InputError(
                 f"{where} holds several sets of weights that fit, {one!r} and {two!r} among them. Say which: "

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import check_file, check_tensors
 from notbugs.models.archives import Tensors, read_archive
-from notbugs.models.weight_names import NORMALISER, SAVE, listed, listed_sets, named_as
+from notbugs.models.weight_names import SAVE, is_of_normaliser, listed, listed_sets, named_as
 from notbugs.networks import unwrapped
-from notbugs.normalisation import CHANNELS
+from notbugs.normalisation import own_normaliser, stored_normalisers, told
 from notbugs.shapes import other_channels
 
 log = logging.getLogger("notbugs")
@@ -135,7 +135,7 @@ def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = 
     file names is imported or called. They may be nested (under `state_dict`, `model`, ...), and their names or those of
     the network may carry a prefix (`module.`, `_orig_mod.`, `net.`, MadryLab's `module.model.`, ...): those under
     which most names and shapes fit are found. The buffers of a normaliser beside them are left out, as the classifier
-    owns the normalisation; where the network has such buffers and the file has not, the network's values stay.
+    owns the normalisation, and told; where the network has such buffers and the file has none, its own values stay.
 
     Parameters
     ----------
@@ -160,7 +160,14 @@ def load_weights(network: nn.Module, file: str | Path, *, weights: str | None = 
     >>> torch.equal(same.weight, network.weight)
     True
     """
-    load_tensors(network, read_weights(Path(file), weights), str(file))
+    tensors = read_weights(Path(file), weights)
+    load_tensors(network, tensors, str(file))
+    if (stored := stored_normalisers(tensors)) and not own_normaliser(unwrapped(network)):
+        name, (mean, std) = next(iter(stored.items()))
+        log.warning(
+            "%s has a normaliser, %r, which the network has not. If it was trained so, give the classifier mean=(%s,), "
+            "std=(%s,).", file, name, *(told(values).replace(" ", ", ") for values in (mean, std)),
+        )  # fmt: skip
     return network
 
 
@@ -202,10 +209,10 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     named = named_as(own, tensors, where)
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
     passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
-    kept = {n for n in passing & own.keys() - named.keys() if NORMALISER.search(n) and own[n].numel() <= CHANNELS}
+    kept = {name for name in passing & own.keys() - named.keys() if is_of_normaliser(name, own[name])}
     missing = sorted(own.keys() - named.keys() - counters - kept)
     left = named.keys() - own.keys() - passing
-    unexpected = sorted(name for name in left if not NORMALISER.search(name) and not COUNTS.search(name))
+    unexpected = sorted(n for n in left if not is_of_normaliser(n, named[n]) and not COUNTS.search(n))
     both = {name: (named[name], value) for name, value in own.items() if name in named}
     shapes = [f"{n} {tuple(f.shape)} in place of {tuple(v.shape)}" for n, (f, v) in both.items() if f.shape != v.shape]
     kinds = [f"{n} {f.dtype} in place of {v.dtype}" for n, (f, v) in both.items() if not _of_one_kind(f, v)]

@@ -193,7 +193,7 @@ def _check_gradient(logits: Tensor, leaf: Tensor) -> None:
         # Under `no_grad` as well, where a sum would have no graph.
         logits.backward(torch.ones_like(logits), inputs=[leaf])
     if leaf.grad is None:
-        remedy = "Take out detach(), no_grad() and numpy."
+        remedy = "Take out detach(), no_grad(), numpy and quantised layers."
         raise must("classifier", "be differentiable with respect to images", "logits without a gradient", remedy)
 
 

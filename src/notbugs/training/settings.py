@@ -234,7 +234,7 @@ def new_classifier(
     with seeded(seed, "weights"):
         network = build(architecture, channels=channels, classes=len(data.classes), size=(height, width), **options)
     published = normalisation(architecture) if options.get("pretrained") else None
-    mean, std = published or (((0.0,), (1.0,)) if own_normaliser(network) else data.channel_statistics)
+    mean, std = published or (((0.0,), (1.0,)) if own_normaliser(network, channels) else data.channel_statistics)
     classifier = Classifier(network, mean=mean, std=std, channel_order="rgb", precision=precision)
     to_channels_last(classifier, data.train.shape)
     for module in classifier.modules():
