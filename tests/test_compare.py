@@ -118,10 +118,30 @@ def test_welch_and_student_by_hand():
     two = over_seeds(other)
     assert (two.low, two.high) == pytest.approx((0.865 - 0.19059307104262, 0.865 + 0.19059307104262), abs=1e-12)
     assert found.difference == pytest.approx(sum(one) / 3 - sum(other) / 2)
-    same = welch([0.5, 0.5], [0.25, 0.25])
-    assert (same.low, same.difference, same.high) == (0.25, 0.25, 0.25)
+    half = welch([0.5, 0.5], [0.25, 0.35])  # of a side that does not differ the other has all the spread
+    assert (half.low, half.high) == pytest.approx((0.2 - 12.706204736174698 * 0.05, 0.2 + 12.706204736174698 * 0.05))
     with pytest.raises(InputError, match="at least two of each"):
         welch([0.5], [0.5, 0.5])
+
+
+def test_seeds_that_all_agree_claim_no_interval(tmp_path):
+    """Two that agree by chance say nothing of how much seeds differ, so not that they never do."""
+    same = welch([0.5, 0.5], [0.25, 0.25])
+    assert (same.low, same.difference, same.high) == (None, 0.25, None)
+    assert str(same) == "+0.25 (no interval: all equal)"
+    over = over_seeds([0.5, 0.5])
+    assert over.model_dump() == {"mean": 0.5, "deviation": 0.0, "low": None, "high": None, "n": 2}
+    assert str(over) == "0.5 (no interval: all equal), 2 seeds"
+    folders = [
+        made(tmp_path / f"{name}-{seed}", {"D_R": [Outcome(None, first(count))]}, seed=seed, recipe={"stop": name})
+        for name, count in (("a", 30), ("b", 20))
+        for seed in (0, 1)
+    ]
+    _, page = shown(tmp_path, *folders)
+    assert ": 75.0 (no interval: all seeds equal) clean" in page.text
+    assert "0 of 1 means over seeds differ by an interval that leaves out 0. There is no interval for 1" in page.text
+    assert "+25.0 no interval: all seeds equal" in page.text
+    assert "75.0 to 75.0" not in page.text
 
 
 def test_outcomes_come_back_as_they_were(tmp_path):
