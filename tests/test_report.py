@@ -156,6 +156,16 @@ def test_non_robust_features(clean, robust, verdict):
     assert claims(rows)["Non-robust features"].verdict == verdict
 
 
+@pytest.mark.parametrize(("clean", "verdict"), [(0.5, "agrees"), (0.1, "open"), (0.02, "open")])
+def test_to_be_less_robust_than_a_classifier_that_knows_nothing_is_nothing(clean, verdict):
+    """One that names one class everywhere keeps a tenth of ten classes at every radius."""
+    rows = [row("D_NR", 0.6, n=1000), row("D_NR", 0.0, eps=0.25, n=1000)]
+    rows += [row("D_R", clean, n=1000), row("D_R", 0.1, eps=0.25, n=1000)]
+    claim = claims(rows)["Non-robust features"]
+    assert claim.verdict == verdict
+    assert ("but the clean accuracy of D_R is" in claim.short) == (verdict == "open")
+
+
 @pytest.mark.parametrize(
     ("other", "det", "verdict", "words"),
     [

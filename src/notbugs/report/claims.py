@@ -178,7 +178,10 @@ def robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | None:
 
 
 def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | None:
-    """Whether D_NR alone teaches a classifier that is accurate, and less robust than that of D_R."""
+    """Whether D_NR alone teaches a classifier that is accurate, and less robust than that of D_R.
+
+    That is nothing where that of D_R knows nothing: one that names one class for every image is robust, too.
+    """
     ours, other = accuracies.get("D_NR"), accuracies.get("D_R")
     if not ours or not ours.clean:
         return None
@@ -197,6 +200,10 @@ def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | N
             f"; at {where} its robust accuracy is {quoted(a)}, and that of D_R {quoted(b)}: "
             f"{_difference('D_NR', order)}"
         )
+        if other and other.clean and (level := beyond_chance(chance, other.clean)) != "higher":
+            knows = f"; but the clean accuracy of D_R is {told(other.clean)}, {beside_chance(level, chance)}"
+            short, text = short + knows, text + knows
+            verdicts.append("open")
     more = _elsewhere(accuracies, pairs, "D_NR", "D_R")
     return Claim("Non-robust features", f"{short}, which", worst(verdicts), f"{text}.", more)
 
