@@ -239,6 +239,16 @@ def test_agrees_in_part_where_the_control_reaches_more_than_half_of_what_is_abov
     assert ("only in part" in found.ending) == (verdict == "partly")
 
 
+def test_sets_that_no_control_is_told_from_are_not_said_to_be_told_from_it():
+    """Two sets with the same numbers, as few images make them."""
+    rows = [controlled(0.02, -0.05, 0.09, of=of, control=0.1).controls.rows[0] for of in ("D_rand_other", "D_det")]
+    both = controlled(0.02, -0.05, 0.09).controls.model_copy(update={"rows": rows})
+    found = sentences([row("D_rand_other", 0.11, n=1000), row("D_det", 0.11, n=1000)], Measured(controls=both))
+    (claim,) = (one for one in found if one.about == "Relabelled images")
+    assert claim.short.count("cannot be told from its leakage control") == 2
+    assert claim.short.count("cannot be told from chance") == 2
+
+
 def test_d_rand_without_a_control_leaves_it_open():
     assert [sentence.verdict for sentence in sentences([row("D_rand", 0.9)])] == ["open"] * 3
 

@@ -242,7 +242,7 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     beside = dict(levels)
     for name, row in controls.items():
         beside[name] = _beyond(row) if orders[name] == "higher" else f"{levels[name]}, and {_beyond(row)}"
-    is_alike = len(clean) > 1 and not left and len(set(beside.values())) == 1
+    is_alike = len(clean) > 1 and not left and not controls and len(set(levels.values())) == 1
     parts = [
         f"{told(row)} after training on {name}{'' if is_alike else f', {beside[name]}'}" for name, row in clean.items()
     ]
