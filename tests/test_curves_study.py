@@ -91,7 +91,14 @@ def test_frequencies_say_where_the_signal_is(waves, tmp_path):
 
 @pytest.mark.parametrize(
     ("shares", "words"),
-    [((30, 70), "grows with"), ((70, 40), "falls as"), ((30, 70, 20), "grows and falls"), ((50, 51), "not told apart")],
+    [
+        ((30, 70), "grows with"),
+        ((70, 40), "falls as"),
+        ((30, 70, 20), "grows and falls"),
+        ((50, 51), "not told apart"),
+        ((50, 57, 53), "not told apart"),
+        ((40, 45, 50), "grows with"),  # neighbours do not decide for the ends
+    ],
 )
 def test_what_is_said_of_sizes_is_what_intervals_tell(shares, words):
     rows = [
