@@ -80,6 +80,9 @@ def test_a_section_compares_no_set_that_was_not_learned():
         rows = [itself.model_copy(update={"fits": ours}), control.model_copy(update={"fits": theirs})]
         made = ControlsResult(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=rows)
         assert words in controls_section(made).reading[0]
+        other = control.model_copy(update={"variant": "robust_source", "beyond": None, "success": some, "fits": theirs})
+        made = made.model_copy(update={"rows": [rows[0], other]})
+        assert ("not learned" in controls_section(made).reading[0]) == (words == "not learned")
     difference = Difference.of(low, some)
     row = SetRadiusRow(of="D_rand", eps=0.5, repeat=1, n=9, success=some, clean=low, leakage=some, beyond=difference)
     for fits, words in ((None, "less than its control"), (some, "less than its control"), (low, "was not learned")):
