@@ -88,6 +88,9 @@ def test_a_section_compares_no_set_that_was_not_learned():
     for fits, words in ((None, "less than its control"), (some, "less than its control"), (low, "was not learned")):
         of_radius = SetRadiusResult(norm="l2", seed=0, test_set="test", rows=[row.model_copy(update={"fits": fits})])
         assert words in SetRadiusInstrument().section(of_radius, ()).reading[0]
+    of_radius = of_radius.model_copy(update={"rows": [row.model_copy(update={"fits": some, "leakage_fits": low})]})
+    (said,) = SetRadiusInstrument().section(of_radius, ()).reading
+    assert said.startswith("The leakage control of D_rand at l2 0.5 was not learned")
 
 
 def test_of_unequal_classes_the_balanced_accuracy_of_a_control_is_held_against_chance():

@@ -162,6 +162,7 @@ def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(wa
     assert own.leakage == evaluate(runner.classifier("D_rand_other_leakage"), waves.test)[0].share
     assert all(row.beyond == Difference.of(row.clean, row.leakage) for row in found.rows)
     assert all(row.success.low > found.rows[0].success.high for row in (own, again))
+    assert (own.fits, own.leakage_fits) == (runner.fits["D_rand_other"], runner.fits["D_rand_other_leakage"])
     of = {name: runner.set(name).manifest["request"] for name in ("D_rand_other", "D_rand_other_1_2")}
     assert of["D_rand_other"]["source"] != of["D_rand_other_1_2"]["source"]
     assert of["D_rand_other"]["threat"] == of["D_rand_other_1_2"]["threat"]

@@ -55,6 +55,7 @@ class SetRadiusRow(InstrumentResult):
     fits: Proportion | None = Field(
         None, description="of at most 2,000 images of the set, those that its classifier gives their label"
     )
+    leakage_fits: Proportion | None = Field(None, description="the same of its leakage control")
 
 
 class SetRadiusResult(InstrumentResult):
@@ -110,6 +111,7 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         leakage=leakage,
         beyond=Difference.of(clean, leakage),
         fits=runner.fits.get(name),
+        leakage_fits=runner.fits.get(hidden.folder.name),
     )
 
 
@@ -142,11 +144,11 @@ def _reading(result: SetRadiusResult) -> Iterator[str]:
     """For each set and radius, the points beyond the control, where all repetitions agree on the side."""
     for of, eps in dict.fromkeys((row.of, row.eps) for row in result.rows):
         rows = [row for row in result.rows if (row.of, row.eps) == (of, eps)]
-        left = [row.fits for row in rows if row.fits and is_unlearned(row.fits, row.success.value)]
-        if left:
+        if left := [one for row in rows for one in _left(row)]:
+            what, fits = left[0]
             yield (
-                f"{of} at {result.norm} {number(eps)} was not learned by a classifier trained on it, which gives "
-                f"{said(left[0])} of its images their label: its accuracy says nothing of the set."
+                f"{what} at {result.norm} {number(eps)} was not learned by a classifier trained on it, which gives "
+                f"{said(fits)} of its images their label: its accuracy says nothing of the set."
             )
             continue
         beyond = [row.beyond for row in rows]
@@ -160,6 +162,14 @@ def _reading(result: SetRadiusResult) -> Iterator[str]:
             yield f"{at} teaches {amount} {'more' if more else 'less'} than its control."
         else:
             yield f"{at} is not told apart from its control: a difference of {amount.rstrip(',')}."
+
+
+def _left(row: SetRadiusRow) -> Iterator[tuple[str, Proportion]]:
+    """The set, and its control, whose patterns are there for all to see, where its classifier did not learn it."""
+    control = f"The leakage control of {row.of}"
+    for what, fits, reached in ((row.of, row.fits, row.success.value), (control, row.leakage_fits, 1.0)):
+        if fits and is_unlearned(fits, reached):
+            yield what, fits
 
 
 class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
