@@ -202,6 +202,13 @@ def test_what_d_r_loses_is_measured_for_every_radius_and_seed(waves, tmp_path):
     assert len(section.reading) == 2
     assert "over 2 seeds" in section.reading[0]
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
+    single = found.model_copy(update={"rows": [row for row in found.rows if row.repeat == 1]})
+    line = source_radius._lines(single)["source, l2 0.1"]
+    assert line == [(row.eps, row.source[1].share) for row in single.rows]  # one seed has no spread, but an interval
+    alone = made.section(single, waves.classes)
+    assert "over seeds" not in alone.figures[0].caption
+    lost = Difference.of(found.rows[0].source[0].share, found.rows[0].taught[0].share)
+    assert f"lost are {str(lost).replace(' (', ' points (')} clean" in alone.reading[0]
     grown = source_radius._training(runner.recipe.robust, 0.4).adversary
     assert grown
     assert (grown.eps, grown.step_size, grown.steps) == (0.4, pytest.approx(0.2), 1)

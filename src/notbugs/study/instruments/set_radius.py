@@ -10,7 +10,7 @@ from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, PrintedFigure, Section, Table
-from notbugs.formats import SPAN, Interval, Span, number, points, said
+from notbugs.formats import Interval, Span, number, points, said, spanned
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Difference, Proportion
 from notbugs.seeds import derive
@@ -132,12 +132,8 @@ def _lines(result: SetRadiusResult) -> dict[str, list[tuple[float, Interval]]]:
         shares.setdefault((f"{row.of}, control", row.eps), []).append(row.leakage)
     lines: dict[str, list[tuple[float, Interval]]] = {}
     for (name, eps), some in shares.items():
-        lines.setdefault(name, []).append((eps, Span.of(some) if len(some) > 1 else some[0]))
+        lines.setdefault(name, []).append((eps, Span.of(some)))
     return lines
-
-
-def _spread(result: SetRadiusResult) -> str:
-    return SPAN if any(row.repeat > 1 for row in result.rows) else "with 95\u00a0% intervals over test images"
 
 
 def _reading(result: SetRadiusResult) -> Iterator[str]:
@@ -218,7 +214,7 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
             for row in result.rows
         ]
         caption = f"Accuracy in per cent on the test images, beyond in points; norm {result.norm}, seed {result.seed}"
-        shown = f"Accuracy taught by sets and by their leakage controls: {_spread(result)}."
+        shown = f"Accuracy taught by sets and by their leakage controls: {spanned(row.repeat for row in result.rows)}."
         return Section(
             "set_radius",
             "What relabelled sets teach beyond their controls, by radius",
@@ -235,6 +231,6 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
 
         caption = (
             "Accuracy on the test images after training on relabelled sets and on their leakage controls, against the "
-            f"radius of the perturbations: {_spread(result)}; seed {seed}."
+            f"radius of the perturbations: {spanned(row.repeat for row in result.rows)}; seed {seed}."
         )
         yield against_printed("set-radius", caption, _lines(result), TITLE)
