@@ -16,7 +16,7 @@ from notbugs.errors import InputError
 from notbugs.formats import duration, number
 from notbugs.measure.statistics import compare
 from notbugs.report import paper, require_extra, write_report
-from notbugs.report.accuracies import study_accuracies
+from notbugs.report.accuracies import diamonds, figure_2b, study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import against
 from notbugs.report.claims import claims as claims_of
@@ -233,6 +233,22 @@ def test_cautions():
     grouped = large.model_copy(update={"study": large.study.model_copy(update={"recipe": recipe})})
     assert "intervals are too narrow" in " ".join(cautions(grouped, study_accuracies(grouped)))
     assert cautions(large, study_accuracies(large)) == []
+
+
+@pytest.mark.parametrize(
+    ("norm", "trained", "theirs"), [("l2", 0.5, 48.2), ("l2", 1.0, 21.85), ("l2", 2.0, None), ("linf", 0.5, None)]
+)
+def test_a_bar_has_the_papers_number_of_its_own_radius(norm, trained, theirs):
+    rows = [row("D_R", 0.5, eps=eps, norm=norm) for eps in (0.25, 0.5, 1.0)]
+    results = study([row("D_R", 0.9), *rows])
+    info = results.study.model_copy(update={"recipe": {"robust": {"adversary": {"eps": trained}}}})
+    accuracies = study_accuracies(results.model_copy(update={"study": info}))
+    drawn = figure_2b(accuracies, width=400)
+    robust = re.search(r"robust accuracy, [^;]*?50.0 %(, paper [\d.]+ %)?", drawn)
+    assert (robust[1] or "") == ("" if theirs is None else f", paper {theirs} %")
+    assert "clean accuracy 90.0 %, paper 85.4 %" in drawn
+    assert f"radius {trained / 2:g}" in diamonds(accuracies)
+    assert ("clean alone" in diamonds(accuracies)) == (theirs is None)
 
 
 def test_the_papers_numbers_are_ordered():
