@@ -24,7 +24,7 @@ from notbugs.files import sha256
 from notbugs.formats import percent, signed
 from notbugs.measure import AttackUsed, Outcome, holm, over_seeds, paired, welch
 from notbugs.report import write_comparison
-from notbugs.report.compare import listed_pairs
+from notbugs.report.compare import findings, listed_pairs
 from notbugs.study import Comparison, compare, read_recipe, with_seeds
 from notbugs.study.results import Results, read_outcomes, write_outcomes
 from tests import fakes
@@ -287,7 +287,12 @@ def test_two_recipes_over_seeds(tmp_path):
     assert [group.studies for group in found.groups] == [[0, 1], [2, 3]]
     (row,) = found.contrasts[0].rows
     assert row.difference == welch([30 / N, 31 / N], [20 / N, 21 / N])
-    assert "Studies 1, 2 against 3, 4: 1 of 1 means over seeds differ" in page.text
+    assert "Studies 1, 2 against 3, 4: 1 of 1 means over seeds differ by an interval that leaves out 0: D_R" in (
+        page.text.replace("D R", "D_R")
+    )
+    contrast = found.contrasts[0].model_copy(update={"rows": [row, row]})
+    (said,) = (line for line in findings(found.model_copy(update={"contrasts": [contrast]})) if "2 of 2" in line)
+    assert "leaves out 0, not adjusted for their number: D_R, clean" in said  # of 20, one may by chance alone
 
 
 def test_the_same_study_twice_counts_once_over_seeds(tmp_path):

@@ -46,8 +46,8 @@ TESTS = (
     "Of two classifiers on the same test images, only images that one alone gets right say which is better. "
     "Differences are in points, the first study’s accuracy minus the second’s, with Newcombe’s 95\u00a0% interval for "
     f"paired shares and the two-sided p of McNemar’s exact test; * where p is below {ALPHA:g} also when adjusted for "
-    "all tests of this page (Holm). A test is about these two trained classifiers: whether one recipe is better than "
-    "another takes several seeds of each."
+    "all tests in compare.json (Holm). A test is about these two trained classifiers: whether one recipe is better "
+    "than another takes several seeds of each."
 )
 
 

@@ -118,6 +118,7 @@ def _contrast(comparison: Comparison, contrast: Contrast) -> str:
     ]
     equal = sum(row.difference.low is None for row in contrast.rows)
     counted = f"{len(apart)} of {len(contrast.rows)} means over seeds differ by an interval that leaves out 0"
+    counted += ", not adjusted for their number" if len(contrast.rows) > 1 else ""
     without = f" There is no interval for {equal}, whose seeds are all equal." if equal else ""
     return f"Studies {first} against {second}: {counted}{_named(apart)}.{without}"
 
