@@ -131,11 +131,12 @@ def meaning(accuracies: StudyAccuracies, data: str) -> list[str]:
     alone = accuracies.get("D_NR")
     if alone and alone.clean:
         notes.append(
-            f"Trained on D_NR, whose images keep the look of another patient's x-ray, a new classifier reaches "
-            f"{quoted(alone.clean)}. As far as that is near the standard classifier's accuracy, features whose sign "
-            "small changes flip suffice for it, and a test on untouched images cannot tell a model that relies on them "
-            "from one that does not. Features of this kind may come from a scanner or from the processing of its "
-            "images as well as from the disease; on images from elsewhere they need not be the same."
+            f"Trained on D_NR, whose images were made from other x-rays, a new classifier reaches "
+            f"{quoted(alone.clean)}. As far as that is near the standard classifier's accuracy, and they still look "
+            "like those x-rays, features whose sign small changes flip suffice for it, and a test on untouched images "
+            "cannot tell a model that relies on them from one that does not. Features of this kind may come from a "
+            "scanner or from the processing of its images as well as from the disease; on images from elsewhere they "
+            "need not be the same."
         )
     robust = accuracies.get("D", "adversarial")
     if robust and robust.clean and radius in robust.robust:
