@@ -41,7 +41,10 @@ def _of_measurement(accuracies: StudyAccuracies, scaled_down: bool) -> list[str]
     if scaled_down:
         notes.append("There was no accelerator: this is the recipe's small form, of fewer images and smaller networks.")
     if accuracies.test_set != "test":
-        notes.append("Accuracies are on images held out of the training split, not on the test set.")
+        notes.append(
+            "Accuracies are on images held out of the training split, not on the test set: it is they that are called "
+            "test images here."
+        )
     if accuracies.norm not in (None, "l2"):
         notes.append("The paper measured robust accuracy under l2 only; this run did not measure it.")
     rows = [row for m in accuracies.members for row in (m.clean, *m.robust.values()) if row]
