@@ -201,6 +201,7 @@ def test_what_d_r_loses_is_measured_for_every_radius_and_seed(waves, tmp_path):
     section = made.section(found, waves.classes)
     assert len(section.reading) == 2
     assert "over 2 seeds" in section.reading[0]
+    assert f"on {len(waves.test)} test images and 50 images of D_R" in section.tables[0].caption
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
     single = found.model_copy(update={"rows": [row for row in found.rows if row.repeat == 1]})
     line = source_radius._lines(single)["source, l2 0.1"]

@@ -120,8 +120,10 @@ def _section(result: SourceRadiusResult) -> Section:
         for row in result.rows
         for source, on_set, taught in zip(row.source, row.on_set, row.taught, strict=True)
     ]
+    test, some = (f"{one[0].share.n:,}" for one in (result.rows[0].source, result.rows[0].on_set))
     caption = (
-        "Accuracy in per cent, on the test images and on images of D_R; lost: points from the source to what it taught"
+        f"Accuracy in per cent, on {test} test images and {some} images of D_R; lost: points from the source to what "
+        "it taught"
     )
     bars = spanned(row.repeat for row in result.rows)
     shown = f"Robust accuracy of sources and of classifiers trained on their D_R: {bars}."
