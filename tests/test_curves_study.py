@@ -12,6 +12,7 @@ from notbugs import relabel, study
 from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
+from notbugs.formats import between
 from notbugs.measure import Difference, evaluate, wilson
 from notbugs.seeds import derive, generator
 from notbugs.study.folder import StudyFolder
@@ -169,7 +170,8 @@ def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(wa
     section = made.section(found, waves.classes)
     assert len(section.reading) == 2
     assert section.reading[1].startswith("D_rand_other at l2 1 ")
-    assert ", over seeds" in section.reading[1]
+    ends = sorted(row.beyond.value for row in (own, again))  # a range, not an interval
+    assert f" points ({between(*ends)} over 2 seeds)" in section.reading[1]
     assert "D_rand_other, control at 0.05" in section.figures[0].drawings[0]
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
     assert set_radius._relabelling(runner.recipe.relabelling.model_copy(update={"step_size": 0.5}), 2.0).step_size == 1

@@ -1,8 +1,9 @@
 """What a run found of each thing that the paper claims, in sentences that claim only what the intervals allow.
 
 Two accuracies differ where their 95 % intervals do not overlap, and an accuracy differs from chance where its interval
-does not contain it. Everything else is called what it is: a difference that cannot be claimed. A verdict is decided
-once, here; the answer at the top of the page and the finding below it are two texts of one claim.
+does not contain it; a set differs from its control where the interval of their difference leaves out 0. Everything
+else is called what it is: a difference that cannot be claimed. A verdict is decided once, here; the answer at the top
+of the page and the finding below it are two texts of one claim.
 """
 
 from __future__ import annotations

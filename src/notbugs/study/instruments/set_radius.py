@@ -10,7 +10,7 @@ from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, PrintedFigure, Section, Table
-from notbugs.formats import Interval, Span, number, points, said, spanned
+from notbugs.formats import Interval, Span, between, number, percent, said, spanned
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Difference, Proportion
 from notbugs.seeds import derive
@@ -152,12 +152,13 @@ def _reading(result: SetRadiusResult) -> Iterator[str]:
         sign = -1 if less else 1
         values = [sign * one.value for one in beyond]
         ends = sorted((sign * beyond[0].low, sign * beyond[0].high)) if len(beyond) == 1 else (min(values), max(values))
-        amount = f"{points(mean(values), *ends)} points{', over seeds,' if len(beyond) > 1 else ''}"
+        over = f" over {len(beyond)} seeds" if len(beyond) > 1 else ""
+        amount = f"{percent(mean(values))} points ({between(*ends)}{over})"
         at = f"{of} at {result.norm} {number(eps)}"
         if more or less:
             yield f"{at} teaches {amount} {'more' if more else 'less'} than its control."
         else:
-            yield f"{at} is not told apart from its control: a difference of {amount.rstrip(',')}."
+            yield f"{at} is not told apart from its control: a difference of {amount}."
 
 
 def _left(row: SetRadiusRow) -> Iterator[tuple[str, Proportion]]:
