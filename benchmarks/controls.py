@@ -40,7 +40,7 @@ def measured(results: Results) -> list[dict[str, Any]]:
 
 
 def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each network, set and radius: over seeds the mean with Student's interval; of one, its own."""
+    """One row for each network, set and radius: over seeds the mean with Student's interval; without, its own."""
     found: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["network"], row["of"], row["eps"]), []).append(row)

@@ -46,7 +46,7 @@ def _share(share: Proportion) -> dict[str, Any]:
 
 
 def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each number of each kind of images: of several seeds the mean, with Student's interval."""
+    """One row for each number of each kind of images: of several seeds the mean, with Student's interval if any."""
     found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["quality"], row["chroma"], row["of"], row["under"]), []).append(row)

@@ -80,11 +80,17 @@ def test_a_section_compares_no_set_that_was_not_learned():
         rows = [itself.model_copy(update={"fits": ours}), control.model_copy(update={"fits": theirs})]
         made = ControlsResult(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=rows)
         assert words in controls_section(made).reading[0]
+        other = control.model_copy(update={"variant": "robust_source", "beyond": None, "success": some, "fits": theirs})
+        made = made.model_copy(update={"rows": [rows[0], other]})
+        assert ("not learned" in controls_section(made).reading[0]) == (words == "not learned")
     difference = Difference.of(low, some)
     row = SetRadiusRow(of="D_rand", eps=0.5, repeat=1, n=9, success=some, clean=low, leakage=some, beyond=difference)
     for fits, words in ((None, "less than its control"), (some, "less than its control"), (low, "was not learned")):
         of_radius = SetRadiusResult(norm="l2", seed=0, test_set="test", rows=[row.model_copy(update={"fits": fits})])
         assert words in SetRadiusInstrument().section(of_radius, ()).reading[0]
+    of_radius = of_radius.model_copy(update={"rows": [row.model_copy(update={"fits": some, "leakage_fits": low})]})
+    (said,) = SetRadiusInstrument().section(of_radius, ()).reading
+    assert said.startswith("The leakage control of D_rand at l2 0.5 was not learned")
 
 
 def test_of_unequal_classes_the_balanced_accuracy_of_a_control_is_held_against_chance():
@@ -253,8 +259,26 @@ def test_sets_beyond_their_controls_are_named_where_others_are_not():
     assert claim.verdict == "disagrees"
 
 
+def test_sets_that_no_control_is_told_from_are_not_said_to_be_told_from_it():
+    """Two sets with the same numbers, as few images make them."""
+    rows = [controlled(0.02, -0.05, 0.09, of=of, control=0.1).controls.rows[0] for of in ("D_rand_other", "D_det")]
+    both = controlled(0.02, -0.05, 0.09).controls.model_copy(update={"rows": rows})
+    found = sentences([row("D_rand_other", 0.11, n=1000), row("D_det", 0.11, n=1000)], Measured(controls=both))
+    (claim,) = (one for one in found if one.about == "Relabelled images")
+    assert claim.short.count("cannot be told from its leakage control") == 2
+    assert claim.short.count("cannot be told from chance") == 2
+
+
 def test_d_rand_without_a_control_leaves_it_open():
     assert [sentence.verdict for sentence in sentences([row("D_rand", 0.9)])] == ["open"] * 3
+
+
+def test_the_page_says_how_a_set_is_told_from_its_control():
+    """By the difference, whose interval may leave out 0 where those of the two overlap."""
+    results = Results(study=fakes.study(), rows=run(), sets=[], instruments=controlled(0.03, 0.01, 0.06, control=0.47))
+    page = render(results, None, None)
+    assert "a set and its control where that of their difference leaves out 0" in page
+    assert "cannot be told from its leakage control" not in page
 
 
 def test_what_was_not_measured_is_said():

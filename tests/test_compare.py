@@ -24,7 +24,7 @@ from notbugs.files import sha256
 from notbugs.formats import percent, signed
 from notbugs.measure import AttackUsed, Outcome, holm, over_seeds, paired, welch
 from notbugs.report import write_comparison
-from notbugs.report.compare import listed_pairs
+from notbugs.report.compare import findings, listed_pairs
 from notbugs.study import Comparison, compare, read_recipe, with_seeds
 from notbugs.study.results import Results, read_outcomes, write_outcomes
 from tests import fakes
@@ -118,10 +118,30 @@ def test_welch_and_student_by_hand():
     two = over_seeds(other)
     assert (two.low, two.high) == pytest.approx((0.865 - 0.19059307104262, 0.865 + 0.19059307104262), abs=1e-12)
     assert found.difference == pytest.approx(sum(one) / 3 - sum(other) / 2)
-    same = welch([0.5, 0.5], [0.25, 0.25])
-    assert (same.low, same.difference, same.high) == (0.25, 0.25, 0.25)
+    half = welch([0.5, 0.5], [0.25, 0.35])  # of a side that does not differ the other has all the spread
+    assert (half.low, half.high) == pytest.approx((0.2 - 12.706204736174698 * 0.05, 0.2 + 12.706204736174698 * 0.05))
     with pytest.raises(InputError, match="at least two of each"):
         welch([0.5], [0.5, 0.5])
+
+
+def test_seeds_that_all_agree_claim_no_interval(tmp_path):
+    """Two that agree by chance say nothing of how much seeds differ, so not that they never do."""
+    same = welch([0.5, 0.5], [0.25, 0.25])
+    assert (same.low, same.difference, same.high) == (None, 0.25, None)
+    assert str(same) == "+0.25 (no interval: all equal)"
+    over = over_seeds([0.5, 0.5])
+    assert over.model_dump() == {"mean": 0.5, "deviation": 0.0, "low": None, "high": None, "n": 2}
+    assert str(over) == "0.5 (no interval: all equal), 2 seeds"
+    folders = [
+        made(tmp_path / f"{name}-{seed}", {"D_R": [Outcome(None, first(count))]}, seed=seed, recipe={"stop": name})
+        for name, count in (("a", 30), ("b", 20))
+        for seed in (0, 1)
+    ]
+    _, page = shown(tmp_path, *folders)
+    assert ": 75.0 (no interval: all seeds equal) clean" in page.text
+    assert "0 of 1 means over seeds differ by an interval that leaves out 0. There is no interval for 1" in page.text
+    assert "+25.0 no interval: all seeds equal" in page.text
+    assert "75.0 to 75.0" not in page.text
 
 
 def test_outcomes_come_back_as_they_were(tmp_path):
@@ -267,7 +287,12 @@ def test_two_recipes_over_seeds(tmp_path):
     assert [group.studies for group in found.groups] == [[0, 1], [2, 3]]
     (row,) = found.contrasts[0].rows
     assert row.difference == welch([30 / N, 31 / N], [20 / N, 21 / N])
-    assert "Studies 1, 2 against 3, 4: 1 of 1 means over seeds differ" in page.text
+    assert "Studies 1, 2 against 3, 4: 1 of 1 means over seeds differ by an interval that leaves out 0: D_R" in (
+        page.text.replace("D R", "D_R")
+    )
+    contrast = found.contrasts[0].model_copy(update={"rows": [row, row]})
+    (said,) = (line for line in findings(found.model_copy(update={"contrasts": [contrast]})) if "2 of 2" in line)
+    assert "leaves out 0, not adjusted for their number: D_R, clean" in said  # of 20, one may by chance alone
 
 
 def test_the_same_study_twice_counts_once_over_seeds(tmp_path):

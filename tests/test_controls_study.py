@@ -227,6 +227,7 @@ def test_the_page_says_what_follows_from_the_numbers(measured, runner):
     assert sum("robust source" in sentence for sentence in section.reading) == 1
     found = generalization_gap_section(generalization_gap.GeneralizationGapInstrument().run(runner))
     assert [row[0] for row in found.tables[0].rows] == ["clean", "l2 0.25", "l2 0.5"]
+    assert "on 100, 100, 100 images of the three kinds" in found.tables[0].caption
     assert len(found.reading) == 2
 
 

@@ -12,6 +12,7 @@ from notbugs import relabel, study
 from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
+from notbugs.formats import between
 from notbugs.measure import Difference, evaluate, wilson
 from notbugs.seeds import derive, generator
 from notbugs.study.folder import StudyFolder
@@ -91,7 +92,14 @@ def test_frequencies_say_where_the_signal_is(waves, tmp_path):
 
 @pytest.mark.parametrize(
     ("shares", "words"),
-    [((30, 70), "grows with"), ((70, 40), "falls as"), ((30, 70, 20), "grows and falls"), ((50, 51), "not told apart")],
+    [
+        ((30, 70), "grows with"),
+        ((70, 40), "falls as"),
+        ((30, 70, 20), "grows and falls"),
+        ((50, 51), "not told apart"),
+        ((50, 57, 53), "not told apart"),
+        ((40, 45, 50), "grows with"),  # neighbours do not decide for the ends
+    ],
 )
 def test_what_is_said_of_sizes_is_what_intervals_tell(shares, words):
     rows = [
@@ -155,13 +163,15 @@ def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(wa
     assert own.leakage == evaluate(runner.classifier("D_rand_other_leakage"), waves.test)[0].share
     assert all(row.beyond == Difference.of(row.clean, row.leakage) for row in found.rows)
     assert all(row.success.low > found.rows[0].success.high for row in (own, again))
+    assert (own.fits, own.leakage_fits) == (runner.fits["D_rand_other"], runner.fits["D_rand_other_leakage"])
     of = {name: runner.set(name).manifest["request"] for name in ("D_rand_other", "D_rand_other_1_2")}
     assert of["D_rand_other"]["source"] != of["D_rand_other_1_2"]["source"]
     assert of["D_rand_other"]["threat"] == of["D_rand_other_1_2"]["threat"]
     section = made.section(found, waves.classes)
     assert len(section.reading) == 2
     assert section.reading[1].startswith("D_rand_other at l2 1 ")
-    assert ", over seeds" in section.reading[1]
+    ends = sorted(row.beyond.value for row in (own, again))  # a range, not an interval
+    assert f" points ({between(*ends)} over 2 seeds)" in section.reading[1]
     assert "D_rand_other, control at 0.05" in section.figures[0].drawings[0]
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
     assert set_radius._relabelling(runner.recipe.relabelling.model_copy(update={"step_size": 0.5}), 2.0).step_size == 1
@@ -193,7 +203,15 @@ def test_what_d_r_loses_is_measured_for_every_radius_and_seed(waves, tmp_path):
     section = made.section(found, waves.classes)
     assert len(section.reading) == 2
     assert "over 2 seeds" in section.reading[0]
+    assert f"on {len(waves.test)} test images and 50 images of D_R" in section.tables[0].caption
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
+    single = found.model_copy(update={"rows": [row for row in found.rows if row.repeat == 1]})
+    line = source_radius._lines(single)["source, l2 0.1"]
+    assert line == [(row.eps, row.source[1].share) for row in single.rows]  # one seed has no spread, but an interval
+    alone = made.section(single, waves.classes)
+    assert "over seeds" not in alone.figures[0].caption
+    lost = Difference.of(found.rows[0].source[0].share, found.rows[0].taught[0].share)
+    assert f"lost are {str(lost).replace(' (', ' points (')} clean" in alone.reading[0]
     grown = source_radius._training(runner.recipe.robust, 0.4).adversary
     assert grown
     assert (grown.eps, grown.step_size, grown.steps) == (0.4, pytest.approx(0.2), 1)

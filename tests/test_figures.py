@@ -371,6 +371,17 @@ def test_table_1_stands_beside_the_papers():
     assert [row["paper"] for row in found.rows] == [0.953, 0.633, None, 0.437]
 
 
+def test_captions_say_that_test_images_are_held_out():
+    measured = Measured.model_validate_json(STUDY.read_text(encoding="utf-8"))
+    made = results().model_copy(update={"instruments": measured})
+    rows = [row.model_copy(update={"test_set": "heldout"}) for row in made.rows]
+    for found, is_said in ((made, False), (made.model_copy(update={"rows": rows}), True)):
+        captions = [table.table.caption for table in tables(found)] + [one.caption for one in figures(found, None)]
+        of_images = [caption for caption in captions if "test images" in caption]
+        assert of_images
+        assert all(("held out of the training split" in caption) == is_said for caption in of_images)
+
+
 def test_no_rows_are_an_empty_file():
     assert comma_separated([]).strip() == ""
 

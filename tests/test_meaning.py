@@ -23,6 +23,7 @@ def test_it_follows_from_the_numbers():
     assert "chest x-rays is right on 95.0" in first
     assert "on 50.0\u00a0% (44.9 to 55.1) of them when an attacker may change them within l2 radius 0.25" in first
     assert "a new classifier reaches 90.0" in alone
+    assert "and they still look like those x-rays, features" in alone  # nothing here says that they do
     assert "keeps 85.0" in robust
     assert "nothing here is for a diagnosis" in last
 

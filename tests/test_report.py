@@ -16,7 +16,7 @@ from notbugs.errors import InputError
 from notbugs.formats import duration, number
 from notbugs.measure.statistics import compare
 from notbugs.report import paper, require_extra, write_report
-from notbugs.report.accuracies import study_accuracies
+from notbugs.report.accuracies import diamonds, figure_2b, study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import against
 from notbugs.report.claims import claims as claims_of
@@ -156,6 +156,16 @@ def test_non_robust_features(clean, robust, verdict):
     assert claims(rows)["Non-robust features"].verdict == verdict
 
 
+@pytest.mark.parametrize(("clean", "verdict"), [(0.5, "agrees"), (0.1, "open"), (0.02, "open")])
+def test_to_be_less_robust_than_a_classifier_that_knows_nothing_is_nothing(clean, verdict):
+    """One that names one class everywhere keeps a tenth of ten classes at every radius."""
+    rows = [row("D_NR", 0.6, n=1000), row("D_NR", 0.0, eps=0.25, n=1000)]
+    rows += [row("D_R", clean, n=1000), row("D_R", 0.1, eps=0.25, n=1000)]
+    claim = claims(rows)["Non-robust features"]
+    assert claim.verdict == verdict
+    assert ("but the clean accuracy of D_R is" in claim.short) == (verdict == "open")
+
+
 @pytest.mark.parametrize(
     ("other", "det", "verdict", "words"),
     [
@@ -223,6 +233,22 @@ def test_cautions():
     grouped = large.model_copy(update={"study": large.study.model_copy(update={"recipe": recipe})})
     assert "intervals are too narrow" in " ".join(cautions(grouped, study_accuracies(grouped)))
     assert cautions(large, study_accuracies(large)) == []
+
+
+@pytest.mark.parametrize(
+    ("norm", "trained", "theirs"), [("l2", 0.5, 48.2), ("l2", 1.0, 21.85), ("l2", 2.0, None), ("linf", 0.5, None)]
+)
+def test_a_bar_has_the_papers_number_of_its_own_radius(norm, trained, theirs):
+    rows = [row("D_R", 0.5, eps=eps, norm=norm) for eps in (0.25, 0.5, 1.0)]
+    results = study([row("D_R", 0.9), *rows])
+    info = results.study.model_copy(update={"recipe": {"robust": {"adversary": {"eps": trained}}}})
+    accuracies = study_accuracies(results.model_copy(update={"study": info}))
+    drawn = figure_2b(accuracies, width=400)
+    robust = re.search(r"robust accuracy, [^;]*?50.0 %(, paper [\d.]+ %)?", drawn)
+    assert (robust[1] or "") == ("" if theirs is None else f", paper {theirs} %")
+    assert "clean accuracy 90.0 %, paper 85.4 %" in drawn
+    assert f"radius {trained / 2:g}" in diamonds(accuracies)
+    assert ("clean alone" in diamonds(accuracies)) == (theirs is None)
 
 
 def test_the_papers_numbers_are_ordered():

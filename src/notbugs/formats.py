@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Protocol, runtime_checkable
@@ -63,13 +63,18 @@ class Span:
     high: float
 
     @classmethod
-    def of(cls, shares: Sequence[Interval]) -> Span:
-        """Of the accuracies of several seeds."""
+    def of(cls, shares: Sequence[Interval]) -> Interval:
+        """Of the accuracies of several seeds; that of one keeps its interval, as one seed has no spread."""
+        if len(shares) == 1:
+            return shares[0]
         values = [share.value for share in shares]
         return cls(mean(values), min(values), max(values))
 
 
-SPAN = "mean, least and greatest over seeds"
+def spanned(repeats: Iterable[int]) -> str:
+    """What bars of `Span.of` are, by the numbers of the repetitions."""
+    several = max(repeats) > 1
+    return "mean, least and greatest over seeds" if several else "with 95\u00a0% intervals over test images"
 
 
 def under_attack(name: str, norm: str, eps: float) -> str:

@@ -144,7 +144,7 @@ def _correlation(both: int, first_only: int, second_only: int, n: int) -> float:
 
 
 class OverSeeds(Record):
-    """Mean and spread over seeds; with one seed there is neither spread nor interval.
+    """Mean and spread over seeds; one seed has neither spread nor interval, and seeds that all agree no interval.
 
     Examples
     --------
@@ -153,18 +153,20 @@ class OverSeeds(Record):
 
     mean: float = Field(description="over seeds")
     deviation: float | None = Field(description="standard deviation over seeds, n - 1 in the denominator")
-    low: float | None = Field(description="of the mean's 95 % t interval")
+    low: float | None = Field(description="of the mean's 95 % t interval; null where the seeds do not differ")
     high: float | None = Field(description="upper end of the same interval")
     n: int = Field(ge=1, description="seeds")
 
     def __str__(self) -> str:
         if self.deviation is None:
             return f"{self.mean:.4g}, 1 seed"
+        if self.low is None:
+            return f"{self.mean:.4g} (no interval: all equal), {self.n} seeds"
         return f"{self.mean:.4g} ± {self.deviation:.2g} ({self.low:.4g} to {self.high:.4g}), {self.n} seeds"
 
 
 class SeedDifference(Record):
-    """The mean of one recipe's seeds minus that of another's.
+    """The mean of one recipe's seeds minus that of another's; without interval where no seed differs from its own.
 
     Examples
     --------
@@ -172,15 +174,18 @@ class SeedDifference(Record):
     """
 
     difference: float = Field(description="mean of the first minus mean of the second")
-    low: float = Field(description="of its 95 % interval (Welch 1947)")
-    high: float = Field(description="upper end of the same interval")
+    low: float | None = Field(description="of its 95 % interval (Welch 1947); null where the seeds of neither differ")
+    high: float | None = Field(description="upper end of the same interval")
 
     def __str__(self) -> str:
-        return f"{self.difference:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
+        interval = "no interval: all equal" if self.low is None else f"{self.low:+.4g} to {self.high:+.4g}"
+        return f"{self.difference:+.4g} ({interval})"
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> SeedDifference:
     """The difference of two means over seeds, with Welch's t interval: their spreads may differ.
+
+    There is no interval where the values of each are all equal: they say nothing of how much seeds differ.
 
     Parameters
     ----------
@@ -200,7 +205,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> SeedDifference:
         raise must("values", "be at least two of each", (len(first), len(second)))
     difference = statistics.mean(_checked(first)) - statistics.mean(_checked(second))
     if not any(map(statistics.stdev, (first, second))):
-        return SeedDifference(difference=difference, low=difference, high=difference)
+        return SeedDifference(difference=difference, low=None, high=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a side whose values do not differ
         low, high = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
@@ -209,6 +214,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> SeedDifference:
 
 def over_seeds(values: Sequence[float]) -> OverSeeds:
     """Mean, standard deviation and the t interval of the mean.
+
+    There is no interval where all values are equal: they say nothing of how much seeds differ.
 
     Parameters
     ----------
@@ -229,10 +236,10 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     if not len(values):
         raise must("values", "hold at least one, of one seed each", tuple(values))
     n, mean = len(values), statistics.mean(_checked(values))
-    if n == 1:
-        return OverSeeds(mean=mean, deviation=None, low=None, high=None, n=1)
-    deviation = statistics.stdev(values)
-    low, high = scipy.stats.t.interval(0.95, n - 1, mean, deviation / math.sqrt(n)) if deviation else (mean, mean)
+    deviation = statistics.stdev(values) if n > 1 else None
+    if not deviation:
+        return OverSeeds(mean=mean, deviation=deviation, low=None, high=None, n=n)
+    low, high = scipy.stats.t.interval(0.95, n - 1, mean, deviation / math.sqrt(n))
     return OverSeeds(mean=mean, deviation=deviation, low=float(low), high=float(high), n=n)
 
 

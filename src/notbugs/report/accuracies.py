@@ -169,6 +169,13 @@ def against_radius(
     return curves(series, accuracies.norm or "l2", accuracies.radii, text, width=width, height=height, look=look)
 
 
+def diamonds(accuracies: StudyAccuracies) -> str:
+    """What the paper's marks are; it has robust accuracies at two radii."""
+    where = f"{NORMS[accuracies.norm or 'l2']} radius {accuracies.radius or 0:g}"
+    has = paper.TABLE_7["D", "standard"].at(accuracies.norm, accuracies.radius) is not None
+    return f"the paper, Table 7 ({paper.SETTING}, {where if has else f'clean alone, as it has none at {where}'})"
+
+
 class _Bar(TypedDict):
     """One bar of Figure 2b, in per cent, and the paper's value."""
 
@@ -177,7 +184,7 @@ class _Bar(TypedDict):
     accuracy: float
     low: float
     high: float
-    paper: float
+    paper: float | None
     source: str
     top: float
     shown: str
@@ -189,7 +196,7 @@ def _bar_rows(accuracies: StudyAccuracies, member: tuple[str, str]) -> list[_Bar
         return []
     measured = (
         ("clean", classifier.clean, reference.clean),
-        ("robust", classifier.robust.get(accuracies.radius), reference.robust),
+        ("robust", classifier.robust.get(accuracies.radius), reference.at(accuracies.norm, accuracies.radius)),
     )
     return [
         {
@@ -198,10 +205,10 @@ def _bar_rows(accuracies: StudyAccuracies, member: tuple[str, str]) -> list[_Bar
             "accuracy": 100 * row.accuracy,
             "low": 100 * row.low,
             "high": 100 * row.high,
-            "paper": 100 * theirs,
+            "paper": None if theirs is None else 100 * theirs,
             "source": f"the paper ({paper.SETTING})",
             # Over the bar, or over the paper's mark where the two would touch.
-            "top": 100 * (theirs + 0.015 if row.high - 0.02 < theirs < row.high + 0.08 else row.high),
+            "top": 100 * (theirs + 0.015 if theirs and row.high - 0.02 < theirs < row.high + 0.08 else row.high),
             "shown": percent(row.accuracy),
         }
         for kind, row, theirs in measured
@@ -211,8 +218,8 @@ def _bar_rows(accuracies: StudyAccuracies, member: tuple[str, str]) -> list[_Bar
 
 def _bar_text(rows: list[_Bar]) -> str:
     parts = [
-        f"{row['group'].split('|')[0]}, {row['group'].split('|')[1]} training: {row['kind']} {row['shown']} %, "
-        f"paper {row['paper']:.4g} %"
+        f"{row['group'].split('|')[0]}, {row['group'].split('|')[1]} training: {row['kind']} {row['shown']} %"
+        + ("" if row["paper"] is None else f", paper {row['paper']:.4g} %")
         for row in rows
     ]
     return f"Bars. {'; '.join(parts)}."

@@ -41,7 +41,10 @@ def _of_measurement(accuracies: StudyAccuracies, scaled_down: bool) -> list[str]
     if scaled_down:
         notes.append("There was no accelerator: this is the recipe's small form, of fewer images and smaller networks.")
     if accuracies.test_set != "test":
-        notes.append("Accuracies are on images held out of the training split, not on the test set.")
+        notes.append(
+            "Accuracies are on images held out of the training split, not on the test set: it is they that are called "
+            "test images here."
+        )
     if accuracies.norm not in (None, "l2"):
         notes.append("The paper measured robust accuracy under l2 only; this run did not measure it.")
     rows = [row for m in accuracies.members for row in (m.clean, *m.robust.values()) if row]
@@ -131,11 +134,12 @@ def meaning(accuracies: StudyAccuracies, data: str) -> list[str]:
     alone = accuracies.get("D_NR")
     if alone and alone.clean:
         notes.append(
-            f"Trained on D_NR, whose images keep the look of another patient's x-ray, a new classifier reaches "
-            f"{quoted(alone.clean)}. As far as that is near the standard classifier's accuracy, features whose sign "
-            "small changes flip suffice for it, and a test on untouched images cannot tell a model that relies on them "
-            "from one that does not. Features of this kind may come from a scanner or from the processing of its "
-            "images as well as from the disease; on images from elsewhere they need not be the same."
+            f"Trained on D_NR, whose images were made from other x-rays, a new classifier reaches "
+            f"{quoted(alone.clean)}. As far as that is near the standard classifier's accuracy, and they still look "
+            "like those x-rays, features whose sign small changes flip suffice for it, and a test on untouched images "
+            "cannot tell a model that relies on them from one that does not. Features of this kind may come from a "
+            "scanner or from the processing of its images as well as from the disease; on images from elsewhere they "
+            "need not be the same."
         )
     robust = accuracies.get("D", "adversarial")
     if robust and robust.clean and radius in robust.robust:

@@ -1,8 +1,9 @@
 """What a run found of each thing that the paper claims, in sentences that claim only what the intervals allow.
 
 Two accuracies differ where their 95 % intervals do not overlap, and an accuracy differs from chance where its interval
-does not contain it. Everything else is called what it is: a difference that cannot be claimed. A verdict is decided
-once, here; the answer at the top of the page and the finding below it are two texts of one claim.
+does not contain it; a set differs from its control where the interval of their difference leaves out 0. Everything
+else is called what it is: a difference that cannot be claimed. A verdict is decided once, here; the answer at the top
+of the page and the finding below it are two texts of one claim.
 """
 
 from __future__ import annotations
@@ -182,7 +183,10 @@ def robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | None:
 
 
 def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | None:
-    """Whether D_NR alone teaches a classifier that is accurate, and less robust than that of D_R."""
+    """Whether D_NR alone teaches a classifier that is accurate, and less robust than that of D_R.
+
+    That is nothing where that of D_R knows nothing: one that names one class for every image is robust, too.
+    """
     ours, other = accuracies.get("D_NR"), accuracies.get("D_R")
     if not ours or not ours.clean:
         return None
@@ -201,6 +205,10 @@ def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | N
             f"; at {where} its robust accuracy is {quoted(a)}, and that of D_R {quoted(b)}: "
             f"{_difference('D_NR', order)}"
         )
+        if other and other.clean and (level := beyond_chance(chance, other.clean)) != "higher":
+            knows = f"; but the clean accuracy of D_R is {told(other.clean)}, {beside_chance(level, chance)}"
+            short, text = short + knows, text + knows
+            verdicts.append("open")
     more = _elsewhere(accuracies, pairs, "D_NR", "D_R")
     return Claim("Non-robust features", f"{short}, which", worst(verdicts), f"{text}.", more)
 
@@ -246,7 +254,7 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     beside = dict(levels)
     for name, row in controls.items():
         beside[name] = _beyond(row) if orders[name] == "higher" else f"{levels[name]}, and {_beyond(row)}"
-    is_alike = len(clean) > 1 and not left and len(set(beside.values())) == 1
+    is_alike = len(clean) > 1 and not left and not controls and len(set(levels.values())) == 1
     parts = [
         f"{told(row)} after training on {name}{'' if is_alike else f', {beside[name]}'}" for name, row in clean.items()
     ]

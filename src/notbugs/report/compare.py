@@ -14,6 +14,7 @@ from notbugs.formats import percent, signed
 from notbugs.measure import PairedTest, SeedDifference
 from notbugs.report.compare_findings import (
     ALPHA,
+    EQUAL,
     between,
     dots,
     findings,
@@ -39,15 +40,14 @@ SEEDS = (
     "measuring attack start, and start and target of every image of the constructed sets. Mean, t interval and "
     "standard deviation are over seeds, so they hold the chance of training; intervals of single studies hold the "
     "chance of the test images. The t interval takes seeds as independent and about normal. It is wide with few seeds "
-    "and can pass 0 or 100\u00a0%; where all seeds agree it has no width, which is no certainty: it shows how few they "
-    "are."
+    "and can pass 0 or 100\u00a0%. Where all seeds agree there is none: they say nothing of how much seeds differ."
 )
 TESTS = (
     "Of two classifiers on the same test images, only images that one alone gets right say which is better. "
     "Differences are in points, the first study’s accuracy minus the second’s, with Newcombe’s 95\u00a0% interval for "
     f"paired shares and the two-sided p of McNemar’s exact test; * where p is below {ALPHA:g} also when adjusted for "
-    "all tests of this page (Holm). A test is about these two trained classifiers: whether one recipe is better than "
-    "another takes several seeds of each."
+    "all tests in compare.json (Holm). A test is about these two trained classifiers: whether one recipe is better "
+    "than another takes several seeds of each."
 )
 
 
@@ -204,10 +204,10 @@ def _tested(row: PairRow) -> Markup:
 
 
 def _points(difference: PairedTest | SeedDifference) -> Markup:
-    cell = '<data value="{}">{}</data> <span class="interval">{} to {}</span>'
-    return Markup(cell).format(
-        difference.difference, signed(difference.difference), signed(difference.low), signed(difference.high)
-    )
+    low, high = difference.low, difference.high
+    interval = EQUAL if low is None or high is None else f"{signed(low)} to {signed(high)}"
+    cell = '<data value="{}">{}</data> <span class="interval">{}</span>'
+    return Markup(cell).format(difference.difference, signed(difference.difference), interval)
 
 
 def _crossed(caption: str, rows: Sequence[Of], cells: dict[tuple[str, str], Markup]) -> Table:

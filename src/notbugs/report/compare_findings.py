@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from notbugs.study.jobs.compare import Comparison, Contrast, Of, SeedGroup, StudyPair
 
 ALPHA = 0.05
+EQUAL = "no interval: all seeds equal"
 NAMED = 4
 """Differences, or settings, that a sentence names."""
 MOST_PAIRS = 10
@@ -76,9 +77,7 @@ def findings(comparison: Comparison) -> Iterator[str]:
 
 def between(over: OverSeeds) -> str:
     """The interval of a mean over two seeds or more, in per cent: `88.5 to 91.5`."""
-    assert over.low is not None
-    assert over.high is not None
-    return formats.between(over.low, over.high)
+    return EQUAL if over.low is None or over.high is None else formats.between(over.low, over.high)
 
 
 def _differ(names: list[str]) -> str:
@@ -115,10 +114,13 @@ def _contrast(comparison: Comparison, contrast: Contrast) -> str:
     apart = [
         (abs(row.difference.difference), f"{label(row)}, {row.under} ({signed(row.difference.difference)} points)")
         for row in contrast.rows
-        if row.difference.low > 0 or row.difference.high < 0
+        if (row.difference.low or 0) > 0 or (row.difference.high or 0) < 0
     ]
+    equal = sum(row.difference.low is None for row in contrast.rows)
     counted = f"{len(apart)} of {len(contrast.rows)} means over seeds differ by an interval that leaves out 0"
-    return f"Studies {first} against {second}: {counted}{_named(apart)}."
+    counted += ", not adjusted for their number" if len(contrast.rows) > 1 else ""
+    without = f" There is no interval for {equal}, whose seeds are all equal." if equal else ""
+    return f"Studies {first} against {second}: {counted}{_named(apart)}.{without}"
 
 
 def _pairs(comparison: Comparison, pairs: Sequence[StudyPair]) -> Iterator[str]:

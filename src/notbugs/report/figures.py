@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +18,20 @@ from markupsafe import Markup
 from notbugs.content import INTERVAL, PrintedFigure
 from notbugs.files import write_atomically, write_text
 from notbugs.formats import NORMS, harmless
-from notbugs.report import paper
-from notbugs.report.accuracies import StudyAccuracies, against_radius, figure_2b, study_accuracies
+from notbugs.report.accuracies import StudyAccuracies, against_radius, diamonds, figure_2b, study_accuracies
 from notbugs.report.pictures import Arrays, printed_grid
-from notbugs.report.tables import attacks_said, comma_separated, latex, markdown, md, measured_on, seed_of, tables, tex
+from notbugs.report.tables import (
+    attacks_said,
+    comma_separated,
+    latex,
+    markdown,
+    md,
+    measured_on,
+    of_held_out,
+    seed_of,
+    tables,
+    tex,
+)
 from notbugs.report.wording import class_names
 from notbugs.study.instruments import INSTRUMENTS
 from notbugs.study.results import Results
@@ -68,7 +79,8 @@ def figures(results: Results, gallery: Arrays | None) -> Iterator[PrintedFigure]
         yield PrintedFigure("images", _grid_caption(results), draw, ("full",))
     for instrument in INSTRUMENTS:
         if (result := getattr(results.instruments, instrument.name)) is not None:
-            yield from instrument.figures(result, seed_of(results))
+            for figure in instrument.figures(result, seed_of(results)):
+                yield replace(figure, caption=of_held_out(figure.caption, results))
 
 
 def _accuracies(results: Results) -> Iterator[PrintedFigure]:
@@ -126,7 +138,7 @@ def _bars_caption(results: Results, accuracies: StudyAccuracies) -> str:
     return (
         f"Clean accuracy, and robust accuracy under {attacks_said(rows)} at {NORMS[accuracies.norm or 'l2']} radius "
         f"{accuracies.radius or 0:g} in pixel units, of classifiers trained on D, D_R and D_NR; {INTERVAL}; "
-        f"{measured_on(results, accuracies)}. Diamonds: the paper, Table 7 ({paper.SETTING}, l2 radius {paper.RADIUS})."
+        f"{measured_on(results, accuracies)}. Diamonds: {diamonds(accuracies)}."
     )
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from notbugs import formats
 from notbugs._version import __version__
 from notbugs.report import core_tables, paper
-from notbugs.report.accuracies import against_radius, figure_2b, study_accuracies
+from notbugs.report.accuracies import against_radius, diamonds, figure_2b, study_accuracies
 from notbugs.report.cautions import cautions, meaning
 from notbugs.report.claims import claims
 from notbugs.report.core_tables import expected_section, unbalanced_section
@@ -42,6 +42,7 @@ def render(results: Results, gallery: Arrays | None, further: Arrays | None = No
         meaning=meaning(accuracies, results.study.data["name"]),
         cautions=cautions(results, accuracies),
         bars=[figure for width in (620, 270) if (figure := figure_2b(accuracies, width=width))],
+        diamonds=diamonds(accuracies),
         curves=[figure for number in (1, 2) if (figure := against_radius(accuracies, number))],
         tables=core_tables,
         table_1=core_tables.relabelled(accuracies),

@@ -23,6 +23,10 @@ class Accuracies:
     robust: float
     robust_wide: float
 
+    def at(self, norm: str | None, radius: float | None) -> float | None:
+        """Robust accuracy at a radius; None where the paper has none."""
+        return {RADIUS: self.robust, 2 * RADIUS: self.robust_wide}.get(radius or 0) if norm == "l2" else None
+
 
 TABLE_7: dict[Member, Accuracies] = {
     ("D", "standard"): Accuracies(0.9525, 0.0449, 0.0),

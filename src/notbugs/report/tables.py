@@ -234,7 +234,14 @@ def _said_all(table: Table, results: Results) -> Table:
     parts = [table.caption.rstrip(".")]
     parts += [f"{INTERVAL}, {_counted(counts)}"] if counts else []
     parts += [f"seed {seed_of(results)}"] if not re.search(r"\bseed \d", table.caption) else []
-    return replace(table, caption="; ".join(parts))
+    return replace(table, caption=of_held_out("; ".join(parts), results))
+
+
+def of_held_out(caption: str, results: Results) -> str:
+    """The caption of an instrument, with what its test images are where they are not the test set."""
+    if "test images" not in caption or study_accuracies(results).test_set == "test":
+        return caption
+    return f"{_sentence(caption)} Test images are those held out of the training split."
 
 
 def _counted(counts: set[int]) -> str:

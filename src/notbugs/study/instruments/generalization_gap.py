@@ -97,13 +97,15 @@ def generalization_gap_section(measured: GeneralizationGapResult) -> Section:
         [_attack(part.attack), *(item.share for item in by_place), str(part.generalisation), str(part.shift)]
         for part, by_place in zip(measured.parts, accuracies, strict=True)
     ]
+    n = ", ".join(f"{place.accuracies[0].share.n:,}" for place in measured.places)
+    caption = f"Accuracy in per cent of the classifier of D_R on {n} images of the three kinds; differences in points."
     return Section(
         name="generalization_gap",
         title="Where D_R loses its robustness",
         short="The gap of D_R",
         text=GAP_TEXT,
         reading=[_lost(part) for part in measured.parts if part.attack],
-        tables=[Table("Accuracy of the classifier of D_R; differences in points.", columns, rows)],
+        tables=[Table(caption, columns, rows)],
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, PrintedFigure, Section, Table
-from notbugs.formats import SPAN, Interval, Span, number, points, said
+from notbugs.formats import Interval, Span, between, number, percent, said, spanned
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Difference, Proportion
 from notbugs.seeds import derive
@@ -55,6 +55,7 @@ class SetRadiusRow(InstrumentResult):
     fits: Proportion | None = Field(
         None, description="of at most 2,000 images of the set, those that its classifier gives their label"
     )
+    leakage_fits: Proportion | None = Field(None, description="the same of its leakage control")
 
 
 class SetRadiusResult(InstrumentResult):
@@ -110,6 +111,7 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         leakage=leakage,
         beyond=Difference.of(clean, leakage),
         fits=runner.fits.get(name),
+        leakage_fits=runner.fits.get(hidden.folder.name),
     )
 
 
@@ -130,23 +132,19 @@ def _lines(result: SetRadiusResult) -> dict[str, list[tuple[float, Interval]]]:
         shares.setdefault((f"{row.of}, control", row.eps), []).append(row.leakage)
     lines: dict[str, list[tuple[float, Interval]]] = {}
     for (name, eps), some in shares.items():
-        lines.setdefault(name, []).append((eps, Span.of(some) if len(some) > 1 else some[0]))
+        lines.setdefault(name, []).append((eps, Span.of(some)))
     return lines
-
-
-def _spread(result: SetRadiusResult) -> str:
-    return SPAN if any(row.repeat > 1 for row in result.rows) else "with 95\u00a0% intervals over test images"
 
 
 def _reading(result: SetRadiusResult) -> Iterator[str]:
     """For each set and radius, the points beyond the control, where all repetitions agree on the side."""
     for of, eps in dict.fromkeys((row.of, row.eps) for row in result.rows):
         rows = [row for row in result.rows if (row.of, row.eps) == (of, eps)]
-        left = [row.fits for row in rows if row.fits and is_unlearned(row.fits, row.success.value)]
-        if left:
+        if left := [one for row in rows for one in _left(row)]:
+            what, fits = left[0]
             yield (
-                f"{of} at {result.norm} {number(eps)} was not learned by a classifier trained on it, which gives "
-                f"{said(left[0])} of its images their label: its accuracy says nothing of the set."
+                f"{what} at {result.norm} {number(eps)} was not learned by a classifier trained on it, which gives "
+                f"{said(fits)} of its images their label: its accuracy says nothing of the set."
             )
             continue
         beyond = [row.beyond for row in rows]
@@ -154,12 +152,21 @@ def _reading(result: SetRadiusResult) -> Iterator[str]:
         sign = -1 if less else 1
         values = [sign * one.value for one in beyond]
         ends = sorted((sign * beyond[0].low, sign * beyond[0].high)) if len(beyond) == 1 else (min(values), max(values))
-        amount = f"{points(mean(values), *ends)} points{', over seeds,' if len(beyond) > 1 else ''}"
+        over = f" over {len(beyond)} seeds" if len(beyond) > 1 else ""
+        amount = f"{percent(mean(values))} points ({between(*ends)}{over})"
         at = f"{of} at {result.norm} {number(eps)}"
         if more or less:
             yield f"{at} teaches {amount} {'more' if more else 'less'} than its control."
         else:
-            yield f"{at} is not told apart from its control: a difference of {amount.rstrip(',')}."
+            yield f"{at} is not told apart from its control: a difference of {amount}."
+
+
+def _left(row: SetRadiusRow) -> Iterator[tuple[str, Proportion]]:
+    """The set, and its control, whose patterns are there for all to see, where its classifier did not learn it."""
+    control = f"The leakage control of {row.of}"
+    for what, fits, reached in ((row.of, row.fits, row.success.value), (control, row.leakage_fits, 1.0)):
+        if fits and is_unlearned(fits, reached):
+            yield what, fits
 
 
 class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
@@ -208,7 +215,7 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
             for row in result.rows
         ]
         caption = f"Accuracy in per cent on the test images, beyond in points; norm {result.norm}, seed {result.seed}"
-        shown = f"Accuracy taught by sets and by their leakage controls: {_spread(result)}."
+        shown = f"Accuracy taught by sets and by their leakage controls: {spanned(row.repeat for row in result.rows)}."
         return Section(
             "set_radius",
             "What relabelled sets teach beyond their controls, by radius",
@@ -225,6 +232,6 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
 
         caption = (
             "Accuracy on the test images after training on relabelled sets and on their leakage controls, against the "
-            f"radius of the perturbations: {_spread(result)}; seed {seed}."
+            f"radius of the perturbations: {spanned(row.repeat for row in result.rows)}; seed {seed}."
         )
         yield against_printed("set-radius", caption, _lines(result), TITLE)

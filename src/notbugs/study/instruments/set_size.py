@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -98,16 +98,17 @@ def _lines(result: SetSizeResult) -> dict[str, list[tuple[float, Proportion]]]:
 
 
 def _reading(result: SetSizeResult) -> Iterator[str]:
-    """For each set what the fewest and the most images teach, and which neighbours their intervals tell apart."""
+    """For each set what the fewest and the most images teach, and whether intervals tell these, or others, apart."""
     for name, points in _lines(result).items():
         (fewest, least), (most, all_of_it) = points[0], points[-1]
-        orders = {compare(more, less) for (_, less), (_, more) in pairwise(points)}
+        orders = {compare(more, less) for (_, less), (_, more) in combinations(points, 2)}
         does = {
-            (True, False): "The accuracy grows with the images",
-            (False, True): "The accuracy falls as the images become more",
-            (True, True): "The accuracy grows and falls with the images",
-            (False, False): "Neighbouring numbers are not told apart",
-        }["higher" in orders, "lower" in orders]
+            "higher": "The accuracy grows with the images",
+            "lower": "The accuracy falls as the images become more",
+            "unclear": "The two are not told apart",
+        }[compare(all_of_it, least)]
+        if {"higher", "lower"} <= orders:
+            does = "The accuracy grows and falls with the images"
         yield f"{name}: {said(least)} from {fewest:,.0f} images, {said(all_of_it)} from {most:,.0f}. {does}."
 
 

@@ -11,9 +11,9 @@ from pydantic import Field
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.data import Images
-from notbugs.formats import SPAN, Span, ball, number, percent
+from notbugs.formats import Interval, Span, ball, between, number, percent, spanned
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Accuracy
+from notbugs.measure import Accuracy, Difference
 from notbugs.seeds import derive
 from notbugs.study.sections import step_at
 from notbugs.study.sets import BY_NAME
@@ -82,10 +82,10 @@ def _one(runner: Runner, eps: float, repeat: int) -> SourceRadiusRow:
 
 
 SOURCE_RADIUS_TEXT = (
-    "A classifier trained as usual on D_R is less robust than the source that D_R was built with. Is that the source's "
-    "radius? Here are sources trained at several radii, a D_R of each, and a classifier trained on each D_R, with "
-    "several seeds. The source is attacked on the images of its D_R, too: where it is robust there and the classifier "
-    "is not on test images, the loss is not in what the source sees in the images."
+    "In the paper a classifier trained as usual on D_R is less robust than the source that D_R was built with. Is that "
+    "the source's radius? Here are sources trained at several radii, a D_R of each, and a classifier trained on each "
+    "D_R, once for each seed. The source is attacked on the images of its D_R, too: where it is robust there and the "
+    "classifier is not on test images, the loss is not in what the source sees in the images."
 )
 
 
@@ -96,9 +96,9 @@ def _by_radius(result: SourceRadiusResult) -> dict[float, list[SourceRadiusRow]]
     return rows
 
 
-def _lines(result: SourceRadiusResult) -> Mapping[str, list[tuple[float, Span]]]:
+def _lines(result: SourceRadiusResult) -> Mapping[str, list[tuple[float, Interval]]]:
     """Robust accuracy of sources and of what they taught, a line for each at every radius of the evaluation."""
-    lines: dict[str, list[tuple[float, Span]]] = {}
+    lines: dict[str, list[tuple[float, Interval]]] = {}
     for eps, rows in _by_radius(result).items():
         for place, one in enumerate(rows[0].source):
             if one.attack:
@@ -120,10 +120,13 @@ def _section(result: SourceRadiusResult) -> Section:
         for row in result.rows
         for source, on_set, taught in zip(row.source, row.on_set, row.taught, strict=True)
     ]
+    test, some = (f"{one[0].share.n:,}" for one in (result.rows[0].source, result.rows[0].on_set))
     caption = (
-        "Accuracy in per cent, on the test images and on images of D_R; lost: points from the source to what it taught"
+        f"Accuracy in per cent, on {test} test images and {some} images of D_R; lost: points from the source to what "
+        "it taught"
     )
-    shown = f"Robust accuracy of sources and of classifiers trained on their D_R: {SPAN}."
+    bars = spanned(row.repeat for row in result.rows)
+    shown = f"Robust accuracy of sources and of classifiers trained on their D_R: {bars}."
     return Section(
         "source_radius",
         "What D_R loses, by the radius of its source",
@@ -140,13 +143,15 @@ def _lost(source: Accuracy, taught: Accuracy) -> str:
 
 
 def _reading(result: SourceRadiusResult) -> Iterator[str]:
-    """For each radius the loss under each attack, with its range over seeds."""
+    """For each radius the loss under each attack, with its range over seeds; of one, with its interval over images."""
     for eps, rows in _by_radius(result).items():
         parts = []
         for place, one in enumerate(rows[0].source):
             lost = [row.source[place].share.value - row.taught[place].share.value for row in rows]
-            spread = f" ({percent(min(lost))} to {percent(max(lost))} over {len(lost)} seeds)" if len(lost) > 1 else ""
-            parts.append(f"{percent(mean(lost))} points{spread} {'at ' if one.attack else ''}{one.under}")
+            alone = Difference.of(one.share, rows[0].taught[place].share)
+            seeds = f"{between(min(lost), max(lost))} over {len(lost)} seeds"
+            spread = seeds if len(lost) > 1 else between(alone.low, alone.high)
+            parts.append(f"{percent(mean(lost))} points ({spread}) {'at ' if one.attack else ''}{one.under}")
         yield f"From a source of radius {number(eps)} to what is trained on its D_R, lost are {'; '.join(parts)}."
 
 
@@ -181,6 +186,6 @@ class SourceRadiusInstrument(Instrument[SourceRadiusSettings, SourceRadiusResult
 
         caption = (
             "Robust accuracy of robust sources and of classifiers trained on their D_R, against the radius of the "
-            f"source's training: {SPAN}; seed {seed}."
+            f"source's training: {spanned(row.repeat for row in result.rows)}; seed {seed}."
         )
         yield against_printed("source-radius", caption, _lines(result), TITLE)

@@ -201,7 +201,7 @@ def strong_attacks_section(measured: StrongAttacksResult) -> Section:
     attacks = Table(f"At {where}, {measured.n} test images.", columns, [_cells(row) for row in measured.rows])
     tests = Table(
         "Against the standard classifier on the same images: difference in points, with its interval, and p of "
-        "McNemar's exact test.",
+        "McNemar's exact test, neither adjusted for their number.",
         ("classifier", "clean", "p", "robust", "p"),
         [[row.classifier, *_test(row.clean), *_test(row.robust)] for row in measured.paired],
     )
