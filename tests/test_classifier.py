@@ -301,6 +301,14 @@ def test_outputs_whose_logits_are_plain_to_see(name):
     assert classifier.features(images).shape == (3, 7)
 
 
+@pytest.mark.parametrize("classes", [1, 4])
+def test_outputs_that_are_squeezed_in_a_batch_of_one_too(classes):
+    network, images = flat(classes=classes), random_images(3)
+    squeezed = Classifier(TwoHeads(lambda logits, auxiliary: network(images[: len(logits)]).squeeze()), head="fc")
+    for count in (3, 1):
+        assert torch.equal(squeezed(images[:count]), Classifier(network)(images[:count]))
+
+
 def test_outputs_that_must_be_named():
     images = random_images(3)
     pair = TwoHeads(lambda logits, auxiliary: (auxiliary, logits))

@@ -306,6 +306,21 @@ def test_one_set_of_weights_among_several(state, tmp_path):
         load_weights(fresh(2), file, weights="ema")
 
 
+@pytest.mark.parametrize("whole", ["model", "ema"])
+def test_an_average_of_the_numbers_with_a_fraction_is_a_set_of_weights(whole, state, tmp_path):
+    """Most averages leave out the counters of batch norms, so two sets that fit are not equally long."""
+    sets = {"model": state, "ema": fresh(3).state_dict()}
+    sets = {
+        name: {key: value for key, value in values.items() if name == whole or value.is_floating_point()}
+        for name, values in sets.items()
+    }
+    torch.save(sets, tmp_path / "averaged.pth")
+    with pytest.raises(InputError, match="several sets of weights that fit, 'ema' and 'model'"):
+        load_weights(fresh(2), tmp_path / "averaged.pth")
+    network = load_weights(fresh(2), tmp_path / "averaged.pth", weights="ema")
+    assert torch.equal(network.conv1.weight, sets["ema"]["conv1.weight"])
+
+
 @pytest.mark.filterwarnings("ignore:.*quantize")
 def test_numbers_of_another_kind(state, tmp_path):
     weight = state["linear.weight"]

@@ -13,6 +13,7 @@ from notbugs.classifier import Classifier
 from notbugs.errors import InputError
 from notbugs.models import load_classifier, save_classifier
 from notbugs.models.checkpoint import Blueprint
+from notbugs.normalisation import own_normaliser
 from notbugs.training import new_classifier
 from tests.conftest import random_images
 
@@ -115,6 +116,24 @@ def test_a_normaliser_in_front_of_the_network(own):
     )
     with pytest.raises(InputError, match=r"for pixels from 0 to 255.* --mean 0\.5 0\.5 0\.5 --std 0\.25 0\.25 0\.25"):
         load_classifier("b", architecture=f"{own}:plain", **how)
+
+
+def test_plain_numbers_normalise_too_and_noise_does_not():
+    """As in networks for grey images, and in layers that add noise of mean 0."""
+
+    class Grey(nn.Module):
+        def __init__(self, mean, std):
+            super().__init__()
+            self.mean, self.std = mean, std
+            self.fc = nn.Linear(36, 4)
+
+        def forward(self, images):
+            return self.fc(((images - self.mean) / self.std).flatten(1))
+
+    with pytest.raises(InputError, match="itself, by 'mean'.* Leave out 'mean' and 'std'"):
+        Classifier(Grey(0.13, 0.31), mean=(0.13,), std=(0.31,))
+    assert own_normaliser(Grey(0.13, 0.31)).values == ((0.13,), (0.31,))
+    assert own_normaliser(Grey(0.0, 0.1)) is None
 
 
 def test_what_is_called_so_and_has_no_value_for_each_channel_is_no_normaliser(own):

@@ -258,6 +258,8 @@ def as_outputs(output: Any, choice: str | int, count: int) -> Tensor:
         )
     if logits.shape == (count,):
         logits = logits[:, None]
+    elif count == 1 and logits.ndim < 2:  # a network that squeezes its outputs does so with a batch of one
+        logits = logits.reshape(1, -1)
     if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 1 or not logits.is_floating_point():
         raise InputError(
             "The network must return floating point logits of shape (batch, class), or (batch,) or (batch, 1) for two "

@@ -179,7 +179,7 @@ def partner(name: str) -> str:
 
 
 def _held(module: nn.Module) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """The short sequences of numbers that a module has."""
+    """The numbers, and the short sequences of them, that a module has."""
     tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
     for name, value in {**vars(module), **tensors}.items():
         if (values := _numbers(value)) is not None:
@@ -189,7 +189,11 @@ def _held(module: nn.Module) -> Iterator[tuple[str, tuple[float, ...]]]:
 def _numbers(value: Any) -> tuple[float, ...] | None:
     if isinstance(value, Tensor) and value.device.type != "meta" and 0 < value.numel() <= CHANNELS:
         return tuple(value.detach().double().flatten().tolist()) if not value.is_complex() else None
+    if _is_number(value) and value != 0:  # noise and initial weights have a mean of 0
+        return (float(value),)
     is_short = isinstance(value, list | tuple) and 0 < len(value) <= CHANNELS
-    if is_short and all(isinstance(part, int | float) and not isinstance(part, bool) for part in value):
-        return tuple(map(float, value))
-    return None
+    return tuple(map(float, value)) if is_short and all(map(_is_number, value)) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -15,6 +15,8 @@ from notbugs.normalisation import CHANNELS
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What DataParallel, torch.compile and FSDP put between the names of layers."""
 NORMALISER = re.compile(r"(?:.*\.)?((?!weight|bias|running)\w*_)?_?(mean|std|mu|sigma)")
+COUNTER = "num_batches_tracked"
+"""Of a batch norm; older files and many averages of weights have none, and nothing uses it."""
 OPTIMIZER = (".exp_avg", ".momentum_buffer", ".square_avg")
 """How tensors of an optimizer's state end."""
 SAVE = "Save the network's state_dict() with torch.save, or as safetensors, and give that file."
@@ -78,11 +80,12 @@ def _bare(name: str) -> str:
 
 def _without_prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """With the network's prefix in place of the file's: `net.` in place of `model.`, say, or of nothing."""
+    needed = {name: value for name, value in own.items() if not name.endswith(COUNTER)}
     ours, scores = max(
-        ((ours, _scores(own, ours, tensors)) for ours in _own_prefixes(own)),
+        ((ours, _scores(needed, ours, tensors)) for ours in _own_prefixes(needed)),
         key=lambda pair: max(pair[1].values(), default=0),
     )
-    inner = {name.removeprefix(ours): value for name, value in own.items() if name.startswith(ours)}
+    inner = {name.removeprefix(ours): value for name, value in needed.items() if name.startswith(ours)}
     theirs = _prefix(inner, tensors, scores, where)
     names = {ours + name.removeprefix(theirs): name for name in tensors if name.startswith(theirs)}
     # A head beside a backbone: with its own name, in the same set of weights.

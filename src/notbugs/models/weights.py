@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from notbugs.errors import InputError, in_one_line, must
 from notbugs.files import check_file, check_tensors
 from notbugs.models.archives import Tensors, read_archive
-from notbugs.models.weight_names import SAVE, is_of_normaliser, listed, listed_sets, named_as
+from notbugs.models.weight_names import COUNTER, SAVE, is_of_normaliser, listed, listed_sets, named_as
 from notbugs.networks import unwrapped
 from notbugs.normalisation import own_normaliser, stored_normalisers, told
 from notbugs.shapes import other_channels
@@ -207,7 +207,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     network = unwrapped(network)
     own = network.state_dict()
     named = named_as(own, tensors, where)
-    counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none; nothing uses it
+    counters = {name for name in own if name.endswith(COUNTER)}
     passing = {name for name, _ in network.named_buffers()}  # those that a state_dict leaves out may be in the file
     kept = {name for name in passing & own.keys() - named.keys() if is_of_normaliser(name, own[name])}
     missing = sorted(own.keys() - named.keys() - counters - kept)
