@@ -307,12 +307,12 @@ class Spatial:
             raise must("degrees", "be at most 180, which is every rotation", self.degrees)
 
     def apply(self, images: Batch, parameters: Parameters) -> Batch:
-        """The images, each turned and then moved; differentiable in both.
+        """The images, each turned and then moved, in [0, 1]; differentiable in both.
 
         Parameters
         ----------
         images : Tensor
-            Shape (batch, channel, height, width).
+            In [0, 1], shape (batch, channel, height, width).
         parameters : Tensor
             Shape (batch, 3): degrees counter-clockwise, pixels down, pixels right. Zeros, and shifts by whole pixels
             without a rotation, are exact.
@@ -323,7 +323,8 @@ class Spatial:
         tall, wide = _power_of_two(height), _power_of_two(width)
         padded = pad(images, [0, wide - width, 0, tall - height])
         places = torch.stack([(2 * columns + 1) / wide - 1, (2 * rows + 1) / tall - 1], dim=3)
-        return grid_sample(padded, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+        moved = grid_sample(padded, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return moved.clamp(0, 1)  # the weights of four neighbours, added one after another, may be 1 and a rounding
 
     def inside(self, box: Box) -> Parameters:
         """The parameters at a place in the unit box, whose middle is the identity."""

@@ -157,11 +157,9 @@ def train(
             noise = seeded(seed, "noise", done, workers.rank())  # of dropout, which draws from torch's own generator
             with noise, _compiled(classifier, settings):
                 loss = _epoch(classifier, shared, optimizer, resident, numbers, settings, weights, done, seed, progress)
-            for value in (loss, _first_loss(classifier, resident)):  # what the last step left has no loss yet
-                if not torch.isfinite(value):
-                    raise Diverged(
-                        f"Training diverged in epoch {done + 1}: its loss is {float(value)}. Lower the 'lr'."
-                    )
+            both = loss + _first_loss(classifier, resident)  # what the last step left has no loss yet
+            if not torch.isfinite(both):
+                raise Diverged(f"Training diverged in epoch {done + 1}: its loss is {float(both)}. Lower the 'lr'.")
             if settings.adversary:
                 adversary = guarded(classifier, images, looked_at, settings.adversary, seed, done)
                 settings = settings.model_copy(update={"adversary": adversary})
