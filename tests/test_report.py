@@ -138,6 +138,18 @@ def test_naming_the_largest_of_unequal_classes_is_no_knowledge():
     )
 
 
+@pytest.mark.parametrize(("classes", "right"), [(43, 60), (1000, 8), (10, 240), (1000, 0)])
+def test_a_printed_interval_is_on_the_side_of_chance_that_is_told(classes, right):
+    n = 2000
+    claim = claims([row("D_det", right / n, n=n)], classes=classes)["Relabelled images"]
+    low, high, side, chance = re.search(
+        r"\(([\d.]+) to ([\d.]+)\) after training on D_det, (above|below|which cannot be told from) chance \(([\d.]+)",
+        claim.short,
+    ).groups()
+    ends = float(low) > float(chance), float(high) < float(chance)
+    assert ends == (side == "above", side == "below")
+
+
 def test_another_radius_that_changes_the_answer_is_named():
     rows = [row("D", share, eps=eps, n=1000) for eps, share in ((0.25, 0.95), (0.5, 0.6), (1, 0.0))]
     rows += [row("D_R", share, eps=eps, n=1000) for eps, share in ((0.25, 0.9), (0.5, 0.5), (1, 0.04))]
