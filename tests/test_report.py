@@ -20,6 +20,7 @@ from notbugs.report.accuracies import diamonds, figure_2b, study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import against
 from notbugs.report.claims import claims as claims_of
+from notbugs.report.page import render
 from notbugs.report.pictures import png, sample_grid
 from notbugs.report.shell import shown, text_of
 from notbugs.report.wording import class_names
@@ -413,6 +414,16 @@ def test_pictures_fit_the_budget(monkeypatch):
     least = sample_grid(arrays, ["only one name"])
     assert (len(least.rows), least.left_out) == (1, 11)
     assert least.rows[0][0].label == "only one name"
+
+
+def test_rows_of_one_class_are_not_said_to_be_of_others():
+    """Of many classes few may have images."""
+    made = fakes.results()
+    info = made.study.model_copy(update={"data": made.study.data | {"classes": [*map(str, range(43))]}})
+    few = fakes.gallery() | {"D.labels": np.arange(12) % 5}
+    for gallery, is_said in ((fakes.gallery() | {"D.labels": np.arange(12)}, True), (few, False)):
+        page = render(made.model_copy(update={"study": info}), gallery)
+        assert ("each of another of the 43 classes" in page) == is_said
 
 
 def test_different_starts_have_their_own_columns():
