@@ -416,6 +416,15 @@ def test_pictures_fit_the_budget(monkeypatch):
     assert least.rows[0][0].label == "only one name"
 
 
+def test_curves_without_the_sets_beyond_the_paper_say_so():
+    rows = [row(name, 0.5, eps=eps) for name in ("D", "D_R", "D_bugs") for eps in (None, 0.25)]
+    for names, is_said in ((("D", "D_R"), False), (("D", "D_R", "D_bugs"), True)):
+        made = study([one for one in rows if one.train_set in names], [fakes.properties("D_bugs")])
+        figure = re.search(r'id="radius".*?</figure>', render(made, None), re.DOTALL)[0]
+        assert ("but for those of" in figure) == is_said
+        assert "D_bugs" not in figure.split("<figcaption>")[0]
+
+
 def test_rows_of_one_class_are_not_said_to_be_of_others():
     """Of many classes few may have images."""
     made = fakes.results()
