@@ -222,8 +222,8 @@ def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | N
             f"; at {where} its robust accuracy is {quoted(a)}, and that of D_R {quoted(b)}: "
             f"{_difference('D_NR', order)}"
         )
-        if other and other.clean and (level := beyond_chance(chance, other.clean)) != "higher":
-            knows = f"; but the clean accuracy of D_R is {told(other.clean, chance)}, {beside_chance(level, chance)}"
+        if other and other.clean and (known := beyond_chance(chance, other.clean)) != "higher":
+            knows = f"; but the clean accuracy of D_R is {told(other.clean, chance)}, {beside_chance(known, chance)}"
             short, text = short + knows, text + knows
             verdicts.append("open")
     more = _elsewhere(accuracies, pairs, "D_NR", "D_R")
