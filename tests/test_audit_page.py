@@ -17,6 +17,7 @@ from notbugs.measure.spectrum import KINDS, KindCounts, SpectrumRow, UsefulnessS
 from notbugs.measure.unbalanced import Area
 from notbugs.records import write_model
 from notbugs.report import write_audit_page
+from notbugs.report.audit import labels_section, render_audit
 from notbugs.study import AuditFile
 from notbugs.threat import L2
 from tests.fakes import HOSTILE, proportion
@@ -147,6 +148,19 @@ def test_the_verdict_and_the_command_are_on_the_page(plain, page):
     for sentence in plain[0].audit.verdict.sentences:
         assert sentence in page.text
     assert plain[0].command in page.text
+
+
+def test_held_out_images_are_not_called_test_images_unsaid():
+    made = audit_file()
+    for found, is_said in ((made, False), (made.model_copy(update={"test_set": "heldout"}), True)):
+        assert ("those held out of the training split" in render_audit(found, None)) == is_said
+
+
+def test_the_page_over_several_labels_names_the_data_whatever_their_names():
+    made = audit_file()
+    data = made.data | {"name": "scans, left, mild", "classes": ["no left, mild", "left, mild"]}
+    section = labels_section({"label-1": made.model_copy(update={"data": data})})
+    assert "audited on its own, on scans, for changes" in section.text
 
 
 def test_it_is_one_file_without_scripts(plain, page):

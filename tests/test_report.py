@@ -20,6 +20,7 @@ from notbugs.report.accuracies import diamonds, figure_2b, study_accuracies
 from notbugs.report.cautions import cautions
 from notbugs.report.claims import against
 from notbugs.report.claims import claims as claims_of
+from notbugs.report.page import render
 from notbugs.report.pictures import png, sample_grid
 from notbugs.report.shell import shown, text_of
 from notbugs.report.wording import class_names
@@ -136,6 +137,18 @@ def test_naming_the_largest_of_unequal_classes_is_no_knowledge():
             "Relabelled images"
         ].short
     )
+
+
+@pytest.mark.parametrize(("classes", "right"), [(43, 60), (1000, 8), (10, 240), (1000, 0)])
+def test_a_printed_interval_is_on_the_side_of_chance_that_is_told(classes, right):
+    n = 2000
+    claim = claims([row("D_det", right / n, n=n)], classes=classes)["Relabelled images"]
+    low, high, side, chance = re.search(
+        r"\(([\d.]+) to ([\d.]+)\) after training on D_det, (above|below|which cannot be told from) chance \(([\d.]+)",
+        claim.short,
+    ).groups()
+    ends = float(low) > float(chance), float(high) < float(chance)
+    assert ends == (side == "above", side == "below")
 
 
 def test_another_radius_that_changes_the_answer_is_named():
@@ -401,6 +414,25 @@ def test_pictures_fit_the_budget(monkeypatch):
     least = sample_grid(arrays, ["only one name"])
     assert (len(least.rows), least.left_out) == (1, 11)
     assert least.rows[0][0].label == "only one name"
+
+
+def test_curves_without_the_sets_beyond_the_paper_say_so():
+    rows = [row(name, 0.5, eps=eps) for name in ("D", "D_R", "D_bugs") for eps in (None, 0.25)]
+    for names, is_said in ((("D", "D_R"), False), (("D", "D_R", "D_bugs"), True)):
+        made = study([one for one in rows if one.train_set in names], [fakes.properties("D_bugs")])
+        figure = re.search(r'id="radius".*?</figure>', render(made, None), re.DOTALL)[0]
+        assert ("but for those of" in figure) == is_said
+        assert "D_bugs" not in figure.split("<figcaption>")[0]
+
+
+def test_rows_of_one_class_are_not_said_to_be_of_others():
+    """Of many classes few may have images."""
+    made = fakes.results()
+    info = made.study.model_copy(update={"data": made.study.data | {"classes": [*map(str, range(43))]}})
+    few = fakes.gallery() | {"D.labels": np.arange(12) % 5}
+    for gallery, is_said in ((fakes.gallery() | {"D.labels": np.arange(12)}, True), (few, False)):
+        page = render(made.model_copy(update={"study": info}), gallery)
+        assert ("each of another of the 43 classes" in page) == is_said
 
 
 def test_different_starts_have_their_own_columns():

@@ -26,7 +26,7 @@ from notbugs.search.objectives import targeted_ce, targeted_ce_alone
 from notbugs.seeds import generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import Measured
-from notbugs.study.instruments.transfer import TransferInstrument, TransferResult, TransferSettings, _ball
+from notbugs.study.instruments.transfer import TransferInstrument, TransferResult, TransferSettings, _ball, says
 from notbugs.study.recipe import read_recipe
 from notbugs.study.runner import Runner
 from notbugs.study.sections import Architecture
@@ -251,6 +251,11 @@ def test_what_few_points_do_not_have():
     assert three.pearson == pytest.approx(0.5)
     assert three.low is None
     assert "no interval" in str(three)
+    for line in ((1, 2, 3, 4), (4, 3, 2, 1), (0.1, 0.2, 0.3, 0.4)):  # four points of few images may be on one
+        found = nb.measure.correlation((1, 2, 3, 4), line)
+        assert (found.low, found.high) == (None, None)
+        assert "no interval" in str(found)
+        assert "Fisher" not in says(found)
     flat = nb.measure.correlation((1, 2, 3, 4), (0.1, 0.1, 0.1, 0.1))
     assert flat.pearson is None
     assert "does not vary" in str(flat)

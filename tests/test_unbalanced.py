@@ -16,6 +16,7 @@ from notbugs.measure.accuracy import doubts
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.report.accuracies import study_accuracies
 from notbugs.report.core_tables import unbalanced_section
+from notbugs.report.page import render
 from notbugs.seeds import generator
 from tests import fakes
 from tests.fakes import row
@@ -185,6 +186,11 @@ def test_the_page_has_balanced_accuracies_and_areas():
     beside = {"balanced": share.model_copy(update={"value": 0.5, "low": 0.4, "high": 0.6})}
     area = Area(value=0.75, low=0.6, high=0.85, positives=10, negatives=90)
     rows = [row("D"), row("D", 0.5, eps=0.25)]
+    beyond = [fakes.properties("D_bugs")]
+    for also in (None, fakes.proportion(0.1, 360)):
+        of_bugs = fakes.row("D_bugs", 0.6).model_copy(update={"balanced": also})
+        page = render(fakes.results().model_copy(update={"rows": [of_bugs], "sets": beyond}), None)
+        assert ("of balanced accuracy, which" in page) == bool(also)
     assert not list(unbalanced_section(study_accuracies(fakes.results().model_copy(update={"rows": rows}))))
     rows = [one.model_copy(update=beside) for one in rows]
     (section,) = unbalanced_section(study_accuracies(fakes.results().model_copy(update={"rows": rows})))

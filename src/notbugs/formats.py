@@ -82,24 +82,24 @@ def under_attack(name: str, norm: str, eps: float) -> str:
     return f"{norm} {eps:g}{'' if name == STRONG else f', {name}'}"
 
 
-def percent(share: float) -> str:
-    """A share in [0, 1] as a percentage with one decimal, without the sign: 0.9 is `90.0`."""
-    return f"{round(100 * share, 1) + 0.0:.1f}"  # + 0.0: there is no -0.0
+def percent(share: float, digits: int = 1) -> str:
+    """A share in [0, 1] as a percentage with one decimal, or more, without the sign: 0.9 is `90.0`."""
+    return f"{round(100 * share, digits) + 0.0:.{digits}f}"  # + 0.0: there is no -0.0
 
 
-def between(low: float, high: float) -> str:
+def between(low: float, high: float, digits: int = 1) -> str:
     """The ends of an interval of shares, in per cent: `86.5 to 92.7`."""
-    return f"{percent(low)} to {percent(high)}"
+    return f"{percent(low, digits)} to {percent(high, digits)}"
 
 
-def quoted(share: Interval, sign: str = "%") -> str:
+def quoted(share: Interval, sign: str = "%", digits: int = 1) -> str:
     """A share with its interval: `90.0% (86.5 to 92.7)`; `sign` follows the value, none where a heading has it."""
-    return f"{percent(share.value)}{sign} ({between(share.low, share.high)})"
+    return f"{percent(share.value, digits)}{sign} ({between(share.low, share.high, digits)})"
 
 
-def said(share: Interval) -> str:
+def said(share: Interval, digits: int = 1) -> str:
     """The same in a sentence of a page: `90.0\u00a0% (86.5 to 92.7)`."""
-    return quoted(share, "\u00a0%")
+    return quoted(share, "\u00a0%", digits)
 
 
 def compact(share: Interval, gap: str = " ") -> str:

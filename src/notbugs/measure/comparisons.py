@@ -253,9 +253,10 @@ CORRELATION_RESAMPLES = 10_000
 class Correlation(Record):
     """Pearson's and Spearman's correlation with 95 % intervals; null where the points have none.
 
-    Fisher's interval takes the points for a draw from a bivariate Gaussian, and needs four. The bootstrap assumes no
-    shape, but a tenth of the resamples of five points hold only two different ones, whose correlation is 1 or -1: its
-    interval is too narrow where all points rise together, and says nothing elsewhere. Of five, both are rough guides.
+    Fisher's interval takes the points for a draw from a bivariate Gaussian, and needs four, not all on a line. The
+    bootstrap assumes no shape, but a tenth of the resamples of five points hold only two different ones, whose
+    correlation is 1 or -1: its interval is too narrow where all points rise together, and says nothing elsewhere. Of
+    five, both are rough guides.
 
     Examples
     --------
@@ -264,7 +265,9 @@ class Correlation(Record):
 
     n: int = Field(ge=3, description="points")
     pearson: float | None = Field(description="null where one of the quantities is the same everywhere")
-    low: float | None = Field(description="Fisher's interval of Pearson's; null for fewer than 4 points")
+    low: float | None = Field(
+        description="Fisher's interval of Pearson's; null for fewer than 4 points, or all on a line"
+    )
     high: float | None = Field(description="upper end of Fisher's interval")
     bootstrap_low: float | None = Field(description="percentile bootstrap over the points, of Pearson's")
     bootstrap_high: float | None = Field(description="upper end of the bootstrap's interval")
@@ -307,7 +310,8 @@ def correlation(first: Sequence[float], second: Sequence[float], *, seed: int = 
         names = [name for name in Correlation.model_fields if name != "n"]
         return Correlation(n=n, **dict.fromkeys(names, None))  # pyrefly: ignore
     pearson = scipy.stats.pearsonr(first, second)
-    fisher = pearson.confidence_interval(0.95) if n > 3 else (None, None)
+    is_line = math.isclose(abs(pearson.statistic), 1)  # where Fisher's interval has no width
+    fisher = (None, None) if n < 4 or is_line else pearson.confidence_interval(0.95)
     plain = _resampled(_pearson, first, second, seed)
     ranked = _resampled(_spearman, first, second, seed)
     return Correlation(

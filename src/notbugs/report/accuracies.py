@@ -113,9 +113,9 @@ def _member(rows: list[Row], norm: str | None) -> Member:
     return Member(rows[0].classifier, rows[0].train_set, rows[0].training, clean, robust)
 
 
-def quoted(measured: Row | Interval) -> str:
+def quoted(measured: Row | Interval, digits: int = 1) -> str:
     """A proportion in a sentence, with its 95 % interval: `90.0\u00a0% (86.5 to 92.7)`."""
-    return said(measured.share if isinstance(measured, Row) else measured)
+    return said(measured.share if isinstance(measured, Row) else measured, digits)
 
 
 def figure_2b(accuracies: StudyAccuracies, *, width: float, height: int = 300, look: Look = "page") -> Markup | None:

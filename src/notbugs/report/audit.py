@@ -39,6 +39,7 @@ def labels_section(audits: Mapping[str, AuditFile]) -> Section:
     one = next(iter(audits.values()))
     audit = one.audit
     score = "balanced accuracy"
+    data = one.data["name"].removesuffix(f", {one.data['classes'][1]}")
     columns = ["label", f"{score}, clean", f"at {audit.threat_name}", "AUC, clean", "at the same"]
     columns += ["robust alone", "non-robust alone", "it rests on"]
     names = {"robust": "robust features", "nonrobust": "non-robust features", "open": "not decided"}
@@ -61,8 +62,8 @@ def labels_section(audits: Mapping[str, AuditFile]) -> Section:
         title=f"What {one.model} rests on, label by label",
         short="Labels",
         text=f"A classifier of {len(audits)} labels is as many binary classifiers that share a network. Each was "
-        f"audited on its own, on {one.data['name'].rpartition(', ')[0]}, for changes of an image up to "
-        f"{audit.threat_name}. Every label has a page of its own, with its verdict.",
+        f"audited on its own, on {data}, for changes of an image up to {audit.threat_name}. Every label has a page "
+        "of its own, with its verdict.",
         tables=[Table(caption, columns, rows, words=("it rests on",), kind="measures")],
     )
 

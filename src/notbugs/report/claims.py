@@ -91,9 +91,30 @@ def against(chance: float, measured: Row | Proportion) -> Order:
     return "lower" if measured.high < chance else "unclear"
 
 
-def told(row: Row) -> str:
+def told(row: Row, chance: float) -> str:
     """A clean accuracy, and the balanced one where classes are so unequal that it is what chance is held against."""
-    return f"{quoted(row)}, balanced {quoted(row.balanced)}" if row.balanced else quoted(row)
+    held = quoted(row.balanced or row, _digits(chance, row.balanced or row))
+    return f"{quoted(row)}, balanced {held}" if row.balanced else held
+
+
+def _digits(chance: float, measured: Row | Proportion) -> int:
+    """The decimals with which both ends are on the same side of chance as they are unrounded, if up to three do."""
+    shown = float(_percent_of(chance))
+    sides = {end: _side(end, chance) for end in (measured.low, measured.high)}
+    fitting = (
+        digits
+        for digits in (1, 2, 3)
+        if all(_side(round(100 * end, digits), shown) == side for end, side in sides.items())
+    )
+    return next(fitting, 1)
+
+
+def _side(end: float, chance: float) -> int:
+    return (end > chance) - (end < chance)
+
+
+def _percent_of(chance: float) -> str:
+    return f"{100 * chance:.3g}"
 
 
 def beyond_chance(chance: float, row: Row) -> Order:
@@ -167,9 +188,9 @@ def robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | None:
     )
     verdict = judge([order], wanted="higher")
     if ours.clean and (level := beyond_chance(chance, ours.clean)) == "higher":
-        text += f" The clean accuracy of D_R is {told(ours.clean)}."
+        text += f" The clean accuracy of D_R is {told(ours.clean, chance)}."
     elif ours.clean:
-        known = f"{told(ours.clean)}, {beside_chance(level, chance)}"
+        known = f"{told(ours.clean, chance)}, {beside_chance(level, chance)}"
         short += f"; but its clean accuracy is {known}"
         text += f" The clean accuracy of D_R is {known}: that a classifier is robust which knows nothing says nothing."
         verdict = worst([verdict, "open"])
@@ -193,8 +214,8 @@ def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | N
     order = beyond_chance(chance, ours.clean)
     verdicts = [judge([order], wanted="higher")]
     level = beside_chance(order, chance)
-    short = f"Standard training on D_NR alone gives a clean accuracy of {told(ours.clean)}, {level}"
-    text = f"Standard training on D_NR gives a clean accuracy of {told(ours.clean)}, {level}"
+    short = f"Standard training on D_NR alone gives a clean accuracy of {told(ours.clean, chance)}, {level}"
+    text = f"Standard training on D_NR gives a clean accuracy of {told(ours.clean, chance)}, {level}"
     pairs = paired(accuracies, ours, other)
     if pairs:
         radius, (a, b) = next(iter(pairs.items()))
@@ -207,7 +228,7 @@ def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | N
         )
         if other and other.clean and beyond_chance(chance, other.clean) != "higher":
             level = beside_chance(beyond_chance(chance, other.clean), chance)
-            knows = f"; but the clean accuracy of D_R is {told(other.clean)}, {level}"
+            knows = f"; but the clean accuracy of D_R is {told(other.clean, chance)}, {level}"
             short, text = short + knows, text + knows
             verdicts.append("open")
     more = _elsewhere(accuracies, pairs, "D_NR", "D_R")
@@ -257,7 +278,8 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
         beside[name] = _beyond(row) if orders[name] == "higher" else f"{levels[name]}, and {_beyond(row)}"
     is_alike = len(clean) > 1 and not left and not controls and len(set(levels.values())) == 1
     parts = [
-        f"{told(row)} after training on {name}{'' if is_alike else f', {beside[name]}'}" for name, row in clean.items()
+        f"{told(row, chance)} after training on {name}{'' if is_alike else f', {beside[name]}'}"
+        for name, row in clean.items()
     ]
     if is_alike:
         same = beside[next(iter(clean))]
@@ -268,7 +290,7 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
         )
     short = "; ".join(parts)
     also = {name: f", and {_beyond(row)}" for name, row in controls.items()}
-    full = [f"{name} {told(row)}, {levels[name]}{also.get(name, '')}" for name, row in clean.items()]
+    full = [f"{name} {told(row, chance)}, {levels[name]}{also.get(name, '')}" for name, row in clean.items()]
     notes = [
         _kept_note(name, results.sets, chance) for name in clean if BY_NAME[name].keeps_labels and name not in controls
     ]
@@ -337,7 +359,7 @@ def paired(accuracies: StudyAccuracies, ours: Member | None, other: Member | Non
 
 def beside_chance(order: Order, chance: float) -> str:
     """How an accuracy that is of `order` stands to `chance`, a share: `above chance (10\u00a0%)`."""
-    level = f"chance ({100 * chance:.3g}\u00a0%)"
+    level = f"chance ({_percent_of(chance)}\u00a0%)"
     if order == "unclear":
         return f"which cannot be told from {level}"
     return f"{'above' if order == 'higher' else 'below'} {level}"
@@ -380,7 +402,7 @@ def _elsewhere(accuracies: StudyAccuracies, pairs: dict[float, tuple[Row, Row]],
 
 def _kept_note(name: str, sets: list[SetProperties], chance: float) -> str:
     properties = next((s for s in sets if s.name == name), None)
-    kept = quoted(properties.kept_label) if properties else f"about {100 * chance:.3g} %"
+    kept = quoted(properties.kept_label) if properties else f"about {_percent_of(chance)} %"
     return (
         f"{name} draws its targets from all classes: {kept} of its images keep their label, and these can teach the "
         f"right answer without any perturbation, so {name} alone is weak evidence."

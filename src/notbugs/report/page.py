@@ -47,6 +47,7 @@ def render(results: Results, gallery: Arrays | None, further: Arrays | None = No
         tables=core_tables,
         table_1=core_tables.relabelled(accuracies),
         further=core_tables.further(accuracies, results.sets),
+        uneven=any(member.clean and member.clean.balanced for member in accuracies.members),
         further_grid=sample_grid(further, classes) if further else None,
         idea=idea(gallery, accuracies, classes) if gallery else None,
         grid=sample_grid(gallery, classes) if gallery else None,

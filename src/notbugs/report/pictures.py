@@ -131,6 +131,12 @@ class Grid:
     side: int
     pixelated: bool
 
+    @property
+    def is_of_other_classes(self) -> bool:
+        """Whether every row is of another class; a class may have no image among those that rows are drawn from."""
+        labels = [row[0].label for row in self.rows]
+        return len(set(labels)) == len(labels)
+
 
 def sample_grid(arrays: Arrays, classes: Sequence[str]) -> Grid:
     """Draw the first `ROWS` images of a gallery, or as many as fit in `BUDGET`, at least one."""

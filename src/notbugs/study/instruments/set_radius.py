@@ -151,9 +151,9 @@ def _reading(result: SetRadiusResult) -> Iterator[str]:
         more, less = (all(one.side == side for one in beyond) for side in ("more", "less"))
         sign = -1 if less else 1
         values = [sign * one.value for one in beyond]
-        ends = sorted((sign * beyond[0].low, sign * beyond[0].high)) if len(beyond) == 1 else (min(values), max(values))
+        ends = values if len(beyond) > 1 else [sign * beyond[0].low, sign * beyond[0].high]
         over = f" over {len(beyond)} seeds" if len(beyond) > 1 else ""
-        amount = f"{percent(mean(values))} points ({between(*ends)}{over})"
+        amount = f"{percent(mean(values))} points ({between(min(ends), max(ends))}{over})"
         at = f"{of} at {result.norm} {number(eps)}"
         if more or less:
             yield f"{at} teaches {amount} {'more' if more else 'less'} than its control."
