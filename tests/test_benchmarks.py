@@ -272,7 +272,7 @@ def test_controls_compares_networks(tmp_path, capsys):
     controls.main([narrow, wide, "--json", str(found), "--picture", str(picture)])
     mean, single = nb.measure.over_seeds([0.1, 0.2]), Difference.of(*map(fakes.proportion, (0.5, 0.55), (400, 400)))
     assert capsys.readouterr().out.splitlines()[2:] == [
-        "| D_rand | cnn of width 8 | 0.5 | 2 | 50.0 (50.0 to 50.0) | 35.0 (0.0 to 98.5) | 15.0 "
+        "| D_rand | cnn of width 8 | 0.5 | 2 | 50.0 (45.1 to 54.9) | 35.0 (0.0 to 98.5) | 15.0 "
         f"({100 * mean.low:.1f} to {100 * mean.high:.1f}) |",
         f"| D_rand | cnn of width 16 | 0.5 | 1 | 50.0 (45.1 to 54.9) | 55.0 (50.1 to 59.8) | -5.0 "
         f"({100 * single.low:.1f} to {100 * single.high:.1f}) |",
