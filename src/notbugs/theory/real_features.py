@@ -23,6 +23,7 @@ from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import InputError, check_number, must
 from notbugs.given import checked
+from notbugs.models.execution import ready
 from notbugs.search import PGDSteps, search
 from notbugs.shapes import Features
 from notbugs.theory.gaussians import TwoGaussians
@@ -224,7 +225,7 @@ def vulnerability(
         return ((features - centre) @ direction + rule.bias) * signs
 
     clean = signed_scores(torch.cat(_features(classifier, judged)).to(classifier.device), signs.to(classifier.device))
-    scores = [clean]
+    scores, fast = [clean], ready(classifier, judged.shape, batch=CHUNK)[0]
     for ball in balls:
         parts = []
         for first in range(0, len(judged), CHUNK):
@@ -232,10 +233,10 @@ def vulnerability(
             part = signs[first : first + CHUNK].to(classifier.device)
 
             def objective(images: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
-                score = signed_scores(classifier.features(images), part)
+                score = signed_scores(fast.features(images), part)
                 return score, score.detach()
 
-            with classifier.evaluating():
+            with fast.evaluating():
                 found = search(objective, images.to(classifier.device), (part,), ball, schedule).images
             with torch.no_grad(), classifier.evaluating("fp32"):  # in bf16 rounding alone would be a distance
                 parts.append(signed_scores(classifier.features(found), part))
