@@ -22,7 +22,7 @@ from notbugs.search import (
     targeted_pgd,
 )
 from notbugs.threat import L2, Spatial
-from notbugs.training import Adversary, Training, new_classifier, train
+from notbugs.training import Adversary, SpatialTraining, Training, new_classifier, train
 
 pytestmark = pytest.mark.whole
 
@@ -101,6 +101,14 @@ def test_standard_training_waits_once_or_twice_an_epoch(classifier, data):
     for batch in (60, 12):
         settings = Training(epochs=3, batch=batch)
         assert waits(lambda settings=settings: train(classifier, data.train, settings)) <= 2 * 3
+
+
+def test_training_with_rotations_waits_no_more_for_more_batches(classifier, data):
+    def found(batch: int) -> int:
+        settings = Training(epochs=2, batch=batch, spatial=SpatialTraining(degrees=20, pixels=1, tries=2))
+        return waits(lambda: train(classifier, data.train, settings))
+
+    assert found(60) == found(12)
 
 
 def test_adversarial_training_waits_once_a_batch(classifier, data):

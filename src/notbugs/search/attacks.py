@@ -458,6 +458,19 @@ def appearance_pgd(
     True
     """
     answering = with_labels(classifier, images, labels, "labels")
+    return worst_appearance(classifier, answering, images, labels, ranges, schedule, start)
+
+
+def worst_appearance(
+    classifier: Classifier,
+    answering: Answering,
+    images: Batch,
+    labels: Labels,
+    ranges: Appearance,
+    schedule: Steps,
+    start: Tensor | None,
+) -> Batch:
+    """`appearance_pgd` by what answers in the classifier's place: a look at the labels waits for the device."""
     middle = images.new_full((len(images), ranges.parameters, 1, 1), 0.5)
     begun = None if start is None else (0.5 + start.to(images) / 2)[:, :, None, None]
     with classifier.evaluating():
@@ -477,7 +490,6 @@ def _transformed(classifier: Answering, spatial: Spatial | Appearance) -> Object
 
 
 @checked
-@torch.no_grad()
 def worst_of(
     classifier: Classifier,
     images: Batch,
@@ -506,6 +518,19 @@ def worst_of(
     True
     """
     answering = with_labels(classifier, images, labels, "labels")
+    return worst_among(classifier, answering, images, labels, changes, parameters)
+
+
+@torch.no_grad()
+def worst_among(
+    classifier: Classifier,
+    answering: Answering,
+    images: Batch,
+    labels: Labels,
+    changes: Spatial | Appearance,
+    parameters: Float[Tensor, "batch tries parameter"],
+) -> Batch:
+    """`worst_of` by what answers in the classifier's place: a look at the labels waits for the device."""
     chosen, lowest = images, images.new_full((len(images),), torch.inf)
     with classifier.evaluating():
         for one in parameters.unbind(1):

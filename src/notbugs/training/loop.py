@@ -20,7 +20,8 @@ from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.given import checked
 from notbugs.outputs import PROBED
 from notbugs.progress import Progress, silent
-from notbugs.search import PGDSteps, appearance_pgd, search, worst_of
+from notbugs.search import PGDSteps, search
+from notbugs.search.attacks import worst_among, worst_appearance
 from notbugs.search.loop import check_gradients_allowed
 from notbugs.search.objectives import away_from
 from notbugs.seeds import derive, generator, seeded
@@ -310,17 +311,19 @@ def _loss(
     index = drawn.index[piece].to(images.labels.device, non_blocking=True)
     inputs, labels = (tensor.to(classifier.device, non_blocking=True) for tensor in images.batch(index))
     inputs = settings.augmentation.apply(inputs, drawn.changes[piece])
+    # Searches go without their look at the labels, since it would wait for the device.
     if settings.spatial and drawn.tries is not None and len(labels):
-        inputs = worst_of(classifier, inputs, labels, settings.spatial.threat, drawn.tries[piece])
+        inputs = worst_among(classifier, classifier, inputs, labels, settings.spatial.threat, drawn.tries[piece])
     if (appearance := settings.appearance) and drawn.looks is not None and len(labels):
         looks = drawn.looks[piece]
         if appearance.steps:
             schedule = PGDSteps(appearance.steps, decay="linear")
-            inputs = appearance_pgd(classifier, inputs, labels, appearance.ranges, schedule, start=looks[:, 0])
+            ranges, start = appearance.ranges, looks[:, 0]
+            inputs = worst_appearance(classifier, classifier, inputs, labels, ranges, schedule, start)
         else:
-            inputs = worst_of(classifier, inputs, labels, appearance.ranges, looks)
+            inputs = worst_among(classifier, classifier, inputs, labels, appearance.ranges, looks)
     if (adversary := settings.adversary) and len(labels):
-        with classifier.evaluating():  # as `pgd`, but for its look at the labels, which would wait for the device
+        with classifier.evaluating():
             inputs = search(away_from(classifier), inputs, (labels,), adversary.threat, adversary.schedule).images
     # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
     return summed_loss(shared(inputs), labels, weights) * (workers.count() / len(drawn.index))
