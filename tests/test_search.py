@@ -28,6 +28,7 @@ from notbugs.search import (
     stream,
     targeted_pgd,
 )
+from notbugs.search.loop import last
 from notbugs.search.objectives import away_from, margin, matching, smallest
 from notbugs.seeds import generator, seeded
 from notbugs.threat import L2, Linf, l2_norm
@@ -154,6 +155,16 @@ def test_counts_its_passes(run, small):
     assert found.backwards == 5
     assert found.forwards == 6
     assert len(calls) == found.forwards + (run in (_matched, _quickly_matched))  # the target's features, once
+
+
+@pytest.mark.parametrize("ball", BALLS)
+def test_the_last_iterate_alone_takes_a_pass_less(ball, small):
+    calls, images, labels = [], random_images(3), torch.arange(3)
+    with small.evaluating():
+        wanted = search(away_from(small), images, (labels,), ball, SHORT, keep="last").images
+        small.network.register_forward_pre_hook(lambda *_: calls.append(1))
+        assert torch.equal(last(away_from(small), images, (labels,), ball, SHORT), wanted)
+    assert len(calls) == SHORT.steps
 
 
 @each_search

@@ -68,6 +68,20 @@ class Found:
         )
 
 
+@torch.no_grad()
+def last(objective: Objective, origin: Batch, goals: tuple[Tensor, ...], threat: Threat, steps: Steps) -> Batch:
+    """Where `search` from `origin` ends, for training: nobody looks at the last iterate, or chooses the best of all.
+
+    It takes a forward pass less than `search`, and does not wait for the device: the origin is not checked.
+    """
+    walker = steps.walker(threat, origin)
+    samples = _begin(origin, goals, threat, walker, None)
+    for _ in range(steps.steps):
+        loss, _, gradient = _descent(objective, samples)
+        _move(samples, threat, walker, loss, gradient)
+    return samples["images"]
+
+
 @checked
 @torch.no_grad()
 def search(
@@ -113,6 +127,7 @@ def search(
     ...
     >>> found = nb.search.search(dark, inputs, (labels,), nb.L2(0.5), nb.search.PGDSteps(5))
     """
+    _check(origin, start)
     walker = steps.walker(threat, origin)
     samples = _begin(origin, goals, threat, walker, start)
     for _ in range(steps.steps):
@@ -169,6 +184,7 @@ def stream(
         while _size(pool) < batch and (fresh := next(queue, None)):
             numbers, origin, goals, start = fresh
             walker = walker or steps.walker(threat, origin)
+            _check(origin, start)
             begun = _begin(origin, goals, threat, walker, start) | {"number": numbers.to(origin.device)}
             pool = _joined(pool, begun) if pool else begun
         if walker is None or not _size(pool):
@@ -225,8 +241,6 @@ def check_gradients_allowed() -> None:
 
 
 def _begin(origin: Batch, goals: tuple[Tensor, ...], threat: Threat, walker: Walker, start: Batch | None) -> Samples:
-    check_gradients_allowed()
-    _check_origin(origin, start)
     images = origin.clone() if start is None else threat.valid(start, origin)
     worst = torch.full((len(images),), math.inf, dtype=images.dtype, device=images.device)
     return {
@@ -243,6 +257,13 @@ def _begin(origin: Batch, goals: tuple[Tensor, ...], threat: Threat, walker: Wal
 
 def _step(objective: Objective, samples: Samples, threat: Threat, walker: Walker) -> None:
     """One forward, one backward, one move."""
+    loss, score, gradient = _descent(objective, samples)
+    _offer(samples, loss, score)
+    _move(samples, threat, walker, loss, gradient)
+
+
+def _descent(objective: Objective, samples: Samples) -> tuple[PerSample, PerSample, Batch]:
+    """Loss and score of every sample where it is, and the gradient of its loss."""
     with torch.enable_grad():
         leaf = samples["images"].detach().requires_grad_()
         loss, score = _answer(objective, leaf, samples)
@@ -251,8 +272,10 @@ def _step(objective: Objective, samples: Samples, threat: Threat, walker: Walker
             raise must("objective", rule, "one that was detached, or made of something else", remedy)
         # The sum, never the mean: a sample's gradient must not depend on the size of its batch.
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-    loss, score = loss.detach(), score.detach()
-    _offer(samples, loss, score)
+    return loss.detach(), score.detach(), gradient
+
+
+def _move(samples: Samples, threat: Threat, walker: Walker, loss: PerSample, gradient: Batch) -> None:
     moved = walker.move(samples, loss, threat.confined(gradient))
     samples["images"] = threat.valid(moved, samples["origin"])
     samples["age"] = samples["age"] + 1
@@ -283,11 +306,13 @@ def _goals(samples: Samples) -> list[Tensor]:
     return [values for name, values in samples.items() if name.startswith("goal ")]
 
 
-def _check_origin(origin: Tensor, start: Tensor | None) -> None:
+def _check(origin: Tensor, start: Tensor | None) -> None:
+    """Refuse what cannot be searched from; the range of the images is waited for, once."""
+    check_gradients_allowed()
     if start is not None and start.shape != origin.shape:
         raise must("start", f"have the shape of the origin, {tuple(origin.shape)}", tuple(start.shape))
     low, high = torch.aminmax(origin)  # once, before the loop
-    if not (origin.is_floating_point() and bool((low >= 0) & (high <= 1))):  # waits for the device once
+    if not (origin.is_floating_point() and bool((low >= 0) & (high <= 1))):
         raise InputError(
             f"The images must be floating point in [0, 1]. Got {origin.dtype} in [{float(low):g}, {float(high):g}] "
             "instead. Divide by 255, or give the classifier its normalisation and the search plain images."

@@ -20,9 +20,9 @@ from notbugs.files import LOG, Damaged, read_tensors, write_tensors
 from notbugs.given import checked
 from notbugs.outputs import PROBED
 from notbugs.progress import Progress, silent
-from notbugs.search import PGDSteps, search
+from notbugs.search import PGDSteps
 from notbugs.search.attacks import worst_among, worst_appearance
-from notbugs.search.loop import check_gradients_allowed
+from notbugs.search.loop import check_gradients_allowed, last
 from notbugs.search.objectives import away_from
 from notbugs.seeds import derive, generator, seeded
 from notbugs.shapes import Labels, Logits
@@ -324,7 +324,7 @@ def _loss(
             inputs = worst_among(classifier, classifier, inputs, labels, appearance.ranges, looks)
     if (adversary := settings.adversary) and len(labels):
         with classifier.evaluating():
-            inputs = search(away_from(classifier), inputs, (labels,), adversary.threat, adversary.schedule).images
+            inputs = last(away_from(classifier), inputs, (labels,), adversary.threat, adversary.schedule)
     # Workers' gradients are averaged: of a sum, weighted so that the average is the mean over the whole batch.
     return summed_loss(shared(inputs), labels, weights) * (workers.count() / len(drawn.index))
 
