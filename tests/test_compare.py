@@ -81,6 +81,7 @@ def made(
     results = Results(study=info.model_copy(update=changes), rows=rows, sets=[])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(results.model_dump_json(by_alias=True), encoding="utf-8")
+    (folder / "report.html").touch()
     return folder
 
 
@@ -272,6 +273,16 @@ def test_another_recipe_or_other_data_are_no_repeat(tmp_path):
     assert "not set" in page.text
 
 
+def test_what_was_measured_besides_makes_no_other_recipe(tmp_path):
+    """And no mean of accuracies claims more than 1."""
+    besides = {"instruments": {"controls": {"on": True}}}
+    found = {seed: {"standard": outcomes(first(count), first(0))} for seed, count in ((0, 40), (1, 36))}
+    folders = [made(tmp_path / "a", found[0]), made(tmp_path / "b", found[1], seed=1, recipe=besides)]
+    (group,) = compared(tmp_path, *folders).groups
+    assert group.seeds == [0, 1]
+    assert (group.rows[0].over.mean, group.rows[0].over.high) == (0.95, 1)
+
+
 def test_two_recipes_over_seeds(tmp_path):
     folders = [
         made(
@@ -320,7 +331,8 @@ def test_studies_of_one_name_are_told_apart_by_their_path(tmp_path):
 
 
 def test_every_number_is_on_the_page(tmp_path):
-    folders = [made(tmp_path / "out" / f"seed-{seed}", seed=seed) for seed in (0, 1)]
+    folders = [made(tmp_path / "out" / f"seed-{seed}", seed=seed) for seed in (0, 1, 2)]
+    (folders[2] / "report.html").unlink()
     found, page = shown(tmp_path, *folders)
     shares = [share for measure in found.measures for share in measure.shares if share]
     for share in shares:
@@ -331,6 +343,7 @@ def test_every_number_is_on_the_page(tmp_path):
     links = [value for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
     assert "seed-0/report.html" in links
     assert "seed-1/report.html" in links
+    assert "seed-2/report.html" not in links
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {value[1:] for value in links if value[0] == "#"} <= set(ids)

@@ -212,7 +212,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> SeedDifference:
     return SeedDifference(difference=difference, low=float(low), high=float(high))
 
 
-def over_seeds(values: Sequence[float]) -> OverSeeds:
+def over_seeds(values: Sequence[float], *, within: tuple[float, float] = (-math.inf, math.inf)) -> OverSeeds:
     """Mean, standard deviation and the t interval of the mean.
 
     There is no interval where all values are equal: they say nothing of how much seeds differ.
@@ -222,6 +222,8 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     values : sequence of float
         One for each seed, for instance robust accuracies of classifiers trained again. The interval takes them as
         independent and about normal; it is over seeds, and not over other test images.
+    within : tuple of float
+        Between which a mean can be: (0, 1) for accuracies. The interval is cut off there.
 
     Raises
     ------
@@ -240,7 +242,8 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     if not deviation:
         return OverSeeds(mean=mean, deviation=deviation, low=None, high=None, n=n)
     low, high = scipy.stats.t.interval(0.95, n - 1, mean, deviation / math.sqrt(n))
-    return OverSeeds(mean=mean, deviation=deviation, low=float(low), high=float(high), n=n)
+    low, high = max(within[0], float(low)), min(within[1], float(high))
+    return OverSeeds(mean=mean, deviation=deviation, low=low, high=high, n=n)
 
 
 def _checked(values: Sequence[float]) -> list[float]:

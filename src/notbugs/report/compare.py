@@ -39,8 +39,8 @@ SEEDS = (
     "The seed decides initial weights, order and augmentation of batches, where the searches of training and of the "
     "measuring attack start, and start and target of every image of the constructed sets. Mean, t interval and "
     "standard deviation are over seeds, so they hold the chance of training; intervals of single studies hold the "
-    "chance of the test images. The t interval takes seeds as independent and about normal. It is wide with few seeds "
-    "and can pass 0 or 100\u00a0%. Where all seeds agree there is none: they say nothing of how much seeds differ."
+    "chance of the test images. The t interval takes seeds as independent and about normal. It is wide with few seeds, "
+    "and cut off at 0 and 100\u00a0%. Where all seeds agree there is none: they say nothing of how much seeds differ."
 )
 TESTS = (
     "Of two classifiers on the same test images, only images that one alone gets right say which is better. "
@@ -80,7 +80,7 @@ def _reports(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Name and address of the report of every study below this page."""
     for study in comparison.studies:
         path = PurePath(study.folder)
-        if not path.is_absolute() and ".." not in path.parts:
+        if study.has_report and not path.is_absolute() and ".." not in path.parts:
             yield study.label, quote((path / "report.html").as_posix())
 
 

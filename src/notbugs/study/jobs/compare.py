@@ -50,6 +50,7 @@ class ComparedStudy(Record):
     created: str = Field(description="ISO 8601, UTC")
     device: str
     has_outcomes: bool = Field(description="whether what became of each test image is on disk")
+    has_report: bool = Field(True, description="whether its page is on disk")
 
 
 class Setting(Record):
@@ -95,7 +96,7 @@ class OverSeedsRow(Of):
 
 
 class SeedGroup(Record):
-    """Studies that are the same recipe on the same data but for the seed."""
+    """Studies that are the same recipe on the same data but for the seed, and for instruments."""
 
     studies: list[int] = Field(description="places in `studies`, one for each seed")
     seeds: list[int]
@@ -226,10 +227,17 @@ class _Study:
         return outcome.survived if outcome else None
 
     def is_repeat_of(self) -> str:
-        """Equal for studies that differ in their seed alone."""
+        """Equal for studies that differ in their seed alone.
+
+        Or in what was measured besides: instruments change no accuracy of a study, notes on its data are words.
+        """
         study = self.results.study
-        recipe = {name: value for name, value in flat(study.recipe).items() if name != "seed"}
-        data = dict(study.data)
+        recipe = {
+            name: value
+            for name, value in flat(study.recipe).items()
+            if name != "seed" and not name.startswith("instruments.")
+        }
+        data = {name: value for name, value in study.data.items() if name != "notes"}
         if _drawn(study.recipe):
             data.pop("fingerprint", None)
         return json.dumps([recipe, data], sort_keys=True)
@@ -269,6 +277,7 @@ def _describe(study: _Study, label: str, out: Path) -> ComparedStudy:
         created=info.created,
         device=info.device,
         has_outcomes=any(study.kept.values()),
+        has_report=(study.folder / "report.html").exists(),
     )
 
 
@@ -317,7 +326,7 @@ def _group(studies: list[_Study], places: dict[int, int]) -> SeedGroup:
     for key in _keys(members):
         if all(key in member.rows for member in members):
             accuracies = [member.rows[key].accuracy for member in members]
-            rows.append(OverSeedsRow(**dict(key), values=accuracies, over=over_seeds(accuracies)))
+            rows.append(OverSeedsRow(**dict(key), values=accuracies, over=over_seeds(accuracies, within=(0, 1))))
     return SeedGroup(
         studies=list(places.values()),
         seeds=list(places),
