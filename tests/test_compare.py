@@ -283,6 +283,20 @@ def test_what_was_measured_besides_makes_no_other_recipe(tmp_path):
     assert (group.rows[0].over.mean, group.rows[0].over.high) == (0.95, 1)
 
 
+def test_what_sets_teach_beyond_their_controls_over_seeds(tmp_path):
+    """Of the committed studies of three seeds: the first alone has a random control, which was not learned."""
+    committed = Path(__file__).parents[1] / "results" / "gtsrb"
+    found, page = shown(tmp_path, committed, committed / "seeds" / "seed-1", committed / "seeds" / "seed-2")
+    (group,) = found.groups
+    assert [(row.of, row.control, row.weak_epochs) for row in group.beyond] == [
+        (of, "leakage", 1) for of in ("D_rand", "D_rand_other", "D_det")
+    ]
+    other = group.beyond[1]
+    assert other.values == pytest.approx([0.2296, 0.2070, 0.2887], abs=1e-3)
+    assert other.over == over_seeds(other.values, within=(-1, 1))
+    assert "D rand, other leakage, weak classifier of 1 epoch 24.2 13.7 to 34.7 4.22 23.0 20.7 28.9" in page.text
+
+
 def test_two_recipes_over_seeds(tmp_path):
     folders = [
         made(

@@ -28,7 +28,17 @@ from notbugs.report.shell import environment, shown
 from notbugs.report.wording import date
 
 if TYPE_CHECKING:
-    from notbugs.study.jobs.compare import Comparison, Contrast, Of, PairRow, SeedGroup, Setting, StudyPair
+    from notbugs.study.jobs.compare import (
+        BeyondOverSeeds,
+        Comparison,
+        Contrast,
+        Of,
+        OverSeedsRow,
+        PairRow,
+        SeedGroup,
+        Setting,
+        StudyPair,
+    )
 
 WIDTHS = (560, 200)
 LONGEST = 60
@@ -93,7 +103,10 @@ def _seeds(comparison: Comparison) -> Section | None:
         short="Seeds",
         text=SEEDS,
         reading=[_images(comparison, group) for group in comparison.groups],
-        tables=[_seed_table(comparison, group, under) for group in comparison.groups for under in unders(group.rows)],
+        tables=[
+            *(_seed_table(comparison, group, under) for group in comparison.groups for under in unders(group.rows)),
+            *(_beyond_table(comparison, group) for group in comparison.groups if group.beyond),
+        ],
     )
 
 
@@ -106,19 +119,36 @@ def _images(comparison: Comparison, group: SeedGroup) -> str:
 
 
 def _seed_table(comparison: Comparison, group: SeedGroup, under: str) -> Table:
-    columns = ("trained on", "mean", "95\u00a0% t interval", "standard deviation", *(f"seed {s}" for s in group.seeds))
-    rows = [
-        [
-            label(row),
-            percent(row.over.mean),
-            between(row.over),
-            f"{100 * (row.over.deviation or 0):.2f}",
-            *map(percent, row.values),
-        ]
-        for row in group.rows
-        if row.under == under
+    rows = [[label(row), *_over(row)] for row in group.rows if row.under == under]
+    caption = f"Studies {numbered(comparison, group.studies)}, {_accuracy_under(under)}"
+    return Table(caption, ("trained on", *_columns(group)), rows)
+
+
+def _beyond_table(comparison: Comparison, group: SeedGroup) -> Table:
+    rows = [[row.of, _control(row), *_over(row)] for row in group.beyond]
+    caption = (
+        f"Studies {numbered(comparison, group.studies)}, what each set teaches beyond its control: clean accuracy of "
+        "the set less that of its control, in points"
+    )
+    return Table(caption, ("set", "control", *_columns(group)), rows)
+
+
+def _control(row: BeyondOverSeeds) -> str:
+    epochs = "" if row.weak_epochs == 1 else "s"
+    return f"{row.control}, weak classifier of {row.weak_epochs} epoch{epochs}" if row.weak_epochs else row.control
+
+
+def _columns(group: SeedGroup) -> list[str]:
+    return ["mean", "95\u00a0% t interval", "standard deviation", *(f"seed {seed}" for seed in group.seeds)]
+
+
+def _over(row: OverSeedsRow | BeyondOverSeeds) -> list[str]:
+    return [
+        percent(row.over.mean),
+        between(row.over),
+        f"{100 * (row.over.deviation or 0):.2f}",
+        *map(percent, row.values),
     ]
-    return Table(f"Studies {numbered(comparison, group.studies)}, {_accuracy_under(under)}", columns, rows)
 
 
 def _accuracy_under(under: str) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, JsonValue
 from torch import Tensor
 
+from notbugs.construct import CONTROLS, Control
 from notbugs.errors import InputError, must
 from notbugs.files import check_writable, only_writer
 from notbugs.measure import (
@@ -30,6 +31,7 @@ from notbugs.measure import (
 )
 from notbugs.records import Record, WholeFile, read_model, write_model
 from notbugs.study.folder import Console
+from notbugs.study.learned import unlearned
 from notbugs.study.recipe import flat
 from notbugs.study.results import KeptOutcomes, Results, Row, TrainSet, read_outcomes, read_results
 from notbugs.threat import Norm
@@ -95,6 +97,16 @@ class OverSeedsRow(Of):
     over: OverSeeds
 
 
+class BeyondOverSeeds(Record):
+    """What a set teaches beyond one of its controls, over seeds."""
+
+    of: str = Field(description="the set")
+    control: Control
+    weak_epochs: int | None = Field(description="of the weak classifier of a leakage control; null for other controls")
+    values: list[float] = Field(description="clean accuracy of the set less that of its control, one for each seed")
+    over: OverSeeds
+
+
 class SeedGroup(Record):
     """Studies that are the same recipe on the same data but for the seed, and for instruments."""
 
@@ -103,6 +115,9 @@ class SeedGroup(Record):
     same_images: bool = Field(description="whether all have the same training and test images")
     drawn: list[str] = Field(description="settings of the recipe by which the seed draws images")
     rows: list[OverSeedsRow]
+    beyond: list[BeyondOverSeeds] = Field(
+        default=[], description="of every control that all of them have, where both it and its set were learned"
+    )
 
 
 class ContrastRow(Of):
@@ -333,7 +348,34 @@ def _group(studies: list[_Study], places: dict[int, int]) -> SeedGroup:
         same_images=len({info.data.get("fingerprint") for info in infos}) == 1,
         drawn=_drawn(infos[0].recipe),
         rows=rows,
+        beyond=_beyond(members),
     )
+
+
+def _beyond(members: list[_Study]) -> list[BeyondOverSeeds]:
+    found = [_beyond_controls(member.results) for member in members]
+    shared = [key for key in found[0] if all(key in others for others in found)]
+    return [
+        BeyondOverSeeds(
+            of=key[0], control=key[1], weak_epochs=key[2], values=values, over=over_seeds(values, within=(-1, 1))
+        )
+        for key in shared
+        for values in [[each[key] for each in found]]
+    ]
+
+
+def _beyond_controls(results: Results) -> dict[tuple[str, Control, int | None], float]:
+    """By set, kind of control and epochs of its weak classifier: accuracy of the set less that of its control."""
+    measured, left = results.instruments.controls, unlearned(results)
+    if not measured:
+        return {}
+    itself = {row.of: row.clean.value for row in measured.rows if row.variant == "itself" and row.name not in left}
+    return {
+        (row.of, row.variant, measured.weak_epochs if row.variant == "leakage" else None): itself[row.of]
+        - row.clean.value
+        for row in measured.rows
+        if row.of in itself and row.variant in CONTROLS and row.name not in left
+    }
 
 
 def _contrast(groups: list[SeedGroup], first: int, second: int) -> Contrast:
