@@ -12,6 +12,7 @@ import transformers
 
 from notbugs.__main__ import main
 from notbugs.errors import InputError
+from notbugs.files import write_tensors
 from notbugs.models import digest, huggingface, load_classifier
 from notbugs.seeds import seeded
 from tests.conftest import random_images
@@ -123,6 +124,29 @@ def test_images_are_as_the_preprocessor_of_transformers_makes_them(folder, proce
     classifier.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     classifier(pixels / 255)
     torch.testing.assert_close(seen[0], wanted)
+
+
+def test_a_model_of_timm_has_its_preprocessing_in_its_configuration(tmp_path, caplog):
+    torchvision()
+    timm = pytest.importorskip("timm")
+    with seeded(0):
+        network = timm.create_model("test_vit", num_classes=4).eval()
+    mean, std = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+    said = network.pretrained_cfg | {"mean": mean, "std": std, "num_classes": 4, "input_size": [3, 160, 160]}
+    config = {"architecture": "test_vit", "num_classes": 4, "label_names": NAMES, "pretrained_cfg": said}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_tensors(tmp_path / "model.safetensors", network.state_dict())
+    images = random_images(1, (3, 160, 160))
+    classifier = load_classifier(tmp_path, classes=NAMES, shape=(3, 160, 160), precision="fp32")
+    wanted = network((images - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1))
+    torch.testing.assert_close(classifier(images), wanted)
+    with caplog.at_level("INFO"):
+        load_classifier(tmp_path, shape=SHAPE, classes=NAMES)
+    assert "was trained on images of 160x160 pixels; these are 8x8" in caplog.text
+    said["std"] = [[], 1, 1]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"config\.json of .* is damaged"):
+        load_classifier(tmp_path)
 
 
 def test_what_is_refused(folder, monkeypatch):

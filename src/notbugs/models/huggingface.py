@@ -172,7 +172,7 @@ def load_pretrained(
             raise
         reason = in_one_line(error)
         raise InputError(
-            f"The preprocessor_config.json of {file} is damaged: a number in it is none ({reason})."
+            f"The preprocessor_config.json or config.json of {file} is damaged: a number in it is none ({reason})."
         ) from error
     if shape is not None and size and tuple(shape[1:]) != size:
         log.info("%s was trained on images of %dx%d pixels; these are %dx%d.", file, *size, *shape[1:])
@@ -210,7 +210,17 @@ def _network(folder: Path) -> tuple[Any, nn.Module]:
 
 
 def _preprocessor(folder: Path) -> dict[str, Any]:
-    file = folder / "preprocessor_config.json"
+    """What is done to images; a model of timm says it in its configuration."""
+    values = _values(folder / "preprocessor_config.json")
+    timm = {} if values else _values(folder / "config.json").get("pretrained_cfg", {})
+    if not isinstance(timm, dict) or not {"mean", "std"} <= timm.keys():
+        return values
+    size = timm.get("input_size")
+    sized = {"size": {"height": size[1], "width": size[2]}} if isinstance(size, list) and len(size) == 3 else {}
+    return {"image_mean": timm["mean"], "image_std": timm["std"], **sized}
+
+
+def _values(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
