@@ -172,9 +172,9 @@ that no more images are left than AutoAttack leaves. On CIFAR-10 no image of any
 Gradients and forwards are exact. Times were taken on a loaded machine, and, where the rows are not of CIFAR-10,
 AutoAttack's in an earlier process than ours. The images of CIFAR-10 are test images, used for no choice. Its
 classifiers standard, robust and D_R are those of results/cifar10-whitened; robust-linf is the same network trained at
-8/255 for 10 epochs, one step of 10/255. The digits' are those of the recipe, seed 0. *Small* are the stored classifiers
-of the tests; a softmax and a factor change no prediction, so that AutoAttack finds there at most what it finds on the
-plain network.
+8/255 for 10 epochs, one step of 10/255. The digits' are those of the recipe with `--arch.width 32`, seed 0. *Small* are
+the stored classifiers of the tests; a softmax and a factor change no prediction, so that AutoAttack finds there at most
+what it finds on the plain network.
 
 On small networks and few images the fixed cost of a
 step counts, and five radii take more steps one after the other than one radius, so that time grows by more than

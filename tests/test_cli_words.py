@@ -131,8 +131,8 @@ def test_recipes_are_a_table_from_their_files(capsys, monkeypatch):
         assert all(row.values()), row
         assert row["name"] in text
     digits = next(row for row in catalogue.rows() if row["name"] == "digits")
-    assert digits["time"] == "about two minutes on two CPU cores"
-    assert "D_det 60-77 %" in digits["gives"]
+    assert digits["time"] == "about a minute on two CPU cores"
+    assert "D_det 48-72 %" in digits["gives"]
     assert "measured: seeds 0, 1, 2" in digits["gives"]
     paper = next(row for row in catalogue.rows() if row["name"] == "cifar10-paper")
     assert "not run yet" in paper["gives"]

@@ -177,9 +177,9 @@ def test_one_table_is_of_all_relabelled_sets_that_have_none_of_their_own(tmp_pat
         },
     )
     names = ("D_R", "D_NR", "D_rand", "D_rand_other", "D_rand_min", "D_bugs_other")
-    usual = recipe.constructed.epochs
+    usual, width = recipe.constructed.epochs, recipe.architecture.width
     assert [recipe.training(name).epochs for name in names] == [usual, usual, 3, 3, 3, 3]
-    assert [recipe.network(name).width for name in (*names, "D_det")] == [32, 32, 4, 4, 4, 4, 4]
+    assert [recipe.network(name).width for name in (*names, "D_det")] == [width, width, 4, 4, 4, 4, 4]
     assert (recipe.training("D_det").lr, recipe.training("D_det").epochs) == (0.3, Training().epochs)
     file = tmp_path / "again.toml"
     file.write_text(recipe.toml())
@@ -221,4 +221,5 @@ def test_only_a_set_has_its_own_training_and_network():
 
 def test_a_further_set_has_the_network_of_the_one_beside_which_it_stands():
     recipe = read_recipe("digits", {"architecture_on": {"D_det": {"name": "cnn", "width": 4}}})
-    assert [recipe.network(name).width for name in ("standard", "D_rand", "D_det", "D_bugs")] == [32, 32, 4, 4]
+    width = recipe.architecture.width
+    assert [recipe.network(name).width for name in ("standard", "D_rand", "D_det", "D_bugs")] == [width, width, 4, 4]

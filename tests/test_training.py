@@ -342,6 +342,21 @@ def test_workers_double_the_steps_together(bars_data, monkeypatch):
     assert watching.guarded(fresh(bars_data), bars_data.train, everything, adversary, 0, 0).steps == 4
 
 
+def test_the_guard_takes_no_more_gradients_than_it_counts_with(bars_data, monkeypatch):
+    taken, search = [], watching.Attacked.search
+
+    def counted(run, part, objective, numbers, ball, steps, **more):
+        taken.append((part, steps.steps if len(numbers) else 0))
+        return search(run, part, objective, numbers, ball, steps, **more)
+
+    monkeypatch.setattr(watching.Attacked, "search", counted)
+    everything = torch.arange(len(bars_data.train))
+    watching.guarded(fresh(bars_data), bars_data.train, everything, Adversary(eps=0.01, steps=2), 0, 0)
+    assert taken[0] == ("pgd", 2)
+    assert "random start" not in dict(taken)
+    assert 10 <= sum(steps for _, steps in taken[1:]) <= watching.COST
+
+
 def test_the_guard_looks_at_images_that_large_sets_hold_out(bars_data, monkeypatch):
     images, seen = bars_data.train, []
     monkeypatch.setattr(watching, "LARGE", len(images))

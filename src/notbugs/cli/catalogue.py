@@ -45,7 +45,7 @@ COMMANDS: dict[str, Command] = {
         "Studies",
         "Run a study: train, build the constructed sets, train on them, measure, report.",
         (
-            ("notbugs run digits", "the study of handwritten digits, about two minutes"),
+            ("notbugs run digits", "the study of handwritten digits, about a minute"),
             ("notbugs run --data FOLDER --seeds 3", "your images, one sub-folder for each class, three seeds"),
         ),
         ("seeds", "name", "arch", "arch.width", "train-images", "test-images", "heldout", "sets", "instruments.all"),
@@ -215,7 +215,7 @@ COMMANDS: dict[str, Command] = {
 
 FIRST = """Start here:
   notbugs run pneumonia                the study on chest x-rays, a few minutes
-  notbugs run digits                   the same on digits, about two minutes
+  notbugs run digits                   the same on digits, about a minute
   notbugs run --data FOLDER            on your images, a sub-folder for each class
   notbugs audit MODEL --data FOLDER    judge your own model
   notbugs recipes                      all that can be run by name"""

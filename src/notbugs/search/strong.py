@@ -54,7 +54,7 @@ def without_gradients(run: Attacked, attack: Attack, numbers: Tensor, ball: Thre
         return
     before = len(numbers)
     with run.passing(straight_through):
-        _broken_in(run, attack, numbers, ball)
+        broken_in(run, attack, numbers, ball)
     numbers = numbers[torch.isin(numbers, run.standing(ball))]
     for other in run.others:
         _transferred(run, other, numbers, ball)
@@ -134,12 +134,13 @@ def strong(run: Attacked, attack: Attack) -> None:
         if int((left < 0).sum()) > MUCH * len(given_up):  # the larger ball was searched badly
             given_up = given_up[:0]
         again = numbers[~torch.isin(numbers, given_up)]
-        _broken_in(run, attack, again[torch.isin(again, run.standing(ball))], ball)
+        broken_in(run, attack, again[torch.isin(again, run.standing(ball))], ball)
         without_gradients(run, attack, run.standing(ball), ball)
         run.give_up(run.standing(ball), ball)
 
 
-def _broken_in(run: Attacked, attack: Attack, numbers: Tensor, ball: Threat) -> None:
+def broken_in(run: Attacked, attack: Attack, numbers: Tensor, ball: Threat, *, starts: int = STARTS) -> None:
+    """Parts 1 to 4 in one ball, the last from so many random points."""
     is_known = run.became[numbers] >= 0  # the class that broke the image in a larger ball
     first, left = _schedule(attack, FIRST), torch.empty(len(numbers), dtype=torch.float32)
     known, new = numbers[is_known], numbers[~is_known]
@@ -152,7 +153,7 @@ def _broken_in(run: Attacked, attack: Attack, numbers: Tensor, ball: Threat) -> 
     is_open = left >= 0
     numbers, left = _towards(run, attack, numbers[is_open], ball, is_known[is_open], left[is_open])
     near = numbers[:0] if answers_alike(run.clean) else numbers[(left <= CLOSE) | left.isinf()]
-    for number in range(STARTS):
+    for number in range(starts):
         near = near[torch.isin(near, run.standing(ball))]
         run.search("random start", away_from, near, ball, _schedule(attack), start=("random start", number))
 

@@ -26,7 +26,7 @@ from notbugs.data import Images
 from notbugs.errors import must
 from notbugs.search import STRONG, Attack, Attacked
 from notbugs.search.evaluation import logits
-from notbugs.search.strong import most_gradients
+from notbugs.search.strong import broken_in, most_gradients
 from notbugs.seeds import generator
 from notbugs.training.settings import Adversary, Training
 
@@ -34,7 +34,8 @@ MOST_STEPS = 10
 """With so many steps of its own, training is not guarded."""
 GUARD = Attack(targeted=1, queries=0)
 COST = 60
-"""Gradients for each image that the strong attack leaves, at most: 10, 5 and 40, with some to spare."""
+"""Gradients for each image that the strong attack leaves, at most: 10, 5 and 40, with some to spare. It goes without
+its searches from random points, which would take 120 more, one after the other, and find little."""
 BUDGET, FEWEST, MOST = 0.1, 48, 250
 """Share of an epoch's own gradients that the guard may cost, which decides the number of images; at least and at most.
 """
@@ -80,7 +81,7 @@ def guarded(
     run = Attacked(classifier, some, [adversary.threat], seed=seed)
     run.by(Attack(name="pgd", steps=adversary.steps, step_size=adversary.step_size))
     own = len(run.standing(adversary.threat))
-    run.by(GUARD)
+    broken_in(run, GUARD, run.standing(adversary.threat), adversary.threat, starts=0)
     left_by_first = own - run.first(adversary.threat).get("log-odds", 0)
     is_broken = own >= SOME * len(index) and len(run.standing(adversary.threat)) < ALL * own
     if not workers.largest(int(is_broken or left_by_first < FIRST * own)):
