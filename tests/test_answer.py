@@ -277,7 +277,7 @@ def test_the_page_says_how_a_set_is_told_from_its_control():
     """By the difference, whose interval may leave out 0 where those of the two overlap."""
     results = Results(study=fakes.study(), rows=run(), sets=[], instruments=controlled(0.03, 0.01, 0.06, control=0.47))
     page = render(results, None, None)
-    assert "a set and its control where that of their difference leaves out 0" in page
+    assert "a set and its control where the interval of their difference leaves out 0" in page
     assert "cannot be told from its leakage control" not in page
 
 

@@ -11,7 +11,7 @@ from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.construct import ConstructedSet, relabel, robustify, verify
 from notbugs.errors import InputError
-from notbugs.measure import Difference, evaluate, predictions, relabelled_accuracy, wilson
+from notbugs.measure import Difference, evaluate, paired_difference, predictions, relabelled_accuracy, wilson
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, generalization_gap
 from notbugs.study.instruments.controls import controls_section
@@ -146,12 +146,13 @@ def test_a_classifier_that_was_trained_otherwise_is_trained_again(tmp_path):
         return runner
 
     first = trained(1)
-    share = first.clean("D_det_leakage", "controls")
+    known = first.clean("D_det_leakage", "controls")
     same = trained(1)
-    assert same.clean("D_det_leakage", "controls") == share
+    assert same.clean("D_det_leakage", "controls") == known
     other = trained(2)
     assert not (tmp_path / "stages" / "controls-D_det_leakage.json").exists()  # it measured the first
-    assert other.clean("D_det_leakage", "controls") == evaluate(other.classifier("D_det_leakage"), data.test)[0].share
+    assert not other.outcomes("D_det_leakage")
+    assert other.clean("D_det_leakage", "controls") == evaluate(other.classifier("D_det_leakage"), data.test)[0]
     assert first.hashes == same.hashes != other.hashes
     assert other.trained["D_det_leakage"].epochs == 2
     with pytest.raises(InputError, match="'like' must be one of .*Did you mean 'D_det'"):
@@ -176,11 +177,37 @@ def test_a_weak_classifier_of_more_epochs_is_another_one():
     assert names[3] == ["weak_3", "D_det_leakage_weak_3", "D_rand_leakage"]  # D_rand's needs no judge
 
 
-def test_a_control_says_how_far_beyond_it_its_set_is(measured):
-    rows = {row.name: row for row in measured.rows}
-    assert rows["D_rand_leakage"].beyond == Difference.of(rows["D_rand"].clean, rows["D_rand_leakage"].clean)
-    beyond = {row.variant for row in measured.rows if row.beyond is not None}
-    assert beyond == {"leakage", "random", "labels"}
+def test_a_control_says_how_far_beyond_it_its_set_is(runner, measured):
+    """Image by image, as both are measured on the same ones; so are sets that are built again."""
+    rows, test = {row.name: row for row in measured.rows}, runner.data.test
+
+    def less(*names: str) -> Difference:
+        return paired_difference(*(predictions(runner.classifier(name), test) == test.labels for name in names))
+
+    assert rows["D_rand_leakage"].beyond == less("D_rand", "D_rand_leakage")
+    assert rows["D_det_robust_source"].changed == less("D_det_robust_source", "D_det")
+    beyond, changed = (
+        {row.variant for row in measured.rows if getattr(row, name) is not None} for name in ("beyond", "changed")
+    )
+    assert (beyond, changed) == ({"leakage", "random", "labels"}, {"robust_source", "noise", "linf"})
+    assert "paired shares" in controls_section(measured).tables[0].caption
+
+
+def test_without_outcomes_the_interval_is_that_of_independent_images(runner, measured, monkeypatch):
+    """As in studies of older versions, whose stages are finished."""
+    monkeypatch.setattr(runner, "outcomes", lambda name: [])
+    rows = {row.name: row for row in controls.ControlsInstrument().run(runner).rows}
+    found = rows["D_rand_leakage"].beyond
+    assert found == Difference.of(rows["D_rand"].clean, rows["D_rand_leakage"].clean)
+    assert not found.paired
+
+
+def test_a_damaged_file_of_outcomes_is_measured_again(runner, measured):
+    file = runner.outcomes_file("D_det_labels")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert controls.ControlsInstrument().run(runner) == measured
+    assert file.read_bytes() == whole
 
 
 def test_nothing_is_done_twice(runner, measured):

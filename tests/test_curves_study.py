@@ -13,12 +13,13 @@ from notbugs.console import TerminalConsole
 from notbugs.data import Data, Images
 from notbugs.errors import InputError
 from notbugs.formats import between
-from notbugs.measure import Difference, evaluate, wilson
+from notbugs.measure import Difference, Proportion, evaluate, paired_difference, predictions, wilson
 from notbugs.seeds import derive, generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import frequencies, set_radius, set_size, source_radius
 from notbugs.study.runner import Runner
 from notbugs.study.sets import BY_NAME
+from notbugs.training import Training, trained_on
 
 pytestmark = pytest.mark.whole
 
@@ -40,7 +41,7 @@ TINY = {
 
 @pytest.fixture
 def waves() -> Data:
-    """Two classes that differ by a wave of 2 cycles an image, and by nothing else."""
+    """Two classes that differ by a wave of 2 cycles an image, and by nothing else; few test images have the second."""
     draw, labels = generator(0, "waves"), torch.arange(400) % 2
     wave = torch.cos(2 * torch.pi * 2 * (torch.arange(8) + 0.5) / 8).expand(1, 1, 8, 8)
     sign = (2 * labels - 1)[:, None, None, None]
@@ -48,13 +49,30 @@ def waves() -> Data:
     def some() -> Images:
         return Images((0.5 + 0.1 * torch.randn(400, 1, 8, 8, generator=draw) + 0.1 * sign * wave).clamp(0, 1), labels)
 
-    return Data("waves", some(), some(), ("a", "b"))
+    return Data("waves", some(), some().subset((labels == 0) | (torch.arange(400) % 8 == 1)), ("a", "b"))
+
+
+def less(runner: Runner, first: str, second: str) -> Difference:
+    """The difference of their balanced accuracies, image by image."""
+    hits = (
+        predictions(runner.classifier(name), runner.data.test) == runner.data.test.labels for name in (first, second)
+    )
+    return paired_difference(*hits, runner.data.test.labels)
 
 
 def at_work(data: Data, path: Path, **changes) -> Runner:
     recipe = study.read_recipe("digits", TINY | {"pair": [0, 1]} | changes)
     folder = StudyFolder(path, TerminalConsole(quiet=True), stages=0)
     return Runner(recipe, data, folder, torch.device("cpu"))
+
+
+def test_what_a_classifier_learned_is_asked_of_images_it_was_trained_on(waves, tmp_path):
+    """Early stopping holds out a tenth of them."""
+    runner, settings = at_work(waves, tmp_path), Training(epochs=1, batch=50, patience=1)
+    classifier = runner.train("standard", waves.train, settings=settings)
+    kept = waves.train.subset(trained_on(waves.train, settings, derive(runner.seed, "train", "standard")))
+    assert len(kept) == runner.trained["standard"].images == 360
+    assert runner.fits["standard"] == Proportion.of(predictions(classifier, kept) == kept.labels)
 
 
 def test_frequencies_say_where_the_signal_is(waves, tmp_path):
@@ -75,7 +93,17 @@ def test_frequencies_say_where_the_signal_is(waves, tmp_path):
     assert low.low > high.high  # the source sees low frequencies
     again = evaluate(runner.classifier("D_low_3"), waves.test)[0].share
     assert again == rows["D", "low"].clean
-    section = made.section(found, waves.classes)
+    assert rows["D", "low"].beyond == less(runner, "D_low_3", "D_high_3")
+    assert rows["D_rand", "low"].beyond == less(runner, "D_rand_low_3", "D_rand_high_3")
+    assert rows["D", "low"].fits == runner.fits["D_low_3"]
+    assert all(row.balanced for row in found.rows)
+    assert all((row.filtered_balanced is None) == (row.trained_on != "D") for row in found.rows)
+    learned = [row.model_copy(update={"fits": None}) for row in found.rows]  # of noise nothing can be
+    section = made.section(found.model_copy(update={"rows": learned}), waves.classes)
+    assert "filtered, balanced" in section.tables[0].columns
+    left = rows["D_rand", "high"].model_copy(update={"fits": wilson(10, 100), "success": wilson(60, 100)})
+    (said,) = frequencies._reading(found.model_copy(update={"rows": [rows["D_rand", "low"], left]}))
+    assert said.startswith("D_rand, high, at 3 cycles per image was not learned by a classifier trained on it, which")
     assert any(
         "D, filtered, at 3 cycles per image" in line and "the low ones teach more" in line for line in section.reading
     )
@@ -126,6 +154,10 @@ def test_more_images_of_noise_teach_more(waves, tmp_path):
     assert [(row.n, row.epochs) for row in found.rows if row.trained_on == "D_rand"] == [(8, 200), (200, 8), (400, 4)]
     assert set(rows) == {(name, n) for name in ("D_rand", "D_rand_gaussian") for n in (8, 200, 400)}
     assert rows["D_rand_gaussian", 400].clean == evaluate(runner.classifier("D_rand_gaussian"), waves.test)[0].share
+    assert all(row.fits == runner.fits[name if n == 400 else f"{name}_{n}"] for (name, n), row in rows.items())
+    smaller = [less(runner, "D_rand_gaussian", f"D_rand_gaussian_{n}") for n in (8, 200)]
+    assert rows["D_rand_gaussian", 400].gained == smaller
+    assert rows["D_rand_gaussian", 8].gained == []
     assert rows["D_rand_gaussian", 400].clean.low > max(0.6, rows["D_rand_gaussian", 8].clean.high)
     for name in rows:  # a part has the network of the whole
         part, whole = "_".join(map(str, name)) if name[1] < 400 else name[0], name[0]
@@ -135,7 +167,10 @@ def test_more_images_of_noise_teach_more(waves, tmp_path):
         runner.construct("D_rand", BY_NAME["D_rand"], seed=0, source=runner.train("other", waves.train))
     section = made.section(found, waves.classes)
     assert "from 8 images" in section.reading[1]
-    assert "The accuracy grows" in section.reading[1]
+    assert "The balanced accuracy grows" in section.reading[1]
+    left = rows["D_rand", 8].model_copy(update={"fits": wilson(10, 100)})
+    (said,) = set_size._reading(found.model_copy(update={"rows": [left, rows["D_rand", 400]]}))
+    assert said.startswith("D_rand of 8 images was not learned by a classifier trained on it, which gives 10.0")
     assert next(iter(made.figures(found, 0))).draw(width=200, height=100)
     with pytest.raises(InputError, match="shares' must be above 0 and below 1"):
         made.check(at_work(waves, tmp_path, instruments={"set_size": {"on": True, "shares": [1.0]}}))
@@ -161,7 +196,9 @@ def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(wa
     own, again = found.rows[2:]
     assert own.clean == evaluate(runner.classifier("D_rand_other"), waves.test)[0].share
     assert own.leakage == evaluate(runner.classifier("D_rand_other_leakage"), waves.test)[0].share
-    assert all(row.beyond == Difference.of(row.clean, row.leakage) for row in found.rows)
+    assert own.balanced == evaluate(runner.classifier("D_rand_other"), waves.test)[0].balanced
+    assert own.beyond == less(runner, "D_rand_other", "D_rand_other_leakage")
+    assert all(row.beyond.value == pytest.approx(row.balanced.value - row.leakage_balanced.value) for row in found.rows)
     assert all(row.success.low > found.rows[0].success.high for row in (own, again))
     assert (own.fits, own.leakage_fits) == (runner.fits["D_rand_other"], runner.fits["D_rand_other_leakage"])
     of = {name: runner.set(name).manifest["request"] for name in ("D_rand_other", "D_rand_other_1_2")}
@@ -169,6 +206,9 @@ def test_a_set_is_beyond_its_control_where_its_perturbations_hold_the_feature(wa
     assert of["D_rand_other"]["threat"] == of["D_rand_other_1_2"]["threat"]
     section = made.section(found, waves.classes)
     assert len(section.reading) == 2
+    assert "control, balanced" in section.tables[0].columns
+    assert "points of balanced accuracy, with Newcombe's interval for paired shares" in section.tables[0].caption
+    assert section.figures[0].caption.startswith("Balanced accuracy")
     assert section.reading[1].startswith("D_rand_other at l2 1 ")
     ends = sorted(row.beyond.value for row in (own, again))  # a range, not an interval
     assert f" points ({between(*ends)} over 2 seeds)" in section.reading[1]

@@ -11,7 +11,7 @@ from torch import nn
 from notbugs import study
 from notbugs.console import TerminalConsole
 from notbugs.errors import InputError
-from notbugs.measure import evaluate
+from notbugs.measure import evaluate, wilson
 from notbugs.seeds import derive
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments.matching import MatchingInstrument
@@ -58,8 +58,18 @@ def test_the_papers_thousand_steps_match_better_than_two(tmp_path):
     again = evaluate(runner.classifier("D_R_paper"), runner.data.test)[0].share
     assert rows["paper"].accuracies[0].share == again
     assert [one.attack and one.attack.eps for one in rows["paper"].accuracies] == [None, 0.1, 0.3]
-    section = made.section(found, runner.data.classes)
+    ours, own = runner.outcomes("D_R_paper"), runner.outcomes("D_R")
+    assert rows["paper"].changed == [ours[place].less(own[place]) for place in range(3)]
+    assert all(one.paired for one in rows["paper"].changed)
+    assert (rows["itself"].changed, rows["itself"].fits) == ([], runner.fits["D_R"])
+    left = rows["paper"].model_copy(update={"fits": wilson(1, 100), "success": None})
+    (said,) = made.section(found.model_copy(update={"rows": [rows["itself"], left]}), ()).reading
+    assert "in place of" in said
+    assert "was not learned by a classifier trained on it, which gives 1.0" in said
+    learned = [row.model_copy(update={"fits": None}) for row in found.rows]  # in two epochs little is
+    section = made.section(found.model_copy(update={"rows": learned}), runner.data.classes)
     assert "D_R, 1,000 gradient steps, true gradient of the last ReLU: median loss" in section.reading[0]
+    assert "not learned" not in section.reading[0]
     assert [len(table.rows) for table in section.tables] == [3, 3]
     assert not any("robust features" in name for name in section.tables[0].columns)  # there is no judge of D_R
 

@@ -21,6 +21,7 @@ from notbugs.seeds import generator
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import priors
 from notbugs.study.runner import Runner
+from notbugs.study.sets import BY_NAME
 from notbugs.training import AppearanceTraining
 
 OFF = {"brightness": 0.0, "contrast": 0.0, "hue": 0.0, "blur": 0.0, "jpeg": 0}
@@ -149,8 +150,9 @@ def test_the_instrument_in_a_study_at_toy_size(tmp_path: Path):
     }  # fmt: skip
     recipe = study.read_recipe("digits", asked)
     runner = Runner(recipe, recipe.read(), StudyFolder(tmp_path, TerminalConsole(quiet=True), 0), torch.device("cpu"))
-    for name in ("standard", "robust", "D_NR"):
+    for name in ("standard", "robust"):
         runner.train(name, runner.data.train)
+    runner.train("D_NR", runner.construct("D_NR", BY_NAME["D_NR"], seed=0).images)
     made = priors.PriorsInstrument()
     made.check(runner)
     found = made.run(runner)
@@ -158,6 +160,14 @@ def test_the_instrument_in_a_study_at_toy_size(tmp_path: Path):
     assert [row.taught is None for row in found.rows] == [False, False, True]
     assert all(row.aligned.n == found.n == 20 for row in found.rows)
     assert runner.set("D_NR_priors").manifest["request"]["source"] != found.rows[0].classifier
+    test = runner.data.test
+    hits = (nb.measure.predictions(runner.classifier(name), test) == test.labels for name in ("D_NR_priors", "D_NR"))
+    assert [row.beyond for row in found.rows] == [None, nb.measure.paired_difference(*hits), None]
+    assert [row.fits for row in found.rows] == [runner.fits["D_NR"], runner.fits["D_NR_priors"], None]
+    for fits, said in ((0.1, "D_NR by priors was not learned"), (0.9, "D_NR by priors teaches")):
+        share = nb.measure.wilson(round(1000 * fits), 1000)
+        rows = [row.model_copy(update={"fits": row.fits and share, "success": None}) for row in found.rows]
+        assert next(priors._reading(found.model_copy(update={"rows": rows}))).startswith(said)
     section = made.section(found, runner.data.classes)
     assert len(section.figures) == 4
     assert "data:image/png;base64," in section.figures[1].drawings[0]

@@ -402,17 +402,17 @@ STOPPING = Training(epochs=5, batch=64, lr=0.05, patience=2, adversary=WEAK.mode
 def test_early_stopping_keeps_the_epoch_that_withstands_the_strong_attack_best(monkeypatch):
     """A classifier that overfits to one long step has its most robust epoch before its last."""
     images, said, seen = load("digits").train.subset(slice(0, 600)), [], []
-    judge = watching.right
+    judge = watching.score
 
     def watched(classifier, some, *rest):
         seen.append(some)
         said.append((judge(classifier, some, *rest), {name: t.clone() for name, t in classifier.state_dict().items()}))
         return said[-1][0]
 
-    monkeypatch.setattr(watching, "right", watched)
+    monkeypatch.setattr(watching, "score", watched)
     told = []
     kept = train(digits_classifier(), images, STOPPING, told=told.append)
-    numbers = [number for number, _ in said]
+    numbers = [score.right for score, _ in said]
     best = max(range(len(numbers)), key=lambda epoch: (numbers[epoch], epoch))
     gains = [number > max(numbers[:epoch], default=-1) or not number for epoch, number in enumerate(numbers)]
     gained = max(epoch for epoch, is_gain in enumerate(gains) if is_gain)
@@ -438,10 +438,27 @@ def test_classes_are_weighed_as_they_are_trained_on(bars_data):
 
 def test_a_plateau_ends_early_stopping_and_the_last_of_equals_is_kept(bars_data, monkeypatch):
     numbers, told = iter((3, 9, 9, 9, 9, 9)), []
-    monkeypatch.setattr(watching, "right", lambda *rest: next(numbers))
+    monkeypatch.setattr(watching, "score", lambda *rest: watching.Score(number := next(numbers), number))
     settings = SHORT.model_copy(update={"epochs": 6, "patience": 2})
     train(fresh(bars_data), bars_data.train, settings, told=told.append)
     assert (told[0].epochs, told[0].best_epoch) == (4, 4)
+
+
+def test_balanced_training_stops_by_balanced_accuracy():
+    """A classifier that names class 0 everywhere is right on 90 of 100, which says nothing of class 1."""
+    labels = (torch.arange(100) % 10 == 0).long()
+    images, network = Images(torch.rand(100, 1, 4, 4), labels), nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    network[1].weight.data.zero_()
+    network[1].bias.data = torch.tensor([1.0, 0.0])
+    classifier, plain = Classifier(network), Training(patience=1)
+    same_class = plain.model_copy(update={"balanced": True})
+    assert watching.score(classifier, images, plain, 0) == watching.Score(90, 90)
+    assert watching.score(classifier, images, same_class, 0) == watching.Score(90, 0.5)
+    attacked = same_class.model_copy(update={"adversary": Adversary(eps=0.1, steps=1)})
+    assert watching.score(classifier, images, attacked, 0) == watching.Score(90, 0.5)
+    both = Images(images.pixels, torch.stack([labels, 1 - labels], 1))  # of the second label, one in ten is right
+    network[1].weight.data, network[1].bias.data = torch.zeros(2, 16), torch.tensor([-1.0, -1.0])
+    assert watching.score(Classifier(network), both, same_class, 0) == watching.Score(100, 0.5)
 
 
 def test_a_single_image_is_no_piece_of_a_batch():
@@ -453,12 +470,15 @@ def test_a_single_image_is_no_piece_of_a_batch():
 
 def test_early_stopping_survives_an_interruption(bars_data, tmp_path, monkeypatch):
     monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", -1.0)
-    file, numbers = tmp_path / "checkpoint.safetensors", iter((3, 9, 4, 5, 3, 9, 4, 5))
-    monkeypatch.setattr(watching, "right", lambda *rest: next(numbers))
-    settings = SHORT.model_copy(update={"epochs": 8, "patience": 2})
+    """By balanced accuracy in balanced training: of the second epoch, though more are right in the others."""
+    file, numbers = tmp_path / "checkpoint.safetensors", iter(2 * ((12, 0.3), (9, 0.5), (14, 0.4), (15, 0.4)))
+    monkeypatch.setattr(watching, "score", lambda *rest: watching.Score(*next(numbers)))
+    settings = SHORT.model_copy(update={"epochs": 8, "patience": 2, "balanced": True})
     whole, told = [], []
     ended = train(fresh(bars_data), bars_data.train, settings, told=whole.append)
     assert (whole[0].epochs, whole[0].best_epoch, whole[0].right, whole[0].steps) == (4, 2, 9, None)
+    assert "9 of" in str(whole[0])
+    assert "a balanced accuracy of 50.0%" in str(whole[0])
 
     def stop(done, total, note=""):
         if done > 2.5 * total / 8:  # in the third epoch, after the best one

@@ -11,7 +11,15 @@ from scipy.stats import binomtest
 from torch import nn
 
 from notbugs import L2, Classifier, Data, Images, InputError, audit
-from notbugs.measure import Proportion, evaluate, refit_head, wilson
+from notbugs.measure import (
+    Difference,
+    Proportion,
+    against_chance,
+    evaluate,
+    paired_difference,
+    refit_head,
+    wilson,
+)
 from notbugs.measure.accuracy import doubts
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.report.accuracies import study_accuracies
@@ -44,6 +52,50 @@ def test_a_balanced_accuracy_near_either_end_is_covered_from_both_sides(right):
     found = [balanced(torch.rand(len(labels), generator=draw) < right, labels) for _ in range(400)]
     assert sum(one.low > right for one in found) / 400 < 0.05  # 2.5 % are meant
     assert sum(one.high < right for one in found) / 400 < 0.05
+
+
+def test_chance_is_told_by_the_exact_test():
+    """Of any share it is Clopper and Pearson's interval; of 43 classes, 2 right of 20 is no knowledge."""
+    for hits, n in ((2, 20), (0, 5), (7, 7), (30, 97)):
+        ends, share = binomtest(hits, n).proportion_ci(0.95, "exact"), wilson(hits, n)
+        for chance in (ends.low - 1e-6, ends.low + 1e-6, ends.high - 1e-6, ends.high + 1e-6):
+            side = "higher" if chance < ends.low else "lower" if chance > ends.high else "unclear"
+            assert against_chance(share, chance) == side
+    assert wilson(2, 20).low > 1 / 43  # which Wilson's interval calls above chance
+    assert against_chance(wilson(2, 20), 1 / 43) == "unclear"
+
+
+@pytest.mark.parametrize("sizes", [[1] * 43, [2, 3, 10, 30] * 5, [300, 20, 5, 5, 5]])
+def test_a_guesser_is_seldom_told_from_chance_in_balanced_accuracy(sizes):
+    """Also of many classes with few images, where the interval alone errs two to three times as often."""
+    chance, draw = 1 / len(sizes), generator(1, "guesser", len(sizes))
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    found = [balanced(torch.rand(len(labels), generator=draw) < chance, labels) for _ in range(400)]
+    assert sum(against_chance(one, chance) == "higher" for one in found) / 400 < 0.045  # 2.5 % are meant
+    assert sum(against_chance(one, chance) == "lower" for one in found) / 400 < 0.045
+
+
+@pytest.mark.parametrize("sizes", [[60], [20, 40, 160] * 2, [90, 10]])
+def test_the_interval_of_a_paired_difference_covers_it(sizes):
+    """Two classifiers that are right on much the same images: the interval of independent ones is nearly never wrong.
+
+    Of one class, that of balanced accuracies is that of accuracies.
+    """
+    labels, draw = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)), generator(0, "paired", len(sizes))
+    missed, unpaired = 0, 0
+    for _ in range(400):
+        common, own, which = torch.rand(3, len(labels), generator=draw)
+        first, second = common < 0.6, torch.where(which < 0.7, common, own) < 0.5
+        found = paired_difference(first, second, labels)
+        alone = Difference.of(balanced(first, labels), balanced(second, labels))
+        assert (found.value, found.paired, found.score) == (alone.value, True, "balanced accuracy")
+        missed += not found.low <= 0.1 <= found.high
+        unpaired += not alone.low <= 0.1 <= alone.high
+    assert 0.005 < missed / 400 < 0.08
+    assert unpaired < missed
+    if len(sizes) == 1:
+        plain = paired_difference(first, second)
+        assert (plain.low, plain.high) == (pytest.approx(found.low), pytest.approx(found.high))
 
 
 def test_areas_of_a_few_scores():

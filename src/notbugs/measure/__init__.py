@@ -17,6 +17,7 @@ from notbugs.measure.comparisons import (
     holm,
     over_seeds,
     paired,
+    paired_difference,
     welch,
 )
 from notbugs.measure.features import (
@@ -44,7 +45,7 @@ from notbugs.measure.masking import Sign, masking_signs
 from notbugs.measure.measured_set import measure_set
 from notbugs.measure.set_properties import SetCarried, carried, ends
 from notbugs.measure.spectrum import UsefulnessSummary
-from notbugs.measure.statistics import Difference, Mean, Proportion, Spread, wilson
+from notbugs.measure.statistics import Difference, Mean, Proportion, Spread, against_chance, wilson
 from notbugs.measure.transformed import (
     CorruptionAccuracy,
     FilterAccuracy,
@@ -84,6 +85,7 @@ __all__ = [
     "Transferred",
     "Usefulness",
     "UsefulnessSummary",
+    "against_chance",
     "alignment",
     "audit",
     "autoattack",
@@ -113,6 +115,7 @@ __all__ = [
     "outcomes",
     "over_seeds",
     "paired",
+    "paired_difference",
     "penultimate",
     "pixels",
     "predictions",

@@ -27,7 +27,7 @@ from notbugs.measure.features import (
 )
 from notbugs.measure.linear_models import LinearModel, fit_linear, robust_linear, whitened
 from notbugs.measure.spectrum import KINDS
-from notbugs.measure.statistics import Proportion
+from notbugs.measure.statistics import Proportion, against_chance
 from notbugs.measure.unbalanced import balanced, is_uneven
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
@@ -108,15 +108,15 @@ class Leak(Record):
 
     @property
     def finding(self) -> Literal["leakage", "none", "below chance"]:
-        """Whether the accuracy, with its interval, is on one side of chance, and outside of what shuffled labels give.
+        """Whether the accuracy is on one side of chance by an exact test, and outside of what shuffled labels give.
 
         A head that learned nothing is not right by chance alone: it has one direction, by chance, for all test images.
         So its accuracy is compared to other such heads, too. Two-sided, that alone is a test at the 5 % level.
         """
-        low, high = self.shuffled
-        if self.accuracy.low > self.chance and self.accuracy.value > high:
+        (low, high), order = self.shuffled, against_chance(self.accuracy, self.chance)
+        if order == "higher" and self.accuracy.value > high:
             return "leakage"
-        return "below chance" if self.accuracy.high < self.chance and self.accuracy.value < low else "none"
+        return "below chance" if order == "lower" and self.accuracy.value < low else "none"
 
 
 @checked

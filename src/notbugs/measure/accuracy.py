@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import scipy
 import torch
@@ -17,7 +17,8 @@ from notbugs.data import Images
 from notbugs.errors import check_choice, check_count, must
 from notbugs.formats import under_attack
 from notbugs.given import checked
-from notbugs.measure.statistics import Proportion
+from notbugs.measure.comparisons import paired_difference
+from notbugs.measure.statistics import Difference, Proportion, Score
 from notbugs.measure.unbalanced import Area, areas, balanced, is_rare, is_unbalanced, is_uneven
 from notbugs.progress import Progress, silent
 from notbugs.records import Record
@@ -101,7 +102,6 @@ def permutation(predicted: Labels, labels: Labels, outputs: int) -> Tensor | Non
 
 
 log = logging.getLogger("notbugs")
-Score = Literal["accuracy", "balanced accuracy"]
 
 
 class AttackUsed(AttackSettings):
@@ -160,6 +160,17 @@ class Accuracy(Record):
         "over 1.2 times an even share",
     )
     area: Area | None = Field(None, description="under ROC, where one of two classes has under a fifth of the images")
+
+    @property
+    def held(self) -> Proportion:
+        """What is held against chance, and against others: the balanced accuracy where there is one."""
+        return self.balanced or self.share
+
+    def less(self, other: Accuracy) -> Difference:
+        """This accuracy less another, or the balanced ones where both are there, as of independent images."""
+        if self.balanced and other.balanced:
+            return Difference.of(self.balanced, other.balanced, score="balanced accuracy")
+        return Difference.of(self.share, other.share)
 
     @property
     def under(self) -> str:
@@ -236,6 +247,18 @@ class Outcome:
     survived: Tensor
     broken: Mapping[str, int] = field(default_factory=dict)
     labels: Tensor | None = None
+
+    def less(self, other: Outcome) -> Difference:
+        """The accuracy less that of another classifier on the same images; balanced ones where classes differ in size.
+
+        Examples
+        --------
+        >>> clean, attacked = nb.measure.outcomes(classifier, images, [nb.L2(0.5)], attack='pgd', steps=2)
+        >>> attacked.less(clean).paired
+        True
+        """
+        labels = self.labels if self.labels is not None and is_uneven(self.labels) else None
+        return paired_difference(self.survived, other.survived, labels)
 
     def subset(self, index: Tensor) -> Outcome:
         """Of the images at `index`, of which is not known what broke them."""

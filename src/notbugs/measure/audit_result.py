@@ -10,7 +10,7 @@ from notbugs.formats import percent, quoted
 from notbugs.measure.accuracy import Accuracy, Score
 from notbugs.measure.feature_visualization import Driver
 from notbugs.measure.spectrum import SpectrumRow, UsefulnessSummary
-from notbugs.measure.statistics import Proportion, compare
+from notbugs.measure.statistics import Proportion, against_chance, compare
 from notbugs.records import Record
 from notbugs.shown import Tabular
 from notbugs.threat import Norm
@@ -40,7 +40,7 @@ class Kept(Record):
     @classmethod
     def of(cls, part: Proportion, whole: Proportion, guessing: float) -> Kept | None:
         """(part - guessing) / (whole - guessing); None where `whole` cannot be told from guessing."""
-        if whole.low <= guessing:
+        if against_chance(whole, guessing) != "higher":
             return None
         share = [(value - guessing) / (whole.value - guessing) for value in (part.value, part.low, part.high)]
         return cls(value=share[0], low=share[1], high=share[2])

@@ -6,6 +6,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import scipy
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from notbugs.errors import check_number, must
 from notbugs.formats import signed
-from notbugs.measure.statistics import wilson
+from notbugs.measure.statistics import Difference, Proportion, Score
+from notbugs.measure.unbalanced import balanced
 from notbugs.records import Record
 from notbugs.seeds import derive
 
@@ -75,15 +77,15 @@ def paired(first: Tensor, second: Tensor) -> PairedTest:
     n, both = len(first), int((first & second).sum())
     first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = first_only + second_only
-    low, high = _interval(both, first_only, second_only, n)
+    interval = paired_difference(first, second)
     return PairedTest(
         n=n,
         both=both,
         first_only=first_only,
         second_only=second_only,
         difference=(first_only - second_only) / n,
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         p_value=float(scipy.stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0,
     )
 
@@ -119,28 +121,49 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _interval(both: int, first_only: int, second_only: int, n: int) -> tuple[float, float]:
-    """Of the difference of two paired shares, from the Wilson intervals of the two and their correlation."""
-    first, second = wilson(both + first_only, n), wilson(both + second_only, n)
-    phi = _correlation(both, first_only, second_only, n)
-    difference = (first_only - second_only) / n
+def paired_difference(first: Tensor, second: Tensor, labels: Tensor | None = None) -> Difference:
+    """The accuracy of one classifier less that of another on the same images, with an interval that knows it.
 
-    def distance(one: float, other: float) -> float:
-        return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
+    It is Newcombe's for paired shares (1998, method 10): the Wilson intervals of the two, and their correlation over
+    images. With `labels` both are balanced accuracies: the stratified Wilson intervals are put together in the same
+    way (MOVER: Zou and Donner 2008), with the correlation of the two means over classes. Newcombe's correction of a
+    positive correlation counts images as the mean over classes weighs them; of one class, both are the same.
 
-    low = difference - distance(first.value - first.low, second.high - second.value)
-    high = difference + distance(first.high - first.value, second.value - second.low)
-    return max(-1.0, low), min(1.0, high)
+    Parameters
+    ----------
+    first, second : Tensor
+        Shape (n,), bool: whether each is right about an image.
+    labels : Tensor, optional
+        Shape (n,): the classes, where every one of them is to count the same.
+
+    Examples
+    --------
+    >>> first = torch.tensor([True] * 12 + [False] * 8)
+    >>> second = torch.tensor([False] * 12 + [False] * 8)
+    >>> print(nb.measure.paired_difference(first, second))
+    60.0 (33.3 to 78.1)
+    """
+    score = Proportion.of if labels is None else partial(balanced, labels=labels)
+    name: Score = "accuracy" if labels is None else "balanced accuracy"
+    correlation = _correlation(first, second, torch.zeros(len(first)) if labels is None else labels)
+    return Difference.of(score(first), score(second), correlation=correlation, score=name)
 
 
-def _correlation(both: int, first_only: int, second_only: int, n: int) -> float:
-    """Of the two, with Newcombe's correction towards 0 where it is positive."""
-    neither = n - both - first_only - second_only
-    margins = (both + first_only) * (second_only + neither) * (both + second_only) * (first_only + neither)
-    if not margins:
+def _correlation(first: Tensor, second: Tensor, labels: Tensor) -> float:
+    """Of two means over classes of the shares that are right, with Newcombe's correction where it is positive."""
+    both = torch.stack([first, second]).double()
+    covariances = torch.zeros(2, 2, dtype=torch.double)
+    inverse = 0.0  # of the number of images that say as much of a mean over classes, times the classes squared
+    for label in labels.unique():
+        inside = both[:, labels == label]
+        covariances += inside.cov(correction=0) / inside.shape[1]
+        inverse += 1 / inside.shape[1]
+    classes = len(labels.unique())
+    variance = float((covariances[0, 0] * covariances[1, 1]).sqrt()) / classes**2
+    if not variance:
         return 0.0
-    excess = both * neither - first_only * second_only
-    return (max(excess - n / 2, 0) if excess > 0 else excess) / math.sqrt(margins)
+    covariance = float(covariances[0, 1]) / classes**2
+    return (max(covariance - (inverse / classes**2) ** 2 / 2, 0) if covariance > 0 else covariance) / variance
 
 
 class OverSeeds(Record):

@@ -16,6 +16,7 @@ from notbugs.records import Record
 from notbugs.seeds import derive
 
 Order = Literal["higher", "lower", "unclear"]
+Score = Literal["accuracy", "balanced accuracy"]
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 RESAMPLES = 1000
 """Of a bootstrap."""
@@ -65,6 +66,37 @@ class Proportion(Record):
         return wilson(int(hits.sum()), hits.numel())
 
 
+def against_chance(measured: Proportion, chance: float) -> Order:
+    """Whether a share is above or below `chance`, the share that guessing gives: by the exact test, two-sided at 5 %.
+
+    It is above if the lower end of the interval of Clopper and Pearson (1934) is: guessing then gives as many hits or
+    more in at most 2.5 % of the cases, however few the images. Wilson's interval, which is right on average over all
+    levels, leaves out a small one more often: 2 hits of 20 at one in 43. A balanced accuracy is taken for the share of
+    so many images of one class as have the same interval, at most all (as Korn and Graubard 1998 count images of
+    unequal weight).
+
+    Examples
+    --------
+    >>> [nb.measure.against_chance(nb.measure.wilson(hits, 20), 1 / 43) for hits in (2, 3)]
+    ['unclear', 'higher']
+    """
+    value, n = measured.value, measured.n
+    if _exact(value, measured.low, n) > chance:
+        return "higher"
+    return "lower" if 1 - _exact(1 - value, 1 - measured.high, n) < chance else "unclear"
+
+
+def _exact(value: float, low: float, most: int) -> float:
+    """The lower end of Clopper and Pearson's interval of a share whose Wilson interval has the lower end `low`.
+
+    It is that of `most` images, or of fewer.
+    """
+    if not 0 < low < value:  # no hit; or without an interval
+        return low
+    n = min(most, Z95**2 * low * (1 - low) / (value - low) ** 2)  # Wilson's equation, solved for their number
+    return float(scipy.stats.beta.ppf(0.025, value * n, (1 - value) * n + 1))
+
+
 class Difference(Record):
     """One proportion less another, with a 95 % interval.
 
@@ -78,6 +110,12 @@ class Difference(Record):
     value: float = Field(ge=-1, le=1, description="the first minus the second")
     low: float = Field(ge=-1, le=1, description="of its 95 % interval")
     high: float = Field(ge=-1, le=1, description="of its 95 % interval")
+    paired: bool = Field(
+        False,
+        description="whether the interval takes each image's outcomes, of both on the same images; else it is that of "
+        "independent images, as in studies of older versions",
+    )
+    score: Score = Field("accuracy", description="of which it is: balanced where classes differ in size")
 
     def __str__(self) -> str:
         """In percentage points: `63.6 (57.5 to 68.8)`."""
@@ -96,17 +134,24 @@ class Difference(Record):
         return str(self)
 
     @classmethod
-    def of(cls, first: Proportion, second: Proportion) -> Difference:
-        """`first` less `second`, by the score method (Newcombe 1998, method 10).
+    def of(
+        cls, first: Proportion, second: Proportion, *, correlation: float | None = None, score: Score = "accuracy"
+    ) -> Difference:
+        """`first` less `second`, from the intervals of the two (Newcombe 1998: square and add).
 
-        The interval is that of independent samples. Where both were measured on the same images it is too wide if they
-        tend to be right on the same ones, as classifiers do, and too short if on different ones: `paired` takes each
-        image's outcomes.
+        Without `correlation` the interval is that of independent samples. Where both were measured on the same images
+        it is too wide if they tend to be right on the same ones, as classifiers do, and too short if on different ones:
+        `paired` and `paired_difference` take each image's outcomes.
         """
         value = first.value - second.value
-        below = math.hypot(first.value - first.low, second.high - second.value)
-        above = math.hypot(first.high - first.value, second.value - second.low)
-        return cls(value=value, low=value - below, high=value + above)
+        down, up = first.value - first.low, first.high - first.value
+        other_down, other_up = second.value - second.low, second.high - second.value
+        below, above = (
+            math.sqrt(max(0.0, one**2 - 2 * (correlation or 0.0) * one * other + other**2))
+            for one, other in ((down, other_up), (up, other_down))
+        )
+        low, high = max(-1.0, value - below), min(1.0, value + above)
+        return cls(value=value, low=low, high=high, paired=correlation is not None, score=score)
 
 
 class Mean(Record):

@@ -1,7 +1,7 @@
 """What a run found of each thing that the paper claims, in sentences that claim only what the intervals allow.
 
-Two accuracies differ where their 95 % intervals do not overlap, and an accuracy differs from chance where its interval
-does not contain it; a set differs from its control where the interval of their difference leaves out 0. Everything
+Two accuracies differ where their 95 % intervals do not overlap, and an accuracy differs from chance by an exact
+binomial test at 5 %; a set differs from its control where the interval of their difference leaves out 0. Everything
 else is called what it is: a difference that cannot be claimed. A verdict is decided once, here; the answer at the top
 of the page and the finding below it are two texts of one claim.
 """
@@ -15,7 +15,7 @@ from typing import Literal
 from notbugs.formats import NORMS, percent
 from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
-from notbugs.measure.statistics import Order, compare
+from notbugs.measure.statistics import Order, against_chance, compare
 from notbugs.report.accuracies import Member, StudyAccuracies, quoted
 from notbugs.study.instruments.controls import ControlRow
 from notbugs.study.learned import unlearned
@@ -84,13 +84,6 @@ class Claim:
         return f"This {self.ending}."
 
 
-def against(chance: float, measured: Row | Proportion) -> Order:
-    """Whether `measured` is higher or lower than `chance`: unclear where its interval contains it."""
-    if measured.low > chance:
-        return "higher"
-    return "lower" if measured.high < chance else "unclear"
-
-
 def told(row: Row, chance: float) -> str:
     """A clean accuracy, and the balanced one where classes are so unequal that it is what chance is held against."""
     held = quoted(row.balanced or row, _digits(chance, row.balanced or row))
@@ -120,7 +113,7 @@ def _percent_of(chance: float) -> str:
 def beyond_chance(chance: float, row: Row) -> Order:
     """Whether a classifier knows more than `chance`, one in the number of classes: of unequal classes by balanced
     accuracy, since naming the largest one is no knowledge."""
-    return against(chance, row.balanced or row)
+    return against_chance(row.balanced or row.share, chance)
 
 
 def claims(accuracies: StudyAccuracies, results: Results, classes: int) -> list[Claim]:
@@ -434,7 +427,10 @@ def _beyond(control: ControlRow) -> str:
     difference = control.beyond
     assert difference  # of every control
     side = "below" if difference.side == "less" else "beyond"
-    said = f"{difference.size.replace(' (', ' points (')} {side} its leakage control's {quoted(control.clean)}"
+    taught = quoted(control.clean)
+    if difference.score == "balanced accuracy" and control.balanced:
+        taught = f"balanced {quoted(control.balanced)}"
+    said = f"{difference.size.replace(' (', ' points (')} {side} its leakage control's {taught}"
     return f"which cannot be told from its leakage control: {said}" if difference.side == "unclear" else said
 
 

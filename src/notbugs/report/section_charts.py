@@ -18,6 +18,7 @@ from notbugs.measure._transfer import FIGURES
 from notbugs.measure._transfer import Kind as TransferKind
 from notbugs.measure.set_properties import BINS, GROUPS, Carried, GroupCarried
 from notbugs.measure.spectrum import Kind, SpectrumRow
+from notbugs.measure.statistics import Score
 from notbugs.report import paper
 from notbugs.report.charts import INK, MUTED, PAGE, SERIES, Look, Style, legend, percent_axis, to_svg
 
@@ -326,6 +327,7 @@ def against(
     width: float = 300,
     height: int = 260,
     doubles: bool = False,
+    score: Score = "accuracy",
     look: Look = "page",
 ) -> Markup:
     """Lines of accuracy against a setting, each of (its value, a proportion), with intervals.
@@ -351,19 +353,24 @@ def against(
     colour = alt.Color("series:N", scale=alt.Scale(domain=names, range=[style[1] for style in styles]), legend=key)
     shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=[style[2] for style in styles]), legend=key)
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
-    bars = base.mark_rule(strokeWidth=1.5).encode(y=percent_axis("accuracy (%)", field="low", top=101), y2="high:Q")
+    bars = base.mark_rule(strokeWidth=1.5).encode(y=percent_axis(f"{score} (%)", field="low", top=101), y2="high:Q")
     line = base.mark_line(strokeWidth=2).encode(y="value:Q")
     points = base.mark_point(filled=True, size=55, opacity=1).encode(y="value:Q", shape=shape)
     spoken = "; ".join(f"{row['series']} at {row['x']:g}: {row['value']:.1f}" for row in rows)
     chart = alt.layer(bars, line, points).properties(width=width, height=height)
-    return to_svg(chart, f"Lines of accuracy in per cent against {title}. {spoken}.", room=width + 60, look=look)
+    return to_svg(chart, f"Lines of {score} in per cent against {title}. {spoken}.", room=width + 60, look=look)
 
 
 def against_figure(
-    caption: str, lines: Mapping[str, Sequence[tuple[float, Interval]]], title: str, *, doubles: bool = False
+    caption: str,
+    lines: Mapping[str, Sequence[tuple[float, Interval]]],
+    title: str,
+    *,
+    doubles: bool = False,
+    score: Score = "accuracy",
 ) -> Figure:
     """`against` on a page: wide, and for a small screen."""
-    return Figure(caption, [against(lines, title, width=width, doubles=doubles) for width in (560, 240)])
+    return Figure(caption, [against(lines, title, width=width, doubles=doubles, score=score) for width in (560, 240)])
 
 
 def against_printed(
@@ -373,9 +380,10 @@ def against_printed(
     title: str,
     *,
     doubles: bool = False,
+    score: Score = "accuracy",
 ) -> PrintedFigure:
     """`against` for a paper."""
-    return PrintedFigure(name, caption, partial(against, lines, title, doubles=doubles, look="print"))
+    return PrintedFigure(name, caption, partial(against, lines, title, doubles=doubles, score=score, look="print"))
 
 
 def against_rate(tuned: Tuned, name: str, *, width: int, height: int = 260) -> Markup:

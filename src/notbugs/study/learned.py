@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from notbugs.construct import ConstructedSet
+from notbugs.formats import said
 from notbugs.measure import Proportion, wilson
 
 if TYPE_CHECKING:  # instruments, of which results are made, ask this module
@@ -27,6 +29,37 @@ def is_unlearned(fits: Proportion | None, reached: float = 1.0) -> bool:
     `reached` is the share whose label can be seen: a search does not reach the label of every image.
     """
     return fits is not None and fits.high < LEARNED * reached
+
+
+class Learner(Protocol):
+    """What an instrument says of a set: what is needed to tell whether it was learned, if that is known."""
+
+    @property
+    def fits(self) -> Proportion | None:
+        """Of its images, those that the classifier trained on it gives their label."""
+        ...
+
+    @property
+    def success(self) -> Proportion | None:
+        """Those that the source gives their label; None where labels are there for all to see."""
+        ...
+
+
+L = TypeVar("L", bound=Learner)
+
+
+def first_unlearned(rows: Iterable[L]) -> L | None:
+    """The first whose classifier did not learn it, if there is one."""
+    return next((row for row in rows if is_unlearned(row.fits, row.success.value if row.success else 1.0)), None)
+
+
+def not_learned(what: str, fits: Proportion | None) -> str:
+    """The sentence that says so."""
+    assert fits  # else it is not known
+    return (
+        f"{what} was not learned by a classifier trained on it, which gives {said(fits)} of its images their label: "
+        "its accuracy says nothing of the set."
+    )
 
 
 def unlearned(results: Results) -> dict[str, Proportion]:

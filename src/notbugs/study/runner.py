@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
@@ -16,7 +17,7 @@ from notbugs.construct import ConstructedSet, fingerprint
 from notbugs.data import Data, Images
 from notbugs.errors import InputError, check_choice, must, renamed
 from notbugs.instrument import Step
-from notbugs.measure import Accuracy, Proportion, evaluate, outcomes, predictions
+from notbugs.measure import Accuracy, Difference, Outcome, Proportion, evaluate, outcomes, predictions
 from notbugs.measure.accuracy import with_areas
 from notbugs.measure.measured_set import MeasuredSet, set_measured
 from notbugs.progress import Progress
@@ -25,11 +26,11 @@ from notbugs.seeds import derive
 from notbugs.study.declaration import Ingredients, SetDeclaration
 from notbugs.study.folder import StudyFolder
 from notbugs.study.recipe import Recipe
-from notbugs.study.results import outcomes_file, write_outcomes
+from notbugs.study.results import outcomes_file, read_outcomes, write_outcomes
 from notbugs.study.sections import Architecture, Matching, Relabelling
 from notbugs.study.sets import JUDGE, SECTIONS
 from notbugs.threat import Threat
-from notbugs.training import Trained, Training, train
+from notbugs.training import Trained, Training, train, trained_on
 
 T = TypeVar("T")
 
@@ -58,11 +59,19 @@ FITTED = 2000
 
 
 def _fits(classifier: Classifier, images: Images, seed: int) -> Proportion | None:
-    """The share of the images, as they are, that the classifier trained on them gives their label."""
+    """The share of images, as they are, that the classifier trained on them gives their label."""
     if images.has_several:
         return None
     some = images.sample(FITTED, seed, "fits")
     return Proportion.of(predictions(classifier, some) == some.labels)
+
+
+Clean = Accuracy | Proportion
+"""What a stage keeps of a clean accuracy: in studies of older versions the share alone."""
+
+
+def _accuracy(kept: Clean) -> Accuracy:
+    return Accuracy(attack=None, share=kept) if isinstance(kept, Proportion) else kept
 
 
 class Runner:
@@ -129,7 +138,7 @@ class Runner:
         if like:
             check_choice("like", like, (*SECTIONS, "constructed"))
         training = settings or self.recipe.training(like or name)
-        seed = derive(self.seed, "init", drawn_as or name)
+        seed, drawn = (derive(self.seed, what, drawn_as or name) for what in ("init", "train"))
         network = architecture or self.recipe.network(like or name)
         classifier = network.new(self.data, seed, self.recipe)
 
@@ -141,14 +150,14 @@ class Runner:
                 classifier,
                 images,
                 training,
-                seed=derive(self.seed, "train", drawn_as or name),
+                seed=drawn,
                 checkpoint=checkpoint,
                 keep=True,
                 told=told.append,
                 progress=progress,
             )
             digest = self.folder.save(name, classifier, network.blueprint(self.data))
-            fits = _fits(classifier, images, self.seed)
+            fits = _fits(classifier, images.subset(trained_on(images, training, drawn)), self.seed)
             return KeptTraining(sha256=digest, settings=training, trained=told[0], fits=fits)
 
         def tell(kept: KeptTraining) -> list[str]:
@@ -161,6 +170,8 @@ class Runner:
         if not is_as_asked or not self.folder.has(name, kept.sha256):
             file = self.folder.classifier_file(name)
             why = "is missing or was changed" if is_as_asked else "was trained with other settings"
+            if workers.rank() == 0:
+                outcomes_file(self.folder.path, name).unlink(missing_ok=True)
             self.folder.forget(step.name, f"{file} {why}.", *self.folder.measured(name))
             kept = self.folder.shared_stage(step)
         self.hashes[name] = kept.sha256
@@ -232,14 +243,55 @@ class Runner:
 
         return self.stage(stage, title, work, kind=list[Accuracy])
 
-    def clean(self, name: str, instrument: str) -> Proportion:
-        """Accuracy of a classifier of this study on the test images as they are, in a stage of an instrument."""
+    def clean(self, name: str, instrument: str) -> Accuracy:
+        """Accuracy of a classifier of this study on the test images as they are, in a stage of an instrument.
 
-        def work(progress: Progress) -> Proportion:
-            return evaluate(self.classifier(name), self.data.test, doubted=False)[0].share
+        What became of each image is kept in `outcomes/`, for `less`.
+        """
 
-        title = f"measure {name} once more" if name in SECTIONS else f"measure {name}"
-        return self.stage(f"{instrument}-{name}", title, work, kind=Proportion, images=lambda share: share.n)
+        def work(progress: Progress) -> Clean:
+            return self.known(name).accuracy
+
+        measured = self.stage(
+            f"{instrument}-{name}",
+            f"measure {name} once more" if name in SECTIONS else f"measure {name}",
+            work,
+            leaves=self.outcomes_file(name),
+            kind=Clean,
+            images=lambda measured: _accuracy(measured).share.n,
+        )
+        return _accuracy(measured)
+
+    def known(self, name: str) -> Outcome:
+        """What becomes of each test image as it is: what `outcomes/` has, else measured and kept there."""
+        try:
+            kept = self.outcomes(name)
+        except InputError:  # damaged
+            kept = []
+        if kept:
+            return kept[0]
+        measured = outcomes(self.classifier(name), self.data.test, doubted=False)
+        write_outcomes(self.folder.path, name, measured, self.data.test)
+        return measured[0]
+
+    def outcomes_file(self, name: str) -> Path:
+        """Where `known` and `evaluate` keep what became of each test image: what a stage that asks for it leaves."""
+        return outcomes_file(self.folder.path, name)
+
+    def outcomes(self, name: str) -> list[Outcome]:
+        """What became of each test image, clean and then under each attack; none in studies of older versions."""
+        kept = read_outcomes(self.folder.path, name)
+        if kept is None or kept.test_images != self.data.test.fingerprint:
+            return []
+        return [replace(one, labels=self.data.test.labels) for one in kept.outcomes]
+
+    def less(self, first: str, second: str, of: tuple[Accuracy, Accuracy]) -> Difference:
+        """The clean accuracy of one classifier less that of another, which are `of`; balanced ones of unequal classes.
+
+        In pairs, image by image, where what became of each is kept.
+        """
+        ours, theirs = self.outcomes(first), self.outcomes(second)
+        return ours[0].less(theirs[0]) if ours and theirs else of[0].less(of[1])
 
     def of_each(
         self,

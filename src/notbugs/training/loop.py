@@ -30,7 +30,7 @@ from notbugs.threat import check_radii
 from notbugs.training import watching
 from notbugs.training.settings import Training
 from notbugs.training.together import pieces, together
-from notbugs.training.watching import Best, Trained, guarded, held_out, is_guarded
+from notbugs.training.watching import Best, Score, Trained, divided, guarded, is_guarded
 
 
 def class_weights(labels: Labels) -> Float[Tensor, "*label class"]:
@@ -148,7 +148,7 @@ def train(
     optimizer = _optimizer(classifier, plan)
     run = _run(plan, images, seed) if checkpoint else 0
     done, settings, best = _resume(checkpoint, run, classifier, optimizer, plan)  # the guard may have doubled the steps
-    numbers, looked_at = held_out(images, plan.adversary, seed, watching.to_stop_by(images, plan))
+    numbers, looked_at = divided(images, plan, seed)
     batches = -(-len(numbers) // settings.batch)
     saved = time.monotonic()
     resident = images.resident(classifier.device)
@@ -166,7 +166,7 @@ def train(
                 settings = settings.model_copy(update={"adversary": adversary})
             done += 1
             if settings.patience:
-                best.offer(done, watching.right(classifier, images.subset(looked_at), plan.adversary, seed), classifier)
+                best.offer(done, watching.score(classifier, images.subset(looked_at), plan, seed), classifier)
             is_due = time.monotonic() - saved > CHECKPOINT_SECONDS and (keep or done < settings.epochs)
             if checkpoint and is_due and workers.rank() == 0:
                 _save(checkpoint, run, classifier, optimizer, done, settings, best)
@@ -222,8 +222,9 @@ def _trained(
         steps=settings.adversary.steps if settings.adversary else None,
         guard_images=watching.to_guard_by(images, looked_at, adversary) if adversary and is_watched else 0,
         best_epoch=best.epoch if is_stopped else None,
-        right=best.right if is_stopped else None,
+        right=best.score.right if is_stopped else None,
         judged=labels * len(looked_at) if is_stopped else None,
+        balanced=best.score.value if is_stopped and training.balanced else None,
     )
 
 
@@ -380,8 +381,9 @@ def _save(
             tensors[f"velocity.{name}"] = velocity
     steps = settings.adversary.steps if settings.adversary else 0
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
-    numbers = {"epoch": epoch, "steps": steps, "best epoch": best.epoch, "best right": best.right}
+    numbers = {"epoch": epoch, "steps": steps, "best epoch": best.epoch, "best right": best.score.right}
     numbers |= {"gained": best.gained, "run": run}
+    tensors["best score"] = torch.tensor(best.score.value, dtype=torch.double)
     write_tensors(path, tensors | {name: torch.tensor(number) for name, number in numbers.items()})
 
 
@@ -418,7 +420,9 @@ def _read(
         epoch, steps = int(tensors["epoch"]), int(tensors["steps"])
         at, right = int(tensors["best epoch"]), int(tensors["best right"])
         gained = int(tensors.get("gained", at))  # checkpoints of older versions have none
-        best = Best(at, right, weights, gained) if settings.patience else Best()
+        unknown = -1 if settings.balanced else right  # checkpoints of older versions have no score
+        score = Score(right, float(tensors.get("best score", unknown)))
+        best = Best(at, score, weights, gained) if settings.patience else Best()
     except (RuntimeError, KeyError) as error:
         raise InputError(f"The checkpoint {path} belongs to another classifier. Delete it to start again.") from error
     if (adversary := settings.adversary) and steps != adversary.steps:

@@ -161,7 +161,8 @@ class Training(BaseModel):
         0,
         ge=0,
         description="Early stopping: training ends after so many epochs without a better accuracy on held-out images, "
-        "at most a tenth, and keeps the best epoch's weights; by the strong attack in adversarial training. 0: off.",
+        "at most a tenth, and keeps the best epoch's weights; by the strong attack in adversarial training, and every "
+        "class the same with `balanced`. 0: off.",
     )
     adversary: Adversary | None = Field(None, description="Trains adversarially where present.")
     spatial: SpatialTraining | None = Field(None, description="Trains with rotations and shifts where present.")

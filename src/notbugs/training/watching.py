@@ -8,7 +8,8 @@ counts only where nearly nothing is left.
 
 In long adversarial training, too, the robust accuracy on other images falls before that on the training images stops
 rising (Rice, Wong and Kolter 2020). So early stopping compares epochs on images held out of training, by the strong
-attack at the radius of training; in standard training by clean accuracy.
+attack at the radius of training; in standard training by clean accuracy. Where every class counts the same in training,
+it does so here: by balanced accuracy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from notbugs import workers
 from notbugs.classifier import Classifier
 from notbugs.data import Images
 from notbugs.errors import must
+from notbugs.formats import percent
 from notbugs.search import STRONG, Attack, Attacked
 from notbugs.search.evaluation import logits
 from notbugs.search.strong import broken_in, most_gradients
@@ -60,6 +62,16 @@ def held_out(images: Images, adversary: Adversary | None, seed: int, least: int 
         return everything, everything
     held, kept = images.divided(count, seed, "held out of training")
     return kept, held
+
+
+def divided(images: Images, settings: Training, seed: int) -> tuple[Tensor, Tensor]:
+    """As `held_out`, for what these settings look at: the guard, early stopping."""
+    return held_out(images, settings.adversary, seed, to_stop_by(images, settings))
+
+
+def trained_on(images: Images, settings: Training, seed: int) -> Tensor:
+    """The numbers of the images that `train` with these settings and this seed trains on: all, but those held out."""
+    return divided(images, settings, seed)[0]
 
 
 def guarded(
@@ -120,13 +132,34 @@ class Trained(BaseModel):
         description="in the best epoch, of `judged`: by the strong attack where there is a radius"
     )
     judged: int | None = Field(description="held-out images, or all their labels, that chose the best epoch")
+    balanced: float | None = Field(
+        None, description="balanced accuracy on them, by which it was chosen; null where training was not balanced"
+    )
 
     def __str__(self) -> str:
         if self.best_epoch is None:
             return f"{self.epochs} epochs on {self.images} images"
+        balanced = "" if self.balanced is None else f", a balanced accuracy of {percent(self.balanced)}%"
         return (
             f"epoch {self.best_epoch} of {self.epochs} is kept: {self.right} of {self.judged} held-out images are right"
+            f"{balanced}"
         )
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a classifier is on held-out images.
+
+    Attributes
+    ----------
+    right : int
+        How many are right.
+    value : float
+        What epochs are compared by: `right`; in balanced training the balanced accuracy, mean over labels.
+    """
+
+    right: int = -1
+    value: float = -1.0
 
 
 @dataclass
@@ -137,8 +170,8 @@ class Best:
     ----------
     epoch : int
         Its number, from 1; 0: there is none yet.
-    right : int
-        How many held-out images were right after it.
+    score : Score
+        Of the classifier after it.
     weights : dict of str to Tensor
         The classifier's state after it.
     gained : int
@@ -146,17 +179,17 @@ class Best:
     """
 
     epoch: int = 0
-    right: int = -1
+    score: Score = Score()
     weights: dict[str, Tensor] = field(default_factory=dict)
     gained: int = 0
 
-    def offer(self, epoch: int, right: int, classifier: Classifier) -> None:
+    def offer(self, epoch: int, score: Score, classifier: Classifier) -> None:
         """Take this epoch if none before was better: of equally good ones the last, as the learning rate falls."""
-        if right > self.right or right == 0:  # while none is right, training has not begun to tell
+        if score.value > self.score.value or score.right == 0:  # while none is right, training has not begun to tell
             self.gained = epoch
-        if right >= self.right:
+        if score.value >= self.score.value:
             weights = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
-            self.epoch, self.right, self.weights = epoch, right, weights
+            self.epoch, self.score, self.weights = epoch, score, weights
 
     def is_over(self, done: int, patience: int) -> bool:
         """Whether so many epochs have brought nothing better."""
@@ -196,21 +229,37 @@ def check_patience(settings: Training, count: int) -> None:
         raise must("patience", rule, settings.patience)
 
 
-def right(classifier: Classifier, images: Images, adversary: Adversary | None, seed: int) -> int:
+def score(classifier: Classifier, images: Images, settings: Training, seed: int) -> Score:
     """How many images are right; in adversarial training, how many withstand the strong attack. Of several labels, all.
 
-    Several workers agree on the largest of their numbers.
+    In balanced training every class counts the same; of several labels, having and lacking one. Several workers agree
+    on the largest of their numbers.
     """
-    count = 0
+    right, values = 0, []
     for view, some in _problems(classifier, images):
-        if adversary is None:
-            predicted = torch.cat([one.argmax(1) for one in logits(view, some, batch=250)])
-            count += int((predicted == some.labels).sum())
-        else:
-            run = Attacked(view, some, [adversary.threat] if adversary.eps else [], seed=seed)
-            run.by(STRONG)
-            count += len(run.standing(adversary.threat))
-    return workers.largest(count)
+        counts = [
+            (workers.largest(int(hits.sum())), len(hits))
+            for hits in _by_class(_hits(view, some, settings.adversary, seed), some.labels, settings)
+        ]
+        right += sum(hits for hits, _ in counts)
+        values.append(sum(hits / count for hits, count in counts) / len(counts))
+    return Score(right, sum(values) / len(values) if settings.balanced else right)
+
+
+def _hits(classifier: Classifier, images: Images, adversary: Adversary | None, seed: int) -> Tensor:
+    if adversary is None:
+        predicted = torch.cat([one.argmax(1) for one in logits(classifier, images, batch=250)])
+        return predicted == images.labels
+    run = Attacked(classifier, images, [adversary.threat] if adversary.eps else [], seed=seed)
+    run.by(STRONG)
+    hits = torch.zeros(len(images), dtype=torch.bool)
+    hits[run.standing(adversary.threat)] = True
+    return hits
+
+
+def _by_class(hits: Tensor, labels: Tensor, settings: Training) -> list[Tensor]:
+    """Those of each class, in balanced training; else all together."""
+    return [hits[labels == label] for label in labels.unique()] if settings.balanced else [hits]
 
 
 def _problems(classifier: Classifier, images: Images) -> Iterator[tuple[Classifier, Images]]:

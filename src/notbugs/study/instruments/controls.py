@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,8 @@ from notbugs.content import Cell, Section, Table
 from notbugs.errors import must
 from notbugs.formats import percent, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Difference, Proportion, evaluate, predictions, relabelled_accuracy
+from notbugs.measure import Accuracy, Difference, Proportion, predictions, relabelled_accuracy
+from notbugs.measure.statistics import Score
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.learned import is_unlearned, success_of
@@ -78,6 +79,16 @@ class ControlRow(InstrumentResult):
     beyond: Difference | None = Field(
         description="clean accuracy of the set itself less that of this control; null for what is no control"
     )
+    changed: Difference | None = Field(
+        None,
+        description="clean accuracy of the set built again less that of the set itself; null for others, and in "
+        "studies of older versions",
+    )
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """On the test images as they are."""
+        return Accuracy(attack=None, share=self.clean, balanced=self.balanced)
 
 
 class ControlsResult(InstrumentResult):
@@ -141,10 +152,13 @@ def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classif
     rows = [itself]
     for kind in controls:
         row = _row(runner, name, kind, own, built_control(runner, name, kind, weak))
-        rows.append(row.model_copy(update={"beyond": Difference.of(itself.clean, row.clean)}))
+        beyond = runner.less(itself.name, row.name, (itself.accuracy, row.accuracy))
+        rows.append(row.model_copy(update={"beyond": beyond}))
     for variant in again:
         source = "robust" if variant == "robust_source" else own
-        rows.append(_row(runner, name, variant, source, _again(runner, settings, name, variant, source)))
+        row = _row(runner, name, variant, source, _again(runner, settings, name, variant, source))
+        changed = runner.less(row.name, itself.name, (row.accuracy, itself.accuracy))
+        rows.append(row.model_copy(update={"changed": changed}))
     return rows
 
 
@@ -199,8 +213,9 @@ def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again
 def _row(runner: Runner, of: str | None, variant: Variant, source: str, built: ConstructedSet) -> ControlRow:
     name, request = built.folder.name, built.manifest["request"]
     like = of or "D_rand_other"  # of the relabelled sets, the one whose labels are wrong in no order either
-    classifier = runner.classifier(name) if variant == "itself" else runner.train(name, built.images, like)
-    clean, relabelled, *balanced = _accuracies(runner, name, classifier)
+    if variant != "itself":
+        runner.train(name, built.images, like)
+    clean, relabelled, *balanced = _accuracies(runner, name)
     return ControlRow(
         of=of,
         variant=variant,
@@ -224,17 +239,14 @@ Measured = tuple[Proportion, Proportion] | tuple[Proportion, Proportion, Proport
 """Accuracy on the test images, and on those with the next label; where classes differ in size, the balanced one."""
 
 
-def _accuracies(runner: Runner, name: str, classifier: Classifier) -> Measured:
+def _accuracies(runner: Runner, name: str) -> Measured:
     def work(progress: Progress) -> Measured:
-        test = runner.data.test
-        clean, relabelled = (
-            evaluate(classifier, test, doubted=False)[0],
-            relabelled_accuracy(classifier, test, len(runner.data.classes)),
-        )
+        clean = runner.known(name).accuracy
+        relabelled = relabelled_accuracy(runner.classifier(name), runner.data.test, len(runner.data.classes))
         return (clean.share, relabelled, clean.balanced) if clean.balanced else (clean.share, relabelled)
 
     title = f"measure {name} and its labels"
-    return runner.stage(f"controls-{name}", title, work, kind=Measured)
+    return runner.stage(f"controls-{name}", title, work, leaves=runner.outcomes_file(name), kind=Measured)
 
 
 def _untouched(runner: Runner, built: ConstructedSet) -> Proportion:
@@ -245,6 +257,17 @@ def _untouched(runner: Runner, built: ConstructedSet) -> Proportion:
         images, _ = built.images.batch(part)
         equal.append((images == starts(built.start[part])).flatten(1).all(1))
     return Proportion.of(torch.cat(equal))
+
+
+def score_of(balanced: Iterable[Proportion | None]) -> Score:
+    """What decides: balanced accuracy where it was measured, as classes differ in size."""
+    return "balanced accuracy" if any(balanced) else "accuracy"
+
+
+def in_pairs(differences: Iterable[Difference | None]) -> str:
+    """What a caption says of their intervals."""
+    is_paired = any(one.paired for one in differences if one)
+    return ", with Newcombe's interval for paired shares: both are measured on the same images" if is_paired else ""
 
 
 VARIANTS = {
@@ -270,9 +293,10 @@ CONTROLS_TEXT = (
 def controls_section(measured: ControlsResult) -> Section:
     """The table of all sets and controls, and what follows for each set."""
     is_uneven = any(row.balanced for row in measured.rows)
+    score = next((row.beyond.score for row in measured.rows if row.beyond), "accuracy")
     caption = (
-        f"Chance is {percent(measured.chance)} %{', of balanced accuracy' if is_uneven else ''}. Beyond: accuracy of "
-        "the set less that of its control, in points."
+        f"Chance is {percent(measured.chance)} %{', of balanced accuracy' if is_uneven else ''}. Beyond: {score} of "
+        f"the set less that of its control, in points{in_pairs(row.beyond for row in measured.rows)}."
     )
     if measured.weak:
         epochs = "epoch" if measured.weak_epochs == 1 else "epochs"
@@ -311,11 +335,12 @@ def _reading(rows: list[ControlRow]) -> Iterator[str]:
         if row.variant == "robust_source" and is_left:
             yield f"{row.of} is not compared with that built by the robust source: one of the two was not learned."
         elif row.variant == "robust_source":
-            side = Difference.of(row.clean, itself[row.of].clean).side
+            own = itself[row.of].accuracy
+            side = (row.changed or row.accuracy.less(own)).side
             than = f"{side} than" if side != "unclear" else "what cannot be told from what it teaches"
             yield (
                 f"Built by the robust source, {row.of} teaches {than} when built by the standard one: "
-                f"{said(row.clean)} against {said(itself[row.of].clean)}."
+                f"{said(row.accuracy.held)} against {said(own.held)}."
             )
 
 
@@ -364,7 +389,7 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
             rows.append(_row(runner, None, "mislabelled", weak_name(settings.weak_epochs), _mislabelled(runner, weak)))
         return ControlsResult(
             chance=1 / len(runner.data.classes),
-            weak=_accuracies(runner, weak_name(settings.weak_epochs), weak)[0] if weak else None,
+            weak=_accuracies(runner, weak_name(settings.weak_epochs))[0] if weak else None,
             weak_epochs=settings.weak_epochs,
             seed=runner.seed,
             test_set=runner.data.test_name,

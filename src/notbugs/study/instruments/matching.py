@@ -17,6 +17,8 @@ from notbugs.measure import Accuracy, Difference, Proportion, Resemblance, Sprea
 from notbugs.measure.likeness import By
 from notbugs.search.backward import fake_relu_features
 from notbugs.seeds import derive
+from notbugs.study.instruments.controls import score_of
+from notbugs.study.learned import first_unlearned, not_learned
 from notbugs.study.sections import Matching
 from notbugs.study.sets import BY_NAME
 from notbugs.training.loop import check_training
@@ -61,6 +63,17 @@ class MatchingRow(InstrumentResult):
     l2: Spread = Field(description="from the start, pixel units")
     resemblance: Resemblance | None = Field(description="whom its images are like; null where it was not measured")
     accuracies: list[Accuracy] = Field(description="of the classifier trained on it: clean, then robust")
+    success: Proportion | None = Field(
+        None, description="images that the source gives their label; null in studies of older versions"
+    )
+    fits: Proportion | None = Field(
+        None, description="of at most 2,000 of its training images, those that its classifier gives their label"
+    )
+    changed: list[Difference] = Field(
+        [],
+        description="each accuracy, or the balanced one, less that of the set itself; none for this, and in studies of "
+        "older versions",
+    )
 
 
 class MatchingResult(InstrumentResult):
@@ -100,11 +113,9 @@ def _matching(given: Matching, way: Variant) -> Matching:
 
 def _one(runner: Runner, data: Data, of: Set, way: Variant) -> MatchingRow:
     """The study's own set is taken where it is one of these; all begin with its initial weights."""
-    declared, part = BY_NAME[of], "" if data is runner.data else f"_{len(data.train)}"
-    is_own = way == "itself" and not part
-    name = of if is_own else f"{of}_{way}{part}"
+    declared, name = BY_NAME[of], _name(data, runner, of, way)
     matching = _matching(runner.recipe.matching, way)
-    if is_own:
+    if name == of:
         built, classifier = runner.set(of), runner.classifier(of)
     else:
         built = runner.construct(name, declared, data=data, matching=matching, seed=derive(runner.seed, "set", of))
@@ -123,7 +134,24 @@ def _one(runner: Runner, data: Data, of: Set, way: Variant) -> MatchingRow:
         l2=measured["l2"],
         resemblance=measured.get("resemblance"),  # studies of older versions have none
         accuracies=accuracies[: 1 + len(runner.recipe.evaluation.threats)],  # without PGD, which follows
+        success=measured["success_source"],
+        fits=runner.fits.get(name),
     )
+
+
+def _name(data: Data, runner: Runner, of: Set, way: Variant) -> str:
+    """Of the set and its classifier: the study's own where it is one of these."""
+    part = "" if data is runner.data else f"_{len(data.train)}"
+    return of if way == "itself" and not part else f"{of}_{way}{part}"
+
+
+def _changed(runner: Runner, data: Data, row: MatchingRow) -> list[Difference]:
+    """What a way changes, image by image; nothing where that was not kept."""
+    ours, own = (runner.outcomes(_name(data, runner, row.of, way)) for way in (row.way, "itself"))
+    if not (ours and own):
+        return []
+    mine, theirs = ({one.attack: one for one in some} for some in (ours, own))
+    return [mine[one.attack].less(theirs[one.attack]) for one in row.accuracies]
 
 
 MATCHING_TEXT = (
@@ -175,20 +203,24 @@ def _section(result: MatchingResult) -> Section:
 
 
 def _reading(result: MatchingResult) -> Iterator[str]:
-    """For each set and way how it differs from the set itself: its loss, and what it teaches."""
+    """For each set and way how it differs from the set itself: its loss; what it teaches, where both were learned."""
     itself = {row.of: row for row in result.rows if row.way == "itself"}
     for row in result.rows:
         if row.way == "itself":
             continue
         own, told, same = itself[row.of], [], []
-        for one, before in zip(row.accuracies, own.accuracies, strict=True):
-            difference = Difference.of(one.share, before.share)
+        loss = f"median loss {number(row.loss.median)} in place of {number(own.loss.median)}"
+        if left := first_unlearned((row, own)):
+            yield f"{_called(row)}: {loss}. {not_learned(_called(left), left.fits)}"
+            continue
+        for place, (one, before) in enumerate(zip(row.accuracies, own.accuracies, strict=True)):
+            difference = row.changed[place] if row.changed else one.less(before)
             if difference.side == "unclear":
                 same.append(one.under)
             else:
-                told.append(f"{said(one.share)} in place of {said(before.share)} ({one.under})")
-        loss = f"median loss {number(row.loss.median)} in place of {number(own.loss.median)}"
-        teaches = f"Accuracy after training on it: {'; '.join(told)}." if told else ""
+                told.append(f"{said(one.held)} in place of {said(before.held)} ({one.under})")
+        score = score_of(one.balanced for one in row.accuracies).capitalize()
+        teaches = f"{score} after training on it: {'; '.join(told)}." if told else ""
         alike = f"Not told apart: {', '.join(same)}." if same else ""
         yield " ".join(part for part in (f"{_called(row)}: {loss}.", teaches, alike) if part)
 
@@ -221,6 +253,10 @@ class MatchingInstrument(Instrument[MatchingSettings, MatchingResult]):
         settings, data = runner.recipe.instruments.matching, _data(runner)
         ways: list[Variant] = ["itself", *dict.fromkeys(settings.ways)]
         rows = [_one(runner, data, of, way) for of in dict.fromkeys(settings.sets) for way in ways]
+        rows = [
+            row if row.way == "itself" else row.model_copy(update={"changed": _changed(runner, data, row)})
+            for row in rows
+        ]
         return MatchingResult(seed=runner.seed, test_set=runner.data.test_name, rows=rows)
 
     def section(self, result: MatchingResult, classes: Sequence[str]) -> Section:

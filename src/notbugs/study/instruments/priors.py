@@ -17,13 +17,13 @@ from notbugs.construct.exporters import png
 from notbugs.content import Cell, Figure, Section, Table
 from notbugs.formats import percent, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, InStudy, Seed, TestSet
-from notbugs.measure import Accuracy, Proportion, alignment, class_means, input_gradients
+from notbugs.measure import Accuracy, Difference, Proportion, alignment, class_means, input_gradients
 from notbugs.measure.set_properties import Mean
 from notbugs.measure.spectrum import KindCounts
-from notbugs.measure.statistics import compare
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.instruments.usefulness import check_features, sorted_features
+from notbugs.study.learned import first_unlearned, not_learned, success_of
 from notbugs.study.sets import BY_NAME
 from notbugs.training import AppearanceTraining, SpatialTraining
 
@@ -57,6 +57,21 @@ class PriorsRow(InstrumentResult):
     taught: Proportion | None = Field(
         description="clean accuracy after standard training on D_NR built with it; null for the robust one"
     )
+    taught_balanced: Proportion | None = Field(
+        None, description="the same in balanced accuracy; null where classes differ little in size"
+    )
+    success: Proportion | None = Field(
+        None, description="images of that D_NR that its source gives their label; null in studies of older versions"
+    )
+    fits: Proportion | None = Field(
+        None,
+        description="of at most 2,000 images of that D_NR, those that its classifier gives their label",
+    )
+    beyond: Difference | None = Field(
+        None,
+        description="what D_NR by priors teaches, less what that by standard does; of balanced accuracies where they "
+        "are; null for the others, and in studies of older versions",
+    )
     aligned: Mean = Field(description="cosine between its input gradient and the difference of class means, mean")
     picture: str = Field(pattern=BASE64, description="gradients of some test images, side by side: a PNG in base64")
 
@@ -72,12 +87,39 @@ class PriorsResult(InstrumentResult):
     rows: list[PriorsRow] = Field(description="one for each classifier, set or pair")
 
 
-def _d_nr(runner: Runner) -> Proportion:
-    """Clean accuracy after training on D_NR built with the classifier that has the priors."""
+class Taught(TypedDict):
+    """What a D_NR teaches."""
+
+    taught: Proportion
+    taught_balanced: Proportion | None
+    success: Proportion
+    fits: Proportion | None
+    beyond: Difference | None
+
+
+def _taught(runner: Runner) -> dict[str, Taught]:
+    """After training on D_NR, by the name of the classifier that it was built with."""
+    names = {"standard": "D_NR", "priors": _d_nr(runner)}
+    clean = {source: runner.clean(name, "priors") for source, name in names.items()}
+    beyond = runner.less(names["priors"], names["standard"], (clean["priors"], clean["standard"]))
+    return {
+        source: {
+            "taught": clean[source].share,
+            "taught_balanced": clean[source].balanced,
+            "success": success_of(runner.set(name)),
+            "fits": runner.fits.get(name),
+            "beyond": beyond if source == "priors" else None,
+        }
+        for source, name in names.items()
+    }
+
+
+def _d_nr(runner: Runner) -> str:
+    """The name of D_NR built with the classifier that has the priors, and of the classifier trained on it."""
     source, seed = runner.classifier("priors"), derive(runner.seed, "set", "D_NR")
     built = runner.construct("D_NR_priors", BY_NAME["D_NR"], source=source, seed=seed)
     runner.train("D_NR_priors", built.images, "D_NR")
-    return runner.clean("D_NR_priors", "priors")
+    return built.folder.name
 
 
 class Gradients(TypedDict):
@@ -121,9 +163,12 @@ PRIORS_TEXT = (
 def priors_section(result: PriorsResult) -> Section:
     """A row a classifier, and gradients side by side."""
     at = [one.attack for one in result.rows[0].accuracies if one.attack]
+    is_uneven = any(row.taught_balanced for row in result.rows)
     columns = (
         *("classifier", "accuracy", *(f"at {one.norm} {one.eps:g}" for one in at)),
-        *("robust features", "non-robust", "accuracy from its D_NR", "gradient along the class means"),
+        *("robust features", "non-robust", "accuracy from its D_NR"),
+        *(("the same, balanced",) if is_uneven else ()),
+        "gradient along the class means",
     )
     rows: list[list[Cell]] = [
         [
@@ -132,6 +177,7 @@ def priors_section(result: PriorsResult) -> Section:
             row.kinds.robust if row.kinds else None,
             row.kinds.nonrobust if row.kinds else None,
             row.taught,
+            *((row.taught_balanced,) if is_uneven else ()),
             row.aligned,
         ]
         for row in result.rows
@@ -160,9 +206,17 @@ def _reading(result: PriorsResult) -> Iterator[str]:
     of = {row.classifier: row for row in result.rows}
     standard, priors = of["standard"], of["priors"]
     if standard.taught and priors.taught:
-        is_unclear = compare(standard.taught, priors.taught) == "unclear"
-        more = "The two are not told apart." if is_unclear else "The two differ."
-        yield f"D_NR by priors teaches {said(priors.taught)}, by standard {said(standard.taught)}. {more}"
+        ours, own = (
+            Accuracy(attack=None, share=row.taught, balanced=row.taught_balanced)
+            for row in (priors, standard)
+            if row.taught
+        )
+        if left := first_unlearned((priors, standard)):
+            yield not_learned(f"D_NR by {left.classifier}", left.fits)
+        else:
+            is_unclear = (priors.beyond or ours.less(own)).side == "unclear"
+            more = "The two are not told apart." if is_unclear else "The two differ."
+            yield f"D_NR by priors teaches {said(ours.held)}, by standard {said(own.held)}. {more}"
     told = ", ".join(f"{percent(row.aligned.value)} for {row.classifier}" for row in result.rows)
     yield f"Cosine of the gradient with the difference of class means, times 100: {told}."
 
@@ -185,7 +239,7 @@ class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
         changed = {"spatial": settings.spatial, "appearance": settings.appearance}
         training = runner.recipe.standard.model_copy(update=changed)
         runner.train("priors", runner.data.train, "standard", settings=training, title="train with human priors")
-        taught = {"standard": runner.clean("D_NR", "priors"), "priors": _d_nr(runner)}
+        taught = _taught(runner)
         rows = []
         for name in ("standard", "priors", "robust"):
             gradients = _gradients(runner, name)
@@ -193,7 +247,8 @@ class PriorsInstrument(Instrument[PriorsSettings, PriorsResult]):
             accuracies = runner.accuracies(
                 f"priors-accuracy-{name}", f"measure {name}, for priors", runner.classifier(name), runner.data.test
             )
-            row = PriorsRow(classifier=name, accuracies=accuracies, kinds=kinds, taught=taught.get(name), **gradients)
+            learned = taught.get(name) or {"taught": None}
+            row = PriorsRow(classifier=name, accuracies=accuracies, kinds=kinds, **learned, **gradients)
             rows.append(row)
         test = runner.data.test.sample(settings.images, runner.seed, "priors")
         return PriorsResult(

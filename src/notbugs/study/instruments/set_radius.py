@@ -10,12 +10,13 @@ from pydantic import Field
 
 from notbugs.classifier import Classifier
 from notbugs.content import Cell, PrintedFigure, Section, Table
-from notbugs.formats import Interval, Span, between, number, percent, said, spanned
+from notbugs.formats import Interval, Span, between, number, percent, spanned
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Difference, Proportion
+from notbugs.measure.statistics import Score
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import built_control, is_judged, weak_classifier
-from notbugs.study.learned import is_unlearned, success_of
+from notbugs.study.instruments.controls import built_control, in_pairs, is_judged, score_of, weak_classifier
+from notbugs.study.learned import is_unlearned, not_learned, success_of
 from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import DEFAULT_EPS, check_radii, threat
@@ -51,7 +52,11 @@ class SetRadiusRow(InstrumentResult):
     success: Proportion = Field(description="images that the source gives their label")
     clean: Proportion = Field(description="accuracy on the test images after training on the set")
     leakage: Proportion = Field(description="the same after training on its leakage control, which has no features")
-    beyond: Difference = Field(description="the first accuracy less the second")
+    balanced: Proportion | None = Field(
+        None, description="balanced accuracy after training on the set; null where classes differ little in size"
+    )
+    leakage_balanced: Proportion | None = Field(None, description="the same of its leakage control")
+    beyond: Difference = Field(description="the first accuracy less the second; of balanced ones where they are")
     fits: Proportion | None = Field(
         None, description="of at most 2,000 images of the set, those that its classifier gives their label"
     )
@@ -100,18 +105,21 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         runner.train(name, built.images, of)
     hidden = built_control(runner, name, "leakage", weak, of=of, source=source, again=again)
     runner.train(hidden.folder.name, hidden.images, of)
-    clean, leakage = (runner.clean(one.folder.name, "set_radius") for one in (built, hidden))
+    control = hidden.folder.name
+    clean, leakage = (runner.clean(one, "set_radius") for one in (name, control))
     return SetRadiusRow(
         of=of,
         eps=eps,
         repeat=repeat,
         n=len(built),
         success=success_of(built),
-        clean=clean,
-        leakage=leakage,
-        beyond=Difference.of(clean, leakage),
+        clean=clean.share,
+        leakage=leakage.share,
+        balanced=clean.balanced,
+        leakage_balanced=leakage.balanced,
+        beyond=runner.less(name, control, (clean, leakage)),
         fits=runner.fits.get(name),
-        leakage_fits=runner.fits.get(hidden.folder.name),
+        leakage_fits=runner.fits.get(control),
     )
 
 
@@ -128,12 +136,17 @@ def _lines(result: SetRadiusResult) -> dict[str, list[tuple[float, Interval]]]:
     """For each set and its control the accuracy against the radius: with its interval, or over seeds."""
     shares: dict[tuple[str, float], list[Proportion]] = {}
     for row in result.rows:
-        shares.setdefault((row.of, row.eps), []).append(row.clean)
-        shares.setdefault((f"{row.of}, control", row.eps), []).append(row.leakage)
+        shares.setdefault((row.of, row.eps), []).append(row.balanced or row.clean)
+        shares.setdefault((f"{row.of}, control", row.eps), []).append(row.leakage_balanced or row.leakage)
     lines: dict[str, list[tuple[float, Interval]]] = {}
     for (name, eps), some in shares.items():
         lines.setdefault(name, []).append((eps, Span.of(some)))
     return lines
+
+
+def _score(result: SetRadiusResult) -> Score:
+    """What is drawn, and what beyond is of."""
+    return score_of(row.balanced for row in result.rows)
 
 
 def _reading(result: SetRadiusResult) -> Iterator[str]:
@@ -142,10 +155,7 @@ def _reading(result: SetRadiusResult) -> Iterator[str]:
         rows = [row for row in result.rows if (row.of, row.eps) == (of, eps)]
         if left := [one for row in rows for one in _left(row)]:
             what, fits = left[0]
-            yield (
-                f"{what} at {result.norm} {number(eps)} was not learned by a classifier trained on it, which gives "
-                f"{said(fits)} of its images their label: its accuracy says nothing of the set."
-            )
+            yield not_learned(f"{what} at {result.norm} {number(eps)}", fits)
             continue
         beyond = [row.beyond for row in rows]
         more, less = (all(one.side == side for one in beyond) for side in ("more", "less"))
@@ -200,29 +210,35 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
         """See `Instrument`."""
         from notbugs.report.section_charts import against_figure
 
+        score, is_uneven = _score(result), _score(result) == "balanced accuracy"
         columns = (
-            "set",
-            "radius",
-            "seed",
-            "training images",
-            "source gives the label",
-            "accuracy",
-            "control",
+            *("set", "radius", "seed", "training images", "source gives the label", "accuracy", "control"),
+            *(("balanced accuracy", "control, balanced") if is_uneven else ()),
             "beyond",
         )
         cells: list[list[Cell]] = [
-            [row.of, f"{row.eps:g}", str(row.repeat), row.n, row.success, row.clean, row.leakage, str(row.beyond)]
+            [
+                *(row.of, f"{row.eps:g}", str(row.repeat), row.n, row.success, row.clean, row.leakage),
+                *((row.balanced, row.leakage_balanced) if is_uneven else ()),
+                str(row.beyond),
+            ]
             for row in result.rows
         ]
-        caption = f"Accuracy in per cent on the test images, beyond in points; norm {result.norm}, seed {result.seed}"
-        shown = f"Accuracy taught by sets and by their leakage controls: {spanned(row.repeat for row in result.rows)}."
+        caption = (
+            f"Accuracy in per cent on the test images; beyond in points{' of balanced accuracy' if is_uneven else ''}"
+            f"{in_pairs(row.beyond for row in result.rows)}; norm {result.norm}, seed {result.seed}"
+        )
+        shown = (
+            f"{score.capitalize()} taught by sets and by their leakage controls: "
+            f"{spanned(row.repeat for row in result.rows)}."
+        )
         return Section(
             "set_radius",
             "What relabelled sets teach beyond their controls, by radius",
             "Radius of sets",
             SET_RADIUS_TEXT,
             list(_reading(result)),
-            [against_figure(shown, _lines(result), TITLE)],
+            [against_figure(shown, _lines(result), TITLE, score=score)],
             [Table(caption, columns, cells)],
         )
 
@@ -231,7 +247,8 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
         from notbugs.report.section_charts import against_printed
 
         caption = (
-            "Accuracy on the test images after training on relabelled sets and on their leakage controls, against the "
-            f"radius of the perturbations: {spanned(row.repeat for row in result.rows)}; seed {seed}."
+            f"{_score(result).capitalize()} on the test images after training on relabelled sets and on their leakage "
+            "controls, against the radius of the perturbations: "
+            f"{spanned(row.repeat for row in result.rows)}; seed {seed}."
         )
-        yield against_printed("set-radius", caption, _lines(result), TITLE)
+        yield against_printed("set-radius", caption, _lines(result), TITLE, score=_score(result))

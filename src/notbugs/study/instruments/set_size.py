@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,9 +12,11 @@ from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.errors import must
 from notbugs.formats import said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
-from notbugs.measure import Proportion
-from notbugs.measure.statistics import compare
+from notbugs.measure import Accuracy, Difference, Proportion
+from notbugs.measure.statistics import Score
 from notbugs.seeds import generator
+from notbugs.study.instruments.controls import score_of
+from notbugs.study.learned import first_unlearned, not_learned, success_of
 from notbugs.study.sets import Constructed
 from notbugs.training.loop import check_training
 
@@ -39,6 +40,25 @@ class SetSizeRow(InstrumentResult):
     n: int = Field(ge=1, description="training images: a smaller part is within a larger one")
     epochs: int = Field(ge=1, description="passes over them: a smaller part is gone through more often")
     clean: Proportion = Field(description="accuracy on the test images")
+    balanced: Proportion | None = Field(
+        None, description="balanced accuracy on the test images; null where classes differ little in size"
+    )
+    success: Proportion | None = Field(
+        None, description="images of the whole set that the source gives their label; null in older versions"
+    )
+    fits: Proportion | None = Field(
+        None, description="of at most 2,000 of its training images, those that its classifier gives their label"
+    )
+    gained: list[Difference] = Field(
+        [],
+        description="its accuracy, or the balanced one, less that of each smaller part, from the smallest on; none in "
+        "studies of older versions",
+    )
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """On the test images as they are."""
+        return Accuracy(attack=None, share=self.clean, balanced=self.balanced)
 
 
 class SetSizeResult(InstrumentResult):
@@ -77,7 +97,16 @@ def _part(runner: Runner, name: str, count: int) -> SetSizeRow:
 def _row(runner: Runner, of: str, name: str, count: int) -> SetSizeRow:
     trained = runner.trained.get(name)  # missing in studies of older versions
     epochs = trained.epochs if trained else runner.recipe.training(of).epochs
-    return SetSizeRow(trained_on=of, n=count, epochs=epochs, clean=runner.clean(name, "set_size"))
+    clean, built = runner.clean(name, "set_size"), runner.set(of)
+    return SetSizeRow(
+        trained_on=of,
+        n=count,
+        epochs=epochs,
+        clean=clean.share,
+        balanced=clean.balanced,
+        success=success_of(built),
+        fits=runner.fits.get(name),
+    )
 
 
 SET_SIZE_TEXT = (
@@ -89,27 +118,56 @@ SET_SIZE_TEXT = (
 TITLE = "training images"
 
 
+def _with_gains(runner: Runner, of: str, rows: Sequence[SetSizeRow]) -> Iterator[SetSizeRow]:
+    """The rows of one set, the whole of it last, each held against all before it."""
+    names = [*(f"{of}_{row.n}" for row in rows[:-1]), of]
+    for place, row in enumerate(rows):
+        gained = [
+            runner.less(names[place], name, (row.accuracy, smaller.accuracy))
+            for name, smaller in zip(names[:place], rows, strict=False)
+        ]
+        yield row.model_copy(update={"gained": gained})
+
+
+def _by_set(result: SetSizeResult) -> dict[str, list[SetSizeRow]]:
+    rows: dict[str, list[SetSizeRow]] = {}
+    for row in result.rows:
+        rows.setdefault(row.trained_on, []).append(row)
+    return rows
+
+
 def _lines(result: SetSizeResult) -> dict[str, list[tuple[float, Proportion]]]:
     """For each line of the figure its points."""
-    lines: dict[str, list[tuple[float, Proportion]]] = {}
-    for row in result.rows:
-        lines.setdefault(row.trained_on, []).append((row.n, row.clean))
-    return lines
+    return {name: [(row.n, row.accuracy.held) for row in rows] for name, rows in _by_set(result).items()}
+
+
+def _score(result: SetSizeResult) -> Score:
+    return score_of(row.balanced for row in result.rows)
 
 
 def _reading(result: SetSizeResult) -> Iterator[str]:
-    """For each set what the fewest and the most images teach, and whether intervals tell these, or others, apart."""
-    for name, points in _lines(result).items():
-        (fewest, least), (most, all_of_it) = points[0], points[-1]
-        orders = {compare(more, less) for (_, less), (_, more) in combinations(points, 2)}
+    """For each set what the fewest and the most images teach, and whether intervals tell these, or others, apart.
+
+    A part that its classifier did not learn says nothing.
+    """
+    score = _score(result)
+    for name, rows in _by_set(result).items():
+        if left := first_unlearned(rows):
+            yield not_learned(f"{name} of {left.n:,} images", left.fits)
+            continue
+        gained = [
+            row.gained or [row.accuracy.less(one.accuracy) for one in rows[:place]] for place, row in enumerate(rows)
+        ]
+        sides = {one.side for differences in gained for one in differences}
         does = {
-            "higher": "The accuracy grows with the images",
-            "lower": "The accuracy falls as the images become more",
+            "more": f"The {score} grows with the images",
+            "less": f"The {score} falls as the images become more",
             "unclear": "The two are not told apart",
-        }[compare(all_of_it, least)]
-        if {"higher", "lower"} <= orders:
-            does = "The accuracy grows and falls with the images"
-        yield f"{name}: {said(least)} from {fewest:,.0f} images, {said(all_of_it)} from {most:,.0f}. {does}."
+        }[gained[-1][0].side if gained[-1] else "unclear"]
+        if {"more", "less"} <= sides:
+            does = f"The {score} grows and falls with the images"
+        least, most = (said(row.accuracy.held) for row in (rows[0], rows[-1]))
+        yield f"{name}: {least} from {rows[0].n:,} images, {most} from {rows[-1].n:,}. {does}."
 
 
 class SetSizeInstrument(Instrument[SetSizeSettings, SetSizeResult]):
@@ -134,25 +192,32 @@ class SetSizeInstrument(Instrument[SetSizeSettings, SetSizeResult]):
         rows = []
         for name in _sets(runner):
             whole = len(runner.set(name))
-            rows += [_part(runner, name, count) for count in _counts(runner, whole) if count < whole]
-            rows.append(_row(runner, name, name, whole))
+            parts = [_part(runner, name, count) for count in _counts(runner, whole) if count < whole]
+            rows += _with_gains(runner, name, [*parts, _row(runner, name, name, whole)])
         return SetSizeResult(seed=runner.seed, test_set=runner.data.test_name, rows=rows)
 
     def section(self, result: SetSizeResult, classes: Sequence[str]) -> Section:
         """See `Instrument`."""
         from notbugs.report.section_charts import against_figure
 
-        columns = ("trained on", "training images", "epochs", "accuracy")
-        cells: list[list[Cell]] = [[row.trained_on, row.n, row.epochs, row.clean] for row in result.rows]
+        score = _score(result)
+        is_uneven = score == "balanced accuracy"
+        columns = ("trained on", "training images", "epochs", "accuracy", *((score,) if is_uneven else ()))
+        cells: list[list[Cell]] = [
+            [row.trained_on, row.n, row.epochs, row.clean, *((row.balanced,) if is_uneven else ())]
+            for row in result.rows
+        ]
         caption = f"Accuracy in per cent on the test images; seed {result.seed}"
-        shown = "Accuracy on the test images against the number of training images, with 95\u00a0% intervals."
+        shown = (
+            f"{score.capitalize()} on the test images against the number of training images, with 95\u00a0% intervals."
+        )
         return Section(
             "set_size",
             "How much a set teaches, by its size",
             "Sizes of sets",
             SET_SIZE_TEXT,
             list(_reading(result)),
-            [against_figure(shown, _lines(result), TITLE, doubles=True)],
+            [against_figure(shown, _lines(result), TITLE, doubles=True, score=score)],
             [Table(caption, columns, cells)],
         )
 
@@ -161,7 +226,7 @@ class SetSizeInstrument(Instrument[SetSizeSettings, SetSizeResult]):
         from notbugs.report.section_charts import against_printed
 
         caption = (
-            "Accuracy on the test images against the number of training images of a set, as many seen in all; "
-            f"bars are 95\u00a0% intervals; seed {seed}."
+            f"{_score(result).capitalize()} on the test images against the number of training images of a set, as many "
+            f"seen in all; bars are 95\u00a0% intervals; seed {seed}."
         )
-        yield against_printed("set-size", caption, _lines(result), TITLE, doubles=True)
+        yield against_printed("set-size", caption, _lines(result), TITLE, doubles=True, score=_score(result))
