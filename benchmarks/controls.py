@@ -15,6 +15,7 @@ from benchmarks.alike import cell, check_alike, check_different, options
 from notbugs.errors import InputError
 from notbugs.files import write_json
 from notbugs.study import Results, read_results
+from notbugs.study.instruments.set_radius import SetRadiusRow
 
 ASKED = ("architecture", "instruments")
 """Settings in which the studies may differ, beside their seed."""
@@ -28,7 +29,7 @@ def network_of(results: Results) -> str:
 
 
 def measured(results: Results) -> list[dict[str, Any]]:
-    """A row for each set, radius and repetition of one study."""
+    """A row for each set, radius and repetition of one study; of classes of unequal size in balanced accuracies."""
     found = results.instruments.set_radius
     if found is None:
         raise InputError(
@@ -36,7 +37,14 @@ def measured(results: Results) -> list[dict[str, Any]]:
             "Run it again with --instruments.set-radius.on."
         )
     about = {"network": network_of(results), "norm": found.norm, "study_seed": results.study.seeds[0]}
-    return [about | row.model_dump(mode="json") for row in found.rows]
+    return [about | row.model_dump(mode="json") | _held(row) for row in found.rows]
+
+
+def _held(row: SetRadiusRow) -> dict[str, Any]:
+    """The accuracies whose difference `beyond` is: balanced ones where it is of them."""
+    if not (row.beyond.score == "balanced accuracy" and row.balanced and row.leakage_balanced):
+        return {}
+    return {"clean": row.balanced.model_dump(mode="json"), "leakage": row.leakage_balanced.model_dump(mode="json")}
 
 
 def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

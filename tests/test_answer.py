@@ -281,6 +281,20 @@ def test_the_page_says_how_a_set_is_told_from_its_control():
     assert "cannot be told from its leakage control" not in page
 
 
+def test_of_unequal_classes_the_difference_is_of_balanced_accuracies():
+    some, beside = fakes.proportion(0.2, 1000), controlled(0.3, 0.2, 0.4)
+    beyond = Difference(value=0.3, low=0.2, high=0.4, paired=True, score="balanced accuracy")
+    row = beside.controls.rows[0].model_copy(update={"beyond": beyond, "balanced": some, "clean": run()[0].share})
+    made = Measured(controls=beside.controls.model_copy(update={"rows": [row]}))
+    results = Results(study=fakes.study(), rows=run(), sets=[], instruments=made)
+    claim = claims(study_accuracies(results), results, 10)[2]
+    assert "30.0 points (20.0 to 40.0) beyond its leakage control's balanced 20.0" in claim.short
+    section = controls_section(made.controls)
+    assert section.reading == ["D_rand teaches more than its leakage control, by 30.0 (20.0 to 40.0) points of "
+                               "balanced accuracy."]  # fmt: skip
+    assert "Beyond: balanced accuracy of the set less that of its control" in section.tables[0].caption
+
+
 def test_what_was_not_measured_is_said():
     found = sentences([row("D_NR", 0.7)])
     assert len(found) == 3

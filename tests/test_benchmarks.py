@@ -286,6 +286,13 @@ def test_controls_compares_networks(tmp_path, capsys):
         controls.main([narrow, narrow])
     with pytest.raises(InputError, match="Run it again with --instruments.set-radius.on"):
         controls.main([beyond_controls(tmp_path / "none", 8, [])])
+    uneven = nb.study.read_results(narrow)
+    own, control = fakes.proportion(0.4, 400), fakes.proportion(0.2, 400)
+    beyond = Difference.of(own, control, score="balanced accuracy")
+    row = uneven.instruments.set_radius.rows[0].model_copy(
+        update={"balanced": own, "leakage_balanced": control, "beyond": beyond}
+    )
+    assert controls._held(row) == {"clean": own.model_dump(mode="json"), "leakage": control.model_dump(mode="json")}
 
 
 def test_overhead_is_the_ratio_of_medians_and_the_page_has_it(monkeypatch, tmp_path):

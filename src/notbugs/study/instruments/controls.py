@@ -350,11 +350,12 @@ def _is_left(row: ControlRow) -> bool:
 
 
 def _against_leakage(row: ControlRow, beyond: Difference) -> str:
+    points = f"points{' of balanced accuracy' if beyond.score == 'balanced accuracy' else ''}"
     if beyond.side == "more":
-        return f"{row.of} teaches more than its leakage control, by {beyond} points."
+        return f"{row.of} teaches more than its leakage control, by {beyond} {points}."
     control = "its leakage control, in which there is no adversarial feature"
     said = f"teaches less than {control}, by" if beyond.side == "less" else f"cannot be told from {control}:"
-    return f"{row.of} {said} {beyond.size} points. Its accuracy alone is no evidence for non-robust features."
+    return f"{row.of} {said} {beyond.size} {points}. Its accuracy alone is no evidence for non-robust features."
 
 
 class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
