@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from notbugs import workers
 from notbugs.classifier import Classifier
@@ -22,7 +23,7 @@ from notbugs.measure.accuracy import with_areas
 from notbugs.measure.measured_set import MeasuredSet, set_measured
 from notbugs.progress import Progress
 from notbugs.records import Record, to_json
-from notbugs.seeds import derive
+from notbugs.seeds import derive, generator
 from notbugs.study.declaration import Ingredients, SetDeclaration
 from notbugs.study.folder import StudyFolder
 from notbugs.study.recipe import Recipe
@@ -58,11 +59,12 @@ FITTED = 2000
 """Training images, at most, on which a classifier is looked at when it is trained."""
 
 
-def _fits(classifier: Classifier, images: Images, seed: int) -> Proportion | None:
-    """The share of images, as they are, that the classifier trained on them gives their label."""
+def _fits(classifier: Classifier, images: Images, numbers: Tensor, seed: int) -> Proportion | None:
+    """The share of the images of these numbers, as they are, that the classifier trained on them gives their label."""
     if images.has_several:
         return None
-    some = images.sample(FITTED, seed, "fits")
+    drawn = torch.randperm(len(numbers), generator=generator(seed, "fits"))[:FITTED].sort().values
+    some = images.subset(numbers[drawn])
     return Proportion.of(predictions(classifier, some) == some.labels)
 
 
@@ -157,7 +159,7 @@ class Runner:
                 progress=progress,
             )
             digest = self.folder.save(name, classifier, network.blueprint(self.data))
-            fits = _fits(classifier, images.subset(trained_on(images, training, drawn)), self.seed)
+            fits = _fits(classifier, images, trained_on(images, training, drawn), self.seed)
             return KeptTraining(sha256=digest, settings=training, trained=told[0], fits=fits)
 
         def tell(kept: KeptTraining) -> list[str]:
