@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from notbugs.data import KINDS, Augmentation, Data, Images, load, round_to_8_bits
 from notbugs.data.augment import coloured
@@ -26,6 +27,9 @@ def test_digits_are_the_real_ones():
     ]  # fmt: skip
     assert set((data.train.pixels * 16).unique().tolist()) == set(range(17))
     assert load("digits").fingerprint == data.fingerprint
+    carried, _ = load_digits(return_X_y=True)
+    ours = torch.cat([data.test.pixels, data.train.pixels]).flatten(1) * 16
+    assert sorted(ours.tolist()) == sorted(carried.tolist())
 
 
 def test_the_fingerprint_sees_every_byte():
