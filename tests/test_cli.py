@@ -3,6 +3,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -122,8 +124,10 @@ def run_by_command(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]
     folder = tmp_path_factory.mktemp("command") / "digits"
     folder.mkdir()
     (folder / "theory.html").touch()  # which costs more than the whole study
-    command = [sys.executable, "-m", "notbugs", "run", "digits", "--out", str(folder), *flags(TINY)]
-    return folder, subprocess.run(command, capture_output=True, text=True, timeout=240)
+    command = ["run", "digits", "--out", str(folder), *flags(TINY)]
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        status = main(command)
+    return folder, subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
 
 
 def test_the_command_runs_a_study_and_its_last_line_is_the_report(run_by_command):
