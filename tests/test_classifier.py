@@ -410,8 +410,12 @@ def test_distributed_data_parallel(tmp_path):
         classifier.train()(random_images(2)).sum().backward()
         assert reductions == [1]
         assert classifier.head.weight.grad is not None
+        KEPT.append(classifier)  # freeing its group joins threads under a lock that one of them may still wait for
     finally:
         torch.distributed.destroy_process_group()
+
+
+KEPT: list[Classifier] = []
 
 
 def test_tied_and_parametrised_weights():

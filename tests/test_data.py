@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
+from inspect import signature
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ from sklearn.datasets import load_digits
 
 from notbugs.data import KINDS, Augmentation, Data, Images, load, round_to_8_bits
 from notbugs.data.augment import coloured
+from notbugs.data.rows import Reading
 from notbugs.errors import InputError
 from notbugs.seeds import generator
+from notbugs.study.sections import READING, Source
 
 
 def images(n: int = 20, classes: int = 4) -> Images:
@@ -30,6 +34,13 @@ def test_digits_are_the_real_ones():
     carried, _ = load_digits(return_X_y=True)
     ours = torch.cat([data.test.pixels, data.train.pixels]).flatten(1) * 16
     assert sorted(ours.tolist()) == sorted(carried.tolist())
+
+
+def test_a_recipe_has_every_choice_of_a_reader():
+    """Each is a field of `Reading`; what is declared once more for its type or its words is not forgotten there."""
+    choices = set(signature(load).parameters) - {"source", "memory", "progress"}
+    assert choices == {"test_data", *(choice.name for choice in fields(Reading))} == set(READING)
+    assert choices <= set(Source.model_fields)
 
 
 def test_the_fingerprint_sees_every_byte():

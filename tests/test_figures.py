@@ -120,6 +120,7 @@ def test_everything_that_the_run_has_is_written_in_every_format(study, written):
     wanted |= {f"half/{name}.{kind}" for name in CHARTS for kind in ("svg", "pdf", "png")}
     wanted |= {f"tables/{name}.{kind}" for name in TABLES for kind in ("tex", "md", "csv")}
     assert found == wanted | {"figures.tex", "figures.md"}
+    assert opened(written / "full" / "images.png").width == 2200
 
 
 @pytest.mark.parametrize(("width", "inches"), [("full", 5.5), ("half", 2.6875)])
@@ -205,9 +206,11 @@ def test_captions_say_attack_norm_radius_n_seed_and_interval(written):
     assert (written / "figures.tex").read_text().count(r"\includegraphics{full/") == len(FULL)
 
 
-def test_a_study_without_instruments_or_gallery_has_no_gaps(tmp_path):
+def test_the_command_writes_a_study_without_instruments_or_gallery_without_gaps(tmp_path, capsys):
     fakes.write_study(tmp_path, with_gallery=False)
-    out = write_figures(tmp_path, tmp_path / "elsewhere")
+    out = tmp_path / "elsewhere"
+    assert main(["figures", str(tmp_path), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
     assert {path.stem for path in (out / "full").iterdir()} == {"figure-2b", "against-radius-1", "against-radius-2"}
     assert {path.stem for path in (out / "tables").iterdir()} == {"accuracy", "table-1", "sets"}
 
@@ -396,12 +399,6 @@ def test_what_images_carry_is_numbers_with_intervals(written):
 
 
 # The command
-
-
-def test_the_command_prints_the_folder(study, tmp_path, capsys):
-    assert main(["figures", str(study), "--out", str(tmp_path / "paper")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'paper'}\n"
-    assert opened(tmp_path / "paper" / "full" / "images.png").width == 2200
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from notbugs.files import read_tensors
-from notbugs.training import together
+from notbugs.training import loop, together
+from tests.together_script import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,7 +23,7 @@ Weights = dict[str, torch.Tensor]
 
 def launched(count: int, *arguments: str, status: int = 0) -> None:
     """By `count` workers: one start, which takes longer than the trainings."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
     command = [sys.executable, *launch, "-m", "tests.together_script", *arguments]
     finished = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200
@@ -33,7 +34,13 @@ def launched(count: int, *arguments: str, status: int = 0) -> None:
 def trained(folder: Path, count: int, microbatch: int) -> tuple[Weights, Weights]:
     """With batch norm, and by pieces without."""
     whole, pieces = folder / "whole.safetensors", folder / "pieces.safetensors"
-    launched(count, str(whole), "-", "0", str(pieces), "-", str(microbatch))
+    if count > 1:
+        launched(count, str(whole), "-", "0", str(pieces), "-", str(microbatch))
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "CHECKPOINT_SECONDS", loop.CHECKPOINT_SECONDS)  # which the script changes
+            main(str(whole), "-", "0")
+            main(str(pieces), "-", str(microbatch))
     return read_tensors(whole), read_tensors(pieces)
 
 

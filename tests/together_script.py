@@ -14,17 +14,16 @@ from torch import nn
 
 from notbugs import workers
 from notbugs.classifier import Classifier
-from notbugs.data import Data
+from notbugs.data import load
 from notbugs.files import write_tensors
 from notbugs.seeds import seeded
 from notbugs.training import Adversary, SpatialTraining, Training, new_classifier, train
 from notbugs.training import loop as training_loop
-from tests.conftest import bars
 
 
 def main(out: str, checkpoint: str, microbatch: str) -> None:
     training_loop.CHECKPOINT_SECONDS = -1.0
-    data = Data("bars", bars(41, 0), bars(10, 1), ("left", "right"))
+    data = load("digits").take(41, 10, 0)
     spatial = SpatialTraining(degrees=20, pixels=1, tries=2)
     adversary = Adversary(eps=0.3, steps=2)
     size = int(microbatch) or None
@@ -34,7 +33,7 @@ def main(out: str, checkpoint: str, microbatch: str) -> None:
     classifier = new_classifier(data, width=4, features=8, device=torch.device("cpu"), precision="fp32")
     if size:
         with seeded(0):
-            network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+            network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
         classifier = Classifier(network, mean=(0.5,))
     file = None if checkpoint == "-" else Path(checkpoint)
 

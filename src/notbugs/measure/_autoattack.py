@@ -78,8 +78,8 @@ STANDARD: tuple[AttackName, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The ensemble whose robust accuracy the field reports."""
 CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 """How many classes the loss of an attack needs."""
-STEPS, RESTARTS, TARGETS, QUERIES = 100, 1, 9, 5000
-"""Of the standard ensemble: each gradient attack, and Square's queries."""
+STEPS, RESTARTS, TARGETS = 100, 1, 9
+"""Of each gradient attack of the standard ensemble."""
 POINT = 0.01
 
 Attack = Callable[[Batch, Labels], Batch]

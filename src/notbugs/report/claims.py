@@ -220,8 +220,8 @@ def non_robust_features(accuracies: StudyAccuracies, chance: float) -> Claim | N
             f"{_difference('D_NR', order)}"
         )
         if other and other.clean and beyond_chance(chance, other.clean) != "higher":
-            level = beside_chance(beyond_chance(chance, other.clean), chance)
-            knows = f"; but the clean accuracy of D_R is {told(other.clean, chance)}, {level}"
+            others = beside_chance(beyond_chance(chance, other.clean), chance)
+            knows = f"; but the clean accuracy of D_R is {told(other.clean, chance)}, {others}"
             short, text = short + knows, text + knows
             verdicts.append("open")
     more = _elsewhere(accuracies, pairs, "D_NR", "D_R")
@@ -252,10 +252,12 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     }
     orders = {name: beyond_chance(chance, row) for name, row in clean.items()}
     strict = {name: order for name, order in orders.items() if not BY_NAME[name].keeps_labels and name not in left}
-    verdicts = {name: _as_small(judge([orders[name]], wanted="higher"), sizes.get(name)) for name in strict}
-    for name, row in controls.items():
-        both = [judge([orders[name]], wanted="higher"), _beside_control(clean[name], row, chance)]
-        verdicts[name] = _as_small(worst(both), sizes.get(name))
+    verdicts = {}
+    for name in orders:
+        if name in strict or name in controls:
+            beside_it = [_beside_control(clean[name], controls[name], chance)] if name in controls else []
+            own = judge([orders[name]], wanted="higher")
+            verdicts[name] = _as_small(worst([own, *beside_it]), sizes.get(name))
     verdict = worst([*verdicts.values()] or ["open"])
     beyond = tuple(name for name in clean if name in controls and verdicts[name] == "agrees")
     if beyond and verdict in ("visibly", "partly", "open"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from notbugs import data as data_room
 from notbugs.classifier import Classifier, Precision
 from notbugs.construct import Dtype
 from notbugs.data import Data
+from notbugs.data.rows import Reading
 from notbugs.errors import InputError, must
 from notbugs.models import Blueprint, load_classifier
 from notbugs.models.checkpoint import check_classifier, says_itself
@@ -75,21 +77,7 @@ def numbers(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
                 yield f"{prefix}{key}", item
 
 
-READING = (
-    *(
-        "size",
-        "channels",
-        "groups",
-        "classes",
-        "splits",
-        "image_column",
-        "label_column",
-        "group_column",
-        "group_pattern",
-        "label_offset",
-    ),
-    *("white_level", "skip_broken", "follow_links", "test_data", "severity", "uncertain", "blank", "jpeg"),
-)
+READING = ("test_data", *(choice.name for choice in fields(Reading)))
 """The settings of a source that `load` takes."""
 
 
