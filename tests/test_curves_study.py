@@ -19,7 +19,8 @@ from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import frequencies, set_radius, set_size, source_radius
 from notbugs.study.runner import Runner
 from notbugs.study.sets import BY_NAME
-from notbugs.training import Training, trained_on
+from notbugs.training import Training
+from notbugs.training.watching import trained_on
 
 pytestmark = pytest.mark.whole
 

@@ -31,7 +31,8 @@ from notbugs.study.results import outcomes_file, read_outcomes, write_outcomes
 from notbugs.study.sections import Architecture, Matching, Relabelling
 from notbugs.study.sets import JUDGE, SECTIONS
 from notbugs.threat import Threat
-from notbugs.training import Trained, Training, train, trained_on
+from notbugs.training import Trained, Training, train
+from notbugs.training.watching import trained_on
 
 T = TypeVar("T")
 

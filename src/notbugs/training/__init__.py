@@ -2,7 +2,7 @@
 
 from notbugs.training.loop import learning_rate, train
 from notbugs.training.settings import Adversary, AppearanceTraining, SpatialTraining, Training, new_classifier
-from notbugs.training.watching import Trained, trained_on
+from notbugs.training.watching import Trained
 
 __all__ = [
     "Adversary",
@@ -13,5 +13,4 @@ __all__ = [
     "learning_rate",
     "new_classifier",
     "train",
-    "trained_on",
 ]
