@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from importlib.util import find_spec
 from inspect import signature
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from notbugs.data import KINDS, Augmentation, Data, Images, load, round_to_8_bits
+from notbugs.data import KINDS, Augmentation, Data, Images, built_in, load, round_to_8_bits
 from notbugs.data.augment import coloured
 from notbugs.data.rows import Reading
 from notbugs.errors import InputError
@@ -41,6 +42,14 @@ def test_a_recipe_has_every_choice_of_a_reader():
     choices = set(signature(load).parameters) - {"source", "memory", "progress"}
     assert choices == {"test_data", *(choice.name for choice in fields(Reading))} == set(READING)
     assert choices <= set(Source.model_fields)
+
+
+def test_digits_of_a_scikit_learn_that_keeps_its_file_elsewhere(monkeypatch):
+    pixels, classes = built_in._read_digits()
+    monkeypatch.setattr(built_in, "find_spec", lambda name: find_spec("json"))
+    others, same = built_in._read_digits.__wrapped__()
+    assert (others == pixels).all()
+    assert (same == classes).all()
 
 
 def test_the_fingerprint_sees_every_byte():

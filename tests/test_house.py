@@ -207,7 +207,7 @@ def test_the_readmes_python_runs(tmp_path):
         "load = notbugs.load\n"
         "notbugs.load = lambda name: load(name).take(120, 24, 0)\n"
     )
-    after = "\nimport sys; assert 'sklearn' not in sys.modules"  # digits need its file, not its import of a second
+    after = "\nimport sys; assert 'sklearn' not in sys.modules"  # the digits need its file, not its import
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", preamble + code + after],
         cwd=tmp_path,

@@ -51,7 +51,7 @@ def digits() -> Data:
 
 @cache
 def _read_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and classes, from the file of scikit-learn, whose import alone would take a second."""
+    """Pixels and classes, from the file of scikit-learn, whose import takes longer than reading it."""
     found = find_spec("sklearn")
     if found is None or found.origin is None:
         raise InputError("The digits come with scikit-learn: pip install 'notbugs[digits]'.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal, Protocol
 
 import numpy as np
@@ -95,6 +96,11 @@ def _exact(value: float, low: float, most: int) -> float:
         return low
     n = min(most, Z95**2 * low * (1 - low) / (value - low) ** 2)  # Wilson's equation, solved for their number
     return float(scipy.stats.beta.ppf(0.025, value * n, (1 - value) * n + 1))
+
+
+def score_of(balanced: Iterable[Proportion | None]) -> Score:
+    """What decides: balanced accuracy where it was measured, as classes differ in size."""
+    return "balanced accuracy" if any(balanced) else "accuracy"
 
 
 class Difference(Record):

@@ -126,9 +126,10 @@ def _seed_table(comparison: Comparison, group: SeedGroup, under: str) -> Table:
 
 def _beyond_table(comparison: Comparison, group: SeedGroup) -> Table:
     rows = [[row.of, _control(row), *_over(row)] for row in group.beyond]
+    scores = ", ".join(dict.fromkeys(row.score for row in group.beyond))
     caption = (
-        f"Studies {numbered(comparison, group.studies)}, what each set teaches beyond its control: clean accuracy of "
-        "the set less that of its control, in points"
+        f"Studies {numbered(comparison, group.studies)}, what each set teaches beyond its control, on images as they "
+        f"are: {scores} of the set less that of its control, in points"
     )
     return Table(caption, ("set", "control", *_columns(group)), rows)
 

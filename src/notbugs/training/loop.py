@@ -103,7 +103,8 @@ def train(
         of the binary cross-entropy; the search of adversarial training lowers the probability that all are right.
     settings : Training, optional
         Standard training by default; adversarial where `settings.adversary` is set, as in the paper's
-        section 2: the search starts at the clean image and sees the classifier in evaluation mode. If it has learned to
+        section 2: the search starts at the clean image, sees the classifier in evaluation mode, and its last iterate is
+        learned from. If it has learned to
         withstand these steps and no others, their number is doubled (`guard`), which is looked at on images that are
         held out where there are 10,000 or more: 250 of them at most. Where `settings.patience` is set, training stops
         early, for which at most a tenth of the images are held out (`training.watching`). Where `settings.spatial` is

@@ -37,7 +37,7 @@ MOST_STEPS = 10
 GUARD = Attack(targeted=1, queries=0)
 COST = 60
 """Gradients for each image that the strong attack leaves, at most: 10, 5 and 40, with some to spare. It goes without
-its searches from random points, which would take 120 more, one after the other, and find little."""
+its searches from random points, which would take 120 more, one after the other."""
 BUDGET, FEWEST, MOST = 0.1, 48, 250
 """Share of an epoch's own gradients that the guard may cost, which decides the number of images; at least and at most.
 """

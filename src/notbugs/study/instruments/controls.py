@@ -16,7 +16,6 @@ from notbugs.errors import must
 from notbugs.formats import percent, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, Difference, Proportion, predictions, relabelled_accuracy
-from notbugs.measure.statistics import Score
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.learned import is_unlearned, success_of
@@ -257,11 +256,6 @@ def _untouched(runner: Runner, built: ConstructedSet) -> Proportion:
         images, _ = built.images.batch(part)
         equal.append((images == starts(built.start[part])).flatten(1).all(1))
     return Proportion.of(torch.cat(equal))
-
-
-def score_of(balanced: Iterable[Proportion | None]) -> Score:
-    """What decides: balanced accuracy where it was measured, as classes differ in size."""
-    return "balanced accuracy" if any(balanced) else "accuracy"
 
 
 def in_pairs(differences: Iterable[Difference | None]) -> str:

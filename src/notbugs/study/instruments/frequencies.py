@@ -15,10 +15,9 @@ from notbugs.formats import number, said
 from notbugs.frequency import SIDES, Side, half_of, high_pass, low_pass
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, Difference, Proportion, evaluate
-from notbugs.measure.statistics import Score
+from notbugs.measure.statistics import Score, score_of
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import score_of
 from notbugs.study.learned import first_unlearned, not_learned, success_of
 from notbugs.study.sets import BY_NAME
 from notbugs.training.loop import check_training

@@ -15,9 +15,9 @@ from notbugs.formats import number, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, Difference, Proportion, Resemblance, Spread
 from notbugs.measure.likeness import By
+from notbugs.measure.statistics import score_of
 from notbugs.search.backward import fake_relu_features
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import score_of
 from notbugs.study.learned import first_unlearned, not_learned
 from notbugs.study.sections import Matching
 from notbugs.study.sets import BY_NAME

@@ -13,9 +13,9 @@ from notbugs.content import Cell, PrintedFigure, Section, Table
 from notbugs.formats import Interval, Span, between, number, percent, spanned
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Difference, Proportion
-from notbugs.measure.statistics import Score
+from notbugs.measure.statistics import Score, score_of
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import built_control, in_pairs, is_judged, score_of, weak_classifier
+from notbugs.study.instruments.controls import built_control, in_pairs, is_judged, weak_classifier
 from notbugs.study.learned import is_unlearned, not_learned, success_of
 from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME

@@ -13,9 +13,8 @@ from notbugs.errors import must
 from notbugs.formats import said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, Difference, Proportion
-from notbugs.measure.statistics import Score
+from notbugs.measure.statistics import Score, score_of
 from notbugs.seeds import generator
-from notbugs.study.instruments.controls import score_of
 from notbugs.study.learned import first_unlearned, not_learned, success_of
 from notbugs.study.sets import Constructed
 from notbugs.training.loop import check_training

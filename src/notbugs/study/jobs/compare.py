@@ -29,6 +29,7 @@ from notbugs.measure import (
     paired,
     welch,
 )
+from notbugs.measure.statistics import Score
 from notbugs.records import Record, WholeFile, read_model, write_model
 from notbugs.study.folder import Console
 from notbugs.study.learned import unlearned
@@ -103,7 +104,8 @@ class BeyondOverSeeds(Record):
     of: str = Field(description="the set")
     control: Control
     weak_epochs: int | None = Field(description="of the weak classifier of a leakage control; null for other controls")
-    values: list[float] = Field(description="clean accuracy of the set less that of its control, one for each seed")
+    score: Score = Field(description="what the differences are of: balanced accuracy where classes differ in size")
+    values: list[float] = Field(description="the set less its control on images as they are, one for each seed")
     over: OverSeeds
 
 
@@ -116,7 +118,8 @@ class SeedGroup(Record):
     drawn: list[str] = Field(description="settings of the recipe by which the seed draws images")
     rows: list[OverSeedsRow]
     beyond: list[BeyondOverSeeds] = Field(
-        default=[], description="of every control that all of them have, where both it and its set were learned"
+        default=[],
+        description="of every control that all of them have, where no classifier failed to learn it or its set",
     )
 
 
@@ -357,24 +360,32 @@ def _beyond(members: list[_Study]) -> list[BeyondOverSeeds]:
     shared = [key for key in found[0] if all(key in others for others in found)]
     return [
         BeyondOverSeeds(
-            of=key[0], control=key[1], weak_epochs=key[2], values=values, over=over_seeds(values, within=(-1, 1))
+            of=of,
+            control=control,
+            weak_epochs=epochs,
+            score=score,
+            values=values,
+            over=over_seeds(values, within=(-1, 1)),
         )
-        for key in shared
-        for values in [[each[key] for each in found]]
+        for of, control, epochs, score in shared
+        for values in [[each[of, control, epochs, score] for each in found]]
     ]
 
 
-def _beyond_controls(results: Results) -> dict[tuple[str, Control, int | None], float]:
-    """By set, kind of control and epochs of its weak classifier: accuracy of the set less that of its control."""
+def _beyond_controls(results: Results) -> dict[tuple[str, Control, int | None, Score], float]:
+    """By set, kind of control, epochs of its weak classifier and score: what the study says that the set is beyond."""
     measured, left = results.instruments.controls, unlearned(results)
     if not measured:
         return {}
-    itself = {row.of: row.clean.value for row in measured.rows if row.variant == "itself" and row.name not in left}
     return {
-        (row.of, row.variant, measured.weak_epochs if row.variant == "leakage" else None): itself[row.of]
-        - row.clean.value
+        (
+            row.of,
+            row.variant,
+            measured.weak_epochs if row.variant == "leakage" else None,
+            row.beyond.score,
+        ): row.beyond.value
         for row in measured.rows
-        if row.of in itself and row.variant in CONTROLS and row.name not in left
+        if row.of and row.variant in CONTROLS and row.beyond and not {row.of, row.name} & left.keys()
     }
 
 
