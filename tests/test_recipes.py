@@ -219,6 +219,17 @@ def test_only_a_set_has_its_own_training_and_network():
         read_recipe("cifar10", {"architecture_on": {"D_det": {"name": "mine:net"}}})
 
 
+def test_the_judge_may_have_its_own_training_and_network():
+    """It is a robust classifier of [robust] and [architecture] without; a standard one would be no judge."""
+    robust = {"epochs": 3, "adversary": {"eps": 0.5}}
+    recipe = read_recipe("digits", {"architecture_on": {"judge": {"width": 4}}, "trained_on": {"judge": robust}})
+    assert (recipe.network("judge").width, recipe.training("judge").epochs) == (4, 3)
+    assert recipe.network("robust") == recipe.architecture == read_recipe("digits").network("judge")
+    assert recipe.training("robust") == recipe.robust == read_recipe("digits").training("judge")
+    with pytest.raises(InputError, match="'trained_on.judge' training must have an adversary"):
+        read_recipe("digits", {"trained_on": {"judge": {"epochs": 3}}})
+
+
 def test_a_further_set_has_the_network_of_the_one_beside_which_it_stands():
     recipe = read_recipe("digits", {"architecture_on": {"D_det": {"name": "cnn", "width": 4}}})
     width = recipe.architecture.width

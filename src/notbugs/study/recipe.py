@@ -21,7 +21,7 @@ from notbugs.models.registry import is_own_code
 from notbugs.records import Record
 from notbugs.study.instruments import FORMER, INSTRUMENTS, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
-from notbugs.study.sets import BY_NAME, FOR_HALVES, FURTHER, RELABELLED, SECTIONS, Trained, chosen_sets
+from notbugs.study.sets import BY_NAME, FOR_HALVES, FURTHER, JUDGE, RELABELLED, SECTIONS, Trained, chosen_sets
 from notbugs.threat import threat
 from notbugs.training import Training
 
@@ -45,8 +45,8 @@ class Settings(Source):
     architecture_on: dict[str, Architecture] = Field(
         {},
         description="Of the classifier on one set, on its controls, and on further sets compared with it, where it is "
-        "another one: `[architecture_on.D_det]`, or `[architecture_on.relabelled]` of all relabelled sets. Without a "
-        "name it is that of [architecture] but for what it says.",
+        "another one: `[architecture_on.D_det]`, or `[architecture_on.relabelled]` of all relabelled sets; of the "
+        "judge, `[architecture_on.judge]`. Without a name it is that of [architecture] but for what it says.",
     )
     standard: Training = Field(Training(), description="Of the standard and the independent classifier.")
     robust: Training = Field(Training(), description="Of the robust classifier.")
@@ -54,8 +54,8 @@ class Settings(Source):
     trained_on: dict[str, Training] = Field(
         {},
         description="Of the classifier on one set, and on further sets compared with it, where they are trained "
-        "otherwise: `[trained_on.D_det]` is of D_bugs as well, `[trained_on.relabelled]` of all relabelled sets. What "
-        "it does not set is not that of [constructed].",
+        "otherwise: `[trained_on.D_det]` is of D_bugs as well, `[trained_on.relabelled]` of all relabelled sets; of "
+        "the judge, `[trained_on.judge]`. What it does not set is not that of [constructed] or [robust].",
     )
     matching: Matching = Field(Matching(), description="Feature matching, which makes D_R and D_NR.")
     storage: Storage = Field(Storage(), description="How constructed sets are stored.")
@@ -80,7 +80,7 @@ class Settings(Source):
     def _check_sets(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         main = info.data.get("architecture")  # missing where it was refused
         for name, settings in given.items():
-            check_choice(str(info.field_name), name, (ALL_RELABELLED, *BY_NAME))
+            check_choice(str(info.field_name), name, (ALL_RELABELLED, *BY_NAME, JUDGE.name))
             if isinstance(settings, Architecture) and "name" in settings.model_fields_set:
                 if is_own_code(settings.name):
                     raise must(str(info.field_name), "name architectures that notbugs knows", settings.name)
@@ -346,8 +346,9 @@ def _validate(settings: Toml, where: str) -> Recipe:
     for eps in recipe.evaluation.radii:
         threat(recipe.evaluation.norm, eps)
     _check_sets_of_instruments(recipe, where)
-    if not recipe.robust.adversary:
-        raise InputError(f"{where}: The 'robust' training must have an adversary. Set robust.adversary.eps.")
+    for table, name in (("robust", "robust"), (f"trained_on.{JUDGE.name}", JUDGE.name)):
+        if not recipe.training(name).adversary:
+            raise InputError(f"{where}: The '{table}' training must have an adversary. Set {table}.adversary.eps.")
     return recipe
 
 
