@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import Field
 
 from notbugs.construct import ConstructedSet
 from notbugs.formats import said
+from notbugs.instrument import InstrumentResult
 from notbugs.measure import Proportion, wilson
 
 if TYPE_CHECKING:  # instruments, of which results are made, ask this module
@@ -31,21 +34,21 @@ def is_unlearned(fits: Proportion | None, reached: float = 1.0) -> bool:
     return fits is not None and fits.high < LEARNED * reached
 
 
-class Learner(Protocol):
-    """What an instrument says of a set: what is needed to tell whether it was learned, if that is known."""
+class LearnedSet(InstrumentResult):
+    """What an instrument says of a set on which it trained a classifier: whether that learned it."""
 
-    @property
-    def fits(self) -> Proportion | None:
-        """Of its images, those that the classifier trained on it gives their label."""
-        ...
+    success: Proportion | None = Field(
+        None,
+        description="images of the set that its source gives their label; null where labels are there for all to see, "
+        "and in studies of older versions",
+    )
+    fits: Proportion | None = Field(
+        None,
+        description="of at most 2,000 images of the set, those that the classifier trained on it gives their label",
+    )
 
-    @property
-    def success(self) -> Proportion | None:
-        """Those that the source gives their label; None where labels are there for all to see."""
-        ...
 
-
-L = TypeVar("L", bound=Learner)
+L = TypeVar("L", bound=LearnedSet)
 
 
 def first_unlearned(rows: Iterable[L]) -> L | None:

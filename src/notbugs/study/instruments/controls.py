@@ -18,7 +18,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Accuracy, Difference, Proportion, predictions, relabelled_accuracy
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.learned import is_unlearned, success_of
+from notbugs.study.learned import LearnedSet, is_unlearned, success_of
 from notbugs.study.sets import BY_NAME, Constructed, Relabelled
 from notbugs.threat import Linf, Norm, check_radii
 
@@ -51,7 +51,7 @@ Variant = Literal["itself", "mislabelled"] | Control | Again
 CHUNK = 2000
 
 
-class ControlRow(InstrumentResult):
+class ControlRow(LearnedSet):
     """One set, and what a classifier trained on it does on the test images."""
 
     of: str | None = Field(description="the set of the study beside which it stands; null for mislabelled images")
@@ -71,9 +71,6 @@ class ControlRow(InstrumentResult):
     relabelled: Proportion = Field(description="accuracy on the test images with label + 1, modulo the classes")
     balanced: Proportion | None = Field(
         None, description="balanced accuracy on the test images; null where classes differ little in size"
-    )
-    fits: Proportion | None = Field(
-        None, description="of at most 2,000 images of it, those that its classifier gives their label"
     )
     beyond: Difference | None = Field(
         description="clean accuracy of the set itself less that of this control; null for what is no control"

@@ -18,7 +18,7 @@ from notbugs.measure import Accuracy, Difference, Proportion, evaluate
 from notbugs.measure.statistics import Score, score_of
 from notbugs.progress import Progress
 from notbugs.seeds import derive
-from notbugs.study.learned import first_unlearned, not_learned, success_of
+from notbugs.study.learned import LearnedSet, first_unlearned, not_learned, success_of
 from notbugs.study.sets import BY_NAME
 from notbugs.training.loop import check_training
 
@@ -43,23 +43,19 @@ class FrequenciesSettings(InstrumentSettings):
 TrainedOn = Literal["D", "D_rand", "D_det"]
 
 
-class FrequencyRow(InstrumentResult):
+class FrequencyRow(LearnedSet):
     """One training at one cut-off."""
 
     trained_on: TrainedOn = Field(description="D: filtered training images; a set: perturbations in the band")
     side: Side = Field(description="low: frequencies up to the cut-off; high: above it")
     cutoff: float = Field(description="cycles per image")
     n: int = Field(ge=1, description="training images")
-    success: Proportion | None = Field(description="images that the source gives their label; null for filtered images")
     clean: Proportion = Field(description="accuracy on the test images")
     filtered: Proportion | None = Field(description="accuracy on test images filtered alike; null for sets")
     balanced: Proportion | None = Field(
         None, description="balanced accuracy on the test images; null where classes differ little in size"
     )
     filtered_balanced: Proportion | None = Field(None, description="the same on test images filtered alike")
-    fits: Proportion | None = Field(
-        None, description="of at most 2,000 of its training images, those that its classifier gives their label"
-    )
     beyond: Difference | None = Field(
         None,
         description="accuracy on the test images, or the balanced one, less that of the high frequencies; null for "

@@ -18,7 +18,7 @@ from notbugs.measure.likeness import By
 from notbugs.measure.statistics import score_of
 from notbugs.search.backward import fake_relu_features
 from notbugs.seeds import derive
-from notbugs.study.learned import first_unlearned, not_learned
+from notbugs.study.learned import LearnedSet, first_unlearned, not_learned
 from notbugs.study.sections import Matching
 from notbugs.study.sets import BY_NAME
 from notbugs.training.loop import check_training
@@ -50,7 +50,7 @@ class MatchingSettings(InstrumentSettings):
     )
 
 
-class MatchingRow(InstrumentResult):
+class MatchingRow(LearnedSet):
     """One set, and the classifier trained on it."""
 
     of: Set = Field(description="which set it is, but for how it was matched")
@@ -63,12 +63,6 @@ class MatchingRow(InstrumentResult):
     l2: Spread = Field(description="from the start, pixel units")
     resemblance: Resemblance | None = Field(description="whom its images are like; null where it was not measured")
     accuracies: list[Accuracy] = Field(description="of the classifier trained on it: clean, then robust")
-    success: Proportion | None = Field(
-        None, description="images that the source gives their label; null in studies of older versions"
-    )
-    fits: Proportion | None = Field(
-        None, description="of at most 2,000 of its training images, those that its classifier gives their label"
-    )
     changed: list[Difference] = Field(
         [],
         description="each accuracy, or the balanced one, less that of the set itself; none for this, and in studies of "

@@ -23,7 +23,7 @@ from notbugs.measure.spectrum import KindCounts
 from notbugs.progress import Progress
 from notbugs.seeds import derive
 from notbugs.study.instruments.usefulness import check_features, sorted_features
-from notbugs.study.learned import first_unlearned, not_learned, success_of
+from notbugs.study.learned import LearnedSet, first_unlearned, not_learned, success_of
 from notbugs.study.sets import BY_NAME
 from notbugs.training import AppearanceTraining, SpatialTraining
 
@@ -48,7 +48,7 @@ SHOWN = 8
 """Gradients in the pictures."""
 
 
-class PriorsRow(InstrumentResult):
+class PriorsRow(LearnedSet):
     """One classifier."""
 
     classifier: InStudy
@@ -59,13 +59,6 @@ class PriorsRow(InstrumentResult):
     )
     taught_balanced: Proportion | None = Field(
         None, description="the same in balanced accuracy; null where classes differ little in size"
-    )
-    success: Proportion | None = Field(
-        None, description="images of that D_NR that its source gives their label; null in studies of older versions"
-    )
-    fits: Proportion | None = Field(
-        None,
-        description="of at most 2,000 images of that D_NR, those that its classifier gives their label",
     )
     beyond: Difference | None = Field(
         None,

@@ -16,7 +16,7 @@ from notbugs.measure import Difference, Proportion
 from notbugs.measure.statistics import Score, score_of
 from notbugs.seeds import derive
 from notbugs.study.instruments.controls import built_control, in_pairs, is_judged, weak_classifier
-from notbugs.study.learned import is_unlearned, not_learned, success_of
+from notbugs.study.learned import LearnedSet, is_unlearned, not_learned, success_of
 from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
 from notbugs.threat import DEFAULT_EPS, check_radii, threat
@@ -42,7 +42,7 @@ class SetRadiusSettings(InstrumentSettings):
     )
 
 
-class SetRadiusRow(InstrumentResult):
+class SetRadiusRow(LearnedSet):
     """One set, the classifier trained on it, and that trained on its control."""
 
     of: Set = Field(description="which set it is, but for its radius")
@@ -57,9 +57,6 @@ class SetRadiusRow(InstrumentResult):
     )
     leakage_balanced: Proportion | None = Field(None, description="the same of its leakage control")
     beyond: Difference = Field(description="the first accuracy less the second; of balanced ones where they are")
-    fits: Proportion | None = Field(
-        None, description="of at most 2,000 images of the set, those that its classifier gives their label"
-    )
     leakage_fits: Proportion | None = Field(None, description="the same of its leakage control")
 
 

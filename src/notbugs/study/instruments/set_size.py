@@ -15,7 +15,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Accuracy, Difference, Proportion
 from notbugs.measure.statistics import Score, score_of
 from notbugs.seeds import generator
-from notbugs.study.learned import first_unlearned, not_learned, success_of
+from notbugs.study.learned import LearnedSet, first_unlearned, not_learned, success_of
 from notbugs.study.sets import Constructed
 from notbugs.training.loop import check_training
 
@@ -32,7 +32,7 @@ class SetSizeSettings(InstrumentSettings):
     )
 
 
-class SetSizeRow(InstrumentResult):
+class SetSizeRow(LearnedSet):
     """One training on a part of a set, or on all of it."""
 
     trained_on: str = Field(description="the set")
@@ -41,12 +41,6 @@ class SetSizeRow(InstrumentResult):
     clean: Proportion = Field(description="accuracy on the test images")
     balanced: Proportion | None = Field(
         None, description="balanced accuracy on the test images; null where classes differ little in size"
-    )
-    success: Proportion | None = Field(
-        None, description="images of the whole set that the source gives their label; null in older versions"
-    )
-    fits: Proportion | None = Field(
-        None, description="of at most 2,000 of its training images, those that its classifier gives their label"
     )
     gained: list[Difference] = Field(
         [],
