@@ -220,6 +220,33 @@ def test_what_was_done_with_other_code_is_not_taken_for_done(command, own_code, 
 
 
 @pytest.mark.whole
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [
+        ("run digits --arch made_here:make --out R", "notbugs.study.pipeline._Study.run"),
+        ("transfer w.pth --architectures made_here:make --out R", "notbugs.study.jobs.transfer._pairs"),
+    ],
+)
+def test_a_study_does_not_go_on_with_other_code(command, work, own_code, capsys, monkeypatch, unchecked):
+    """Classifiers before the change and after it would stand in one table."""
+
+    def stopped(*_):
+        raise InputError("It has begun.")
+
+    monkeypatch.setattr(work, stopped)
+    torch.save(build("made_here:make", channels=1, classes=10, size=(8, 8)).state_dict(), "w.pth")
+    asked = [*command.split(), *(BY_HAND if command.startswith("transfer") else []), *SMALL]
+    said = []
+    for scale, parts in ((1, PARTS), (1, PARTS + "# a remark\n"), (3, PARTS), (1, PARTS)):
+        write_code(scale, parts)
+        assert main(asked) == 2
+        said.append(capsys.readouterr().err)
+    began, again, other, undone = said
+    assert all("It has begun." in one for one in (began, again, undone))
+    assert "R holds a study of other code: that of made_here:make was changed since. Undo the change" in other
+
+
+@pytest.mark.whole
 @pytest.mark.parametrize("command", [AUDIT, BUILD])
 def test_what_was_done_with_other_names_of_outputs_is_not_taken_for_done(command, own_code, capsys, unchecked):
     names = [str(number) for number in range(10)]

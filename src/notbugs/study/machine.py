@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import NotRequired, TypedDict
 
@@ -44,9 +45,13 @@ class ContinuedOn(Machine):
 
 
 class Info(Machine):
-    """`study.json`: the data of a study, and the machine and the versions that it was started with."""
+    """`study.json`: the data of a study, and the machine and the versions that it was started with.
+
+    `code` has the hash of each architecture of a user's own, by its name: it must not change between runs, either.
+    """
 
     data: DataInfo
+    code: NotRequired[dict[str, str]]
     created: NotRequired[str]
     continued: NotRequired[list[ContinuedOn]]
 
@@ -69,9 +74,9 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def surroundings(source: str, data: Data, device: torch.device) -> Info:
-    """The data, versions and machine of a run, as `study.json` keeps them."""
-    return {
+def surroundings(source: str, data: Data, device: torch.device, code: Mapping[str, str] | None = None) -> Info:
+    """The data, own code, versions and machine of a run, as `study.json` keeps them."""
+    info: Info = {
         "data": {
             "name": data.name,
             "variant": data.variant,
@@ -88,6 +93,9 @@ def surroundings(source: str, data: Data, device: torch.device) -> Info:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_processor()}",
         "threads": torch.get_num_threads(),
     }
+    if code:
+        info["code"] = dict(code)
+    return info
 
 
 def _versions() -> dict[str, str]:

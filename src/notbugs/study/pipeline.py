@@ -159,7 +159,7 @@ def run(recipe: Recipe, out: Path, console: Console, data: Data | None = None) -
             fake_relu_features(made.eval(), data.train.batch(slice(1))[0].to(device), recipe.matching.fake_relu)
     instruments.check(runner)
     check_halves(runner)
-    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))) as info:
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device, recipe.own_code(data)))) as info:
         results = _Study(runner).run(info)
         if workers.rank() == 0:
             write_model(out / "results.json", results)

@@ -15,9 +15,11 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from notbugs import catalogue
 from notbugs.classifier import default_device
+from notbugs.data import Data
 from notbugs.errors import InputError, check_choice, described, in_one_line, must, nearest_path
 from notbugs.files import LOG, check_regular
 from notbugs.models.registry import is_own_code
+from notbugs.networks import code_of
 from notbugs.records import Record
 from notbugs.study.instruments import FORMER, INSTRUMENTS, Instruments, renamed
 from notbugs.study.sections import Architecture, Further, Matching, Relabelling, Source, Storage, StudyEvaluation
@@ -154,6 +156,13 @@ class Recipe(Settings):
         if self.instruments.wanted("transfer"):  # else none of them is made
             architectures["instruments.transfer.architectures"] = self.instruments.transfer.architectures
         return {setting: names for setting, names in architectures.items() if any(map(is_own_code, names))}
+
+    def own_code(self, data: Data, *others: Architecture) -> dict[str, str]:
+        """The hash of the code of every architecture that is a user's own, by its name; of `others`, too."""
+        every = [self.architecture, *others]
+        if self.instruments.wanted("transfer"):
+            every += map(Architecture.parse, self.instruments.transfer.architectures)
+        return {str(one): code_of(one.new(data, 0, self).network) for one in every if is_own_code(one.name)}
 
     def command(self, file: Path) -> str:
         """The command that repeats the study whose recipe is in `file`."""

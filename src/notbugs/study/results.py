@@ -205,6 +205,7 @@ class StudyInfo(Record):
     architecture: Annotated[
         dict[str, Any], _with(name=str, parameters=int, features=int, feature_rank=dict, input_dimension=int)
     ] = Field(description="name, parameters, features, feature_rank, input_dimension")
+    code: dict[str, str] = Field({}, description="hash of every architecture that is a user's own code, by its name")
     seeds: list[int] = Field(min_length=1, description="the seed of the study")
     versions: dict[str, str] = Field(description="of notbugs, Python, torch and the other libraries")
     device: str = Field(description="that computed")

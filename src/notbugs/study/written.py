@@ -277,7 +277,7 @@ class Claim(Protocol):
 
 @dataclass(frozen=True)
 class StudyClaim:
-    """A study: `recipe.toml` and `study.json`. `info["data"]` must not change between runs of one study."""
+    """A study: `recipe.toml` and `study.json`. Of `info`, data and own code must not change between its runs."""
 
     recipe: Recipe
     info: Info
@@ -316,8 +316,15 @@ class StudyClaim:
                 f"{folder} holds a study of other data: fingerprint {there['fingerprint'][:12]} there, "
                 f"{now['fingerprint'][:12]} now. Name another folder with --out."
             )
-        if there != now:  # of the same data a later notbugs may note more
-            write_info(folder, cast("Info", read_info(folder) | {"data": now}))
+        known, code = read_info(folder).get("code", {}), self.info.get("code", {})
+        if changed := [name for name in code if known.get(name, code[name]) != code[name]]:
+            raise InputError(
+                f"{folder} holds a study of other code: that of {', '.join(changed)} was changed since. "
+                "Undo the change, or name another folder with --out."
+            )
+        more = {"code": {**known, **code}} if code.keys() - known.keys() else {}  # of an instrument asked for since
+        if there != now or more:  # of the same data a later notbugs may note more
+            write_info(folder, cast("Info", read_info(folder) | {"data": now} | more))
 
     def read(self, folder: Path) -> Info:
         """See `Claim`."""

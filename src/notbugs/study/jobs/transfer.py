@@ -102,7 +102,8 @@ def transfer_one(source: Path, others: Sequence[Path], job: TransferJob, out: Pa
     folder = StudyFolder(out, console, stages=0)
     runner = Runner(recipe, data, folder, device)
     _check(runner)
-    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device))):
+    code = recipe.own_code(data, *architectures(runner).values())
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, device, code))):
         pairs = _pairs(runner, classifiers[source.stem])
         result = measured(runner, source.stem, pairs, classifiers, _again(console))
         write_model(out / "transfer.json", result)

@@ -152,7 +152,8 @@ def tune(study: Path, job: TuneJob, console: Console) -> Tuned:
     for architecture in {str(architecture): architecture for _, architecture, *_ in trials}.values():
         check_fits(architecture.new(data, recipe.seed, recipe), data.train, len(data.classes))
     folder = StudyFolder(out, console, stages=len(trials))
-    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, find_device(recipe.device)))):
+    code = recipe.own_code(data, *architectures)
+    with folder.claimed(StudyClaim(recipe, surroundings(recipe.data, data, find_device(recipe.device), code))):
         splits = {
             name: replace(data, train=built.images).hold_out(job.heldout, recipe.seed) for name, built in sets.items()
         }
