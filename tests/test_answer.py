@@ -39,7 +39,7 @@ def controlled(value, low, high, of="D_rand", control=0.2):
         of=of, variant="leakage", name=f"{of}_leakage", source="standard", start="images", norm="l2", eps=1.0, n=1000,
         success=some, untouched=some, clean=some, relabelled=some, beyond=Difference(value=value, low=low, high=high),
     )  # fmt: skip
-    made = ControlsResult(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=[beside])
+    made = ControlsResult(chance=0.1, weak=[], seed=0, test_set="test", rows=[beside])
     return Measured(controls=made)
 
 
@@ -78,7 +78,7 @@ def test_a_section_compares_no_set_that_was_not_learned():
         (some, low, "not learned"),
     ):
         rows = [itself.model_copy(update={"fits": ours}), control.model_copy(update={"fits": theirs})]
-        made = ControlsResult(chance=0.1, weak=None, weak_epochs=0, seed=0, test_set="test", rows=rows)
+        made = ControlsResult(chance=0.1, weak=[], seed=0, test_set="test", rows=rows)
         assert words in controls_section(made).reading[0]
         other = control.model_copy(update={"variant": "robust_source", "beyond": None, "success": some, "fits": theirs})
         made = made.model_copy(update={"rows": [rows[0], other]})

@@ -14,7 +14,7 @@ from notbugs.errors import InputError
 from notbugs.measure import Difference, evaluate, paired_difference, predictions, relabelled_accuracy, wilson
 from notbugs.study.folder import StudyFolder
 from notbugs.study.instruments import controls, generalization_gap
-from notbugs.study.instruments.controls import controls_section
+from notbugs.study.instruments.controls import controls_section, strongest
 from notbugs.study.instruments.generalization_gap import generalization_gap_section
 from notbugs.study.runner import Runner
 from notbugs.training import Training
@@ -41,6 +41,7 @@ TINY = {
             "robust_source": ["D_det"],
             "noise": ["D_R", "D_rand"],
             "linf": ["D_rand"],
+            "weak_epochs": [1, 3],
         },
         "generalization_gap": {"on": True, "images": 100, "radii": [0.25, 0.5]},
     },
@@ -95,6 +96,7 @@ def test_every_set_that_was_asked_for_stands_beside_its_own(measured):
         ("D_rand", "noise"),
         ("D_rand", "linf"),
         ("D_det", "itself"),
+        ("D_det", "leakage"),
         ("D_det", "leakage"),
         ("D_det", "labels"),
         ("D_det", "robust_source"),
@@ -171,10 +173,44 @@ def test_a_weak_classifier_of_more_epochs_is_another_one():
     """As are the controls that it judged: another instrument may have begun with the first."""
     names = {}
     for epochs in (1, 3):
-        shown = [controls.control_name(name, "leakage", name, epochs) for name in ("D_det", "D_rand")]
-        names[epochs] = [controls.weak_name(epochs), *shown]
-    assert names[1] == ["weak", "D_det_leakage", "D_rand_leakage"]
-    assert names[3] == ["weak_3", "D_det_leakage_weak_3", "D_rand_leakage"]  # D_rand's needs no judge
+        names[epochs] = [controls.weak_name(epochs), controls.control_name("D_det", "leakage", epochs)]
+    assert names == {1: ["weak", "D_det_leakage"], 3: ["weak_3", "D_det_leakage_weak_3"]}
+
+
+def test_each_weak_classifier_has_its_control_and_what_teaches_most_counts(runner, measured):
+    rows = {row.name: row for row in measured.rows}
+    assert [(one.epochs, one.clean) for one in measured.weak] == [
+        (epochs, evaluate(runner.classifier(name), runner.data.test)[0].share)
+        for epochs, name in ((1, "weak"), (3, "weak_3"))
+    ]
+    said = predictions(runner.classifier("weak_3"), runner.data.train)
+    agreed = float((ConstructedSet(runner.folder.path / "sets/D_det").images.labels == said).float().mean())
+    assert rows["D_det_leakage_weak_3"].untouched.value == pytest.approx(agreed)
+    epochs = {name: row.weak_epochs for name, row in rows.items() if row.variant in ("leakage", "random")}
+    both = ("D_det_leakage", "D_det_leakage_weak_3")
+    assert epochs == {"D_rand_leakage": None, "D_rand_random": None, **dict(zip(both, (1, 3), strict=True))}
+    hardest = strongest(measured.rows)
+    assert hardest["D_rand"] == rows["D_rand_leakage"]  # its own labels say what is consistent
+    assert hardest["D_det"].clean.value == max(rows[name].clean.value for name in both)
+    learned = [row.model_copy(update={"fits": None}) for row in measured.rows]
+    section = controls_section(measured.model_copy(update={"rows": learned}))
+    assert [row[0] for row in section.tables[0].rows if "D_det, leakage" in str(row[0])] == [
+        "D_det, leakage control (weak classifier of 1 epoch)",
+        "D_det, leakage control (weak classifier of 3 epochs)",
+    ]
+    (sentence,) = (line for line in section.reading if line.startswith("D_det ") and "leakage" in line)
+    assert "the strongest of its 2 leakage controls" in sentence
+    assert hardest["D_det"].beyond.size in sentence
+
+
+def test_results_of_older_versions_have_one_weak_classifier(measured):
+    rows = [row for row in measured.rows if row.weak_epochs != 3]
+    now = measured.model_copy(update={"rows": rows, "weak": measured.weak[:1]})
+    older = now.model_dump(mode="json")
+    older |= {"weak": older["weak"][0]["clean"], "weak_epochs": 1}
+    for row in older["rows"]:
+        del row["weak_epochs"]
+    assert controls.ControlsResult.model_validate(older) == now
 
 
 def test_a_control_says_how_far_beyond_it_its_set_is(runner, measured):

@@ -86,7 +86,7 @@ def test_a_command_has_an_effect(name):
 
 def test_settings_that_another_instrument_or_set_works_with_have_an_effect():
     radii = {"set_radius": {"on": True}, "controls": {"weak_epochs": 2}}
-    assert read_recipe("digits", {"instruments": radii}).instruments.controls.weak_epochs == 2
+    assert read_recipe("digits", {"instruments": radii}).instruments.controls.weak_epochs == (2,)
     halves = {"sets": ("D_half_R",), "instruments": {"usefulness": {"steps": 3}}}
     assert read_recipe("digits", halves).instruments.usefulness.steps == 3
     unused = {"sets": ("D_half_R",), "instruments": {"usefulness": {"features": "logits"}}}

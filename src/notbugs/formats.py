@@ -134,6 +134,11 @@ def ball(norm: str, eps: float) -> str:
     return f"{NORMS[norm]} {eps:.4g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 epoch`, `4 epochs`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Seconds for a reader: `0.4 s`, `12 s`, `3 min 5 s`, `1 h 2 min`."""
     if seconds < 60:

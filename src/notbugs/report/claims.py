@@ -8,7 +8,7 @@ of the page and the finding below it are two texts of one claim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ from notbugs.measure import Difference, PerturbationSize, Resemblance
 from notbugs.measure.likeness import By
 from notbugs.measure.statistics import Order, against_chance, compare
 from notbugs.report.accuracies import Member, StudyAccuracies, quoted
-from notbugs.study.instruments.controls import ControlRow
+from notbugs.study.instruments.controls import ControlRow, strongest
 from notbugs.study.learned import unlearned
 from notbugs.study.results import Measured, Proportion, Results, Row, SetProperties
 from notbugs.study.sets import BY_NAME, RELABELLED
@@ -246,9 +246,7 @@ def relabelled_images(accuracies: StudyAccuracies, results: Results, chance: flo
     }
     left = unlearned(results)
     controls = {
-        name: row
-        for name, row in _controls(results.instruments).items()
-        if name in clean and row.beyond and not left.keys() & {name, row.name}
+        name: row for name, row in _controls(results.instruments, left).items() if name in clean and name not in left
     }
     orders = {name: beyond_chance(chance, row) for name, row in clean.items()}
     strict = {name: order for name, order in orders.items() if not BY_NAME[name].keeps_labels and name not in left}
@@ -404,10 +402,9 @@ def _kept_note(name: str, sets: list[SetProperties], chance: float) -> str:
     )
 
 
-def _controls(measured: Measured) -> dict[str, ControlRow]:
-    """The leakage control of each set that has one."""
-    rows = measured.controls.rows if measured.controls else []
-    return {row.of: row for row in rows if row.of and row.variant == "leakage"}
+def _controls(measured: Measured, left: Collection[str]) -> dict[str, ControlRow]:
+    """The strongest leakage control of each set that has one, of those that were learned."""
+    return strongest(row for row in (measured.controls.rows if measured.controls else []) if row.name not in left)
 
 
 def _beside_control(ours: Row, control: ControlRow, chance: float) -> Verdict:

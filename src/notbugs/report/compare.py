@@ -10,7 +10,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from notbugs.content import Cell, Figure, Section, Table
-from notbugs.formats import percent, signed
+from notbugs.formats import counted, percent, signed
 from notbugs.measure import PairedTest, SeedDifference
 from notbugs.report.compare_findings import (
     ALPHA,
@@ -135,8 +135,8 @@ def _beyond_table(comparison: Comparison, group: SeedGroup) -> Table:
 
 
 def _control(row: BeyondOverSeeds) -> str:
-    epochs = "" if row.weak_epochs == 1 else "s"
-    return f"{row.control}, weak classifier of {row.weak_epochs} epoch{epochs}" if row.weak_epochs else row.control
+    epochs = row.weak_epochs
+    return f"{row.control}, weak classifier of {counted(epochs, 'epoch')}" if epochs else row.control
 
 
 def _columns(group: SeedGroup) -> list[str]:

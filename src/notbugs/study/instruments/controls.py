@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from notbugs.classifier import Classifier
 from notbugs.construct import CONTROLS, ConstructedSet, Control, Start, control, mislabel, starts_of
 from notbugs.content import Cell, Section, Table
 from notbugs.errors import must
-from notbugs.formats import percent, said
+from notbugs.formats import counted, percent, said
 from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings, Seed, TestSet
 from notbugs.measure import Accuracy, Difference, Proportion, predictions, relabelled_accuracy
 from notbugs.progress import Progress
@@ -24,6 +25,11 @@ from notbugs.threat import Linf, Norm, check_radii
 
 if TYPE_CHECKING:
     from notbugs.study.runner import Runner
+
+
+def _as_tuple(given: object) -> object:
+    """Recipes of older versions have one number."""
+    return (given,) if isinstance(given, int) else given
 
 
 class ControlsSettings(InstrumentSettings):
@@ -42,7 +48,12 @@ class ControlsSettings(InstrumentSettings):
     mislabelled: bool = Field(True, description="Whether images that a weak classifier gets wrong are trained on.")
     noise_kind: Literal["gaussian", "uniform"] = Field("uniform", description="The noise that `noise` starts from.")
     linf_eps: float = Field(8 / 255, gt=0, allow_inf_nan=False, description="Radius of `linf`, pixel units.")
-    weak_epochs: int = Field(1, ge=1, description="Passes over the data of the weak classifier.")
+    weak_epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)] = Field(
+        (1,),
+        min_length=1,
+        description="Passes over the data of the weak classifier, which says what is consistent. Of several numbers "
+        "each has its classifier and controls; what teaches most counts. The first one's finds mislabelled images.",
+    )
 
 
 Again = Literal["robust_source", "noise", "linf"]
@@ -80,6 +91,9 @@ class ControlRow(LearnedSet):
         description="clean accuracy of the set built again less that of the set itself; null for others, and in "
         "studies of older versions",
     )
+    weak_epochs: int | None = Field(
+        None, description="of the weak classifier that says which images are consistent; null where none does"
+    )
 
     @property
     def accuracy(self) -> Accuracy:
@@ -87,15 +101,46 @@ class ControlRow(LearnedSet):
         return Accuracy(attack=None, share=self.clean, balanced=self.balanced)
 
 
+class WeakClassifier(InstrumentResult):
+    """One whose training ended early: what it says of an image, the image itself says."""
+
+    epochs: int = Field(ge=1, description="passes over the data")
+    clean: Proportion = Field(description="accuracy on the test images")
+
+
 class ControlsResult(InstrumentResult):
     """Relabelled sets beside their controls."""
 
     chance: float = Field(description="one in the number of classes")
-    weak: Proportion | None = Field(description="clean accuracy of the weak classifier; null where none was needed")
-    weak_epochs: int = Field(description="of the weak classifier that says which images are consistent")
+    weak: list[WeakClassifier] = Field(description="that say which images are consistent; none where none was needed")
     seed: Seed
     test_set: TestSet
     rows: list[ControlRow] = Field(description="one for each classifier, set or pair")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one(cls, given: Any) -> Any:
+        """Studies of older versions have one weak classifier, and say here alone how long it was trained."""
+        if not isinstance(given, dict) or "weak_epochs" not in given:
+            return given
+        clean, epochs = given["weak"], given["weak_epochs"]
+        rows = [
+            row | {"weak_epochs": epochs} if row["variant"] == "leakage" and is_judged(row["of"]) else row
+            for row in given["rows"]
+        ]
+        weak = [{"epochs": epochs, "clean": clean}] if clean else []
+        return {name: value for name, value in given.items() if name != "weak_epochs"} | {"weak": weak, "rows": rows}
+
+
+def strongest(rows: Iterable[ControlRow]) -> dict[str, ControlRow]:
+    """By set, of its leakage controls that which leaves least beyond: any of them can explain what the set teaches."""
+    found: dict[str, ControlRow] = {}
+    for row in rows:
+        if row.of and row.variant == "leakage" and row.beyond:
+            known = found.get(row.of)
+            if not known or not known.beyond or row.beyond.value < known.beyond.value:
+                found[row.of] = row
+    return found
 
 
 def is_judged(name: str, kind: Control = "leakage") -> bool:
@@ -107,10 +152,13 @@ def _needs_weak(settings: ControlsSettings) -> bool:
     return settings.mislabelled or any(map(is_judged, settings.leakage))
 
 
-def weak_classifier(runner: Runner, epochs: int) -> Classifier:
-    """One whose training ended early; its learning rate rises and falls in that time."""
-    training = runner.recipe.standard.model_copy(update={"epochs": epochs})
-    return runner.train(weak_name(epochs), runner.data.train, "standard", settings=training)
+def weak_classifiers(runner: Runner) -> dict[int, Classifier]:
+    """By their epochs, those whose training ended early; the learning rate rises and falls in that time."""
+    found = {}
+    for epochs in sorted(set(runner.recipe.instruments.controls.weak_epochs)):
+        training = runner.recipe.standard.model_copy(update={"epochs": epochs})
+        found[epochs] = runner.train(weak_name(epochs), runner.data.train, "standard", settings=training)
+    return found
 
 
 def weak_name(epochs: int) -> str:
@@ -118,26 +166,27 @@ def weak_name(epochs: int) -> str:
     return "weak" if epochs == 1 else f"weak_{epochs}"
 
 
-def _errors(runner: Runner, weak: Classifier) -> int:
+def _errors(runner: Runner, weak: Classifier, name: str) -> int:
     """How many training images it gets wrong."""
     images = runner.data.train
 
     def work(progress: Progress) -> int:
         return int((predictions(weak, images) != images.labels).sum())
 
-    return runner.stage("controls-errors", "count the errors of weak", work, kind=int)
+    stage = "controls-errors" if name == weak_name(1) else f"controls-errors-{name}"
+    return runner.stage(stage, f"count the errors of {name}", work, kind=int)
 
 
-def _mislabelled(runner: Runner, weak: Classifier) -> ConstructedSet:
+def _mislabelled(runner: Runner, weak: Classifier, name: str) -> ConstructedSet:
     storage = runner.recipe.storage
 
     def work(path: Path, progress: Progress) -> ConstructedSet:
         return mislabel(weak, runner.data, path, dtype=storage.dtype, batch=storage.batch, progress=progress)
 
-    return runner.build("mislabelled", work)
+    return runner.build("mislabelled" if name == weak_name(1) else f"mislabelled_{name}", work)
 
 
-def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classifier | None) -> list[ControlRow]:
+def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Mapping[int, Classifier]) -> list[ControlRow]:
     """A set of the study and what stands beside it; nothing if nothing does."""
     controls: list[Control] = [kind for kind in CONTROLS if name in getattr(settings, kind)]
     again: list[Again] = [variant for variant in AGAIN if name in getattr(settings, variant)]
@@ -147,9 +196,10 @@ def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classif
     itself = _row(runner, name, "itself", own, runner.set(name))
     rows = [itself]
     for kind in controls:
-        row = _row(runner, name, kind, own, built_control(runner, name, kind, weak))
-        beyond = runner.less(itself.name, row.name, (itself.accuracy, row.accuracy))
-        rows.append(row.model_copy(update={"beyond": beyond}))
+        for epochs, built in built_controls(runner, name, kind, weak).items():
+            row = _row(runner, name, kind, own, built)
+            beyond = runner.less(itself.name, row.name, (itself.accuracy, row.accuracy))
+            rows.append(row.model_copy(update={"beyond": beyond, "weak_epochs": epochs}))
     for variant in again:
         source = "robust" if variant == "robust_source" else own
         row = _row(runner, name, variant, source, _again(runner, settings, name, variant, source))
@@ -158,35 +208,38 @@ def _beside(runner: Runner, settings: ControlsSettings, name: str, weak: Classif
     return rows
 
 
-def built_control(
+def built_controls(
     runner: Runner,
     name: str,
     kind: Control,
-    weak: Classifier | None,
+    weak: Mapping[int, Classifier],
     *,
     of: str = "",
     source: Classifier | None = None,
     again: tuple[int, ...] = (),
-) -> ConstructedSet:
-    """The control of a set in the folder: of the study's own, or of one like its set `of`, by another `source`.
+) -> dict[int | None, ConstructedSet]:
+    """The controls of a set in the folder: of the study's own, or of one like its set `of`, by another `source`.
 
-    `again` is the number of a repetition, which has seeds of its own.
+    By the epochs of the weak classifier: one by each where one has a part in it, else one. `again` is the number of a
+    repetition, which has seeds of its own.
     """
     of = of or name
     source = source or runner.classifier(BY_NAME[of].source)
-    judge, epochs = weak if is_judged(of, kind) else None, runner.recipe.instruments.controls.weak_epochs
 
-    def work(path: Path, progress: Progress) -> ConstructedSet:
-        seed, built = derive(runner.seed, "control", of, *again), runner.set(name)
-        return control(source, runner.data, path, of=built, kind=kind, weak=judge, seed=seed, progress=progress)
+    def built(epochs: int | None) -> ConstructedSet:
+        def work(path: Path, progress: Progress) -> ConstructedSet:
+            seed, itself = derive(runner.seed, "control", of, *again), runner.set(name)
+            judge = weak[epochs] if epochs else None
+            return control(source, runner.data, path, of=itself, kind=kind, weak=judge, seed=seed, progress=progress)
 
-    return runner.build(control_name(name, kind, of, epochs), work)
+        return runner.build(control_name(name, kind, epochs), work)
+
+    return {epochs: built(epochs) for epochs in (weak if is_judged(of, kind) else (None,))}
 
 
-def control_name(name: str, kind: Control, of: str, weak_epochs: int) -> str:
+def control_name(name: str, kind: Control, weak_epochs: int | None) -> str:
     """With that of the weak classifier that has a part in it, unless it is the usual one."""
-    judged = is_judged(of, kind) and weak_epochs != 1
-    return f"{name}_{kind}_{weak_name(weak_epochs)}" if judged else f"{name}_{kind}"
+    return f"{name}_{kind}_{weak_name(weak_epochs)}" if weak_epochs not in (None, 1) else f"{name}_{kind}"
 
 
 def _again(runner: Runner, settings: ControlsSettings, name: str, variant: Again, source: str) -> ConstructedSet:
@@ -289,9 +342,8 @@ def controls_section(measured: ControlsResult) -> Section:
         f"Chance is {percent(measured.chance)} %{', of balanced accuracy' if is_uneven else ''}. Beyond: {score} of "
         f"the set less that of its control, in points{in_pairs(row.beyond for row in measured.rows)}."
     )
-    if measured.weak:
-        epochs = "epoch" if measured.weak_epochs == 1 else "epochs"
-        caption += f" The weak classifier ({measured.weak_epochs} {epochs}) is right on {said(measured.weak)}."
+    for weak in measured.weak:
+        caption += f" The weak classifier of {counted(weak.epochs, 'epoch')} is right on {said(weak.clean)}."
     columns = ["trained on", "training images", "unmoved", "source gives the label", "accuracy", "next label", "beyond"]
     if is_uneven:
         columns.insert(5, "balanced accuracy")
@@ -308,22 +360,25 @@ def controls_section(measured: ControlsResult) -> Section:
 
 def _cells(row: ControlRow, is_uneven: bool) -> list[Cell]:
     name, beyond = VARIANTS[row.variant].format(of=row.of), str(row.beyond) if row.beyond else None
+    if row.weak_epochs:
+        name += f" (weak classifier of {counted(row.weak_epochs, 'epoch')})"
     balanced = [row.balanced] if is_uneven else []
     return [name, row.n, row.untouched, row.success, row.clean, *balanced, row.relabelled, beyond]
 
 
 def _reading(rows: list[ControlRow]) -> Iterator[str]:
-    """A sentence for each leakage control, and for each set built again by the robust source."""
+    """A sentence for each set with a leakage control, and for each set built again by the robust source."""
     itself = {row.of: row for row in rows if row.variant == "itself"}
+    learned = [row for row in rows if not _is_left(row)]
+    hardest = strongest(row for row in learned if row.of not in itself or itself[row.of] in learned)
+    controls = Counter(row.of for row in rows if row.variant == "leakage" and row.beyond)
     for row in rows:
-        ours = itself.get(row.of)
-        is_left = _is_left(row) or bool(ours and _is_left(ours))
-        if row.variant == "leakage" and row.beyond:
-            if is_left:
-                yield f"{row.of} is not compared with its leakage control: one of the two was not learned."
+        if row.variant == "leakage" and (count := controls.pop(row.of, 0)):
+            if row.of in hardest:
+                yield _against_leakage(hardest[row.of], count)
             else:
-                yield _against_leakage(row, row.beyond)
-        if row.variant == "robust_source" and is_left:
+                yield f"{row.of} is not compared with its leakage control: one of the two was not learned."
+        if row.variant == "robust_source" and not (row in learned and itself[row.of] in learned):
             yield f"{row.of} is not compared with that built by the robust source: one of the two was not learned."
         elif row.variant == "robust_source":
             own = itself[row.of].accuracy
@@ -340,11 +395,15 @@ def _is_left(row: ControlRow) -> bool:
     return is_unlearned(row.fits, 1.0 if row.variant == "leakage" else row.success.value)
 
 
-def _against_leakage(row: ControlRow, beyond: Difference) -> str:
+def _against_leakage(row: ControlRow, count: int) -> str:
+    """Of the strongest of so many controls."""
+    beyond = row.beyond
+    assert beyond  # of every control
+    its = "its leakage control" if count == 1 else f"the strongest of its {count} leakage controls"
     points = f"points{' of balanced accuracy' if beyond.score == 'balanced accuracy' else ''}"
     if beyond.side == "more":
-        return f"{row.of} teaches more than its leakage control, by {beyond} {points}."
-    control = "its leakage control, in which there is no adversarial feature"
+        return f"{row.of} teaches more than {its}, by {beyond} {points}."
+    control = f"{its}, in which there is no adversarial feature"
     said = f"teaches less than {control}, by" if beyond.side == "less" else f"cannot be told from {control}:"
     return f"{row.of} {said} {beyond.size} {points}. Its accuracy alone is no evidence for non-robust features."
 
@@ -353,7 +412,7 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     """Relabelled sets beside their controls."""
 
     name = "controls"
-    grows = (*CONTROLS, *AGAIN)
+    grows = (*CONTROLS, *AGAIN, "weak_epochs")
     Settings = ControlsSettings
     Result = ControlsResult
 
@@ -375,14 +434,15 @@ class ControlsInstrument(Instrument[ControlsSettings, ControlsResult]):
     def run(self, runner: Runner) -> ControlsResult:
         """Build, train on and measure what the recipe asks for, each set beside its own."""
         settings = runner.recipe.instruments.controls
-        weak = weak_classifier(runner, settings.weak_epochs) if _needs_weak(settings) else None
+        weak = weak_classifiers(runner) if _needs_weak(settings) else {}
         rows = [row for name in BY_NAME for row in _beside(runner, settings, name, weak)]
-        if weak and settings.mislabelled and _errors(runner, weak) > 1:  # batch norm wants two
-            rows.append(_row(runner, None, "mislabelled", weak_name(settings.weak_epochs), _mislabelled(runner, weak)))
+        if settings.mislabelled:
+            name, first = weak_name(settings.weak_epochs[0]), weak[settings.weak_epochs[0]]
+            if _errors(runner, first, name) > 1:  # batch norm wants two
+                rows.append(_row(runner, None, "mislabelled", name, _mislabelled(runner, first, name)))
         return ControlsResult(
             chance=1 / len(runner.data.classes),
-            weak=_accuracies(runner, weak_name(settings.weak_epochs))[0] if weak else None,
-            weak_epochs=settings.weak_epochs,
+            weak=[WeakClassifier(epochs=epochs, clean=_accuracies(runner, weak_name(epochs))[0]) for epochs in weak],
             seed=runner.seed,
             test_set=runner.data.test_name,
             rows=rows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +15,7 @@ from notbugs.instrument import Instrument, InstrumentResult, InstrumentSettings,
 from notbugs.measure import Difference, Proportion
 from notbugs.measure.statistics import Score, score_of
 from notbugs.seeds import derive
-from notbugs.study.instruments.controls import built_control, in_pairs, is_judged, weak_classifier
+from notbugs.study.instruments.controls import built_controls, in_pairs, is_judged, weak_classifiers
 from notbugs.study.learned import LearnedSet, is_unlearned, not_learned, success_of
 from notbugs.study.sections import Relabelling, step_at
 from notbugs.study.sets import BY_NAME
@@ -30,7 +30,8 @@ Set = Literal["D_rand", "D_rand_other", "D_det"]
 class SetRadiusSettings(InstrumentSettings):
     """Relabelled sets of several radii and their leakage controls. Every one costs two sets and two trainings.
 
-    Which images may leak, a classifier of `instruments.controls.weak_epochs` decides.
+    Which images may leak, classifiers of `instruments.controls.weak_epochs` decide; of several controls that which
+    teaches most counts.
     """
 
     radii: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
@@ -58,6 +59,11 @@ class SetRadiusRow(LearnedSet):
     leakage_balanced: Proportion | None = Field(None, description="the same of its leakage control")
     beyond: Difference = Field(description="the first accuracy less the second; of balanced ones where they are")
     leakage_fits: Proportion | None = Field(None, description="the same of its leakage control")
+    weak_epochs: int | None = Field(
+        None,
+        description="of the weak classifier behind the control, of several the one that teaches most; null where there "
+        "is none, and in studies of older versions",
+    )
 
 
 class SetRadiusResult(InstrumentResult):
@@ -89,7 +95,9 @@ def _source(runner: Runner, repeat: int) -> Classifier:
     return runner.train(f"standard_{repeat}", runner.data.train, "standard", title=title)
 
 
-def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: int, eps: float, of: Set) -> SetRadiusRow:
+def _one(
+    runner: Runner, source: Classifier, weak: Mapping[int, Classifier], repeat: int, eps: float, of: Set
+) -> SetRadiusRow:
     """The study's own set is taken where it is one of these."""
     search = _relabelling(runner.recipe.relabelling, eps)
     is_own = repeat == 1 and search == runner.recipe.relabelling
@@ -100,10 +108,13 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         seed = derive(runner.seed, "set", of, *again)
         built = runner.construct(name, BY_NAME[of], source=source, relabelling=search, seed=seed)
         runner.train(name, built.images, of)
-    hidden = built_control(runner, name, "leakage", weak, of=of, source=source, again=again)
-    runner.train(hidden.folder.name, hidden.images, of)
-    control = hidden.folder.name
-    clean, leakage = (runner.clean(one, "set_radius") for one in (name, control))
+    clean, found = runner.clean(name, "set_radius"), []
+    for epochs, hidden in built_controls(runner, name, "leakage", weak, of=of, source=source, again=again).items():
+        control = hidden.folder.name
+        runner.train(control, hidden.images, of)
+        leakage = runner.clean(control, "set_radius")
+        found.append((runner.less(name, control, (clean, leakage)), epochs, control, leakage))
+    beyond, epochs, control, leakage = min(found, key=lambda each: each[0].value)  # the strongest of them
     return SetRadiusRow(
         of=of,
         eps=eps,
@@ -114,7 +125,8 @@ def _one(runner: Runner, source: Classifier, weak: Classifier | None, repeat: in
         leakage=leakage.share,
         balanced=clean.balanced,
         leakage_balanced=leakage.balanced,
-        beyond=runner.less(name, control, (clean, leakage)),
+        beyond=beyond,
+        weak_epochs=epochs,
         fits=runner.fits.get(name),
         leakage_fits=runner.fits.get(control),
     )
@@ -194,8 +206,7 @@ class SetRadiusInstrument(Instrument[SetRadiusSettings, SetRadiusResult]):
         """Build, train on and measure every set and its control."""
         settings, rows = runner.recipe.instruments.set_radius, []
         sets: list[Set] = list(dict.fromkeys(settings.sets))
-        epochs = runner.recipe.instruments.controls.weak_epochs
-        weak = weak_classifier(runner, epochs) if any(map(is_judged, sets)) else None
+        weak = weak_classifiers(runner) if any(map(is_judged, sets)) else {}
         for repeat in range(1, settings.repeats + 1):
             source = _source(runner, repeat)
             rows += [_one(runner, source, weak, repeat, eps, of) for eps in _radii(runner) for of in sets]

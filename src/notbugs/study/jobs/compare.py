@@ -381,7 +381,7 @@ def _beyond_controls(results: Results) -> dict[tuple[str, Control, int | None, S
         (
             row.of,
             row.variant,
-            measured.weak_epochs if row.variant == "leakage" else None,
+            row.weak_epochs,
             row.beyond.score,
         ): row.beyond.value
         for row in measured.rows

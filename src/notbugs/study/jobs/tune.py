@@ -19,7 +19,7 @@ from notbugs.content import Figure, Section, Table
 from notbugs.data import Data, Images
 from notbugs.errors import must, nearest_path
 from notbugs.files import check_links, check_writable
-from notbugs.formats import percent, said
+from notbugs.formats import counted, percent, said
 from notbugs.measure import Proportion, evaluate
 from notbugs.measure.statistics import compare
 from notbugs.models.registry import is_own_code
@@ -74,7 +74,7 @@ class Point(Record):
 
     def __str__(self) -> str:
         """Where it is."""
-        return f"{self.architecture}, learning rate {self.lr:g}, {self.epochs} epoch{'s' * (self.epochs > 1)}"
+        return f"{self.architecture}, learning rate {self.lr:g}, {counted(self.epochs, 'epoch')}"
 
 
 class Tuned(WholeFile, Record):
