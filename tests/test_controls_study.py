@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from notbugs import study
 from notbugs.console import TerminalConsole
@@ -211,6 +212,9 @@ def test_results_of_older_versions_have_one_weak_classifier(measured):
     for row in older["rows"]:
         del row["weak_epochs"]
     assert controls.ControlsResult.model_validate(older) == now
+    for broken in ({"rows": 3}, {"rows": [3, {"variant": "leakage", "of": []}]}, {"weak": 3}):
+        with pytest.raises(ValidationError):
+            controls.ControlsResult.model_validate(older | broken)
 
 
 def test_a_control_says_how_far_beyond_it_its_set_is(runner, measured):

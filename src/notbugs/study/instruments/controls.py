@@ -123,23 +123,30 @@ class ControlsResult(InstrumentResult):
         """Studies of older versions have one weak classifier, and say here alone how long it was trained."""
         if not isinstance(given, dict) or "weak_epochs" not in given:
             return given
-        clean, epochs = given["weak"], given["weak_epochs"]
-        rows = [
-            row | {"weak_epochs": epochs} if row["variant"] == "leakage" and is_judged(row["of"]) else row
-            for row in given["rows"]
-        ]
+        epochs, clean, rows = (given.get(name) for name in ("weak_epochs", "weak", "rows"))
+        if isinstance(rows, list):
+            rows = [row | {"weak_epochs": epochs} if _was_judged(row) else row for row in rows]
         weak = [{"epochs": epochs, "clean": clean}] if clean else []
         return {name: value for name, value in given.items() if name != "weak_epochs"} | {"weak": weak, "rows": rows}
 
 
+def _was_judged(row: Any) -> bool:
+    """Of a row of an older version, which may be anything."""
+    of = row.get("of") if isinstance(row, dict) and row.get("variant") == "leakage" else None
+    return isinstance(of, str) and of in BY_NAME and is_judged(of)
+
+
 def strongest(rows: Iterable[ControlRow]) -> dict[str, ControlRow]:
     """By set, of its leakage controls that which leaves least beyond: any of them can explain what the set teaches."""
+
+    def left(row: ControlRow) -> float:
+        assert row.beyond  # of every control
+        return row.beyond.value
+
     found: dict[str, ControlRow] = {}
     for row in rows:
         if row.of and row.variant == "leakage" and row.beyond:
-            known = found.get(row.of)
-            if not known or not known.beyond or row.beyond.value < known.beyond.value:
-                found[row.of] = row
+            found[row.of] = min(found.get(row.of, row), row, key=left)
     return found
 
 
