@@ -11,6 +11,7 @@ from notbugs.errors import InputError
 from notbugs.measure.accuracy import permutation
 from notbugs.measure.features import pixels
 from notbugs.search.compatibility import check_fits
+from notbugs.seeds import seeded
 from tests.conftest import bars
 
 
@@ -88,6 +89,15 @@ def test_every_entry_refuses_an_answer_that_is_not_the_images_own(entry, case, b
         pytest.importorskip("pyautoattack")
     with pytest.raises(InputError, match="must give the same"):
         ENTRIES[entry](nb.Classifier(MISFITS[case][0]), bars_data, tmp_path / "set")
+
+
+def test_whatever_its_weights_a_network_that_looks_at_its_batch_is_found(bars_data):
+    """Beside images that are much alike its answers are, too."""
+    for seed in range(40):
+        with seeded(seed):
+            network = of_its_batch()
+        with pytest.raises(InputError, match="for an image alone and among others"):
+            check_fits(nb.Classifier(network), bars_data.train)
 
 
 def test_a_clean_accuracy_below_guessing_and_another_order_are_said(caplog):

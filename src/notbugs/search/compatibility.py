@@ -228,9 +228,10 @@ def check_own(
             "Its answer depends on chance: switch off its dropout and noise in evaluation mode, as "
             "F.dropout(x, p, training=self.training) does.",
         )
-    # In other company: an image more often than the rest, and none of the rest.
-    company = torch.cat([inputs[:1], inputs[-1:].expand(3, *inputs.shape[1:])])
-    if _differ(whole[:1], function(company)[:1], OTHERS):
+    # In other company: one of the rest, more often; and black images, beside which any statistic of a batch is another.
+    companies = (inputs[-1:], torch.zeros_like(inputs[:1]))
+    beside = (torch.cat([inputs[:1], other.expand(3, *inputs.shape[1:])]) for other in companies)
+    if any(_differ(whole[:1], function(company)[:1], OTHERS) for company in beside):
         raise must(
             name,
             f"give the same {what} for an image alone and among others",
